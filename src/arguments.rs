@@ -1,0 +1,666 @@
+//! The command line and its variables. The help text is the manual.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use getopts::{Matches, Options};
+
+use crate::environment::Environment;
+use crate::imds::HttpTokens;
+use crate::role::{RoleArn, RoleName};
+use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
+
+/// What the user asks for.
+pub enum Invocation {
+    /// `--help`: this text.
+    Help(String),
+    /// `--version`: this text.
+    Version(String),
+    /// `--credential-process`: assume the role once and print it.
+    CredentialProcess(Arguments),
+    /// Serve the role.
+    Serve(Arguments),
+}
+
+/// Everything that can be set, parsed.
+pub struct Arguments {
+    /// The role to assume.
+    pub role: RoleArn,
+    /// What else to ask AssumeRole for.
+    pub assume_role: AssumeRole,
+    /// The profile of the shared files.
+    pub profile: Option<String>,
+    /// The region of STS.
+    pub region: Option<String>,
+    /// Where STS is, in place of AWS's own.
+    pub endpoint_url: Option<String>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// The name that the list shows.
+    pub role_name: RoleName,
+    /// Whether version 1 is answered.
+    pub http_tokens: HttpTokens,
+    /// Where the key of session tokens is kept.
+    pub token_key_file: Option<PathBuf>,
+    /// Whether to leave the access log out.
+    pub quiet: bool,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On an address.
+    Address(SocketAddr),
+    /// On the socket that is stdin.
+    Stdin,
+}
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
+
+enum Kind {
+    Value,
+    Repeated,
+    Switch,
+}
+use Kind::{Repeated, Switch, Value};
+
+struct Flag {
+    name: &'static str,
+    hint: &'static str,
+    kind: Kind,
+    help: &'static str,
+}
+
+const fn option(name: &'static str, hint: &'static str, kind: Kind, help: &'static str) -> Flag {
+    Flag {
+        name,
+        hint,
+        kind,
+        help,
+    }
+}
+
+/// What has a variable too: `EC2_ROLE_` and the name in capitals.
+const SETTINGS: [(&str, &[Flag]); 3] = [
+    (
+        "The role (names and meaning as in `aws sts assume-role`)",
+        &[
+            option(
+                "role-session-name",
+                "NAME",
+                Value,
+                "what CloudTrail calls the session (default: ec2-role- and the instance's id or the host's name)",
+            ),
+            option(
+                "external-id",
+                "ID",
+                Value,
+                "the external id that the trust policy asks for",
+            ),
+            option(
+                "duration-seconds",
+                "SECONDS",
+                Value,
+                "life of a credential, 900 to 43200 (default: 3600, the most that a role may give to a role)",
+            ),
+            option(
+                "policy",
+                "JSON",
+                Value,
+                "a session policy that narrows the role's rights; file://PATH reads it from a file",
+            ),
+            option(
+                "policy-arns",
+                "ARN",
+                Repeated,
+                "a managed policy that narrows them; up to 10",
+            ),
+            option("tags", "KEY=VALUE", Repeated, "a session tag; up to 50"),
+            option(
+                "transitive-tag-keys",
+                "KEY",
+                Repeated,
+                "a tag that is passed on to further roles",
+            ),
+            option("source-identity", "NAME", Value, "the source identity"),
+        ],
+    ),
+    (
+        "The host's credentials and STS",
+        &[
+            option(
+                "profile",
+                "NAME",
+                Value,
+                "the profile of the shared files; goes before the variables with keys",
+            ),
+            option(
+                "region",
+                "REGION",
+                Value,
+                "the region of STS (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, the host's)",
+            ),
+            option(
+                "endpoint-url",
+                "URL",
+                Value,
+                "where STS is, in place of AWS's own endpoint",
+            ),
+        ],
+    ),
+    (
+        "The server",
+        &[
+            option(
+                "listen",
+                "ADDRESS:PORT",
+                Value,
+                "where to listen (default: 127.0.0.1:4567); IPv6 in brackets; - takes the listening socket from stdin",
+            ),
+            option(
+                "role-name",
+                "NAME",
+                Value,
+                "the name that the list shows (default: the role's own)",
+            ),
+            option(
+                "http-tokens",
+                "optional|required",
+                Value,
+                "whether requests need a session token, IMDSv2 (default: optional)",
+            ),
+            option(
+                "token-key-file",
+                "FILE",
+                Value,
+                "where the key of session tokens is kept, so that they survive a restart; made if it is not there",
+            ),
+            option("quiet", "", Switch, "no access log"),
+        ],
+    ),
+];
+
+const ACTIONS: [Flag; 3] = [
+    option(
+        "credential-process",
+        "",
+        Switch,
+        "assume the role once, print the credential as SDKs read it, and exit",
+    ),
+    option("help", "", Switch, "print this"),
+    option("version", "", Switch, "print the version"),
+];
+
+/// Reads the arguments (without the program's name) and the variables; a flag wins. The error is one line for the user.
+pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocation, String> {
+    let mut options = Options::new();
+    for flag in SETTINGS
+        .iter()
+        .flat_map(|(_, flags)| flags.iter())
+        .chain(&ACTIONS)
+    {
+        match flag.kind {
+            Value => options.optopt("", flag.name, "", flag.hint),
+            Repeated => options.optmulti("", flag.name, "", flag.hint),
+            Switch => options.optflag("", flag.name, ""),
+        };
+    }
+    let matches = options
+        .parse(arguments)
+        .map_err(|error| format!("{error}; see ec2-role --help"))?;
+    if matches.opt_present("help") {
+        return Ok(Invocation::Help(help()));
+    }
+    if matches.opt_present("version") {
+        return Ok(Invocation::Version(version()));
+    }
+    let given = Given {
+        matches: &matches,
+        environment,
+    };
+    let arguments = given.arguments()?;
+    if matches.opt_present("credential-process") {
+        return Ok(Invocation::CredentialProcess(arguments));
+    }
+    Ok(Invocation::Serve(arguments))
+}
+
+fn version() -> String {
+    format!("ec2-role {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn variable_name(name: &str) -> String {
+    format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase())
+}
+
+/// A text and where it was written, for the error that names it.
+struct Written {
+    text: String,
+    place: String,
+}
+
+impl Written {
+    fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
+        Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
+    }
+}
+
+struct Given<'a> {
+    matches: &'a Matches,
+    environment: &'a Environment,
+}
+
+impl Given<'_> {
+    fn arguments(&self) -> Result<Arguments, String> {
+        let role = self.role()?;
+        Ok(Arguments {
+            assume_role: self.assume_role()?,
+            profile: self.value("profile").map(|written| written.text),
+            region: self.value("region").map(|written| written.text),
+            endpoint_url: self.value("endpoint-url").map(|written| written.text),
+            listen: self.listen()?,
+            role_name: match self.value("role-name") {
+                None => role.name(),
+                Some(written) => RoleName::parse(&written.text)
+                    .map_err(|why| format!("{}: {why}", written.place))?,
+            },
+            http_tokens: match self.value("http-tokens") {
+                None => HttpTokens::Optional,
+                Some(written) => match written.text.as_str() {
+                    "optional" => HttpTokens::Optional,
+                    "required" => HttpTokens::Required,
+                    _ => return written.wrong("write optional or required"),
+                },
+            },
+            token_key_file: self
+                .value("token-key-file")
+                .map(|written| written.text.into()),
+            quiet: self.switch("quiet")?,
+            role,
+        })
+    }
+
+    fn role(&self) -> Result<RoleArn, String> {
+        let text = match (self.matches.free.as_slice(), self.environment.get("EC2_ROLE_ARN")) {
+            ([arn], _) => arn,
+            ([], Some(arn)) => arn,
+            ([], None) => return Err("no role: name its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN".into()),
+            ([_, second, ..], _) => return Err(format!("{second:?}: one argument too many; run one ec2-role for each role")),
+        };
+        RoleArn::parse(text)
+    }
+
+    fn assume_role(&self) -> Result<AssumeRole, String> {
+        const NAME: &str = "write 2 to 64 letters, digits or any of _+=,.@-";
+        const EXTERNAL_ID: &str = "write 2 to 1224 letters, digits or any of _+=,.@:/-";
+        Ok(AssumeRole {
+            session_name: self.text("role-session-name", 2..=64, "_+=,.@-", NAME)?,
+            external_id: self.text("external-id", 2..=1224, "_+=,.@:/-", EXTERNAL_ID)?,
+            duration_seconds: match self.value("duration-seconds") {
+                None => DEFAULT_DURATION_SECONDS,
+                Some(written) => match written.text.parse() {
+                    Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
+                    _ => {
+                        return written
+                            .wrong("write whole seconds from 900 (15 minutes) to 43200 (12 hours)");
+                    }
+                },
+            },
+            policy: self.value("policy").map(policy).transpose()?,
+            policy_arns: self.policy_arns()?,
+            tags: self.tags()?,
+            transitive_tag_keys: self
+                .values("transitive-tag-keys")?
+                .into_iter()
+                .map(|written| written.text)
+                .collect(),
+            source_identity: self.text("source-identity", 2..=64, "_+=,.@-", NAME)?,
+        })
+    }
+
+    fn text(
+        &self,
+        name: &str,
+        length: std::ops::RangeInclusive<usize>,
+        also: &str,
+        right: &str,
+    ) -> Result<Option<String>, String> {
+        let Some(written) = self.value(name) else {
+            return Ok(None);
+        };
+        let allowed = written
+            .text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || also.contains(c));
+        if !allowed || !length.contains(&written.text.len()) {
+            written.wrong(right)
+        } else {
+            Ok(Some(written.text))
+        }
+    }
+
+    fn policy_arns(&self) -> Result<Vec<String>, String> {
+        let mut arns = Vec::new();
+        for written in self.values("policy-arns")? {
+            // The CLI writes arn=ARN.
+            let arn = written.text.strip_prefix("arn=").unwrap_or(&written.text);
+            if !arn.starts_with("arn:") || arns.len() == 10 {
+                return written.wrong("write the ARN of a managed policy, arn:aws:iam::…:policy/NAME, at most ten times");
+            }
+            arns.push(arn.to_owned());
+        }
+        Ok(arns)
+    }
+
+    fn tags(&self) -> Result<Vec<(String, String)>, String> {
+        let mut tags = Vec::new();
+        for written in self.values("tags")? {
+            // The CLI's own form, or KEY=VALUE split at the first `=`.
+            let cli = written
+                .text
+                .strip_prefix("Key=")
+                .and_then(|rest| rest.split_once(",Value="));
+            let Some((key, value)) = cli.or(written.text.split_once('=')) else {
+                return written.wrong("the value is missing; write KEY=VALUE");
+            };
+            if !(1..=128).contains(&key.chars().count())
+                || value.chars().count() > 256
+                || tags.len() == 50
+            {
+                return written.wrong("write KEY=VALUE, the key 1 to 128 characters, the value up to 256, at most fifty times");
+            }
+            tags.push((key.to_owned(), value.to_owned()));
+        }
+        Ok(tags)
+    }
+
+    fn listen(&self) -> Result<Listen, String> {
+        let default = || Written {
+            text: DEFAULT_LISTEN.to_owned(),
+            place: "--listen".to_owned(),
+        };
+        let written = self.value("listen").unwrap_or_else(default);
+        match (written.text.as_str(), written.text.parse()) {
+            ("-", _) => Ok(Listen::Stdin),
+            (_, Ok(address)) => Ok(Listen::Address(address)),
+            _ => written.wrong(
+                "write ADDRESS:PORT as in 172.17.0.1:4567 or [fd00::1]:4567, or - for stdin",
+            ),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<Written> {
+        let by_flag = self.matches.opt_str(name).map(|text| Written {
+            text,
+            place: format!("--{name}"),
+        });
+        by_flag.or_else(|| {
+            let place = variable_name(name);
+            self.environment.get(&place).map(|text| Written {
+                text: text.to_owned(),
+                place: place.clone(),
+            })
+        })
+    }
+
+    /// All values of a repeatable option; in its variable, separated by spaces and quoted as a shell has it.
+    fn values(&self, name: &str) -> Result<Vec<Written>, String> {
+        let written = |place: String| {
+            move |text: String| Written {
+                text,
+                place: place.clone(),
+            }
+        };
+        if self.matches.opt_present(name) {
+            return Ok(self
+                .matches
+                .opt_strs(name)
+                .into_iter()
+                .map(written(format!("--{name}")))
+                .collect());
+        }
+        let Some(list) = self.value(name) else {
+            return Ok(Vec::new());
+        };
+        match shlex::split(&list.text) {
+            Some(texts) => Ok(texts.into_iter().map(written(list.place)).collect()),
+            None => list.wrong("its quotes do not match"),
+        }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool, String> {
+        let by_variable = self
+            .environment
+            .is_on(&variable_name(name))
+            .map_err(|fault| fault.text().to_owned())?;
+        Ok(self.matches.opt_present(name) || by_variable)
+    }
+}
+
+fn policy(written: Written) -> Result<String, String> {
+    let text = match written.text.strip_prefix("file://") {
+        None => written.text.clone(),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                return written.wrong(&format!(
+                    "it cannot be read: {error}; name a file that ec2-role's user can read"
+                ));
+            }
+        },
+    };
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(policy) if policy.is_object() => Ok(text),
+        Ok(_) => written.wrong("a policy is a JSON object; correct it"),
+        Err(error) => written.wrong(&format!("it is not JSON: {error}; correct it")),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "ec2-role serves short-lived credentials of one IAM role in the place of EC2's metadata service.\n\n\
+         \x20 ec2-role [OPTIONS] ROLE_ARN\n\n\
+         It calls sts:AssumeRole with the host's credentials, keeps the result in memory, renews it in time, and answers\n\
+         http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/ as EC2 does, so that any AWS SDK finds it there. Point a\n\
+         container's 169.254.169.254 at it, or set AWS_EC2_METADATA_SERVICE_ENDPOINT.\n\n\
+         Each option is also a variable, EC2_ROLE_ and its name in capitals with _ for - (EC2_ROLE_LISTEN; EC2_ROLE_ARN for the role;\n\
+         true or false for a switch; several values separated by spaces, quoted as in a shell). An option wins over its variable.\n",
+    );
+    for (title, flags) in SETTINGS
+        .iter()
+        .map(|(title, flags)| (*title, *flags))
+        .chain([("Instead of serving", ACTIONS.as_slice())])
+    {
+        text.push_str(&format!("\n{title}:\n"));
+        for flag in flags {
+            let left = format!("--{} {}", flag.name, flag.hint);
+            let more = if matches!(flag.kind, Repeated) {
+                " (may be repeated)"
+            } else {
+                ""
+            };
+            text.push_str(&format!("  {left:<32}  {}{more}\n", flag.help));
+        }
+    }
+    text.push_str(
+        "\nThe host's credentials are looked for in this order, at every renewal: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;\n\
+         AWS_WEB_IDENTITY_TOKEN_FILE; the profile (AWS_PROFILE) of ~/.aws/credentials and ~/.aws/config: its keys, its web identity or its\n\
+         credential_process; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; the instance's own metadata service. The other AWS_\n\
+         variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, HTTPS_PROXY …) mean what they mean to an SDK.\n\n\
+         It logs to stderr: a line for each event, and one for each request in NCSA's common log format with the seconds at its end.\n\
+         Exit status: 0 ended by SIGTERM or SIGINT; 1 --credential-process failed, and may work later; 2 something to correct.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:iam::123456789012:role/team/exc_web";
+
+    fn read(arguments: &[&str], environment: Environment) -> Result<Arguments, String> {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        match parse(&arguments, &environment)? {
+            Invocation::Serve(arguments) => Ok(arguments),
+            _ => Err("not to serve".into()),
+        }
+    }
+
+    #[test]
+    fn with_only_an_arn_everything_else_has_its_default() {
+        let arguments = read(&[ARN], Environment::default()).unwrap();
+        assert_eq!(arguments.role.as_str(), ARN);
+        assert_eq!(arguments.role_name.as_str(), "exc_web");
+        assert_eq!(
+            arguments.listen,
+            Listen::Address("127.0.0.1:4567".parse().unwrap())
+        );
+        assert_eq!(arguments.http_tokens, HttpTokens::Optional);
+        assert_eq!(
+            arguments.assume_role,
+            AssumeRole {
+                duration_seconds: 3600,
+                ..AssumeRole::default()
+            }
+        );
+        assert!(!arguments.quiet);
+    }
+
+    #[test]
+    fn every_option_is_a_variable_too_and_the_option_wins() {
+        let environment = Environment::from([
+            ("EC2_ROLE_ARN", ARN),
+            ("EC2_ROLE_LISTEN", "[::1]:80"),
+            ("EC2_ROLE_HTTP_TOKENS", "required"),
+            ("EC2_ROLE_QUIET", "TRUE"),
+            ("EC2_ROLE_TAGS", "team=a 'who=x y'"),
+            ("EC2_ROLE_ROLE_NAME", "temp"),
+        ]);
+        let arguments = read(&["--role-name", "other"], environment).unwrap();
+        assert_eq!(
+            arguments.listen,
+            Listen::Address("[::1]:80".parse().unwrap())
+        );
+        assert_eq!(arguments.http_tokens, HttpTokens::Required);
+        assert!(arguments.quiet);
+        assert_eq!(
+            arguments.assume_role.tags,
+            [("team".into(), "a".into()), ("who".into(), "x y".into())]
+        );
+        assert_eq!(arguments.role_name.as_str(), "other");
+    }
+
+    #[test]
+    fn a_tag_is_split_at_its_first_equals_sign_and_the_clis_form_is_read_too() {
+        let arguments = read(
+            &[
+                ARN,
+                "--tags",
+                "a=b=c",
+                "--tags",
+                "Key=k=1,Value=v,2",
+                "--tags",
+                "empty=",
+            ],
+            Environment::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            arguments.assume_role.tags,
+            [
+                ("a".into(), "b=c".into()),
+                ("k=1".into(), "v,2".into()),
+                ("empty".into(), "".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line_that_names_the_option_or_the_variable() {
+        for (arguments, name, right) in [
+            (vec![], "no role", "EC2_ROLE_ARN"),
+            (
+                vec![ARN, ARN],
+                "one argument too many",
+                "one ec2-role for each",
+            ),
+            (
+                vec![ARN, "--duration-seconds", "899"],
+                "--duration-seconds \"899\"",
+                "900",
+            ),
+            (
+                vec![ARN, "--duration-seconds", "1h"],
+                "--duration-seconds",
+                "43200",
+            ),
+            (vec![ARN, "--tags", "team"], "--tags \"team\"", "KEY=VALUE"),
+            (vec![ARN, "--tags", "=x"], "--tags", "KEY=VALUE"),
+            (
+                vec![ARN, "--listen", "4567"],
+                "--listen \"4567\"",
+                "ADDRESS:PORT",
+            ),
+            (
+                vec![ARN, "--listen", "localhost:80"],
+                "--listen",
+                "ADDRESS:PORT",
+            ),
+            (
+                vec![ARN, "--http-tokens", "yes"],
+                "--http-tokens",
+                "optional or required",
+            ),
+            (vec![ARN, "--policy", "{"], "--policy", "not JSON"),
+            (
+                vec![ARN, "--policy", "file:///nowhere"],
+                "--policy \"file:///nowhere\"",
+                "cannot be read",
+            ),
+            (
+                vec![ARN, "--policy-arns", "ReadOnly"],
+                "--policy-arns",
+                "arn:aws:iam",
+            ),
+            (
+                vec![ARN, "--role-session-name", "a b"],
+                "--role-session-name",
+                "2 to 64",
+            ),
+            (
+                vec![ARN, "--external-id", "x"],
+                "--external-id",
+                "2 to 1224",
+            ),
+            (vec![ARN, "--role-name", "a/b"], "--role-name", "1 to 64"),
+            (vec![ARN, "--nonsense"], "nonsense", "--help"),
+            (vec![ARN, "--listen"], "listen", "--help"),
+        ] {
+            let error = read(&arguments, Environment::default()).err().unwrap();
+            assert!(
+                error.contains(name) && error.contains(right) && !error.contains('\n'),
+                "{arguments:?}: {error}"
+            );
+        }
+        let error = read(&[ARN], Environment::from([("EC2_ROLE_QUIET", "yes")]))
+            .err()
+            .unwrap();
+        assert!(
+            error.contains("EC2_ROLE_QUIET") && error.contains("true or false"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        let help = help();
+        for flag in SETTINGS
+            .iter()
+            .flat_map(|(_, flags)| flags.iter())
+            .chain(&ACTIONS)
+        {
+            assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
+        }
+    }
+}

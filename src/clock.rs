@@ -1,0 +1,102 @@
+//! The two clocks, and how times are written.
+//!
+//! Whether something is still valid is counted on CLOCK_BOOTTIME, which no one can set and which goes on during a suspend.
+//! The wall clock is only for what people and SDKs read.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+
+/// A point on CLOCK_BOOTTIME, in milliseconds since the machine booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Boot(pub u64);
+
+impl Boot {
+    /// Reads the clock.
+    pub fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Boot(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+    }
+
+    /// This point and a while, at most the end of time.
+    pub fn after(self, span: Duration) -> Self {
+        Boot(
+            self.0
+                .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// How long it is from `now` to this point; nothing if that is past.
+    pub fn left(self, now: Boot) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(now.0))
+    }
+}
+
+/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC (facts: SDKs parse no other form).
+pub fn iso8601(time: SystemTime) -> String {
+    // Whole seconds, so that no fraction is written; a time out of RFC 3339's range cannot come from the parser below.
+    DateTime::from_secs(epoch_seconds(time))
+        .fmt(Format::DateTime)
+        .unwrap_or_default()
+}
+
+/// Reads an RFC 3339 time, with or without a fraction or an offset.
+pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
+    SystemTime::try_from(DateTime::from_str(text, Format::DateTimeWithOffset).ok()?).ok()
+}
+
+/// A time from seconds since 1970, whole or not (STS's JSON writes `1.7E9`).
+pub fn from_epoch_seconds(seconds: f64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+}
+
+/// Whole seconds since 1970, negative before it.
+pub fn epoch_seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_secs() as i64,
+        Err(before) => -(before.duration().as_secs() as i64),
+    }
+}
+
+/// `time` moved by an offset in seconds, as a clock that is wrong by that much would have to be read.
+pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        time.checked_sub(by)
+    } else {
+        time.checked_add(by)
+    }
+    .unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_ec2_writes_it_and_read_in_every_form_of_sts() {
+        let time = UNIX_EPOCH + Duration::from_secs(1_685_621_200);
+        assert_eq!(iso8601(time), "2023-06-01T12:06:40Z");
+        assert_eq!(parse_iso8601("2023-06-01T12:06:40Z"), Some(time));
+        assert_eq!(parse_iso8601("2023-06-01T14:06:40+02:00"), Some(time));
+        assert_eq!(
+            iso8601(parse_iso8601("2023-06-01T12:06:40.227783Z").unwrap()),
+            "2023-06-01T12:06:40Z"
+        );
+        assert_eq!(from_epoch_seconds(1.6856212E9), Some(time));
+        for wrong in ["", "yesterday", "2023-06-01", "2023-13-01T12:06:40Z"] {
+            assert_eq!(parse_iso8601(wrong), None, "{wrong}");
+        }
+        for wrong in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+            assert_eq!(from_epoch_seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_past_has_nothing_left() {
+        assert_eq!(Boot(5).left(Boot(7)), Duration::ZERO);
+        assert_eq!(Boot(7).left(Boot(5)), Duration::from_millis(2));
+        assert_eq!(Boot(u64::MAX).after(Duration::from_secs(1)), Boot(u64::MAX));
+    }
+}

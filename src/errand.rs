@@ -1,0 +1,391 @@
+//! One errand: source credentials → sign → STS → a credential. As a process of its own it may hang; nobody waits for it.
+
+use std::io::{Read, Write};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::arguments::Arguments;
+use crate::clock::{self, Boot};
+use crate::credential::{Credential, SourceCredential};
+use crate::environment::Environment;
+use crate::fault::{Fault, lasting, passing};
+use crate::host_metadata::Host;
+use crate::outbound::{Outbound, Patience};
+use crate::profile::Profile;
+use crate::role::RoleArn;
+use crate::source::{self, Context};
+use crate::sts::{
+    self, Act, Answered, DEFAULT_DURATION_SECONDS, Endpoint, EndpointOptions, StsError,
+};
+use crate::token::{TokenAuthority, TokenKey};
+
+/// The keeper ends an errand that takes longer. Above the sum of what its parts may take, so that a part can say what is wrong.
+pub const DEADLINE: Duration = Duration::from_secs(75);
+/// For STS: what SDKs allow is 60 s; a busy STS answers within seconds, and a later try is better than a longer wait.
+const STS_PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(10),
+};
+/// A clock that is off by less signs well: STS allows five minutes.
+const TOLERATED_SKEW_SECONDS: i64 = 120;
+
+/// What the keeper tells an errand, on its stdin.
+#[derive(Clone, Default)]
+pub struct Orders {
+    /// The key of this server's session tokens, by which it knows itself.
+    pub token_key: Option<TokenKey>,
+    /// The boot of these tokens.
+    pub boot_id: String,
+    /// The access key id that is served now: a source must not be what is served.
+    pub serving: Option<String>,
+    /// Learnt by an earlier errand: how far this clock is behind STS's, in seconds.
+    pub clock_offset: i64,
+    /// Learnt by an earlier errand: the longest life that STS allows.
+    pub duration_limit: Option<u32>,
+}
+
+impl Orders {
+    /// One line, with its end.
+    pub fn to_line(&self) -> String {
+        let json = json!({
+            "token_key": self.token_key.as_ref().map(TokenKey::to_hex),
+            "boot_id": self.boot_id,
+            "serving": self.serving,
+            "clock_offset": self.clock_offset,
+            "duration_limit": self.duration_limit,
+        });
+        format!("{json}\n")
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let json: Value = serde_json::from_str(line).ok()?;
+        Some(Orders {
+            token_key: json["token_key"].as_str().and_then(TokenKey::from_hex),
+            boot_id: json["boot_id"].as_str()?.to_owned(),
+            serving: json["serving"].as_str().map(str::to_owned),
+            clock_offset: json["clock_offset"].as_i64()?,
+            duration_limit: json["duration_limit"]
+                .as_u64()
+                .and_then(|limit| limit.try_into().ok()),
+        })
+    }
+}
+
+/// What an errand tells the keeper, a line each on its stdout: any number of steps, then one outcome.
+pub enum Report {
+    /// What it does now.
+    Step(String),
+    /// Something the user should know, though it went on.
+    Notice(String),
+    /// It has a credential, and what it learnt.
+    #[allow(missing_docs)]
+    Done {
+        credential: Credential,
+        clock_offset: i64,
+        duration_limit: Option<u32>,
+    },
+    /// It has none.
+    Failed(Fault),
+}
+
+impl Report {
+    /// One line, with its end.
+    pub fn to_line(&self) -> String {
+        let json = match self {
+            Report::Step(text) => json!({ "step": text }),
+            Report::Notice(text) => json!({ "notice": text }),
+            Report::Done {
+                credential,
+                clock_offset,
+                duration_limit,
+            } => {
+                json!({ "credential": credential.to_json(), "clock_offset": clock_offset, "duration_limit": duration_limit })
+            }
+            Report::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
+            Report::Failed(Fault::Passing(text)) => json!({ "passing": text }),
+        };
+        format!("{json}\n")
+    }
+
+    /// Reads what [`Report::to_line`] wrote.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let json: Value = serde_json::from_str(line).ok()?;
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        if json["credential"].is_object() {
+            return Some(Report::Done {
+                credential: Credential::from_json(&json["credential"])?,
+                clock_offset: json["clock_offset"].as_i64()?,
+                duration_limit: json["duration_limit"]
+                    .as_u64()
+                    .and_then(|limit| limit.try_into().ok()),
+            });
+        }
+        text("step")
+            .map(Report::Step)
+            .or_else(|| text("notice").map(Report::Notice))
+            .or_else(|| text("lasting").map(|text| Report::Failed(Fault::Lasting(text))))
+            .or_else(|| text("passing").map(|text| Report::Failed(Fault::Passing(text))))
+    }
+}
+
+/// Runs as the keeper's errand: orders on stdin, reports on stdout.
+pub fn run(arguments: &Arguments, environment: &Environment) {
+    let report = |report: Report| {
+        // If nobody listens any more there is nobody to tell.
+        _ = std::io::stdout().write_all(report.to_line().as_bytes());
+    };
+    let mut line = String::new();
+    let orders = std::io::stdin()
+        .read_to_string(&mut line)
+        .ok()
+        .and_then(|_| Orders::from_line(&line));
+    let Some(orders) = orders else { return };
+    report(fetch(arguments, environment, &orders, &report).unwrap_or_else(Report::Failed));
+}
+
+/// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
+pub fn print(arguments: &Arguments, environment: &Environment) -> Result<String, Fault> {
+    let report = |report: Report| {
+        if let Report::Notice(text) = report {
+            crate::log::event(&text);
+        }
+    };
+    match fetch(arguments, environment, &Orders::default(), &report)? {
+        Report::Done { credential, .. } => Ok(credential.process_document()),
+        _ => passing("no credential"),
+    }
+}
+
+fn fetch(
+    arguments: &Arguments,
+    environment: &Environment,
+    orders: &Orders,
+    report: &dyn Fn(Report),
+) -> Result<Report, Fault> {
+    let progress = |step: &str| report(Report::Step(step.to_owned()));
+    let own = orders
+        .token_key
+        .as_ref()
+        .map(|key| TokenAuthority::new(key, &orders.boot_id));
+    let host = Host::new(environment, own.as_ref());
+    let profile = Profile::load(environment, arguments.profile.as_deref())?;
+    let endpoint = endpoint(arguments, environment, &profile, &host)?;
+    let outbound = outbound(&endpoint, environment, &profile)?;
+    let mut clock_offset = orders.clock_offset;
+
+    let web_identity = |role: &RoleArn, session_name: &str, token: &str| {
+        let form = sts::web_identity_form(role, session_name, token);
+        match sts::call(&outbound, &endpoint, form, None, SystemTime::now()) {
+            Ok(answered) => Ok(SourceCredential {
+                access_key_id: answered.access_key_id,
+                secret_access_key: answered.secret_access_key,
+                session_token: Some(answered.session_token),
+                origin: format!("the web identity's role {role}"),
+            }),
+            Err(error) => Err(fault(&error, "AssumeRoleWithWebIdentity", role, &endpoint)),
+        }
+    };
+    let context = Context {
+        environment,
+        profile: &profile,
+        profile_is_option: arguments.profile.is_some(),
+        host: &host,
+        progress: &progress,
+        web_identity: &web_identity,
+    };
+    let find_source = || {
+        let source = source::find(&context)?;
+        if orders.serving.as_ref() == Some(&source.access_key_id) {
+            return lasting(format!(
+                "{}: it is this server's own credential; let ec2-role have the host's",
+                source.origin
+            ));
+        }
+        Ok(source)
+    };
+
+    let mut source = find_source()?;
+    let session_name = session_name(arguments, &source, &host);
+    let mut duration = arguments
+        .assume_role
+        .duration_seconds
+        .min(orders.duration_limit.unwrap_or(u32::MAX));
+    let (mut may_reload, mut may_set_clock) = (true, true);
+    loop {
+        progress(&format!(
+            "asking {} to assume {}",
+            endpoint.url, arguments.role
+        ));
+        let form = arguments
+            .assume_role
+            .form(&arguments.role, &session_name, duration);
+        let error = match sts::call(
+            &outbound,
+            &endpoint,
+            form,
+            Some(&source),
+            clock::shifted(SystemTime::now(), clock_offset),
+        ) {
+            Ok(answered) => {
+                let now = SystemTime::now();
+                let date = answered
+                    .date
+                    .unwrap_or_else(|| clock::shifted(now, clock_offset));
+                let credential = credential(answered, date, Boot::now(), &endpoint)?;
+                let clock_offset = clock::epoch_seconds(date) - clock::epoch_seconds(now);
+                let duration_limit =
+                    (duration < arguments.assume_role.duration_seconds).then_some(duration);
+                return Ok(Report::Done {
+                    credential,
+                    clock_offset,
+                    duration_limit,
+                });
+            }
+            Err(error) => error,
+        };
+        match (error.act(), error.date()) {
+            (Act::Reload, _) if may_reload => {
+                may_reload = false;
+                source = find_source()?;
+            }
+            (Act::SetClock, Some(date)) if may_set_clock => {
+                may_set_clock = false;
+                let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
+                if (offset - clock_offset).abs() < TOLERATED_SKEW_SECONDS {
+                    return Err(fault(&error, "AssumeRole", &arguments.role, &endpoint));
+                }
+                report(Report::Notice(format!(
+                    "this machine's clock is off by {offset} s against STS's; signing by STS's; set the clock"
+                )));
+                clock_offset = offset;
+            }
+            (Act::AskLess, _) if duration > DEFAULT_DURATION_SECONDS => {
+                duration = DEFAULT_DURATION_SECONDS;
+                report(Report::Notice(format!(
+                    "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
+                    arguments.assume_role.duration_seconds,
+                    error.describe()
+                )));
+            }
+            _ => return Err(fault(&error, "AssumeRole", &arguments.role, &endpoint)),
+        }
+    }
+}
+
+fn fault(error: &StsError, action: &str, role: &RoleArn, endpoint: &Endpoint) -> Fault {
+    let text = format!(
+        "{action} of {role} at {}: {}; {}",
+        endpoint.url,
+        error.describe(),
+        error.remedy(role.as_str(), &endpoint.url)
+    );
+    match error.act() {
+        Act::Mend | Act::AskLess => Fault::Lasting(text),
+        _ => Fault::Passing(text),
+    }
+}
+
+fn credential(
+    answered: Answered,
+    date: SystemTime,
+    now: Boot,
+    endpoint: &Endpoint,
+) -> Result<Credential, Fault> {
+    let Some(lifetime) = answered
+        .expiration
+        .duration_since(date)
+        .ok()
+        .filter(|lifetime| !lifetime.is_zero())
+    else {
+        return passing(format!(
+            "AssumeRole at {}: its credential has expired by its own clock; look at that STS's clock",
+            endpoint.url
+        ));
+    };
+    Ok(Credential {
+        access_key_id: answered.access_key_id,
+        secret_access_key: answered.secret_access_key,
+        session_token: answered.session_token,
+        last_updated: date,
+        expiration: answered.expiration,
+        deadline: now.after(lifetime),
+    })
+}
+
+fn endpoint(
+    arguments: &Arguments,
+    environment: &Environment,
+    profile: &Profile,
+    host: &Host,
+) -> Result<Endpoint, Fault> {
+    let variable = |name| environment.get(name);
+    let configured = |name, key| {
+        Ok(environment.is_on(name)?
+            || (variable(name).is_none() && profile.get(key) == Some("true")))
+    };
+    let url = match arguments.endpoint_url.as_deref() {
+        None if !environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? => {
+            variable("AWS_ENDPOINT_URL_STS")
+                .or(variable("AWS_ENDPOINT_URL"))
+                .or(profile.sts_endpoint_url())
+                .or(profile.get("endpoint_url"))
+        }
+        url => url,
+    };
+    let given = arguments
+        .region
+        .as_deref()
+        .or(variable("AWS_REGION"))
+        .or(variable("AWS_DEFAULT_REGION"))
+        .or(profile.get("region"));
+    let region = given
+        .map(str::to_owned)
+        .or_else(|| host.text("meta-data/placement/region"));
+    let legacy = variable("AWS_STS_REGIONAL_ENDPOINTS").or(profile.get("sts_regional_endpoints"))
+        == Some("legacy");
+    Endpoint::find(&EndpointOptions {
+        partition: arguments.role.partition(),
+        region: region.as_deref(),
+        url,
+        fips: configured("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?,
+        dual_stack: configured("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?,
+        legacy,
+    })
+}
+
+fn outbound(
+    endpoint: &Endpoint,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<Outbound, Fault> {
+    let Some(path) = environment
+        .get("AWS_CA_BUNDLE")
+        .or(profile.get("ca_bundle"))
+    else {
+        return Outbound::for_url(&endpoint.url, environment, None, STS_PATIENCE);
+    };
+    let pem = std::fs::read(path)
+        .or_else(|error| lasting(format!("CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle")))?;
+    Outbound::for_url(&endpoint.url, environment, Some((path, &pem)), STS_PATIENCE)
+}
+
+/// `ec2-role-` and the instance's id, else the host's name: CloudTrail then says who it was.
+fn session_name(arguments: &Arguments, source: &SourceCredential, host: &Host) -> String {
+    if let Some(name) = &arguments.assume_role.session_name {
+        return name.clone();
+    }
+    let instance = (source.origin == source::instance::ORIGIN)
+        .then(|| host.text("meta-data/instance-id"))
+        .flatten();
+    let who = instance.unwrap_or_else(|| {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    });
+    let allowed = who
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
+    "ec2-role-".chars().chain(allowed).take(64).collect()
+}

@@ -1,0 +1,202 @@
+//! The host's own metadata service, as a client: version 2, and 1 only where the service refuses tokens.
+
+use std::cell::OnceCell;
+use std::time::Duration;
+
+use ureq::http::Request;
+
+use crate::environment::Environment;
+use crate::fault::{Fault, lasting, passing};
+use crate::imds::{TOKEN_HEADER, TTL_HEADER};
+use crate::outbound::{Answer, Outbound, Patience, SendError};
+use crate::token::TokenAuthority;
+
+/// An errand is over long before.
+const TOKEN_TTL_SECONDS: &str = "300";
+/// What SDKs allow by default for each attempt, and how often they try.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
+const DEFAULT_ATTEMPTS: u32 = 1;
+
+/// A session with the host's metadata service.
+pub struct HostMetadata {
+    endpoint: String,
+    outbound: Outbound,
+    attempts: u32,
+    token: Option<String>,
+}
+
+impl HostMetadata {
+    /// Opens a session: asks for a token. `own` knows a token of this very server, which must not be its own source.
+    pub fn open(environment: &Environment, own: Option<&TokenAuthority>) -> Result<Self, Fault> {
+        if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+            return lasting(
+                "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
+            );
+        }
+        let mut session = HostMetadata {
+            endpoint: endpoint(environment)?,
+            outbound: Outbound::direct(patience(environment)?),
+            attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?
+                .map_or(DEFAULT_ATTEMPTS, |n| n.min(10) as u32),
+            token: None,
+        };
+        let asked = session.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS));
+        let answer = asked.map_err(|error| Fault::Passing(session.unreachable(&error)))?;
+        match answer.status {
+            200 if own.is_some_and(|own| own.open(answer.body.trim()).is_some()) => {
+                lasting(format!(
+                    "the metadata service at {}: it is this server itself; let it reach the host's own service (AWS_EC2_METADATA_SERVICE_ENDPOINT, \
+                 or the hook that redirects it), or give other credentials",
+                    session.endpoint
+                ))
+            }
+            200 => {
+                session.token = Some(answer.body.trim().to_owned());
+                Ok(session)
+            }
+            // The service does not know tokens, or is told not to give them: version 1.
+            403..=405 if !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")? => Ok(session),
+            status => passing(format!(
+                "the metadata service at {}: it answered {status} to a request for a session token; is it EC2's, and is it enabled \
+                 (modify-instance-metadata-options --http-endpoint enabled)?",
+                session.endpoint
+            )),
+        }
+    }
+
+    /// Reads one path below `/latest/`: `None` where there is nothing (404).
+    pub fn get(&self, path: &str) -> Result<Option<String>, Fault> {
+        let header = self
+            .token
+            .as_deref()
+            .map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
+        let answer = self
+            .send("GET", &format!("/latest/{path}"), header)
+            .map_err(|error| Fault::Passing(self.unreachable(&error)))?;
+        match answer.status {
+            200 => Ok(Some(answer.body)),
+            404 => Ok(None),
+            status => passing(format!(
+                "the metadata service at {}: it answered {status} to {path}; look at the instance's metadata options",
+                self.endpoint
+            )),
+        }
+    }
+
+    /// Where the service is.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, SendError> {
+        let mut left = self.attempts;
+        loop {
+            left -= 1;
+            let request = Request::builder()
+                .method(method)
+                .uri(format!("{}{path}", self.endpoint))
+                .header(header.0, header.1);
+            let request = request
+                .body(String::new())
+                .map_err(|error| SendError::Other(error.to_string()))?;
+            match self.outbound.send(request) {
+                Err(_) if left > 0 => {}
+                Ok(answer) if answer.status >= 500 && left > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &SendError) -> String {
+        let remedy = match error {
+            // The packet with the token dies at the bridge that a container is behind.
+            SendError::Silent => {
+                "hop limit 1? run ec2-role on the host's network, or raise it with \
+                 modify-instance-metadata-options --http-put-response-hop-limit 2"
+            }
+            SendError::Other(_) => {
+                "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
+            }
+        };
+        format!(
+            "the metadata service at {}: {error}; {remedy}",
+            self.endpoint
+        )
+    }
+}
+
+/// The host's metadata service, asked for a token at the first use and only then.
+pub struct Host<'a> {
+    environment: &'a Environment,
+    own: Option<&'a TokenAuthority>,
+    session: OnceCell<Result<HostMetadata, Fault>>,
+}
+
+impl<'a> Host<'a> {
+    /// A host that has not been asked yet.
+    pub fn new(environment: &'a Environment, own: Option<&'a TokenAuthority>) -> Self {
+        Host {
+            environment,
+            own,
+            session: OnceCell::new(),
+        }
+    }
+
+    /// The one session of this errand.
+    pub fn session(&self) -> Result<&HostMetadata, Fault> {
+        self.session
+            .get_or_init(|| HostMetadata::open(self.environment, self.own))
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
+    /// A short text, if the service has it and can be reached.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let text = self.session().ok()?.get(path).ok()??;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+}
+
+fn endpoint(environment: &Environment) -> Result<String, Fault> {
+    if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return lasting(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT is {endpoint:?}: write http://ADDRESS[:PORT]"
+            ));
+        }
+        return Ok(endpoint.trim_end_matches('/').to_owned());
+    }
+    match environment
+        .get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE")
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
+        None | Some("ipv4") => Ok("http://169.254.169.254".to_owned()),
+        Some("ipv6") => Ok("http://[fd00:ec2::254]".to_owned()),
+        Some(other) => lasting(format!(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE is {other:?}: set it to IPv4 or IPv6"
+        )),
+    }
+}
+
+fn patience(environment: &Environment) -> Result<Patience, Fault> {
+    let seconds =
+        number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    let each = Duration::from_secs(seconds.min(10));
+    Ok(Patience {
+        connect: each,
+        answer: each,
+    })
+}
+
+fn number(environment: &Environment, name: &str) -> Result<Option<u64>, Fault> {
+    let Some(text) = environment.get(name) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        _ => lasting(format!(
+            "{name} is {text:?}: set it to a whole number from 1"
+        )),
+    }
+}

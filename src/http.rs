@@ -1,0 +1,164 @@
+//! A request as the answering functions see it, and a response as it goes over the wire.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+/// One request, as the client sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method, in the client's own letters.
+    pub method: &'a str,
+    /// The request target: a path, with a query if the client sent one.
+    pub target: &'a str,
+    /// All headers in order.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Request<'a> {
+    /// The first header with this name, in any letter case.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    }
+}
+
+/// One complete answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: Status,
+    /// The body's type.
+    pub content_type: &'static str,
+    /// Further headers, each complete with its value.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body.
+    pub body: Cow<'static, str>,
+}
+
+/// The statuses that this server answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Status {
+    Ok = 200,
+    BadRequest = 400,
+    Unauthorized = 401,
+    Forbidden = 403,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    InternalServerError = 500,
+}
+
+impl Status {
+    /// The number.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The reason phrase; for 405 EC2's own.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Status::Ok => "OK",
+            Status::BadRequest => "Bad Request",
+            Status::Unauthorized => "Unauthorized",
+            Status::Forbidden => "Forbidden",
+            Status::NotFound => "Not Found",
+            Status::MethodNotAllowed => "Not Allowed",
+            Status::InternalServerError => "Internal Server Error",
+        }
+    }
+}
+
+impl Response {
+    /// A text/plain answer.
+    pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
+        Response {
+            status: Status::Ok,
+            content_type: "text/plain",
+            headers: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    /// An answer with nothing but its status.
+    pub fn empty(status: Status) -> Self {
+        Response {
+            status,
+            ..Response::text("")
+        }
+    }
+
+    /// The same answer with one more header.
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The whole answer as one piece. `Connection: close`, as EC2 says it; for HEAD without the body, its length said.
+    pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
+        let mut text = String::with_capacity(320 + self.body.len());
+        let mut push = |parts: &[&str]| parts.iter().for_each(|part| text.push_str(part));
+        push(&[
+            "HTTP/1.1 ",
+            &self.status.code().to_string(),
+            " ",
+            self.status.reason(),
+            "\r\n",
+        ]);
+        push(&[
+            "Content-Type: ",
+            self.content_type,
+            "\r\nContent-Length: ",
+            &self.body.len().to_string(),
+            "\r\n",
+        ]);
+        for (name, value) in &self.headers {
+            push(&[name, ": ", value, "\r\n"]);
+        }
+        push(&[
+            "Date: ",
+            &httpdate::fmt_http_date(now),
+            "\r\nServer: EC2ws\r\nConnection: close\r\n\r\n",
+        ]);
+        if !is_head {
+            push(&[&self.body]);
+        }
+        text.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_answer_is_written_whole_with_its_length_and_closes() {
+        let bytes = Response::text("exc_web")
+            .with("Accept-Ranges", "none")
+            .to_bytes(false, UNIX_EPOCH);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nAccept-Ranges: none\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: EC2ws\r\nConnection: close\r\n\r\nexc_web"
+        );
+    }
+
+    #[test]
+    fn an_answer_to_head_says_its_length_and_has_no_body() {
+        let text = String::from_utf8(Response::text("exc_web").to_bytes(true, UNIX_EPOCH)).unwrap();
+        assert!(text.contains("Content-Length: 7\r\n") && text.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_header_is_found_in_any_letter_case() {
+        let request = Request {
+            method: "GET",
+            target: "/",
+            headers: &[("x-FORWARDED-for", "1.2.3.4")],
+        };
+        assert_eq!(request.header("X-Forwarded-For"), Some("1.2.3.4"));
+        assert_eq!(request.header("Via"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! A knock at the server's front door: a request as any client's, from this machine to itself, without waiting.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::clock::Boot;
+
+/// How often to knock. Three in vain and the time until the next make a server that was stopped be replaced within 3 s.
+pub const INTERVAL: Duration = Duration::from_millis(700);
+/// So many in vain in a row, and the server is replaced.
+pub const MAX_IN_VAIN: u32 = 3;
+
+/// A knock that waits for its answer.
+pub struct Knock {
+    /// To be polled: for writing until it [`has_asked`](Knock::has_asked), then for reading.
+    pub stream: TcpStream,
+    /// Whether the request is sent.
+    pub has_asked: bool,
+    /// When it is in vain.
+    pub deadline: Boot,
+    request: String,
+}
+
+/// What has become of a knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing yet.
+    Waiting,
+    /// An answer.
+    Answer,
+    /// It was cut off.
+    Nothing,
+}
+
+impl Knock {
+    /// Begins one. `None` if this machine does not have the address now (a bridge that is gone): then nobody else gets through
+    /// either, and to connect might go out to another machine.
+    pub fn begin(address: SocketAddr, path: &str, now: Boot) -> Option<Self> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).ok()?;
+        rustix::net::bind(&socket, &SocketAddr::new(address.ip(), 0)).ok()?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(_) => return None,
+        }
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        Some(Knock {
+            stream: TcpStream::from(socket),
+            has_asked: false,
+            deadline: now.after(INTERVAL),
+            request,
+        })
+    }
+
+    /// Goes on as far as it can without waiting.
+    pub fn go_on(&mut self) -> Heard {
+        let outcome = if self.has_asked {
+            self.stream.read(&mut [0; 16])
+        } else {
+            self.stream.write(self.request.as_bytes())
+        };
+        match outcome {
+            Ok(0) => Heard::Nothing,
+            Ok(_) if self.has_asked => Heard::Answer,
+            Ok(_) => {
+                self.has_asked = true;
+                Heard::Waiting
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected
+                ) =>
+            {
+                Heard::Waiting
+            }
+            Err(_) => Heard::Nothing,
+        }
+    }
+}

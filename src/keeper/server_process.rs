@@ -1,0 +1,62 @@
+//! The server as the keeper sees it: a process, and the channel to it.
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal};
+
+use crate::clock::Boot;
+use crate::hand_over::HandOver;
+use crate::process::Part;
+use crate::server::THREAD_STACK_BYTES;
+
+pub struct ServerProcess {
+    pub pid: Pid,
+    pub started: Boot,
+    channel: UnixStream,
+}
+
+impl ServerProcess {
+    /// Starts one on the listening socket, with nothing of the environment, and hands over.
+    pub fn start(listener: &TcpListener, hand_over: &HandOver, now: Boot) -> io::Result<Self> {
+        let (channel, theirs) = UnixStream::pair()?;
+        channel.set_nonblocking(true)?;
+        let child = Part::Server
+            .command()
+            .env_clear()
+            .env("RUST_MIN_STACK", THREAD_STACK_BYTES.to_string())
+            .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        let pid = Pid::from_child(&child);
+        let mut server = ServerProcess {
+            pid,
+            started: now,
+            channel,
+        };
+        server.hand_over(hand_over)?;
+        Ok(server)
+    }
+
+    /// Hands over without waiting; an error means that it does not take it.
+    pub fn hand_over(&mut self, hand_over: &HandOver) -> io::Result<()> {
+        let line = hand_over.to_line();
+        match self.channel.write(line.as_bytes())? {
+            length if length == line.len() => Ok(()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Tells it to answer what it has read, and go.
+    pub fn close(&self) {
+        _ = self.channel.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Ends it at once. It is reaped like any child.
+    pub fn kill(&self) {
+        _ = rustix::process::kill_process(self.pid, Signal::KILL);
+    }
+}

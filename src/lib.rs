@@ -1,0 +1,33 @@
+//! ec2-role plays the EC2 instance metadata service for containers: whoever asks it for
+//! `/latest/meta-data/iam/security-credentials/` gets short-lived credentials of one role, obtained with `sts:AssumeRole`.
+//!
+//! One binary plays three parts, each one single-threaded loop: the [`keeper`] owns the listening socket and the credential
+//! and never touches the network; an [`errand`] fetches one credential from STS, prints it and exits; the [`server`] answers
+//! the containers and may die at any time. Imports point one way: keeper, server, errand; server → imds → token, credential;
+//! errand → sts, source.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod arguments;
+pub mod clock;
+pub mod credential;
+pub mod environment;
+pub mod errand;
+pub mod fault;
+pub mod hand_over;
+pub mod host_metadata;
+pub mod http;
+pub mod imds;
+pub mod keeper;
+pub mod log;
+pub mod outbound;
+pub mod process;
+pub mod profile;
+pub mod role;
+pub mod schedule;
+pub mod secret;
+pub mod server;
+pub mod source;
+pub mod sts;
+pub mod token;

@@ -1,0 +1,66 @@
+//! Picks the part to play.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ec2_role::arguments::{self, Invocation};
+use ec2_role::environment::Environment;
+use ec2_role::errand::{self, Report};
+use ec2_role::fault::Fault;
+use ec2_role::process::Part;
+use ec2_role::{keeper, log, server};
+
+/// Something to correct: a supervisor need not start it again.
+const EXIT_TO_CORRECT: u8 = 2;
+/// It failed, and may work later.
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let part = Part::from_name(&words.next().unwrap_or_default());
+    part.settle();
+    if part == Part::Server {
+        server::run();
+        return ExitCode::FAILURE;
+    }
+    let words: Vec<String> = words.collect();
+    let environment = Environment::of_process();
+    let invocation = match arguments::parse(&words, &environment) {
+        Ok(invocation) => invocation,
+        Err(error) if part == Part::Errand => {
+            return print(&Report::Failed(Fault::Lasting(error)).to_line());
+        }
+        Err(error) => return fail(&error, EXIT_TO_CORRECT),
+    };
+    match invocation {
+        Invocation::Help(text) => print(&text),
+        Invocation::Version(text) => print(&format!("{text}\n")),
+        Invocation::CredentialProcess(arguments) => match errand::print(&arguments, &environment) {
+            Ok(document) => print(&format!("{document}\n")),
+            Err(Fault::Lasting(error)) => fail(&error, EXIT_TO_CORRECT),
+            Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
+        },
+        Invocation::Serve(arguments) if part == Part::Errand => {
+            errand::run(&arguments, &environment);
+            ExitCode::SUCCESS
+        }
+        Invocation::Serve(arguments) => match keeper::run(&arguments, &words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, EXIT_TO_CORRECT),
+        },
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("stdout: {error}"), EXIT_FAILED),
+    }
+}
+
+fn fail(error: &str, status: u8) -> ExitCode {
+    log::event(error);
+    ExitCode::from(status)
+}

@@ -1,0 +1,223 @@
+//! One request to the outside, over ureq with every default set that we rely on.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use ureq::http::{self, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, Proxy, Timeout};
+
+use crate::environment::Environment;
+use crate::fault::{Fault, lasting};
+
+/// More than any answer that we want; less than what could trouble an errand.
+const MAX_BODY_BYTES: u64 = 256 * 1024;
+/// More than any header that AWS sends.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// A client for one kind of destination.
+pub struct Outbound(Agent);
+
+/// An answer of whatever status.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, at most 256 KiB.
+    pub body: String,
+    /// The `Date` header, if there is a good one.
+    pub date: Option<SystemTime>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The peer accepted the connection, and then said nothing in time.
+    Silent,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Silent => {
+                formatter.write_str("it took the connection and did not answer in time")
+            }
+            SendError::Other(text) => formatter.write_str(text),
+        }
+    }
+}
+
+/// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
+/// keeper's deadline for the whole errand is its limit.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// For the connection, TLS included.
+    pub connect: Duration,
+    /// For sending, for the head of the answer and for its body, each.
+    pub answer: Duration,
+}
+
+impl Outbound {
+    /// For link-local and loopback services: never through a proxy.
+    pub fn direct(patience: Patience) -> Self {
+        Outbound(agent(patience, None, RootCerts::WebPki))
+    }
+
+    /// For `url`, through the proxy that the environment names for it, trusting `ca_bundle` (the text and the name of a PEM file)
+    /// in place of the public authorities if it is given.
+    pub fn for_url(
+        url: &str,
+        environment: &Environment,
+        ca_bundle: Option<(&str, &[u8])>,
+        patience: Patience,
+    ) -> Result<Self, Fault> {
+        let roots = match ca_bundle {
+            None => RootCerts::WebPki,
+            Some((name, pem)) => roots(name, pem)?,
+        };
+        Ok(Outbound(agent(patience, proxy(url, environment)?, roots)))
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
+        let read = || {
+            let mut response = self.0.run(request)?;
+            let date = response
+                .headers()
+                .get("date")
+                .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+            let body = response
+                .body_mut()
+                .with_config()
+                .limit(MAX_BODY_BYTES)
+                .lossy_utf8(true)
+                .read_to_string()?;
+            Ok(Answer {
+                status: response.status().as_u16(),
+                body,
+                date,
+            })
+        };
+        read().map_err(|error: ureq::Error| match error {
+            ureq::Error::Timeout(Timeout::RecvResponse) => SendError::Silent,
+            ureq::Error::Timeout(phase) => SendError::Other(format!("it took too long ({phase})")),
+            ureq::Error::Io(error) => SendError::Other(without_number(&error)),
+            other => SendError::Other(other.to_string()),
+        })
+    }
+}
+
+/// `Connection refused`, without `(os error 111)`.
+fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
+    Agent::config_builder()
+        // An error's body says what is wrong.
+        .http_status_as_error(false)
+        // Neither STS nor a metadata service redirects; what does is something else.
+        .max_redirects(0)
+        .proxy(proxy)
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
+        .accept("")
+        .accept_encoding("")
+        .timeout_global(None)
+        .timeout_per_call(None)
+        .timeout_resolve(None)
+        .timeout_connect(Some(patience.connect))
+        .timeout_send_request(Some(patience.answer))
+        .timeout_send_body(Some(patience.answer))
+        .timeout_recv_response(Some(patience.answer))
+        .timeout_recv_body(Some(patience.answer))
+        .max_response_header_size(MAX_HEADER_BYTES)
+        .max_idle_connections(0)
+        .build()
+        .into()
+}
+
+fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
+    let certificates: Vec<Certificate> = ureq::tls::parse_pem(pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return lasting(format!(
+            "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
+        ));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// The proxy for a URL by the environment's variables, in small or capital letters; never for this machine or its link.
+fn proxy(url: &str, environment: &Environment) -> Result<Option<Proxy>, Fault> {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return Ok(None);
+    };
+    if uri.host().is_some_and(is_near) {
+        return Ok(None);
+    }
+    let names: [&str; 4] = match uri.scheme_str() {
+        Some("https") => ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        _ => ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"],
+    };
+    let Some((name, value)) = names
+        .iter()
+        .find_map(|name| Some((name, environment.get(name)?)))
+    else {
+        return Ok(None);
+    };
+    let wrong = || {
+        Fault::Lasting(format!(
+            "{name}: it is not a proxy's URL; write http://HOST:PORT, or unset it"
+        ))
+    };
+    let proxy = Proxy::new(value).map_err(|_| wrong())?;
+    let except = environment
+        .get("NO_PROXY")
+        .or(environment.get("no_proxy"))
+        .unwrap_or_default();
+    let mut builder = Proxy::builder(proxy.protocol())
+        .host(proxy.host())
+        .port(proxy.port());
+    for pattern in except
+        .split(',')
+        .map(str::trim)
+        .filter(|pattern| !pattern.is_empty())
+    {
+        builder = builder.no_proxy(pattern);
+    }
+    if let Some(username) = proxy.username() {
+        builder = builder.username(username);
+    }
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    builder.build().map(Some).map_err(|_| wrong())
+}
+
+/// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's own IPv6 ones.
+pub fn is_near(host: &str) -> bool {
+    match host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>()
+    {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.segments()[..2] == [0xfd00, 0x0ec2]
+        }
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}

@@ -1,0 +1,65 @@
+//! The three parts as processes: which one this is, how another is started, and what each does first.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+/// The part that this process plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the user started.
+    Keeper,
+    /// Answers containers.
+    Server,
+    /// Fetches one credential.
+    Errand,
+}
+
+impl Part {
+    /// Told by the name it was started under, which is also what `ps` shows.
+    pub fn from_name(argument_zero: &str) -> Part {
+        [Part::Server, Part::Errand]
+            .into_iter()
+            .find(|part| part.name() == argument_zero)
+            .unwrap_or(Part::Keeper)
+    }
+
+    /// The name it is started under.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Keeper => "ec2-role",
+            Part::Server => "ec2-role-server",
+            Part::Errand => "ec2-role-errand",
+        }
+    }
+
+    /// A command that starts this very file again, also when it was replaced or deleted since. In a process group of its own,
+    /// so that an interrupt from the keyboard comes to the keeper alone, and whatever an errand starts ends with it.
+    pub fn command(self) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(self.name()).process_group(0);
+        command
+    }
+
+    /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
+    /// and goes when its keeper goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
+    pub fn settle(self) {
+        _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        _ = rustix::process::setrlimit(
+            Resource::Core,
+            Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            },
+        );
+        if self != Part::Keeper {
+            _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let mut name = self.name().as_bytes().to_vec();
+            name.push(0);
+            if let Ok(name) = std::ffi::CStr::from_bytes_with_nul(&name) {
+                _ = rustix::thread::set_name(name);
+            }
+        }
+    }
+}

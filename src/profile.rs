@@ -1,0 +1,186 @@
+//! The shared config and credentials files
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is asked for.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use crate::environment::Environment;
+use crate::fault::{Fault, lasting};
+
+/// One profile's settings, from both files; the credentials file wins.
+#[derive(Default)]
+pub struct Profile {
+    /// The profile's name.
+    pub name: String,
+    settings: BTreeMap<String, String>,
+    services: BTreeMap<String, String>,
+}
+
+impl Profile {
+    /// Reads the profile that `wanted`, `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names. One that was named must be there;
+    /// `default` need not.
+    pub fn load(environment: &Environment, wanted: Option<&str>) -> Result<Self, Fault> {
+        let named = wanted
+            .or(environment.get("AWS_PROFILE"))
+            .or(environment.get("AWS_DEFAULT_PROFILE"));
+        let name = named.unwrap_or("default");
+        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "config")?;
+        let credentials =
+            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+        let in_config = match name {
+            // Both are right in the config file; the longer one wins.
+            "default" => config
+                .section("profile default")
+                .or(config.section("default")),
+            name => config.section(&format!("profile {name}")),
+        };
+        let in_credentials = credentials.section(name);
+        if in_config.is_none() && in_credentials.is_none() && named.is_some() {
+            return lasting(format!(
+                "profile {name:?}: it is neither in {} nor in {}; name one that is there with --profile or AWS_PROFILE",
+                config.path.display(),
+                credentials.path.display()
+            ));
+        }
+        let mut settings = in_config.cloned().unwrap_or_default();
+        settings.extend(in_credentials.cloned().unwrap_or_default());
+        let services = settings
+            .get("services")
+            .and_then(|services| config.section(&format!("services {services}")));
+        let services = services.cloned().unwrap_or_default();
+        Ok(Profile {
+            name: name.to_owned(),
+            settings,
+            services,
+        })
+    }
+
+    /// A setting; an empty one counts as not set.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.settings
+            .get(key)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// STS's own `endpoint_url` in the `[services …]` section that the profile names.
+    pub fn sts_endpoint_url(&self) -> Option<&str> {
+        self.services.get("sts.endpoint_url").map(String::as_str)
+    }
+}
+
+struct SharedFile {
+    path: PathBuf,
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl SharedFile {
+    /// A file that is not there is as one that is empty, as in every SDK; one that cannot be read is a fault.
+    fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
+        let home = || {
+            PathBuf::from(environment.get("HOME").unwrap_or("/"))
+                .join(".aws")
+                .join(default)
+        };
+        let path = environment.get(variable).map_or_else(home, PathBuf::from);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(SharedFile {
+                sections: parse(&text),
+                path,
+            }),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(SharedFile {
+                    sections: BTreeMap::new(),
+                    path,
+                })
+            }
+            Err(error) => lasting(format!(
+                "{}: it cannot be read: {error}; let the user that runs ec2-role read it, or name another with {variable}",
+                path.display()
+            )),
+        }
+    }
+
+    fn section(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.sections.get(name)
+    }
+}
+
+/// Sections of settings. A setting without a value opens a nested block, whose indented lines become `outer.inner`. Lines that
+/// are neither are left out, as the SDKs leave them: the file belongs to others too.
+pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut section: Option<String> = None;
+    let mut outer = String::new();
+    for line in text.lines() {
+        let content = line.trim();
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(header) = content.strip_prefix('[') {
+            // `[profile  x]` and `[ profile x ]` are the same; a comment may follow.
+            section = header
+                .split_once(']')
+                .map(|(name, _)| name.split_whitespace().collect::<Vec<_>>().join(" "));
+            if let Some(name) = &section {
+                sections.entry(name.clone()).or_default();
+            }
+            outer.clear();
+            continue;
+        }
+        let (Some(section), Some((key, value))) = (&section, content.split_once('=')) else {
+            continue;
+        };
+        let value = value
+            .split(" #")
+            .next()
+            .unwrap_or_default()
+            .split(" ;")
+            .next()
+            .unwrap_or_default()
+            .trim();
+        let key = key.trim().to_lowercase();
+        let is_nested = line.starts_with([' ', '\t']);
+        if !is_nested {
+            outer = if value.is_empty() {
+                key.clone()
+            } else {
+                String::new()
+            };
+        }
+        let key = if is_nested && !outer.is_empty() {
+            format!("{outer}.{key}")
+        } else {
+            key
+        };
+        if let Some(settings) = sections.get_mut(section) {
+            settings.insert(key, value.to_owned());
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_file_is_read_with_its_comments_spaces_and_nested_blocks() {
+        let sections = parse(
+            "# a comment\nregion = lost\n[default]\nRegion=eu-west-1 # where\n\n[profile  web]\n; another\naws_access_key_id = AKIA\n\
+             s3 =\n  max_queue = 10\nservices = local\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1/\nnonsense\n[broken\nx=y\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["profile web"]["aws_access_key_id"], "AKIA");
+        assert_eq!(sections["profile web"]["s3.max_queue"], "10");
+        assert_eq!(sections["profile web"]["services"], "local");
+        assert_eq!(
+            sections["services local"]["sts.endpoint_url"],
+            "http://127.0.0.1:1/"
+        );
+        assert_eq!(sections.len(), 3);
+    }
+}

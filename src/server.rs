@@ -1,0 +1,279 @@
+//! The server: a blocking loop on tiny_http, and the only file that knows tiny_http.
+//!
+//! tiny_http by itself survives no hostile client. What this loop does about it: one request per connection; every socket has
+//! time limits; a body that is announced but not wanted is never touched; whatever else goes wrong ends this process, and the
+//! keeper starts the next on the same listening socket.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock::Boot;
+use crate::hand_over::HandOver;
+use crate::http::{Request, Response};
+use crate::imds::{self, Instance};
+use crate::log;
+use crate::token::TokenAuthority;
+
+/// The loop turns at least this often, to take what the keeper hands over.
+const TURN: Duration = Duration::from_secs(1);
+/// A peer that is silent for this long is dropped. SDKs send at once, and give up after one or two seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// A write that waits this long has a peer that does not read: an answer fits into any socket's buffer.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
+/// So many stalled writes in a row are an attack on the loop: a fresh process has none of its connections.
+const MAX_STALLED_WRITES: u32 = 3;
+/// tiny_http reads a body of up to so many bytes by itself; a larger one it would read, or allocate, when the request is dropped.
+const MAX_BODY: usize = 1024;
+/// Each unwanted body costs a thread and two descriptors until the process ends, which it does at this many.
+const MAX_UNWANTED_BODIES: u32 = 64;
+/// Two descriptors for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
+const MAX_DESCRIPTORS: u64 = 4096;
+/// The stack of each connection's thread. tiny_http needs a few KiB; std would reserve 2 MiB.
+pub const THREAD_STACK_BYTES: usize = 64 * 1024;
+/// When the process ends, requests that were already read are still answered; it waits this long for one more …
+const LAST_REQUEST: Duration = Duration::from_millis(20);
+/// … and this long for all of them.
+const LAST_REQUESTS: Duration = Duration::from_millis(200);
+
+/// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the keeper
+/// closes that channel or something goes wrong.
+pub fn run() {
+    let (Ok(listener), Ok(channel)) = (inherited(std::io::stdin()), inherited(std::io::stdout()))
+    else {
+        return;
+    };
+    let Some((mut channel, first)) = Channel::open(UnixStream::from(channel)) else {
+        return;
+    };
+    let Some(server) = listen(listener) else {
+        return;
+    };
+    end_on_panic();
+    let mut turn = Turn {
+        served: Served::new(first),
+        stalled_writes: 0,
+        unwanted_bodies: 0,
+    };
+    loop {
+        let request = server.recv_timeout(TURN);
+        match channel.newest() {
+            Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
+            Ok(None) => {}
+            Err(Closed) => break turn.answer_last(request.ok().flatten(), &server),
+        }
+        match request {
+            Ok(Some(request)) => turn.answer(request),
+            Ok(None) => {}
+            // No descriptor left, or nobody came for READ_TIMEOUT: either way tiny_http accepts no more.
+            Err(_) => break turn.answer_last(None, &server),
+        }
+        if turn.stalled_writes >= MAX_STALLED_WRITES || turn.unwanted_bodies >= MAX_UNWANTED_BODIES
+        {
+            break;
+        }
+    }
+    // Not by returning: tiny_http's destructor would connect to its own address and wait.
+    std::process::exit(0);
+}
+
+fn inherited(stream: impl AsFd) -> std::io::Result<OwnedFd> {
+    stream.as_fd().try_clone_to_owned()
+}
+
+fn listen(listener: OwnedFd) -> Option<tiny_http::Server> {
+    let limit = rustix::process::Rlimit {
+        current: Some(MAX_DESCRIPTORS),
+        maximum: Some(MAX_DESCRIPTORS),
+    };
+    // A lower limit than ours stays.
+    let present = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if present.is_none_or(|present| present > MAX_DESCRIPTORS) {
+        _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    }
+    // Accepted sockets inherit the time limits of the listening one. std sets them on streams only, but they belong to the
+    // socket and not to the type.
+    let socket = TcpStream::from(listener);
+    socket.set_read_timeout(Some(READ_TIMEOUT)).ok()?;
+    socket.set_write_timeout(Some(WRITE_TIMEOUT)).ok()?;
+    tiny_http::Server::from_listener(TcpListener::from(OwnedFd::from(socket)), None).ok()
+}
+
+/// A panic in client.rs is one connection's: its peer had gone before tiny_http asked for its address. Any other one may have
+/// left no one to accept, or a lock that nobody opens.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let harmless = panic
+            .location()
+            .is_some_and(|location| location.file().ends_with("client.rs"));
+        if !harmless {
+            std::process::exit(1);
+        }
+    }));
+}
+
+/// What is served in this turn, with what is made from it once and not for every request.
+struct Served {
+    hand_over: HandOver,
+    tokens: TokenAuthority,
+}
+
+impl Served {
+    fn new(hand_over: HandOver) -> Self {
+        let tokens = TokenAuthority::new(&hand_over.token_key, &hand_over.boot_id);
+        Served { hand_over, tokens }
+    }
+}
+
+struct Turn {
+    served: Served,
+    stalled_writes: u32,
+    unwanted_bodies: u32,
+}
+
+impl Turn {
+    fn answer_last(&mut self, request: Option<tiny_http::Request>, server: &tiny_http::Server) {
+        request.into_iter().for_each(|request| self.answer(request));
+        let begun = Instant::now();
+        while begun.elapsed() < LAST_REQUESTS
+            && let Ok(Some(request)) = server.recv_timeout(LAST_REQUEST)
+        {
+            self.answer(request);
+        }
+    }
+
+    fn answer(&mut self, request: tiny_http::Request) {
+        let (begun, now) = (Instant::now(), SystemTime::now());
+        let Served { hand_over, tokens } = &self.served;
+        if announces_a_body(&request) {
+            self.unwanted_bodies += 1;
+            refuse_body(request);
+            return;
+        }
+        let method = request.method().to_string();
+        let peer = request.remote_addr().map(|address| address.ip());
+        let request_line = format!("{method} {} HTTP/{}", request.url(), request.http_version());
+        let is_knock = request.url() == hand_over.knock;
+        let response = if is_knock {
+            Response::text("")
+        } else {
+            let headers: Vec<(&str, &str)> = request
+                .headers()
+                .iter()
+                .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+                .collect();
+            let instance = Instance {
+                role: &hand_over.role,
+                role_name: &hand_over.role_name,
+                http_tokens: hand_over.http_tokens,
+                tokens,
+                credential: hand_over.credential.as_ref(),
+            };
+            let request = Request {
+                method: &method,
+                target: request.url(),
+                headers: &headers,
+            };
+            imds::answer(&request, &instance, Boot::now())
+        };
+        let bytes = response.to_bytes(method == "HEAD", now);
+        let mut writer = request.into_writer();
+        match writer.write_all(&bytes).and_then(|()| writer.flush()) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                self.stalled_writes += 1
+            }
+            _ => self.stalled_writes = 0,
+        }
+        drop(writer);
+        if !hand_over.quiet && !is_knock {
+            log::access(
+                peer,
+                now,
+                &request_line,
+                response.status.code(),
+                response.body.len(),
+                begun.elapsed(),
+            );
+        }
+    }
+}
+
+fn announces_a_body(request: &tiny_http::Request) -> bool {
+    request
+        .body_length()
+        .is_some_and(|length| length > MAX_BODY)
+        || request
+            .headers()
+            .iter()
+            .any(|header| header.field.equiv("Transfer-Encoding") || header.field.equiv("Expect"))
+}
+
+/// No request here has a body. To drop the request would read the body, or allocate it; to upgrade it gives the stream out,
+/// and the stream is kept for good.
+fn refuse_body(request: tiny_http::Request) {
+    let stream = request.upgrade("close", tiny_http::Response::empty(413));
+    std::mem::forget(stream);
+}
+
+/// The keeper's end of the channel is closed: it ends, or has ended.
+struct Closed;
+
+struct Channel {
+    stream: UnixStream,
+    read: Vec<u8>,
+}
+
+impl Channel {
+    /// Waits for the first hand-over, which the keeper sends with the start; afterwards nothing here waits.
+    fn open(stream: UnixStream) -> Option<(Self, HandOver)> {
+        let mut channel = Channel {
+            stream,
+            read: Vec::new(),
+        };
+        let first = loop {
+            match channel.read_piece() {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+            if let Some(first) = channel.take_newest() {
+                break first;
+            }
+        };
+        channel.stream.set_nonblocking(true).ok()?;
+        Some((channel, first))
+    }
+
+    /// The newest complete hand-over since the last call, if there is one.
+    fn newest(&mut self) -> Result<Option<HandOver>, Closed> {
+        loop {
+            match self.read_piece() {
+                Ok(0) => return Err(Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Ok(self.take_newest()),
+            }
+        }
+    }
+
+    fn read_piece(&mut self) -> std::io::Result<usize> {
+        let mut piece = [0; 4096];
+        let length = self.stream.read(&mut piece)?;
+        self.read.extend_from_slice(&piece[..length]);
+        Ok(length)
+    }
+
+    fn take_newest(&mut self) -> Option<HandOver> {
+        let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
+        let begin = self.read[..end]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let newest = std::str::from_utf8(&self.read[begin..end])
+            .ok()
+            .and_then(HandOver::from_line);
+        self.read.drain(..=end);
+        newest
+    }
+}

@@ -1,0 +1,35 @@
+//! `AWS_ACCESS_KEY_ID` and its companions.
+
+use super::Context;
+use crate::credential::SourceCredential;
+use crate::fault::{Fault, lasting};
+use crate::secret::Secret;
+
+pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
+    let variable = |name| context.environment.get(name);
+    let (key, secret) = match (
+        variable("AWS_ACCESS_KEY_ID"),
+        variable("AWS_SECRET_ACCESS_KEY"),
+    ) {
+        (None, None) => return Ok(None),
+        (Some(key), Some(secret)) => (key, secret),
+        (Some(_), None) => {
+            return lasting(
+                "AWS_ACCESS_KEY_ID: it is set, AWS_SECRET_ACCESS_KEY is not; set both or neither",
+            );
+        }
+        (None, Some(_)) => {
+            return lasting(
+                "AWS_SECRET_ACCESS_KEY: it is set, AWS_ACCESS_KEY_ID is not; set both or neither",
+            );
+        }
+    };
+    Ok(Some(SourceCredential {
+        access_key_id: key.to_owned(),
+        secret_access_key: Secret::new(secret),
+        session_token: variable("AWS_SESSION_TOKEN")
+            .or(variable("AWS_SECURITY_TOKEN"))
+            .map(Secret::new),
+        origin: "the environment's variables".to_owned(),
+    }))
+}

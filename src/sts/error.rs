@@ -1,0 +1,190 @@
+//! STS's errors, sorted by what to do about them.
+
+use std::time::SystemTime;
+
+use crate::outbound::SendError;
+
+/// Why a call gave no credential.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StsError {
+    /// There was no answer.
+    Unsent(SendError),
+    /// STS said no, with a code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
+    #[allow(missing_docs)]
+    Refused {
+        status: u16,
+        code: String,
+        message: String,
+        request_id: String,
+        date: Option<SystemTime>,
+    },
+    /// Something answered that is not STS, or broken.
+    #[allow(missing_docs)]
+    Unreadable {
+        status: u16,
+        what: String,
+        date: Option<SystemTime>,
+    },
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Try again later.
+    Wait,
+    /// Read the source credentials again, and try once more at once.
+    Reload,
+    /// Set the clock by STS's `Date`, and try once more at once, if it is off by much.
+    SetClock,
+    /// Ask for an hour, the most that a role may give to a role.
+    AskLess,
+    /// The trust policy or the caller's policy, or IAM not yet knowing of either: try again later.
+    Trust,
+    /// Only the user can mend it.
+    Mend,
+}
+
+impl StsError {
+    /// What to do.
+    pub fn act(&self) -> Act {
+        let StsError::Refused { code, message, .. } = self else {
+            return Act::Wait;
+        };
+        match code.as_str() {
+            "AccessDenied" | "AccessDeniedException" => Act::Trust,
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => Act::Reload,
+            "SignatureDoesNotMatch"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "InvalidSignatureException"
+            | "AuthFailure"
+            | "RequestInTheFuture" => Act::SetClock,
+            "ValidationError"
+                if message.contains("1 hour session limit")
+                    || message.contains("MaxSessionDuration") =>
+            {
+                Act::AskLess
+            }
+            "ValidationError"
+            | "MalformedPolicyDocument"
+            | "PackedPolicyTooLarge"
+            | "RegionDisabledException"
+            | "RegionDisabled" => Act::Mend,
+            _ => Act::Wait,
+        }
+    }
+
+    /// STS's clock, if it told it.
+    pub fn date(&self) -> Option<SystemTime> {
+        match self {
+            StsError::Unsent(_) => None,
+            StsError::Refused { date, .. } | StsError::Unreadable { date, .. } => *date,
+        }
+    }
+
+    /// One line about it, with STS's request id, which AWS's support asks for; without the remedy.
+    pub fn describe(&self) -> String {
+        match self {
+            StsError::Unsent(error) => error.to_string(),
+            StsError::Refused {
+                status,
+                code,
+                message,
+                request_id,
+                ..
+            } => {
+                let id = if request_id.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (request {request_id})")
+                };
+                format!("{code} ({status}): {}{id}", message.trim_end_matches('.'))
+            }
+            StsError::Unreadable { status, what, .. } => format!("status {status} with {what}"),
+        }
+    }
+
+    /// What the user can do about it; `role` and `endpoint` are what they wrote, or what stands for it.
+    pub fn remedy(&self, role: &str, endpoint: &str) -> String {
+        let StsError::Refused { code, message, .. } = self else {
+            return match self {
+                StsError::Unreadable { .. } => format!(
+                    "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
+                ),
+                _ => format!("is {endpoint} reachable from here?"),
+            };
+        };
+        match (self.act(), code.as_str()) {
+            (Act::Trust, _) => {
+                let whom = caller(message).unwrap_or("the caller");
+                format!("the trust policy of {role} must name {whom}; {whom}'s policy must allow sts:AssumeRole on it")
+            }
+            (Act::Reload, "InvalidClientTokenId") => {
+                "the source's access key is unknown to this STS: look at the key, or enable the region in the account".to_owned()
+            }
+            (Act::Reload, _) => "the source's credentials have expired: let them be renewed".to_owned(),
+            (Act::SetClock, _) => "the source's secret key is wrong, or the clock is off: look at both".to_owned(),
+            (Act::Mend, "RegionDisabledException" | "RegionDisabled") => {
+                "activate STS for this region in the account's settings, or name another with --region".to_owned()
+            }
+            (Act::Mend, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => "correct --policy, --policy-arns or --tags".to_owned(),
+            (Act::Mend | Act::AskLess, _) => "correct the option that it names".to_owned(),
+            (Act::Wait, _) => "nothing to do if it passes".to_owned(),
+        }
+    }
+}
+
+/// Who called, by STS's own message: `User: ARN is not authorized to perform …`.
+fn caller(message: &str) -> Option<&str> {
+    message.split_once("User: ")?.1.split_whitespace().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: &str, message: &str) -> StsError {
+        StsError::Refused {
+            status: 403,
+            code: code.into(),
+            message: message.into(),
+            request_id: "r1".into(),
+            date: None,
+        }
+    }
+
+    #[test]
+    fn errors_are_sorted_by_what_to_do_about_them() {
+        for (code, act) in [
+            ("AccessDenied", Act::Trust),
+            ("ExpiredToken", Act::Reload),
+            ("InvalidClientTokenId", Act::Reload),
+            ("SignatureDoesNotMatch", Act::SetClock),
+            ("RequestExpired", Act::SetClock),
+            ("ValidationError", Act::Mend),
+            ("PackedPolicyTooLarge", Act::Mend),
+            ("RegionDisabledException", Act::Mend),
+            ("Throttling", Act::Wait),
+            ("IDPCommunicationError", Act::Wait),
+            ("SomethingNew", Act::Wait),
+        ] {
+            assert_eq!(refused(code, "").act(), act, "{code}");
+        }
+        let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
+        assert_eq!(refused("ValidationError", chaining).act(), Act::AskLess);
+        assert_eq!(StsError::Unsent(SendError::Silent).act(), Act::Wait);
+    }
+
+    #[test]
+    fn a_denial_names_whom_the_trust_policy_must_name() {
+        let error = refused(
+            "AccessDenied",
+            "User: arn:aws:iam::1:user/bob is not authorized to perform: sts:AssumeRole on resource: X.",
+        );
+        assert_eq!(
+            error.remedy("ROLE", "https://sts"),
+            "the trust policy of ROLE must name arn:aws:iam::1:user/bob; arn:aws:iam::1:user/bob's policy must allow sts:AssumeRole on it"
+        );
+        assert!(error.describe().ends_with("(request r1)"));
+    }
+}
