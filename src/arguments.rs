@@ -301,8 +301,9 @@ impl Given<'_> {
                 Some(written) => match written.text.parse() {
                     Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
                     _ => {
-                        return written
-                            .wrong("write whole seconds from 900 (15 minutes) to 43200 (12 hours)");
+                        return written.wrong(
+                            "write whole seconds from 900 (15 minutes) to 43200 (12 hours)",
+                        );
                     }
                 },
             },
