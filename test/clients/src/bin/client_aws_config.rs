@@ -1,0 +1,45 @@
+//! Prints what the AWS SDK for Rust finds by its default chain, and who STS says that is.
+//! Usage: client_aws_config STS_ENDPOINT
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_sts::config::ProvideCredentials;
+use std::error::Error;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let sts_endpoint = std::env::args()
+        .nth(1)
+        .ok_or("usage: client_aws_config STS_ENDPOINT")?;
+    let found = aws_config::defaults(BehaviorVersion::latest()).load().await;
+    let credentials = found
+        .credentials_provider()
+        .ok_or("no credentials provider")?
+        .provide_credentials()
+        .await?;
+
+    let region = found
+        .region()
+        .cloned()
+        .unwrap_or(Region::from_static("us-east-1"));
+    let sts = aws_sdk_sts::Config::from(&found)
+        .to_builder()
+        .region(region)
+        .endpoint_url(sts_endpoint)
+        .build();
+    let caller = aws_sdk_sts::Client::from_conf(sts)
+        .get_caller_identity()
+        .send()
+        .await?;
+
+    println!(
+        "{}",
+        serde_json::json!({
+            "AccessKeyId": credentials.access_key_id(),
+            "SecretAccessKey": credentials.secret_access_key(),
+            "Token": credentials.session_token(),
+            "Region": found.region().map(Region::as_ref),
+            "Arn": caller.arn(),
+        })
+    );
+    Ok(())
+}
