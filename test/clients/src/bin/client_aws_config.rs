@@ -1,5 +1,5 @@
 //! Prints what the AWS SDK for Rust finds by its default chain, and who STS says that is.
-//! Usage: client_aws_config STS_ENDPOINT
+//! Usage: client_aws_config AWS_ENDPOINT
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sts::config::ProvideCredentials;
@@ -7,9 +7,9 @@ use std::error::Error;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let sts_endpoint = std::env::args()
+    let aws_endpoint = std::env::args()
         .nth(1)
-        .ok_or("usage: client_aws_config STS_ENDPOINT")?;
+        .ok_or("usage: client_aws_config AWS_ENDPOINT")?;
     let found = aws_config::defaults(BehaviorVersion::latest()).load().await;
     let credentials = found
         .credentials_provider()
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sts = aws_sdk_sts::Config::from(&found)
         .to_builder()
         .region(region)
-        .endpoint_url(sts_endpoint)
+        .endpoint_url(aws_endpoint)
         .build();
     let caller = aws_sdk_sts::Client::from_conf(sts)
         .get_caller_identity()

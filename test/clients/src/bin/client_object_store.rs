@@ -1,7 +1,7 @@
 //! Prints the credential that object_store (polars, deltalake, datafusion) finds in its environment, then stores an object with it.
-//! Usage: client_object_store S3_ENDPOINT BUCKET [OPTION=VALUE...], the options being object_store's own
+//! Usage: client_object_store AWS_ENDPOINT BUCKET
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use std::error::Error;
 
@@ -9,19 +9,13 @@ use std::error::Error;
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(endpoint), Some(bucket)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: client_object_store S3_ENDPOINT BUCKET [OPTION=VALUE...]".into());
+        return Err("usage: client_object_store AWS_ENDPOINT BUCKET".into());
     };
-    let mut builder = AmazonS3Builder::from_env()
+    let store = AmazonS3Builder::from_env()
         .with_endpoint(endpoint)
         .with_allow_http(true)
-        .with_bucket_name(bucket);
-    for argument in arguments {
-        let (key, value) = argument
-            .split_once('=')
-            .ok_or("an option is OPTION=VALUE")?;
-        builder = builder.with_config(key.parse::<AmazonS3ConfigKey>()?, value);
-    }
-    let store = builder.build()?;
+        .with_bucket_name(bucket)
+        .build()?;
 
     let credential = store.credentials().get_credential().await?;
     store

@@ -1,0 +1,47 @@
+"""AWS, played by moto with its checks on, and in it a host that may assume one role."""
+
+import json
+import sys
+
+import boto3
+
+from ec2_role import ROLE_NAME
+from program import Program
+
+BUCKET = "web"
+
+# The calls of `prepare`, made before there is anyone who may make them.
+UNCHECKED_CALLS = 6
+
+
+class Aws(Program):
+    """After the preparation, checks the signature and the policies of every call."""
+
+    def __init__(self, home):
+        super().__init__(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            {"HOME": str(home), "INITIAL_NO_AUTH_ACTION_COUNT": str(UNCHECKED_CALLS)},
+        )
+
+    def start(self):
+        self.endpoint = self.wait_for(r"Running on (http://\S+)")[1]
+        self.host_keys = prepare(self.endpoint)
+
+
+def prepare(endpoint):
+    """Makes the host, the role and a bucket that the role may write to; gives the host's keys as variables."""
+    nobody = boto3.Session(aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1")
+    iam = nobody.client("iam", endpoint_url=endpoint)
+    iam.create_user(UserName="host")
+    iam.put_user_policy(UserName="host", PolicyName="host", PolicyDocument=allow("sts:AssumeRole", Resource="*"))
+    key = iam.create_access_key(UserName="host")["AccessKey"]
+    trust = allow("sts:AssumeRole", Principal={"AWS": "arn:aws:iam::123456789012:user/host"})
+    iam.create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=trust)
+    policy = allow("s3:PutObject", Resource=f"arn:aws:s3:::{BUCKET}/*")
+    iam.put_role_policy(RoleName=ROLE_NAME, PolicyName=ROLE_NAME, PolicyDocument=policy)
+    nobody.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def allow(action, **statement):
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, **statement}]})

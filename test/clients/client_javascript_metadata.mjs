@@ -1,0 +1,16 @@
+// Prints the credentials that JavaScript's metadata client reads, path by path: client_javascript_metadata.mjs
+
+import { createRequire } from "node:module";
+
+// The packages are in target/node, where `import` does not look.
+const require = createRequire(new URL("../../target/node/", import.meta.url));
+const { MetadataService } = require("@aws-sdk/ec2-metadata-service");
+
+const metadata = new MetadataService();
+const list = "/latest/meta-data/iam/security-credentials/";
+try {
+    console.log(await metadata.request(list + (await metadata.request(list, {})), {}));
+} catch (error) {
+    console.error(`${error.name}: ${error.message}`);
+    process.exitCode = 1;
+}

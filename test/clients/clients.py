@@ -1,0 +1,91 @@
+"""The real clients: each a program that finds credentials by its own default chain, and what it asks for on the way."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from aws import BUCKET
+from ec2_role import DOCUMENT_PATH, LIST_PATH, REPOSITORY, TOKEN_PATH
+
+HERE = pathlib.Path(__file__).parent
+
+# Longer than the most patient client: aws-config tries for 10 s, and object_store for longer.
+DEADLINE_SECONDS = 200
+
+TOKEN = ("PUT", TOKEN_PATH)
+LIST = ("GET", LIST_PATH)
+LIST_WITHOUT_SLASH = ("GET", LIST_PATH.rstrip("/"))
+LIST_WITH_TWO_SLASHES = ("GET", "/" + LIST_PATH)
+DOCUMENT = ("GET", DOCUMENT_PATH)
+DOCUMENT_WITH_TWO_SLASHES = ("GET", "/" + DOCUMENT_PATH)
+INFO = ("GET", "/latest/meta-data/iam/info")
+
+
+@dataclasses.dataclass
+class Client:
+    name: str
+    command: list
+    asks: list  # in this order, once or more often each
+    variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+    version_1: dict | None = dataclasses.field(default_factory=dict)  # variables that make it use version 1; None if nothing does
+
+    def __str__(self):
+        return self.name
+
+    def run(self, endpoint, aws, home, **environment):
+        """Runs it with nothing configured but where the metadata service is."""
+        return subprocess.run(
+            [part.format(aws=aws.endpoint, bucket=BUCKET) for part in self.command],
+            env={"HOME": str(home), "PATH": os.defpath, self.variable: endpoint, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+        )
+
+
+def python(script):
+    return [sys.executable, f"{HERE}/{script}", "{aws}", "{bucket}"]
+
+
+def javascript(script):
+    return [shutil.which("node"), f"{HERE}/{script}", "{aws}"]
+
+
+def rust(program):
+    return [f"{REPOSITORY}/target/clients/debug/{program}", "{aws}", "{bucket}"]
+
+
+def aws_cli(*arguments):
+    return [f"{pathlib.Path(sys.executable).parent}/aws", *arguments]
+
+
+CLIENTS = [
+    Client("boto3", python("client_boto3.py"), [TOKEN, LIST, DOCUMENT]),
+    Client(
+        "aws-cli",
+        aws_cli("sts", "get-caller-identity", "--region", "us-east-1", "--endpoint-url", "{aws}"),
+        [TOKEN, LIST, DOCUMENT],
+    ),
+    Client("javascript", javascript("client_javascript.mjs"), [TOKEN, LIST, DOCUMENT]),
+    Client(
+        "javascript-ec2-metadata-service",
+        javascript("client_javascript_metadata.mjs"),
+        [TOKEN, LIST_WITH_TWO_SLASHES, DOCUMENT_WITH_TWO_SLASHES],
+    ),
+    Client("aws-config", rust("client_aws_config"), [TOKEN, LIST, DOCUMENT], version_1=None),
+    Client(
+        "object_store",
+        rust("client_object_store"),
+        [TOKEN, LIST, DOCUMENT],
+        variable="AWS_METADATA_ENDPOINT",
+        version_1={"AWS_IMDSV1_FALLBACK": "true"},
+    ),
+    Client("minio", python("client_minio.py"), [TOKEN, LIST, DOCUMENT], version_1=None),
+    Client("ec2-metadata", python("client_ec2_metadata.py"), [TOKEN, INFO, DOCUMENT], version_1=None),
+    Client("awscrt", python("client_awscrt.py"), [TOKEN, LIST, DOCUMENT]),
+    Client("pyarrow", python("client_pyarrow.py"), [TOKEN, LIST_WITHOUT_SLASH, DOCUMENT]),
+]

@@ -1,0 +1,16 @@
+import os
+
+import pytest
+
+from aws import Aws
+
+# boto3 is used here too: whatever this machine's own set-up is, it is none of the tests' business.
+for name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[name]
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory):
+    with Aws(home=tmp_path_factory.mktemp("aws")) as aws:
+        yield aws

@@ -1,0 +1,54 @@
+"""Every client finds the role's credential with nothing configured but where the metadata service is."""
+
+import json
+
+import pytest
+
+from clients import CLIENTS, TOKEN, aws_cli, Client
+from ec2_role import ROLE_NAME, Ec2Role, fetch_document
+from front import Front
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
+def test_finds_the_role_by_session_tokens(client, aws, tmp_path):
+    with Ec2Role("--http-tokens", "required", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
+        ec2_role.wait_for_credential()
+        result = client.run(ec2_role.endpoint, aws, tmp_path)
+
+        assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks]
+        assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client.version_1 is not None], ids=str)
+def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_path):
+    with Ec2Role("--http-tokens", "optional", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
+        ec2_role.wait_for_credential()
+        with Front(ec2_role.endpoint, refuse=lambda method, path: 403 if method == "PUT" else None) as without_tokens:
+            result = client.run(without_tokens.endpoint, aws, tmp_path, **client.version_1)
+
+        assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks if asked != TOKEN]
+        assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
+
+
+def test_the_aws_cli_lists_the_role_as_where_its_keys_come_from(aws, tmp_path):
+    with Ec2Role("--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
+        ec2_role.wait_for_credential()
+        result = Client("aws configure list", aws_cli("configure", "list"), []).run(ec2_role.endpoint, aws, tmp_path)
+        access_key = json.loads(fetch_document(ec2_role.endpoint))["AccessKeyId"]
+
+    rows = {row.split()[0]: row.split()[1:] for row in result.stdout.splitlines() if row.split()}
+    assert rows["access_key"] == ["*" * 16 + access_key[-4:], "iam-role"]
+
+
+def credential_requests(ec2_role):
+    """What was asked for, of session tokens and credentials, in the order of the first time."""
+    return list(dict.fromkeys(asked for asked in ec2_role.requests() if "/api/" in asked[1] or "/iam/" in asked[1]))
+
+
+def assert_has_found(result, document):
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    expected = {"AccessKeyId": document["AccessKeyId"], "SecretAccessKey": document["SecretAccessKey"]}
+    assert found == found | {key: value for key, value in expected.items() if key in found}
+    assert found.get("Token", found.get("SessionToken", document["Token"])) == document["Token"]
+    assert f":assumed-role/{ROLE_NAME}/" in found.get("Arn", f":assumed-role/{ROLE_NAME}/")
