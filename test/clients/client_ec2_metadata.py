@@ -7,9 +7,10 @@ import sys
 from ec2_metadata import EC2Metadata
 
 metadata = EC2Metadata()
-# The package has its address compiled in, as attributes.
-metadata.service_url = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
-metadata.metadata_url = metadata.service_url + "meta-data/"
+# The package does not read the variable itself, but has attributes for what is in it.
+if endpoint := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+    metadata.service_url = f"{endpoint}/latest/"
+    metadata.metadata_url = f"{endpoint}/latest/meta-data/"
 try:
     document = metadata.iam_security_credentials
 except Exception as error:

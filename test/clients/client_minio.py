@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from minio import Minio
 from minio.credentials import IamAwsProvider
 
-# minio reads no variable for the endpoint, but has this parameter for it.
-provider = IamAwsProvider(custom_endpoint=os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"])
+# minio does not read the variable itself, but has a parameter for what is in it.
+provider = IamAwsProvider(custom_endpoint=os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 try:
     credentials = provider.retrieve()
 except Exception as error:

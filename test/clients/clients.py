@@ -29,17 +29,17 @@ class Client:
     name: str
     command: list
     asks: list  # in this order, once or more often each
-    variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-    version_1: dict | None = dataclasses.field(default_factory=dict)  # variables that make it use version 1; None if nothing does
+    endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+    version_1: dict | None = dataclasses.field(default_factory=dict)  # variables that let it use version 1; None if nothing does
 
     def __str__(self):
         return self.name
 
-    def run(self, endpoint, aws, home, **environment):
-        """Runs it with nothing configured but where the metadata service is."""
+    def run(self, aws, home, environment):
+        """Runs it with nothing configured but what is in the environment given."""
         return subprocess.run(
             [part.format(aws=aws.endpoint, bucket=BUCKET) for part in self.command],
-            env={"HOME": str(home), "PATH": os.defpath, self.variable: endpoint, **environment},
+            env={"HOME": str(home), "PATH": os.defpath, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -81,7 +81,7 @@ CLIENTS = [
         "object_store",
         rust("client_object_store"),
         [TOKEN, LIST, DOCUMENT],
-        variable="AWS_METADATA_ENDPOINT",
+        endpoint_variable="AWS_METADATA_ENDPOINT",
         version_1={"AWS_IMDSV1_FALLBACK": "true"},
     ),
     Client("minio", python("client_minio.py"), [TOKEN, LIST, DOCUMENT], version_1=None),

@@ -23,9 +23,9 @@ ACCESS_LOG_LINE = re.compile(r'^\S+ - - \[[^]]+\] "(?P<method>\S+) (?P<path>\S+)
 
 
 class Ec2Role(Program):
-    def __init__(self, *options, environment):
+    def __init__(self, *options, environment, listen="127.0.0.1:0"):
         super().__init__(
-            [BINARY, "--listen", "127.0.0.1:0", *options, ROLE_ARN],
+            [BINARY, "--listen", listen, *options, ROLE_ARN],
             {"AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "us-east-1", **environment},
         )
 

@@ -13,7 +13,7 @@ from front import Front
 def test_finds_the_role_by_session_tokens(client, aws, tmp_path):
     with Ec2Role("--http-tokens", "required", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
-        result = client.run(ec2_role.endpoint, aws, tmp_path)
+        result = client.run(aws, tmp_path, {client.endpoint_variable: ec2_role.endpoint})
 
         assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks]
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
@@ -24,7 +24,7 @@ def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_p
     with Ec2Role("--http-tokens", "optional", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         with Front(ec2_role.endpoint, refuse=lambda method, path: 403 if method == "PUT" else None) as without_tokens:
-            result = client.run(without_tokens.endpoint, aws, tmp_path, **client.version_1)
+            result = client.run(aws, tmp_path, {client.endpoint_variable: without_tokens.endpoint, **client.version_1})
 
         assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks if asked != TOKEN]
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
@@ -33,7 +33,8 @@ def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_p
 def test_the_aws_cli_lists_the_role_as_where_its_keys_come_from(aws, tmp_path):
     with Ec2Role("--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
-        result = Client("aws configure list", aws_cli("configure", "list"), []).run(ec2_role.endpoint, aws, tmp_path)
+        client = Client("aws configure list", aws_cli("configure", "list"), [])
+        result = client.run(aws, tmp_path, {client.endpoint_variable: ec2_role.endpoint})
         access_key = json.loads(fetch_document(ec2_role.endpoint))["AccessKeyId"]
 
     rows = {row.split()[0]: row.split()[1:] for row in result.stdout.splitlines() if row.split()}

@@ -20,12 +20,13 @@ def test_fails_cleanly_and_is_well_again_with_sts(client, aws, tmp_path):
         Ec2Role("--endpoint-url", sts.endpoint, environment=aws.host_keys) as ec2_role,
     ):
         ec2_role.wait_for("^ec2-role: refresh failed, ")
-        result = client.run(ec2_role.endpoint, aws, tmp_path)
+        environment = {client.endpoint_variable: ec2_role.endpoint}
+        result = client.run(aws, tmp_path, environment)
 
         assert result.returncode > 0, f"ended by signal {-result.returncode}:\n{result.stderr}"
         assert {status for _, path, status in ec2_role.requests() if "/security-credentials" in path} <= {500}
 
         sts_is_down.clear()
         ec2_role.wait_for_credential()
-        result = client.run(ec2_role.endpoint, aws, tmp_path)
+        result = client.run(aws, tmp_path, environment)
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
