@@ -31,6 +31,8 @@ class Client:
     asks: list  # in this order, once or more often each
     endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
     version_1: dict | None = dataclasses.field(default_factory=dict)  # variables that let it use version 1; None if nothing does
+    # The variables that it reads together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
+    container_variables: tuple = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
     def __str__(self):
         return self.name
@@ -75,6 +77,7 @@ CLIENTS = [
         "javascript-ec2-metadata-service",
         javascript("client_javascript_metadata.mjs"),
         [TOKEN, LIST_WITH_TWO_SLASHES, DOCUMENT_WITH_TWO_SLASHES],
+        container_variables=(),
     ),
     Client("aws-config", rust("client_aws_config"), [TOKEN, LIST, DOCUMENT], version_1=None),
     Client(
@@ -83,9 +86,22 @@ CLIENTS = [
         [TOKEN, LIST, DOCUMENT],
         endpoint_variable="AWS_METADATA_ENDPOINT",
         version_1={"AWS_IMDSV1_FALLBACK": "true"},
+        container_variables=("AWS_CONTAINER_CREDENTIALS_FULL_URI",),
     ),
-    Client("minio", python("client_minio.py"), [TOKEN, LIST, DOCUMENT], version_1=None),
-    Client("ec2-metadata", python("client_ec2_metadata.py"), [TOKEN, INFO, DOCUMENT], version_1=None),
+    Client(
+        "minio",
+        python("client_minio.py"),
+        [TOKEN, LIST, DOCUMENT],
+        version_1=None,
+        container_variables=("AWS_CONTAINER_CREDENTIALS_FULL_URI",),
+    ),
+    Client(
+        "ec2-metadata",
+        python("client_ec2_metadata.py"),
+        [TOKEN, INFO, DOCUMENT],
+        version_1=None,
+        container_variables=(),
+    ),
     Client("awscrt", python("client_awscrt.py"), [TOKEN, LIST, DOCUMENT]),
     Client("pyarrow", python("client_pyarrow.py"), [TOKEN, LIST_WITHOUT_SLASH, DOCUMENT]),
 ]

@@ -1,0 +1,52 @@
+"""Every client that reads the container variables finds the role's credential by them, with the authorization token."""
+
+import json
+
+import pytest
+
+from clients import CLIENTS
+from ec2_role import ROLE_NAME, Ec2Role, fetch_document
+from link_local import CONTAINER_CREDENTIALS_ADDRESS, skip_unless_own
+from test_clients import assert_has_found
+
+PATH = f"/v2/credentials/{ROLE_NAME}"
+
+@pytest.fixture
+def token_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("made-up+token/of=our_own")
+    file.chmod(0o600)
+    return {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(file)}
+
+
+def that_read(variable):
+    return pytest.mark.parametrize("client", [client for client in CLIENTS if variable in client.container_variables], ids=str)
+
+
+@that_read("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+def test_finds_the_role_on_loopback_by_the_full_uri(client, aws, token_file, tmp_path):
+    with serving(aws, token_file) as ec2_role:
+        uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": ec2_role.endpoint + PATH}
+        assert_finds_the_role(client, ec2_role, aws, tmp_path, {**uri, **token_file})
+
+
+@that_read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+def test_finds_the_role_by_the_relative_uri_where_the_address_is_ours(client, aws, token_file, tmp_path):
+    skip_unless_own(CONTAINER_CREDENTIALS_ADDRESS)
+    with serving(aws, token_file, listen=f"{CONTAINER_CREDENTIALS_ADDRESS}:80") as ec2_role:
+        uri = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": PATH}
+        assert_finds_the_role(client, ec2_role, aws, tmp_path, {**uri, **token_file})
+
+
+def serving(aws, token_file, **listen):
+    (file,) = token_file.values()
+    options = ["--http-tokens", "required", "--container-token-file", file, "--endpoint-url", aws.endpoint]
+    return Ec2Role(*options, environment=aws.host_keys, **listen)
+
+
+def assert_finds_the_role(client, ec2_role, aws, home, environment):
+    ec2_role.wait_for_credential()
+    result = client.run(aws, home, {**environment, "AWS_EC2_METADATA_DISABLED": "true"})
+
+    assert {asked for asked in ec2_role.requests() if "credentials" in asked[1]} == {("GET", PATH, 200)}
+    assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
