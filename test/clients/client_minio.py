@@ -1,4 +1,4 @@
-"""Prints what minio finds in the instance's metadata, then stores an object with it: client_minio.py AWS_ENDPOINT BUCKET"""
+"""Prints what minio finds by its IAM provider, then stores an object: client_minio.py AWS_ENDPOINT BUCKET"""
 
 import io
 import json

@@ -30,7 +30,8 @@ class Client:
     command: list
     asks: list  # in this order, once or more often each
     endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-    version_1: dict | None = dataclasses.field(default_factory=dict)  # variables that let it use version 1; None if nothing does
+    # The variables that let it use version 1; None if nothing does.
+    version_1: dict | None = dataclasses.field(default_factory=dict)
     # The variables that it reads together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
     container_variables: tuple = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 

@@ -1,4 +1,7 @@
-"""The addresses that SDKs know by themselves. scripts/test makes a network namespace that has them; elsewhere they are not ours to ask."""
+"""The addresses that SDKs know by themselves.
+
+scripts/test makes a network namespace that has them; elsewhere they are not ours to ask.
+"""
 
 import errno
 import socket

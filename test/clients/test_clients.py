@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clients import CLIENTS, TOKEN, aws_cli, Client
+from clients import CLIENTS, TOKEN
 from ec2_role import ROLE_NAME, Ec2Role, fetch_document
 from front import Front
 
@@ -28,17 +28,6 @@ def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_p
 
         assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks if asked != TOKEN]
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
-
-
-def test_the_aws_cli_lists_the_role_as_where_its_keys_come_from(aws, tmp_path):
-    with Ec2Role("--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
-        ec2_role.wait_for_credential()
-        client = Client("aws configure list", aws_cli("configure", "list"), [])
-        result = client.run(aws, tmp_path, {client.endpoint_variable: ec2_role.endpoint})
-        access_key = json.loads(fetch_document(ec2_role.endpoint))["AccessKeyId"]
-
-    rows = {row.split()[0]: row.split()[1:] for row in result.stdout.splitlines() if row.split()}
-    assert rows["access_key"] == ["*" * 16 + access_key[-4:], "iam-role"]
 
 
 def credential_requests(ec2_role):

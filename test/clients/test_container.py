@@ -20,7 +20,8 @@ def token_file(tmp_path):
 
 
 def that_read(variable):
-    return pytest.mark.parametrize("client", [client for client in CLIENTS if variable in client.container_variables], ids=str)
+    clients = [client for client in CLIENTS if variable in client.container_variables]
+    return pytest.mark.parametrize("client", clients, ids=str)
 
 
 @that_read("AWS_CONTAINER_CREDENTIALS_FULL_URI")

@@ -1,4 +1,7 @@
-"""AssumeRole as it is sent, with odd bytes in every option: each arrives as written, under the signature that botocore computes for it."""
+"""AssumeRole as it is sent, with odd bytes in every option.
+
+Each option arrives as it was written, under the signature that botocore computes for it.
+"""
 
 import re
 from urllib.parse import parse_qsl
@@ -15,7 +18,9 @@ ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "+/odd/+secret/+=key//0123456789+/abcdefgh"
 SESSION_TOKEN = "FwoGZXIvYXdzE+/=\"%20&a=b;~*'()!tail=="
 
-POLICY = '{"Version": "2012-10-17",\n\t"Statement": [{"Sid": "späße 🚀 a+b=c&d%20", "Effect": "Allow", "Action": "s3:*"}]}'
+POLICY = """{"Version": "2012-10-17",
+\t"Statement": [{"Sid": "späße 🚀 a+b=c&d%20", "Effect": "Allow", "Action": "s3:*"}]}"""
+POLICY_ARN = "arn:aws:iam::123456789012:policy"
 ASSUME_ROLE = {"Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": ROLE_ARN}
 
 # options, and the parameters that they are to become
@@ -26,7 +31,10 @@ ODD_OPTIONS = {
     "source identity": (["--source-identity", "a+b=c,d.e@f-g_h"], {"SourceIdentity": "a+b=c,d.e@f-g_h"}),
     "duration": (["--duration-seconds", "900"], {"DurationSeconds": "900"}),
     "tags": (
-        ["--tags", "a+b/c:d=e=f&g+h /%41~*", "--tags", "grün=日本 é", "--tags", "empty=", "--transitive-tag-keys", "grün", "--transitive-tag-keys", "a+b/c:d"],
+        [
+            *("--tags", "a+b/c:d=e=f&g+h /%41~*", "--tags", "grün=日本 é", "--tags", "empty="),
+            *("--transitive-tag-keys", "grün", "--transitive-tag-keys", "a+b/c:d"),
+        ],
         {
             "Tags.member.1.Key": "a+b/c:d",
             "Tags.member.1.Value": "e=f&g+h /%41~*",
@@ -39,10 +47,10 @@ ODD_OPTIONS = {
         },
     ),
     "policy ARNs": (
-        ["--policy-arns", "arn:aws:iam::123456789012:policy/a+b=c,d.e@f_g", "--policy-arns", "arn:aws:iam::aws:policy/path/B"],
+        ["--policy-arns", f"{POLICY_ARN}/a+b=c,d.e@f_g", "--policy-arns", f"{POLICY_ARN}/path/B"],
         {
-            "PolicyArns.member.1.arn": "arn:aws:iam::123456789012:policy/a+b=c,d.e@f_g",
-            "PolicyArns.member.2.arn": "arn:aws:iam::aws:policy/path/B",
+            "PolicyArns.member.1.arn": f"{POLICY_ARN}/a+b=c,d.e@f_g",
+            "PolicyArns.member.2.arn": f"{POLICY_ARN}/path/B",
         },
     ),
 }
@@ -85,7 +93,8 @@ def assume_role_request(options, keys, region):
 
 def assert_is_signed(method, path, headers, body, token, region):
     authorization = re.fullmatch(
-        r"AWS4-HMAC-SHA256 Credential=(?P<credential>\S+), ?SignedHeaders=(?P<headers>\S+), ?Signature=(?P<signature>[0-9a-f]{64})",
+        r"AWS4-HMAC-SHA256 Credential=(?P<credential>\S+), ?"
+        r"SignedHeaders=(?P<headers>\S+), ?Signature=(?P<signature>[0-9a-f]{64})",
         headers["Authorization"],
     )
     signed = authorization["headers"].split(";")
