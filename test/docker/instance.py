@@ -1,0 +1,122 @@
+"""An EC2 instance (namespace `ec2`) and AWS beside it (namespace `aws`): a cable, the real metadata service, no way out."""
+
+import http.client
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+from network_namespace import NetworkNamespace, join
+from real_metadata import RealMetadata
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+HOOK = REPOSITORY / "scripts/ec2-role-hook"
+METADATA = "169.254.169.254"
+INSTANCE_ADDRESS = "10.77.0.2"
+AWS_ADDRESS = "10.77.0.1"
+
+
+def clean_environment(**more):
+    """The machine's environment without what would lead an SDK or Docker elsewhere."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "EC2_ROLE_", "DOCKER_")) and not name.lower().endswith("_proxy")}
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
+class Instance:
+    def __init__(self):
+        self._made = []
+        self.environment = clean_environment()
+        try:
+            self.aws = self._keep(NetworkNamespace("aws"))
+            self.ec2 = self._keep(NetworkNamespace("ec2"))
+            join(self.ec2, f"{INSTANCE_ADDRESS}/24", self.aws, f"{AWS_ADDRESS}/24")
+            self.aws.run("ip", "address", "add", f"{METADATA}/32", "dev", "eth0")
+            self.ec2.run("ip", "route", "add", "default", "via", AWS_ADDRESS)
+            self.ec2.run("ip", "route", "add", METADATA, "dev", "eth0")
+            self.aws.run("ip", "-6", "address", "add", "fd77::1/64", "dev", "eth0", "nodad")
+            self.aws.run("ip", "-6", "address", "add", "fd00:ec2::254/128", "dev", "eth0", "nodad")
+            self.ec2.run("ip", "-6", "address", "add", "fd77::2/64", "dev", "eth0", "nodad")
+            self.ec2.run("ip", "-6", "route", "add", "default", "via", "fd77::1")
+            self.real_metadata = RealMetadata(self.aws)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _keep(self, namespace):
+        self._made.append(namespace)
+        return namespace
+
+    def hook(self, *arguments, check=True):
+        return self.run(HOOK, *arguments, check=check)
+
+    def run(self, *command, check=True, **options):
+        result = self.ec2.run(*map(str, command), check=False, env=self.environment, timeout=120, **options)
+        if check and result.returncode != 0:
+            raise AssertionError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def bridge(self, name, address):
+        """A bridge as Docker makes it: forwarded, and masqueraded on the way out."""
+        self.ec2.run("ip", "link", "add", name, "type", "bridge")
+        self.ec2.run("ip", "address", "add", address, "dev", name)
+        self.ec2.run("ip", "link", "set", name, "up")
+        self.ec2.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+
+    def container(self, bridge, address, gateway):
+        """A namespace on the bridge, as a container has one."""
+        box = self._keep(NetworkNamespace("box"))
+        box.port = f"veth{len(self._made)}"
+        self.ec2.run("ip", "link", "add", box.port, "type", "veth", "peer", "name", "eth0", "netns", box.name)
+        self.ec2.run("ip", "link", "set", box.port, "master", bridge, "up")
+        box.run("ip", "address", "add", address, "dev", "eth0")
+        box.run("ip", "link", "set", "eth0", "up")
+        box.run("ip", "route", "add", "default", "via", gateway)
+        self.aws.run("ip", "route", "replace", address.rsplit(".", 1)[0] + ".0/24", "via", INSTANCE_ADDRESS)
+        return box
+
+    def remove(self):
+        if hasattr(self, "real_metadata"):
+            self.real_metadata.close()
+        for namespace in reversed(self._made):
+            namespace.remove()
+
+
+def get(namespace, path, address=METADATA, port=80, timeout=3, source=None):
+    """(status, body) of a GET made inside the namespace. OSError when nobody answers."""
+    with namespace:
+        connection = http.client.HTTPConnection(address, port, timeout=timeout, source_address=source)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+
+def open_connection(namespace, address=METADATA, port=80, timeout=3):
+    with namespace:
+        return socket.create_connection((address, port), timeout=timeout)
+
+
+def wait_until(condition, seconds=10, what="it"):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+def firewall(instance, program="iptables"):
+    """Every rule of both families, without comments and counters."""
+    text = ""
+    for name in (program, program.replace("iptables", "ip6tables")):
+        saved = instance.ec2.run(f"{name}-save").stdout
+        text += "\n".join(line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#")) + "\n"
+    return text
+
+
+def routing(instance):
+    return instance.ec2.run("ip", "rule").stdout + instance.ec2.run("ip", "-6", "rule").stdout

@@ -1,0 +1,64 @@
+"""A network namespace of the test's own. It has no way out, and nothing done inside it changes the machine's network."""
+
+import ctypes
+import itertools
+import os
+import re
+import subprocess
+import threading
+
+CLONE_NEWNET = 0x40000000
+PREFIX = "ec2-role-test"
+_number = itertools.count()
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _enter(fd):
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+class NetworkNamespace:
+    """`with namespace:` puts the calling thread inside: its new sockets and its children belong to it."""
+
+    def __init__(self, role):
+        # The process's id keeps two runs apart, and tells a later run what a killed one left.
+        self.name = f"{PREFIX}-{os.getpid()}-{next(_number)}-{role}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self._fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
+        self._before = threading.local()
+        self.run("ip", "link", "set", "lo", "up")
+
+    def __enter__(self):
+        stack = self._before.__dict__.setdefault("stack", [])
+        stack.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        _enter(self._fd)
+        return self
+
+    def __exit__(self, *_):
+        fd = self._before.stack.pop()
+        _enter(fd)
+        os.close(fd)
+
+    def run(self, *command, check=True, **options):
+        with self:
+            return subprocess.run(command, check=check, capture_output=True, text=True, **options)
+
+    def remove(self):
+        os.close(self._fd)
+        subprocess.run(["ip", "netns", "delete", self.name], check=False)
+
+
+def remove_what_killed_runs_left():
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else ():
+        match = re.fullmatch(PREFIX + r"-(\d+)-\d+-\w+", name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+def join(one, address, other, other_address, device="eth0"):
+    """A cable between two namespaces; addresses with their prefix length."""
+    one.run("ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", other.name)
+    for namespace, its_address in ((one, address), (other, other_address)):
+        namespace.run("ip", "address", "add", its_address, "dev", device)
+        namespace.run("ip", "link", "set", device, "up")

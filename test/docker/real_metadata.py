@@ -1,0 +1,92 @@
+"""Plays the real metadata service, on 169.254.169.254 and fd00:ec2::254: it hands out the host's own role."""
+
+import http.server
+import json
+import socket
+import threading
+
+HOST_ROLE = "host-role"
+HOST_KEY = "ASIAHOSTROLEHOSTROLE"
+LIST = "/latest/meta-data/iam/security-credentials/"
+TOKEN = "AQAEAreal-metadata-service-token-of-the-instance-000000=="
+
+
+class RealMetadata:
+    def __init__(self, namespace):
+        self.credential = {
+            "Code": "Success", "LastUpdated": "2026-11-23T12:00:00Z", "Type": "AWS-HMAC",
+            "AccessKeyId": HOST_KEY, "SecretAccessKey": "host-secret", "Token": "host-token",
+            "Expiration": "2099-01-01T00:00:00Z",
+        }
+        self.requests = []  # (client's address, path), the newest last
+        self.ip_ttl = 64    # the hop limit of an answer; EC2's default for instances is 1
+        self._servers = []
+        with namespace:
+            for family, address in ((socket.AF_INET, "169.254.169.254"), (socket.AF_INET6, "fd00:ec2::254")):
+                server = _Server(family, (address, 80), self)
+                threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+                self._servers.append(server)
+
+    def answer(self, method, path):
+        if method == "PUT" and path == "/latest/api/token":
+            return 200, TOKEN
+        documents = {
+            LIST: HOST_ROLE,
+            LIST.rstrip("/"): HOST_ROLE,
+            LIST + HOST_ROLE: json.dumps(self.credential, indent=2),
+            "/latest/meta-data/placement/region": "us-east-1",
+            "/latest/meta-data/placement/availability-zone": "us-east-1a",
+            "/latest/meta-data/instance-id": "i-0123456789abcdef0",
+            "/latest/dynamic/instance-identity/document": json.dumps(
+                {"region": "us-east-1", "instanceId": "i-0123456789abcdef0", "accountId": "123456789012"}),
+        }
+        return (200, documents[path]) if path in documents else (404, "")
+
+    def close(self):
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, family, address, real):
+        self.address_family = family
+        self.real = real
+        super().__init__(address, _Handler)
+
+    def get_request(self):
+        connection, client = super().get_request()
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.real.ip_ttl)
+        return connection, client
+
+    def server_bind(self):
+        # HTTPServer would look the address's name up.
+        self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.real.ip_ttl)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = self.server_address[:2]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self):
+        real = self.server.real
+        real.requests.append((self.client_address[0], self.path))
+        status, body = real.answer(self.command, self.path)
+        body = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "text/plain")
+        ttl = self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
+        if self.command == "PUT" and ttl:
+            self.send_header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", ttl)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_HEAD = handle_any
+
+    def log_message(self, *_):
+        pass

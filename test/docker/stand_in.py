@@ -1,0 +1,38 @@
+"""Stands where ec2-role listens, in tests of the rules alone: answers every request with its own name."""
+
+import http.server
+import threading
+
+
+class StandIn:
+    def __init__(self, namespace, address, port=4567, name="stand-in"):
+        body = name.encode()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            # The default of 5 would drop the SYNs of a burst.
+            request_queue_size = 256
+
+            def server_bind(self):
+                self.socket.bind(self.server_address)
+                self.server_name, self.server_port = self.server_address[:2]
+
+            allow_reuse_address = True
+
+        with namespace:
+            self._server = Server((address, port), Handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
