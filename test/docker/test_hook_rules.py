@@ -542,9 +542,18 @@ def test_the_guard_outlives_a_restart_of_systemd_networkd(host):
         pytest.skip("no systemd-networkd here")
     host.hook("add")
     host.ec2.run("ip", "rule", "add", "pref", "99", "to", "10.9.9.9", "prohibit")
+    # A link of its own to configure, which udev is said to have seen.
+    host.bridge("br-networkd", "172.31.0.1/24")
+    prepare = """
+        mount -t tmpfs tmpfs /run
+        mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/udev/data
+        chown -R systemd-network /run/systemd/netif
+        for index in 1 2 3 4 5 6 7 8 9; do echo I:1 > /run/udev/data/n$index; done
+        touch /run/udev/control
+        printf '[Match]\\nName=br-networkd\\n[Network]\\nAddress=10.8.8.8/24\\nConfigureWithoutCarrier=yes\\n' > /run/systemd/network/x.network
+        """
     with host.ec2:
-        daemon = subprocess.Popen(["unshare", "--mount", "sh", "-c",
-                                   f"mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/netif/links && exec {networkd}"],
+        daemon = subprocess.Popen(["unshare", "--mount", "sh", "-euc", f"{prepare} exec {networkd}"],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=host.environment)
     try:
         wait_until(lambda: "10.9.9.9" not in routing(host), what="networkd taking a rule away")
