@@ -545,6 +545,7 @@ def test_the_guard_outlives_a_restart_of_systemd_networkd(host):
     # A link of its own to configure, which udev is said to have seen.
     host.bridge("br-networkd", "172.31.0.1/24")
     prepare = """
+        mount -t sysfs sysfs /sys
         mount -t tmpfs tmpfs /run
         mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/udev/data
         chown -R systemd-network /run/systemd/netif
