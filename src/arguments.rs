@@ -1,12 +1,13 @@
 //! The command line and its variables. The help text is the manual.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use getopts::{Matches, Options};
 
 use crate::environment::Environment;
 use crate::imds::HttpTokens;
+use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
 
@@ -18,6 +19,8 @@ pub enum Invocation {
     Version(String),
     /// `--credential-process`: assume the role once and print it.
     CredentialProcess(Arguments),
+    /// `--check`: ask the one that listens there whether all is well.
+    Check(SocketAddr),
     /// Serve the role.
     Serve(Arguments),
 }
@@ -42,6 +45,14 @@ pub struct Arguments {
     pub http_tokens: HttpTokens,
     /// Where the key of session tokens is kept.
     pub token_key_file: Option<PathBuf>,
+    /// Where the Authorization token of the container form is.
+    pub container_token_file: Option<PathBuf>,
+    /// What of the host's metadata is passed through.
+    pub pass_through: Option<PassThrough>,
+    /// Host names that are answered though they have a dot.
+    pub allow_hosts: Vec<String>,
+    /// Whether `/metrics` is answered.
+    pub metrics: bool,
     /// Whether to leave the access log out.
     pub quiet: bool,
 }
@@ -53,6 +64,16 @@ pub enum Listen {
     Address(SocketAddr),
     /// On the socket that is stdin.
     Stdin,
+}
+
+/// Where this machine itself reaches what listens on an address: what listens on every address does so on loopback.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
@@ -175,17 +196,59 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
                 Value,
                 "where the key of session tokens is kept, so that they survive a restart; made if it is not there",
             ),
+            option(
+                "container-token-file",
+                "FILE",
+                Value,
+                "answer /v2/credentials/NAME too, to the Authorization token in FILE (AWS_CONTAINER_CREDENTIALS_FULL_URI)",
+            ),
+            option(
+                "pass-through",
+                "",
+                Switch,
+                "serve the host's other metadata too: what describes the instance, its place and its network",
+            ),
+            option(
+                "pass-through-user-data",
+                "",
+                Switch,
+                "and its user-data, which may hold secrets",
+            ),
+            option(
+                "pass-through-identity-signature",
+                "",
+                Switch,
+                "and the signatures of its identity document, which prove the host's identity to others",
+            ),
+            option(
+                "allow-host",
+                "NAME",
+                Repeated,
+                "answer requests for this Host name too; others with a dot are refused, against DNS rebinding",
+            ),
+            option(
+                "metrics",
+                "",
+                Switch,
+                "answer /metrics in Prometheus' form, to the host itself",
+            ),
             option("quiet", "", Switch, "no access log"),
         ],
     ),
 ];
 
-const ACTIONS: [Flag; 3] = [
+const ACTIONS: [Flag; 4] = [
     option(
         "credential-process",
         "",
         Switch,
         "assume the role once, print the credential as SDKs read it, and exit",
+    ),
+    option(
+        "check",
+        "",
+        Switch,
+        "ask the ec2-role at --listen whether it serves a valid credential; exit 0 if so",
     ),
     option("help", "", Switch, "print this"),
     option("version", "", Switch, "print the version"),
@@ -218,6 +281,9 @@ pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocati
         matches: &matches,
         environment,
     };
+    if matches.opt_present("check") {
+        return given.check_address().map(Invocation::Check);
+    }
     let arguments = given.arguments()?;
     if matches.opt_present("credential-process") {
         return Ok(Invocation::CredentialProcess(arguments));
@@ -275,9 +341,41 @@ impl Given<'_> {
             token_key_file: self
                 .value("token-key-file")
                 .map(|written| written.text.into()),
+            container_token_file: self
+                .value("container-token-file")
+                .map(|written| written.text.into()),
+            pass_through: self.pass_through()?,
+            allow_hosts: self
+                .values("allow-host")?
+                .into_iter()
+                .map(|written| written.text)
+                .collect(),
+            metrics: self.switch("metrics")?,
             quiet: self.switch("quiet")?,
             role,
         })
+    }
+
+    fn pass_through(&self) -> Result<Option<PassThrough>, String> {
+        let also = PassThrough {
+            user_data: self.switch("pass-through-user-data")?,
+            identity_signature: self.switch("pass-through-identity-signature")?,
+        };
+        let is_on = self.switch("pass-through")?;
+        if !is_on && also != PassThrough::default() {
+            return Err("--pass-through: it is off, and only what is passed through can have more; give --pass-through too".into());
+        }
+        Ok(is_on.then_some(also))
+    }
+
+    /// Where the one to check listens; on every address is on loopback too.
+    fn check_address(&self) -> Result<SocketAddr, String> {
+        match self.listen()? {
+            Listen::Address(address) => Ok(reachable(address)),
+            Listen::Stdin => {
+                Err("--check: it needs to know where to ask; give --listen ADDRESS:PORT".into())
+            }
+        }
     }
 
     fn role(&self) -> Result<RoleArn, String> {
@@ -489,7 +587,8 @@ fn help() -> String {
          credential_process; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; the instance's own metadata service. The other AWS_\n\
          variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, HTTPS_PROXY …) mean what they mean to an SDK.\n\n\
          It logs to stderr: a line for each event, and one for each request in NCSA's common log format with the seconds at its end.\n\
-         Exit status: 0 ended by SIGTERM or SIGINT; 1 --credential-process failed, and may work later; 2 something to correct.\n",
+         Exit status: 0 ended by SIGTERM or SIGINT, or --check found all well; 1 --check or --credential-process failed, and may work\n\
+         later; 2 something to correct.\n",
     );
     text
 }

@@ -10,10 +10,12 @@ use crate::clock::{self, Boot};
 use crate::credential::{Credential, SourceCredential};
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
-use crate::host_metadata::Host;
+use crate::host_metadata::{Host, HostMetadata};
 use crate::outbound::{Outbound, Patience};
+use crate::pass_through;
 use crate::profile::Profile;
 use crate::role::RoleArn;
+use crate::snapshot::Snapshot;
 use crate::source::{self, Context};
 use crate::sts::{
     self, Act, Answered, DEFAULT_DURATION_SECONDS, Endpoint, EndpointOptions, StsError,
@@ -30,9 +32,21 @@ const STS_PATIENCE: Patience = Patience {
 /// A clock that is off by less signs well: STS allows five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
+/// What an errand is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Task {
+    /// A credential of the role.
+    #[default]
+    Credential,
+    /// The host's other metadata.
+    Metadata,
+}
+
 /// What the keeper tells an errand, on its stdin.
 #[derive(Clone, Default)]
 pub struct Orders {
+    /// What it is for.
+    pub task: Task,
     /// The key of this server's session tokens, by which it knows itself.
     pub token_key: Option<TokenKey>,
     /// The boot of these tokens.
@@ -49,6 +63,7 @@ impl Orders {
     /// One line, with its end.
     pub fn to_line(&self) -> String {
         let json = json!({
+            "metadata": self.task == Task::Metadata,
             "token_key": self.token_key.as_ref().map(TokenKey::to_hex),
             "boot_id": self.boot_id,
             "serving": self.serving,
@@ -58,9 +73,21 @@ impl Orders {
         format!("{json}\n")
     }
 
+    /// What knows a token of this server again.
+    fn own_tokens(&self) -> Option<TokenAuthority> {
+        self.token_key
+            .as_ref()
+            .map(|key| TokenAuthority::new(key, &self.boot_id))
+    }
+
     fn from_line(line: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(line).ok()?;
         Some(Orders {
+            task: if json["metadata"].as_bool()? {
+                Task::Metadata
+            } else {
+                Task::Credential
+            },
             token_key: json["token_key"].as_str().and_then(TokenKey::from_hex),
             boot_id: json["boot_id"].as_str()?.to_owned(),
             serving: json["serving"].as_str().map(str::to_owned),
@@ -78,13 +105,16 @@ pub enum Report {
     Step(String),
     /// Something the user should know, though it went on.
     Notice(String),
-    /// It has a credential, and what it learnt.
+    /// It has a credential, and what it learnt: of the region, if it is known and not guessed, and for the next errand.
     #[allow(missing_docs)]
     Done {
         credential: Credential,
+        region: Option<String>,
         clock_offset: i64,
         duration_limit: Option<u32>,
     },
+    /// It has the host's other metadata.
+    Metadata(Snapshot),
     /// It has none.
     Failed(Fault),
 }
@@ -97,11 +127,16 @@ impl Report {
             Report::Notice(text) => json!({ "notice": text }),
             Report::Done {
                 credential,
+                region,
                 clock_offset,
                 duration_limit,
-            } => {
-                json!({ "credential": credential.to_json(), "clock_offset": clock_offset, "duration_limit": duration_limit })
-            }
+            } => json!({
+                "credential": credential.to_json(),
+                "region": region,
+                "clock_offset": clock_offset,
+                "duration_limit": duration_limit,
+            }),
+            Report::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
             Report::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
             Report::Failed(Fault::Passing(text)) => json!({ "passing": text }),
         };
@@ -115,11 +150,15 @@ impl Report {
         if json["credential"].is_object() {
             return Some(Report::Done {
                 credential: Credential::from_json(&json["credential"])?,
+                region: text("region"),
                 clock_offset: json["clock_offset"].as_i64()?,
                 duration_limit: json["duration_limit"]
                     .as_u64()
                     .and_then(|limit| limit.try_into().ok()),
             });
+        }
+        if json["metadata"].is_object() {
+            return Snapshot::from_json(&json["metadata"]).map(Report::Metadata);
         }
         text("step")
             .map(Report::Step)
@@ -141,7 +180,11 @@ pub fn run(arguments: &Arguments, environment: &Environment) {
         .ok()
         .and_then(|_| Orders::from_line(&line));
     let Some(orders) = orders else { return };
-    report(fetch(arguments, environment, &orders, &report).unwrap_or_else(Report::Failed));
+    let outcome = match orders.task {
+        Task::Credential => fetch(arguments, environment, &orders, &report),
+        Task::Metadata => read_metadata(arguments, environment, &orders),
+    };
+    report(outcome.unwrap_or_else(Report::Failed));
 }
 
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
@@ -157,6 +200,21 @@ pub fn print(arguments: &Arguments, environment: &Environment) -> Result<String,
     }
 }
 
+fn read_metadata(
+    arguments: &Arguments,
+    environment: &Environment,
+    orders: &Orders,
+) -> Result<Report, Fault> {
+    let own = orders.own_tokens();
+    let session = HostMetadata::open(environment, own.as_ref())?;
+    let snapshot = pass_through::read(
+        &session,
+        arguments.pass_through.unwrap_or_default(),
+        Boot::now(),
+    )?;
+    Ok(Report::Metadata(snapshot))
+}
+
 fn fetch(
     arguments: &Arguments,
     environment: &Environment,
@@ -164,13 +222,11 @@ fn fetch(
     report: &dyn Fn(Report),
 ) -> Result<Report, Fault> {
     let progress = |step: &str| report(Report::Step(step.to_owned()));
-    let own = orders
-        .token_key
-        .as_ref()
-        .map(|key| TokenAuthority::new(key, &orders.boot_id));
+    let own = orders.own_tokens();
     let host = Host::new(environment, own.as_ref());
     let profile = Profile::load(environment, arguments.profile.as_deref())?;
-    let endpoint = endpoint(arguments, environment, &profile, &host)?;
+    let region = region(arguments, environment, &profile, &host);
+    let endpoint = endpoint(arguments, environment, &profile, region.as_deref())?;
     let outbound = outbound(&endpoint, environment, &profile)?;
     let mut clock_offset = orders.clock_offset;
 
@@ -238,6 +294,7 @@ fn fetch(
                     (duration < arguments.assume_role.duration_seconds).then_some(duration);
                 return Ok(Report::Done {
                     credential,
+                    region,
                     clock_offset,
                     duration_limit,
                 });
@@ -313,11 +370,27 @@ fn credential(
     })
 }
 
-fn endpoint(
+/// The region in use, if it is written somewhere: a guess is none.
+fn region(
     arguments: &Arguments,
     environment: &Environment,
     profile: &Profile,
     host: &Host,
+) -> Option<String> {
+    let written = (arguments.region.as_deref())
+        .or(environment.get("AWS_REGION"))
+        .or(environment.get("AWS_DEFAULT_REGION"))
+        .or(profile.get("region"));
+    written
+        .map(str::to_owned)
+        .or_else(|| host.text("meta-data/placement/region"))
+}
+
+fn endpoint(
+    arguments: &Arguments,
+    environment: &Environment,
+    profile: &Profile,
+    region: Option<&str>,
 ) -> Result<Endpoint, Fault> {
     let variable = |name| environment.get(name);
     let configured = |name, key| {
@@ -333,20 +406,11 @@ fn endpoint(
         }
         url => url,
     };
-    let given = arguments
-        .region
-        .as_deref()
-        .or(variable("AWS_REGION"))
-        .or(variable("AWS_DEFAULT_REGION"))
-        .or(profile.get("region"));
-    let region = given
-        .map(str::to_owned)
-        .or_else(|| host.text("meta-data/placement/region"));
     let legacy = variable("AWS_STS_REGIONAL_ENDPOINTS").or(profile.get("sts_regional_endpoints"))
         == Some("legacy");
     Endpoint::find(&EndpointOptions {
         partition: arguments.role.partition(),
-        region: region.as_deref(),
+        region,
         url,
         fips: configured("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?,
         dual_stack: configured("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?,

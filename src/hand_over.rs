@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use crate::credential::Credential;
 use crate::imds::HttpTokens;
 use crate::role::{RoleArn, RoleName};
+use crate::secret::Secret;
+use crate::snapshot::Snapshot;
 use crate::token::TokenKey;
 
 /// All that the server knows. It never learns more: it has no environment, and opens no file.
@@ -24,8 +26,40 @@ pub struct HandOver {
     pub knock: String,
     /// Whether to leave the access log out.
     pub quiet: bool,
+    /// Host names that are answered though they have a dot.
+    pub allow_hosts: Vec<String>,
+    /// Whether `/metrics` is answered.
+    pub metrics: bool,
+    /// The region in use, if it is more than a guess.
+    pub region: Option<String>,
+    /// The Authorization token of the container form, if that is answered.
+    pub container_token: Option<Secret>,
+    /// The host's other metadata, if it is passed through.
+    pub pass_through: Option<PassedThrough>,
+    /// What the keeper has counted.
+    pub counts: Counts,
     /// The credential, if there is one yet.
     pub credential: Option<Credential>,
+}
+
+/// The host's other metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PassedThrough {
+    /// Not read yet.
+    NotYet,
+    /// As it was when it was last read.
+    Read(Snapshot),
+}
+
+/// What the keeper counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Credentials that STS gave.
+    pub refreshes: u64,
+    /// Errands that brought none.
+    pub failures: u64,
+    /// Servers that were started after the first.
+    pub server_restarts: u64,
 }
 
 impl HandOver {
@@ -39,6 +73,16 @@ impl HandOver {
             "boot_id": self.boot_id,
             "knock": self.knock,
             "quiet": self.quiet,
+            "allow_hosts": self.allow_hosts,
+            "metrics": self.metrics,
+            "region": self.region,
+            "container_token": self.container_token.as_ref().map(Secret::expose),
+            "pass_through": self.pass_through.is_some(),
+            "snapshot": match &self.pass_through {
+                Some(PassedThrough::Read(snapshot)) => snapshot.to_json(),
+                _ => Value::Null,
+            },
+            "counts": [self.counts.refreshes, self.counts.failures, self.counts.server_restarts],
             "credential": self.credential.as_ref().map(Credential::to_json),
         });
         format!("{json}\n")
@@ -60,6 +104,24 @@ impl HandOver {
             boot_id: text("boot_id")?.to_owned(),
             knock: text("knock")?.to_owned(),
             quiet: json["quiet"].as_bool()?,
+            allow_hosts: json["allow_hosts"]
+                .as_array()?
+                .iter()
+                .map(|name| name.as_str().map(str::to_owned))
+                .collect::<Option<_>>()?,
+            metrics: json["metrics"].as_bool()?,
+            region: text("region").map(str::to_owned),
+            container_token: text("container_token").map(Secret::new),
+            pass_through: match (json["pass_through"].as_bool()?, &json["snapshot"]) {
+                (false, _) => None,
+                (true, Value::Null) => Some(PassedThrough::NotYet),
+                (true, snapshot) => Some(PassedThrough::Read(Snapshot::from_json(snapshot)?)),
+            },
+            counts: Counts {
+                refreshes: json["counts"][0].as_u64()?,
+                failures: json["counts"][1].as_u64()?,
+                server_restarts: json["counts"][2].as_u64()?,
+            },
             credential: match &json["credential"] {
                 Value::Null => None,
                 credential => Some(Credential::from_json(credential)?),

@@ -1,6 +1,6 @@
 //! The host's own metadata service, as a client: version 2, and 1 only where the service refuses tokens.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use ureq::http::Request;
@@ -9,6 +9,7 @@ use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
 use crate::imds::{TOKEN_HEADER, TTL_HEADER};
 use crate::outbound::{Answer, Outbound, Patience, SendError};
+use crate::snapshot::Item;
 use crate::token::TokenAuthority;
 
 /// An errand is over long before.
@@ -22,7 +23,8 @@ pub struct HostMetadata {
     endpoint: String,
     outbound: Outbound,
     attempts: u32,
-    token: Option<String>,
+    may_use_version_one: bool,
+    token: RefCell<Option<String>>,
 }
 
 impl HostMetadata {
@@ -33,48 +35,65 @@ impl HostMetadata {
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let mut session = HostMetadata {
+        let session = HostMetadata {
             endpoint: endpoint(environment)?,
             outbound: Outbound::direct(patience(environment)?),
             attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?
                 .map_or(DEFAULT_ATTEMPTS, |n| n.min(10) as u32),
-            token: None,
+            may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
+            token: RefCell::new(None),
         };
-        let asked = session.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS));
-        let answer = asked.map_err(|error| Fault::Passing(session.unreachable(&error)))?;
-        match answer.status {
-            200 if own.is_some_and(|own| own.open(answer.body.trim()).is_some()) => {
-                lasting(format!(
-                    "the metadata service at {}: it is this server itself; let it reach the host's own service (AWS_EC2_METADATA_SERVICE_ENDPOINT, \
-                 or the hook that redirects it), or give other credentials",
-                    session.endpoint
-                ))
-            }
-            200 => {
-                session.token = Some(answer.body.trim().to_owned());
-                Ok(session)
-            }
-            // The service does not know tokens, or is told not to give them: version 1.
-            403..=405 if !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")? => Ok(session),
-            status => passing(format!(
-                "the metadata service at {}: it answered {status} to a request for a session token; is it EC2's, and is it enabled \
-                 (modify-instance-metadata-options --http-endpoint enabled)?",
+        session.ask_for_token()?;
+        let token = session.token.borrow().clone().unwrap_or_default();
+        if own.is_some_and(|own| own.open(&token).is_some()) {
+            return lasting(format!(
+                "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
+                 (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
                 session.endpoint
-            )),
+            ));
         }
+        Ok(session)
+    }
+
+    fn ask_for_token(&self) -> Result<(), Fault> {
+        let answer = self.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS))?;
+        *self.token.borrow_mut() = match answer.status {
+            200 => Some(answer.text().trim().to_owned()),
+            // The service does not know tokens, or is told not to give them: version 1.
+            403..=405 if self.may_use_version_one => None,
+            status => {
+                return passing(format!(
+                    "the metadata service at {}: it answered {status} to a request for a session token; is it EC2's, \
+                     and is it enabled (modify-instance-metadata-options --http-endpoint enabled)?",
+                    self.endpoint
+                ));
+            }
+        };
+        Ok(())
     }
 
     /// Reads one path below `/latest/`: `None` where there is nothing (404).
     pub fn get(&self, path: &str) -> Result<Option<String>, Fault> {
-        let header = self
-            .token
-            .as_deref()
-            .map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
-        let answer = self
-            .send("GET", &format!("/latest/{path}"), header)
-            .map_err(|error| Fault::Passing(self.unreachable(&error)))?;
+        Ok(self.read(path)?.map(|answer| answer.text().into_owned()))
+    }
+
+    /// Reads one path below `/latest/` as it is.
+    pub fn get_item(&self, path: &str) -> Result<Option<Item>, Fault> {
+        Ok(self.read(path)?.map(|answer| Item {
+            is_binary: answer.is_binary,
+            body: answer.body,
+        }))
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Answer>, Fault> {
+        let mut answer = self.read_once(path)?;
+        if answer.status == 401 {
+            // A service that was replaced does not know its predecessor's tokens.
+            self.ask_for_token()?;
+            answer = self.read_once(path)?;
+        }
         match answer.status {
-            200 => Ok(Some(answer.body)),
+            200 => Ok(Some(answer)),
             404 => Ok(None),
             status => passing(format!(
                 "the metadata service at {}: it answered {status} to {path}; look at the instance's metadata options",
@@ -83,12 +102,20 @@ impl HostMetadata {
         }
     }
 
+    fn read_once(&self, path: &str) -> Result<Answer, Fault> {
+        let token = self.token.borrow();
+        let header = token
+            .as_deref()
+            .map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
+        self.send("GET", &format!("/latest/{path}"), header)
+    }
+
     /// Where the service is.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, SendError> {
+    fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, Fault> {
         let mut left = self.attempts;
         loop {
             left -= 1;
@@ -96,13 +123,16 @@ impl HostMetadata {
                 .method(method)
                 .uri(format!("{}{path}", self.endpoint))
                 .header(header.0, header.1);
-            let request = request
-                .body(String::new())
-                .map_err(|error| SendError::Other(error.to_string()))?;
-            match self.outbound.send(request) {
+            let outcome = match request.body(String::new()) {
+                Ok(request) => self.outbound.send(request),
+                Err(error) => Err(SendError::Other(error.to_string())),
+            };
+            match outcome {
                 Err(_) if left > 0 => {}
                 Ok(answer) if answer.status >= 500 && left > 0 => {}
-                outcome => return outcome,
+                outcome => {
+                    return outcome.map_err(|error| Fault::Passing(self.unreachable(&error)));
+                }
             }
         }
     }

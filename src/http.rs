@@ -34,7 +34,53 @@ pub struct Response {
     /// Further headers, each complete with its value.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body.
-    pub body: Cow<'static, str>,
+    pub body: Cow<'static, [u8]>,
+    /// What there is to count about it.
+    pub remark: Option<Remark>,
+}
+
+/// What an answer is counted as, beside being one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Version 1 of the protocol was used.
+    VersionOne,
+    /// It was refused, and why.
+    Refused(Refusal),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its Host header is a name of the network's.
+    Host,
+    /// A script in a browser's page sent it.
+    Script,
+    /// It came through a proxy.
+    Forwarded,
+    /// It has no token, and one is required.
+    NoToken,
+    /// Its token is not, or no longer, valid.
+    BadToken,
+    /// It asks for a token with a life that none has.
+    BadTtl,
+    /// Its method is not answered there.
+    Method,
+    /// It announces a body.
+    Body,
+}
+
+impl Refusal {
+    /// All of them, in the order of their declaration, with the names that metrics have for them.
+    pub const ALL: [(Refusal, &'static str); 8] = [
+        (Refusal::Host, "host"),
+        (Refusal::Script, "script"),
+        (Refusal::Forwarded, "forwarded"),
+        (Refusal::NoToken, "no_token"),
+        (Refusal::BadToken, "bad_token"),
+        (Refusal::BadTtl, "bad_ttl"),
+        (Refusal::Method, "method"),
+        (Refusal::Body, "body"),
+    ];
 }
 
 /// The statuses that this server answers with.
@@ -47,7 +93,9 @@ pub enum Status {
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
+    PayloadTooLarge = 413,
     InternalServerError = 500,
+    ServiceUnavailable = 503,
 }
 
 impl Status {
@@ -65,6 +113,8 @@ impl Status {
             Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Not Allowed",
+            Status::PayloadTooLarge => "Payload Too Large",
+            Status::ServiceUnavailable => "Service Unavailable",
             Status::InternalServerError => "Internal Server Error",
         }
     }
@@ -73,11 +123,16 @@ impl Status {
 impl Response {
     /// A text/plain answer.
     pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
         Response {
             status: Status::Ok,
             content_type: "text/plain",
             headers: Vec::new(),
-            body: body.into(),
+            body,
+            remark: None,
         }
     }
 
@@ -89,6 +144,27 @@ impl Response {
         }
     }
 
+    /// The same answer with another status.
+    pub fn status(self, status: Status) -> Self {
+        Response { status, ..self }
+    }
+
+    /// The same answer with another type.
+    pub fn typed(self, content_type: &'static str) -> Self {
+        Response {
+            content_type,
+            ..self
+        }
+    }
+
+    /// The same answer, as a refusal.
+    pub fn refused(self, refusal: Refusal) -> Self {
+        Response {
+            remark: Some(Remark::Refused(refusal)),
+            ..self
+        }
+    }
+
     /// The same answer with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
@@ -97,8 +173,8 @@ impl Response {
 
     /// The whole answer as one piece. `Connection: close`, as EC2 says it; for HEAD without the body, its length said.
     pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
-        let mut text = String::with_capacity(320 + self.body.len());
-        let mut push = |parts: &[&str]| parts.iter().for_each(|part| text.push_str(part));
+        let mut head = String::with_capacity(320 + self.body.len());
+        let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
         push(&[
             "HTTP/1.1 ",
             &self.status.code().to_string(),
@@ -121,10 +197,11 @@ impl Response {
             &httpdate::fmt_http_date(now),
             "\r\nServer: EC2ws\r\nConnection: close\r\n\r\n",
         ]);
+        let mut bytes = head.into_bytes();
         if !is_head {
-            push(&[&self.body]);
+            bytes.extend_from_slice(&self.body);
         }
-        text.into_bytes()
+        bytes
     }
 }
 

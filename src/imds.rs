@@ -8,8 +8,9 @@ use std::borrow::Cow;
 
 use crate::clock::{self, Boot};
 use crate::credential::{Credential, ec2_form};
-use crate::http::{Request, Response, Status};
-use crate::role::{RoleArn, RoleName};
+use crate::hand_over::{HandOver, PassedThrough};
+use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::snapshot;
 use crate::token::{TokenAuthority, Ttl};
 
 /// The header that a client shows its session token in.
@@ -27,62 +28,66 @@ pub enum HttpTokens {
     Required,
 }
 
-/// What there is to serve.
-pub struct Instance<'a> {
-    /// The role.
-    pub role: &'a RoleArn,
-    /// The name that the list shows.
-    pub role_name: &'a RoleName,
-    /// Whether requests without a token are served.
-    pub http_tokens: HttpTokens,
-    /// Issues and checks session tokens.
-    pub tokens: &'a TokenAuthority,
-    /// The credential, expired or not.
-    pub credential: Option<&'a Credential>,
-}
-
 /// The answer to one request. `HEAD` is answered as `GET`; leaving the body out is for whoever writes the answer.
-pub fn answer(request: &Request, instance: &Instance, now: Boot) -> Response {
+pub fn answer(
+    request: &Request,
+    served: &HandOver,
+    tokens: &TokenAuthority,
+    now: Boot,
+) -> Response {
     // In any letter case, also when empty: a proxy stands between, and the client may be whoever talks to that proxy.
     if request.header("X-Forwarded-For").is_some() {
-        return Response::empty(Status::Forbidden);
+        return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let Some(path) = Path::parse(request.target) else {
         return not_found();
     };
     if path.is_token() {
-        return answer_token(request, &path, instance, now);
+        return answer_token(request, &path, tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
         // What EC2 says to these is not published; it says this of its token path.
-        return Response::empty(Status::MethodNotAllowed).with("Allow", "OPTIONS, GET, HEAD");
+        return method_not_allowed("OPTIONS, GET, HEAD");
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // aws-sdk-cpp sends the header empty once it has fallen back to version 1.
-        None | Some("") => match instance.http_tokens {
+        None | Some("") => match served.http_tokens {
             HttpTokens::Optional => None,
-            HttpTokens::Required => return Response::empty(Status::Unauthorized),
+            HttpTokens::Required => {
+                return Response::empty(Status::Unauthorized).refused(Refusal::NoToken);
+            }
         },
-        Some(token) => match instance.tokens.check(token, now) {
+        Some(token) => match tokens.check(token, now) {
             Ok(seconds) => Some(seconds),
-            Err(_) => return Response::empty(Status::Unauthorized),
+            Err(_) => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
     };
-    let response = answer_path(&path, instance, now);
+    let mut response = answer_path(&path, served, now);
     match ttl {
         Some(seconds) if response.status == Status::Ok => {
             response.with(TTL_ANSWER_HEADER, seconds.to_string())
         }
-        _ => response,
+        Some(_) => response,
+        None => {
+            response.remark = Some(Remark::VersionOne);
+            response
+        }
     }
 }
 
-fn answer_token(request: &Request, path: &Path, instance: &Instance, now: Boot) -> Response {
+fn method_not_allowed(allowed: &'static str) -> Response {
+    Response::empty(Status::MethodNotAllowed)
+        .with("Allow", allowed)
+        .refused(Refusal::Method)
+}
+
+fn answer_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boot) -> Response {
+    const ALLOWED: &str = "OPTIONS, PUT";
     if request.method == "OPTIONS" {
-        return Response::empty(Status::Ok).with("Allow", "OPTIONS, PUT");
+        return Response::empty(Status::Ok).with("Allow", ALLOWED);
     }
     if request.method != "PUT" {
-        return Response::empty(Status::MethodNotAllowed).with("Allow", "OPTIONS, PUT");
+        return method_not_allowed(ALLOWED);
     }
     // A dated version, or a slash at the end: forbidden, says the real service.
     if path.segments[0] != "latest" || path.has_slash {
@@ -92,10 +97,9 @@ fn answer_token(request: &Request, path: &Path, instance: &Instance, now: Boot) 
         .header(TTL_HEADER)
         .and_then(|text| Ttl::parse(text.trim()))
     else {
-        return Response::empty(Status::BadRequest);
+        return Response::empty(Status::BadRequest).refused(Refusal::BadTtl);
     };
-    Response::text(instance.tokens.issue(ttl, now))
-        .with(TTL_ANSWER_HEADER, ttl.seconds().to_string())
+    Response::text(tokens.issue(ttl, now)).with(TTL_ANSWER_HEADER, ttl.seconds().to_string())
 }
 
 /// The versions that `GET /` lists: those that know roles, from the first of them on.
@@ -122,7 +126,7 @@ const VERSIONS: [&str; 20] = [
     "latest",
 ];
 
-fn answer_path(path: &Path, instance: &Instance, now: Boot) -> Response {
+fn answer_path(path: &Path, served: &HandOver, now: Boot) -> Response {
     let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS.join("\n"));
@@ -130,52 +134,107 @@ fn answer_path(path: &Path, instance: &Instance, now: Boot) -> Response {
     if !serves_roles(version) {
         return not_found();
     }
-    let served = match segments {
-        [] => listing("meta-data"),
-        ["meta-data"] => listing("iam/"),
-        ["meta-data", "iam"] => listing("info\nsecurity-credentials/"),
-        ["meta-data", "iam", "info"] => valid(instance, now)
-            .map(|credential| Response::text(info(credential, instance.role, instance.role_name))),
+    let name = served.role_name.as_str();
+    let answered = match segments {
+        ["meta-data", "iam", "info"] => {
+            valid(served, now).map(|credential| Response::text(info(credential, served)))
+        }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(instance, now).map(|_| Response::text(instance.role_name.as_str().to_owned()))
+            valid(served, now).map(|_| Response::text(name.to_owned()))
         }
-        ["meta-data", "iam", "security-credentials", name]
-            if *name == instance.role_name.as_str() =>
-        {
-            valid(instance, now).map(|credential| Response::text(credential.ec2_document()))
+        ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
+            valid(served, now).map(|credential| Response::text(credential.ec2_document()))
         }
-        _ => Err(not_found()),
+        // Whatever else begins so is a right of the host's, and no item or listing of ours.
+        ["meta-data", "iam", _, ..] => Err(not_found()),
+        other => other_metadata(&other.join("/"), served, now),
     };
-    served.unwrap_or_else(|refusal| refusal)
+    answered
+        .map(|response| {
+            // EC2 says both of every item.
+            let last_modified = served
+                .credential
+                .as_ref()
+                .map(|credential| httpdate::fmt_http_date(credential.last_updated));
+            let response = response.with("Accept-Ranges", "none");
+            match last_modified {
+                Some(date) => response.with("Last-Modified", date),
+                None => response,
+            }
+        })
+        .unwrap_or_else(|refusal| refusal)
 }
 
-fn listing(entries: &'static str) -> Result<Response, Response> {
-    Ok(Response::text(entries))
+/// What a container may know beside its role, and the listings of all there is.
+fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, Response> {
+    const REGION: &str = "meta-data/placement/region";
+    let snapshot = match &served.pass_through {
+        Some(PassedThrough::Read(snapshot)) => Some(snapshot),
+        _ => None,
+    };
+    if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
+        if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
+            return Err(Response::empty(Status::ServiceUnavailable));
+        }
+        let response = Response {
+            body: Cow::Owned(item.body.clone()),
+            ..Response::text("")
+        };
+        return Ok(if item.is_binary {
+            response.typed("application/octet-stream")
+        } else {
+            response
+        });
+    }
+    if path == REGION
+        && let Some(region) = &served.region
+    {
+        return Ok(Response::text(region.clone()));
+    }
+    let own = ["meta-data/iam/info", "meta-data/iam/security-credentials/"].into_iter();
+    let own = own.chain(served.region.as_ref().map(|_| REGION));
+    let leaves = own.chain(
+        snapshot
+            .into_iter()
+            .flat_map(|snapshot| snapshot.items.keys().map(String::as_str)),
+    );
+    // EC2 writes the first level without slashes.
+    let is_root = path.is_empty();
+    let listing = match is_root {
+        true => snapshot::roots(leaves),
+        false => snapshot::entries(leaves, path),
+    };
+    match listing {
+        Some(entries) => Ok(Response::text(entries.join("\n"))),
+        // It may be there: nobody has been able to look yet.
+        None if served.pass_through == Some(PassedThrough::NotYet) => {
+            Err(Response::empty(Status::ServiceUnavailable))
+        }
+        None => Err(not_found()),
+    }
 }
 
 /// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
 /// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
-fn valid<'a>(instance: &Instance<'a>, now: Boot) -> Result<&'a Credential, Response> {
-    instance
+fn valid(served: &HandOver, now: Boot) -> Result<&Credential, Response> {
+    let valid = served
         .credential
-        .filter(|credential| credential.is_valid(now))
-        .ok_or(Response::empty(Status::InternalServerError))
+        .as_ref()
+        .filter(|credential| credential.is_valid(now));
+    valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
 /// `iam/info` for the role that is served. There is no instance profile; its ARN ends in the listed name, from which the
 /// ec2-metadata package takes the role's, and its id has the form of one.
-fn info(credential: &Credential, role: &RoleArn, name: &RoleName) -> String {
+fn info(credential: &Credential, served: &HandOver) -> String {
+    let (partition, account) = (served.role.partition(), served.role.account());
+    let name = served.role_name.as_str();
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
         (
             "InstanceProfileArn",
-            &format!(
-                "arn:{}:iam::{}:instance-profile/{}",
-                role.partition(),
-                role.account(),
-                name.as_str()
-            ),
+            &format!("arn:{partition}:iam::{account}:instance-profile/{name}"),
         ),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
@@ -185,12 +244,9 @@ fn not_found() -> Response {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
         \x20<head>\n  <title>404 - Not Found</title>\n </head>\n <body>\n  <h1>404 - Not Found</h1>\n </body>\n</html>\n";
-    Response {
-        status: Status::NotFound,
-        content_type: "text/html",
-        headers: Vec::new(),
-        body: Cow::Borrowed(PAGE),
-    }
+    Response::text(PAGE)
+        .status(Status::NotFound)
+        .typed("text/html")
 }
 
 /// `latest`, or a date from 2012-01-12 on, when roles came in.

@@ -9,8 +9,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod answer;
 pub mod arguments;
+pub mod browser;
+pub mod check;
 pub mod clock;
+pub mod container;
 pub mod credential;
 pub mod environment;
 pub mod errand;
@@ -21,13 +25,16 @@ pub mod http;
 pub mod imds;
 pub mod keeper;
 pub mod log;
+pub mod metrics;
 pub mod outbound;
+pub mod pass_through;
 pub mod process;
 pub mod profile;
 pub mod role;
 pub mod schedule;
 pub mod secret;
 pub mod server;
+pub mod snapshot;
 pub mod source;
 pub mod sts;
 pub mod token;

@@ -10,7 +10,7 @@ use ec2_role::environment::Environment;
 use ec2_role::errand::{self, Report};
 use ec2_role::fault::Fault;
 use ec2_role::process::Part;
-use ec2_role::{keeper, log, server};
+use ec2_role::{check, keeper, log, server};
 
 /// Something to correct: a supervisor need not start it again.
 const EXIT_TO_CORRECT: u8 = 2;
@@ -37,6 +37,10 @@ fn main() -> ExitCode {
     match invocation {
         Invocation::Help(text) => print(&text),
         Invocation::Version(text) => print(&format!("{text}\n")),
+        Invocation::Check(address) => match check::check(address) {
+            Ok(text) => print(&format!("{text}\n")),
+            Err(error) => fail(&error, EXIT_FAILED),
+        },
         Invocation::CredentialProcess(arguments) => match errand::print(&arguments, &environment) {
             Ok(document) => print(&format!("{document}\n")),
             Err(Fault::Lasting(error)) => fail(&error, EXIT_TO_CORRECT),

@@ -1,5 +1,6 @@
 //! One request to the outside, over ureq with every default set that we rely on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -24,9 +25,18 @@ pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The body, at most 256 KiB.
-    pub body: String,
+    pub body: Vec<u8>,
+    /// Whether it is of a type that is not text.
+    pub is_binary: bool,
     /// The `Date` header, if there is a good one.
     pub date: Option<SystemTime>,
+}
+
+impl Answer {
+    /// The body as text; what is not UTF-8 in it is replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
 }
 
 /// Why there is no answer.
@@ -92,11 +102,14 @@ impl Outbound {
                 .body_mut()
                 .with_config()
                 .limit(MAX_BODY_BYTES)
-                .lossy_utf8(true)
-                .read_to_string()?;
+                .read_to_vec()?;
+            let content_type = response.headers().get("content-type");
+            let is_binary = content_type
+                .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
             Ok(Answer {
                 status: response.status().as_u16(),
                 body,
+                is_binary,
                 date,
             })
         };

@@ -5,16 +5,17 @@
 //! keeper starts the next on the same listening socket.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::answer;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
-use crate::http::{Request, Response};
-use crate::imds::{self, Instance};
+use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::log;
+use crate::metrics::{self, Metrics};
 use crate::token::TokenAuthority;
 
 /// The loop turns at least this often, to take what the keeper hands over.
@@ -54,6 +55,7 @@ pub fn run() {
     end_on_panic();
     let mut turn = Turn {
         served: Served::new(first),
+        metrics: Metrics::default(),
         stalled_writes: 0,
         unwanted_bodies: 0,
     };
@@ -129,6 +131,7 @@ impl Served {
 
 struct Turn {
     served: Served,
+    metrics: Metrics,
     stalled_writes: u32,
     unwanted_bodies: u32,
 }
@@ -146,58 +149,82 @@ impl Turn {
 
     fn answer(&mut self, request: tiny_http::Request) {
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let Served { hand_over, tokens } = &self.served;
-        if announces_a_body(&request) {
-            self.unwanted_bodies += 1;
-            refuse_body(request);
-            return;
-        }
         let method = request.method().to_string();
         let peer = request.remote_addr().map(|address| address.ip());
         let request_line = format!("{method} {} HTTP/{}", request.url(), request.http_version());
-        let is_knock = request.url() == hand_over.knock;
-        let response = if is_knock {
-            Response::text("")
+        let is_knock = request.url() == self.served.hand_over.knock;
+        let (status, body_length) = if announces_a_body(&request) {
+            self.unwanted_bodies += 1;
+            self.metrics.count(Some(Remark::Refused(Refusal::Body)));
+            refuse_body(request)
         } else {
-            let headers: Vec<(&str, &str)> = request
-                .headers()
-                .iter()
-                .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
-                .collect();
-            let instance = Instance {
-                role: &hand_over.role,
-                role_name: &hand_over.role_name,
-                http_tokens: hand_over.http_tokens,
-                tokens,
-                credential: hand_over.credential.as_ref(),
+            let response = if is_knock {
+                Response::text("")
+            } else {
+                self.response(&method, &request)
             };
-            let request = Request {
-                method: &method,
-                target: request.url(),
-                headers: &headers,
-            };
-            imds::answer(&request, &instance, Boot::now())
+            self.write(request, &response.to_bytes(method == "HEAD", now));
+            (response.status.code(), response.body.len())
         };
-        let bytes = response.to_bytes(method == "HEAD", now);
+        if !self.served.hand_over.quiet && !is_knock {
+            log::access(
+                peer,
+                now,
+                &request_line,
+                status,
+                body_length,
+                begun.elapsed(),
+            );
+        }
+    }
+
+    fn response(&mut self, method: &str, request: &tiny_http::Request) -> Response {
+        let Served { hand_over, tokens } = &self.served;
+        if hand_over.metrics
+            && request.url() == metrics::PATH
+            && request.remote_addr().is_some_and(is_own)
+        {
+            return self.metrics.answer(hand_over);
+        }
+        let headers: Vec<(&str, &str)> = request
+            .headers()
+            .iter()
+            .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+            .collect();
+        let request = Request {
+            method,
+            target: request.url(),
+            headers: &headers,
+        };
+        let response = answer::answer(&request, hand_over, tokens, Boot::now());
+        self.metrics.count(response.remark);
+        response
+    }
+
+    fn write(&mut self, request: tiny_http::Request, bytes: &[u8]) {
         let mut writer = request.into_writer();
-        match writer.write_all(&bytes).and_then(|()| writer.flush()) {
+        match writer.write_all(bytes).and_then(|()| writer.flush()) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 self.stalled_writes += 1
             }
             _ => self.stalled_writes = 0,
         }
-        drop(writer);
-        if !hand_over.quiet && !is_knock {
-            log::access(
-                peer,
-                now,
-                &request_line,
-                response.status.code(),
-                response.body.len(),
-                begun.elapsed(),
-            );
-        }
     }
+}
+
+/// Whether a peer is this machine itself: the address from which one would talk to it is its own. Nothing is sent.
+fn is_own(peer: &SocketAddr) -> bool {
+    let any: IpAddr = if peer.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let from = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(peer)?;
+        socket.local_addr()
+    };
+    peer.ip().to_canonical().is_loopback() || from().is_ok_and(|from| from.ip() == peer.ip())
 }
 
 fn announces_a_body(request: &tiny_http::Request) -> bool {
@@ -212,9 +239,11 @@ fn announces_a_body(request: &tiny_http::Request) -> bool {
 
 /// No request here has a body. To drop the request would read the body, or allocate it; to upgrade it gives the stream out,
 /// and the stream is kept for good.
-fn refuse_body(request: tiny_http::Request) {
-    let stream = request.upgrade("close", tiny_http::Response::empty(413));
+fn refuse_body(request: tiny_http::Request) -> (u16, usize) {
+    let status = Status::PayloadTooLarge.code();
+    let stream = request.upgrade("close", tiny_http::Response::empty(status));
     std::mem::forget(stream);
+    (status, 0)
 }
 
 /// The keeper's end of the channel is closed: it ends, or has ended.

@@ -1,7 +1,7 @@
 //! The listening socket, which lives as long as the keeper.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -75,15 +75,4 @@ fn remedy(error: &std::io::Error) -> String {
         }
         _ => format!("{error}; choose another address"),
     }
-}
-
-/// Where the keeper itself reaches the socket: what listens on every address does so on loopback.
-pub fn own_address(listener: &TcpListener) -> Option<SocketAddr> {
-    let mut address = listener.local_addr().ok()?;
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    Some(address)
 }

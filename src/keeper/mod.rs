@@ -3,6 +3,7 @@
 //! One poll loop. It never touches the network but to knock at its own door, resolves no name and waits for no program: what can
 //! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
 
+mod container_token;
 mod errand_process;
 mod key_file;
 mod knock;
@@ -16,14 +17,15 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus};
 
-use crate::arguments::Arguments;
+use crate::arguments::{self, Arguments};
 use crate::clock::{self, Boot};
-use crate::errand::{DEADLINE, Orders, Report};
+use crate::errand::{DEADLINE, Orders, Report, Task};
 use crate::fault::Fault;
-use crate::hand_over::HandOver;
+use crate::hand_over::{Counts, HandOver, PassedThrough};
 use crate::role::RoleArn;
 use crate::token::TokenKey;
 use crate::{log, schedule};
+use container_token::ContainerToken;
 use errand_process::ErrandProcess;
 use knock::{Heard, Knock};
 use server_process::ServerProcess;
@@ -58,6 +60,9 @@ pub fn run(arguments: &Arguments, words: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// How often the host's other metadata is read: as often as AWS asks to look for an interruption of a spot instance, and more.
+const READING_INTERVAL: Duration = Duration::from_secs(60);
+
 struct Keeper<'a> {
     words: &'a [String],
     listener: TcpListener,
@@ -73,6 +78,11 @@ struct Keeper<'a> {
     has_said_expired: bool,
     errand: Option<ErrandProcess>,
     next_errand: Boot,
+    /// The errand that reads the host's other metadata.
+    reading: Option<ErrandProcess>,
+    next_reading: Boot,
+    has_said_unread: bool,
+    container_token: Option<ContainerToken>,
     server: Option<ServerProcess>,
     next_server: Boot,
     short_lives: u32,
@@ -88,8 +98,18 @@ impl<'a> Keeper<'a> {
         listener: TcpListener,
         token_key: TokenKey,
     ) -> Result<Self, String> {
-        let own_address = listen::own_address(&listener)
-            .ok_or("--listen: the socket has no address; choose another")?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| format!("--listen: {error}"))?;
+        let (container_token, token) = match arguments
+            .container_token_file
+            .clone()
+            .map(ContainerToken::open)
+            .transpose()?
+        {
+            Some((file, token)) => (Some(file), Some(token)),
+            None => (None, None),
+        };
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .unwrap_or_default()
             .trim()
@@ -100,7 +120,7 @@ impl<'a> Keeper<'a> {
         let keeper = Keeper {
             words,
             listener,
-            own_address,
+            own_address: arguments::reachable(address),
             orders: Orders {
                 token_key: Some(token_key.clone()),
                 boot_id: boot_id.clone(),
@@ -114,6 +134,12 @@ impl<'a> Keeper<'a> {
                 boot_id,
                 knock: format!("/{}", secret_path.to_hex()),
                 quiet: arguments.quiet,
+                allow_hosts: arguments.allow_hosts.clone(),
+                metrics: arguments.metrics,
+                region: None,
+                container_token: token,
+                pass_through: arguments.pass_through.map(|_| PassedThrough::NotYet),
+                counts: Counts::default(),
                 credential: None,
             },
             failures: 0,
@@ -122,6 +148,10 @@ impl<'a> Keeper<'a> {
             has_said_expired: false,
             errand: None,
             next_errand: now,
+            reading: None,
+            next_reading: now,
+            has_said_unread: false,
+            container_token,
             server: None,
             next_server: now.after(FIRST_OUTCOME),
             short_lives: 0,
@@ -129,10 +159,6 @@ impl<'a> Keeper<'a> {
             next_knock: now,
             knocks_in_vain: 0,
         };
-        let address = keeper
-            .listener
-            .local_addr()
-            .map_err(|error| format!("--listen: {error}"))?;
         log::event(&format!("listening on {address} for {}", keeper.role()));
         Ok(keeper)
     }
@@ -154,6 +180,7 @@ impl<'a> Keeper<'a> {
             }
             let now = Boot::now();
             let outcome = self.hear_errand(now).and_then(|()| self.reap(now));
+            self.hear_reading(now);
             if let Err(error) = outcome {
                 self.end(signals);
                 return Err(error);
@@ -175,6 +202,22 @@ impl<'a> Keeper<'a> {
                 Err(error) => self.failed(&format!("an errand cannot be started: {error}; is there memory, and room for a process?"), now),
             }
         }
+        if self.hand_over.pass_through.is_some()
+            && self.reading.is_none()
+            && now >= self.next_reading
+        {
+            self.next_reading = now.after(READING_INTERVAL);
+            let orders = Orders {
+                task: Task::Metadata,
+                ..self.orders.clone()
+            };
+            match ErrandProcess::start(self.words, &orders, now) {
+                Ok(reading) => self.reading = Some(reading),
+                Err(error) => self.not_read(&format!(
+                    "an errand cannot be started: {error}; is there memory?"
+                )),
+            }
+        }
         if self.server.is_none() && now >= self.next_server {
             match ServerProcess::start(&self.listener, &self.hand_over, now) {
                 Ok(server) => {
@@ -193,6 +236,15 @@ impl<'a> Keeper<'a> {
         if self.server.is_some() && self.knock.is_none() && now >= self.next_knock {
             self.knock = Knock::begin(self.own_address, &self.hand_over.knock, now);
             self.next_knock = now.after(knock::INTERVAL);
+            // No oftener than this is the file looked at.
+            if let Some(token) = self
+                .container_token
+                .as_mut()
+                .and_then(ContainerToken::changed)
+            {
+                self.hand_over.container_token = Some(token);
+                self.hand_over_now(now);
+            }
         }
     }
 
@@ -204,7 +256,12 @@ impl<'a> Keeper<'a> {
             .as_ref()
             .filter(|_| !self.has_said_expired)
             .map(|credential| credential.deadline);
+        let next_reading = self
+            .reading
+            .as_ref()
+            .map_or(self.next_reading, |reading| reading.deadline);
         let due = [
+            Some(next_reading).filter(|_| self.hand_over.pass_through.is_some()),
             Some(
                 self.errand
                     .as_ref()
@@ -221,11 +278,8 @@ impl<'a> Keeper<'a> {
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
-        fds.extend(
-            self.errand
-                .as_ref()
-                .map(|errand| PollFd::new(&errand.reports, PollFlags::IN)),
-        );
+        let errands = self.errand.iter().chain(&self.reading);
+        fds.extend(errands.map(|errand| PollFd::new(&errand.reports, PollFlags::IN)));
         fds.extend(self.knock.as_ref().map(|knock| {
             PollFd::new(
                 &knock.stream,
@@ -264,8 +318,10 @@ impl<'a> Keeper<'a> {
                 }
             }
             Report::Notice(text) => log::event(&text),
+            Report::Metadata(_) => {}
             Report::Done {
                 credential,
+                region,
                 clock_offset,
                 duration_limit,
             } => {
@@ -286,7 +342,8 @@ impl<'a> Keeper<'a> {
                 ));
                 self.next_errand = now.after(wait);
                 (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
-                self.hand_over.credential = Some(credential);
+                self.hand_over.counts.refreshes += 1;
+                (self.hand_over.credential, self.hand_over.region) = (Some(credential), region);
                 self.outcome(now);
                 self.hand_over_now(now);
             }
@@ -303,6 +360,55 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
+    /// Takes what the reading of the host's other metadata brings.
+    fn hear_reading(&mut self, now: Boot) {
+        let reports = self
+            .reading
+            .as_mut()
+            .map(ErrandProcess::take_reports)
+            .unwrap_or_default();
+        for report in reports {
+            match report {
+                Report::Metadata(snapshot) => {
+                    self.reading = None;
+                    if self.hand_over.pass_through == Some(PassedThrough::NotYet)
+                        || self.has_said_unread
+                    {
+                        let count = snapshot.items.len();
+                        log::event(&format!(
+                            "pass-through: {count} items of the host's metadata read"
+                        ));
+                    }
+                    self.has_said_unread = false;
+                    self.hand_over.pass_through = Some(PassedThrough::Read(snapshot));
+                    self.hand_over_now(now);
+                }
+                Report::Failed(fault) => {
+                    self.reading = None;
+                    self.not_read(fault.text());
+                }
+                Report::Step(_) | Report::Notice(_) | Report::Done { .. } => {}
+            }
+        }
+        if let Some(reading) = self.reading.take_if(|reading| now >= reading.deadline) {
+            reading.kill();
+            self.not_read(&format!(
+                "the errand was ended after {} s; look at the host's metadata service",
+                DEADLINE.as_secs()
+            ));
+        }
+    }
+
+    /// Said once, and again when it works again: it is tried every minute.
+    fn not_read(&mut self, why: &str) {
+        if !self.has_said_unread {
+            log::event(&format!(
+                "pass-through: the host's metadata was not read, what was read before is kept: {why}"
+            ));
+        }
+        self.has_said_unread = true;
+    }
+
     fn end_errand(&mut self) {
         if let Some(errand) = self.errand.take() {
             // It may have started a program that lives on.
@@ -313,6 +419,7 @@ impl<'a> Keeper<'a> {
     /// The errand in hand has failed: what is served stays, and the next try is set.
     fn failed(&mut self, why: &str, now: Boot) {
         self.failures += 1;
+        self.hand_over.counts.failures += 1;
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
         self.next_errand = now.after(wait);
@@ -330,6 +437,7 @@ impl<'a> Keeper<'a> {
         };
         log::event(&format!("{state}: {why}; next try in {}", in_words(wait)));
         self.outcome(now);
+        self.hand_over_now(now);
     }
 
     /// The first attempt has an outcome: the server need not wait longer.
@@ -354,6 +462,7 @@ impl<'a> Keeper<'a> {
         if let Some(server) = self.server.take() {
             log::event(&format!("server replaced ({}): {why}", server.pid));
             server.kill();
+            self.hand_over.counts.server_restarts += 1;
             self.next_server = now;
         }
     }
@@ -367,6 +476,19 @@ impl<'a> Keeper<'a> {
             if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
                 // Its last words may have come after the pipe was looked at.
                 self.hear_errand(now)?;
+            }
+            if self
+                .reading
+                .as_ref()
+                .is_some_and(|reading| reading.pid == pid)
+            {
+                self.hear_reading(now);
+                if self.reading.take().is_some() {
+                    self.not_read(&format!(
+                        "the errand ended without a word ({})",
+                        ending(status)
+                    ));
+                }
             }
             if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
                 self.end_errand();
@@ -386,6 +508,7 @@ impl<'a> Keeper<'a> {
         let Some(server) = self.server.take() else {
             return;
         };
+        self.hand_over.counts.server_restarts += 1;
         // By itself it goes to be replaced by a fresh one, which is nothing to say.
         if status.exit_status() != Some(0) {
             log::event(&format!("server replaced ({pid}): {}", ending(status)));
@@ -432,6 +555,9 @@ impl<'a> Keeper<'a> {
     /// Ends the errand at once, and the server when it has answered what it has read.
     fn end(&mut self, signals: &mut Signals) {
         self.end_errand();
+        if let Some(reading) = self.reading.take() {
+            reading.kill();
+        }
         let Some(server) = self.server.take() else {
             return;
         };

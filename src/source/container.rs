@@ -82,7 +82,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             answer.status
         ));
     }
-    let document = serde_json::from_str(&answer.body).ok();
+    let document = serde_json::from_slice(&answer.body).ok();
     match document.and_then(|json| from_document(&json, "Token", "the container's credentials")) {
         Some(found) => Ok(Some(found)),
         None => passing(format!(
