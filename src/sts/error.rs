@@ -108,6 +108,10 @@ impl StsError {
     pub fn remedy(&self, role: &str, endpoint: &str) -> String {
         let StsError::Refused { code, message, .. } = self else {
             return match self {
+                // Whatever stands before STS may be down by itself.
+                StsError::Unreadable { status: 500.., .. } => {
+                    "nothing to do if it passes".to_owned()
+                }
                 StsError::Unreadable { .. } => format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
                 ),
