@@ -323,10 +323,11 @@ def test_the_guard_stays_when_another_hooks_rules_were_flushed(host):
 
 
 def test_guard_on_outlives_the_last_hook_and_guard_off_does_not_take_it_from_one(host):
-    host.hook("guard", "on")
-    host.hook("add")
-    host.hook("remove")
-    assert_refused(host.box)
+    for first, second in ((("guard", "on"), ("add",)), (("add",), ("guard", "on"))):
+        host.hook(*first)
+        host.hook(*second)
+        host.hook("remove")
+        assert_refused(host.box)
     host.hook("add")
     kept = host.hook("guard", "off")
     assert "needed by docker0" in kept.stderr
@@ -474,7 +475,7 @@ def test_status_finds_a_rule_that_leads_past_the_guard(host):
     assert "MISSING  a packet from 172.17.0.2 on docker0 to 169.254.169.254 has no way there" in status.stdout
 
 
-@pytest.mark.parametrize("preference", [11, 12, 13, 14])
+@pytest.mark.parametrize("preference", [11, 12, 13, 15])
 def test_status_misses_each_rule_of_the_guard(host, preference):
     host.hook("add")
     host.ec2.run("ip", "rule", "delete", "pref", str(preference))

@@ -1,0 +1,92 @@
+"""A Docker Engine of the test's own: dockerd inside the instance's namespace, all its files in one directory."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+from instance import clean_environment, wait_until
+
+PREFIX = "ec2-role-engine"
+
+
+def remove_what_killed_runs_left():
+    for directory in pathlib.Path(tempfile.gettempdir()).glob(f"{PREFIX}-*"):
+        match = re.fullmatch(PREFIX + r"-(\d+)-\w+", directory.name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            _delete(directory)
+
+
+def _delete(directory):
+    for line in reversed(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()):
+        mounted_at = line.split()[4]
+        if mounted_at.startswith(f"{directory}/"):
+            subprocess.run(["umount", "--lazy", mounted_at], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Engine:
+    def __init__(self, instance):
+        self.instance = instance
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        self.socket = f"unix://{self.directory}/docker.sock"
+        self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
+        self._daemon = None
+
+    def start(self):
+        (self.directory / "daemon.json").write_text("{}")
+        with self.instance.ec2, open(self.directory / "log", "ab") as log:
+            # Should the tests be killed, so is the engine.
+            self._daemon = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "dockerd", "--host", self.socket,
+                 "--config-file", f"{self.directory}/daemon.json", "--pidfile", f"{self.directory}/pid",
+                 "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec",
+                 "--cgroup-parent", f"/{self.directory.name}"],
+                stdout=log, stderr=log, env=self.environment)
+        wait_until(self._answers, seconds=30, what="dockerd's first answer")
+
+    def _answers(self):
+        if self._daemon.poll() is not None:
+            raise AssertionError(f"dockerd ended: {(self.directory / 'log').read_text()[-2000:]}")
+        return self.docker("version", check=False).returncode == 0
+
+    def stop(self):
+        self._daemon.terminate()
+        self._daemon.wait(30)
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def docker(self, *arguments, check=True, **options):
+        result = subprocess.run(["docker", *map(str, arguments)], capture_output=True, env=self.environment,
+                                timeout=120, **{"text": True, **options})
+        if check and result.returncode != 0:
+            raise AssertionError(f"docker {' '.join(map(str, arguments))}: {result.returncode}\n{result.stdout}{result.stderr}")
+        return result
+
+    def run(self, *arguments):
+        """docker run --detach; the container's id."""
+        return self.docker("run", "--detach", *arguments).stdout.strip()
+
+    def execute(self, container, *command, check=True):
+        return self.docker("exec", container, *command, check=check)
+
+    def inspect(self, thing, template):
+        return self.docker("inspect", "--format", template, thing).stdout.strip()
+
+    def remove_all(self):
+        containers = self.docker("ps", "--all", "--quiet").stdout.split()
+        if containers:
+            self.docker("rm", "--force", "--volumes", *containers)
+        self.docker("network", "prune", "--force")
+
+    def remove(self):
+        try:
+            if self._daemon is not None and self._daemon.poll() is None:
+                self.remove_all()
+                self.stop()
+        finally:
+            _delete(self.directory)

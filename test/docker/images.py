@@ -1,0 +1,54 @@
+"""Images without a registry: a static busybox, and a Debian tree with Python, boto3 and curl."""
+
+import io
+import pathlib
+import shutil
+import subprocess
+import tarfile
+
+from instance import REPOSITORY, clean_environment
+
+BUSYBOX = "busybox"
+CLIENT = "client"
+CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
+SOURCES = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
+
+
+def import_busybox(engine):
+    """One file, its applets by symbolic links."""
+    program = pathlib.Path(shutil.which("busybox")).read_bytes()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        file = tarfile.TarInfo("bin/busybox")
+        file.size, file.mode = len(program), 0o755
+        tar.addfile(file, io.BytesIO(program))
+        for applet in ("sh", "nc", "httpd", "sleep", "printf", "mkdir", "ip", "cat", "id", "ls", "env"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    engine.docker("import", "-", BUSYBOX, input=archive.getvalue(), text=False)
+
+
+def import_client(engine):
+    engine.docker("import", client_tree(), CLIENT)
+
+
+def client_tree():
+    """Made once and kept in target: it takes half a minute."""
+    tree = REPOSITORY / "target/docker/client.tar"
+    if not tree.exists():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+        unfinished = tree.with_suffix(".part")
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={CLIENT_PACKAGES}",
+                        f"--aptopt={acquire}", "stable" if not SOURCES.exists() else "", str(unfinished), "-"],
+                       input=SOURCES.read_text() if SOURCES.exists() else "", text=True, check=True,
+                       env=clean_environment())
+        unfinished.rename(tree)
+    return tree
+
+
+def build_ec2_role(engine):
+    """As an operator builds it; what it printed."""
+    return subprocess.run([REPOSITORY / "scripts/image"], capture_output=True, text=True, check=True,
+                          env=engine.environment).stdout

@@ -1,0 +1,93 @@
+"""AWS as far as these tests need it: moto's STS, S3 and CloudWatch with its IAM checks on, in the namespace `aws`."""
+
+import json
+import subprocess
+import sys
+
+import boto3
+import botocore.config
+
+from instance import AWS_ADDRESS, clean_environment, wait_until
+from real_metadata import HOST_ROLE
+
+PORT = 5000
+ENDPOINT = f"http://{AWS_ADDRESS}:{PORT}"
+ACCOUNT = "123456789012"
+BUCKET = "logs"
+
+# The slide's pair, the talk's own role, and ten more. CloudWatch is checked by moto under its signing name.
+POLICIES = {
+    HOST_ROLE: ["sts:AssumeRole"],
+    "exc_web": ["s3:ListAllMyBuckets"],
+    "fluentd": ["s3:PutObject"],
+    "php": ["cloudwatch:PutMetricData", "monitoring:PutMetricData"],
+    **{f"role-{n}": ["s3:ListAllMyBuckets"] for n in range(10)},
+}
+
+
+def arn(role):
+    return f"arn:aws:iam::{ACCOUNT}:role/{role}"
+
+
+class Aws:
+    def __init__(self, instance):
+        self.instance = instance
+        set_up = [self._bucket, *(step for role in POLICIES for step in self._role(role)), self._host_session]
+        with instance.aws:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", AWS_ADDRESS, "-p", str(PORT)],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                # After these every call is checked: signature, session and policy.
+                env=clean_environment(INITIAL_NO_AUTH_ACTION_COUNT=str(len(set_up))))
+        try:
+            wait_until(self._listens, seconds=30, what="moto's first answer")
+            for step in set_up:
+                with instance.aws:
+                    step()
+        except BaseException:
+            self.close()
+            raise
+
+    def _listens(self):
+        import socket
+        with self.instance.aws:
+            try:
+                socket.create_connection((AWS_ADDRESS, PORT), 1).close()
+                return True
+            except OSError:
+                return False
+
+    def client(self, service, key="set-up", secret="set-up", token=None):
+        return boto3.client(service, region_name="us-east-1", endpoint_url=ENDPOINT, aws_access_key_id=key,
+                            aws_secret_access_key=secret, aws_session_token=token,
+                            config=botocore.config.Config(retries={"total_max_attempts": 1}))
+
+    def _bucket(self):
+        self.client("s3").create_bucket(Bucket=BUCKET)
+
+    def _role(self, role):
+        trust = {"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": POLICIES[role], "Resource": "*"}]}
+        return [
+            lambda: self.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust)),
+            lambda: self.client("iam").put_role_policy(RoleName=role, PolicyName="may", PolicyDocument=json.dumps(policy)),
+        ]
+
+    def _host_session(self):
+        """What the real metadata service hands out is a session that really may assume roles."""
+        session = self.client("sts").assume_role(RoleArn=arn(HOST_ROLE), RoleSessionName="i-0123456789abcdef0")
+        credential = session["Credentials"]
+        self.instance.real_metadata.credential.update(
+            AccessKeyId=credential["AccessKeyId"], SecretAccessKey=credential["SecretAccessKey"],
+            Token=credential["SessionToken"], Expiration=credential["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    def whose(self, document):
+        """The ARN that STS gives the keys of a credential document."""
+        with self.instance.aws:
+            sts = self.client("sts", document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
+            return sts.get_caller_identity()["Arn"]
+
+    def close(self):
+        self._server.terminate()
+        self._server.wait(10)
