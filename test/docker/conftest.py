@@ -6,10 +6,10 @@ import pytest
 
 import engine as docker_engine
 import network_namespace
-from ec2_role import Ec2Role
 from engine import Engine
 from images import build_ec2_role, import_busybox, import_client
 from instance import Instance, firewall, routing
+from instance_server import InstanceServer
 from sts import Aws
 
 HERE = pathlib.Path(__file__).parent
@@ -101,7 +101,7 @@ def start_server(docker, aws):
     started = []
 
     def start(role, *arguments):
-        server = Ec2Role(docker.instance, role, *arguments)
+        server = InstanceServer(docker.instance, role, *arguments)
         started.append(server)
         return server.ready()
 

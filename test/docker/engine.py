@@ -68,11 +68,15 @@ class Engine:
         return result
 
     def run(self, *arguments):
-        """docker run --detach; the container's id."""
-        return self.docker("run", "--detach", *arguments).stdout.strip()
+        """docker run --detach; the container's id. The first process of a container does not mind SIGTERM."""
+        return self.docker("run", "--detach", "--stop-signal", "KILL", *arguments).stdout.strip()
 
     def execute(self, container, *command, check=True):
         return self.docker("exec", container, *command, check=check)
+
+    def log(self, container):
+        result = self.docker("logs", container)
+        return result.stdout + result.stderr
 
     def inspect(self, thing, template):
         return self.docker("inspect", "--format", template, thing).stdout.strip()

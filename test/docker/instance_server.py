@@ -12,7 +12,7 @@ BINARY = pathlib.Path(os.environ.get(
     "EC2_ROLE_BINARY", REPOSITORY / f"target/{os.uname().machine}-unknown-linux-musl/release/ec2-role"))
 
 
-class Ec2Role:
+class InstanceServer:
     def __init__(self, instance, role, listen="172.17.0.1:4567", *options):
         environment = clean_environment()
         # The instance's own role is the source here.
