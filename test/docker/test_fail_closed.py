@@ -1,0 +1,112 @@
+"""(5) Whatever breaks, a container gets an error or its own role, and never the host's."""
+
+import subprocess
+import time
+
+import pytest
+
+from containers import metadata, refused, role_name, start_client
+from instance import clean_environment, wait_until
+from real_metadata import HOST_ROLE, LIST
+
+pytestmark = pytest.mark.usefixtures("client_image", "aws")
+
+
+@pytest.fixture
+def hooked(docker):
+    docker.instance.hook("add")
+    return start_client(docker, "--restart", "always")
+
+
+def test_5_a_server_that_was_not_yet_started(docker, hooked):
+    assert refused(docker, hooked)
+
+
+def test_5_a_server_that_was_stopped(docker, hooked, start_server):
+    server = start_server("exc_web")
+    assert role_name(docker, hooked) == "exc_web"
+    server.stop()
+    assert refused(docker, hooked)
+
+
+def test_5_a_server_that_was_killed_and_one_started_after_it(docker, hooked, start_server):
+    server = start_server("exc_web")
+    server.kill()
+    wait_until(lambda: refused(docker, hooked), what="the end of its other half")
+    start_server("exc_web")
+    assert role_name(docker, hooked) == "exc_web"
+
+
+def test_5_a_flushed_nat_table(docker, hooked, start_server):
+    start_server("exc_web")
+    docker.instance.ec2.run("iptables", "-t", "nat", "-F")
+    for _ in range(3):
+        body, status = metadata(docker, hooked, LIST)
+        assert status != 0 and HOST_ROLE not in body
+    assert docker.instance.hook("status", check=False).returncode == 1
+    docker.instance.hook("add")
+    assert role_name(docker, hooked) == "exc_web"
+    # Docker's own rules went with it.
+    docker.restart()
+
+
+def test_5_a_restarted_dockerd(docker, hooked, start_server):
+    start_server("exc_web")
+    docker.restart()
+    docker.instance.hook("status")
+    wait_until(lambda: docker.inspect(hooked, "{{.State.Running}}") == "true", what="the container's restart")
+    assert role_name(docker, hooked) == "exc_web"
+
+
+def test_5_a_network_made_later(docker, hooked):
+    docker.docker("network", "create", "later")
+    container = start_client(docker, "--network", "later")
+    assert refused(docker, container)
+
+
+def test_5_a_container_on_two_networks_of_which_one_has_no_hook(docker, hooked, start_server):
+    start_server("exc_web")
+    docker.docker("network", "create", "later")
+    docker.docker("network", "connect", "later", hooked)
+    assert role_name(docker, hooked) in ("exc_web", None)
+
+
+def test_5_a_connection_opened_before_add(docker, start_server):
+    """One connection, asked every 50 ms, while the hook is added."""
+    container = start_client(docker)
+    start_server("exc_web")
+    ask = f"""
+import http.client, time
+connection = http.client.HTTPConnection("169.254.169.254", timeout=1)
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    try:
+        connection.request("GET", "{LIST}")
+        print(connection.getresponse().read().decode(), flush=True)
+    except OSError:
+        print("error", flush=True)
+        break
+    connection.auto_open = 0
+    time.sleep(0.05)
+"""
+    asking = subprocess.Popen(["docker", "exec", container, "python3", "-c", ask], stdout=subprocess.PIPE, text=True,
+                              env=docker.environment)
+    assert asking.stdout.readline() == f"{HOST_ROLE}\n"
+    docker.instance.hook("add")
+    added = time.monotonic()
+    seen = asking.stdout.read().split()
+    asking.wait(5)
+    assert seen[-1] == "error" and set(seen) == {HOST_ROLE, "error"}
+    assert time.monotonic() - added < 5
+    assert role_name(docker, container) == "exc_web"
+
+
+def test_5_docker_started_after_guard_on_gives_no_container_the_hosts_role(docker):
+    docker.stop()
+    try:
+        docker.instance.hook("guard", "on")
+    finally:
+        docker.start()
+    container = start_client(docker)
+    assert refused(docker, container)
+    docker.instance.hook("status")

@@ -1,0 +1,77 @@
+"""(6) The image: one file, confined, ended at once."""
+
+import io
+import json
+import re
+import tarfile
+import time
+
+import pytest
+
+from containers import role_name, start_client
+from instance import wait_until
+from sts import ENDPOINT, arn
+
+pytestmark = pytest.mark.usefixtures("client_image", "aws")
+
+CONFINED = ("--network", "host", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--memory", "16m", "--env", f"EC2_ROLE_ENDPOINT_URL={ENDPOINT}", "--env", "EC2_ROLE_LISTEN=172.17.0.1:4567")
+
+
+@pytest.fixture
+def server(docker, ec2_role_image):
+    # As an operator starts it, and with its own stop signal.
+    started = docker.docker("run", "--detach", *CONFINED, "ec2-role", arn("exc_web")).stdout.strip()
+    wait_until(lambda: "credential of" in docker.log(started), what="the first credential")
+    return started
+
+
+def test_6_the_image_is_the_binary_and_nothing_else_and_its_user_is_nobody(docker, ec2_role_image):
+    made = docker.docker("create", "ec2-role").stdout.strip()
+    exported = tarfile.open(fileobj=io.BytesIO(docker.docker("export", made, text=False).stdout))
+    # What Docker itself puts into every container, for it to mount over.
+    dockers = {"dev", "etc", "proc", "sys", "dev/console", "dev/pts", "dev/shm", ".dockerenv",
+               "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
+    files = {member.name.rstrip("/"): member for member in exported.getmembers()}
+    assert set(files) - dockers == {"ec2-role"}
+    assert files["ec2-role"].mode & 0o7777 == 0o755
+    image = json.loads(docker.docker("image", "inspect", "ec2-role").stdout)[0]
+    assert image["Config"]["User"] == "65534:65534"
+    assert image["Config"]["Entrypoint"] == ["/ec2-role"]
+    assert "EC2_ROLE_LISTEN=0.0.0.0:4567" in image["Config"]["Env"]
+    assert image["Config"]["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
+    assert image["Size"] == files["ec2-role"].size
+    assert re.search(rf"linux/{image['Architecture']}: {image['Size']} bytes; target/image/.*\.tar: \d+ bytes", ec2_role_image)
+
+
+def test_6_it_serves_with_a_read_only_root_without_capabilities_in_16_mb(docker, server):
+    docker.instance.hook("add")
+    container = start_client(docker)
+    for _ in range(20):
+        assert role_name(docker, container) == "exc_web"
+    state = json.loads(docker.docker("inspect", server).stdout)[0]["State"]
+    assert state["Running"] and not state["OOMKilled"]
+
+
+def test_6_docker_stop_ends_it_within_a_second_and_with_0(docker, server):
+    began = time.monotonic()
+    docker.docker("stop", "--time", "10", server)
+    assert time.monotonic() - began < 1.5, "of which Docker's own part is some tenths"
+    assert docker.inspect(server, "{{.State.ExitCode}}") == "0"
+    assert "ended by SIGTERM" in docker.log(server)
+
+
+def test_6_docker_restart_brings_the_role_back(docker, server):
+    docker.instance.hook("add")
+    container = start_client(docker)
+    assert role_name(docker, container) == "exc_web"
+    docker.docker("restart", server)
+    wait_until(lambda: role_name(docker, container) == "exc_web", what="the role after the restart")
+
+
+def test_6_docker_says_that_it_is_healthy(docker, ec2_role_image):
+    options = docker.docker("run", "--rm", "ec2-role", "--help").stdout
+    if "--check" not in options:
+        pytest.skip("this ec2-role has no --check")
+    started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
+    wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")

@@ -1,0 +1,22 @@
+"""What the hook does not cover. The README says so; here it is a fact."""
+
+import pytest
+
+from containers import role_name, start_client
+from real_metadata import HOST_ROLE
+
+pytestmark = pytest.mark.usefixtures("client_image", "aws")
+
+
+def test_not_covered_a_container_on_the_hosts_network_gets_the_hosts_role(docker, start_server):
+    start_server("exc_web")
+    docker.instance.hook("add")
+    assert role_name(docker, start_client(docker, "--network", "host")) == HOST_ROLE
+
+
+def test_not_covered_a_container_on_macvlan_gets_the_hosts_role(docker, start_server):
+    start_server("exc_web")
+    docker.instance.hook("add")
+    docker.docker("network", "create", "--driver", "macvlan", "--opt", "parent=eth0", "--subnet", "10.77.0.0/24",
+                  "--gateway", "10.77.0.1", "--ip-range", "10.77.0.128/25", "outside")
+    assert role_name(docker, start_client(docker, "--network", "outside")) == HOST_ROLE

@@ -1,0 +1,154 @@
+"""(4) One role for each container: the slide's fluentd and php, on two networks, made by ec2-role-network."""
+
+import itertools
+import json
+
+import pytest
+
+from containers import boto3, curl, document, role_name, start_client
+from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing
+from real_metadata import HOST_ROLE, LIST
+from sts import BUCKET, ENDPOINT, arn
+
+pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
+
+NETWORK = REPOSITORY / "scripts/ec2-role-network"
+
+PUT_OBJECT = f"""
+import boto3
+boto3.client("s3", endpoint_url="{ENDPOINT}").put_object(Bucket="{BUCKET}", Key="log", Body=b"line")
+print("done")
+"""
+PUT_METRIC = f"""
+import boto3
+boto3.client("cloudwatch", endpoint_url="{ENDPOINT}").put_metric_data(
+    Namespace="php", MetricData=[dict(MetricName="requests", Value=1)])
+print("done")
+"""
+
+
+def network(docker, *arguments, check=True):
+    return docker.instance.run(NETWORK, *arguments, check=check)
+
+
+def create(docker, role, *options, check=True):
+    return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
+
+
+@pytest.fixture
+def pair(docker):
+    for role in ("fluentd", "php"):
+        create(docker, role)
+    yield {role: start_client(docker, "--network", role) for role in ("fluentd", "php")}
+
+
+def test_4_each_of_the_pair_may_do_its_own_call_and_not_the_others(docker, pair):
+    for role, may, may_not in (("fluentd", PUT_OBJECT, PUT_METRIC), ("php", PUT_METRIC, PUT_OBJECT)):
+        allowed, denied = boto3(docker, pair[role], may), boto3(docker, pair[role], may_not)
+        assert allowed.stdout == "done\n", allowed.stderr
+        assert denied.returncode != 0 and "AccessDenied" in denied.stderr
+
+
+def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_or_port(docker, pair, aws):
+    documents = {role: document(docker, container) for role, container in pair.items()}
+    for role in pair:
+        assert f":assumed-role/{role}/" in aws.whose(documents[role])
+    gateways = {role: docker.docker("network", "inspect", role, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+                for role in pair}
+    for role, container in pair.items():
+        other = next(name for name in pair if name != role)
+        secrets = [documents[other][key] for key in ("AccessKeyId", "SecretAccessKey", "Token")]
+        secrets += [docker.instance.real_metadata.credential[key] for key in ("AccessKeyId", "SecretAccessKey", "Token")]
+        addresses = [METADATA, f"{gateways[other]}:4567", f"{gateways[role]}:4567", f"{gateways[other]}:80",
+                     f"{INSTANCE_ADDRESS}:4567", f"{METADATA}:4567", f"{METADATA}:8080", "[fd00:ec2::254]", "169.254.170.2"]
+        paths = [LIST + other, LIST + HOST_ROLE, LIST + f"../security-credentials/{other}", LIST + f"{role}/../{other}",
+                 f"/latest/meta-data/iam/security-credentials-extended/{other}", f"//latest/meta-data/iam/security-credentials/{other}",
+                 f"/v2/credentials/{other}", "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance"]
+        headers = [(), ("--header", "X-Forwarded-For: " + gateways[other]), ("--header", f"Host: {gateways[other]}:4567"),
+                   ("--header", "X-aws-ec2-metadata-token: " + "A" * 56)]
+        # One curl for all that one address is asked: a process for each would take minutes.
+        for address in addresses:
+            seen = "".join(
+                curl(docker, container, f"http://{address}{paths[0]}", "--path-as-is", "--connect-timeout", "0.3", "--globoff", *header,
+                     *(f"http://{address}{path}" for path in paths[1:]))[0]
+                for header in headers)
+            for secret in secrets:
+                assert secret not in seen, f"{role} got it at {address}"
+    assert not any(path.startswith(LIST) and client not in (INSTANCE_ADDRESS,)
+                   for client, path in docker.instance.real_metadata.requests)
+
+
+def test_4_a_container_that_forges_its_neighbours_address_still_gets_its_own_role(docker, pair, aws):
+    """Choosing is by the bridge a packet comes from, not by its address."""
+    address = docker.inspect(pair["fluentd"], "{{.NetworkSettings.Networks.fluentd.IPAddress}}")
+    forger = start_client(docker, "--network", "php", "--cap-add", "NET_ADMIN")
+    docker.execute(forger, "ip", "address", "add", f"{address}/32", "dev", "eth0")
+    body, _ = curl(docker, forger, f"http://{METADATA}{LIST}", "--interface", address)
+    assert body in ("", "php")
+
+
+def test_ten_roles_side_by_side_each_container_gets_its_own(docker, aws):
+    roles = [f"role-{n}" for n in range(10)]
+    for role in roles:
+        create(docker, role)
+    listed = network(docker, "list").stdout
+    for role in roles:
+        assert arn(role) in listed
+        container = start_client(docker, "--network", role)
+        assert role_name(docker, container) == role
+        assert f":assumed-role/{role}/" in aws.whose(document(docker, container))
+
+
+def test_remove_takes_network_server_and_hook_away(docker):
+    before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout
+    create(docker, "fluentd")
+    create(docker, "php")
+    network(docker, "remove", "fluentd")
+    docker.instance.hook("status")
+    network(docker, "remove", "php")
+    assert (firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_a_network_with_a_container_on_it_is_not_removed(docker, pair):
+    refused = network(docker, "remove", "php", check=False)
+    assert refused.returncode == 1 and "php: still has" in refused.stderr
+    assert role_name(docker, pair["php"]) == "php"
+
+
+def test_the_server_is_confined_and_named_after_the_network(docker):
+    create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
+    settings = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]["HostConfig"]
+    assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 16 << 20
+    assert settings["NetworkMode"] == "host" and settings["RestartPolicy"]["Name"] == "unless-stopped"
+    container = start_client(docker, "--network", "a-name-that-is-too-long-for-an-interface")
+    assert role_name(docker, container) == "fluentd"
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("create",), "say which role"),
+    (("create", "exc_web"), "not the ARN of a role"),
+    (("create", "arn:aws:iam::123456789012:role/with+plus"), "give another with --name"),
+    (("create", arn("php"), "--name", "host"), "Docker's own"),
+    (("create", arn("php"), arn("fluentd")), "one role at a time"),
+    (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
+    (("remove",), "say which network"),
+    (("make",), "not a command"),
+    (("create", "--no-such-option"), "not an option of create"),
+])
+def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint):
+    refused = network(docker, *arguments, check=False)
+    assert refused.returncode == 2 and complaint in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("create", arn("php"), "--image", "no-such-image"), "no-such-image: no such image here"),
+    (("create", arn("php"), "--", "--http-tokens", "perhaps"), "the server ended"),
+    (("remove", "none-such"), "no network of ec2-role-network has this name"),
+])
+def test_what_fails_is_undone_and_said(docker, arguments, complaint):
+    before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout
+    refused = network(docker, *arguments, check=False)
+    assert refused.returncode == 1 and complaint in refused.stderr
+    assert (firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
