@@ -5,6 +5,9 @@ use std::process::Command;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
+/// What systemd sets for the one process that it has started: no other may speak in its name.
+const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// The part that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -39,6 +42,9 @@ impl Part {
     pub fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
+        for variable in SYSTEMD_VARIABLES {
+            command.env_remove(variable);
+        }
         command
     }
 

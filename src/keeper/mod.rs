@@ -8,6 +8,7 @@ mod errand_process;
 mod key_file;
 mod knock;
 mod listen;
+mod notify;
 mod server_process;
 mod signals;
 
@@ -19,6 +20,7 @@ use rustix::process::{Pid, WaitStatus};
 
 use crate::arguments::{self, Arguments};
 use crate::clock::{self, Boot};
+use crate::environment::Environment;
 use crate::errand::{DEADLINE, Orders, Report, Task};
 use crate::fault::Fault;
 use crate::hand_over::{Counts, HandOver, PassedThrough};
@@ -28,6 +30,7 @@ use crate::{log, schedule};
 use container_token::ContainerToken;
 use errand_process::ErrandProcess;
 use knock::{Heard, Knock};
+use notify::Notify;
 use server_process::ServerProcess;
 use signals::Signals;
 
@@ -89,6 +92,7 @@ struct Keeper<'a> {
     knock: Option<Knock>,
     next_knock: Boot,
     knocks_in_vain: u32,
+    notify: Notify,
 }
 
 impl<'a> Keeper<'a> {
@@ -158,6 +162,7 @@ impl<'a> Keeper<'a> {
             knock: None,
             next_knock: now,
             knocks_in_vain: 0,
+            notify: Notify::new(&Environment::of_process(), std::process::id(), now),
         };
         log::event(&format!("listening on {address} for {}", keeper.role()));
         Ok(keeper)
@@ -171,6 +176,7 @@ impl<'a> Keeper<'a> {
     fn keep(mut self, signals: &mut Signals) -> Result<&'static str, String> {
         loop {
             let now = Boot::now();
+            self.notify.ping(now);
             self.start_what_is_due(now);
             self.wait_for_event(signals, now);
             signals.clear();
@@ -275,6 +281,7 @@ impl<'a> Keeper<'a> {
             .filter(|_| self.server.is_some()),
             Some(self.next_server).filter(|_| self.server.is_none()),
             expiry,
+            self.notify.next_ping(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
@@ -334,18 +341,19 @@ impl<'a> Keeper<'a> {
                 } else {
                     schedule::steady(lifetime, chance())
                 };
-                log::event(&format!(
-                    "credential of {} until {}, refreshed in {}",
+                let served = format!(
+                    "credential of {} until {}",
                     self.role(),
-                    clock::iso8601(credential.expiration),
-                    in_words(wait)
-                ));
+                    clock::iso8601(credential.expiration)
+                );
+                log::event(&format!("{served}, refreshed in {}", in_words(wait)));
                 self.next_errand = now.after(wait);
                 (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
                 self.hand_over.counts.refreshes += 1;
                 (self.hand_over.credential, self.hand_over.region) = (Some(credential), region);
                 self.outcome(now);
                 self.hand_over_now(now);
+                self.notify.ready(&served);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
             Report::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
@@ -436,6 +444,7 @@ impl<'a> Keeper<'a> {
             None => "no credential, requests are answered 500".to_owned(),
         };
         log::event(&format!("{state}: {why}; next try in {}", in_words(wait)));
+        self.notify.status(&format!("{state}: {why}"));
         self.outcome(now);
         self.hand_over_now(now);
     }
@@ -545,15 +554,18 @@ impl<'a> Keeper<'a> {
         };
         if !credential.is_valid(now) && !self.has_said_expired {
             self.has_said_expired = true;
-            log::event(&format!(
+            let text = format!(
                 "the credential of {} has expired; requests are answered 500 until there is a new one",
                 self.role()
-            ));
+            );
+            log::event(&text);
+            self.notify.status(&text);
         }
     }
 
     /// Ends the errand at once, and the server when it has answered what it has read.
     fn end(&mut self, signals: &mut Signals) {
+        self.notify.stopping();
         self.end_errand();
         if let Some(reading) = self.reading.take() {
             reading.kill();
