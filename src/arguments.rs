@@ -291,8 +291,13 @@ pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocati
     Ok(Invocation::Serve(arguments))
 }
 
+/// With the commit that scripts/build was run at; whoever runs cargo alone has none.
 fn version() -> String {
-    format!("ec2-role {}", env!("CARGO_PKG_VERSION"))
+    let version = concat!("ec2-role ", env!("CARGO_PKG_VERSION"));
+    match option_env!("EC2_ROLE_COMMIT") {
+        Some(commit) if !commit.is_empty() => format!("{version} ({commit})"),
+        _ => version.to_owned(),
+    }
 }
 
 fn variable_name(name: &str) -> String {
