@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::answer;
@@ -28,8 +29,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_STALLED_WRITES: u32 = 3;
 /// tiny_http reads a body of up to so many bytes by itself; a larger one it would read, or allocate, when the request is dropped.
 const MAX_BODY: usize = 1024;
-/// Each unwanted body costs a thread and two descriptors until the process ends, which it does at this many.
-const MAX_UNWANTED_BODIES: u32 = 64;
+/// Each unwanted body, and each peer that goes too early, costs a thread and two descriptors until the process ends, which it
+/// does at this many.
+const MAX_LOST_THREADS: u32 = 128;
 /// Two descriptors for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
 const MAX_DESCRIPTORS: u64 = 4096;
 /// The stack of each connection's thread. tiny_http needs a few KiB; std would reserve 2 MiB.
@@ -52,7 +54,7 @@ pub fn run() {
     let Some(server) = listen(listener) else {
         return;
     };
-    end_on_panic();
+    contain_panics();
     let mut turn = Turn {
         served: Served::new(first),
         metrics: Metrics::default(),
@@ -72,9 +74,9 @@ pub fn run() {
             // No descriptor left, or nobody came for READ_TIMEOUT: either way tiny_http accepts no more.
             Err(_) => break turn.answer_last(None, &server),
         }
-        if turn.stalled_writes >= MAX_STALLED_WRITES || turn.unwanted_bodies >= MAX_UNWANTED_BODIES
-        {
-            break;
+        let lost = turn.unwanted_bodies + STOPPED.load(Ordering::Relaxed);
+        if turn.stalled_writes >= MAX_STALLED_WRITES || lost >= MAX_LOST_THREADS {
+            break turn.answer_last(None, &server);
         }
     }
     // Not by returning: tiny_http's destructor would connect to its own address and wait.
@@ -103,15 +105,32 @@ fn listen(listener: OwnedFd) -> Option<tiny_http::Server> {
     tiny_http::Server::from_listener(TcpListener::from(OwnedFd::from(socket)), None).ok()
 }
 
-/// A panic in client.rs is one connection's: its peer had gone before tiny_http asked for its address. Any other one may have
-/// left no one to accept, or a lock that nobody opens.
-fn end_on_panic() {
+/// The connections whose threads were stopped in a panic.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
+/// The requests answered, for whoever must know whether there are more.
+static ANSWERED: AtomicU32 = AtomicU32::new(0);
+
+/// A panic in client.rs is one connection's: its peer had gone before tiny_http asked for its address. Its thread is stopped
+/// there, where it holds no lock; to unwind would cost 200 KB of tables, and to abort every other connection. Any other panic is
+/// the accepting thread's, for want of descriptors, or unknown: the process ends when it has answered what it has read.
+fn contain_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let harmless = panic
+        let is_one_connection = panic
             .location()
             .is_some_and(|location| location.file().ends_with("client.rs"));
-        if !harmless {
-            std::process::exit(1);
+        if is_one_connection {
+            STOPPED.fetch_add(1, Ordering::Relaxed);
+            loop {
+                std::thread::park();
+            }
+        }
+        let begun = Instant::now();
+        loop {
+            let before = ANSWERED.load(Ordering::Relaxed);
+            std::thread::sleep(LAST_REQUEST);
+            if ANSWERED.load(Ordering::Relaxed) == before || begun.elapsed() > LAST_REQUESTS {
+                std::process::exit(0);
+            }
         }
     }));
 }
@@ -148,6 +167,7 @@ impl Turn {
     }
 
     fn answer(&mut self, request: tiny_http::Request) {
+        ANSWERED.fetch_add(1, Ordering::Relaxed);
         let (begun, now) = (Instant::now(), SystemTime::now());
         let method = request.method().to_string();
         let peer = request.remote_addr().map(|address| address.ip());
