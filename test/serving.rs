@@ -1,0 +1,253 @@
+//! What a client gets: tokens, the list, the document.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+
+use rustix::process::Signal;
+
+use crate::support::ec2_role::SOURCE_KEY;
+use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
+use crate::support::sts::{access_key_id, secret_access_key, session_token};
+use crate::support::{Reply, Start, Sts, until};
+
+const TTL_ANSWER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
+
+#[test]
+fn the_list_is_the_roles_name_without_its_path_and_nothing_more() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .arguments(["--role-name", "temp"])
+        .serving();
+    for path in [LIST_PATH, LIST_PATH.trim_end_matches('/')] {
+        let answer = ec2_role.get(path);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "temp"));
+        assert_eq!(answer.header("Content-Type"), "text/plain");
+        assert_eq!(answer.header("Connection"), "close");
+    }
+    assert_eq!(ec2_role.get(DOCUMENT_PATH).status, 404);
+    assert_eq!(ec2_role.get(&format!("{LIST_PATH}temp")).status, 200);
+}
+
+#[test]
+fn the_document_is_in_ec2s_form_to_the_byte() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let answer = ec2_role.document();
+    let (updated, expiration) = (answer.field("LastUpdated"), answer.field("Expiration"));
+    let (key, secret, token) = (access_key_id(1), secret_access_key(1), session_token(1));
+    let document = format!(
+        "{{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"{updated}\",\n  \"Type\" : \"AWS-HMAC\",\n  \"AccessKeyId\" : \"{key}\",\n  \
+         \"SecretAccessKey\" : \"{secret}\",\n  \"Token\" : \"{token}\",\n  \"Expiration\" : \"{expiration}\"\n}}"
+    );
+    assert_eq!(answer.body, document);
+    let seconds = |text: &str| {
+        assert!(text.len() == 20 && text.ends_with('Z'), "{text}");
+        ec2_role::clock::epoch_seconds(ec2_role::clock::parse_iso8601(text).unwrap())
+    };
+    assert_eq!(seconds(&expiration) - seconds(&updated), 3600);
+    assert_eq!(ec2_role.get(&format!("{DOCUMENT_PATH}/")).body, document);
+    assert_eq!(
+        ec2_role
+            .get("//latest/meta-data/iam/security-credentials/exc_web")
+            .body,
+        document
+    );
+    assert_eq!(ec2_role.get(&format!("{LIST_PATH}EXC_WEB")).status, 404);
+}
+
+#[test]
+fn no_request_makes_a_call_to_sts() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    for path in [
+        "/",
+        "/latest/",
+        LIST_PATH,
+        DOCUMENT_PATH,
+        "/latest/user-data",
+        "/latest/meta-data/iam/info",
+    ] {
+        ec2_role.get(path);
+    }
+    assert_eq!(
+        http::fetch(ec2_role.address).unwrap().field("AccessKeyId"),
+        access_key_id(1)
+    );
+    assert_eq!(sts.calls().len(), 1);
+    assert_eq!(sts.calls()[0].access_key_id(), SOURCE_KEY);
+}
+
+#[test]
+fn version_2_gives_a_token_and_every_answer_says_how_long_it_lasts() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let answer = ec2_role.request("PUT", TOKEN_PATH, &[(TTL, "60")]);
+    assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, "60"));
+    for path in ["/", LIST_PATH, DOCUMENT_PATH] {
+        let answer = ec2_role.request("GET", path, &[(TOKEN, &answer.body)]);
+        assert_eq!(answer.status, 200);
+        assert!(
+            (1..=60).contains(&answer.header(TTL_ANSWER).parse().unwrap()),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(
+        ec2_role
+            .request("GET", LIST_PATH, &[(TOKEN, "INVALID")])
+            .status,
+        401
+    );
+    assert_eq!(ec2_role.get(LIST_PATH).header(TTL_ANSWER), "");
+    for ttl in ["", "0", "-1", "21601", "1.5", "abc"] {
+        assert_eq!(
+            ec2_role.request("PUT", TOKEN_PATH, &[(TTL, ttl)]).status,
+            400,
+            "{ttl:?}"
+        );
+    }
+    let forwarded = [(TTL, "60"), ("X-Forwarded-For", "10.0.0.1")];
+    assert_eq!(ec2_role.request("PUT", TOKEN_PATH, &forwarded).status, 403);
+}
+
+#[test]
+fn a_token_is_refused_when_its_time_is_over() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let token = ec2_role.token("1");
+    until("the token's end", || {
+        Some(ec2_role.request("GET", LIST_PATH, &[(TOKEN, &token)]))
+            .filter(|answer| answer.status == 401)
+    });
+}
+
+#[test]
+fn with_http_tokens_required_only_a_token_gets_anything() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .variable("EC2_ROLE_HTTP_TOKENS", "required")
+        .serving();
+    for path in ["/", LIST_PATH, DOCUMENT_PATH] {
+        let answer = ec2_role.get(path);
+        assert_eq!((answer.status, answer.body.as_str()), (401, ""));
+    }
+    assert_eq!(
+        http::fetch(ec2_role.address).unwrap().field("AccessKeyId"),
+        access_key_id(1)
+    );
+}
+
+#[test]
+fn a_token_outlives_a_server_that_is_killed() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let (token, server) = (ec2_role.token("60"), ec2_role.server());
+    rustix::process::kill_process(server, Signal::KILL).unwrap();
+    ec2_role.wait_for_line(&format!("server replaced ({server})"));
+    let answer = ec2_role.request("GET", DOCUMENT_PATH, &[(TOKEN, &token)]);
+    assert_eq!(answer.field("AccessKeyId"), access_key_id(1));
+    assert_ne!(ec2_role.server(), server);
+    assert_eq!(sts.calls().len(), 1);
+}
+
+#[test]
+fn a_token_outlives_the_keeper_only_with_a_key_file() {
+    let sts = Sts::start([Reply::good()]);
+    let key = crate::support::Directory::new();
+    let start = || {
+        Start::with(&sts)
+            .arguments(["--token-key-file", &key.text("key")])
+            .serving()
+    };
+    let (first, other) = (start(), Start::with(&sts).serving());
+    let token = first.token("60");
+    drop(first);
+    let second = start();
+    assert_eq!(
+        second.request("GET", LIST_PATH, &[(TOKEN, &token)]).status,
+        200
+    );
+    assert_eq!(
+        other.request("GET", LIST_PATH, &[(TOKEN, &token)]).status,
+        401
+    );
+}
+
+#[test]
+fn with_nothing_valid_the_list_and_the_document_are_500_and_well_again_without_a_restart() {
+    let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
+    let ec2_role = Start::with(&sts).start();
+    ec2_role.wait_for_line("no credential, requests are answered 500");
+    for path in [LIST_PATH, DOCUMENT_PATH, "/latest/meta-data/iam/info"] {
+        let answer = ec2_role.get(path);
+        assert_eq!((answer.status, answer.body.as_str()), (500, ""), "{path}");
+    }
+    assert_eq!(ec2_role.get("/latest/meta-data/iam/").status, 200);
+    sts.replies_now(Reply::good());
+    let document = until("the document", || {
+        Some(ec2_role.document()).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(document.field("Code"), "Success");
+    assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
+}
+
+#[test]
+fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() {
+    let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
+    let ec2_role = Start::with(&sts).start();
+    // Connected before there is a server: the backlog holds it.
+    assert_eq!(ec2_role.document().status, 200);
+    let sts = Sts::start([Reply::hang()]);
+    let ec2_role = Start::with(&sts).start();
+    let answer = ec2_role.document();
+    assert_eq!(answer.status, 500);
+    assert!(answer.took.as_millis() < 1000, "{answer:?}");
+}
+
+#[test]
+fn it_listens_on_ipv6_and_on_a_socket_that_is_its_stdin() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).listen("[::1]:0").start();
+    assert!(ec2_role.address.is_ipv6());
+    assert_eq!(ec2_role.get(LIST_PATH).status, 200);
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let ec2_role = Start::with(&sts)
+        .listen("-")
+        .stdin(OwnedFd::from(listener))
+        .start();
+    assert_eq!(ec2_role.address, address);
+    assert_eq!(ec2_role.get(LIST_PATH).status, 200);
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_status_0_and_free_the_port() {
+    let sts = Sts::start([Reply::good()]);
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut ec2_role = Start::with(&sts).serving();
+        let server = ec2_role.server();
+        ec2_role.signal(signal);
+        assert_eq!(ec2_role.wait_for_end().code(), Some(0));
+        assert!(
+            ec2_role
+                .lines()
+                .contains(&format!("ec2-role: ended by {name}"))
+        );
+        assert!(!crate::support::ec2_role::is_alive(server));
+        TcpListener::bind(ec2_role.address).unwrap();
+    }
+}
+
+#[test]
+fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
+    let sts = Sts::start([Reply::good()]);
+    let ended = Start::with(&sts).arguments(["--credential-process"]).run();
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.status, ended.lines), (Some(0), vec![]));
+    assert_eq!(json["Version"], 1);
+    assert_eq!(json["AccessKeyId"], access_key_id(1));
+    assert_eq!(json["SecretAccessKey"], secret_access_key(1));
+    assert_eq!(json["SessionToken"], session_token(1));
+    assert!(json["Expiration"].as_str().unwrap().ends_with('Z'));
+}

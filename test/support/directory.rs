@@ -1,0 +1,55 @@
+//! A directory of a test's own, gone with the test.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub struct Directory(PathBuf);
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Directory {
+    pub fn new() -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("ec2-role-test-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The path as a text, for an argument or a variable.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).into_os_string().into_string().unwrap()
+    }
+
+    /// Writes a file, with the directories that lead to it. Whole at once: whoever reads it meanwhile sees the old or the new.
+    pub fn write(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let new = self.path("being-written");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        self.text(name)
+    }
+
+    /// Writes a program for `/bin/sh`.
+    pub fn program(&self, name: &str, script: &str) -> String {
+        let path = self.write(name, &format!("#!/bin/sh\n{script}\n"));
+        set_mode(Path::new(&path), 0o755);
+        path
+    }
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,350 @@
+//! The real binary as a process.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
+use super::{Directory, PATIENCE, SECRET, Sts, Watched, until};
+
+/// The role that is served, unless a test says otherwise.
+pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
+/// The source's access key, unless a test gives another.
+pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
+/// SIGTERM ends everything within a second; what is still there after this is killed.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
+
+/// What to start, and with what.
+pub struct Start {
+    pub home: Directory,
+    program: String,
+    before: Vec<String>,
+    arguments: Vec<String>,
+    variables: BTreeMap<String, String>,
+    stderr: Option<Stdio>,
+    stdin: Stdio,
+}
+
+impl Start {
+    /// With nothing: no argument, and of the environment only HOME and that there is no metadata service.
+    pub fn bare() -> Self {
+        let home = Directory::new();
+        let variables = [
+            ("HOME".to_owned(), home.text("")),
+            ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()),
+        ];
+        Start {
+            home,
+            program: env!("CARGO_BIN_EXE_ec2-role").to_owned(),
+            before: Vec::new(),
+            arguments: Vec::new(),
+            variables: variables.into(),
+            stderr: None,
+            stdin: Stdio::null(),
+        }
+    }
+
+    /// With the role, a free port and this STS, and no source yet.
+    pub fn without_source(sts: &Sts) -> Self {
+        Self::bare().listen("127.0.0.1:0").arguments([
+            ROLE,
+            "--region",
+            "eu-west-1",
+            "--endpoint-url",
+            &sts.url(),
+        ])
+    }
+
+    /// As [`Start::without_source`], with keys in variables.
+    pub fn with(sts: &Sts) -> Self {
+        Self::without_source(sts).keys(SOURCE_KEY)
+    }
+
+    pub fn keys(self, access_key_id: &str) -> Self {
+        self.variable("AWS_ACCESS_KEY_ID", access_key_id).variable(
+            "AWS_SECRET_ACCESS_KEY",
+            &format!("{SECRET}/key+of/the/source"),
+        )
+    }
+
+    pub fn listen(self, where_to: &str) -> Self {
+        self.variable("EC2_ROLE_LISTEN", where_to)
+    }
+
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(str::to_owned));
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn without_variable(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
+    /// A file in HOME.
+    pub fn file(self, name: &str, content: &str) -> Self {
+        self.home.write(name, content);
+        self
+    }
+
+    /// Another file of the program.
+    pub fn program(mut self, program: String) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// A command that starts it.
+    pub fn before<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.before = words.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// A stderr that is not gathered.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// Starts it, whatever becomes of it.
+    pub fn spawn(self) -> Ec2Role {
+        let mut words = self.before.clone();
+        words.push(self.program.clone());
+        let gathers = self.stderr.is_none();
+        let started = Instant::now();
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.variables)
+            .stdin(self.stdin)
+            .stdout(Stdio::piped())
+            .stderr(self.stderr.unwrap_or_else(Stdio::piped))
+            .spawn()
+            .unwrap();
+        let lines = Arc::<Watched<Vec<String>>>::default();
+        if gathers {
+            let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&lines));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                    lines.change(|lines| lines.push(String::from_utf8_lossy(&line).into_owned()));
+                }
+            });
+        }
+        let pid = Pid::from_child(&child);
+        Ec2Role {
+            home: self.home,
+            child,
+            pid,
+            lines,
+            address: ([0, 0, 0, 0], 0).into(),
+            started,
+        }
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Ec2Role {
+        let mut ec2_role = self.spawn();
+        let line = ec2_role.wait_for_line("listening on ");
+        ec2_role.address = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+        ec2_role
+    }
+
+    /// Starts it and waits until it has a credential.
+    #[track_caller]
+    pub fn serving(self) -> Ec2Role {
+        let ec2_role = self.start();
+        ec2_role.wait_for_line("ec2-role: credential of ");
+        ec2_role
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Ended {
+        let mut ec2_role = self.spawn();
+        let status = ec2_role.wait_for_end();
+        let mut stdout = String::new();
+        ec2_role
+            .child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut stdout)
+            .unwrap();
+        // The reader has them all when the pipe is closed, which the last process of it does.
+        Ended {
+            status: status.code(),
+            stdout,
+            lines: ec2_role.lines(),
+        }
+    }
+}
+
+/// What is left of one that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub lines: Vec<String>,
+}
+
+/// A running one. Dropped, it is ended, and everything that it said is searched for secrets.
+pub struct Ec2Role {
+    pub home: Directory,
+    pub address: SocketAddr,
+    pub pid: Pid,
+    /// When it was started.
+    pub started: Instant,
+    pub child: Child,
+    lines: Arc<Watched<Vec<String>>>,
+}
+
+impl Ec2Role {
+    /// What it has said so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.look(Clone::clone)
+    }
+
+    /// Waits for a line with this text in it, also one that has come already.
+    #[track_caller]
+    pub fn wait_for_line(&self, text: &str) -> String {
+        self.wait_for_line_after(0, text)
+    }
+
+    /// The same, among the lines after the first `count`.
+    #[track_caller]
+    pub fn wait_for_line_after(&self, count: usize, text: &str) -> String {
+        self.lines.wait(text, |lines| {
+            lines
+                .iter()
+                .skip(count)
+                .find(|line| line.contains(text))
+                .cloned()
+        })
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        http::get(self.address, path).unwrap()
+    }
+
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        http::request(self.address, method, path, headers).unwrap()
+    }
+
+    #[track_caller]
+    pub fn document(&self) -> Answer {
+        self.get(DOCUMENT_PATH)
+    }
+
+    /// A session token for so many seconds.
+    #[track_caller]
+    pub fn token(&self, seconds: &str) -> String {
+        let answer = self.request("PUT", TOKEN_PATH, &[(TTL, seconds)]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    /// Waits until the document is of the STS's call with this number.
+    #[track_caller]
+    pub fn wait_for_document_of_call(&self, number: usize) -> Answer {
+        let key = super::sts::access_key_id(number);
+        until(&format!("the document with {key}"), || {
+            Some(self.document()).filter(|answer| answer.body.contains(&key))
+        })
+    }
+
+    /// The server's process, once there is one.
+    #[track_caller]
+    pub fn server(&self) -> Pid {
+        until("a server", || self.child_named("ec2-role-server"))
+    }
+
+    /// The errand's process, if there is one.
+    pub fn errand(&self) -> Option<Pid> {
+        self.child_named("ec2-role-errand")
+    }
+
+    fn child_named(&self, name: &str) -> Option<Pid> {
+        children(self.pid).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
+                .is_ok_and(|comm| comm.trim() == name)
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let status = until("its end", || self.child.try_wait().unwrap());
+        // Nobody writes any more, so the reader comes to the end of the pipe.
+        until("the end of its lines", || {
+            (Arc::strong_count(&self.lines) == 1).then_some(())
+        });
+        status
+    }
+}
+
+/// The children of a process.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let pid = pid.as_raw_nonzero();
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|word| Pid::from_raw(word.parse().ok()?))
+        .collect()
+}
+
+/// Whether a process is there, and not only waiting to be reaped.
+pub fn is_alive(pid: Pid) -> bool {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|after| !after.is_empty() && !after.starts_with('Z'))
+}
+
+impl Drop for Ec2Role {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal(Signal::TERM);
+            let begun = Instant::now();
+            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                if begun.elapsed() > LAST_MOMENTS.min(PATIENCE) {
+                    _ = self.child.kill();
+                    _ = self.child.wait();
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let said = self.lines();
+        if std::thread::panicking() {
+            eprintln!("it said:\n{}", said.join("\n"));
+        } else {
+            let told = said
+                .iter()
+                .find(|line| line.contains(SECRET) || line.contains("AQAE"));
+            assert_eq!(told, None, "a secret is in what it said");
+        }
+    }
+}

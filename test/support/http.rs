@@ -1,0 +1,139 @@
+//! A client that sends exactly the bytes it is given, on a connection of its own.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// As long as the most patient SDK waits.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub const TOKEN_PATH: &str = "/latest/api/token";
+pub const LIST_PATH: &str = "/latest/meta-data/iam/security-credentials/";
+pub const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/exc_web";
+pub const TOKEN: &str = "X-aws-ec2-metadata-token";
+pub const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    /// From before the connection to the last byte.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// The value of a header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        let header = self
+            .headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        header.map_or("", |(_, value)| value)
+    }
+
+    /// A field of the document in the body.
+    #[track_caller]
+    pub fn field(&self, name: &str) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        json[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
+            .to_owned()
+    }
+
+    /// Reads a head, and as much of a body as it announces: as every SDK does, which then closes.
+    fn read(stream: &mut impl Read, has_body: bool) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let cut = |bytes: &[u8]| {
+            io::Error::new(
+                ErrorKind::UnexpectedEof,
+                format!("cut after {:?}", String::from_utf8_lossy(bytes)),
+            )
+        };
+        let mut piece = [0; 4096];
+        loop {
+            if let Some(answer) = Self::parse(&bytes)
+                && (!has_body || answer.header("Content-Length").parse() == Ok(answer.body.len()))
+            {
+                return Ok(answer);
+            }
+            match stream.read(&mut piece)? {
+                0 => return Err(cut(&bytes)),
+                length => bytes.extend_from_slice(&piece[..length]),
+            }
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
+        let headers = lines.map(|line| {
+            line.split_once(": ")
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        });
+        Some(Answer {
+            status: status.parse().ok()?,
+            headers: headers.collect::<Option<_>>()?,
+            body: body.to_owned(),
+            took: Duration::ZERO,
+        })
+    }
+}
+
+/// Sends bytes and reads one answer. One that is cut short is an error.
+pub fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
+    let begun = Instant::now();
+    let mut stream = connect(address)?;
+    stream.write_all(bytes)?;
+    let answer = Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))?;
+    Ok(Answer {
+        took: begun.elapsed(),
+        ..answer
+    })
+}
+
+/// A connection with time limits.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+/// One request with headers of its own.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Answer> {
+    let headers: String = headers
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}\r\n"))
+        .collect();
+    exchange(
+        address,
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n").as_bytes(),
+    )
+}
+
+pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    request(address, "GET", path, &[])
+}
+
+/// All that an SDK does: a session token, the list, the document.
+pub fn fetch(address: SocketAddr) -> io::Result<Answer> {
+    let token = request(address, "PUT", TOKEN_PATH, &[(TTL, "21600")])?.body;
+    let name = request(address, "GET", LIST_PATH, &[(TOKEN, &token)])?.body;
+    request(
+        address,
+        "GET",
+        &format!("{LIST_PATH}{name}"),
+        &[(TOKEN, &token)],
+    )
+}

@@ -1,0 +1,19 @@
+//! What the tests share: the binary, its peers, and a client.
+
+// Until all subjects are there.
+#![allow(dead_code)]
+
+pub mod directory;
+pub mod ec2_role;
+pub mod http;
+pub mod loopback;
+pub mod sts;
+pub mod watched;
+
+pub use directory::Directory;
+pub use ec2_role::{Ec2Role, ROLE, Start};
+pub use sts::{Reply, Sts};
+pub use watched::{PATIENCE, Watched, each, until};
+
+/// Stands in every secret that a test makes up, so that one search finds any of them where none may be.
+pub const SECRET: &str = "s3cr3t";

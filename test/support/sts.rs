@@ -1,0 +1,406 @@
+//! An STS that fails as told: on a loopback port of its own, a reply for each call.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::loopback::{Connection, Loopback, Request};
+use super::{SECRET, Watched};
+
+pub struct Sts {
+    service: Loopback,
+    state: Arc<State>,
+}
+
+struct State {
+    calls: Watched<Vec<Call>>,
+    /// The last one stays.
+    replies: Watched<VecDeque<Reply>>,
+}
+
+/// A call that came.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub request: Request,
+    pub at: Instant,
+}
+
+impl Call {
+    /// A parameter of the form, or nothing.
+    pub fn parameter(&self, name: &str) -> String {
+        let pairs = self
+            .request
+            .body
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs
+            .into_iter()
+            .find(|(key, _)| *key == name)
+            .unwrap_or_default();
+        percent_encoding::percent_decode_str(value)
+            .decode_utf8()
+            .unwrap()
+            .into_owned()
+    }
+
+    /// The access key id that signed it; nothing if it is not signed.
+    pub fn access_key_id(&self) -> &str {
+        let authorization = self.request.header("Authorization");
+        let after = authorization
+            .split_once("Credential=")
+            .map_or("", |(_, after)| after);
+        after.split('/').next().unwrap()
+    }
+
+    /// The time that it is signed for.
+    fn signed_at(&self) -> i64 {
+        let date = self.request.header("X-Amz-Date"); // 20261123T210000Z
+        let part = |from: usize, to: usize| date.get(from..to).unwrap_or("0");
+        let iso = format!(
+            "{}-{}-{}T{}:{}:{}Z",
+            part(0, 4),
+            part(4, 6),
+            part(6, 8),
+            part(9, 11),
+            part(11, 13),
+            part(13, 15)
+        );
+        ec2_role::clock::parse_iso8601(&iso).map_or(0, ec2_role::clock::epoch_seconds)
+    }
+}
+
+/// What to do with one call.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    status: u16,
+    body: Body,
+    form: Form,
+    expiration: Expiration,
+    lifetime: i64,
+    clock: i64,
+    is_strict: bool,
+    delay: Duration,
+    manner: Manner,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Credential,
+    Error(String, String),
+    Bytes(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Xml,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiration {
+    /// `1.7E9`, as the real STS in JSON.
+    Float,
+    /// `2026-01-01T00:00:00Z`
+    Iso,
+    /// `2026-01-01T00:00:00.227783Z`, as moto.
+    Microseconds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Whole,
+    HangBeforeFirstByte,
+    HangMidHead,
+    HangMidBody,
+    Drip(Duration),
+    CutMidBody,
+    CloseAtOnce,
+}
+
+impl Reply {
+    /// A good answer, for an hour, in JSON with the expiration as a float: as the real STS.
+    pub fn good() -> Self {
+        Reply {
+            status: 200,
+            body: Body::Credential,
+            form: Form::Json,
+            expiration: Expiration::Float,
+            lifetime: 3600,
+            clock: 0,
+            is_strict: false,
+            delay: Duration::ZERO,
+            manner: Manner::Whole,
+        }
+    }
+
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        Reply {
+            status,
+            body: Body::Error(code.into(), message.into()),
+            ..Self::good()
+        }
+    }
+
+    pub fn bytes(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Reply {
+            status,
+            body: Body::Bytes(body.into()),
+            ..Self::good()
+        }
+    }
+
+    /// Takes the call and never answers.
+    pub fn hang() -> Self {
+        Reply {
+            manner: Manner::HangBeforeFirstByte,
+            ..Self::good()
+        }
+    }
+
+    pub fn hang_mid_head() -> Self {
+        Reply {
+            manner: Manner::HangMidHead,
+            ..Self::good()
+        }
+    }
+
+    pub fn hang_mid_body() -> Self {
+        Reply {
+            manner: Manner::HangMidBody,
+            ..Self::good()
+        }
+    }
+
+    pub fn cut_mid_body() -> Self {
+        Reply {
+            manner: Manner::CutMidBody,
+            ..Self::good()
+        }
+    }
+
+    pub fn close_at_once() -> Self {
+        Reply {
+            manner: Manner::CloseAtOnce,
+            ..Self::good()
+        }
+    }
+
+    /// A byte at a time.
+    pub fn drip(self, each: Duration) -> Self {
+        Reply {
+            manner: Manner::Drip(each),
+            ..self
+        }
+    }
+
+    pub fn after(self, delay: Duration) -> Self {
+        Reply { delay, ..self }
+    }
+
+    pub fn lasting(self, seconds: i64) -> Self {
+        Reply {
+            lifetime: seconds,
+            ..self
+        }
+    }
+
+    pub fn form(self, form: Form, expiration: Expiration) -> Self {
+        Reply {
+            form,
+            expiration,
+            ..self
+        }
+    }
+
+    pub fn xml(self) -> Self {
+        self.form(Form::Xml, Expiration::Iso)
+    }
+
+    /// Its clock is ahead by so many seconds, and it refuses what is signed more than five minutes off, as the real one does.
+    pub fn clock_ahead(self, seconds: i64) -> Self {
+        Reply {
+            clock: seconds,
+            is_strict: true,
+            ..self
+        }
+    }
+
+    fn send(&self, number: usize, call: &Call, connection: &mut Connection) {
+        std::thread::sleep(self.delay);
+        let now = epoch_now() + self.clock;
+        if self.is_strict && (call.signed_at() - now).abs() > 300 {
+            let refusal = Reply::error(
+                403,
+                "SignatureDoesNotMatch",
+                "Signature expired: it is not near the current time",
+            );
+            return Reply {
+                clock: self.clock,
+                form: self.form,
+                ..refusal
+            }
+            .send(number, call, connection);
+        }
+        let body = self.body(number, now);
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now as u64));
+        let kind = if self.form == Form::Json {
+            "application/json"
+        } else {
+            "text/xml"
+        };
+        let headers = format!(
+            "x-amzn-RequestId: {}\r\nContent-Type: {kind}\r\nDate: {date}\r\n",
+            request_id(number)
+        );
+        let half = body.len() / 2;
+        match self.manner {
+            Manner::Whole => connection.answer(self.status, &headers, &body),
+            Manner::CloseAtOnce => {}
+            Manner::HangBeforeFirstByte => connection.hang(),
+            Manner::HangMidHead => {
+                _ = connection.0.write_all(b"HTTP/1.1 200 OK\r\nContent-");
+                connection.hang();
+            }
+            manner => {
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {} Status\r\n{headers}Content-Length: {length}\r\n\r\n",
+                    self.status
+                );
+                _ = connection.0.write_all(head.as_bytes());
+                if let Manner::Drip(each) = manner {
+                    let has_gone = body.iter().any(|byte| {
+                        std::thread::sleep(each);
+                        connection.0.write_all(&[*byte]).is_err()
+                    });
+                    return assert!(!has_gone || each > Duration::from_millis(1));
+                }
+                _ = connection.0.write_all(&body[..half]);
+                if manner == Manner::HangMidBody {
+                    connection.hang();
+                }
+            }
+        }
+    }
+
+    fn body(&self, number: usize, now: i64) -> Vec<u8> {
+        let id = request_id(number);
+        match (&self.body, self.form) {
+            (Body::Bytes(bytes), _) => return bytes.clone(),
+            (Body::Error(code, message), Form::Json) => {
+                format!(r#"{{"Error":{{"Code":"{code}","Message":"{message}","Type":"Sender"}},"RequestId":"{id}"}}"#)
+            }
+            (Body::Error(code, message), Form::Xml) => format!(
+                "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
+                 <Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+            ),
+            (Body::Credential, form) => {
+                let expiration = self.expiration.write(now + self.lifetime);
+                let (key, secret, token) = (access_key_id(number), secret_access_key(number), session_token(number));
+                match form {
+                    Form::Json => format!(
+                        r#"{{"AssumeRoleResponse":{{"AssumeRoleResult":{{"AssumedRoleUser":{{"Arn":"arn:aws:sts::123456789012:assumed-role/exc_web/s","AssumedRoleId":"AROA:s"}},"Credentials":{{"AccessKeyId":"{key}","Expiration":{expiration},"SecretAccessKey":"{secret}","SessionToken":"{token}"}},"PackedPolicySize":null,"SourceIdentity":null}},"ResponseMetadata":{{"RequestId":"{id}"}}}}}}"#
+                    ),
+                    Form::Xml => format!(
+                        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
+                         <AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>\
+                         <Expiration>{}</Expiration></Credentials></AssumeRoleResult><ResponseMetadata><RequestId>{id}</RequestId>\
+                         </ResponseMetadata></AssumeRoleResponse>",
+                        expiration.trim_matches('"')
+                    ),
+                }
+            }
+        }
+        .into_bytes()
+    }
+}
+
+impl Expiration {
+    fn write(self, epoch: i64) -> String {
+        let iso = ec2_role::clock::iso8601(UNIX_EPOCH + Duration::from_secs(epoch as u64));
+        match self {
+            Expiration::Float => {
+                format!("{}.{:09}E9", epoch / 1_000_000_000, epoch % 1_000_000_000)
+            }
+            Expiration::Iso => format!("\"{iso}\""),
+            Expiration::Microseconds => format!("\"{}.227783Z\"", iso.trim_end_matches('Z')),
+        }
+    }
+}
+
+/// What the call with this number, from 1, is given.
+pub fn access_key_id(number: usize) -> String {
+    format!("ASIA{number:016}")
+}
+
+pub fn secret_access_key(number: usize) -> String {
+    format!("{SECRET}/key+of/the/role/{number}")
+}
+
+pub fn session_token(number: usize) -> String {
+    format!("{SECRET}/token+of/the/role/{number}//{}==", "x".repeat(400))
+}
+
+pub fn request_id(number: usize) -> String {
+    format!("c0ffee00-0000-4000-8000-{number:012}")
+}
+
+fn epoch_now() -> i64 {
+    ec2_role::clock::epoch_seconds(SystemTime::now())
+}
+
+impl Sts {
+    /// Replies in this order; the last one goes for all further calls.
+    pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let state = Arc::new(State {
+            calls: Watched::default(),
+            replies: Watched::default(),
+        });
+        state.replies.change(|queue| queue.extend(replies));
+        let of_service = Arc::clone(&state);
+        let service = Loopback::start(move |request, connection| {
+            let call = Call {
+                request,
+                at: Instant::now(),
+            };
+            // Numbered and replied to in one order.
+            let (number, reply) = of_service.replies.change(|queue| {
+                let number = of_service.calls.change(|calls| {
+                    calls.push(call.clone());
+                    calls.len()
+                });
+                let reply = if queue.len() > 1 {
+                    queue.pop_front()
+                } else {
+                    queue.front().cloned()
+                };
+                (number, reply.expect("a reply"))
+            });
+            reply.send(number, &call, connection);
+        });
+        Sts { service, state }
+    }
+
+    /// Replies so to every call from now on.
+    pub fn replies_now(&self, reply: Reply) {
+        self.state.replies.change(|queue| *queue = [reply].into());
+    }
+
+    pub fn url(&self) -> String {
+        self.service.url()
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.calls.look(Clone::clone)
+    }
+
+    /// Waits until so many calls have come in all.
+    #[track_caller]
+    pub fn wait_for_calls(&self, number: usize) -> Vec<Call> {
+        let what = format!("call {number} of STS");
+        self.state.calls.wait(&what, |calls| {
+            (calls.len() >= number).then(|| calls.clone())
+        })
+    }
+}
