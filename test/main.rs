@@ -5,3 +5,4 @@
 mod support;
 
 mod serving;
+mod sts;
