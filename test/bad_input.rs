@@ -1,0 +1,269 @@
+//! What the user writes wrong: one line that names the thing, what is wrong and what would be right, and status 2.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+
+use crate::support::directory::set_mode;
+use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
+
+/// Runs it, and looks for the parts in its only line but that it listens.
+#[track_caller]
+fn check(start: Start, parts: &[&str]) {
+    let ended = start.run();
+    let lines: Vec<&String> = ended
+        .lines
+        .iter()
+        .filter(|line| !line.contains("listening on"))
+        .collect();
+    assert_eq!(
+        (ended.status, lines.len()),
+        (Some(2), 1),
+        "{parts:?}: {ended:?}"
+    );
+    assert!(
+        parts.iter().all(|part| lines[0].contains(part)),
+        "{parts:?}: {ended:?}"
+    );
+    assert!(
+        lines[0].starts_with("ec2-role: ") && !lines[0].contains("panicked"),
+        "{ended:?}"
+    );
+    assert!(!lines[0].contains(SECRET), "{ended:?}");
+    assert_eq!(ended.stdout, "");
+}
+
+/// With what is needed otherwise, and an STS that would be glad to answer.
+fn whole(sts: &Sts) -> Start {
+    Start::with(sts)
+}
+
+#[test]
+fn each_wrong_argument_is_named_with_what_would_be_right() {
+    let sts = Sts::start([Reply::good()]);
+    let long = "x".repeat(65);
+    for (arn, what) in [
+        ("exc_web", "does not begin with \"arn:\""),
+        (
+            "arn:aws:iam::123456789012:user/bob",
+            "it names \"user/bob\"",
+        ),
+        ("arn:aws:iam::123456789012:role/", "1 to 64"),
+        ("arn:aws:iam:eu-west-1:123456789012:role/a", "a region"),
+        ("arn:aws:iam::12345:role/a", "its account is \"12345\""),
+        ("arn:aws:iam:::role/a", "its account is \"\""),
+        (
+            "arn:amazon:iam::123456789012:role/a",
+            "its partition is \"amazon\"",
+        ),
+        (
+            "arn:aws:sts::123456789012:assumed-role/a/b",
+            "its service is \"sts\"",
+        ),
+        ("arn:aws:iam::123456789012:role/a b", "role"),
+        ("arn:aws:iam::123456789012:role/é", "role"),
+        ("arn:aws:iam::123456789012:role/a\nb", "role"),
+        ("", "no role's ARN"),
+    ] {
+        let right = if arn.is_empty() {
+            ""
+        } else {
+            "arn:aws:iam::ACCOUNT:role/NAME"
+        };
+        let what = if arn.is_empty() { "ARN" } else { what };
+        check(Start::bare().arguments([arn]), &[what, right]);
+    }
+    check(Start::bare(), &["no role", "EC2_ROLE_ARN"]);
+    check(whole(&sts).arguments([ROLE]), &["one argument too many"]);
+    for (name, value, right) in [
+        ("--duration-seconds", "899", "900"),
+        ("--duration-seconds", "43201", "43200"),
+        ("--duration-seconds", "1h", "43200"),
+        ("--duration-seconds", "", "43200"),
+        ("--tags", "team", "KEY=VALUE"),
+        ("--tags", "=x", "KEY=VALUE"),
+        ("--tags", &format!("{}=x", "k".repeat(129)), "KEY=VALUE"),
+        ("--policy", "{", "not JSON"),
+        ("--policy", "[]", "a policy is a JSON object"),
+        ("--policy", "file:///nowhere", "cannot be read"),
+        ("--policy-arns", "ReadOnly", "arn:aws:iam"),
+        ("--role-session-name", "a b", "2 to 64"),
+        ("--role-session-name", &long, "2 to 64"),
+        ("--source-identity", "x", "2 to 64"),
+        ("--external-id", "x", "2 to 1224"),
+        ("--role-name", "a/b", "1 to 64"),
+        ("--role-name", "..", "1 to 64"),
+        ("--http-tokens", "yes", "optional or required"),
+        ("--listen", "4567", "ADDRESS:PORT"),
+        ("--listen", "localhost:80", "ADDRESS:PORT"),
+        ("--listen", "127.0.0.1:99999", "ADDRESS:PORT"),
+        ("--listen", "fd00::1:80", "ADDRESS:PORT"),
+        ("--region", "EU West", "eu-west-1"),
+        ("--region", "x/../y", "eu-west-1"),
+        ("--endpoint-url", "sts.example", "https://"),
+        ("--endpoint-url", "http://", "http"),
+        ("--endpoint-url", "http://a b/", "http"),
+        ("--profile", "nowhere", "nowhere"),
+    ] {
+        let start = Start::bare().keys("AKIA").arguments([ROLE, name, value]);
+        let start = if name == "--listen" {
+            start
+        } else {
+            start.listen("127.0.0.1:0")
+        };
+        let variable = format!("EC2_ROLE_{}", name[2..].replace('-', "_").to_uppercase());
+        let is_the_errands = ["--region", "--endpoint-url", "--profile"].contains(&name);
+        check(
+            start,
+            &[if is_the_errands { "ec2-role: " } else { name }, right],
+        );
+        if !value.is_empty() {
+            let start = Start::bare()
+                .keys("AKIA")
+                .listen("127.0.0.1:0")
+                .arguments([ROLE]);
+            let named = if is_the_errands {
+                "ec2-role: "
+            } else {
+                &variable
+            };
+            check(start.variable(&variable, value), &[named, right]);
+        }
+    }
+    check(
+        whole(&sts).arguments(["--nonsense"]),
+        &["nonsense", "--help"],
+    );
+    check(whole(&sts).arguments(["--listen"]), &["listen", "--help"]);
+    check(
+        whole(&sts).variable("EC2_ROLE_QUIET", "yes"),
+        &["EC2_ROLE_QUIET", "true or false"],
+    );
+    check(
+        whole(&sts).variable("EC2_ROLE_TAGS", "'a=b"),
+        &["EC2_ROLE_TAGS", "quotes"],
+    );
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn an_address_in_use_or_a_stdin_that_is_no_socket_is_named() {
+    let sts = Sts::start([Reply::good()]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    check(
+        whole(&sts).listen(&address),
+        &[&address, "the address is in use", "choose another port"],
+    );
+    check(
+        whole(&sts).listen("-"),
+        &["--listen -", "not a listening TCP socket"],
+    );
+    let (unix, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    check(
+        whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
+        &["--listen -", "not a listening TCP socket"],
+    );
+    let files = Directory::new();
+    let unix = std::os::unix::net::UnixListener::bind(files.path("socket")).unwrap();
+    check(
+        whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
+        &["--listen -", "not a listening TCP socket"],
+    );
+}
+
+#[test]
+fn a_token_key_file_that_others_can_read_or_that_is_no_key_is_refused() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let key = "a1".repeat(32);
+    for (name, content, mode, right) in [
+        ("open", key.as_str(), 0o640, "chmod 600"),
+        ("short", "abc", 0o600, "64 hexadecimal digits"),
+        ("empty", "", 0o600, "64 hexadecimal digits"),
+    ] {
+        let file = files.write(name, content);
+        set_mode(files.path(name).as_path(), mode);
+        check(
+            whole(&sts).arguments(["--token-key-file", &file]),
+            &["--token-key-file", &file, right],
+        );
+    }
+    let nowhere = files.text("no/such/key");
+    check(
+        whole(&sts).arguments(["--token-key-file", &nowhere]),
+        &[&nowhere, "a directory that"],
+    );
+}
+
+#[test]
+fn a_wrong_variable_or_file_of_the_sdks_is_named() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let nowhere = files.text("nowhere");
+    let no_certificate = files.write("ca.pem", "nothing");
+    let rows = [
+        ("AWS_REGION", "EU West", "correct --region, AWS_REGION"),
+        ("AWS_CA_BUNDLE", &nowhere, "cannot be read"),
+        ("AWS_CA_BUNDLE", &no_certificate, "no certificate"),
+        (
+            "AWS_USE_FIPS_ENDPOINT",
+            "true",
+            "unset AWS_USE_FIPS_ENDPOINT",
+        ),
+        ("AWS_USE_FIPS_ENDPOINT", "yes", "true or false"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
+        ("AWS_PROFILE", "nowhere", "profile \"nowhere\""),
+        ("AWS_CONFIG_FILE", "/", "cannot be read"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/", "cannot be read"),
+    ];
+    each(rows, |(name, value, right)| {
+        // Without the option that wins over the variable.
+        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+        check(
+            start
+                .arguments([ROLE, "--endpoint-url", &sts.url()])
+                .variable(name, value),
+            &[right],
+        );
+    });
+    let start =
+        Start::bare()
+            .keys("AKIA")
+            .listen("127.0.0.1:0")
+            .arguments([ROLE, "--region", "eu-west-1"]);
+    check(
+        start.variable("HTTPS_PROXY", "http://[x"),
+        &["HTTPS_PROXY", "http://HOST:PORT"],
+    );
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_refused_in_one_line() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"arn:aws:iam::123456789012:role/\xff\x1b[2J");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ec2-role"))
+        .arg(odd)
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), said.lines().count()),
+        (Some(2), 1),
+        "{said}"
+    );
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout_with_status_0_and_need_no_role() {
+    for (argument, text) in [
+        ("--help", "EC2_ROLE_"),
+        ("--version", concat!("ec2-role ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let ended = Start::bare().arguments([argument]).run();
+        assert_eq!((ended.status, ended.lines.len()), (Some(0), 0));
+        assert!(ended.stdout.contains(text), "{ended:?}");
+    }
+}
