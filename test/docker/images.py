@@ -30,17 +30,17 @@ def import_busybox(engine):
 
 
 def import_client(engine):
-    engine.docker("import", client_tree(), CLIENT)
+    engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES), CLIENT)
 
 
-def client_tree():
+def debian_tree(name, packages):
     """Made once and kept in target: it takes half a minute."""
-    tree = REPOSITORY / "target/docker/client.tar"
+    tree = REPOSITORY / f"target/docker/{name}.tar"
     if not tree.exists():
         tree.parent.mkdir(parents=True, exist_ok=True)
         acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
         unfinished = tree.with_suffix(".part")
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={CLIENT_PACKAGES}",
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}",
                         f"--aptopt={acquire}", "stable" if not SOURCES.exists() else "", str(unfinished), "-"],
                        input=SOURCES.read_text() if SOURCES.exists() else "", text=True, check=True,
                        env=clean_environment())
