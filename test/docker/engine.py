@@ -22,7 +22,7 @@ def remove_what_killed_runs_left():
 def _delete(directory):
     for line in reversed(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()):
         mounted_at = line.split()[4]
-        if mounted_at.startswith(f"{directory}/"):
+        if pathlib.Path(mounted_at).is_relative_to(directory):
             subprocess.run(["umount", "--lazy", mounted_at], check=False)
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -31,6 +31,8 @@ class Engine:
     def __init__(self, instance):
         self.instance = instance
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        # In memory: the many small files of the images take a disk half a minute to take and to forget.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g,mode=700", "tmpfs", self.directory], check=True)
         self.socket = f"unix://{self.directory}/docker.sock"
         self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
         self._daemon = None

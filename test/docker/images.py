@@ -40,7 +40,8 @@ def debian_tree(name, packages):
         tree.parent.mkdir(parents=True, exist_ok=True)
         acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
         unfinished = tree.with_suffix(".part")
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}",
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
+                        *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale")), f"--include={packages}",
                         f"--aptopt={acquire}", "stable" if not SOURCES.exists() else "", str(unfinished), "-"],
                        input=SOURCES.read_text() if SOURCES.exists() else "", text=True, check=True,
                        env=clean_environment())

@@ -1,0 +1,154 @@
+"""The README's commands and compose files about containers, copied out of it and run as they stand."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from instance import REPOSITORY, wait_until
+from sts import ENDPOINT
+
+pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def block(heading, language, number=0):
+    section = re.search(rf"^#{{2,}} {re.escape(heading)}\n(.*?)(?=^#{{2,}} |\Z)", README, re.M | re.S)[1]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)[number]
+
+
+@pytest.fixture
+def published_images(docker):
+    """What a user would pull: here from the one client image."""
+    identity = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
+    for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{identity}' --")):
+        docker.docker("build", "--tag", name, "-", input=f"FROM client\nENTRYPOINT {entrypoint}\n")
+
+
+def shell(docker, script, directory, **environment):
+    """On the instance, with sudo for root that we are, and a /usr/local/sbin and /etc/systemd/system of its own."""
+    (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+    (directory / "sudo").chmod(0o755)
+    prepare = "mount -t tmpfs tmpfs /usr/local/sbin; mount -t tmpfs tmpfs /etc/systemd/system;"
+    return docker.instance.run(
+        "unshare", "--mount", "sh", "-euc", f"{prepare} PATH={directory}:$PATH; {environment.pop('before', '')}\n{script}", **environment)
+
+
+def with_test_sts(script):
+    """The one thing a test changes: where STS is."""
+    return re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)
+
+
+def test_from_nothing_to_two_containers_with_two_roles(docker, published_images, tmp_path):
+    heading = "Containers: one role for each"
+    script = "\n".join(with_test_sts(block(heading, "sh", n)) for n in (0, 1, 2))
+    out = shell(docker, script, tmp_path, cwd=REPOSITORY).stdout
+    assert "fluentdphp" in out
+    assert re.search(r"fluentd +arn:aws:iam::123456789012:role/fluentd +er-fluentd +\S+:4567 +Up", out)
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_the_quick_start(docker, published_images, tmp_path):
+    script = block("Quick start on EC2", "sh").replace("--listen", f"--endpoint-url {ENDPOINT} --listen")
+    out = shell(docker, f"unset AWS_EC2_METADATA_DISABLED; trap 'kill $!' EXIT\n{script}", tmp_path, cwd=REPOSITORY).stdout
+    assert out == "exc_web"
+
+
+def test_the_hook_by_itself(docker, start_server, tmp_path):
+    start_server("exc_web")
+    out = shell(docker, block("The hook by itself", "sh"), tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH").stdout
+    assert "MISSING" not in out and "ok       iptables -w -t nat -A PREROUTING -i docker0" in out
+
+
+def test_the_unit_for_the_boot_is_one_that_systemd_takes(docker, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    shell(docker, f"cp {REPOSITORY}/scripts/ec2-role-hook /usr/local/sbin; systemd-analyze verify {REPOSITORY}/scripts/ec2-role-hook.service", tmp_path)
+
+
+def compose(docker, directory, text, environment, *more):
+    (directory / "compose.yaml").write_text(text)
+    (directory / "test.yaml").write_text(
+        "services:\n  role:\n    environment:\n" + "".join(f"      {name}: '{value}'\n" for name, value in environment.items()))
+    program = ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
+    return subprocess.run([*program, "--project-name", "readme", "-f", "compose.yaml", "-f", "test.yaml", "up", "--no-color",
+                           "--exit-code-from", "app"], cwd=directory, capture_output=True, text=True, timeout=120,
+                          env={**docker.environment, **dict(more)})
+
+
+def test_without_iptables_by_the_name_of_a_service(docker, published_images, tmp_path):
+    up = compose(docker, tmp_path, block("Without iptables", "yaml"), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT})
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert re.search(r"app\S* +\| .*exc_web", up.stdout)
+
+
+def test_without_iptables_beside_one_container_by_the_container_variables(docker, published_images, tmp_path):
+    script = block("Without iptables", "sh").replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
+    started, asked = script.split("docker run --rm")
+    shell(docker, started, tmp_path, cwd=tmp_path)
+    wait_until(lambda: "credential of" in docker.log("role"), what="the first credential")
+    out = shell(docker, f"docker run --rm{asked}", tmp_path, cwd=tmp_path).stdout
+    assert ":assumed-role/exc_web/" in out
+    unauthorised = docker.docker("run", "--rm", "--network", "container:role", "curlimages/curl", "-s", "-o", "/dev/null",
+                                 "-w", "%{http_code}", "http://127.0.0.1:4567/v2/credentials/exc_web").stdout
+    assert unauthorised == "401"
+
+
+@pytest.fixture
+def home(tmp_path, docker):
+    """A user's own ~/.aws: a directory and files that nobody else reads."""
+    uid = 1000
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    credential = docker.instance.real_metadata.credential
+    (home / ".aws/credentials").write_text(
+        f"[default]\naws_access_key_id = {credential['AccessKeyId']}\naws_secret_access_key = {credential['SecretAccessKey']}\n"
+        f"aws_session_token = {credential['Token']}\n")
+    (home / ".aws/config").write_text("[default]\nregion = us-east-1\n")
+    own(home, uid)
+    return home
+
+
+def own(home, uid):
+    for path in (home / ".aws").iterdir():
+        path.chmod(0o600)
+        os.chown(path, uid, uid)
+    (home / ".aws").chmod(0o700)
+    os.chown(home / ".aws", uid, uid)
+
+
+def test_on_a_laptop_with_ones_own_files(docker, published_images, home, tmp_path):
+    # A laptop has no instance role: what answers there would hide that the files were not read.
+    docker.instance.hook("guard", "on")
+    up = compose(docker, tmp_path, block("On a laptop", "yaml"), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
+                 ("HOME", str(home)), ("ROLE_UID", "1000"))
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert re.search(r"app\S* +\| .*exc_web", up.stdout)
+
+
+def test_on_a_laptop_with_sso(docker, published_images, home, tmp_path):
+    docker.instance.hook("guard", "on")
+    # Only the AWS CLI 2 signs in and exports, and no package index has it: this prints what it prints.
+    credential = docker.instance.real_metadata.credential
+    cli = tmp_path / "aws"
+    cli.write_text(f"""#!/bin/sh
+        [ "$*" = "configure export-credentials --profile sso --format env-no-export" ] || exit 2
+        echo AWS_ACCESS_KEY_ID={credential['AccessKeyId']}
+        echo AWS_SECRET_ACCESS_KEY={credential['SecretAccessKey']}
+        echo AWS_SESSION_TOKEN={credential['Token']}
+        echo AWS_CREDENTIAL_EXPIRATION={credential['Expiration']}
+        """)
+    cli.chmod(0o755)
+    (home / ".aws/credentials").unlink()
+    shell(docker, block("On a laptop", "sh"), tmp_path, before=f"HOME={home}")
+    own(home, 1000)
+    written = (home / ".aws/ec2-role").read_text()
+    assert re.fullmatch(r"\[ec2-role\]\naws_access_key_id = \S+\naws_secret_access_key = \S+\naws_session_token = \S+\n", written)
+    text = block("On a laptop", "yaml").replace("AWS_PROFILE: ${AWS_PROFILE:-default}", "AWS_PROFILE: ec2-role").replace(
+        "/aws/credentials", "/aws/ec2-role")
+    up = compose(docker, tmp_path, text, {"EC2_ROLE_ENDPOINT_URL": ENDPOINT}, ("HOME", str(home)), ("ROLE_UID", "1000"))
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert re.search(r"app\S* +\| .*exc_web", up.stdout)
