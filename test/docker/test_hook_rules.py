@@ -122,6 +122,22 @@ def test_the_guard_alone_refuses_every_port_and_every_bridge_also_one_made_later
     assert role_seen_by(host.box) == HOST_ROLE
 
 
+def test_the_hosts_own_requests_are_routed_by_its_own_rules_and_pass_a_strict_reverse_path_filter(host):
+    """As on an instance with two interfaces: a table for what is sent from the second address."""
+    host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
+    host.ec2.run("ip", "route", "delete", METADATA)
+    host.ec2.run("ip", "route", "delete", "default")
+    host.ec2.run("ip", "route", "add", "default", "via", "10.77.0.1", "table", "10001")
+    host.ec2.run("ip", "rule", "add", "pref", "10001", "from", "10.77.0.9", "lookup", "10001")
+    host.ec2.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
+    second = {"source": ("10.77.0.9", 0)}
+    assert role_or_none(host.ec2) is None
+    assert role_seen_by(host.ec2, **second) == HOST_ROLE
+    host.hook("add")
+    assert role_seen_by(host.ec2, **second) == HOST_ROLE
+    assert_refused(host.box)
+
+
 def test_the_guard_refuses_at_once_also_the_hundredth_time_and_behind_a_closed_firewall(host):
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
     host.hook("guard", "on")
@@ -244,7 +260,8 @@ def test_a_pattern_sends_each_bridge_to_its_own_address(host):
             box = host.container(f"br-{n}", f"172.3{n}.0.2/24", f"172.3{n}.0.1")
             assert role_seen_by(box) == f"role-{n}"
         assert_refused(host.box)
-        host.hook("status", "--bridge", "br-+")
+        status = host.hook("status", "--bridge", "br-+").stdout
+        assert "a packet from 172.31.0.2 on br-1" in status and "a packet from 172.32.0.2 on br-2" in status
     finally:
         for server in servers:
             server.close()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from containers import document, metadata, role_name, start_client
+from containers import boto3, document, metadata, role_name, start_client
 from instance import METADATA, wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import ENDPOINT, arn
@@ -36,6 +36,19 @@ def test_2_with_the_hook_it_gets_the_assumed_role_and_the_access_log_has_its_lin
     # The host's own requests still reach the real service.
     with docker.instance.ec2:
         assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE
+
+
+def test_2_64_sdk_clients_at_once_in_one_container_all_get_it(docker, start_server):
+    start_server("exc_web")
+    docker.instance.hook("add")
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from botocore.utils import InstanceMetadataFetcher
+with ThreadPoolExecutor(64) as clients:
+    found = list(clients.map(lambda _: InstanceMetadataFetcher(num_attempts=1).retrieve_iam_role_credentials(), range(64)))
+print(sum(credential.get("role_name") == "exc_web" for credential in found))
+"""
+    assert boto3(docker, start_client(docker), code).stdout == "64\n"
 
 
 def test_3_the_server_in_a_container_on_the_hosts_network_also_when_the_real_answers_live_one_hop(
