@@ -2,11 +2,12 @@
 
 import itertools
 import json
+import re
 
 import pytest
 
 from containers import boto3, curl, document, role_name, start_client
-from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing
+from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing, wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
 
@@ -108,6 +109,28 @@ def test_remove_takes_network_server_and_hook_away(docker):
     network(docker, "remove", "php")
     assert (firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_role_and_never_the_hosts(docker, tmp_path):
+    create(docker, "php")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    asks = f"while :; do curl -s --max-time 1 http://{METADATA}{LIST} >> /seen/by-container; echo >> /seen/by-container; sleep 0.1; done"
+    docker.run("--network", "php", "--restart", "always", "--volume", f"{seen}:/seen", "client", "sh", "-c", asks)
+    wait_until(lambda: "php" in (seen / "by-container").read_text(), what="the role before the boot")
+    docker.stop()
+    ec2 = docker.instance.ec2
+    docker.instance.hook("remove", "--all")
+    for program, table in itertools.product(("iptables", "ip6tables"), ("nat", "filter", "mangle")):
+        ec2.run(program, "-t", table, "-F")
+    ec2.run("ip", "link", "delete", "er-php")
+    (seen / "by-container").write_text("")
+    unit = (REPOSITORY / "scripts/ec2-role-hook.service").read_text()
+    for arguments in re.findall(r"^ExecStart=/usr/local/sbin/ec2-role-hook (.*)$", unit, re.M):
+        docker.instance.hook(*arguments.split())
+    docker.start()
+    wait_until(lambda: "php" in (seen / "by-container").read_text(), seconds=20, what="the role after the boot")
+    assert set((seen / "by-container").read_text().split()) == {"php"}
 
 
 def test_a_network_with_a_container_on_it_is_not_removed(docker, pair):
