@@ -5,5 +5,6 @@
 mod support;
 
 mod bad_input;
+mod robustness;
 mod serving;
 mod sts;

@@ -130,6 +130,7 @@ impl Start {
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .args(&self.arguments)
+            .current_dir(self.home.path(""))
             .env_clear()
             .envs(&self.variables)
             .stdin(self.stdin)

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod ec2_role;
 pub mod http;
 pub mod loopback;
+pub mod namespace;
 pub mod sts;
 pub mod watched;
 

@@ -15,6 +15,8 @@ pub struct Sts {
 
 struct State {
     calls: Watched<Vec<Call>>,
+    /// How long the replies took it, from the request's last byte on.
+    own_time: Watched<Duration>,
     /// The last one stays.
     replies: Watched<VecDeque<Reply>>,
 }
@@ -355,6 +357,7 @@ impl Sts {
     pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let state = Arc::new(State {
             calls: Watched::default(),
+            own_time: Watched::default(),
             replies: Watched::default(),
         });
         state.replies.change(|queue| queue.extend(replies));
@@ -378,6 +381,9 @@ impl Sts {
                 (number, reply.expect("a reply"))
             });
             reply.send(number, &call, connection);
+            of_service
+                .own_time
+                .change(|time| *time += call.at.elapsed());
         });
         Sts { service, state }
     }
@@ -385,6 +391,11 @@ impl Sts {
     /// Replies so to every call from now on.
     pub fn replies_now(&self, reply: Reply) {
         self.state.replies.change(|queue| *queue = [reply].into());
+    }
+
+    /// The time that was its own, of all calls together.
+    pub fn own_time(&self) -> Duration {
+        self.state.own_time.look(|time| *time)
     }
 
     pub fn url(&self) -> String {

@@ -1,0 +1,50 @@
+//! Namespaces of a test's own, where the machine allows them.
+
+use std::process::Command;
+
+use super::Directory;
+
+const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
+
+/// Whether a command that makes namespaces is allowed here; says that the test is skipped if not.
+pub fn can(words: &[&str]) -> bool {
+    let works = Command::new(words[0])
+        .args(&words[1..])
+        .arg("true")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: {} is not allowed here", words.join(" "));
+    }
+    works
+}
+
+/// Runs the calling test, whose name this is, once more in a network namespace with nothing but loopback, with an /etc/hosts
+/// and an /etc/resolv.conf of its own (which names 127.0.0.1). True if the caller is already inside.
+pub fn enter_for_this_test(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let words = ["unshare", "--user", "--map-root-user", "--net", "--mount"];
+    if !can(&words) {
+        return false;
+    }
+    let files = Directory::new();
+    let (hosts, resolver) = (
+        files.write("hosts", ""),
+        files.write("resolv.conf", "nameserver 127.0.0.1\n"),
+    );
+    let script = "set -e; ip link set lo up; mount --bind \"$1\" /etc/hosts; mount --bind \"$2\" \"$(readlink -f /etc/resolv.conf)\"; shift 2; exec \"$@\"";
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .args(["sh", "-c", script, "sh", &hosts, &resolver])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    false
+}
