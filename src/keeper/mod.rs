@@ -346,13 +346,14 @@ impl<'a> Keeper<'a> {
                     self.role(),
                     clock::iso8601(credential.expiration)
                 );
-                log::event(&format!("{served}, refreshed in {}", in_words(wait)));
                 self.next_errand = now.after(wait);
                 (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
                 self.hand_over.counts.refreshes += 1;
                 (self.hand_over.credential, self.hand_over.region) = (Some(credential), region);
                 self.outcome(now);
                 self.hand_over_now(now);
+                // Not before: whoever waits for the line asks at once.
+                log::event(&format!("{served}, refreshed in {}", in_words(wait)));
                 self.notify.ready(&served);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
