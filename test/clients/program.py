@@ -4,8 +4,8 @@ import re
 import subprocess
 import threading
 
-# Longer than any wait that ends well: the longest back-off that a test sits out is 30 s.
-DEADLINE_SECONDS = 45
+# Longer than any wait that ends well: the longest that ec2-role itself waits between two tries is 60 s.
+DEADLINE_SECONDS = 75
 
 
 class Program:
