@@ -4,6 +4,7 @@
 //! time limits; a body that is announced but not wanted is never touched; whatever else goes wrong ends this process, and the
 //! keeper starts the next on the same listening socket.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::answer;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
+use crate::heap;
 use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
@@ -22,18 +24,23 @@ use crate::token::TokenAuthority;
 /// The loop turns at least this often, to take what the keeper hands over.
 const TURN: Duration = Duration::from_secs(1);
 /// A peer that is silent for this long is dropped. SDKs send at once, and give up after one or two seconds.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// A write that waits this long has a peer that does not read: an answer fits into any socket's buffer.
-const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// A write that waits at all has a peer that does not read: one answer fits into any socket's buffer.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(10);
 /// So many stalled writes in a row are an attack on the loop: a fresh process has none of its connections.
 const MAX_STALLED_WRITES: u32 = 3;
+/// A connection is answered once, as the answer says. So many are remembered, which is longer than a client's port can come
+/// again: at 8,000 requests a second one has some 28,000 ports.
+const REMEMBERED_PEERS: usize = 256;
 /// tiny_http reads a body of up to so many bytes by itself; a larger one it would read, or allocate, when the request is dropped.
 const MAX_BODY: usize = 1024;
 /// Each unwanted body, and each peer that goes too early, costs a thread and two descriptors until the process ends, which it
 /// does at this many.
 const MAX_LOST_THREADS: u32 = 128;
-/// Two descriptors for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
-const MAX_DESCRIPTORS: u64 = 4096;
+/// Two descriptors, a thread and some 12 KB for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
+const MAX_DESCRIPTORS: u64 = 2200;
+/// A connection needs some 3 KB of heap, a header line as much as its client sends. At half of it the process goes by itself.
+const MAX_HEAP_BYTES: usize = 8 * 1024 * 1024;
 /// The stack of each connection's thread. tiny_http needs a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// When the process ends, requests that were already read are still answered; it waits this long for one more …
@@ -55,9 +62,11 @@ pub fn run() {
         return;
     };
     contain_panics();
+    heap::limit(MAX_HEAP_BYTES);
     let mut turn = Turn {
         served: Served::new(first),
         metrics: Metrics::default(),
+        answered: VecDeque::with_capacity(REMEMBERED_PEERS),
         stalled_writes: 0,
         unwanted_bodies: 0,
     };
@@ -75,7 +84,8 @@ pub fn run() {
             Err(_) => break turn.answer_last(None, &server),
         }
         let lost = turn.unwanted_bodies + STOPPED.load(Ordering::Relaxed);
-        if turn.stalled_writes >= MAX_STALLED_WRITES || lost >= MAX_LOST_THREADS {
+        let is_worn = turn.stalled_writes >= MAX_STALLED_WRITES || lost >= MAX_LOST_THREADS;
+        if is_worn || heap::in_use() > MAX_HEAP_BYTES / 2 {
             break turn.answer_last(None, &server);
         }
     }
@@ -151,6 +161,8 @@ impl Served {
 struct Turn {
     served: Served,
     metrics: Metrics,
+    /// The peers answered last.
+    answered: VecDeque<SocketAddr>,
     stalled_writes: u32,
     unwanted_bodies: u32,
 }
@@ -170,10 +182,16 @@ impl Turn {
         ANSWERED.fetch_add(1, Ordering::Relaxed);
         let (begun, now) = (Instant::now(), SystemTime::now());
         let method = request.method().to_string();
-        let peer = request.remote_addr().map(|address| address.ip());
+        let peer = request.remote_addr().copied();
+        let has_body = announces_a_body(&request);
+        if !self.is_first_of(peer) && !has_body {
+            // Not dropped as it is: that would answer 500.
+            drop(request.into_writer());
+            return;
+        }
         let request_line = format!("{method} {} HTTP/{}", request.url(), request.http_version());
         let is_knock = request.url() == self.served.hand_over.knock;
-        let (status, body_length) = if announces_a_body(&request) {
+        let (status, body_length) = if has_body {
             self.unwanted_bodies += 1;
             self.metrics.count(Some(Remark::Refused(Refusal::Body)));
             refuse_body(request)
@@ -188,7 +206,7 @@ impl Turn {
         };
         if !self.served.hand_over.quiet && !is_knock {
             log::access(
-                peer,
+                peer.map(|peer| peer.ip()),
                 now,
                 &request_line,
                 status,
@@ -196,6 +214,19 @@ impl Turn {
                 begun.elapsed(),
             );
         }
+    }
+
+    /// Whether a request is the first on its connection: an answer says that the connection is closed.
+    fn is_first_of(&mut self, peer: Option<SocketAddr>) -> bool {
+        let Some(peer) = peer else { return true };
+        if self.answered.contains(&peer) {
+            return false;
+        }
+        if self.answered.len() == REMEMBERED_PEERS {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(peer);
+        true
     }
 
     fn response(&mut self, method: &str, request: &tiny_http::Request) -> Response {
