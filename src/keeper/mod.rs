@@ -87,6 +87,8 @@ struct Keeper<'a> {
     has_said_unread: bool,
     container_token: Option<ContainerToken>,
     server: Option<ServerProcess>,
+    /// Servers that answer their last, and when they are ended.
+    going: Vec<(ServerProcess, Boot)>,
     next_server: Boot,
     short_lives: u32,
     knock: Option<Knock>,
@@ -157,6 +159,7 @@ impl<'a> Keeper<'a> {
             has_said_unread: false,
             container_token,
             server: None,
+            going: Vec::new(),
             next_server: now.after(FIRST_OUTCOME),
             short_lives: 0,
             knock: None,
@@ -191,6 +194,7 @@ impl<'a> Keeper<'a> {
                 self.end(signals);
                 return Err(error);
             }
+            self.hear_server(now);
             self.hear_knock(now);
             self.say_if_expired(now);
         }
@@ -281,12 +285,18 @@ impl<'a> Keeper<'a> {
             .filter(|_| self.server.is_some()),
             Some(self.next_server).filter(|_| self.server.is_none()),
             expiry,
+            self.going.first().map(|(_, deadline)| *deadline),
             self.notify.next_ping(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
         let errands = self.errand.iter().chain(&self.reading);
         fds.extend(errands.map(|errand| PollFd::new(&errand.reports, PollFlags::IN)));
+        fds.extend(
+            self.server
+                .as_ref()
+                .map(|server| PollFd::new(server.channel(), PollFlags::IN)),
+        );
         fds.extend(self.knock.as_ref().map(|knock| {
             PollFd::new(
                 &knock.stream,
@@ -483,6 +493,7 @@ impl<'a> Keeper<'a> {
             if self.server.as_ref().is_some_and(|server| server.pid == pid) {
                 self.server_ended(pid, status, now);
             }
+            self.going.retain(|(server, _)| server.pid != pid);
             if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
                 // Its last words may have come after the pipe was looked at.
                 self.hear_errand(now)?;
@@ -519,7 +530,7 @@ impl<'a> Keeper<'a> {
             return;
         };
         self.hand_over.counts.server_restarts += 1;
-        // By itself it goes to be replaced by a fresh one, which is nothing to say.
+        // By itself it goes when nobody has come for long, which is nothing to say.
         if status.exit_status() != Some(0) {
             log::event(&format!("server replaced ({pid}): {}", ending(status)));
         }
@@ -534,6 +545,18 @@ impl<'a> Keeper<'a> {
             Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
         };
         self.next_server = now.after(pause);
+    }
+
+    /// Lets a server go that says so: the next starts at once, while it answers what it has read.
+    fn hear_server(&mut self, now: Boot) {
+        if let Some(server) = self.server.take_if(ServerProcess::is_going) {
+            self.hand_over.counts.server_restarts += 1;
+            self.next_server = now;
+            self.going.push((server, now.after(LAST_ANSWERS)));
+        }
+        for (server, _) in self.going.extract_if(.., |(_, deadline)| *deadline <= now) {
+            server.kill();
+        }
     }
 
     fn hear_knock(&mut self, now: Boot) {
@@ -571,6 +594,7 @@ impl<'a> Keeper<'a> {
         if let Some(reading) = self.reading.take() {
             reading.kill();
         }
+        self.going.iter().for_each(|(server, _)| server.kill());
         let Some(server) = self.server.take() else {
             return;
         };

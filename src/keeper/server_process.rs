@@ -1,6 +1,6 @@
 //! The server as the keeper sees it: a process, and the channel to it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -48,6 +48,16 @@ impl ServerProcess {
             length if length == line.len() => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// To be polled for reading: it speaks only to say that it accepts no more, and goes.
+    pub fn channel(&self) -> &UnixStream {
+        &self.channel
+    }
+
+    /// Whether it has said so.
+    pub fn is_going(&mut self) -> bool {
+        self.channel.read(&mut [0]).is_ok_and(|length| length > 0)
     }
 
     /// Tells it to answer what it has read, and go.

@@ -1,25 +1,28 @@
-//! The server: a blocking loop on tiny_http, and the only file that knows tiny_http.
+//! The server: a blocking loop on tiny_http, and the only one that knows tiny_http.
 //!
 //! tiny_http by itself survives no hostile client. What this loop does about it: one request per connection; every socket has
 //! time limits; a body that is announced but not wanted is never touched; whatever else goes wrong ends this process, and the
 //! keeper starts the next on the same listening socket.
 
+mod channel;
+mod containment;
+
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::answer;
+use crate::arguments;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
-use crate::heap;
 use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::token::TokenAuthority;
+use channel::{Channel, Closed};
 
 /// The loop turns at least this often, to take what the keeper hands over.
 const TURN: Duration = Duration::from_secs(1);
@@ -34,20 +37,8 @@ const MAX_STALLED_WRITES: u32 = 3;
 const REMEMBERED_PEERS: usize = 256;
 /// tiny_http reads a body of up to so many bytes by itself; a larger one it would read, or allocate, when the request is dropped.
 const MAX_BODY: usize = 1024;
-/// Each unwanted body, and each peer that goes too early, costs a thread and two descriptors until the process ends, which it
-/// does at this many.
-const MAX_LOST_THREADS: u32 = 128;
-/// Two descriptors, a thread and some 12 KB for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
-const MAX_DESCRIPTORS: u64 = 2200;
-/// A connection needs some 3 KB of heap, a header line as much as its client sends. At half of it the process goes by itself.
-const MAX_HEAP_BYTES: usize = 8 * 1024 * 1024;
 /// The stack of each connection's thread. tiny_http needs a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
-/// When the process ends, requests that were already read are still answered; it waits this long for one more …
-const LAST_REQUEST: Duration = Duration::from_millis(20);
-/// … and this long for all of them.
-const LAST_REQUESTS: Duration = Duration::from_millis(200);
-
 /// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the keeper
 /// closes that channel or something goes wrong.
 pub fn run() {
@@ -58,11 +49,11 @@ pub fn run() {
     let Some((mut channel, first)) = Channel::open(UnixStream::from(channel)) else {
         return;
     };
+    let own_address = own_address(&listener);
     let Some(server) = listen(listener) else {
         return;
     };
-    contain_panics();
-    heap::limit(MAX_HEAP_BYTES);
+    containment::contain();
     let mut turn = Turn {
         served: Served::new(first),
         metrics: Metrics::default(),
@@ -70,25 +61,26 @@ pub fn run() {
         stalled_writes: 0,
         unwanted_bodies: 0,
     };
-    loop {
+    let last = loop {
         let request = server.recv_timeout(TURN);
         match channel.newest() {
             Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
             Ok(None) => {}
-            Err(Closed) => break turn.answer_last(request.ok().flatten(), &server),
+            Err(Closed) => break request.ok().flatten(),
         }
         match request {
             Ok(Some(request)) => turn.answer(request),
             Ok(None) => {}
             // No descriptor left, or nobody came for READ_TIMEOUT: either way tiny_http accepts no more.
-            Err(_) => break turn.answer_last(None, &server),
+            Err(_) => break None,
         }
-        let lost = turn.unwanted_bodies + STOPPED.load(Ordering::Relaxed);
-        let is_worn = turn.stalled_writes >= MAX_STALLED_WRITES || lost >= MAX_LOST_THREADS;
-        if is_worn || heap::in_use() > MAX_HEAP_BYTES / 2 {
-            break turn.answer_last(None, &server);
+        if turn.stalled_writes >= MAX_STALLED_WRITES || containment::is_worn(turn.unwanted_bodies) {
+            containment::stop_accepting(own_address);
+            break None;
         }
-    }
+    };
+    channel.say_going();
+    turn.answer_last(last, &server);
     // Not by returning: tiny_http's destructor would connect to its own address and wait.
     std::process::exit(0);
 }
@@ -97,52 +89,19 @@ fn inherited(stream: impl AsFd) -> std::io::Result<OwnedFd> {
     stream.as_fd().try_clone_to_owned()
 }
 
+fn own_address(listener: &OwnedFd) -> Option<SocketAddr> {
+    let address = rustix::net::getsockname(listener).ok()?;
+    Some(arguments::reachable(SocketAddr::try_from(address).ok()?))
+}
+
 fn listen(listener: OwnedFd) -> Option<tiny_http::Server> {
-    let limit = rustix::process::Rlimit {
-        current: Some(MAX_DESCRIPTORS),
-        maximum: Some(MAX_DESCRIPTORS),
-    };
-    // A lower limit than ours stays.
-    let present = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    if present.is_none_or(|present| present > MAX_DESCRIPTORS) {
-        _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
-    }
+    containment::limit_descriptors();
     // Accepted sockets inherit the time limits of the listening one. std sets them on streams only, but they belong to the
     // socket and not to the type.
     let socket = TcpStream::from(listener);
     socket.set_read_timeout(Some(READ_TIMEOUT)).ok()?;
     socket.set_write_timeout(Some(WRITE_TIMEOUT)).ok()?;
     tiny_http::Server::from_listener(TcpListener::from(OwnedFd::from(socket)), None).ok()
-}
-
-/// The connections whose threads were stopped in a panic.
-static STOPPED: AtomicU32 = AtomicU32::new(0);
-/// The requests answered, for whoever must know whether there are more.
-static ANSWERED: AtomicU32 = AtomicU32::new(0);
-
-/// A panic in client.rs is one connection's: its peer had gone before tiny_http asked for its address. Its thread is stopped
-/// there, where it holds no lock; to unwind would cost 200 KB of tables, and to abort every other connection. Any other panic is
-/// the accepting thread's, for want of descriptors, or unknown: the process ends when it has answered what it has read.
-fn contain_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let is_one_connection = panic
-            .location()
-            .is_some_and(|location| location.file().ends_with("client.rs"));
-        if is_one_connection {
-            STOPPED.fetch_add(1, Ordering::Relaxed);
-            loop {
-                std::thread::park();
-            }
-        }
-        let begun = Instant::now();
-        loop {
-            let before = ANSWERED.load(Ordering::Relaxed);
-            std::thread::sleep(LAST_REQUEST);
-            if ANSWERED.load(Ordering::Relaxed) == before || begun.elapsed() > LAST_REQUESTS {
-                std::process::exit(0);
-            }
-        }
-    }));
 }
 
 /// What is served in this turn, with what is made from it once and not for every request.
@@ -171,15 +130,15 @@ impl Turn {
     fn answer_last(&mut self, request: Option<tiny_http::Request>, server: &tiny_http::Server) {
         request.into_iter().for_each(|request| self.answer(request));
         let begun = Instant::now();
-        while begun.elapsed() < LAST_REQUESTS
-            && let Ok(Some(request)) = server.recv_timeout(LAST_REQUEST)
+        while begun.elapsed() < containment::LAST_REQUESTS
+            && let Ok(Some(request)) = server.recv_timeout(containment::LAST_REQUEST)
         {
             self.answer(request);
         }
     }
 
     fn answer(&mut self, request: tiny_http::Request) {
-        ANSWERED.fetch_add(1, Ordering::Relaxed);
+        containment::count_request();
         let (begun, now) = (Instant::now(), SystemTime::now());
         let method = request.method().to_string();
         let peer = request.remote_addr().copied();
@@ -295,65 +254,4 @@ fn refuse_body(request: tiny_http::Request) -> (u16, usize) {
     let stream = request.upgrade("close", tiny_http::Response::empty(status));
     std::mem::forget(stream);
     (status, 0)
-}
-
-/// The keeper's end of the channel is closed: it ends, or has ended.
-struct Closed;
-
-struct Channel {
-    stream: UnixStream,
-    read: Vec<u8>,
-}
-
-impl Channel {
-    /// Waits for the first hand-over, which the keeper sends with the start; afterwards nothing here waits.
-    fn open(stream: UnixStream) -> Option<(Self, HandOver)> {
-        let mut channel = Channel {
-            stream,
-            read: Vec::new(),
-        };
-        let first = loop {
-            match channel.read_piece() {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
-            }
-            if let Some(first) = channel.take_newest() {
-                break first;
-            }
-        };
-        channel.stream.set_nonblocking(true).ok()?;
-        Some((channel, first))
-    }
-
-    /// The newest complete hand-over since the last call, if there is one.
-    fn newest(&mut self) -> Result<Option<HandOver>, Closed> {
-        loop {
-            match self.read_piece() {
-                Ok(0) => return Err(Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Ok(self.take_newest()),
-            }
-        }
-    }
-
-    fn read_piece(&mut self) -> std::io::Result<usize> {
-        let mut piece = [0; 4096];
-        let length = self.stream.read(&mut piece)?;
-        self.read.extend_from_slice(&piece[..length]);
-        Ok(length)
-    }
-
-    fn take_newest(&mut self) -> Option<HandOver> {
-        let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
-        let begin = self.read[..end]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let newest = std::str::from_utf8(&self.read[begin..end])
-            .ok()
-            .and_then(HandOver::from_line);
-        self.read.drain(..=end);
-        newest
-    }
 }

@@ -1,0 +1,73 @@
+//! The server's end of the channel to the keeper.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::hand_over::HandOver;
+
+/// The keeper's end of the channel is closed: it ends, or has ended.
+pub struct Closed;
+
+pub struct Channel {
+    stream: UnixStream,
+    read: Vec<u8>,
+}
+
+impl Channel {
+    /// Waits for the first hand-over, which the keeper sends with the start; afterwards nothing here waits.
+    pub fn open(stream: UnixStream) -> Option<(Self, HandOver)> {
+        let mut channel = Channel {
+            stream,
+            read: Vec::new(),
+        };
+        let first = loop {
+            match channel.read_piece() {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+            if let Some(first) = channel.take_newest() {
+                break first;
+            }
+        };
+        channel.stream.set_nonblocking(true).ok()?;
+        Some((channel, first))
+    }
+
+    /// The newest complete hand-over since the last call, if there is one.
+    pub fn newest(&mut self) -> Result<Option<HandOver>, Closed> {
+        loop {
+            match self.read_piece() {
+                Ok(0) => return Err(Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Ok(self.take_newest()),
+            }
+        }
+    }
+
+    /// Tells the keeper that this process accepts no more, so that the next may start while this one answers its last.
+    pub fn say_going(&mut self) {
+        // If it cannot be said the keeper sees the end.
+        _ = self.stream.write(b".");
+    }
+
+    fn read_piece(&mut self) -> std::io::Result<usize> {
+        let mut piece = [0; 4096];
+        let length = self.stream.read(&mut piece)?;
+        self.read.extend_from_slice(&piece[..length]);
+        Ok(length)
+    }
+
+    fn take_newest(&mut self) -> Option<HandOver> {
+        let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
+        let begin = self.read[..end]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let newest = std::str::from_utf8(&self.read[begin..end])
+            .ok()
+            .and_then(HandOver::from_line);
+        self.read.drain(..=end);
+        newest
+    }
+}

@@ -1,0 +1,112 @@
+//! What keeps a hostile client's damage within this process, and this process's end harmless.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::heap;
+
+/// Each unwanted body, and each peer that goes too early, costs a thread and two descriptors until the process ends, which it
+/// does at this many.
+const MAX_LOST_THREADS: u32 = 384;
+/// Two descriptors, a thread and some 12 KB for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
+const MAX_DESCRIPTORS: u64 = 2200;
+/// A connection needs some 3 KB of heap, a header line as much as its client sends. With so much in use the process goes by
+/// itself …
+const WORN_HEAP_BYTES: usize = 4 * 1024 * 1024;
+/// … and with so much it is ended: a line's buffer doubles, and half of it is not yet touched.
+const MAX_HEAP_BYTES: usize = 16 * 1024 * 1024;
+/// When the process ends, requests that were already read are still answered; it waits this long for one more …
+pub const LAST_REQUEST: Duration = Duration::from_millis(20);
+/// … and this long for all of them.
+pub const LAST_REQUESTS: Duration = Duration::from_millis(200);
+
+/// Lowers the limit of descriptors; a lower one that is there stays.
+pub fn limit_descriptors() {
+    if getrlimit(Resource::Nofile)
+        .current
+        .is_none_or(|present| present > MAX_DESCRIPTORS)
+    {
+        let limit = Rlimit {
+            current: Some(MAX_DESCRIPTORS),
+            maximum: Some(MAX_DESCRIPTORS),
+        };
+        _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// Sets what can be set once threads run.
+pub fn contain() {
+    heap::limit(MAX_HEAP_BYTES);
+    contain_panics();
+}
+
+/// Whether this process should be replaced: it holds much for clients that are hostile or broken.
+pub fn is_worn(unwanted_bodies: u32) -> bool {
+    unwanted_bodies + STOPPED.load(Ordering::Relaxed) >= MAX_LOST_THREADS
+        || heap::in_use() > WORN_HEAP_BYTES
+}
+
+/// One more request was read.
+pub fn count_request() {
+    READ.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Makes tiny_http accept no more, so that who comes now waits for the next process. There is no call for it: with no
+/// descriptor left its accepting thread ends at the next connection, which is lost, so it is one of our own.
+pub fn stop_accepting(own_address: Option<SocketAddr>) {
+    let Some(address) = own_address else { return };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) else {
+        return;
+    };
+    _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+    // Bound first: without the address now, the connection could go out to another machine.
+    if rustix::net::bind(&socket, &SocketAddr::new(address.ip(), 0)).is_ok() {
+        _ = rustix::net::connect(&socket, &address);
+    }
+}
+
+/// The connections whose threads were stopped in a panic.
+static STOPPED: AtomicU32 = AtomicU32::new(0);
+/// The requests read, for whoever must know whether there are more.
+static READ: AtomicU32 = AtomicU32::new(0);
+
+/// A panic in client.rs is one connection's: its peer had gone before tiny_http asked for its address. Its thread is stopped
+/// there, where it holds no lock; to unwind would cost 200 KB of tables, and to abort every other connection. Any other panic is
+/// the accepting thread's, for want of descriptors, or unknown: the process ends when it has answered what it has read.
+fn contain_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let is_one_connection = panic
+            .location()
+            .is_some_and(|location| location.file().ends_with("client.rs"));
+        if is_one_connection {
+            STOPPED.fetch_add(1, Ordering::Relaxed);
+            loop {
+                std::thread::park();
+            }
+        }
+        let begun = Instant::now();
+        loop {
+            let before = READ.load(Ordering::Relaxed);
+            std::thread::sleep(LAST_REQUEST);
+            if READ.load(Ordering::Relaxed) == before || begun.elapsed() > LAST_REQUESTS {
+                std::process::exit(0);
+            }
+        }
+    }));
+}
