@@ -288,6 +288,36 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (mut channel, theirs) = UnixStream::pair().unwrap();
+    // Made first: with nobody at its door for a few seconds a server goes.
+    let role = RoleArn::parse(ROLE).unwrap();
+    let token_key = TokenKey::random().unwrap();
+    let now = Boot::now();
+    let hand_over = |number| HandOver {
+        role_name: role.name(),
+        role: role.clone(),
+        http_tokens: HttpTokens::Optional,
+        token_key: token_key.clone(),
+        boot_id: "boot".into(),
+        knock: "/knock".into(),
+        quiet: true,
+        allow_hosts: Vec::new(),
+        metrics: false,
+        region: None,
+        container_token: None,
+        pass_through: None,
+        counts: Counts::default(),
+        credential: Some(Credential {
+            access_key_id: access_key_id(number),
+            secret_access_key: Secret::new("s3cr3t"),
+            session_token: Secret::new("s3cr3t"),
+            last_updated: std::time::SystemTime::now(),
+            expiration: std::time::SystemTime::now(),
+            deadline: now.after(Duration::from_secs(3600)),
+        }),
+    };
+    let lines: Vec<String> = (1..=HAND_OVERS)
+        .map(|number| hand_over(number).to_line())
+        .collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-server")
         .env_clear()
@@ -296,33 +326,8 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let role = RoleArn::parse(ROLE).unwrap();
-    let now = Boot::now();
-    for number in 1..=HAND_OVERS {
-        let hand_over = HandOver {
-            role_name: role.name(),
-            role: role.clone(),
-            http_tokens: HttpTokens::Optional,
-            token_key: TokenKey::random().unwrap(),
-            boot_id: "boot".into(),
-            knock: "/knock".into(),
-            quiet: true,
-            allow_hosts: Vec::new(),
-            metrics: false,
-            region: None,
-            container_token: None,
-            pass_through: None,
-            counts: Counts::default(),
-            credential: Some(Credential {
-                access_key_id: access_key_id(number),
-                secret_access_key: Secret::new("s3cr3t"),
-                session_token: Secret::new("s3cr3t"),
-                last_updated: std::time::SystemTime::now(),
-                expiration: std::time::SystemTime::now(),
-                deadline: now.after(Duration::from_secs(3600)),
-            }),
-        };
-        channel.write_all(hand_over.to_line().as_bytes()).unwrap();
+    for line in lines {
+        channel.write_all(line.as_bytes()).unwrap();
     }
     let document = http::get(address, DOCUMENT_PATH).unwrap();
     // The end of the channel ends the server.
