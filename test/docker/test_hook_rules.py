@@ -100,7 +100,7 @@ def test_without_a_server_the_container_is_refused(host):
 
 def test_a_connection_opened_before_add_never_shows_the_hosts_role_again(host, server):
     with host.box:
-        connection = http.client.HTTPConnection(METADATA, timeout=1)
+        connection = http.client.HTTPConnection(METADATA, timeout=3)
         connection.request("GET", LIST)
     assert connection.getresponse().read().decode() == HOST_ROLE
     host.hook("add")
@@ -265,6 +265,32 @@ def test_a_pattern_sends_each_bridge_to_its_own_address(host):
     finally:
         for server in servers:
             server.close()
+
+
+def test_a_bridge_may_come_later_when_only_the_port_is_named(instance):
+    instance.hook("add", "--to", ":4567")
+    instance.bridge("docker0", "172.17.0.1/24")
+    box = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
+    assert_refused(box)
+    server = StandIn(instance.ec2, "172.17.0.1")
+    try:
+        assert role_seen_by(box) == "stand-in"
+        instance.hook("status", "--bridge", "docker0")
+        instance.hook("add", "--to", ":4567")
+        instance.hook("add")
+        assert role_seen_by(box) == "stand-in"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_another_systems_sh_does_the_same(host, server, shell):
+    host.run(*shell.split(), HOOK, "add")
+    host.run(*shell.split(), HOOK, "status")
+    host.hook("status")
+    assert role_seen_by(host.box) == "stand-in"
+    host.run(*shell.split(), HOOK, "remove")
+    assert "-A" not in firewall(host) and METADATA not in routing(host)
 
 
 def test_a_bridge_by_name_goes_before_a_pattern_in_whatever_order_they_are_added(host):
@@ -469,6 +495,17 @@ def test_what_is_missing_is_said_and_the_guard_is_on_all_the_same(host, argument
     assert role_seen_by(host.ec2) == HOST_ROLE
     if "--source" not in arguments:
         assert complaint in refused.stderr
+
+
+def test_a_guard_that_could_not_be_turned_on_is_not_said_to_be_on(host, tmp_path):
+    ip = tmp_path / "ip"
+    ip.write_text('#!/bin/sh\ncase $* in *"rule add"*prohibit*) echo no >&2; exit 2 ;; esac\nexec /sbin/ip "$@"\n')
+    ip.chmod(0o755)
+    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    for arguments in (("add",), ("guard", "on")):
+        failed = host.hook(*arguments, check=False)
+        assert failed.returncode == 1 and "the guard is" in failed.stderr.lower() and " not " in failed.stderr.lower()
+        assert "the guard is: " not in failed.stderr and "the guard is on" not in failed.stderr
 
 
 def test_a_bridge_without_an_address_is_said(host):
