@@ -1,5 +1,6 @@
 """(4) One role for each container: the slide's fluentd and php, on two networks, made by ec2-role-network."""
 
+import concurrent.futures
 import itertools
 import json
 import re
@@ -90,8 +91,8 @@ def test_4_a_container_that_forges_its_neighbours_address_still_gets_its_own_rol
 
 def test_ten_roles_side_by_side_each_container_gets_its_own(docker, aws):
     roles = [f"role-{n}" for n in range(10)]
-    for role in roles:
-        create(docker, role)
+    with concurrent.futures.ThreadPoolExecutor(10) as operators:
+        list(operators.map(lambda role: create(docker, role), roles))
     listed = network(docker, "list").stdout
     for role in roles:
         assert arn(role) in listed
