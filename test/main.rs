@@ -5,6 +5,8 @@
 mod support;
 
 mod bad_input;
+mod log;
+mod refresh;
 mod robustness;
 mod serving;
 mod sts;

@@ -1,0 +1,223 @@
+//! What it says on stderr, what it never says, and that a log nobody reads stops nothing.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
+use crate::support::sts::access_key_id;
+use crate::support::{Ec2Role, Reply, SECRET, Start, Sts, until};
+
+/// More lines than any pipe holds.
+const REQUESTS: usize = 2_000;
+
+#[test]
+fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let length = ec2_role.document().body.len();
+    let line = ec2_role.wait_for_line("\"GET ");
+    // 127.0.0.1 - - [17/Jan/2015:04:58:54 +0000] "GET … HTTP/1.1" 200 590 0.0003
+    let rest = line.strip_prefix("127.0.0.1 - - [").unwrap();
+    let (time, rest) = rest.split_once("] ").unwrap();
+    let shape: String = time
+        .chars()
+        .map(|character| {
+            if character.is_ascii_digit() {
+                '9'
+            } else if character.is_ascii_alphabetic() {
+                'a'
+            } else {
+                character
+            }
+        })
+        .collect();
+    assert_eq!(shape, "99/aaa/9999:99:99:99 +9999", "{line}");
+    let rest = rest
+        .strip_prefix(&format!("\"GET {DOCUMENT_PATH} HTTP/1.1\" 200 {length} "))
+        .unwrap();
+    let (seconds, fraction) = rest.split_once('.').unwrap();
+    assert!(
+        seconds == "0" && fraction.len() == 4 && fraction.parse::<u32>().is_ok(),
+        "{line}"
+    );
+}
+
+#[test]
+fn quiet_drops_the_accesses_and_no_event() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let ec2_role = Start::with(&sts)
+        .variable("EC2_ROLE_QUIET", "true")
+        .serving();
+    for _ in 0..10 {
+        ec2_role.document();
+    }
+    ec2_role.wait_for_line_after(2, "ec2-role: credential of ");
+    let lines = ec2_role.lines();
+    assert!(
+        lines.iter().all(|line| line.starts_with("ec2-role: ")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let address = ec2_role.address;
+    let request = |target: &str| {
+        _ = http::exchange(
+            address,
+            format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes(),
+        );
+    };
+    request("/\u{1b}[2J\"x\"\\y\tz");
+    request("/a\rb\u{7f}c");
+    request(&format!("/{}", "long".repeat(3_000)));
+    ec2_role.get("/last");
+    ec2_role.wait_for_line("GET /last ");
+    let lines = ec2_role.lines();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.len() < 4_096 && !line.contains(|c: char| c.is_control())),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("GET /\\x1b[2J\\x22x\\x22\\x5cy\\x09z ")),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.starts_with("ec2-role: ") || line.starts_with("127.0.0.1 - - [")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn no_secret_is_in_anything_that_it_says_whatever_fails() {
+    // That holds for every test here: each searches what its process said. This one sends secrets where they do not belong.
+    let sts = Sts::start([
+        Reply::bytes(
+            200,
+            format!("{{\"SecretAccessKey\":\"{SECRET}\",\"SessionToken\":\"{SECRET}\"}}"),
+        ),
+        Reply::bytes(200, format!("{SECRET} {SECRET}")),
+        Reply::bytes(500, format!("<html>{SECRET}<br>")),
+        Reply::good().lasting(2),
+        Reply::bytes(
+            200,
+            format!("<a><SecretAccessKey>{SECRET}</SecretAccessKey></a>"),
+        ),
+        Reply::good(),
+    ]);
+    let ec2_role = Start::with(&sts)
+        .variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"))
+        .start();
+    ec2_role.wait_for_document_of_call(4);
+    let token = ec2_role.token("60");
+    for headers in [
+        [(TOKEN, token.as_str())],
+        [("Authorization", SECRET)],
+        [("Cookie", SECRET)],
+    ] {
+        ec2_role.request("GET", LIST_PATH, &headers);
+    }
+    ec2_role.wait_for_document_of_call(6);
+}
+
+/// One on a socket of the test's own, as its lines are not to be had.
+fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ec2_role = Start::with(sts)
+        .listen("-")
+        .stdin(OwnedFd::from(listener))
+        .stderr(stderr)
+        .spawn();
+    (ec2_role, address)
+}
+
+/// Many answers, and a refresh after them.
+#[track_caller]
+fn check_that_answers_go_on(address: SocketAddr) {
+    until("the first credential", || {
+        http::get(address, DOCUMENT_PATH)
+            .ok()
+            .filter(|answer| answer.status == 200)
+    });
+    for _ in 0..REQUESTS {
+        assert_eq!(http::get(address, DOCUMENT_PATH).unwrap().status, 200);
+    }
+    until("a refresh", || {
+        http::get(address, DOCUMENT_PATH)
+            .ok()
+            .filter(|answer| answer.body.contains(&access_key_id(3)))
+    });
+}
+
+#[test]
+fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (ec2_role, address) = start_with_stderr(&sts, writer);
+    check_that_answers_go_on(address);
+    drop(ec2_role);
+    let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
+    assert!(
+        lines.len() > 100 && lines.len() < REQUESTS,
+        "{} lines",
+        lines.len()
+    );
+    for line in lines {
+        assert!(
+            line.starts_with("ec2-role: ")
+                || (line.starts_with("127.0.0.1 - - [") && line.contains("\" 200 ")),
+            "{line:?}"
+        );
+        assert!(!line.contains(SECRET));
+    }
+}
+
+#[test]
+fn a_stderr_without_a_reader_stops_no_answer() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (_ec2_role, address) = start_with_stderr(&sts, writer);
+    drop(reader);
+    check_that_answers_go_on(address);
+}
+
+#[test]
+fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (_ec2_role, address) = start_with_stderr(&sts, full);
+    check_that_answers_go_on(address);
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let (mut journal, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ec2_role, address) = start_with_stderr(&sts, OwnedFd::from(theirs));
+    check_that_answers_go_on(address);
+    drop(ec2_role);
+    let mut said = String::new();
+    journal.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("ec2-role: listening on "), "{said:?}");
+}
+
+#[test]
+fn a_closed_stderr_stops_no_answer() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let _ec2_role = Start::with(&sts)
+        .before(["sh", "-c", "exec \"$@\" 2>&-", "sh"])
+        .listen("-")
+        .stdin(OwnedFd::from(listener))
+        .spawn();
+    check_that_answers_go_on(address);
+}
