@@ -8,7 +8,7 @@ use ureq::http::Request;
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
 use crate::imds::{TOKEN_HEADER, TTL_HEADER};
-use crate::outbound::{Answer, Outbound, Patience, SendError};
+use crate::outbound::{Answer, Outbound, Patience, SendError, is_url};
 use crate::snapshot::Item;
 use crate::token::TokenAuthority;
 
@@ -189,7 +189,7 @@ impl<'a> Host<'a> {
 
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
     if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        if !is_url(endpoint) {
             return lasting(format!(
                 "AWS_EC2_METADATA_SERVICE_ENDPOINT is {endpoint:?}: write http://ADDRESS[:PORT]"
             ));

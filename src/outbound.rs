@@ -218,6 +218,12 @@ fn proxy(url: &str, environment: &Environment) -> Result<Option<Proxy>, Fault> {
     builder.build().map(Some).map_err(|_| wrong())
 }
 
+/// Whether a text is the URL of a host, for http or https.
+pub fn is_url(text: &str) -> bool {
+    text.parse::<Uri>()
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")))
+}
+
 /// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's own IPv6 ones.
 pub fn is_near(host: &str) -> bool {
     match host

@@ -9,4 +9,5 @@ mod log;
 mod refresh;
 mod robustness;
 mod serving;
+mod sources;
 mod sts;

@@ -30,9 +30,10 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, None) => return Ok(None),
     };
     let uri = url.parse::<Uri>().ok();
-    let is_allowed = uri
-        .as_ref()
-        .is_some_and(|uri| uri.scheme_str() == Some("https") || uri.host().is_some_and(is_near));
+    let is_allowed = uri.as_ref().is_some_and(|uri| {
+        uri.scheme_str() == Some("https")
+            || (uri.scheme_str() == Some("http") && uri.host().is_some_and(is_near))
+    });
     if !is_allowed {
         return lasting(format!(
             "{name}: {url} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2 and 169.254.170.23"

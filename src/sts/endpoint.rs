@@ -1,9 +1,8 @@
 //! Where STS is, by partition and region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
-use ureq::http::Uri;
-
 use crate::fault::{Fault, lasting};
+use crate::outbound::is_url;
 
 /// Where to send a call, and for which region to sign it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +78,7 @@ impl Endpoint {
                     "--endpoint-url: it goes with neither FIPS nor dual-stack endpoints; unset AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
                 );
             }
-            let is_usable = url.parse::<Uri>().is_ok_and(|uri| {
-                matches!(uri.scheme_str(), Some("https" | "http")) && uri.query().is_none()
-            });
-            if !is_usable {
+            if !is_url(url) || url.contains('?') {
                 return lasting(format!(
                     "endpoint URL {url:?}: it is not the URL of a host; write https://HOST[:PORT] or http://HOST[:PORT]"
                 ));

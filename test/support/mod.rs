@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod ec2_role;
+pub mod host_metadata;
 pub mod http;
 pub mod loopback;
 pub mod namespace;
@@ -12,7 +13,7 @@ pub mod sts;
 pub mod watched;
 
 pub use directory::Directory;
-pub use ec2_role::{Ec2Role, ROLE, Start};
+pub use ec2_role::{Ec2Role, Ended, ROLE, Start};
 pub use sts::{Reply, Sts};
 pub use watched::{PATIENCE, Watched, each, until};
 

@@ -1,0 +1,628 @@
+//! Where the host's own credentials come from: each source, their order, half ones, and what is said when there is none.
+
+use std::time::Duration;
+
+use crate::support::ec2_role::SOURCE_KEY;
+use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
+use crate::support::loopback::Loopback;
+use crate::support::sts::access_key_id;
+use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
+
+/// An STS, a start without a source, and what the first call to STS is signed with.
+fn sts() -> Sts {
+    Sts::start([Reply::good()])
+}
+
+/// Starts it, and gives the access key id that the call of STS with this number was signed with.
+#[track_caller]
+fn signed_with(sts: &Sts, start: Start) -> String {
+    let _ec2_role = start.serving();
+    sts.calls().last().unwrap().access_key_id().to_owned()
+}
+
+fn keys(section: &str, access_key_id: &str) -> String {
+    format!(
+        "[{section}]\naws_access_key_id = {access_key_id}\naws_secret_access_key = {SECRET}/key\n"
+    )
+}
+
+/// Runs it as a credential_process, which tries once, and gives its one line and status.
+#[track_caller]
+fn once(start: Start) -> (String, i32) {
+    let ended: Ended = start.arguments(["--credential-process"]).run();
+    assert_eq!(
+        (ended.lines.len(), ended.stdout.as_str()),
+        (1, ""),
+        "{ended:?}"
+    );
+    (ended.lines[0].clone(), ended.status.unwrap())
+}
+
+#[track_caller]
+fn check_once(start: Start, status: i32, parts: &[&str]) {
+    let (line, ended) = once(start);
+    assert!(
+        ended == status && parts.iter().all(|part| line.contains(part)),
+        "{parts:?}, {status}: {ended} {line}"
+    );
+}
+
+fn printing(access_key_id: &str) -> String {
+    format!(
+        "echo '{{\"Version\":1,\"AccessKeyId\":\"{access_key_id}\",\"SecretAccessKey\":\"{SECRET}/key\"}}'"
+    )
+}
+
+/// A container's credential service: this status and body for whoever shows this Authorization.
+fn container(authorization: &str, status: u16, body: &str) -> Loopback {
+    let (authorization, body) = (authorization.to_owned(), body.to_owned());
+    Loopback::start(move |request, connection| {
+        let is_known = request.header("Authorization") == authorization;
+        connection.answer(if is_known { status } else { 401 }, "", body.as_bytes());
+    })
+}
+
+fn document(access_key_id: &str) -> String {
+    format!(
+        "{{\"AccessKeyId\":\"{access_key_id}\",\"SecretAccessKey\":\"{SECRET}/key\",\"Token\":\"{SECRET}/token\"}}"
+    )
+}
+
+#[test]
+fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_order() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let agent = container("", 200, &document("ASIACONTAINER"));
+    let sts = sts();
+    let with_host = || host.known_to(Start::without_source(&sts));
+    assert_eq!(signed_with(&sts, with_host()), "ASIAHOST");
+    let with_container =
+        || with_host().variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+    assert_eq!(signed_with(&sts, with_container()), "ASIACONTAINER");
+    let with_config = || with_container().file(".aws/config", &keys("default", "AKIACONFIG"));
+    assert_eq!(signed_with(&sts, with_config()), "AKIACONFIG");
+    let with_files = || with_config().file(".aws/credentials", &keys("default", "AKIAFILE"));
+    assert_eq!(signed_with(&sts, with_files()), "AKIAFILE");
+    let other = "[profile other]\naws_access_key_id=AKIAOTHER\naws_secret_access_key=s3cr3t\n";
+    let with_other = || with_files().file(".aws/config", other);
+    assert_eq!(
+        signed_with(&sts, with_other().variable("AWS_PROFILE", "other")),
+        "AKIAOTHER"
+    );
+    assert_eq!(
+        signed_with(
+            &sts,
+            with_other()
+                .variable("AWS_PROFILE", "other")
+                .keys(SOURCE_KEY)
+        ),
+        SOURCE_KEY
+    );
+    assert_eq!(
+        signed_with(
+            &sts,
+            with_other()
+                .arguments(["--profile", "other"])
+                .keys(SOURCE_KEY)
+        ),
+        "AKIAOTHER"
+    );
+}
+
+#[test]
+fn a_session_token_goes_along_and_is_signed() {
+    let sts = sts();
+    let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"));
+    signed_with(&sts, start);
+    let request = &sts.calls()[0].request;
+    assert_eq!(
+        request.header("X-Amz-Security-Token"),
+        format!("{SECRET}/session")
+    );
+    assert!(
+        request
+            .header("Authorization")
+            .contains("x-amz-security-token"),
+        "{request:?}"
+    );
+}
+
+#[test]
+fn a_web_identity_is_exchanged_unsigned_for_a_first_role_which_assumes_the_served_one() {
+    let sts = sts();
+    let first = "arn:aws:iam::123456789012:role/first";
+    let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity\n"));
+    let file = start.home.text("token");
+    let start = start
+        .variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+        .variable("AWS_ROLE_ARN", first);
+    let ec2_role = start.serving();
+    let calls = sts.calls();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0].parameter("Action"), "AssumeRoleWithWebIdentity");
+    assert_eq!(calls[0].parameter("RoleArn"), first);
+    assert_eq!(
+        calls[0].parameter("WebIdentityToken"),
+        format!("{SECRET}.web.identity")
+    );
+    assert_eq!(calls[0].request.header("Authorization"), "");
+    assert_eq!(
+        (calls[1].parameter("Action"), calls[1].parameter("RoleArn")),
+        ("AssumeRole".into(), ROLE.into())
+    );
+    assert_eq!(calls[1].access_key_id(), access_key_id(1));
+    assert_eq!(ec2_role.document().field("AccessKeyId"), access_key_id(2));
+}
+
+#[test]
+fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let sts = sts();
+    let start = || host.known_to(Start::without_source(&sts));
+    check_once(
+        start().variable("AWS_ACCESS_KEY_ID", "AKIA"),
+        2,
+        &["AWS_SECRET_ACCESS_KEY is not", "both or neither"],
+    );
+    check_once(
+        start().variable("AWS_SECRET_ACCESS_KEY", SECRET),
+        2,
+        &["AWS_ACCESS_KEY_ID is not", "both or neither"],
+    );
+    let half = "[default]\naws_access_key_id = AKIA\n";
+    check_once(
+        start().file(".aws/credentials", half),
+        2,
+        &["profile \"default\"", "only one of"],
+    );
+    check_once(
+        start().variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
+        2,
+        &["AWS_ROLE_ARN is not"],
+    );
+    let role = "arn:aws:iam::123456789012:role/first";
+    let with_role = start()
+        .variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere")
+        .variable("AWS_ROLE_ARN", role);
+    check_once(
+        with_role,
+        2,
+        &["AWS_WEB_IDENTITY_TOKEN_FILE /nowhere", "cannot be read"],
+    );
+    let with_user = start()
+        .variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere")
+        .variable("AWS_ROLE_ARN", "me");
+    check_once(
+        with_user,
+        2,
+        &["AWS_ROLE_ARN", "\"me\" is not a role's ARN"],
+    );
+    for key in [
+        "role_arn = arn:aws:iam::123456789012:role/x",
+        "sso_session = x",
+        "sso_start_url = x",
+    ] {
+        let config = format!("[default]\n{key}\n");
+        check_once(
+            start().file(".aws/config", &config),
+            2,
+            &["credential_process = aws configure export-credentials"],
+        );
+    }
+    assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
+}
+
+#[test]
+fn with_no_source_at_all_the_line_says_what_to_give() {
+    let sts = sts();
+    check_once(
+        Start::without_source(&sts),
+        2,
+        &[
+            "AWS_EC2_METADATA_DISABLED is true",
+            "give other credentials",
+        ],
+    );
+    check_once(
+        Start::without_source(&sts).variable("AWS_PROFILE", "nobody"),
+        2,
+        &["profile \"nobody\"", ".aws/config"],
+    );
+}
+
+#[test]
+fn a_credential_process_runs_without_a_shell_and_is_run_again_at_each_refresh() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let start = Start::without_source(&sts);
+    let count = "n=$(($(cat \"$2\" 2>/dev/null || echo 0) + 1)); echo $n > \"$2\"";
+    let script = format!(
+        "test \"$1\" = 'a b' || exit 1\n{count}\n{}",
+        printing("AKIA'$n'")
+    );
+    let (program, file) = (
+        start.home.program("print", &script),
+        start.home.text("count"),
+    );
+    let config = format!("[default]\ncredential_process = {program} 'a b' \"{file}\" # said\n");
+    let _ec2_role = start.file(".aws/config", &config).serving();
+    let calls = sts.wait_for_calls(3);
+    let keys: Vec<&str> = calls.iter().map(|call| call.access_key_id()).collect();
+    assert_eq!(keys, ["AKIA1", "AKIA2", "AKIA3"]);
+}
+
+#[test]
+fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_nothing() {
+    let long = format!("yes {SECRET} | head -c 200000");
+    let rows = [
+        ("exit 3", 1, "it failed (exit status: 3)"),
+        ("kill -9 $$", 1, "it failed (signal: 9"),
+        ("true", 1, "it printed no JSON"),
+        ("echo 's3cr3t hello'", 1, "it printed no JSON"),
+        (
+            "echo '{\"Version\":2,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}'",
+            1,
+            "no Version 1 credential",
+        ),
+        (
+            "echo '{\"Version\":1,\"SecretAccessKey\":\"s3cr3t\"}'",
+            1,
+            "AccessKeyId or SecretAccessKey is missing",
+        ),
+        (
+            "echo '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"Expiration\":\"2020-01-01T00:00:00Z\"}'",
+            1,
+            "a credential that has expired",
+        ),
+        (
+            "echo '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"Expiration\":\"soon\"}'",
+            1,
+            "its Expiration is not a time",
+        ),
+        (long.as_str(), 1, "was ended"),
+    ];
+    let sts = sts();
+    each(rows, |(script, status, said)| {
+        let start = Start::without_source(&sts);
+        let program = start.home.program("print", script);
+        let config = format!("[default]\ncredential_process = {program}\n");
+        check_once(
+            start.file(".aws/config", &config),
+            status,
+            &["profile \"default\": credential_process: ", said],
+        );
+    });
+    for (command, said) in [
+        ("/nowhere/at/all", "cannot be run"),
+        ("sh -c 'x", "its quotes do not match"),
+    ] {
+        let config = format!("[default]\ncredential_process = {command}\n");
+        check_once(
+            Start::without_source(&sts).file(".aws/config", &config),
+            2,
+            &["credential_process", said],
+        );
+    }
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn a_container_token_comes_from_a_file_that_is_read_again_or_a_variable() {
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    let shown = std::sync::Arc::new(Watched::<Vec<String>>::default());
+    let seen = std::sync::Arc::clone(&shown);
+    let agent = Loopback::start(move |request, connection| {
+        seen.change(|seen| seen.push(request.header("Authorization").to_owned()));
+        connection.answer(200, "", document("ASIACONTAINER").as_bytes());
+    });
+    let start =
+        Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+    let file = start.home.write("token", "Bearer s3cr3t.1");
+    let start = start.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file);
+    let ec2_role = start
+        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.not.this")
+        .serving();
+    ec2_role.home.write("token", "Bearer s3cr3t.2");
+    let seen = shown.wait("the second token", |seen| {
+        seen.contains(&"Bearer s3cr3t.2".to_owned())
+            .then(|| seen.clone())
+    });
+    assert_eq!(seen[0], "Bearer s3cr3t.1");
+    assert!(!seen.contains(&"s3cr3t.not.this".to_owned()));
+    let start =
+        Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+    drop(
+        start
+            .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.3")
+            .serving(),
+    );
+    shown.wait("the variable's token", |seen| {
+        seen.contains(&"s3cr3t.3".to_owned()).then_some(())
+    });
+}
+
+#[test]
+fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
+    let sts = sts();
+    let rows = [
+        ("x", 200, "", "it answered 401"),
+        ("", 500, "", "it answered 500"),
+        ("", 200, "{}", "the answer holds none"),
+        ("", 200, "<", "holds none"),
+    ];
+    for (authorization, status, body, said) in rows {
+        let agent = container(authorization, status, body);
+        let start = Start::without_source(&sts)
+            .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+        check_once(
+            start,
+            1,
+            &["the container's credentials at ", &agent.url(), said],
+        );
+    }
+    for url in [
+        "http://192.0.2.1/",
+        "ftp://127.0.0.1/",
+        "x",
+        "http://",
+        "http://example.com/",
+    ] {
+        let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
+        check_once(start, 2, &["AWS_CONTAINER_CREDENTIALS_FULL_URI", url]);
+    }
+    let agent = container("", 200, &document("A"));
+    let start =
+        || Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+    check_once(
+        start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb"),
+        2,
+        &["an end of line"],
+    );
+    let nowhere = start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere");
+    check_once(
+        nowhere,
+        2,
+        &[
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE /nowhere",
+            "cannot be read",
+        ],
+    );
+}
+
+#[test]
+fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST1");
+    let sts = Sts::start([Reply::good().lasting(2)]);
+    // Without a region of its own, so that the host's is taken.
+    let start = Start::bare()
+        .listen("127.0.0.1:0")
+        .arguments([ROLE, "--endpoint-url", &sts.url()]);
+    let _ec2_role = host.known_to(start).serving();
+    host.rotate("ASIAHOST2");
+    let calls = until("the new key", || {
+        Some(sts.calls()).filter(|calls| calls.last().unwrap().access_key_id() == "ASIAHOST2")
+    });
+    assert_eq!(calls[0].access_key_id(), "ASIAHOST1");
+    assert_eq!(
+        calls[0].parameter("RoleSessionName"),
+        format!("ec2-role-{INSTANCE_ID}")
+    );
+    assert!(
+        calls[0]
+            .request
+            .header("Authorization")
+            .contains(&format!("/{REGION}/sts/")),
+        "{calls:?}"
+    );
+    let requests = host.requests();
+    assert_eq!(
+        (requests[0].method.as_str(), requests[0].target.as_str()),
+        ("PUT", "/latest/api/token")
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.header("X-Forwarded-For").is_empty())
+    );
+}
+
+#[test]
+fn version_1_is_asked_only_where_the_service_refuses_tokens() {
+    for status in [403, 404, 405] {
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
+        let sts = sts();
+        assert_eq!(
+            signed_with(&sts, host.known_to(Start::without_source(&sts))),
+            "ASIAHOST"
+        );
+        let start = host
+            .known_to(Start::without_source(&sts))
+            .variable("AWS_EC2_METADATA_V1_DISABLED", "true");
+        check_once(
+            start,
+            1,
+            &[
+                &host.url(),
+                &format!("it answered {status} to a request for a session token"),
+            ],
+        );
+    }
+    for status in [400, 401, 500, 503] {
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
+        let sts = sts();
+        check_once(
+            host.known_to(Start::without_source(&sts)),
+            1,
+            &[&format!("it answered {status}")],
+        );
+        assert!(
+            host.requests()
+                .iter()
+                .all(|request| request.method == "PUT")
+        );
+    }
+}
+
+#[test]
+fn a_token_request_without_an_answer_is_never_version_1_and_says_hop_limit() {
+    let host = HostMetadata::start(Tokens::Silent, "ASIAHOST");
+    let sts = sts();
+    let ec2_role = host.known_to(Start::without_source(&sts)).start();
+    let line = ec2_role.wait_for_line("no credential");
+    assert!(
+        line.contains("hop limit 1?") && line.contains("--http-put-response-hop-limit 2"),
+        "{line}"
+    );
+    assert!(line.contains(&host.url()), "{line}");
+    assert!(
+        host.requests()
+            .iter()
+            .all(|request| request.method == "PUT")
+    );
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn an_instance_without_a_good_role_is_one_line() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let sts = sts();
+    for (document, said) in [
+        (
+            "{\"Code\":\"AssumeRoleUnauthorizedAccess\",\"Message\":\"EC2 cannot assume it\"}",
+            "AssumeRoleUnauthorizedAccess: EC2 cannot assume it",
+        ),
+        (
+            "{\"Code\":\"Success\",\"AccessKeyId\":\"A\"}",
+            "holds no credential",
+        ),
+        ("<html>s3cr3t", "holds no credential"),
+        ("", "holds no credential"),
+    ] {
+        host.document_now(document);
+        check_once(
+            host.known_to(Start::without_source(&sts)),
+            1,
+            &["host-role", said],
+        );
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let start = Start::without_source(&sts).without_variable("AWS_EC2_METADATA_DISABLED");
+    let nobody = start.variable(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        &format!("http://{port}"),
+    );
+    check_once(
+        nobody,
+        1,
+        &[
+            "Connection refused",
+            "run on an EC2 instance, or give credentials",
+        ],
+    );
+    for (name, value, right) in [
+        (
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "169.254.169.254",
+            "http://ADDRESS[:PORT]",
+        ),
+        (
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "http://",
+            "http://ADDRESS[:PORT]",
+        ),
+        (
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+            "IPv5",
+            "IPv4 or IPv6",
+        ),
+        (
+            "AWS_METADATA_SERVICE_TIMEOUT",
+            "soon",
+            "a whole number from 1",
+        ),
+        ("AWS_EC2_METADATA_DISABLED", "yes", "true or false"),
+        ("AWS_EC2_METADATA_V1_DISABLED", "1", "true or false"),
+    ] {
+        let start = host.known_to(Start::without_source(&sts));
+        let start = if name.ends_with("_MODE") {
+            start.without_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+        } else {
+            start
+        };
+        check_once(start.variable(name, value), 2, &[name, right]);
+    }
+}
+
+#[test]
+fn a_source_that_is_this_server_itself_is_refused() {
+    let sts = Sts::start([Reply::good().lasting(4)]);
+    // Its own address is known before it starts.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let start = Start::without_source(&sts).without_variable("AWS_EC2_METADATA_DISABLED");
+    let start = start.variable(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        &format!("http://{address}"),
+    );
+    let mut ec2_role = start
+        .listen("-")
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .spawn();
+    let line = ec2_role.wait_for_line("it is this server itself");
+    assert!(
+        line.contains("let ec2-role reach the host's own service"),
+        "{line}"
+    );
+    assert_eq!(ec2_role.wait_for_end().code(), Some(2));
+    assert_eq!(sts.calls().len(), 0);
+
+    // By way of a file that someone filled from it: the key that is served.
+    let ec2_role = Start::without_source(&sts)
+        .file(".aws/credentials", &keys("default", "AKIAHOST"))
+        .serving();
+    ec2_role
+        .home
+        .write(".aws/credentials", &keys("default", &access_key_id(1)));
+    let line = ec2_role.wait_for_line("it is this server's own credential");
+    assert!(
+        line.contains("profile \"default\"") && line.contains("is kept"),
+        "{line}"
+    );
+    ec2_role
+        .home
+        .write(".aws/credentials", &keys("default", "AKIAHOST2"));
+    until("the new key", || {
+        sts.calls()
+            .iter()
+            .any(|call| call.access_key_id() == "AKIAHOST2")
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_expired_source_is_read_again_at_once() {
+    let sts = Sts::start([Reply::error(403, "ExpiredToken", "oh"), Reply::good()]);
+    let start = Start::without_source(&sts);
+    let (count, script) = (
+        start.home.text("count"),
+        "echo x >> \"$1\"; n=$(wc -l < \"$1\")",
+    );
+    let program = start
+        .home
+        .program("print", &format!("{script}\n{}", printing("AKIA'$n'")));
+    let config = format!("[default]\ncredential_process = {program} {count}\n");
+    let ec2_role = start.file(".aws/config", &config).serving();
+    let calls = sts.calls();
+    assert_eq!(
+        (calls[0].access_key_id(), calls[1].access_key_id()),
+        ("AKIA1", "AKIA2")
+    );
+    assert!(calls[1].at - calls[0].at < Duration::from_secs(5));
+    assert!(
+        !ec2_role
+            .lines()
+            .iter()
+            .any(|line| line.contains("no credential"))
+    );
+}

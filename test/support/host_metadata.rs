@@ -1,0 +1,109 @@
+//! A host's metadata service, as told: EC2's own, an old one, one that is out of reach of a container.
+
+use std::sync::Arc;
+
+use super::loopback::{Connection, Loopback, Request};
+use super::{SECRET, Start, Watched};
+
+pub struct HostMetadata {
+    service: Loopback,
+    state: Arc<State>,
+}
+
+struct State {
+    tokens: Tokens,
+    requests: Watched<Vec<Request>>,
+    document: Watched<String>,
+}
+
+/// What becomes of a PUT for a session token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// Version 2, and nothing without a token.
+    Required,
+    /// This status, and version 1 for all that asks without a token.
+    Refused(u16),
+    /// No answer: the hop limit is 1, and a bridge between.
+    Silent,
+}
+
+const TOKEN: &str = "AQAETHEHOSTSTOKEN==";
+/// What the service calls its instance's role, region and instance.
+pub const ROLE_NAME: &str = "host-role";
+pub const REGION: &str = "eu-north-1";
+pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
+
+impl HostMetadata {
+    /// Its role's credential has this access key id.
+    pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
+        let state = Arc::new(State {
+            tokens,
+            requests: Watched::default(),
+            document: Watched::default(),
+        });
+        let of_service = Arc::clone(&state);
+        let service =
+            Loopback::start(move |request, connection| of_service.answer(request, connection));
+        let host = HostMetadata { service, state };
+        host.rotate(access_key_id);
+        host
+    }
+
+    /// Gives another credential from now on.
+    pub fn rotate(&self, access_key_id: &str) {
+        self.document_now(&format!(
+            "{{\"Code\":\"Success\",\"AccessKeyId\":\"{access_key_id}\",\"SecretAccessKey\":\"{SECRET}/key+of/the/host\",\"Token\":\"{SECRET}/token\"}}"
+        ));
+    }
+
+    pub fn document_now(&self, document: &str) {
+        self.state.document.change(|now| *now = document.to_owned());
+    }
+
+    pub fn url(&self) -> String {
+        self.service.url()
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.look(Clone::clone)
+    }
+
+    /// Lets a program find it.
+    pub fn known_to(&self, start: Start) -> Start {
+        start
+            .without_variable("AWS_EC2_METADATA_DISABLED")
+            .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url())
+    }
+}
+
+impl State {
+    fn answer(&self, request: Request, connection: &mut Connection) {
+        self.requests
+            .change(|requests| requests.push(request.clone()));
+        if request.method == "PUT" {
+            return match self.tokens {
+                Tokens::Required => connection.answer(200, "", TOKEN.as_bytes()),
+                Tokens::Refused(status) => connection.answer(status, "", b""),
+                Tokens::Silent => connection.hang(),
+            };
+        }
+        let shown = request.header("X-aws-ec2-metadata-token");
+        let expected = if self.tokens == Tokens::Required {
+            TOKEN
+        } else {
+            ""
+        };
+        if shown != expected {
+            return connection.answer(401, "", b"");
+        }
+        let list = "/latest/meta-data/iam/security-credentials/";
+        let body = match request.target.as_str() {
+            "/latest/meta-data/placement/region" => REGION.to_owned(),
+            "/latest/meta-data/instance-id" => INSTANCE_ID.to_owned(),
+            target if target == list => ROLE_NAME.to_owned(),
+            target if target == format!("{list}{ROLE_NAME}") => self.document.look(Clone::clone),
+            _ => return connection.answer(404, "", b""),
+        };
+        connection.answer(200, "", body.as_bytes());
+    }
+}
