@@ -8,6 +8,9 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 /// What systemd sets for the one process that it has started: no other may speak in its name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
+/// Where memory is short, what can be replaced goes before the keeper, which holds the credential; 1000 is the most.
+const FIRST_FOR_OOM: &str = "500";
+
 /// The part that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -51,6 +54,10 @@ impl Part {
     /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
     /// and goes when its keeper goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
     pub fn settle(self) {
+        if self != Part::Keeper {
+            // Before it is not dumpable: then the file is root's.
+            _ = std::fs::write("/proc/self/oom_score_adj", FIRST_FOR_OOM);
+        }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = rustix::process::setrlimit(
             Resource::Core,
