@@ -22,6 +22,8 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts one on the listening socket, with nothing of the environment, and hands over.
     pub fn start(listener: &TcpListener, hand_over: &HandOver, now: Boot) -> io::Result<Self> {
+        // The one before may have ended its accepting so.
+        listener.set_nonblocking(false)?;
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let child = Part::Server

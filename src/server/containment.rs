@@ -19,7 +19,7 @@ const MAX_DESCRIPTORS: u64 = 2200;
 const WORN_HEAP_BYTES: usize = 4 * 1024 * 1024;
 /// … and with so much it is ended: a line's buffer doubles, and half of it is not yet touched.
 const MAX_HEAP_BYTES: usize = 16 * 1024 * 1024;
-/// When the process ends, requests that were already read are still answered; it waits this long for one more …
+/// When the process ends, the connections that were already accepted are still answered; it waits this long for one more …
 pub const LAST_REQUEST: Duration = Duration::from_millis(20);
 /// … and this long for all of them.
 pub const LAST_REQUESTS: Duration = Duration::from_millis(200);
@@ -55,9 +55,11 @@ pub fn count_request() {
     READ.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Makes tiny_http accept no more, so that who comes now waits for the next process. There is no call for it: with no
-/// descriptor left its accepting thread ends at the next connection, which is lost, so it is one of our own.
+/// What tiny_http has accepted and not read when the process ends would be cut off; what waits in the backlog is the next
+/// server's. tiny_http accepts no more after an error, and a socket that does not block gives one as soon as no one waits. The
+/// socket is shared: the keeper lets it block again for the next server. A connection from here ends the accept that waits now.
 pub fn stop_accepting(own_address: Option<SocketAddr>) {
+    _ = rustix::io::ioctl_fionbio(std::io::stdin(), true);
     let Some(address) = own_address else { return };
     let family = if address.is_ipv4() {
         AddressFamily::INET
@@ -68,13 +70,6 @@ pub fn stop_accepting(own_address: Option<SocketAddr>) {
     let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) else {
         return;
     };
-    _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    );
     // Bound first: without the address now, the connection could go out to another machine.
     if rustix::net::bind(&socket, &SocketAddr::new(address.ip(), 0)).is_ok() {
         _ = rustix::net::connect(&socket, &address);

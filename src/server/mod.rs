@@ -62,25 +62,24 @@ pub fn run() {
         unwanted_bodies: 0,
     };
     let last = loop {
-        let request = server.recv_timeout(TURN);
+        let received = server.recv_timeout(TURN);
         match channel.newest() {
             Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
             Ok(None) => {}
-            Err(Closed) => break request.ok().flatten(),
+            Err(Closed) => break received,
         }
-        match request {
+        match received {
             Ok(Some(request)) => turn.answer(request),
             Ok(None) => {}
             // No descriptor left, or nobody came for READ_TIMEOUT: either way tiny_http accepts no more.
-            Err(_) => break None,
+            Err(error) => break Err(error),
         }
         if turn.stalled_writes >= MAX_STALLED_WRITES || containment::is_worn(turn.unwanted_bodies) {
-            containment::stop_accepting(own_address);
-            break None;
+            break Ok(None);
         }
     };
-    channel.say_going();
-    turn.answer_last(last, &server);
+    containment::stop_accepting(own_address);
+    turn.answer_last(last, &server, &mut channel);
     // Not by returning: tiny_http's destructor would connect to its own address and wait.
     std::process::exit(0);
 }
@@ -127,13 +126,26 @@ struct Turn {
 }
 
 impl Turn {
-    fn answer_last(&mut self, request: Option<tiny_http::Request>, server: &tiny_http::Server) {
-        request.into_iter().for_each(|request| self.answer(request));
+    /// Answers what tiny_http has accepted: until it accepts no more, which the keeper is told, and nothing comes any more.
+    fn answer_last(
+        &mut self,
+        mut received: std::io::Result<Option<tiny_http::Request>>,
+        server: &tiny_http::Server,
+        channel: &mut Channel,
+    ) {
         let begun = Instant::now();
-        while begun.elapsed() < containment::LAST_REQUESTS
-            && let Ok(Some(request)) = server.recv_timeout(containment::LAST_REQUEST)
-        {
-            self.answer(request);
+        let mut accepts = true;
+        while begun.elapsed() < containment::LAST_REQUESTS {
+            match received {
+                Ok(Some(request)) => self.answer(request),
+                Ok(None) if accepts => {}
+                Ok(None) => break,
+                Err(_) => {
+                    accepts = false;
+                    channel.say_going();
+                }
+            }
+            received = server.recv_timeout(containment::LAST_REQUEST);
         }
     }
 
