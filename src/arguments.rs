@@ -1,12 +1,13 @@
 //! The command line and its variables. The help text is the manual.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use getopts::{Matches, Options};
 
 use crate::environment::Environment;
 use crate::imds::HttpTokens;
+use crate::own_door;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
@@ -64,16 +65,6 @@ pub enum Listen {
     Address(SocketAddr),
     /// On the socket that is stdin.
     Stdin,
-}
-
-/// Where this machine itself reaches what listens on an address: what listens on every address does so on loopback.
-pub fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
@@ -376,7 +367,7 @@ impl Given<'_> {
     /// Where the one to check listens; on every address is on loopback too.
     fn check_address(&self) -> Result<SocketAddr, String> {
         match self.listen()? {
-            Listen::Address(address) => Ok(reachable(address)),
+            Listen::Address(address) => Ok(own_door::reachable(address)),
             Listen::Stdin => {
                 Err("--check: it needs to know where to ask; give --listen ADDRESS:PORT".into())
             }

@@ -28,6 +28,7 @@ pub mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod outbound;
+pub mod own_door;
 pub mod pass_through;
 pub mod process;
 pub mod profile;

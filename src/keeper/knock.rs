@@ -4,10 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-
 use crate::clock::Boot;
+use crate::own_door;
 
 /// How often to knock. tiny_http may promise a client to a thread that another one holds; the next connection sets it free, and
 /// where there is no other this is it, before the least patient SDK gives up (Go's, after 500 ms).
@@ -41,24 +39,12 @@ pub enum Heard {
 }
 
 impl Knock {
-    /// Begins one. `None` if this machine does not have the address now (a bridge that is gone): then nobody else gets through
-    /// either, and to connect might go out to another machine.
+    /// Begins one. `None` if this machine does not have the address now.
     pub fn begin(address: SocketAddr, path: &str, now: Boot) -> Option<Self> {
-        let family = if address.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).ok()?;
-        rustix::net::bind(&socket, &SocketAddr::new(address.ip(), 0)).ok()?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(_) => return None,
-        }
+        let stream = own_door::connect(address)?;
         let request = format!("GET {path} HTTP/1.0\r\n\r\n");
         Some(Knock {
-            stream: TcpStream::from(socket),
+            stream,
             has_asked: false,
             deadline: now.after(PATIENCE),
             request,

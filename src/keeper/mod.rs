@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitStatus};
 
-use crate::arguments::{self, Arguments};
+use crate::arguments::Arguments;
 use crate::clock::{self, Boot};
 use crate::environment::Environment;
 use crate::errand::{DEADLINE, Orders, Report, Task};
@@ -26,7 +26,7 @@ use crate::fault::Fault;
 use crate::hand_over::{Counts, HandOver, PassedThrough};
 use crate::role::RoleArn;
 use crate::token::TokenKey;
-use crate::{log, schedule};
+use crate::{log, own_door, schedule};
 use container_token::ContainerToken;
 use errand_process::ErrandProcess;
 use knock::{Heard, Knock};
@@ -126,7 +126,7 @@ impl<'a> Keeper<'a> {
         let keeper = Keeper {
             words,
             listener,
-            own_address: arguments::reachable(address),
+            own_address: own_door::reachable(address),
             orders: Orders {
                 token_key: Some(token_key.clone()),
                 boot_id: boot_id.clone(),

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::heap;
+use crate::own_door;
 
 /// Each unwanted body, and each peer that goes too early, costs a thread and two descriptors until the process ends, which it
 /// does at this many.
@@ -60,20 +60,7 @@ pub fn count_request() {
 /// socket is shared: the keeper lets it block again for the next server. A connection from here ends the accept that waits now.
 pub fn stop_accepting(own_address: Option<SocketAddr>) {
     _ = rustix::io::ioctl_fionbio(std::io::stdin(), true);
-    let Some(address) = own_address else { return };
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) else {
-        return;
-    };
-    // Bound first: without the address now, the connection could go out to another machine.
-    if rustix::net::bind(&socket, &SocketAddr::new(address.ip(), 0)).is_ok() {
-        _ = rustix::net::connect(&socket, &address);
-    }
+    _ = own_address.and_then(own_door::connect);
 }
 
 /// The connections whose threads were stopped in a panic.

@@ -15,12 +15,12 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::answer;
-use crate::arguments;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
 use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
+use crate::own_door;
 use crate::token::TokenAuthority;
 use channel::{Channel, Closed};
 
@@ -90,7 +90,7 @@ fn inherited(stream: impl AsFd) -> std::io::Result<OwnedFd> {
 
 fn own_address(listener: &OwnedFd) -> Option<SocketAddr> {
     let address = rustix::net::getsockname(listener).ok()?;
-    Some(arguments::reachable(SocketAddr::try_from(address).ok()?))
+    Some(own_door::reachable(SocketAddr::try_from(address).ok()?))
 }
 
 fn listen(listener: OwnedFd) -> Option<tiny_http::Server> {
