@@ -127,7 +127,7 @@ def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_
     ec2.run("ip", "link", "delete", "er-php")
     (seen / "by-container").write_text("")
     unit = (REPOSITORY / "scripts/ec2-role-hook.service").read_text()
-    for arguments in re.findall(r"^ExecStart=/usr/local/sbin/ec2-role-hook (.*)$", unit, re.M):
+    for arguments in re.findall(r"^ExecStart=-?/usr/local/sbin/ec2-role-hook (.*)$", unit, re.M):
         docker.instance.hook(*arguments.split())
     docker.start()
     wait_until(lambda: "php" in (seen / "by-container").read_text(), seconds=20, what="the role after the boot")
