@@ -66,7 +66,10 @@ def test_the_hook_by_itself(docker, start_server, tmp_path):
 def test_the_unit_for_the_boot_is_one_that_systemd_takes(docker, tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
-    shell(docker, f"cp {REPOSITORY}/scripts/ec2-role-hook /usr/local/sbin; systemd-analyze verify {REPOSITORY}/scripts/ec2-role-hook.service", tmp_path)
+    unit = REPOSITORY / "scripts/ec2-role-hook.service"
+    verified = shell(docker, f"cp {REPOSITORY}/scripts/ec2-role-hook /usr/local/sbin; systemd-analyze verify {unit}", tmp_path)
+    # It says what it does not understand, and exits 0 all the same.
+    assert unit.name not in verified.stderr
 
 
 def compose(docker, directory, text, environment, *more):
