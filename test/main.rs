@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod hostile;
 mod log;
 mod refresh;
 mod robustness;

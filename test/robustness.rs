@@ -121,7 +121,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         answered.push(fetch());
     }
-    // tiny_http may promise the connection to a thread that this body holds; the keeper's next knock sets it free.
+    // tiny_http may promise the connection to a thread that this body holds; the server's next turn sets it free.
     hold_to_patience(
         &format!("{what}: after a body that aborts tiny_http"),
         answered,

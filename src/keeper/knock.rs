@@ -7,12 +7,8 @@ use std::time::Duration;
 use crate::clock::Boot;
 use crate::own_door;
 
-/// How often to knock. tiny_http may promise a client to a thread that another one holds; the next connection sets it free, and
-/// where there is no other this is it, before the least patient SDK gives up (Go's, after 500 ms).
-pub const INTERVAL: Duration = Duration::from_millis(250);
-/// How long a knock waits for its answer. Three in vain and the time until the next make a server that was stopped be replaced
-/// within 3 s.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// How often to knock. Three in vain and the time until the next make a server that was stopped be replaced within 3 s.
+pub const INTERVAL: Duration = Duration::from_millis(700);
 /// So many in vain in a row, and the server is replaced.
 pub const MAX_IN_VAIN: u32 = 3;
 
@@ -46,7 +42,7 @@ impl Knock {
         Some(Knock {
             stream,
             has_asked: false,
-            deadline: now.after(PATIENCE),
+            deadline: now.after(INTERVAL),
             request,
         })
     }

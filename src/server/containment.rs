@@ -1,7 +1,7 @@
 //! What keeps a hostile client's damage within this process, and this process's end harmless.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -61,6 +61,27 @@ pub fn count_request() {
 pub fn stop_accepting(own_address: Option<SocketAddr>) {
     _ = rustix::io::ioctl_fionbio(std::io::stdin(), true);
     _ = own_address.and_then(own_door::connect);
+}
+
+/// Frees who waits for a thread. Of connections that come at once tiny_http promises several to one idle thread; the rest wait
+/// until its client goes, which may be one that holds it on purpose. Each connection that finds no thread idle is given a new
+/// one, which then takes one of the rest: so as many of our own, that say nothing.
+pub fn free_those_who_wait(own_address: Option<SocketAddr>) {
+    let descriptors = entries("/proc/self/fd").saturating_sub(AT_START.load(Ordering::Relaxed));
+    // Beside the loop's and the accepting thread each has one connection, of two descriptors.
+    let threads = entries("/proc/self/task").saturating_sub(2);
+    for _ in threads..descriptors / 2 {
+        _ = own_address.and_then(own_door::connect);
+    }
+}
+
+/// Remembers how many descriptors there are without a connection.
+pub fn count_descriptors() {
+    AT_START.store(entries("/proc/self/fd"), Ordering::Relaxed);
+}
+
+fn entries(directory: &str) -> usize {
+    std::fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
 /// The connections whose threads were stopped in a panic.

@@ -24,8 +24,9 @@ use crate::own_door;
 use crate::token::TokenAuthority;
 use channel::{Channel, Closed};
 
-/// The loop turns at least this often, to take what the keeper hands over.
-const TURN: Duration = Duration::from_secs(1);
+/// The loop turns at least this often, to take what the keeper hands over, and to free who waits for a thread before the least
+/// patient SDK gives up (Go's, after 500 ms).
+const TURN: Duration = Duration::from_millis(250);
 /// A peer that is silent for this long is dropped. SDKs send at once, and give up after one or two seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// A write that waits at all has a peer that does not read: one answer fits into any socket's buffer.
@@ -61,8 +62,13 @@ pub fn run() {
         stalled_writes: 0,
         unwanted_bodies: 0,
     };
+    let mut freed = Instant::now();
     let last = loop {
         let received = server.recv_timeout(TURN);
+        if freed.elapsed() >= TURN {
+            freed = Instant::now();
+            containment::free_those_who_wait(own_address);
+        }
         match channel.newest() {
             Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
             Ok(None) => {}
@@ -95,6 +101,7 @@ fn own_address(listener: &OwnedFd) -> Option<SocketAddr> {
 
 fn listen(listener: OwnedFd) -> Option<tiny_http::Server> {
     containment::limit_descriptors();
+    containment::count_descriptors();
     // Accepted sockets inherit the time limits of the listening one. std sets them on streams only, but they belong to the
     // socket and not to the type.
     let socket = TcpStream::from(listener);

@@ -1,0 +1,291 @@
+//! Each attack on tiny_http by itself, briefly: while its connections are held open the next client is served. The long form,
+//! with its figures, is scripts/test-hostile.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::support::http::{self, DOCUMENT_PATH};
+use crate::support::sts::access_key_id;
+use crate::support::{Ec2Role, Reply, Start, Sts, each};
+
+/// The victim asks so often during each attack: a token, the list and the document each time.
+const FETCHES: usize = 20;
+/// A server that an attack has ended takes the request with it that it just had: so many in all may fail, and not two in a row.
+const LOSSES: usize = 2;
+/// As long as Go's SDK waits, on a machine that has nothing else to do; here all attacks run at the same time.
+const SLOWEST: Duration = Duration::from_secs(2);
+
+type Held = Vec<TcpStream>;
+type Attack = fn(SocketAddr) -> Held;
+
+/// Connects and sends, which may fail midway: the server is free to hang up.
+fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = http::connect(address).unwrap();
+    _ = stream.write_all(bytes);
+    stream
+}
+
+fn request_with(headers: &str) -> String {
+    format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n")
+}
+
+/// Closes with a reset in place of an end.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+}
+
+/// The victim's part: every fetch, or the next, is good, and none makes a call to STS.
+#[track_caller]
+fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
+    let (mut losses, mut slowest) = (0, Duration::ZERO);
+    for _ in 0..FETCHES {
+        let begun = std::time::Instant::now();
+        let answer = http::fetch(ec2_role.address).or_else(|error| {
+            losses += 1;
+            println!("{what}: {error}");
+            http::fetch(ec2_role.address)
+        });
+        slowest = slowest.max(begun.elapsed());
+        assert_eq!(
+            answer.unwrap().field("AccessKeyId"),
+            access_key_id(1),
+            "{what}"
+        );
+    }
+    println!("{what}: {FETCHES} fetches, {losses} lost, slowest {slowest:.1?}");
+    assert!(
+        losses <= LOSSES && slowest < SLOWEST,
+        "{what}: {losses} lost, slowest {slowest:?}"
+    );
+    assert_eq!(sts.calls().len(), 1, "{what}");
+}
+
+fn attacks() -> Vec<(&'static str, Attack)> {
+    vec![
+        ("withheld bodies", |address| {
+            let lengths = [
+                "1",
+                "1024",
+                "1025",
+                "5000",
+                "1000000000000",
+                "18446744073709551615",
+                "18446744073709551616",
+                "-1",
+            ];
+            lengths
+                .iter()
+                .map(|length| {
+                    send(
+                        address,
+                        request_with(&format!("Content-Length: {length}\r\n")).as_bytes(),
+                    )
+                })
+                .collect()
+        }),
+        ("a hundred withheld bodies", |address| {
+            (0..100)
+                .map(|_| {
+                    send(
+                        address,
+                        request_with("Content-Length: 1000000000000\r\n").as_bytes(),
+                    )
+                })
+                .collect()
+        }),
+        ("bodies that come", |address| {
+            let body = "x".repeat(5_000);
+            vec![
+                send(
+                    address,
+                    format!("{}{body}", request_with("Content-Length: 5000\r\n")).as_bytes(),
+                ),
+                send(
+                    address,
+                    format!(
+                        "{}{}",
+                        request_with("Content-Length: 1000\r\n"),
+                        &body[..1000]
+                    )
+                    .as_bytes(),
+                ),
+            ]
+        }),
+        ("chunks without end, and Expect", |address| {
+            vec![
+                send(
+                    address,
+                    format!(
+                        "{}5\r\nhello\r\n",
+                        request_with("Transfer-Encoding: chunked\r\n")
+                    )
+                    .as_bytes(),
+                ),
+                send(
+                    address,
+                    request_with("Expect: 100-continue\r\nContent-Length: 5\r\n").as_bytes(),
+                ),
+                send(address, request_with("Expect: something\r\n").as_bytes()),
+            ]
+        }),
+        ("pipelining without reading", |address| {
+            let mut stream = http::connect(address).unwrap();
+            stream
+                .set_write_timeout(Some(Duration::from_millis(500)))
+                .unwrap();
+            _ = stream.write_all(request_with("").repeat(20_000).as_bytes());
+            vec![stream]
+        }),
+        ("a header line of 8 MiB", |address| {
+            vec![send(
+                address,
+                format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8 << 20)).as_bytes(),
+            )]
+        }),
+        ("100,000 header lines", |address| {
+            vec![send(
+                address,
+                format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(100_000)).as_bytes(),
+            )]
+        }),
+        ("300 idle connections", |address| {
+            (0..300).map(|_| http::connect(address).unwrap()).collect()
+        }),
+        ("requests cut at every length", |address| {
+            let request = request_with("X-aws-ec2-metadata-token: x\r\n");
+            (0..request.len())
+                .map(|length| send(address, &request.as_bytes()[..length]))
+                .collect()
+        }),
+        ("connect and reset", |address| {
+            (0..200).for_each(|_| reset(http::connect(address).unwrap()));
+            Vec::new()
+        }),
+        ("a request and reset", |address| {
+            (0..200).for_each(|_| reset(send(address, request_with("").as_bytes())));
+            Vec::new()
+        }),
+        ("HTTP/2 prefaces", |address| {
+            (0..50)
+                .map(|_| send(address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+                .collect()
+        }),
+        ("upgrades", |address| {
+            let upgrade = |to| {
+                request_with(&format!(
+                    "Connection: upgrade\r\nUpgrade: {to}\r\nSec-WebSocket-Key: x\r\n"
+                ))
+            };
+            ["websocket", "h2c", "TLS/1.2"]
+                .iter()
+                .map(|to| send(address, upgrade(to).as_bytes()))
+                .collect()
+        }),
+        ("garbage", |address| {
+            let garbage: Vec<u8> = (0..=255).cycle().take(4_096).collect();
+            vec![
+                send(address, &garbage),
+                send(address, "GET /é HTTP/1.1\r\n\r\n".as_bytes()),
+                send(address, b"GET / HTTP/1.1\n\n"),
+                send(address, b"\r\n\r\n\r\n\r\n"),
+                send(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+                send(
+                    address,
+                    b"GET http://x/latest/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                ),
+                send(address, b"GET / HTTP/9.9\r\n\r\n"),
+            ]
+        }),
+    ]
+}
+
+#[test]
+fn during_each_attack_the_next_client_is_served() {
+    each(attacks(), |(what, attack)| {
+        let sts = Sts::start([Reply::good()]);
+        let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
+        let held = attack(ec2_role.address);
+        check_the_next_client(what, &ec2_role, &sts);
+        drop(held);
+        check_the_next_client(&format!("after {what}"), &ec2_role, &sts);
+    });
+}
+
+#[test]
+fn with_no_descriptor_left_the_next_client_is_served() {
+    let sts = Sts::start([Reply::good()]);
+    let few = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+    let ec2_role = Start::with(&sts)
+        .arguments(["--quiet"])
+        .before(few)
+        .serving();
+    let held: Held = (0..200)
+        .map(|_| http::connect(ec2_role.address).unwrap())
+        .collect();
+    check_the_next_client("200 connections with 64 descriptors", &ec2_role, &sts);
+    drop(held);
+    check_the_next_client("after that", &ec2_role, &sts);
+}
+
+#[test]
+fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let head = format!(
+        "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
+        smuggled.len()
+    );
+    let mut stream = send(
+        ec2_role.address,
+        format!("{}{smuggled}", request_with(&head)).as_bytes(),
+    );
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 413 ") && answer.matches("HTTP/1.1 ").count() == 1,
+        "{answer}"
+    );
+    check_the_next_client("after that", &ec2_role, &sts);
+    assert!(
+        !ec2_role
+            .lines()
+            .iter()
+            .any(|line| line.contains("smuggled"))
+    );
+}
+
+#[test]
+fn a_crowd_that_comes_at_once_is_served_whole() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
+    let address = ec2_role.address;
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..64)
+            .map(|_| {
+                scope.spawn(move || {
+                    let begun = std::time::Instant::now();
+                    assert_eq!(
+                        http::fetch(address).unwrap().field("AccessKeyId"),
+                        access_key_id(1)
+                    );
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    println!(
+        "64 clients at once: slowest {:.1?}",
+        times.iter().max().unwrap()
+    );
+    assert!(times.iter().all(|time| *time < SLOWEST), "{times:?}");
+}
