@@ -315,7 +315,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
             deadline: now.after(Duration::from_secs(3600)),
         }),
     };
-    let lines: Vec<String> = (1..=HAND_OVERS)
+    let lines: String = (1..=HAND_OVERS)
         .map(|number| hand_over(number).to_line())
         .collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
@@ -326,9 +326,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    for line in lines {
-        channel.write_all(line.as_bytes()).unwrap();
-    }
+    channel.write_all(lines.as_bytes()).unwrap();
     let document = http::get(address, DOCUMENT_PATH).unwrap();
     // The end of the channel ends the server.
     drop(channel);

@@ -75,6 +75,9 @@ pub fn free_those_who_wait(own_address: Option<SocketAddr>) {
     }
 }
 
+/// The descriptors before there was any connection.
+static AT_START: AtomicUsize = AtomicUsize::new(0);
+
 /// Remembers how many descriptors there are without a connection.
 pub fn count_descriptors() {
     AT_START.store(entries("/proc/self/fd"), Ordering::Relaxed);
