@@ -49,7 +49,7 @@ def debian_tree(name, packages):
     return tree
 
 
-def build_ec2_role(engine):
+def build_ec2_role(engine, *options):
     """As an operator builds it; what it printed."""
-    return subprocess.run([REPOSITORY / "scripts/image"], capture_output=True, text=True, check=True,
+    return subprocess.run([REPOSITORY / "scripts/image", *options], capture_output=True, text=True, check=True,
                           env=engine.environment).stdout

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import tarfile
 import time
@@ -9,7 +10,8 @@ import time
 import pytest
 
 from containers import role_name, start_client
-from instance import wait_until
+from images import build_ec2_role
+from instance import REPOSITORY, wait_until
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
@@ -42,6 +44,15 @@ def test_6_the_image_is_the_binary_and_nothing_else_and_its_user_is_nobody(docke
     assert image["Config"]["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
     assert image["Size"] == files["ec2-role"].size
     assert re.search(rf"linux/{image['Architecture']}: {image['Size']} bytes; target/image/.*\.tar: \d+ bytes", ec2_role_image)
+
+
+def test_6_the_image_for_the_other_architecture_says_so(docker):
+    other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
+    if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists():
+        pytest.skip("scripts/build --all makes the binary for it")
+    printed = build_ec2_role(docker, "--arch", other[1], "--tag", "ec2-role:other")
+    assert f"linux/{other[1]}: " in printed
+    assert docker.docker("image", "inspect", "--format", "{{.Architecture}}", "ec2-role:other").stdout.strip() == other[1]
 
 
 def test_6_it_serves_with_a_read_only_root_without_capabilities_in_16_mb(docker, server):
