@@ -29,6 +29,8 @@ def import_tree(engine):
 class Host:
     def __init__(self, engine):
         self._engine = engine
+        self.real_metadata = engine.instance.real_metadata
+        self.real_metadata_namespace = engine.instance.aws
         self.container = engine.run(
             "--name", f"host-{next(_number)}", "--network", NETWORK,
             "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
@@ -64,7 +66,7 @@ class Host:
     def run(self, *command, check=True, **options):
         result = self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
         if check and result.returncode != 0:
-            raise AssertionError(f"{' '.join(command)}: {result.returncode}\n{result.stdout}{result.stderr}\n{self.journal()}")
+            raise AssertionError(f"{' '.join(command)[:200]}: {result.returncode}\n{result.stdout}{result.stderr}\n{self.events()}")
         return result
 
     def put(self, source, target, mode="0644"):
@@ -101,20 +103,20 @@ class Host:
         try:
             wait_until(lambda: self.show(unit, "ActiveState") == "active", seconds, what=f"{unit}'s becoming active")
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.run('systemctl', 'status', unit, check=False).stdout}\n{self.journal()}")
+            raise AssertionError(f"{error}\n{self.run('systemctl', 'status', unit, check=False).stdout}\n{self.events()}")
 
     def journal(self):
         return self.run("journalctl", "--no-pager", "--output=cat", check=False).stdout
 
+    def events(self):
+        """The journal's last lines, without the access log."""
+        return "\n".join([line for line in self.journal().splitlines() if '"GET /' not in line][-30:])
+
     def processes(self, unit="ec2-role@web"):
         """{name: pid} of the unit's processes."""
-        group = self.show(unit, "ControlGroup")
-        pids = self.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs", check=False).stdout.split()
-        found = {}
-        for pid in pids:
-            name = self.run("cat", f"/proc/{pid}/comm", check=False).stdout.strip()
-            found[name] = int(pid)
-        return found
+        keeper = self.show(unit, "MainPID")
+        listed = self.run("ps", "-o", "comm=,pid=", "--pid", keeper, "--ppid", keeper, check=False).stdout
+        return {name: int(pid) for name, pid in (line.split() for line in listed.splitlines())}
 
     def in_container(self, *command, check=True, **options):
         """On the other side of docker0."""

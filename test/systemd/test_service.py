@@ -1,10 +1,183 @@
 """The unit on a host with systemd: what it promises, and what heals by itself."""
 
+import json
+import pathlib
+import threading
+
+import pytest
+
+from host import LIST
 from instance import wait_until
+from real_metadata import HOST_ROLE
+
+HERE = pathlib.Path(__file__).parent
+UNIT = "ec2-role@web"
 
 
 def test_it_is_active_when_a_container_gets_the_role_and_says_until_when(host, aws):
     document = host.wait_until_served()
     assert aws.whose(document).endswith("assumed-role/exc_web/ec2-role-i-0123456789abcdef0")
-    status = host.show("ec2-role@web", "StatusText")
+    status = host.show(UNIT, "StatusText")
     assert status == f"credential of arn:aws:iam::123456789012:role/exc_web until {document['Expiration']}"
+
+
+def test_its_processes_are_nobody_and_may_nothing(host):
+    processes = host.processes()
+    assert {"ec2-role", "ec2-role-server"} <= processes.keys()
+    for name, pid in processes.items():
+        status = dict(line.split(":\t", 1) for line in host.run("cat", f"/proc/{pid}/status").stdout.splitlines() if ":\t" in line)
+        assert int(status["Uid"].split()[0]) >= 61184, name  # systemd's range for users that exist while a service runs
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, name
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), name
+
+
+def test_the_server_knows_nothing_of_systemd(host):
+    environment = host.run("cat", f"/proc/{host.processes()['ec2-role-server']}/environ").stdout
+    assert "NOTIFY_SOCKET" not in environment and "EC2_ROLE" not in environment and "INVOCATION" not in environment
+
+
+def test_a_restart_under_load_loses_no_session_token_and_refuses_no_connection(host):
+    token = host.session_token()
+    host.put(HERE / "load.py", "/load.py")
+    outcome = {}
+    load = threading.Thread(target=lambda: outcome.update(json.loads(
+        host.in_container("python3", "/load.py", token, "exc_web", "6").stdout)))
+    load.start()
+    pids = set()
+    for _ in range(3):
+        host.run("systemctl", "restart", UNIT)
+        pids.add(host.show(UNIT, "MainPID"))
+    assert load.is_alive(), "the load must last longer than the restarts"
+    load.join()
+    assert len(pids) == 3
+    assert set(outcome) == {"200"} and outcome["200"] > 100, outcome
+
+
+@pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])
+def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
+    token = host.session_token()
+    pid = host.processes()[part]
+    host.run("kill", "-9", str(pid))
+    wait_until(lambda: host.processes().get(part) not in (None, pid), what="another process")
+    assert host.ask(LIST, token) == (200, "exc_web")
+
+
+def test_a_stopped_server_is_replaced_by_the_keeper_within_3_seconds(host):
+    before = host.processes()
+    host.run("kill", "-STOP", str(before["ec2-role-server"]))
+    # The asking itself takes time.
+    wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), seconds=4)
+    assert host.ask() == (200, "exc_web")
+    assert host.processes()["ec2-role"] == before["ec2-role"]
+
+
+def test_a_stopped_keeper_is_replaced_by_the_watchdog(host):
+    token = host.session_token()
+    before = host.processes()
+    host.run("kill", "-STOP", str(before["ec2-role"]))
+    wait_until(lambda: host.processes().get("ec2-role") not in (None, before["ec2-role"]), seconds=20)
+    host.wait_until_active(UNIT)
+    assert host.ask(LIST, token) == (200, "exc_web")
+
+
+# Connections that stay half asked: each costs the server a thread. Fewer than the hook allows to a container.
+HOLD_CONNECTIONS = """
+import socket, time
+held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(100)]
+for connection in held:
+    try: connection.sendall(b"GET / HTTP/1.1\\r\\n")
+    except OSError: pass
+time.sleep(2)
+"""
+
+
+def test_an_out_of_memory_kill_of_the_server_leaves_the_keeper(host):
+    token = host.session_token()
+    before = host.processes()
+    limit = host.show(UNIT, "MemoryMax")
+    room = int(host.show(UNIT, "MemoryCurrent")) + 512 * 1024
+    try:
+        host.run("systemctl", "set-property", "--runtime", UNIT, f"MemoryMax={room}")
+        host.in_container("python3", "-c", HOLD_CONNECTIONS, check=False)
+        wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), what="the kill")
+    finally:
+        host.run("systemctl", "set-property", "--runtime", UNIT, f"MemoryMax={limit}")
+    assert f"server replaced ({before['ec2-role-server']}): it was ended by signal 9" in host.journal()
+    assert host.processes()["ec2-role"] == before["ec2-role"]
+    assert host.ask(LIST, token) == (200, "exc_web")
+
+
+def test_the_journal_holds_the_access_log_and_no_secret(host):
+    token = host.session_token()
+    document = host.wait_until_served()
+    assert host.ask(LIST, token)[0] == 200
+    journal = host.run("journalctl", "--no-pager", "--output=export").stdout
+    assert '"GET /latest/meta-data/iam/security-credentials/ HTTP/1.1" 200' in journal
+    assert f"credential of arn:aws:iam::123456789012:role/exc_web until {document['Expiration']}" in journal
+    of_the_host = host.real_metadata.credential
+    for secret in (token, document["SecretAccessKey"], document["Token"], of_the_host["SecretAccessKey"], of_the_host["Token"]):
+        assert secret not in journal
+
+
+def test_a_flushed_nat_table_never_shows_the_hosts_role_and_a_restart_mends_it(host):
+    host.run("iptables", "-t", "nat", "-F")
+    assert host.ask(seconds=1) is None
+    host.run("systemctl", "restart", UNIT)
+    assert host.ask() == (200, "exc_web")
+    assert HOST_ROLE not in host.run("cat", "/var/log/answers").stdout
+
+
+@pytest.fixture
+def second(host):
+    """Configures and starts a second unit, which no hook leads to; its name."""
+    def start(role="exc_web", **variables):
+        host.configure("second", role, EC2_ROLE_BRIDGE="", **variables)
+        host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n",
+                 "/etc/systemd/system/ec2-role@second.socket.d/listen.conf")
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "start", "--no-block", "ec2-role@second")
+        return "ec2-role@second"
+
+    yield start
+    host.run("systemctl", "stop", "ec2-role@second.socket", "ec2-role@second")
+    host.run("systemctl", "reset-failed", "ec2-role@second.socket", "ec2-role@second", check=False)
+    host.run("rm", "-r", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
+    host.run("systemctl", "daemon-reload")
+
+
+def test_access_denied_at_boot_heals_and_needs_nobody(host, second, aws):
+    metadata = host.real_metadata.credential
+    allowed = dict(metadata)
+    with host.real_metadata_namespace:
+        host_itself = aws.client("sts", allowed["AccessKeyId"], allowed["SecretAccessKey"], allowed["Token"])
+        # A session that may not assume roles.
+        denied = host_itself.assume_role(RoleArn="arn:aws:iam::123456789012:role/fluentd", RoleSessionName="denied")["Credentials"]
+    try:
+        metadata.update(AccessKeyId=denied["AccessKeyId"], SecretAccessKey=denied["SecretAccessKey"], Token=denied["SessionToken"])
+        unit = second()
+        wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), seconds=15, what="the denial")
+        assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
+        pid = host.show(unit, "MainPID")
+    finally:
+        metadata.update(allowed)
+    host.wait_until_active(unit, seconds=30)
+    assert host.show(unit, "MainPID") == pid
+
+
+def test_what_is_written_wrong_is_said_once_and_not_tried_again(host, second):
+    unit = second(EC2_ROLE_DURATION_SECONDS="soon")
+    wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
+    assert host.show(unit, "NRestarts", "ExecMainStatus") == ["0", "2"]
+    said = [line for line in host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout.splitlines()
+            if "EC2_ROLE_DURATION_SECONDS" in line]
+    assert len(said) == 1 and "900" in said[0]
+
+
+def test_a_credential_process_does_not_speak_in_the_units_name(host, second):
+    host.put("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >&2\nexit 1\n", "/usr/local/bin/tell-variables", "0755")
+    host.put("[default]\ncredential_process = /usr/local/bin/tell-variables\n", "/etc/ec2-role/second.aws")
+    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+    wait_until(lambda: "has: AWS_CONFIG_FILE" in host.journal(), what="the program's run")
+    told = [line for line in host.journal().splitlines() if line.startswith("has: ")]
+    assert not {"has: NOTIFY_SOCKET", "has: WATCHDOG_USEC", "has: WATCHDOG_PID"} & set(told)
+    host.run("rm", "/usr/local/bin/tell-variables", "/etc/ec2-role/second.aws")

@@ -1,0 +1,43 @@
+"""Asks for the role's credential from many threads, each request a new connection with the same session token.
+
+load.py TOKEN ROLE SECONDS. Prints how often each status came, and each other outcome: {"200": 1234, "ConnectionRefusedError": 1}.
+"""
+
+import collections
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+THREADS = 8
+token, role, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+request = urllib.request.Request(f"http://169.254.169.254/latest/meta-data/iam/security-credentials/{role}",
+                                 headers={"X-aws-ec2-metadata-token": token})
+outcomes = collections.Counter()
+end = time.monotonic() + seconds
+
+
+def outcome():
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            json.loads(response.read())
+            return str(response.status)
+    except urllib.error.HTTPError as error:
+        return str(error.code)
+    except (OSError, ValueError) as error:
+        return repr(getattr(error, "reason", error))
+
+
+def ask():
+    while time.monotonic() < end:
+        outcomes[outcome()] += 1
+
+
+threads = [threading.Thread(target=ask) for _ in range(THREADS)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(outcomes))
