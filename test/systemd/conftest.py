@@ -15,7 +15,7 @@ from host import Host, import_tree
 from instance import Instance
 from sts import Aws
 
-NEEDED = ("ip", "iptables", "docker", "dockerd", "mmdebstrap", "setpriv", "systemd-analyze")
+NEEDED = ("ip", "iptables", "docker", "dockerd", "mmdebstrap", "setpriv")
 
 
 def pytest_collection_modifyitems(items):
