@@ -39,15 +39,13 @@ pub fn answer(
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
-    let Some(path) = Path::parse(request.target) else {
-        return not_found();
-    };
-    if path.is_token() {
-        return answer_token(request, &path, tokens, now);
+    let path = Path::parse(request.target);
+    if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
+        return answer_token(request, path, tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        // What EC2 says to these is not published; it says this of its token path.
-        return method_not_allowed("OPTIONS, GET, HEAD");
+        // What EC2 says to these is not published; it says this of its token path. No SDK sends them.
+        return method_not_allowed("GET, HEAD");
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // aws-sdk-cpp sends the header empty once it has fallen back to version 1.
@@ -62,7 +60,8 @@ pub fn answer(
             Err(_) => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
     };
-    let mut response = answer_path(&path, served, now);
+    // Only now: a wrong token is 401 also on what is no path.
+    let mut response = path.map_or_else(not_found, |path| answer_path(&path, served, now));
     match ttl {
         Some(seconds) if response.status == Status::Ok => {
             response.with(TTL_ANSWER_HEADER, seconds.to_string())

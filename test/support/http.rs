@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is given, on a connection of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// As long as the most patient SDK waits.
@@ -46,6 +46,12 @@ impl Answer {
 
     /// Reads a head, and as much of a body as it announces: as every SDK does, which then closes.
     fn read(stream: &mut impl Read, has_body: bool) -> io::Result<Self> {
+        let bytes = Self::read_bytes(stream, has_body)?;
+        Self::parse(&bytes).ok_or_else(|| io::Error::from(ErrorKind::InvalidData))
+    }
+
+    /// The same, as it came.
+    fn read_bytes(stream: &mut impl Read, has_body: bool) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let cut = |bytes: &[u8]| {
             io::Error::new(
@@ -55,10 +61,11 @@ impl Answer {
         };
         let mut piece = [0; 4096];
         loop {
-            if let Some(answer) = Self::parse(&bytes)
-                && (!has_body || answer.header("Content-Length").parse() == Ok(answer.body.len()))
+            if let Some((head, body)) = halves(&bytes)
+                && let Some(answer) = Self::parse(head)
+                && (!has_body || answer.header("Content-Length").parse() == Ok(body.len()))
             {
-                return Ok(answer);
+                return Ok(bytes);
             }
             match stream.read(&mut piece)? {
                 0 => return Err(cut(&bytes)),
@@ -67,9 +74,10 @@ impl Answer {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
+    /// Reads a whole answer.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (head, body) = halves(bytes)?;
+        let head = std::str::from_utf8(head).ok()?.trim_end();
         let mut lines = head.split("\r\n");
         let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
         let headers = lines.map(|line| {
@@ -79,10 +87,17 @@ impl Answer {
         Some(Answer {
             status: status.parse().ok()?,
             headers: headers.collect::<Option<_>>()?,
-            body: body.to_owned(),
+            body: String::from_utf8_lossy(body).into_owned(),
             took: Duration::ZERO,
         })
     }
+}
+
+/// The head with the empty line that ends it, and the body.
+pub fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    const END: &[u8] = b"\r\n\r\n";
+    let at = bytes.windows(END.len()).position(|window| window == END)?;
+    Some(bytes.split_at(at + END.len()))
 }
 
 /// Sends bytes and reads one answer. One that is cut short is an error.
@@ -95,6 +110,17 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
         took: begun.elapsed(),
         ..answer
     })
+}
+
+/// Sends bytes, reads an answer, closes as it says, and reads on to the end: every byte of the server. An end that is not clean
+/// is an error.
+pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = connect(address)?;
+    stream.write_all(bytes)?;
+    let mut said = Answer::read_bytes(&mut stream, !bytes.starts_with(b"HEAD "))?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut said)?;
+    Ok(said)
 }
 
 /// A connection with time limits.

@@ -1,0 +1,734 @@
+//! The protocol to the letter: exact bytes in on a raw connection; status, headers and body out; and a clean end.
+
+use serde_json::Value;
+
+use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
+use crate::support::{Ec2Role, Reply, Start, Sts, until};
+
+const TTL_ANSWER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
+const INFO_PATH: &str = "/latest/meta-data/iam/info";
+
+/// A server, and the STS behind it.
+struct Served {
+    ec2_role: Ec2Role,
+    _sts: Sts,
+}
+
+fn serve(arguments: &[&str]) -> Served {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .arguments(arguments.iter().copied())
+        .serving();
+    Served {
+        ec2_role,
+        _sts: sts,
+    }
+}
+
+impl Served {
+    /// Sends these bytes, and checks what is said of every answer: complete, closed cleanly, in EC2's name.
+    #[track_caller]
+    fn send(&self, request: &str) -> Answer {
+        let said = http::converse(self.ec2_role.address, request.as_bytes())
+            .unwrap_or_else(|error| panic!("{request:?}: {error}"));
+        let answer = Answer::parse(&said)
+            .unwrap_or_else(|| panic!("{request:?}: {:?}", String::from_utf8_lossy(&said)));
+        if !request.starts_with("HEAD ") {
+            let length = answer.body.len().to_string();
+            assert_eq!(answer.header("Content-Length"), length, "{request:?}");
+        }
+        assert_eq!(answer.header("Connection"), "close", "{request:?}");
+        assert_eq!(answer.header("Server"), "EC2ws", "{request:?}");
+        httpdate::parse_http_date(answer.header("Date")).unwrap();
+        answer
+    }
+
+    /// A request as SDKs send it.
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Answer {
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{headers}\r\n"
+        ))
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[])
+    }
+
+    #[track_caller]
+    fn statuses(&self, method: &str, paths: &[&str], headers: &[&str], status: u16) {
+        for path in paths {
+            let answer = self.ask(method, path, headers);
+            assert_eq!(answer.status, status, "{method} {path} {headers:?}");
+        }
+    }
+
+    /// The header that shows a token for a minute.
+    #[track_caller]
+    fn token(&self) -> String {
+        format!("{TOKEN}: {}", self.ec2_role.token("60"))
+    }
+}
+
+/// Everything that was said, with the date and this text replaced.
+fn masked(said: &[u8], text: &str, mask: &str) -> String {
+    let said = String::from_utf8(said.to_vec()).unwrap();
+    let date = Answer::parse(said.as_bytes())
+        .unwrap()
+        .header("Date")
+        .to_owned();
+    said.replacen(&date, "DATE", 1).replacen(text, mask, 1)
+}
+
+// Session tokens.
+
+#[test]
+fn a_session_token_is_given_in_ec2s_form_to_the_byte() {
+    let served = serve(&[]);
+    let request = format!(
+        "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{TTL}: 21600\r\nContent-Length: 0\r\n\r\n"
+    );
+    let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+    let token = Answer::parse(&said).unwrap().body;
+    assert_eq!(
+        masked(&said, &token, "TOKEN"),
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 56\r\n\
+         X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600\r\nDate: DATE\r\nServer: EC2ws\r\nConnection: close\r\n\r\nTOKEN"
+    );
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"_=-".contains(&byte);
+    assert!(
+        token.len() == 56 && token.bytes().all(is_of_token),
+        "{token}"
+    );
+}
+
+#[test]
+fn a_token_of_one_second_is_refused_when_that_is_over() {
+    let served = serve(&[]);
+    let token = format!("{TOKEN}: {}", served.ec2_role.token("1"));
+    let get = || served.ask("GET", "/latest/meta-data/", &[&token]);
+    until("the token's end", || (get().status == 401).then_some(()));
+    assert_eq!(get().body, "");
+}
+
+#[test]
+fn a_ttl_that_none_has_is_400_without_a_token() {
+    let served = serve(&[]);
+    for ttl in [
+        "", "0", "-1", "+5", "abc", "21601", "1.5", "6 0", "0x10", "1e3",
+    ] {
+        let answer = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: {ttl}")]);
+        assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{ttl:?}");
+        assert_eq!(answer.header(TTL_ANSWER), "", "{ttl:?}");
+    }
+    let answer = served.ask("PUT", TOKEN_PATH, &[]);
+    assert_eq!((answer.status, answer.body.as_str()), (400, ""));
+    for ttl in ["1", "21600"] {
+        let answer = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: {ttl}")]);
+        assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, ttl));
+    }
+}
+
+#[test]
+fn the_token_path_with_a_slash_or_a_date_is_403() {
+    let served = serve(&[]);
+    let ttl = format!("{TTL}: 60");
+    for path in ["/latest/api/token/", "/2021-03-23/api/token"] {
+        let answer = served.ask("PUT", path, &[&ttl]);
+        assert_eq!((answer.status, answer.body.as_str()), (403, ""), "{path}");
+    }
+}
+
+#[test]
+fn other_methods_on_the_token_path_are_405_and_say_which_are_allowed() {
+    let served = serve(&[]);
+    let ttl = format!("{TTL}: 60");
+    for method in ["GET", "HEAD", "POST", "DELETE", "PATCH", "TRACE", "put"] {
+        let request =
+            format!("{method} {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{ttl}\r\n\r\n");
+        let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+        assert_eq!(
+            masked(&said, "", ""),
+            "HTTP/1.1 405 Not Allowed\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nAllow: OPTIONS, PUT\r\n\
+             Date: DATE\r\nServer: EC2ws\r\nConnection: close\r\n\r\n",
+            "{method}"
+        );
+    }
+    let answer = served.ask("OPTIONS", TOKEN_PATH, &[]);
+    assert_eq!(
+        (answer.status, answer.header("Allow")),
+        (200, "OPTIONS, PUT")
+    );
+}
+
+#[test]
+fn a_put_with_a_small_body_or_none_or_no_length_is_answered_and_so_is_the_next() {
+    let served = serve(&[]);
+    for request in [
+        format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{TTL}: 60\r\n\r\n"),
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 0\r\n{TTL}: 60\r\n\r\n"
+        ),
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 5\r\n{TTL}: 60\r\n\r\nhello"
+        ),
+        // As the C runtime, without a port; with the port; as a client of before 1997.
+        format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
+        format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
+        format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: keep-alive\r\n{TTL}: 60\r\n\r\n"
+        ),
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nhost: 169.254.169.254\r\n{}:60\r\n\r\n",
+            TTL.to_uppercase()
+        ),
+        format!("PUT /{TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{TTL}: 60\r\n\r\n"),
+        format!("PUT {TOKEN_PATH}?a=b HTTP/1.1\r\nHost: 169.254.169.254\r\n{TTL}: 60\r\n\r\n"),
+    ] {
+        let answer = served.send(&request);
+        assert_eq!(
+            (answer.status, answer.header(TTL_ANSWER)),
+            (200, "60"),
+            "{request:?}"
+        );
+        let token = format!("{TOKEN}: {}", answer.body);
+        assert_eq!(served.ask("GET", LIST_PATH, &[&token]).body, "exc_web");
+    }
+}
+
+#[test]
+fn a_request_that_came_through_a_proxy_is_403_in_any_letter_case() {
+    let served = serve(&["--pass-through"]);
+    let token = served.token();
+    for header in [
+        "X-Forwarded-For: 1.2.3.4",
+        "x-forwarded-for: 1.2.3.4",
+        "X-FORWARDED-FOR:1.2.3.4",
+        "x-Forwarded-For:",
+    ] {
+        let answer = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
+        assert_eq!((answer.status, answer.body.as_str()), (403, ""), "{header}");
+        for path in ["/", LIST_PATH, DOCUMENT_PATH, INFO_PATH, "/nowhere", "/%"] {
+            for headers in [&[header][..], &[&token, header], &[header, &token]] {
+                let answer = served.ask("GET", path, headers);
+                assert_eq!((answer.status, answer.body.as_str()), (403, ""), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_token_the_answer_has_no_ttl_and_with_one_what_is_left_of_it() {
+    let served = serve(&[]);
+    let token = served.token();
+    for path in ["/", "/latest/meta-data/", LIST_PATH, DOCUMENT_PATH] {
+        let answer = served.get(path);
+        assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, ""));
+        // As aws-sdk-cpp after its fallback to version 1.
+        let answer = served.ask("GET", path, &["x-aws-ec2-metadata-token:"]);
+        assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, ""));
+        let answer = served.ask("GET", path, &[&token]);
+        let left: u32 = answer.header(TTL_ANSWER).parse().unwrap();
+        assert!(answer.status == 200 && (1..=60).contains(&left), "{left}");
+    }
+}
+
+#[test]
+fn where_tokens_are_required_nothing_is_said_without_one() {
+    let served = serve(&["--http-tokens", "required"]);
+    let token = served.token();
+    for path in [
+        "/",
+        "/latest/meta-data/",
+        LIST_PATH,
+        DOCUMENT_PATH,
+        INFO_PATH,
+        "/nowhere",
+        "/..",
+    ] {
+        for header in [&[][..], &["X-aws-ec2-metadata-token:"]] {
+            let lines: String = header.iter().map(|line| format!("{line}\r\n")).collect();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{lines}\r\n");
+            let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+            assert_eq!(
+                masked(&said, "", ""),
+                "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nDate: DATE\r\n\
+                 Server: EC2ws\r\nConnection: close\r\n\r\n",
+                "{path}"
+            );
+        }
+    }
+    for path in ["/", "/latest/meta-data/", LIST_PATH, DOCUMENT_PATH] {
+        assert_eq!(served.ask("GET", path, &[&token]).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn a_wrong_token_is_401_on_every_path_and_in_both_modes() {
+    for mode in ["optional", "required"] {
+        let served = serve(&["--http-tokens", mode]);
+        let good = served.ec2_role.token("60");
+        let other = serve(&[]);
+        for token in [
+            // fluent-bit's probe for version 2.
+            "INVALID",
+            &good[..55],
+            &format!("{good}="),
+            &good.replacen('A', "B", 1),
+            &good.to_lowercase(),
+            &"A".repeat(56),
+            &other.ec2_role.token("60"),
+        ] {
+            let token = format!("{TOKEN}: {token}");
+            for path in [
+                "/",
+                "/latest/",
+                "/latest/meta-data/",
+                LIST_PATH,
+                DOCUMENT_PATH,
+                INFO_PATH,
+                "/latest/user-data",
+                "/1.0/meta-data/",
+                "/nowhere",
+                "/latest/../etc/passwd",
+                "/%zz",
+            ] {
+                let answer = served.ask("GET", path, &[&token]);
+                let said = (
+                    answer.status,
+                    answer.body.as_str(),
+                    answer.header(TTL_ANSWER),
+                );
+                assert_eq!(said, (401, "", ""), "{path} {token}");
+            }
+        }
+    }
+}
+
+// The role.
+
+#[test]
+fn the_list_is_the_roles_name_and_nothing_more_with_and_without_a_slash() {
+    let served = serve(&[]);
+    let token = served.token();
+    for path in [LIST_PATH, LIST_PATH.trim_end_matches('/')] {
+        let answer = served.ask("GET", path, &[&token]);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "exc_web"));
+        assert_eq!(answer.header("Content-Length"), "7");
+        assert_eq!(answer.header("Content-Type"), "text/plain");
+        assert_eq!(answer.header("Location"), "");
+        assert!(answer.header(TTL_ANSWER).parse::<u32>().unwrap() <= 21_600);
+    }
+}
+
+#[test]
+fn the_document_has_ec2s_seven_keys_and_none_that_a_client_would_stumble_over() {
+    let served = serve(&[]);
+    let token = served.token();
+    let slash = format!("{DOCUMENT_PATH}/");
+    for path in [
+        DOCUMENT_PATH,
+        &slash,
+        "/latest//meta-data/iam/security-credentials/exc_web",
+    ] {
+        let answer = served.ask("GET", path, &[&token]);
+        assert_eq!(
+            (answer.status, answer.header("Content-Type")),
+            (200, "text/plain")
+        );
+        let json: Value = serde_json::from_str(&answer.body).unwrap();
+        let mut keys: Vec<&str> = json
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        keys.sort();
+        assert_eq!(
+            keys,
+            [
+                "AccessKeyId",
+                "Code",
+                "Expiration",
+                "LastUpdated",
+                "SecretAccessKey",
+                "Token",
+                "Type"
+            ]
+        );
+        assert_eq!(
+            (answer.field("Code"), answer.field("Type")),
+            ("Success".into(), "AWS-HMAC".into())
+        );
+        for key in ["LastUpdated", "Expiration"] {
+            assert!(is_of_form(&answer.field(key), "0000-00-00T00:00:00Z"));
+        }
+        assert!(!answer.body.contains("\\/") && !answer.body.contains("\\u"));
+        assert!(!answer.body.contains("RoleArn") && answer.body.ends_with('}'));
+    }
+}
+
+/// Whether a text has digits where the form has `0`, and is the form elsewhere.
+fn is_of_form(text: &str, form: &str) -> bool {
+    text.len() == form.len()
+        && text.bytes().zip(form.bytes()).all(|(byte, of_form)| {
+            if of_form == b'0' {
+                byte.is_ascii_digit()
+            } else {
+                byte == of_form
+            }
+        })
+}
+
+#[test]
+fn another_name_is_404_with_ec2s_page() {
+    let served = serve(&[]);
+    for path in [
+        "other-role",
+        "exc_web/x",
+        "EXC_WEB",
+        "exc_we",
+        "exc_web1",
+        "exc_web%20",
+    ] {
+        let answer = served.get(&format!("{LIST_PATH}{path}"));
+        assert_eq!(
+            (answer.status, answer.header("Content-Type")),
+            (404, "text/html"),
+            "{path}"
+        );
+        assert!(
+            answer
+                .body
+                .starts_with("<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>")
+        );
+        assert!(answer.body.contains("<title>404 - Not Found</title>"));
+        assert!(answer.body.contains("<h1>404 - Not Found</h1>"));
+    }
+}
+
+#[test]
+fn slashes_that_are_too_many_and_letters_that_are_escaped_make_no_difference() {
+    let served = serve(&[]);
+    for path in [
+        "//latest/meta-data/iam/security-credentials/",
+        "/latest//meta-data/iam/security-credentials",
+        "/latest/meta-data///iam//security-credentials//",
+        "/latest/meta-data/%69am/security%2Dcredentials/",
+        "/%6Catest/meta-data/iam/security-credentials/",
+        "/latest/meta-data/iam/security-credentials/?a=b",
+        "/latest/meta-data/iam/security-credentials?/x",
+    ] {
+        let answer = served.get(path);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "exc_web"),
+            "{path}"
+        );
+    }
+    let document = served.get("/latest/meta-data/%69am/security%2Dcredentials/exc%5Fweb");
+    assert_eq!(document.field("Code"), "Success");
+}
+
+#[test]
+fn a_path_that_climbs_or_is_no_path_is_404() {
+    let served = serve(&[]);
+    served.statuses(
+        "GET",
+        &[
+            "/latest/meta-data/x/../iam/security-credentials/",
+            "/latest/meta-data/iam/security-credentials/../security-credentials/exc_web",
+            "/latest/meta-data/./iam/security-credentials/",
+            "/latest/meta-data/%2e%2e/meta-data/iam/security-credentials/",
+            "/latest/meta-data/iam%2Fsecurity-credentials/",
+            "/latest/meta-data/%2569am/security-credentials/",
+            "/latest/meta-data/iam/security-credentials/exc_web%00",
+            "/latest/meta-data/iam/security-credentials/exc_web%",
+            "/latest/meta-data/iam/security-credentials/exc_web%5",
+            "/latest/meta-data/iam/security-credentials/exc_web%zz",
+            "/latest/meta-data/iam/security-credentials/%FF",
+            "/LATEST/meta-data/iam/security-credentials/",
+            "/..",
+            "latest/meta-data/iam/security-credentials/",
+            "http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+            "*",
+        ],
+        &[],
+        404,
+    );
+}
+
+#[test]
+fn every_version_since_roles_came_in_has_them_and_no_earlier_one() {
+    let served = serve(&[]);
+    let versions = served.get("/").body;
+    assert!(
+        versions.starts_with("2012-01-12\n") && versions.ends_with("\nlatest"),
+        "{versions}"
+    );
+    for version in versions.lines().chain(["2030-01-01"]) {
+        let list = format!("/{version}/meta-data/iam/security-credentials/");
+        assert_eq!(served.get(&list).body, "exc_web", "{version}");
+        assert_eq!(
+            served.get(&format!("{list}exc_web")).status,
+            200,
+            "{version}"
+        );
+    }
+    for version in [
+        "1.0",
+        "2007-01-19",
+        "2012-01-11",
+        "2012-1-12",
+        "2021-03-23x",
+        "newest",
+        "v2",
+    ] {
+        served.statuses(
+            "GET",
+            &[
+                &format!("/{version}/meta-data/iam/security-credentials/"),
+                &format!("/{version}/meta-data/iam/security-credentials/exc_web"),
+                &format!("/{version}/meta-data/"),
+                &format!("/{version}/"),
+            ],
+            &[],
+            404,
+        );
+    }
+}
+
+#[test]
+fn iam_info_is_of_the_role_that_is_served() {
+    let served = serve(&[]);
+    for path in [INFO_PATH.to_owned(), format!("{INFO_PATH}/")] {
+        let answer = served.get(&path);
+        let updated = answer.field("LastUpdated");
+        assert!(is_of_form(&updated, "0000-00-00T00:00:00Z"));
+        assert_eq!(
+            answer.body,
+            format!(
+                "{{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"{updated}\",\n  \
+                 \"InstanceProfileArn\" : \"arn:aws:iam::123456789012:instance-profile/exc_web\",\n  \
+                 \"InstanceProfileId\" : \"AIPAEC2ROLEEC2ROLEEC2\"\n}}"
+            )
+        );
+        assert_eq!(answer.header("Content-Type"), "text/plain");
+    }
+}
+
+#[test]
+fn the_extended_and_the_hosts_own_identity_are_404() {
+    let served = serve(&[]);
+    served.statuses(
+        "GET",
+        &[
+            "/latest/meta-data/iam/security-credentials-extended/",
+            "/latest/meta-data/iam/security-credentials-extended",
+            "/latest/meta-data/iam/security-credentials-extended/exc_web",
+            "/latest/meta-data/identity-credentials/",
+            "/latest/meta-data/identity-credentials/ec2/info",
+            "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
+            "/latest/meta-data/iam/exc_web",
+            "/latest/meta-data/iam/info/x",
+            "/latest/user-data",
+            "/latest/dynamic/instance-identity/document",
+            "/latest/meta-data/instance-id",
+            "/v2/credentials/exc_web",
+            "/metrics",
+        ],
+        &[],
+        404,
+    );
+}
+
+#[test]
+fn the_listings_say_what_is_there_and_nothing_else() {
+    let sts = Sts::start([Reply::good()]);
+    let without_region = Served {
+        ec2_role: Start::bare()
+            .listen("127.0.0.1:0")
+            .keys("AKIA")
+            .arguments([crate::support::ROLE, "--endpoint-url", &sts.url()])
+            .serving(),
+        _sts: sts,
+    };
+    for (served, meta_data) in [(serve(&[]), "iam/\nplacement/"), (without_region, "iam/")] {
+        for (path, body) in [
+            ("/latest", "meta-data"),
+            ("/latest/", "meta-data"),
+            ("/2021-03-23/", "meta-data"),
+            ("/latest/meta-data", meta_data),
+            ("/latest/meta-data/", meta_data),
+            ("/latest/meta-data/iam", "info\nsecurity-credentials/"),
+            ("/latest/meta-data/iam/", "info\nsecurity-credentials/"),
+        ] {
+            let answer = served.get(path);
+            assert_eq!((answer.status, answer.body.as_str()), (200, body), "{path}");
+            assert_eq!(answer.header("Content-Type"), "text/plain");
+        }
+        let (list, region) = (
+            served.get("/latest/meta-data/placement/"),
+            served.get("/latest/meta-data/placement/region"),
+        );
+        if meta_data.contains("placement") {
+            assert_eq!((list.status, list.body.as_str()), (200, "region"));
+            assert_eq!((region.status, region.body.as_str()), (200, "eu-west-1"));
+        } else {
+            // In use is the global endpoint's, but that is a guess.
+            assert_eq!((list.status, region.status), (404, 404));
+        }
+    }
+}
+
+// Methods and forms of requests.
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let served = serve(&[]);
+    let token = served.token();
+    for path in [
+        "/",
+        "/latest/meta-data/",
+        LIST_PATH,
+        DOCUMENT_PATH,
+        INFO_PATH,
+        "/nowhere",
+    ] {
+        let get = served.ask("GET", path, &[&token]);
+        let head = served.ask("HEAD", path, &[&token]);
+        assert_eq!(
+            (head.status, head.body.as_str()),
+            (get.status, ""),
+            "{path}"
+        );
+        let without_clock = |answer: &Answer| {
+            let mut headers = answer.headers.clone();
+            headers.retain(|(name, _)| name != "Date" && name != TTL_ANSWER);
+            headers
+        };
+        assert_eq!(without_clock(&head), without_clock(&get), "{path}");
+    }
+}
+
+#[test]
+fn other_methods_on_the_metadata_are_405_and_say_which_are_allowed() {
+    let served = serve(&[]);
+    let token = served.token();
+    for method in [
+        "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "PROPFIND",
+    ] {
+        for path in ["/", LIST_PATH, DOCUMENT_PATH, "/nowhere"] {
+            for body in ["", "Content-Length: 5\r\n"] {
+                let answer = served.send(&format!(
+                    "{method} {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{token}\r\n{body}\r\n{}",
+                    if body.is_empty() { "" } else { "hello" }
+                ));
+                let said = (answer.status, answer.header("Allow"), answer.body.as_str());
+                assert_eq!(said, (405, "GET, HEAD", ""), "{method} {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_get_of_before_1997_or_with_a_small_body_is_answered() {
+    let served = serve(&[]);
+    for request in [
+        format!("GET {LIST_PATH} HTTP/1.0\r\n\r\n"),
+        format!(
+            "GET {LIST_PATH} HTTP/1.0\r\nHost: 169.254.169.254\r\nConnection: keep-alive\r\n\r\n"
+        ),
+        format!("GET {LIST_PATH} HTTP/1.1\r\n\r\n"),
+        format!("GET {LIST_PATH} HTTP/1.1\r\nHost:\r\n\r\n"),
+        format!(
+            "GET {LIST_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 5\r\n\r\nhello"
+        ),
+        format!("GET {LIST_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n"),
+    ] {
+        let answer = served.send(&request);
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "exc_web"),
+            "{request:?}"
+        );
+    }
+}
+
+// Browsers.
+
+#[test]
+fn a_host_that_only_a_name_server_can_lead_here_is_403() {
+    let served = serve(&["--allow-host", "metadata.example.com"]);
+    let list =
+        |host: &str| served.send(&format!("GET {LIST_PATH} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    for host in [
+        "169.254.169.254",
+        "169.254.169.254:80",
+        "127.0.0.1:4567",
+        "[fd00:ec2::254]",
+        "[::1]:4567",
+        "localhost",
+        "LOCALHOST:4567",
+        "ec2-role",
+        "ec2-role:4567",
+        "metadata.example.com",
+        "Metadata.Example.COM:4567",
+    ] {
+        assert_eq!(list(host).body, "exc_web", "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:4567",
+        "169.254.169.254.evil.example",
+        "x.metadata.example.com",
+        "metadata.example.com.evil.example",
+        "localhost.",
+        "[evil.example]",
+        "169.254.169.254, evil.example",
+    ] {
+        let answer = list(host);
+        assert_eq!((answer.status, answer.body.as_str()), (403, ""), "{host}");
+        let put = format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: {host}\r\n{TTL}: 60\r\n\r\n");
+        assert_eq!(served.send(&put).status, 403, "{host}");
+    }
+}
+
+#[test]
+fn a_script_in_a_page_is_403_whatever_else_it_sends() {
+    let served = serve(&[]);
+    let token = served.token();
+    for header in [
+        "Origin: http://169.254.169.254",
+        "origin: null",
+        "ORIGIN:",
+        "Sec-Fetch-Site: none",
+        "sec-fetch-mode: navigate",
+        "SEC-FETCH-DEST: document",
+    ] {
+        for path in ["/", LIST_PATH, DOCUMENT_PATH] {
+            let answer = served.ask("GET", path, &[&token, header]);
+            assert_eq!((answer.status, answer.body.as_str()), (403, ""), "{header}");
+        }
+        let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
+        assert_eq!(put.status, 403, "{header}");
+    }
+}
+
+// Time.
+
+#[test]
+fn fifty_clients_at_once_are_answered_within_half_a_second_while_sts_hangs() {
+    let sts = Sts::start([Reply::good().lasting(20), Reply::hang()]);
+    let ec2_role = Start::with(&sts).serving();
+    // The refresh is under way, and the credential still good.
+    sts.wait_for_calls(2);
+    crate::support::each(0..50, |_| {
+        let answer = http::fetch(ec2_role.address).unwrap();
+        assert_eq!(answer.field("Code"), "Success");
+        assert!(answer.took.as_millis() < 500, "{answer:?}");
+    });
+}
