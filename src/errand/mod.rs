@@ -1,9 +1,12 @@
 //! One errand: source credentials → sign → STS → a credential. As a process of its own it may hang; nobody waits for it.
 
+mod destination;
+mod report;
+
 use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+pub use report::{Orders, Report, Task};
 
 use crate::arguments::Arguments;
 use crate::clock::{self, Boot};
@@ -11,162 +14,16 @@ use crate::credential::{Credential, SourceCredential};
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
 use crate::host_metadata::{Host, HostMetadata};
-use crate::outbound::{Outbound, Patience};
 use crate::pass_through;
 use crate::profile::Profile;
 use crate::role::RoleArn;
-use crate::snapshot::Snapshot;
 use crate::source::{self, Context};
-use crate::sts::{
-    self, Act, Answered, DEFAULT_DURATION_SECONDS, Endpoint, EndpointOptions, StsError,
-};
-use crate::token::{TokenAuthority, TokenKey};
+use crate::sts::{self, Act, Answered, DEFAULT_DURATION_SECONDS, Endpoint, StsError};
 
 /// The keeper ends an errand that takes longer. Above the sum of what its parts may take, so that a part can say what is wrong.
 pub const DEADLINE: Duration = Duration::from_secs(75);
-/// For STS: what SDKs allow is 60 s; a busy STS answers within seconds, and a later try is better than a longer wait.
-const STS_PATIENCE: Patience = Patience {
-    connect: Duration::from_secs(5),
-    answer: Duration::from_secs(10),
-};
 /// A clock that is off by less signs well: STS allows five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
-
-/// What an errand is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Task {
-    /// A credential of the role.
-    #[default]
-    Credential,
-    /// The host's other metadata.
-    Metadata,
-}
-
-/// What the keeper tells an errand, on its stdin.
-#[derive(Clone, Default)]
-pub struct Orders {
-    /// What it is for.
-    pub task: Task,
-    /// The key of this server's session tokens, by which it knows itself.
-    pub token_key: Option<TokenKey>,
-    /// The boot of these tokens.
-    pub boot_id: String,
-    /// The access key id that is served now: a source must not be what is served.
-    pub serving: Option<String>,
-    /// Learnt by an earlier errand: how far this clock is behind STS's, in seconds.
-    pub clock_offset: i64,
-    /// Learnt by an earlier errand: the longest life that STS allows.
-    pub duration_limit: Option<u32>,
-}
-
-impl Orders {
-    /// One line, with its end.
-    pub fn to_line(&self) -> String {
-        let json = json!({
-            "metadata": self.task == Task::Metadata,
-            "token_key": self.token_key.as_ref().map(TokenKey::to_hex),
-            "boot_id": self.boot_id,
-            "serving": self.serving,
-            "clock_offset": self.clock_offset,
-            "duration_limit": self.duration_limit,
-        });
-        format!("{json}\n")
-    }
-
-    /// What knows a token of this server again.
-    fn own_tokens(&self) -> Option<TokenAuthority> {
-        self.token_key
-            .as_ref()
-            .map(|key| TokenAuthority::new(key, &self.boot_id))
-    }
-
-    fn from_line(line: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(line).ok()?;
-        Some(Orders {
-            task: if json["metadata"].as_bool()? {
-                Task::Metadata
-            } else {
-                Task::Credential
-            },
-            token_key: json["token_key"].as_str().and_then(TokenKey::from_hex),
-            boot_id: json["boot_id"].as_str()?.to_owned(),
-            serving: json["serving"].as_str().map(str::to_owned),
-            clock_offset: json["clock_offset"].as_i64()?,
-            duration_limit: json["duration_limit"]
-                .as_u64()
-                .and_then(|limit| limit.try_into().ok()),
-        })
-    }
-}
-
-/// What an errand tells the keeper, a line each on its stdout: any number of steps, then one outcome.
-pub enum Report {
-    /// What it does now.
-    Step(String),
-    /// Something the user should know, though it went on.
-    Notice(String),
-    /// It has a credential, and what it learnt: of the region, if it is known and not guessed, and for the next errand.
-    #[allow(missing_docs)]
-    Done {
-        credential: Credential,
-        region: Option<String>,
-        clock_offset: i64,
-        duration_limit: Option<u32>,
-    },
-    /// It has the host's other metadata.
-    Metadata(Snapshot),
-    /// It has none.
-    Failed(Fault),
-}
-
-impl Report {
-    /// One line, with its end.
-    pub fn to_line(&self) -> String {
-        let json = match self {
-            Report::Step(text) => json!({ "step": text }),
-            Report::Notice(text) => json!({ "notice": text }),
-            Report::Done {
-                credential,
-                region,
-                clock_offset,
-                duration_limit,
-            } => json!({
-                "credential": credential.to_json(),
-                "region": region,
-                "clock_offset": clock_offset,
-                "duration_limit": duration_limit,
-            }),
-            Report::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
-            Report::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
-            Report::Failed(Fault::Passing(text)) => json!({ "passing": text }),
-        };
-        format!("{json}\n")
-    }
-
-    /// Reads what [`Report::to_line`] wrote.
-    pub fn from_line(line: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(line).ok()?;
-        let text = |key: &str| json[key].as_str().map(str::to_owned);
-        if json["credential"].is_object() {
-            return Some(Report::Done {
-                credential: Credential::from_json(&json["credential"])?,
-                region: text("region"),
-                clock_offset: json["clock_offset"].as_i64()?,
-                duration_limit: json["duration_limit"]
-                    .as_u64()
-                    .and_then(|limit| limit.try_into().ok()),
-            });
-        }
-        if json["metadata"].is_object() {
-            return Snapshot::from_json(&json["metadata"]).map(Report::Metadata);
-        }
-        text("step")
-            .map(Report::Step)
-            .or_else(|| text("notice").map(Report::Notice))
-            .or_else(|| text("lasting").map(|text| Report::Failed(Fault::Lasting(text))))
-            .or_else(|| text("passing").map(|text| Report::Failed(Fault::Passing(text))))
-    }
-}
 
 /// Runs as the keeper's errand: orders on stdin, reports on stdout.
 pub fn run(arguments: &Arguments, environment: &Environment) {
@@ -225,9 +82,9 @@ fn fetch(
     let own = orders.own_tokens();
     let host = Host::new(environment, own.as_ref());
     let profile = Profile::load(environment, arguments.profile.as_deref())?;
-    let region = region(arguments, environment, &profile, &host);
-    let endpoint = endpoint(arguments, environment, &profile, region.as_deref())?;
-    let outbound = outbound(&endpoint, environment, &profile)?;
+    let region = destination::region(arguments, environment, &profile, &host);
+    let endpoint = destination::endpoint(arguments, environment, &profile, region.as_deref())?;
+    let outbound = destination::outbound(&endpoint, environment, &profile)?;
     let mut clock_offset = orders.clock_offset;
 
     let web_identity = |role: &RoleArn, session_name: &str, token: &str| {
@@ -368,70 +225,6 @@ fn credential(
         expiration: answered.expiration,
         deadline: now.after(lifetime),
     })
-}
-
-/// The region in use, if it is written somewhere: a guess is none.
-fn region(
-    arguments: &Arguments,
-    environment: &Environment,
-    profile: &Profile,
-    host: &Host,
-) -> Option<String> {
-    let written = (arguments.region.as_deref())
-        .or(environment.get("AWS_REGION"))
-        .or(environment.get("AWS_DEFAULT_REGION"))
-        .or(profile.get("region"));
-    written
-        .map(str::to_owned)
-        .or_else(|| host.text("meta-data/placement/region"))
-}
-
-fn endpoint(
-    arguments: &Arguments,
-    environment: &Environment,
-    profile: &Profile,
-    region: Option<&str>,
-) -> Result<Endpoint, Fault> {
-    let variable = |name| environment.get(name);
-    let configured = |name, key| {
-        Ok(environment.is_on(name)?
-            || (variable(name).is_none() && profile.get(key) == Some("true")))
-    };
-    let url = match arguments.endpoint_url.as_deref() {
-        None if !environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? => {
-            variable("AWS_ENDPOINT_URL_STS")
-                .or(variable("AWS_ENDPOINT_URL"))
-                .or(profile.sts_endpoint_url())
-                .or(profile.get("endpoint_url"))
-        }
-        url => url,
-    };
-    let legacy = variable("AWS_STS_REGIONAL_ENDPOINTS").or(profile.get("sts_regional_endpoints"))
-        == Some("legacy");
-    Endpoint::find(&EndpointOptions {
-        partition: arguments.role.partition(),
-        region,
-        url,
-        fips: configured("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?,
-        dual_stack: configured("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?,
-        legacy,
-    })
-}
-
-fn outbound(
-    endpoint: &Endpoint,
-    environment: &Environment,
-    profile: &Profile,
-) -> Result<Outbound, Fault> {
-    let Some(path) = environment
-        .get("AWS_CA_BUNDLE")
-        .or(profile.get("ca_bundle"))
-    else {
-        return Outbound::for_url(&endpoint.url, environment, None, STS_PATIENCE);
-    };
-    let pem = std::fs::read(path)
-        .or_else(|error| lasting(format!("CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle")))?;
-    Outbound::for_url(&endpoint.url, environment, Some((path, &pem)), STS_PATIENCE)
 }
 
 /// `ec2-role-` and the instance's id, else the host's name: CloudTrail then says who it was.
