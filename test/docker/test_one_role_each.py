@@ -116,6 +116,7 @@ def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_
     create(docker, "php")
     seen = tmp_path / "seen"
     seen.mkdir()
+    (seen / "by-container").touch()
     asks = f"while :; do curl -s --max-time 1 http://{METADATA}{LIST} >> /seen/by-container; echo >> /seen/by-container; sleep 0.1; done"
     docker.run("--network", "php", "--restart", "always", "--volume", f"{seen}:/seen", "client", "sh", "-c", asks)
     wait_until(lambda: "php" in (seen / "by-container").read_text(), what="the role before the boot")
