@@ -65,14 +65,16 @@ pub fn stop_accepting(own_address: Option<SocketAddr>) {
 
 /// Frees who waits for a thread. Of connections that come at once tiny_http promises several to one idle thread; the rest wait
 /// until its client goes, which may be one that holds it on purpose. Each connection that finds no thread idle is given a new
-/// one, which then takes one of the rest: so as many of our own, that say nothing.
-pub fn free_those_who_wait(own_address: Option<SocketAddr>) {
+/// one, which then takes one of the rest: so as many of our own, that say nothing. Gives how many connections there are.
+pub fn free_those_who_wait(own_address: Option<SocketAddr>) -> usize {
     let descriptors = entries("/proc/self/fd").saturating_sub(AT_START.load(Ordering::Relaxed));
     // Beside the loop's and the accepting thread each has one connection, of two descriptors.
     let threads = entries("/proc/self/task").saturating_sub(2);
-    for _ in threads..descriptors / 2 {
+    let connections = descriptors / 2;
+    for _ in threads..connections {
         _ = own_address.and_then(own_door::connect);
     }
+    connections
 }
 
 /// The descriptors before there was any connection.

@@ -27,6 +27,8 @@ use channel::{Channel, Closed};
 /// The loop turns at least this often, to take what the keeper hands over, and to free who waits for a thread before the least
 /// patient SDK gives up (Go's, after 500 ms).
 const TURN: Duration = Duration::from_millis(250);
+/// While a connection is held: who waits for its thread is freed so soon that nobody notices.
+const HURRIED_TURN: Duration = Duration::from_millis(40);
 /// A peer that is silent for this long is dropped. SDKs send at once, and give up after one or two seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// A write that waits at all has a peer that does not read: one answer fits into any socket's buffer.
@@ -62,12 +64,13 @@ pub fn run() {
         stalled_writes: 0,
         unwanted_bodies: 0,
     };
-    let mut freed = Instant::now();
+    let (mut freed, mut pause) = (Instant::now(), TURN);
     let last = loop {
-        let received = server.recv_timeout(TURN);
-        if freed.elapsed() >= TURN {
+        let received = server.recv_timeout(pause);
+        if freed.elapsed() >= pause {
             freed = Instant::now();
-            containment::free_those_who_wait(own_address);
+            let held = containment::free_those_who_wait(own_address);
+            pause = if held > 0 { HURRIED_TURN } else { TURN };
         }
         match channel.newest() {
             Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
@@ -79,6 +82,10 @@ pub fn run() {
             Ok(None) => {}
             // No descriptor left, or nobody came for READ_TIMEOUT: either way tiny_http accepts no more.
             Err(error) => break Err(error),
+        }
+        // Its thread is held for good.
+        if turn.unwanted_bodies > 0 {
+            pause = HURRIED_TURN;
         }
         if turn.stalled_writes >= MAX_STALLED_WRITES || containment::is_worn(turn.unwanted_bodies) {
             break Ok(None);

@@ -1,8 +1,5 @@
 //! What the tests share: the binary, its peers, and a client.
 
-// Until all subjects are there.
-#![allow(dead_code)]
-
 pub mod directory;
 pub mod ec2_role;
 pub mod host_metadata;
