@@ -1,8 +1,11 @@
 //! What a client gets: tokens, the list, the document.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 
 use crate::support::ec2_role::SOURCE_KEY;
@@ -250,4 +253,31 @@ fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
     assert_eq!(json["SecretAccessKey"], secret_access_key(1));
     assert_eq!(json["SessionToken"], session_token(1));
     assert!(json["Expiration"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn a_client_whose_port_comes_again_is_answered_again() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let mut port = 0;
+    let mut ask = || {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        // Ends in a reset, which frees the port at once.
+        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+        rustix::net::connect(&socket, &ec2_role.address).unwrap();
+        let mut stream = TcpStream::from(socket);
+        port = stream.local_addr().unwrap().port();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            .unwrap();
+        stream.read_exact(&mut [0; 16]).ok()
+    };
+    for _ in 0..2 {
+        until("an answer", &mut ask);
+    }
 }

@@ -35,8 +35,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 const WRITE_TIMEOUT: Duration = Duration::from_millis(10);
 /// So many stalled writes in a row are an attack on the loop: a fresh process has none of its connections.
 const MAX_STALLED_WRITES: u32 = 3;
-/// A connection is answered once, as the answer says. So many are remembered, which is longer than a client's port can come
-/// again: at 8,000 requests a second one has some 28,000 ports.
+/// A connection is answered once, as the answer says. So many are remembered, for as long as one may be silent: after that the
+/// same address and port are another connection, of a container that has its predecessor's address.
 const REMEMBERED_PEERS: usize = 256;
 /// tiny_http reads a body of up to so many bytes by itself; a larger one it would read, or allocate, when the request is dropped.
 const MAX_BODY: usize = 1024;
@@ -134,7 +134,7 @@ struct Turn {
     served: Served,
     metrics: Metrics,
     /// The peers answered last.
-    answered: VecDeque<SocketAddr>,
+    answered: VecDeque<(SocketAddr, Instant)>,
     stalled_writes: u32,
     unwanted_bodies: u32,
 }
@@ -204,13 +204,16 @@ impl Turn {
     /// Whether a request is the first on its connection: an answer says that the connection is closed.
     fn is_first_of(&mut self, peer: Option<SocketAddr>) -> bool {
         let Some(peer) = peer else { return true };
-        if self.answered.contains(&peer) {
-            return false;
-        }
-        if self.answered.len() == REMEMBERED_PEERS {
+        let is_past = |answered: &Instant| answered.elapsed() > READ_TIMEOUT;
+        while let Some((_, answered)) = self.answered.front()
+            && (is_past(answered) || self.answered.len() == REMEMBERED_PEERS)
+        {
             self.answered.pop_front();
         }
-        self.answered.push_back(peer);
+        if self.answered.iter().any(|(answered, _)| *answered == peer) {
+            return false;
+        }
+        self.answered.push_back((peer, Instant::now()));
         true
     }
 
