@@ -57,7 +57,7 @@ class Host:
     def _wait_until_booted(self):
         booted = ("running", "degraded")
         wait_until(lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in booted,
-                   seconds=30, what="the end of the boot")
+                   seconds=90, what="the end of the boot")
 
     def reboot(self):
         self._engine.docker("restart", self.container)
