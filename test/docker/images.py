@@ -11,7 +11,12 @@ from instance import REPOSITORY, clean_environment
 BUSYBOX = "busybox"
 CLIENT = "client"
 CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
-SOURCES = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
+# However this machine writes down where its packages come from.
+SOURCES = [
+    file
+    for file in (pathlib.Path("/etc/apt/sources.list"), *sorted(pathlib.Path("/etc/apt/sources.list.d").glob("*")))
+    if file.suffix in (".list", ".sources") and file.exists()
+]
 
 
 def import_busybox(engine):
@@ -42,9 +47,8 @@ def debian_tree(name, packages):
         unfinished = tree.with_suffix(".part")
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
                         *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale")), f"--include={packages}",
-                        f"--aptopt={acquire}", "stable" if not SOURCES.exists() else "", str(unfinished), "-"],
-                       input=SOURCES.read_text() if SOURCES.exists() else "", text=True, check=True,
-                       env=clean_environment())
+                        f"--aptopt={acquire}", "", str(unfinished), *map(str, SOURCES)],
+                       stdin=subprocess.DEVNULL, check=True, env=clean_environment())
         unfinished.rename(tree)
     return tree
 
