@@ -145,7 +145,7 @@ fn answer_path(path: &Path, served: &HandOver, now: Boot) -> Response {
             valid(served, now).map(|credential| Response::text(credential.ec2_document()))
         }
         // Whatever else begins so is a right of the host's, and no item or listing of ours.
-        ["meta-data", "iam", _, ..] => Err(not_found()),
+        ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
         other => other_metadata(&other.join("/"), served, now),
     };
     answered
@@ -171,10 +171,11 @@ fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, 
         Some(PassedThrough::Read(snapshot)) => Some(snapshot),
         _ => None,
     };
+    // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
+    if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
+        return Err(Response::empty(Status::ServiceUnavailable));
+    }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
-        if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
-            return Err(Response::empty(Status::ServiceUnavailable));
-        }
         let response = Response {
             body: Cow::Owned(item.body.clone()),
             ..Response::text("")

@@ -95,7 +95,7 @@ fn walk(
         return Ok(());
     };
     for entry in listing.lines().map(str::trim) {
-        let name = entry.trim_end_matches('/');
+        let name = entry.strip_suffix('/').unwrap_or(entry);
         let is_name = !name.is_empty()
             && name != ".."
             && name != "."

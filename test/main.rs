@@ -8,6 +8,7 @@ mod bad_input;
 mod conformance;
 mod hostile;
 mod log;
+mod pass_through;
 mod refresh;
 mod robustness;
 mod serving;

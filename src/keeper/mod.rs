@@ -84,7 +84,7 @@ struct Keeper<'a> {
     /// The errand that reads the host's other metadata.
     reading: Option<ErrandProcess>,
     next_reading: Boot,
-    has_said_unread: bool,
+    readings_in_vain: u32,
     container_token: Option<ContainerToken>,
     server: Option<ServerProcess>,
     /// Servers that answer their last, and when they are ended.
@@ -156,7 +156,7 @@ impl<'a> Keeper<'a> {
             next_errand: now,
             reading: None,
             next_reading: now,
-            has_said_unread: false,
+            readings_in_vain: 0,
             container_token,
             server: None,
             going: Vec::new(),
@@ -223,9 +223,10 @@ impl<'a> Keeper<'a> {
             };
             match ErrandProcess::start(self.words, &orders, now) {
                 Ok(reading) => self.reading = Some(reading),
-                Err(error) => self.not_read(&format!(
-                    "an errand cannot be started: {error}; is there memory?"
-                )),
+                Err(error) => self.not_read(
+                    &format!("an errand cannot be started: {error}; is there memory?"),
+                    now,
+                ),
             }
         }
         if self.server.is_none() && now >= self.next_server {
@@ -390,42 +391,46 @@ impl<'a> Keeper<'a> {
             match report {
                 Report::Metadata(snapshot) => {
                     self.reading = None;
-                    if self.hand_over.pass_through == Some(PassedThrough::NotYet)
-                        || self.has_said_unread
-                    {
-                        let count = snapshot.items.len();
+                    let count = snapshot.items.len();
+                    let is_news = self.hand_over.pass_through == Some(PassedThrough::NotYet)
+                        || self.readings_in_vain > 0;
+                    self.readings_in_vain = 0;
+                    self.hand_over.pass_through = Some(PassedThrough::Read(snapshot));
+                    self.hand_over_now(now);
+                    if is_news {
                         log::event(&format!(
                             "pass-through: {count} items of the host's metadata read"
                         ));
                     }
-                    self.has_said_unread = false;
-                    self.hand_over.pass_through = Some(PassedThrough::Read(snapshot));
-                    self.hand_over_now(now);
                 }
                 Report::Failed(fault) => {
                     self.reading = None;
-                    self.not_read(fault.text());
+                    self.not_read(fault.text(), now);
                 }
                 Report::Step(_) | Report::Notice(_) | Report::Done { .. } => {}
             }
         }
         if let Some(reading) = self.reading.take_if(|reading| now >= reading.deadline) {
             reading.kill();
-            self.not_read(&format!(
-                "the errand was ended after {} s; look at the host's metadata service",
-                DEADLINE.as_secs()
-            ));
+            let seconds = DEADLINE.as_secs();
+            self.not_read(
+                &format!(
+                    "the errand was ended after {seconds} s; look at the host's metadata service"
+                ),
+                now,
+            );
         }
     }
 
-    /// Said once, and again when it works again: it is tried every minute.
-    fn not_read(&mut self, why: &str) {
-        if !self.has_said_unread {
+    /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
+    fn not_read(&mut self, why: &str, now: Boot) {
+        if self.readings_in_vain == 0 {
             log::event(&format!(
                 "pass-through: the host's metadata was not read, what was read before is kept: {why}"
             ));
         }
-        self.has_said_unread = true;
+        self.readings_in_vain += 1;
+        self.next_reading = now.after(schedule::retry(self.readings_in_vain, chance()));
     }
 
     fn end_errand(&mut self) {
@@ -505,10 +510,8 @@ impl<'a> Keeper<'a> {
             {
                 self.hear_reading(now);
                 if self.reading.take().is_some() {
-                    self.not_read(&format!(
-                        "the errand ended without a word ({})",
-                        ending(status)
-                    ));
+                    let how = ending(status);
+                    self.not_read(&format!("the errand ended without a word ({how})"), now);
                 }
             }
             if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {

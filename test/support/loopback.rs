@@ -17,6 +17,8 @@ pub struct Request {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// Every byte of it, and what came with it.
+    pub bytes: Vec<u8>,
 }
 
 impl Request {
@@ -31,9 +33,11 @@ impl Request {
 
     fn read(stream: &TcpStream) -> Option<Self> {
         let mut reader = BufReader::new(stream);
+        let mut bytes = Vec::new();
         let mut line = || {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
+            bytes.extend_from_slice(line.as_bytes());
             Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
         };
         let first = line()?;
@@ -49,10 +53,12 @@ impl Request {
             target,
             headers,
             body: String::new(),
+            bytes: Vec::new(),
         };
         let length: usize = request.header("Content-Length").parse().unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
+        request.bytes = [&bytes, &body[..], reader.buffer()].concat();
         request.body = String::from_utf8(body).ok()?;
         Some(request)
     }

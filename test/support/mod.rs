@@ -7,6 +7,7 @@ pub mod http;
 pub mod loopback;
 pub mod namespace;
 pub mod sts;
+pub mod upstream;
 pub mod watched;
 
 pub use directory::Directory;

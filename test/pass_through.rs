@@ -1,0 +1,348 @@
+//! The host's other metadata: what is served of it, and what the host's own service gets to see, which is every byte of ours and
+//! none of a client's.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN};
+use crate::support::upstream::{self, KNOWN, Manner, NEVER, SIGNATURES, USER_DATA, Upstream};
+use crate::support::{Ec2Role, Reply, Start, Sts, each, until};
+
+/// Starts with this service as the host's, and these options.
+fn start(upstream: &Upstream, sts: &Sts, arguments: &[&str]) -> Ec2Role {
+    let start = upstream.known_to(Start::with(sts));
+    start
+        .arguments(["--pass-through"])
+        .arguments(arguments.iter().copied())
+        .serving()
+}
+
+#[track_caller]
+fn wait_for_reading(ec2_role: &Ec2Role) {
+    ec2_role.wait_for_line("items of the host's metadata read");
+}
+
+/// The answer, and its body as it came.
+#[track_caller]
+fn get(ec2_role: &Ec2Role, path: &str) -> (Answer, Vec<u8>) {
+    let request = format!("GET /latest/{path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n");
+    let said = http::converse(ec2_role.address, request.as_bytes()).unwrap();
+    let (_, body) = http::halves(&said).unwrap();
+    (Answer::parse(&said).unwrap(), body.to_vec())
+}
+
+#[track_caller]
+fn check_status(ec2_role: &Ec2Role, paths: &[&str], status: u16) {
+    for path in paths {
+        assert_eq!(get(ec2_role, path).0.status, status, "{path}");
+    }
+}
+
+#[test]
+fn what_a_container_may_know_is_served_as_it_is() {
+    let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    for (path, body) in KNOWN {
+        for path in [path.to_owned(), format!("{path}/")] {
+            let (answer, bytes) = get(&ec2_role, &path);
+            assert_eq!(
+                (answer.status, bytes.as_slice()),
+                (200, body.as_bytes()),
+                "{path}"
+            );
+            assert_eq!(answer.header("Content-Type"), "text/plain", "{path}");
+        }
+    }
+    for (directory, listing) in [
+        ("", "dynamic\nmeta-data"),
+        (
+            "meta-data/",
+            "ami-id\nevents/\nhostname\niam/\ninstance-id\nnetwork/\nplacement/\nservices/\nspot/\ntags/",
+        ),
+        ("meta-data/placement/", "availability-zone\nregion"),
+        ("meta-data/network/interfaces/macs", "02:aa:bb:cc:dd:ee/"),
+        ("dynamic/instance-identity/", "document"),
+        ("meta-data/iam/", "info\nsecurity-credentials/"),
+    ] {
+        assert_eq!(get(&ec2_role, directory).0.body, listing, "{directory}");
+    }
+    // The role that is served, and never the host's.
+    assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
+    assert!(
+        ec2_role
+            .get("/latest/meta-data/iam/info")
+            .body
+            .contains("instance-profile/exc_web")
+    );
+}
+
+#[test]
+fn what_is_the_hosts_alone_is_neither_asked_for_nor_served() {
+    let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    check_status(&ec2_role, &NEVER[1..], 404);
+    check_status(&ec2_role, &SIGNATURES, 404);
+    check_status(
+        &ec2_role,
+        &[
+            "user-data",
+            "meta-data/public-keys/",
+            "meta-data/identity-credentials/",
+            "nowhere",
+        ],
+        404,
+    );
+    for request in upstream.requests() {
+        let target = request
+            .target
+            .strip_prefix("/latest/")
+            .unwrap()
+            .trim_end_matches('/');
+        let is_known = KNOWN.iter().any(|(path, _)| path.starts_with(target));
+        assert!(is_known || target == "api/token", "{request:?}");
+    }
+}
+
+#[test]
+fn user_data_and_signatures_are_served_each_behind_its_own_option() {
+    let rows = [
+        (
+            "--pass-through-user-data",
+            &["user-data"][..],
+            &SIGNATURES[..],
+        ),
+        (
+            "--pass-through-identity-signature",
+            &SIGNATURES,
+            &["user-data"],
+        ),
+    ];
+    each(rows, |(option, served, not_served)| {
+        let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+        let ec2_role = start(&upstream, &sts, &[option]);
+        wait_for_reading(&ec2_role);
+        check_status(&ec2_role, served, 200);
+        check_status(&ec2_role, not_served, 404);
+        check_status(&ec2_role, &NEVER[1..], 404);
+        if served == ["user-data"] {
+            let (answer, bytes) = get(&ec2_role, "user-data");
+            assert_eq!(answer.header("Content-Type"), "application/octet-stream");
+            assert_eq!(bytes, USER_DATA);
+            assert_eq!(get(&ec2_role, "").0.body, "dynamic\nmeta-data\nuser-data");
+        }
+    });
+}
+
+#[test]
+fn the_hosts_service_gets_only_our_own_bytes_and_our_own_token() {
+    let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    let read = upstream.requests();
+    let token = ec2_role.token("60");
+    for path in [
+        "/latest/meta-data/instance-id",
+        "//latest//meta-data/ami-id",
+        DOCUMENT_PATH,
+        "/latest/user-data",
+        "/latest/meta-data/identity-credentials/ec2/info",
+        "/latest/meta-data/iam/security-credentials/host-role",
+        "/latest/meta-data/x/../iam/security-credentials/host-role",
+        "/client-bytes?client-bytes",
+    ] {
+        for headers in [
+            &[(TOKEN, token.as_str()), ("X-Client", "client-bytes")][..],
+            &[(TOKEN, "client-bytes")],
+            &[("X-Forwarded-For", "1.2.3.4"), ("Via", "client-bytes")],
+        ] {
+            ec2_role.request("GET", path, headers);
+        }
+    }
+    let all = upstream.requests();
+    assert_eq!(
+        all.len(),
+        read.len(),
+        "a client's request caused traffic upstream"
+    );
+    let host = upstream.url().replace("http://", "");
+    for (at, request) in all.iter().enumerate() {
+        let line = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
+        let rest = if at == 0 {
+            assert_eq!(line, "PUT /latest/api/token HTTP/1.1\r\n");
+            "x-aws-ec2-metadata-token-ttl-seconds: 300\r\n".to_owned()
+        } else {
+            assert_eq!(request.method, "GET");
+            format!("x-aws-ec2-metadata-token: {}\r\n", upstream::token(1))
+        };
+        let mut expected: Vec<String> = format!(
+            "{rest}content-length: 0\r\nhost: {host}\r\nuser-agent: ec2-role/{}\r\n",
+            env!("CARGO_PKG_VERSION")
+        )
+        .lines()
+        .map(str::to_owned)
+        .collect();
+        let text = String::from_utf8(request.bytes.clone()).unwrap();
+        println!("upstream got: {text:?}");
+        let headers = text
+            .strip_prefix(&line)
+            .unwrap()
+            .strip_suffix("\r\n\r\n")
+            .unwrap();
+        let mut got: Vec<String> = headers.split("\r\n").map(str::to_owned).collect();
+        got.sort();
+        expected.sort();
+        assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn entries_of_a_listing_that_are_no_names_lead_nowhere() {
+    let strays = [
+        "../iam/security-credentials/host-role",
+        "..",
+        ".",
+        "../",
+        "./",
+        "%2e%2e/",
+        "a b",
+        "iam/",
+        "iam//",
+        "x\r",
+        "/",
+        "//",
+        "?x",
+        "#x",
+        "iam/security-credentials/host-role",
+        "placement/../iam/",
+        "http://127.0.0.1/",
+        "\u{e9}",
+    ];
+    let (upstream, sts) = (
+        Upstream::with(&strays, Manner::Well),
+        Sts::start([Reply::good()]),
+    );
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    for request in upstream.requests() {
+        let target = &request.target;
+        let is_odd = ["..", "%", " ", "?", "#", "//", "host-role", "http:"];
+        assert!(!is_odd.iter().any(|odd| target.contains(odd)), "{target}");
+        assert!(!target.starts_with("/latest/meta-data/iam"), "{target}");
+    }
+    assert_eq!(get(&ec2_role, "meta-data/instance-id").0.status, 200);
+    assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
+}
+
+#[test]
+fn a_service_that_forgot_our_token_is_asked_for_another_once() {
+    let sts = Sts::start([Reply::good()]);
+    let upstream = Upstream::with(&[], Manner::TokensFrom(2));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    assert_eq!(get(&ec2_role, "meta-data/instance-id").0.status, 200);
+    let puts = |upstream: &Upstream| {
+        upstream
+            .requests()
+            .iter()
+            .filter(|request| request.method == "PUT")
+            .count()
+    };
+    assert_eq!(puts(&upstream), 2);
+    // One that knows none at all: it is not asked for ever.
+    let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
+    let ec2_role = start(&upstream, &sts, &[]);
+    ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+    assert!(puts(&upstream) <= 4, "{:?}", upstream.requests());
+}
+
+#[test]
+fn before_the_first_reading_it_is_503_and_no_fault_of_the_host_delays_an_answer() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx";
+    let manners = [
+        Manner::Hang,
+        Manner::Say(Vec::new()),
+        Manner::Say(head.into()),
+        Manner::Say(b"\0\xff garbage\r\n\r\n".to_vec()),
+        Manner::Say(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        Manner::Say(
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+                .to_vec(),
+        ),
+    ];
+    each(manners, |manner| {
+        let (upstream, sts) = (Upstream::with(&[], manner), Sts::start([Reply::good()]));
+        let ec2_role = start(&upstream, &sts, &[]);
+        upstream.wait_for_requests(1);
+        let check = || {
+            check_status(
+                &ec2_role,
+                &[
+                    "meta-data/instance-id",
+                    "meta-data/spot/instance-action",
+                    "dynamic/instance-identity/document",
+                ],
+                503,
+            );
+            // What is never passed through is not there, read or not.
+            check_status(&ec2_role, &NEVER[1..5], 404);
+            let answer = http::fetch(ec2_role.address).unwrap();
+            assert_eq!(answer.field("Code"), "Success");
+            assert!(answer.took < Duration::from_millis(500), "{answer:?}");
+        };
+        check();
+        ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+        check();
+        // And well again soon, without a restart.
+        upstream.does_now(Manner::Well);
+        wait_for_reading(&ec2_role);
+        check_status(&ec2_role, &["meta-data/instance-id"], 200);
+    });
+}
+
+#[test]
+fn the_last_snapshot_is_served_while_the_host_is_silent_also_by_a_new_server() {
+    let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    drop(upstream);
+    check_status(
+        &ec2_role,
+        &["meta-data/instance-id", "meta-data/spot/instance-action"],
+        200,
+    );
+    let server = ec2_role.server();
+    rustix::process::kill_process(server, Signal::KILL).unwrap();
+    until("a new server", || {
+        (ec2_role.server() != server).then_some(())
+    });
+    let (answer, bytes) = get(&ec2_role, "dynamic/instance-identity/document");
+    assert_eq!(
+        (answer.status, bytes.as_slice()),
+        (200, KNOWN[10].1.as_bytes())
+    );
+    assert_eq!(ec2_role.document().status, 200);
+}
+
+/// It takes the minute that is between two readings.
+#[test]
+#[ignore = "takes more than a minute; scripts/test runs it"]
+fn the_host_is_read_again_every_minute_and_what_was_read_stays_when_that_fails() {
+    let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    let before = upstream.requests().len();
+    upstream.does_now(Manner::Hang);
+    let begun = std::time::Instant::now();
+    std::thread::sleep(Duration::from_secs(50));
+    assert_eq!(upstream.requests().len(), before);
+    upstream.wait_for_requests(before + 1);
+    assert!(begun.elapsed() < Duration::from_secs(65));
+    ec2_role.wait_for_line("was not read, what was read before is kept");
+    check_status(&ec2_role, &["meta-data/instance-id"], 200);
+    let lines = ec2_role.lines().len();
+    upstream.does_now(Manner::Well);
+    ec2_role.wait_for_line_after(lines, "items of the host's metadata read");
+}

@@ -1,0 +1,186 @@
+//! A host's metadata service with a whole tree in it, which keeps every byte that it is sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::loopback::{Connection, Loopback, Request};
+use super::{SECRET, Start, Watched};
+
+pub struct Upstream {
+    service: Loopback,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    items: BTreeMap<String, (String, Vec<u8>)>,
+    /// Lines that stand in every listing besides.
+    strays: Vec<String>,
+    manner: Watched<Manner>,
+    requests: Watched<Vec<Request>>,
+    tokens: AtomicUsize,
+}
+
+/// What it does with a request for an item.
+#[derive(Clone, Debug, Default)]
+pub enum Manner {
+    /// Answers it.
+    #[default]
+    Well,
+    /// Knows no token but those from this one on: what it gave before is of a service that was replaced.
+    TokensFrom(usize),
+    /// Takes it and says nothing.
+    Hang,
+    /// Says this and closes.
+    Say(Vec<u8>),
+}
+
+/// The binary user-data: what gzip writes begins so.
+pub const USER_DATA: &[u8] = b"\x1f\x8b\x08\0\xff\r\n\r\n\0s3cr3t";
+
+/// What a container may know, with its type.
+pub const KNOWN: [(&str, &str); 11] = [
+    ("meta-data/ami-id", "ami-0123"),
+    ("meta-data/events/maintenance/scheduled", "[]"),
+    ("meta-data/instance-id", "i-0123456789abcdef0"),
+    (
+        "meta-data/network/interfaces/macs/02:aa:bb:cc:dd:ee/local-ipv4s",
+        "10.0.0.1\n10.0.0.2",
+    ),
+    ("meta-data/placement/availability-zone", "eu-north-1b"),
+    ("meta-data/placement/region", "eu-north-1"),
+    ("meta-data/services/domain", "amazonaws.com"),
+    ("meta-data/spot/instance-action", "{\"action\": \"stop\"}"),
+    ("meta-data/tags/instance/Name", "web 1 é"),
+    ("meta-data/hostname", "ip-10-0-0-1\n"),
+    (
+        "dynamic/instance-identity/document",
+        "{\n  \"accountId\" : \"123456789012\"\n}",
+    ),
+];
+/// What proves the host's identity to others.
+pub const SIGNATURES: [&str; 3] = [
+    "dynamic/instance-identity/pkcs7",
+    "dynamic/instance-identity/rsa2048",
+    "dynamic/instance-identity/signature",
+];
+/// What is nobody's but the host's.
+pub const NEVER: [&str; 6] = [
+    "meta-data/iam/info",
+    "meta-data/iam/security-credentials/host-role",
+    "meta-data/iam/security-credentials-extended/host-role",
+    "meta-data/identity-credentials/ec2/info",
+    "meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
+    "meta-data/public-keys/0/openssh-key",
+];
+
+impl Upstream {
+    pub fn start() -> Self {
+        Self::with(&[], Manner::Well)
+    }
+
+    pub fn with(strays: &[&str], manner: Manner) -> Self {
+        let text = |(path, body): &(&str, &str)| {
+            let item = ("text/plain".to_owned(), body.as_bytes().to_vec());
+            ((*path).to_owned(), item)
+        };
+        let secret = |path: &&str| text(&(*path, &format!("{SECRET} of {path}")));
+        let mut items: BTreeMap<_, _> = KNOWN.iter().map(text).collect();
+        items.extend(SIGNATURES.iter().chain(&NEVER).map(secret));
+        let user_data = ("application/octet-stream".to_owned(), USER_DATA.to_vec());
+        items.insert("user-data".to_owned(), user_data);
+        let state = Arc::new(State {
+            items,
+            strays: strays.iter().map(|&line| line.to_owned()).collect(),
+            ..State::default()
+        });
+        state.manner.change(|now| *now = manner);
+        let of_service = Arc::clone(&state);
+        let service =
+            Loopback::start(move |request, connection| of_service.answer(request, connection));
+        Upstream { service, state }
+    }
+
+    pub fn does_now(&self, manner: Manner) {
+        self.state.manner.change(|now| *now = manner);
+    }
+
+    pub fn url(&self) -> String {
+        self.service.url()
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.look(Clone::clone)
+    }
+
+    /// Waits until so many requests have come in all.
+    #[track_caller]
+    pub fn wait_for_requests(&self, number: usize) {
+        self.state.requests.wait("a request upstream", |requests| {
+            (requests.len() >= number).then_some(())
+        });
+    }
+
+    /// Lets a program find it.
+    pub fn known_to(&self, start: Start) -> Start {
+        start
+            .without_variable("AWS_EC2_METADATA_DISABLED")
+            .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url())
+    }
+}
+
+impl State {
+    fn answer(&self, request: Request, connection: &mut Connection) {
+        self.requests
+            .change(|requests| requests.push(request.clone()));
+        let manner = self.manner.look(Clone::clone);
+        if request.method == "PUT" && !matches!(manner, Manner::Hang) {
+            let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
+            return connection.answer(200, "", token(number).as_bytes());
+        }
+        let first = match manner {
+            Manner::Well => 1,
+            Manner::TokensFrom(first) => first,
+            Manner::Hang => return connection.hang(),
+            Manner::Say(bytes) => {
+                use std::io::Write;
+                _ = connection.0.write_all(&bytes);
+                return;
+            }
+        };
+        let shown = request.header("X-aws-ec2-metadata-token");
+        if !(first..=self.tokens.load(Ordering::Relaxed)).any(|number| shown == token(number)) {
+            return connection.answer(401, "", b"");
+        }
+        let path = request.target.trim_start_matches("/latest/");
+        if let Some((kind, body)) = self.items.get(path) {
+            return connection.answer(200, &format!("Content-Type: {kind}\r\n"), body);
+        }
+        match self.listing(path.trim_end_matches('/')) {
+            Some(listing) => connection.answer(200, "", listing.as_bytes()),
+            None => connection.answer(404, "", b""),
+        }
+    }
+
+    fn listing(&self, directory: &str) -> Option<String> {
+        let mut entries: Vec<String> = self
+            .items
+            .keys()
+            .filter_map(|path| path.strip_prefix(directory)?.strip_prefix('/'))
+            .map(|below| match below.split_once('/') {
+                Some((name, _)) => format!("{name}/"),
+                None => below.to_owned(),
+            })
+            .collect();
+        entries.dedup();
+        let is_empty = entries.is_empty();
+        entries.extend_from_slice(&self.strays);
+        (!is_empty).then(|| entries.join("\n"))
+    }
+}
+
+/// The token that it gives to the PUT with this number, from 1.
+pub fn token(number: usize) -> String {
+    format!("AQAETHEHOSTSTOKEN{number}==")
+}
