@@ -194,6 +194,17 @@ fn with_nothing_valid_the_list_and_the_document_are_500_and_well_again_without_a
 }
 
 #[test]
+fn the_region_is_known_before_there_is_a_credential() {
+    let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
+    let ec2_role = Start::with(&sts)
+        .variable("AWS_REGION", "eu-west-1")
+        .start();
+    ec2_role.wait_for_line("no credential, requests are answered 500");
+    let answer = ec2_role.get("/latest/meta-data/placement/region");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "eu-west-1"));
+}
+
+#[test]
 fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
     let ec2_role = Start::with(&sts).start();

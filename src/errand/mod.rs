@@ -83,6 +83,9 @@ fn fetch(
     let host = Host::new(environment, own.as_ref());
     let profile = Profile::load(environment, arguments.profile.as_deref())?;
     let region = destination::region(arguments, environment, &profile, &host);
+    if let Some(region) = &region {
+        report(Report::Region(region.clone()));
+    }
     let endpoint = destination::endpoint(arguments, environment, &profile, region.as_deref())?;
     let outbound = destination::outbound(&endpoint, environment, &profile)?;
     let mut clock_offset = orders.clock_offset;
@@ -151,7 +154,6 @@ fn fetch(
                     (duration < arguments.assume_role.duration_seconds).then_some(duration);
                 return Ok(Report::Done {
                     credential,
-                    region,
                     clock_offset,
                     duration_limit,
                 });

@@ -80,11 +80,12 @@ pub enum Report {
     Step(String),
     /// Something the user should know, though it went on.
     Notice(String),
-    /// It has a credential, and what it learnt: of the region, if it is known and not guessed, and for the next errand.
+    /// The region in use, known and not guessed.
+    Region(String),
+    /// It has a credential, and what it learnt for the next errand.
     #[allow(missing_docs)]
     Done {
         credential: Credential,
-        region: Option<String>,
         clock_offset: i64,
         duration_limit: Option<u32>,
     },
@@ -100,14 +101,13 @@ impl Report {
         let json = match self {
             Report::Step(text) => json!({ "step": text }),
             Report::Notice(text) => json!({ "notice": text }),
+            Report::Region(name) => json!({ "region": name }),
             Report::Done {
                 credential,
-                region,
                 clock_offset,
                 duration_limit,
             } => json!({
                 "credential": credential.to_json(),
-                "region": region,
                 "clock_offset": clock_offset,
                 "duration_limit": duration_limit,
             }),
@@ -125,7 +125,6 @@ impl Report {
         if json["credential"].is_object() {
             return Some(Report::Done {
                 credential: Credential::from_json(&json["credential"])?,
-                region: text("region"),
                 clock_offset: json["clock_offset"].as_i64()?,
                 duration_limit: json["duration_limit"]
                     .as_u64()
@@ -138,6 +137,7 @@ impl Report {
         text("step")
             .map(Report::Step)
             .or_else(|| text("notice").map(Report::Notice))
+            .or_else(|| text("region").map(Report::Region))
             .or_else(|| text("lasting").map(|text| Report::Failed(Fault::Lasting(text))))
             .or_else(|| text("passing").map(|text| Report::Failed(Fault::Passing(text))))
     }

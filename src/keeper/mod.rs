@@ -336,10 +336,11 @@ impl<'a> Keeper<'a> {
                 }
             }
             Report::Notice(text) => log::event(&text),
+            // Handed over with the outcome.
+            Report::Region(name) => self.hand_over.region = Some(name),
             Report::Metadata(_) => {}
             Report::Done {
                 credential,
-                region,
                 clock_offset,
                 duration_limit,
             } => {
@@ -360,7 +361,7 @@ impl<'a> Keeper<'a> {
                 self.next_errand = now.after(wait);
                 (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
                 self.hand_over.counts.refreshes += 1;
-                (self.hand_over.credential, self.hand_over.region) = (Some(credential), region);
+                self.hand_over.credential = Some(credential);
                 self.outcome(now);
                 self.hand_over_now(now);
                 // Not before: whoever waits for the line asks at once.
@@ -407,7 +408,7 @@ impl<'a> Keeper<'a> {
                     self.reading = None;
                     self.not_read(fault.text(), now);
                 }
-                Report::Step(_) | Report::Notice(_) | Report::Done { .. } => {}
+                Report::Step(_) | Report::Notice(_) | Report::Region(_) | Report::Done { .. } => {}
             }
         }
         if let Some(reading) = self.reading.take_if(|reading| now >= reading.deadline) {
