@@ -3,12 +3,22 @@
 
 use std::fmt::Write;
 
+use crate::browser;
 use crate::clock;
 use crate::hand_over::HandOver;
-use crate::http::{Refusal, Remark, Response};
+use crate::http::{Refusal, Remark, Request, Response};
 
 /// Where it is answered.
-pub const PATH: &str = "/metrics";
+const PATH: &str = "/metrics";
+
+/// Whether a request is for the figures; one that a browser sent, or that came through a proxy of the host's, is refused as
+/// any other.
+pub fn is_asked_for(request: &Request, allow_hosts: &[String]) -> bool {
+    request.target == PATH
+        && matches!(request.method, "GET" | "HEAD")
+        && request.header("X-Forwarded-For").is_none()
+        && browser::suspect(request, allow_hosts).is_none()
+}
 
 /// What the server counts; it begins at zero when the server is replaced, as Prometheus expects of a counter.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod conformance;
+mod container_form;
 mod hostile;
 mod log;
 mod pass_through;
@@ -14,3 +15,4 @@ mod robustness;
 mod serving;
 mod sources;
 mod sts;
+mod watching;

@@ -219,12 +219,7 @@ impl Turn {
 
     fn response(&mut self, method: &str, request: &tiny_http::Request) -> Response {
         let Served { hand_over, tokens } = &self.served;
-        if hand_over.metrics
-            && request.url() == metrics::PATH
-            && request.remote_addr().is_some_and(is_own)
-        {
-            return self.metrics.answer(hand_over);
-        }
+        let peer = request.remote_addr();
         let headers: Vec<(&str, &str)> = request
             .headers()
             .iter()
@@ -235,6 +230,12 @@ impl Turn {
             target: request.url(),
             headers: &headers,
         };
+        if hand_over.metrics
+            && metrics::is_asked_for(&request, &hand_over.allow_hosts)
+            && peer.is_some_and(is_own)
+        {
+            return self.metrics.answer(hand_over);
+        }
         let response = answer::answer(&request, hand_over, tokens, Boot::now());
         self.metrics.count(response.remark);
         response

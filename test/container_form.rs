@@ -1,0 +1,259 @@
+//! The ECS form of the credential, for the `AWS_CONTAINER_CREDENTIALS_*` variables.
+
+use serde_json::Value;
+
+use crate::support::http::{Answer, DOCUMENT_PATH, TOKEN};
+use crate::support::sts::{access_key_id, secret_access_key, session_token};
+use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, until};
+
+const PATH: &str = "/v2/credentials/exc_web";
+const FIRST: &str = "first/token+of=a.file";
+
+struct Served {
+    ec2_role: Ec2Role,
+    files: Directory,
+    sts: Sts,
+}
+
+impl Served {
+    fn new(token: &str, arguments: &[&str], reply: Reply) -> Self {
+        let (sts, files) = (Sts::start([reply]), Directory::new());
+        let file = files.write("token", token);
+        let ec2_role = Start::with(&sts)
+            .arguments(["--container-token-file", &file])
+            .arguments(arguments.iter().copied())
+            .start();
+        Served {
+            ec2_role,
+            files,
+            sts,
+        }
+    }
+
+    #[track_caller]
+    fn serving(token: &str, arguments: &[&str]) -> Self {
+        let served = Self::new(token, arguments, Reply::good());
+        served.ec2_role.wait_for_line("ec2-role: credential of ");
+        served
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str, token: &str) -> Answer {
+        self.ec2_role
+            .request("GET", path, &[("Authorization", token)])
+    }
+}
+
+/// An error that every SDK can read: Go's reads the small letters, JavaScript's the capitals.
+#[track_caller]
+fn check_error(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("Content-Type"), "application/json");
+    let json: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((&json["code"], &json["Code"]), (&code.into(), &code.into()));
+    let message = json["message"].as_str().unwrap();
+    assert!(
+        !message.is_empty() && json["Message"] == message,
+        "{answer:?}"
+    );
+    assert_eq!(json.as_object().unwrap().len(), 4, "{answer:?}");
+}
+
+#[test]
+fn with_the_right_token_it_is_the_document_of_ecs() {
+    let served = Served::serving(FIRST, &[]);
+    for path in [
+        PATH,
+        "/v2/credentials/exc_web?id=a/b",
+        "/v2/credentials/exc_web/",
+    ] {
+        let answer = served.get(path, FIRST);
+        assert_eq!(
+            (answer.status, answer.header("Content-Type")),
+            (200, "application/json"),
+            "{path}"
+        );
+        for (key, value) in [
+            ("RoleArn", ROLE.to_owned()),
+            ("AccessKeyId", access_key_id(1)),
+            ("SecretAccessKey", secret_access_key(1)),
+            ("Token", session_token(1)),
+            ("Expiration", served.ec2_role.document().field("Expiration")),
+        ] {
+            assert_eq!(answer.field(key), value, "{path}");
+        }
+        assert!(!answer.body.contains("\\/"), "{answer:?}");
+    }
+    let head = served
+        .ec2_role
+        .request("HEAD", PATH, &[("authorization", FIRST)]);
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[test]
+fn a_wrong_or_missing_token_is_401_in_json() {
+    let served = Served::serving(FIRST, &[]);
+    check_error(&served.ec2_role.get(PATH), 401, "Unauthorized");
+    let session = served.ec2_role.token("60");
+    let with_session = served.ec2_role.request("GET", PATH, &[(TOKEN, &session)]);
+    check_error(&with_session, 401, "Unauthorized");
+    let bearer = format!("Bearer {FIRST}");
+    for wrong in [
+        "",
+        "x",
+        &FIRST[1..],
+        &FIRST[..FIRST.len() - 1],
+        &bearer,
+        &FIRST.to_uppercase(),
+        &session,
+    ] {
+        check_error(&served.get(PATH, wrong), 401, "Unauthorized");
+        // Also where there is nothing: who has no token learns no names.
+        check_error(
+            &served.get("/v2/credentials/other", wrong),
+            401,
+            "Unauthorized",
+        );
+    }
+}
+
+#[test]
+fn a_scheme_in_the_file_is_part_of_the_token() {
+    let served = Served::serving("Bearer one two\n", &[]);
+    assert_eq!(served.get(PATH, "Bearer one two").status, 200);
+    for wrong in ["one two", "bearer one two", "Bearer  one two", "Bearer one"] {
+        check_error(&served.get(PATH, wrong), 401, "Unauthorized");
+    }
+}
+
+#[test]
+fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
+    let served = Served::serving(FIRST, &["--role-name", "temp"]);
+    assert_eq!(served.get("/v2/credentials/temp", FIRST).status, 200);
+    for name in [
+        "",
+        "exc_web",
+        "TEMP",
+        "temp/x",
+        "../credentials/temp",
+        "%74emp",
+    ] {
+        let path = format!("/v2/credentials/{name}");
+        check_error(&served.get(&path, FIRST), 404, "InvalidIdInRequest");
+    }
+    for method in ["PUT", "POST", "DELETE", "OPTIONS"] {
+        let answer =
+            served
+                .ec2_role
+                .request(method, "/v2/credentials/temp", &[("Authorization", FIRST)]);
+        check_error(&answer, 405, "MethodNotAllowed");
+        assert_eq!(answer.header("Allow"), "GET, HEAD");
+    }
+    for header in ["X-Forwarded-For", "x-forwarded-for"] {
+        let headers = [("Authorization", FIRST), (header, "1.2.3.4")];
+        check_error(
+            &served
+                .ec2_role
+                .request("GET", "/v2/credentials/temp", &headers),
+            403,
+            "Forbidden",
+        );
+    }
+    for headers in [
+        [("Authorization", FIRST), ("Origin", "null")],
+        [("Authorization", FIRST), ("Host", "evil.example")],
+    ] {
+        let answer = served
+            .ec2_role
+            .request("GET", "/v2/credentials/temp", &headers);
+        assert_eq!((answer.status, answer.body.as_str()), (403, ""));
+    }
+    // Not below the root, so the metadata's own 404.
+    assert_eq!(
+        served.get("/v2/credentials", FIRST).header("Content-Type"),
+        "text/html"
+    );
+}
+
+#[test]
+fn without_the_option_it_is_404_whatever_token_is_shown() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    for headers in [
+        &[][..],
+        &[("Authorization", "")],
+        &[("Authorization", FIRST)],
+    ] {
+        let answer = ec2_role.request("GET", PATH, headers);
+        assert_eq!(
+            (answer.status, answer.header("Content-Type")),
+            (404, "text/html")
+        );
+    }
+}
+
+#[test]
+fn with_nothing_valid_it_is_500_in_json_and_well_again_without_a_restart() {
+    let served = Served::new(FIRST, &[], Reply::error(503, "ServiceUnavailable", "later"));
+    served
+        .ec2_role
+        .wait_for_line("no credential, requests are answered 500");
+    check_error(&served.get(PATH, FIRST), 500, "CredentialsUninitialized");
+    check_error(&served.get(PATH, "wrong"), 401, "Unauthorized");
+    served.sts.replies_now(Reply::good());
+    let answer = until("the document", || {
+        Some(served.get(PATH, FIRST)).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(answer.field("RoleArn"), ROLE);
+}
+
+#[test]
+fn where_tokens_are_required_each_form_needs_its_own() {
+    let served = Served::serving(FIRST, &["--http-tokens", "required"]);
+    let session = served.ec2_role.token("60");
+    assert_eq!(served.get(PATH, FIRST).status, 200);
+    assert_eq!(served.ec2_role.get(PATH).status, 401);
+    assert_eq!(served.get(DOCUMENT_PATH, FIRST).status, 401);
+    assert_eq!(
+        served
+            .ec2_role
+            .request("GET", PATH, &[(TOKEN, &session)])
+            .status,
+        401
+    );
+    assert_eq!(
+        served
+            .ec2_role
+            .request("GET", DOCUMENT_PATH, &[(TOKEN, &session)])
+            .status,
+        200
+    );
+}
+
+#[test]
+fn a_token_is_taken_anew_when_its_file_changes_and_kept_while_it_cannot_be_read() {
+    let served = Served::serving(FIRST, &[]);
+    assert_eq!(served.get(PATH, FIRST).status, 200);
+    served.files.write("token", "second");
+    until("the second token", || {
+        (served.get(PATH, "second").status == 200).then_some(())
+    });
+    check_error(&served.get(PATH, FIRST), 401, "Unauthorized");
+    for content in ["", "two\nlines", "é"] {
+        let lines = served.ec2_role.lines().len();
+        served.files.write("token", content);
+        served
+            .ec2_role
+            .wait_for_line_after(lines, "the token that it held is kept");
+        assert_eq!(served.get(PATH, "second").status, 200);
+        served.files.write("token", "second");
+        std::fs::write(served.files.path("token"), "third\n").unwrap();
+        until("the third token", || {
+            (served.get(PATH, "third").status == 200).then_some(())
+        });
+        served.files.write("token", "second");
+        until("the second token", || {
+            (served.get(PATH, "second").status == 200).then_some(())
+        });
+    }
+}
