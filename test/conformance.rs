@@ -658,6 +658,28 @@ fn a_get_of_before_1997_or_with_a_small_body_is_answered() {
     }
 }
 
+#[test]
+fn a_body_that_nobody_wants_is_413_in_a_whole_answer() {
+    let served = serve(&[]);
+    for (method, announced) in [
+        ("PUT", "Content-Length: 100000"),
+        ("GET", "Transfer-Encoding: chunked"),
+        ("PUT", "Content-Length: 5\r\nExpect: 100-continue"),
+    ] {
+        let headers = format!("Host: 169.254.169.254\r\n{TTL}: 60\r\n{announced}");
+        let request = format!("{method} {TOKEN_PATH} HTTP/1.1\r\n{headers}\r\n\r\nhello");
+        let answer = http::exchange(served.ec2_role.address, request.as_bytes()).unwrap();
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (413, ""),
+            "{request:?}"
+        );
+        let closes = ("Connection".to_owned(), "close".to_owned());
+        assert!(answer.headers.contains(&closes), "{answer:?}");
+    }
+    assert_eq!(served.get(LIST_PATH).body, "exc_web");
+}
+
 // Browsers.
 
 #[test]

@@ -280,8 +280,10 @@ fn announces_a_body(request: &tiny_http::Request) -> bool {
 /// No request here has a body. To drop the request would read the body, or allocate it; to upgrade it gives the stream out,
 /// and the stream is kept for good.
 fn refuse_body(request: tiny_http::Request) -> (u16, usize) {
+    // An upgrade's answer has no length, and a client would wait for its end: so the length comes in with another header's value.
+    const WITH_ITS_LENGTH: &str = "close\r\nContent-Length: 0\r\nConnection: close";
     let status = Status::PayloadTooLarge.code();
-    let stream = request.upgrade("close", tiny_http::Response::empty(status));
+    let stream = request.upgrade(WITH_ITS_LENGTH, tiny_http::Response::empty(status));
     std::mem::forget(stream);
     (status, 0)
 }
