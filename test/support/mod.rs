@@ -1,5 +1,6 @@
 //! What the tests share: the binary, its peers, and a client.
 
+pub mod any_answer;
 pub mod directory;
 pub mod ec2_role;
 pub mod host_metadata;

@@ -1,0 +1,183 @@
+//! Any request whatever, straight to the function that answers: never a panic, the credential to nobody but whom it is for, and
+//! one complete answer. Without a process and a socket, so that thousands of requests take a moment.
+
+use ec2_role::http::{Request, Status};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::support::any_answer::{CONTAINER_TOKEN, World};
+
+/// Pieces that mean something somewhere in a path.
+const PIECES: [&str; 36] = [
+    "/",
+    "/",
+    "/",
+    "/",
+    "//",
+    "latest",
+    "meta-data",
+    "iam",
+    "info",
+    "security-credentials",
+    "exc_web",
+    "security-credentials-extended",
+    "identity-credentials",
+    "ec2",
+    "api",
+    "token",
+    "v2",
+    "credentials",
+    "2012-01-12",
+    "2012-01-11",
+    "2021-03-23",
+    "1.0",
+    "user-data",
+    "placement",
+    "region",
+    "spot",
+    "instance-id",
+    "instance-action",
+    "..",
+    ".",
+    "%2e",
+    "%2F",
+    "%",
+    "?a=b",
+    "%69am",
+    "é",
+];
+const NAMES: [&str; 10] = [
+    "X-aws-ec2-metadata-token",
+    "x-AWS-ec2-metadata-token",
+    "X-aws-ec2-metadata-token-ttl-seconds",
+    "X-Forwarded-For",
+    "x-forwarded-FOR",
+    "Authorization",
+    "Host",
+    "Origin",
+    "Sec-Fetch-Site",
+    "Accept",
+];
+const VALUES: [&str; 14] = [
+    "",
+    "TOKEN",
+    "TOKEN",
+    "CONTAINER",
+    "CONTAINER",
+    "INVALID",
+    "60",
+    "21601",
+    "169.254.169.254",
+    "[::1]:80",
+    "evil.example",
+    "allowed.example",
+    "localhost",
+    "TOKEN ",
+];
+
+fn methods() -> impl Strategy<Value = String> {
+    let known = select(vec![
+        "GET", "GET", "GET", "HEAD", "PUT", "POST", "OPTIONS", "get",
+    ]);
+    prop_oneof![8 => known.prop_map(str::to_owned), 1 => ".{0,8}"]
+}
+
+fn targets() -> impl Strategy<Value = String> {
+    let made = prop::collection::vec(select(&PIECES[..]), 0..14).prop_map(|pieces| pieces.concat());
+    let right = prop::collection::vec(select(&["/", "//", "/%69am/", "/latest/"][..]), 5).prop_map(
+        |slashes| {
+            [
+                "latest",
+                "meta-data",
+                "iam",
+                "security-credentials",
+                "exc_web",
+            ]
+            .iter()
+            .zip(slashes)
+            .map(|(segment, slash)| format!("{slash}{segment}"))
+            .collect()
+        },
+    );
+    let known = select(vec![
+        "/latest/meta-data/iam/security-credentials/exc_web",
+        "/2021-03-23/meta-data/iam/security-credentials/exc_web/",
+        "/v2/credentials/exc_web",
+        "/v2/credentials/exc_web/?a=b",
+    ]);
+    prop_oneof![3 => made, 1 => right, 3 => known.prop_map(str::to_owned), 1 => ".{0,60}"]
+}
+
+fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
+    let name = prop_oneof![9 => select(&NAMES[..]).prop_map(str::to_owned), 1 => ".{0,20}"];
+    let value = prop_oneof![9 => select(&VALUES[..]).prop_map(str::to_owned), 1 => ".{0,60}"];
+    prop::collection::vec((name, value), 0..4)
+}
+
+fn check(choice: u8, method: &str, target: &str, headers: &[(String, String)]) -> Status {
+    let world = World::new(choice);
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| {
+            let value = match value.as_str() {
+                "TOKEN" => &world.token,
+                "CONTAINER" => CONTAINER_TOKEN,
+                value => value,
+            };
+            (name.as_str(), value)
+        })
+        .collect();
+    let request = Request {
+        method,
+        target,
+        headers: &headers,
+    };
+    world.check(&request).status
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request_gets_one_complete_answer_and_the_credential_only_if_it_is_entitled_to_it(
+        choice: u8, method in methods(), target in targets(), headers in headers()
+    ) {
+        check(choice, &method, &target, &headers);
+    }
+}
+
+#[test]
+fn the_judge_of_any_answer_knows_the_requests_that_are_entitled() {
+    let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let (token, container) = (
+        header("X-aws-ec2-metadata-token", "TOKEN"),
+        header("Authorization", "CONTAINER"),
+    );
+    let document = "/latest/meta-data/iam/security-credentials/exc_web";
+    let (optional, required, with_container) = (0, 1, 3);
+    for (choice, target, headers, status) in [
+        (optional, document, &vec![], Status::Ok),
+        (required, document, &vec![], Status::Unauthorized),
+        (required, document, &token, Status::Ok),
+        (
+            with_container,
+            "/v2/credentials/exc_web",
+            &container,
+            Status::Ok,
+        ),
+        (
+            with_container,
+            "/v2/credentials/exc_web",
+            &token,
+            Status::Unauthorized,
+        ),
+        (
+            required,
+            "/v2/credentials/exc_web",
+            &container,
+            Status::Unauthorized,
+        ),
+    ] {
+        assert_eq!(check(choice, "GET", target, headers), status, "{target}");
+    }
+}

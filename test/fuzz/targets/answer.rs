@@ -1,0 +1,33 @@
+//! Any request: a byte that says what is served, then in lines the method, the target, and headers.
+
+#![no_main]
+
+#[path = "../../support/any_answer.rs"]
+mod any_answer;
+
+use any_answer::{CONTAINER_TOKEN, World};
+use ec2_role::http::Request;
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let Some((choice, rest)) = data.split_first() else {
+        return Corpus::Reject;
+    };
+    let Ok(text) = std::str::from_utf8(rest) else {
+        return Corpus::Reject;
+    };
+    let world = World::new(*choice);
+    // No fuzzer guesses a token.
+    let text = text
+        .replace("$TOKEN", &world.token)
+        .replace("$CONTAINER", CONTAINER_TOKEN);
+    let mut lines = text.split('\n');
+    let (method, target) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    world.check(&Request {
+        method,
+        target,
+        headers: &headers,
+    });
+    Corpus::Keep
+});

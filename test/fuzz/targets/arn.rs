@@ -1,0 +1,21 @@
+//! Any text as a role's ARN, and as a role's name. An error is one line.
+
+#![no_main]
+
+use ec2_role::role::{RoleArn, RoleName};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    match RoleArn::parse(text) {
+        Ok(arn) => {
+            assert_eq!(arn.as_str(), text);
+            assert!(arn.partition().starts_with("aws") && arn.account().len() == 12);
+            assert!(RoleName::parse(arn.name().as_str()).is_ok());
+            assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+        Err(error) => assert!(!error.contains(['\n', '\r', '\u{1b}'])),
+    }
+    if let Ok(name) = RoleName::parse(text) {
+        assert!(!name.as_str().contains(['/', '%', '?', ' ']));
+    }
+});

@@ -1,0 +1,16 @@
+//! Any shared config or credentials file: sections, settings, nested blocks.
+
+#![no_main]
+
+use ec2_role::profile;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    for (name, settings) in profile::parse(text) {
+        assert!(!name.contains([']', '\n']) && name.trim() == name);
+        for (key, value) in settings {
+            assert!(!key.is_empty() && key.trim() == key, "{key:?}");
+            assert!(!value.contains('\n') && value.trim() == value, "{value:?}");
+        }
+    }
+});

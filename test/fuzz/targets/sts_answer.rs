@@ -1,0 +1,47 @@
+//! Any answer of STS: two bytes of status, then the body. What is taken for a credential makes a document that SDKs read; what is
+//! not is described in a line without the answer's text in it.
+
+#![no_main]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use ec2_role::clock::{self, Boot};
+use ec2_role::credential::Credential;
+use ec2_role::sts;
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let Some(([high, low], body)) = data.split_first_chunk() else {
+        return Corpus::Reject;
+    };
+    let status = match high {
+        b'2' => 200,
+        _ => u16::from_be_bytes([*high, *low]),
+    };
+    let date = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    match sts::read(status, &String::from_utf8_lossy(body), Some(date)) {
+        Ok(answered) => {
+            let credential = Credential {
+                access_key_id: answered.access_key_id,
+                secret_access_key: answered.secret_access_key,
+                session_token: answered.session_token,
+                last_updated: date,
+                expiration: answered.expiration,
+                deadline: Boot(1),
+            };
+            let document = credential.ec2_document();
+            let written = document.rsplit('"').nth(1).unwrap();
+            let read = clock::parse_iso8601(written).expect(written);
+            assert_eq!(
+                clock::epoch_seconds(read),
+                clock::epoch_seconds(credential.expiration)
+            );
+        }
+        Err(error) => {
+            let line = format!("{}; {}", error.describe(), error.remedy("r", "https://sts"));
+            assert!(!line.contains(['\n', '\r', '\u{1b}']), "{line:?}");
+            _ = error.act();
+        }
+    }
+    Corpus::Keep
+});

@@ -1,0 +1,224 @@
+//! What holds for the answer to any request whatever. The property tests and the fuzz target share it, so it knows the
+//! protocol by itself and asks nothing of the code that it judges.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use ec2_role::answer::answer;
+use ec2_role::clock::Boot;
+use ec2_role::credential::Credential;
+use ec2_role::hand_over::{Counts, HandOver, PassedThrough};
+use ec2_role::http::{Request, Response, Status};
+use ec2_role::imds::HttpTokens;
+use ec2_role::role::{RoleArn, RoleName};
+use ec2_role::secret::Secret;
+use ec2_role::snapshot::{Item, Snapshot};
+use ec2_role::token::{TokenAuthority, TokenKey, Ttl};
+
+const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
+pub const CONTAINER_TOKEN: &str = "Bearer container/token";
+const NOW: Boot = Boot(1_000_000_000);
+
+/// What is served, and when.
+pub struct World {
+    served: HandOver,
+    tokens: TokenAuthority,
+    /// A session token that is valid.
+    pub token: String,
+}
+
+impl World {
+    /// One of all that there are: each choice is some bits of a number.
+    pub fn new(choice: u8) -> Self {
+        let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
+        let bit = |at: u8| choice >> at & 1 == 1;
+        let tokens = TokenAuthority::new(&token_key, "boot");
+        let age = if bit(5) { 121_000 } else { 0 };
+        let snapshot = Snapshot {
+            taken: Boot(NOW.0 - age),
+            items: [
+                ("meta-data/instance-id", false, &b"i-1"[..]),
+                ("meta-data/placement/region", false, b"eu-west-1"),
+                ("meta-data/spot/instance-action", false, b"{}"),
+                ("user-data", true, b"\x1f\x8b\0\r\n\r\n"),
+            ]
+            .map(|(path, is_binary, body)| {
+                let body = body.to_vec();
+                (path.to_owned(), Item { is_binary, body })
+            })
+            .into(),
+        };
+        let served = HandOver {
+            role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
+            role_name: RoleName::parse("exc_web").unwrap(),
+            http_tokens: if bit(0) {
+                HttpTokens::Required
+            } else {
+                HttpTokens::Optional
+            },
+            token_key,
+            boot_id: "boot".to_owned(),
+            knock: "/knock".to_owned(),
+            quiet: true,
+            allow_hosts: vec!["allowed.example".to_owned()],
+            metrics: true,
+            region: bit(4).then(|| "eu-west-1".to_owned()),
+            container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
+            pass_through: match (bit(3), bit(6)) {
+                (false, _) => None,
+                (true, false) => Some(PassedThrough::NotYet),
+                (true, true) => Some(PassedThrough::Read(snapshot)),
+            },
+            counts: Counts::default(),
+            credential: (choice >> 2 & 0x21 != 0x21).then(|| Credential {
+                access_key_id: "ASIAEXAMPLE".to_owned(),
+                secret_access_key: Secret::new(SECRETS[0]),
+                session_token: Secret::new(SECRETS[1]),
+                last_updated: UNIX_EPOCH,
+                expiration: UNIX_EPOCH + Duration::from_secs(3600),
+                deadline: if bit(2) { NOW } else { Boot(NOW.0 + 1) },
+            }),
+        };
+        let token = tokens.issue(Ttl::parse("60").unwrap(), NOW);
+        World {
+            served,
+            tokens,
+            token,
+        }
+    }
+
+    /// Answers a request, and panics unless the answer is one complete answer that tells no secret but to whom it is for, and
+    /// tells it to them.
+    pub fn check(&self, request: &Request) -> Response {
+        let response = answer(request, &self.served, &self.tokens, NOW);
+        check_is_one_complete_answer(&response);
+        let text = String::from_utf8_lossy(&response.body);
+        let tells = SECRETS.iter().any(|secret| text.contains(secret));
+        assert_eq!(tells, self.is_entitled(request), "{request:?}\n{text}");
+        assert!(!tells || response.status == Status::Ok, "{response:?}");
+        for (_, value) in &response.headers {
+            assert!(!SECRETS.iter().any(|secret| value.contains(secret)));
+        }
+        assert!(!text.contains(CONTAINER_TOKEN), "{response:?}");
+        response
+    }
+
+    /// Whether the credential is for whoever sent this.
+    fn is_entitled(&self, request: &Request) -> bool {
+        let values = |name: &str| -> Vec<&str> {
+            let named = |header: &&(&str, &str)| header.0.to_lowercase() == name;
+            let found = request.headers.iter().filter(named);
+            found.map(|(_, value)| *value).collect()
+        };
+        let is_of_a_page = request.headers.iter().any(|(name, _)| {
+            let name = name.to_lowercase();
+            name == "origin" || name.starts_with("sec-fetch-")
+        });
+        let valid = self.served.credential.as_ref();
+        let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
+        if !is_valid
+            || is_of_a_page
+            || !values("x-forwarded-for").is_empty()
+            || !values("host").into_iter().all(is_good_host)
+            || !["GET", "HEAD"].contains(&request.method)
+        {
+            return false;
+        }
+        let path = request.target.split('?').next().unwrap_or_default();
+        if self.served.container_token.is_some()
+            && let Some(name) = path.strip_prefix("/v2/credentials/")
+        {
+            return name.trim_end_matches('/') == "exc_web"
+                && values("authorization").first() == Some(&CONTAINER_TOKEN);
+        }
+        let has_right_token = match values("x-aws-ec2-metadata-token").first() {
+            None | Some(&"") => self.served.http_tokens == HttpTokens::Optional,
+            Some(token) => *token == self.token,
+        };
+        let is_document = segments(path).is_some_and(|segments| match &segments[..] {
+            [version, rest @ ..] => {
+                rest == ["meta-data", "iam", "security-credentials", "exc_web"]
+                    && (version == "latest" || is_date_of_roles(version))
+            }
+            [] => false,
+        });
+        has_right_token && is_document
+    }
+}
+
+fn check_is_one_complete_answer(response: &Response) {
+    const END: &[u8] = b"\r\n\r\n";
+    for is_head in [false, true] {
+        let bytes = response.to_bytes(is_head, UNIX_EPOCH);
+        let end = bytes
+            .windows(END.len())
+            .position(|window| window == END)
+            .unwrap();
+        let (head, body) = (&bytes[..end], &bytes[end + END.len()..]);
+        let head = std::str::from_utf8(head).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap();
+        assert!(status.starts_with("HTTP/1.1 ") && status.is_ascii());
+        let headers: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+        assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']));
+        let all = |name: &str| -> Vec<&str> {
+            let named = headers
+                .iter()
+                .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+            named.map(|(_, value)| *value).collect()
+        };
+        assert_eq!(all("Content-Length"), [response.body.len().to_string()]);
+        assert_eq!(all("Connection"), ["close"]);
+        assert_eq!(all("Transfer-Encoding"), [""; 0]);
+        let expected: &[u8] = if is_head { b"" } else { &response.body };
+        assert_eq!(body, expected);
+    }
+}
+
+/// No name, or an address, or a name without a dot, or the one that is allowed.
+fn is_good_host(host: &str) -> bool {
+    let host = host.trim().to_lowercase();
+    if let Some(rest) = host.strip_prefix('[') {
+        let address = rest.split_once(']').map(|(address, _)| address);
+        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
+    is_address || !name.contains('.') || name == "allowed.example"
+}
+
+/// The segments of a path that are not empty, each decoded once; nothing if one is not printable ASCII, climbs, or has a broken
+/// escape.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let mut segments = Vec::new();
+    for raw in path.strip_prefix('/')?.split('/') {
+        let mut bytes = raw.bytes();
+        let mut segment = String::new();
+        while let Some(byte) = bytes.next() {
+            let byte = match byte {
+                b'%' => {
+                    let digits =
+                        [bytes.next()?, bytes.next()?].map(|digit| (digit as char).to_digit(16));
+                    (digits[0]? * 16 + digits[1]?) as u8
+                }
+                byte => byte,
+            };
+            if !(b'!'..=b'~').contains(&byte) || byte == b'/' {
+                return None;
+            }
+            segment.push(byte as char);
+        }
+        match segment.as_str() {
+            "." | ".." => return None,
+            "" => {}
+            _ => segments.push(segment),
+        }
+    }
+    Some(segments)
+}
+
+fn is_date_of_roles(version: &str) -> bool {
+    let parts: Vec<&str> = version.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let is_of_digits = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+    lengths == [4, 2, 2] && parts.iter().all(is_of_digits) && version >= "2012-01-12"
+}
