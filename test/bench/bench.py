@@ -1,0 +1,250 @@
+"""Measures ec2-role beside what could be used in its place, all on loopback and in one run: scripts/bench."""
+
+import argparse
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import process
+import report
+import servers
+import tls
+from fetch import fetches
+from load import load
+from servers import Ec2Role, Sts
+from start import first_credential
+
+median = statistics.median
+# Whoever runs this may wait so long and no longer.
+LIMIT_SECONDS = 600
+ROUNDS = 3
+SECONDS = 3  # of each load
+CLIENTS = (8, 64)
+STARTS = 50
+FETCHES = 200  # of each round; a tenth of them from the peers, which are ten times as slow
+REQUESTS = 100_000
+REFRESHES = 100
+ROLES = 100
+CROWDS = (1, 8, 64, 256, 1000)
+
+
+def say(text):
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class Bench:
+    def __init__(self, directory, is_quick):
+        self.directory = directory
+        self.rounds = 1 if is_quick else ROUNDS
+        self.is_quick = is_quick
+        self.rows = []
+        self.sts = Sts(directory)
+        with self.ec2_role() as ec2_role:
+            self.document = servers.get(ec2_role.document).decode()
+
+    def ec2_role(self, **options):
+        return Ec2Role(self.directory, self.sts.url, **options)
+
+    def row(self, what, own, limit="", **ratio):
+        self.rows.append([what, own, limit])
+        say(f"{what}: {own}" + (f" (nginx {limit})" if limit else ""))
+
+    def sizes(self):
+        say("sizes")
+        binary = pathlib.Path(servers.BINARY).stat().st_size
+        self.row("binary, and so the image", f"{binary:,} bytes")
+
+    def start(self):
+        with Sts(self.directory) as sts:
+            times = [first_credential(self.directory, sts) for _ in range(5 if self.is_quick else STARTS)]
+        self.row("exec to first credential served, STS's own time subtracted", report.milliseconds(median(times)))
+
+    def memory(self):
+        with self.ec2_role() as ec2_role:
+            self.row("memory of keeper and server, idle after start", self.memory_of(ec2_role))
+            left = 5_000 if self.is_quick else REQUESTS
+            while left > 0:
+                left -= load(ec2_role.document, 8, 2).requests
+            self.row(f"… after {REQUESTS:,} requests", self.memory_of(ec2_role))
+        refreshes = 3 if self.is_quick else REFRESHES
+        authority, certificate, key = tls.make(self.directory)
+        # Half a second after its receipt a credential of one second is due.
+        with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
+            with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}) as ec2_role:
+                for _ in range(refreshes):
+                    sts.line()
+                self.row(f"… after {refreshes} refreshes over TLS", self.memory_of(ec2_role))
+
+    def memory_of(self, ec2_role):
+        # Not of an errand, which comes and goes.
+        lasting = [pid for pid in process.family(ec2_role.pid) if process.name(pid) != "ec2-role-errand"]
+        return report.megabytes(process.proportional_memory(lasting))
+
+    def roles(self):
+        """1 to 100 roles on one host."""
+        started = []
+        try:
+            begun = time.perf_counter()
+            memory = {}
+            number = 5 if self.is_quick else ROLES
+            for count in range(1, number + 1):
+                started.append(self.ec2_role(name=f"role-{count}"))
+            for one in started:
+                one.__enter__()
+            took = time.perf_counter() - begun
+            pids = [pid for one in started for pid in process.family(one.pid)]
+            memory = process.proportional_memory(pids)
+        finally:
+            for one in started:
+                one.process.send_signal(signal.SIGTERM)
+            for one in started:
+                one.process.wait()
+        self.row(f"{number} roles on one host, memory of all", report.megabytes(memory))
+        self.row("… of each", report.megabytes(memory / number))
+        self.row("… started at once, until all serve", report.milliseconds(took * 1000))
+
+    def crowds(self):
+        """1 to 1,000 clients."""
+        with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
+            for clients in CROWDS:
+                own, limit = (load(server.document, clients, SECONDS) for server in (ec2_role, nginx))
+                figures = [f"{report.milliseconds(one.p99)}, {one.errors} errors" for one in (own, limit)]
+                self.row(f"p99 with {clients:,} clients", *figures)
+
+    def loads(self):
+        """One request per connection, in rounds, so that what else the machine does falls on all alike."""
+        self.loaded = {}
+        with (
+            self.ec2_role() as ec2_role,
+            servers.nginx(self.directory, self.document) as nginx,
+            servers.sinatra(self.directory, self.document) as sinatra,
+            servers.moto(self.directory) as moto,
+            servers.ectou(self.directory, self.sts.url) as ectou,
+            servers.metadata_proxy(self.directory, self.sts.url) as metadata_proxy,
+        ):
+            peers = {
+                "nginx": nginx,
+                "ec2-role": ec2_role,
+                "Sinatra on WEBrick": sinatra,
+                "moto_server": moto,
+                "ectou-metadata": ectou,
+                "terrycain-metadata-proxy": metadata_proxy,
+            }
+            for number in range(self.rounds):
+                say(f"round {number + 1} of {self.rounds}")
+                for clients in CLIENTS:
+                    for name, server in peers.items():
+                        one = load(server.document, clients, SECONDS)
+                        self.loaded.setdefault((name, clients), []).append(one)
+                for name in ("nginx", "ec2-role", "moto_server"):
+                    number_of_fetches = FETCHES if name != "moto_server" else FETCHES // 10
+                    times = fetches(peers[name].base, number_of_fetches)
+                    self.loaded.setdefault((name, "fetch"), []).append(median(times))
+            self.peers = list(peers)
+            self.peers_memory = {name: process.proportional_memory(process.family(one.pid)) for name, one in peers.items()}
+
+    def compare(self):
+        """A row for each server: the ratio to nginx is that of its own round."""
+        rows = []
+        for name in self.peers:
+            row = [name]
+            for clients in CLIENTS:
+                own, limit = self.loaded[name, clients], self.loaded["nginx", clients]
+                ratio = median(one.rate / other.rate for one, other in zip(own, limit))
+                times = [report.milliseconds(median(getattr(one, part) for one in own)) for part in ("p50", "p99")]
+                errors = sum(one.errors for one in own)
+                row += [report.rate(median(one.rate for one in own)), f"{ratio:.3f}", *times, str(errors)]
+            row.append(report.milliseconds(median(self.loaded[name, "fetch"])) if (name, "fetch") in self.loaded else "")
+            row.append(report.megabytes(self.peers_memory[name]))
+            rows.append(row)
+        header = ["server"]
+        for clients in CLIENTS:
+            header += [f"{clients} clients", "÷ nginx", "p50", "p99", "errors"]
+        return header + ["botocore's fetch", "memory after"], rows
+
+    def hanging(self):
+        """The fetch while STS hangs; half of 16 seconds may go until it is asked for the second time."""
+        with Sts(self.directory, "--lifetime", "16", "--then-hang") as sts, Ec2Role(self.directory, sts.url) as ec2_role:
+            sts.line()
+            if sts.line() != "hangs":
+                raise SystemExit("bench: STS was to hang and answered")
+            times = fetches(ec2_role.base, FETCHES)
+        self.row("botocore's fetch while STS hangs", report.milliseconds(median(times)))
+
+    def per_request(self):
+        """What a request costs the server with 8 clients: time of the processor, context switches, system calls."""
+        with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
+            figures = []
+            for one in (ec2_role, nginx):
+                worker = process.family(one.pid)[1]
+                load(one.document, 8, 1)
+                before = process.Scheduled.of(worker)
+                done = load(one.document, 8, SECONDS).requests
+                spent = process.Scheduled.of(worker) - before
+                with process.SystemCalls(worker, f"{self.directory}/strace") as traced:
+                    traced_requests = load(one.document, 8, SECONDS).requests
+                calls = {name: count / traced_requests for name, count in traced.calls.most_common()}
+                figures.append((spent.nanoseconds / done / 1000, spent.switches / done, calls))
+        self.row("processor time per request", *(f"{microseconds:.0f} µs" for microseconds, _, _ in figures))
+        self.row("context switches per request", *(f"{switches:.2f}" for _, switches, _ in figures))
+        self.row("system calls per request", *(f"{sum(calls.values()):.1f}" for _, _, calls in figures))
+        for name in dict.fromkeys(name for _, _, calls in figures for name in calls):
+            counts = [calls.get(name, 0) for _, _, calls in figures]
+            if max(counts) >= 0.05:
+                self.row(f"… {name}", *(f"{count:.2f}" for count in counts))
+
+    def noise(self):
+        lines = []
+        for clients in CLIENTS:
+            rates = [one.rate for one in self.loaded["nginx", clients]]
+            lines.append(f"nginx's rounds at {clients} clients differ by {(max(rates) - min(rates)) / median(rates):.0%}")
+        return "; ".join(lines)
+
+
+def commit():
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, cwd=servers.REPOSITORY, stdout=subprocess.PIPE, text=True).stdout.strip() or "unknown"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+
+    def too_long(*_):
+        raise SystemExit(f"bench: not done after {LIMIT_SECONDS} s")
+
+    signal.signal(signal.SIGALRM, too_long)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.alarm(LIMIT_SECONDS)
+    load_before = os.getloadavg()
+    with tempfile.TemporaryDirectory() as directory:
+        # nginx's worker is nobody.
+        os.chmod(directory, 0o755)
+        bench = Bench(directory, arguments.quick)
+        with bench.sts:
+            bench.sizes()
+            bench.start()
+            bench.memory()
+            bench.roles()
+            bench.loads()
+            bench.hanging()
+            bench.per_request()
+            bench.crowds()
+    noise = f"{bench.noise()}; load average {load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores"
+    tables = [bench.compare(), (["figure", "ec2-role", "nginx"], bench.rows)]
+    title = f"commit {commit()}, {bench.rounds} rounds of {SECONDS} s"
+    for form in (report.text, report.markdown):
+        print(f"\n{title}\n")
+        for header, rows in tables:
+            print(form(header, rows) + "\n")
+        print(f"How noisy the machine was: {noise}.")
+
+
+if __name__ == "__main__":
+    main()

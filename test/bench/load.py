@@ -1,0 +1,25 @@
+"""Load: wrk with one request per connection."""
+
+import pathlib
+import subprocess
+from dataclasses import dataclass
+
+REPORT = pathlib.Path(__file__).with_name("report.lua")
+
+
+@dataclass(frozen=True)
+class Load:
+    requests: int
+    rate: float  # per second
+    p50: float  # milliseconds, from the request's first byte to the answer's last
+    p99: float
+    errors: int
+
+
+def load(url, clients, seconds):
+    # wrk asks for keep-alive unless told otherwise, and whoever closes anyway would be counted as failing.
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout=10s", "-s", str(REPORT), "-H", "Connection: close", url]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    line = next(line for line in output.splitlines() if line.startswith("figures "))
+    requests, duration, p50, p99, errors = map(int, line.split()[1:])
+    return Load(requests, requests / duration * 1e6, p50 / 1000, p99 / 1000, errors)

@@ -1,0 +1,74 @@
+"""What a process and its children cost: memory, system calls, context switches. Of what is not dumpable only root sees it."""
+
+import pathlib
+import re
+import signal
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+
+PROC = pathlib.Path("/proc")
+
+
+def family(pid):
+    """The process and all that it has started, oldest first."""
+    children = (PROC / f"{pid}/task/{pid}/children").read_text().split()
+    return [pid] + [member for child in children for member in family(int(child))]
+
+
+def name(pid):
+    return (PROC / f"{pid}/comm").read_text().strip()
+
+
+def proportional_memory(pids):
+    """Bytes: each page counts for a process by its share (PSS)."""
+    total = 0
+    for pid in pids:
+        rollup = (PROC / f"{pid}/smaps_rollup").read_text()
+        total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.M)[1]) * 1024
+    return total
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """What the threads that a process has now have had so far."""
+
+    nanoseconds: int
+    switches: int
+
+    @classmethod
+    def of(cls, pid):
+        nanoseconds = switches = 0
+        for task in (PROC / f"{pid}/task").iterdir():
+            try:
+                nanoseconds += int((task / "schedstat").read_text().split()[0])
+                status = (task / "status").read_text()
+            except OSError:
+                continue  # it has just ended
+            switches += sum(int(n) for n in re.findall(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)", status, re.M))
+        return cls(nanoseconds, switches)
+
+    def __sub__(self, before):
+        return Scheduled(self.nanoseconds - before.nanoseconds, self.switches - before.switches)
+
+
+class SystemCalls:
+    """Counts the system calls of a process and its threads, from `with` to its end, by name."""
+
+    def __init__(self, pid, file):
+        self._file = file
+        self._command = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(file), "-p", str(pid)]
+        self.calls = Counter()
+
+    def __enter__(self):
+        self._strace = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        self._strace.stderr.readline()  # "Process … attached"
+        return self
+
+    def __exit__(self, *_):
+        self._strace.send_signal(signal.SIGINT)
+        self._strace.communicate(timeout=30)
+        for line in pathlib.Path(self._file).read_text().splitlines():
+            if match := re.fullmatch(r"\s*(\d+)\s+(\w+)", line):
+                self.calls[match[2]] += int(match[1])
+        self.calls.pop("total", None)
