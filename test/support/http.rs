@@ -102,8 +102,16 @@ pub fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Sends bytes and reads one answer. One that is cut short is an error.
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
+    exchange_on(|| connect(address), bytes)
+}
+
+/// The same on a connection that the caller makes.
+pub fn exchange_on(
+    connect: impl FnOnce() -> io::Result<TcpStream>,
+    bytes: &[u8],
+) -> io::Result<Answer> {
     let begun = Instant::now();
-    let mut stream = connect(address)?;
+    let mut stream = connect()?;
     stream.write_all(bytes)?;
     let answer = Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))?;
     Ok(Answer {
@@ -138,14 +146,16 @@ pub fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Answer> {
+    exchange(address, text(address, method, path, headers).as_bytes())
+}
+
+/// A request without a body, as it is sent.
+pub fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let headers: String = headers
         .iter()
         .map(|(key, value)| format!("{key}: {value}\r\n"))
         .collect();
-    exchange(
-        address,
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n").as_bytes(),
-    )
+    format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n")
 }
 
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
@@ -154,12 +164,18 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 
 /// All that an SDK does: a session token, the list, the document.
 pub fn fetch(address: SocketAddr) -> io::Result<Answer> {
-    let token = request(address, "PUT", TOKEN_PATH, &[(TTL, "21600")])?.body;
-    let name = request(address, "GET", LIST_PATH, &[(TOKEN, &token)])?.body;
-    request(
-        address,
-        "GET",
-        &format!("{LIST_PATH}{name}"),
-        &[(TOKEN, &token)],
-    )
+    fetch_on(|| connect(address), address)
+}
+
+/// The same on connections that the caller makes.
+pub fn fetch_on(
+    connect: impl Fn() -> io::Result<TcpStream>,
+    address: SocketAddr,
+) -> io::Result<Answer> {
+    let ask = |method, path: &str, header| {
+        exchange_on(&connect, text(address, method, path, &[header]).as_bytes())
+    };
+    let token = ask("PUT", TOKEN_PATH, (TTL, "21600"))?.body;
+    let name = ask("GET", LIST_PATH, (TOKEN, &token))?.body;
+    ask("GET", &format!("{LIST_PATH}{name}"), (TOKEN, &token))
 }

@@ -1,0 +1,95 @@
+//! A client with an address of its own, that does all that an SDK does, and its figures.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::support::http;
+
+/// Begins a fetch so often.
+const PERIOD: Duration = Duration::from_millis(10);
+/// The fetches that may be on their way at once: a fetch begins in time though others wait for as long as Go's SDK would.
+const FETCHES: u32 = 50;
+
+/// Connects from one of loopback's many addresses.
+pub fn connect(from: Ipv4Addr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let (inet, cloexec) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(inet, SocketType::STREAM, cloexec, None)?;
+    for limit in [Timeout::Send, Timeout::Recv] {
+        set_socket_timeout(&socket, limit, Some(patience))?;
+    }
+    rustix::net::bind(&socket, &SocketAddr::new(from.into(), 0))?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// What became of many fetches.
+#[derive(Default)]
+pub struct Figures {
+    pub times: Vec<Duration>,
+    /// How many failed, by why.
+    pub failures: BTreeMap<String, usize>,
+}
+
+impl Figures {
+    pub fn count(&mut self, outcome: Result<(), String>, took: Duration) {
+        self.times.push(took);
+        if let Err(why) = outcome {
+            *self.failures.entry(why).or_default() += 1;
+        }
+    }
+
+    /// Fetches that were answered well, in percent.
+    pub fn success(&self) -> f64 {
+        let failed: usize = self.failures.values().sum();
+        100.0 * (1.0 - failed as f64 / self.times.len().max(1) as f64)
+    }
+
+    /// The time that this part of the fetches did not exceed.
+    pub fn within(&self, part: f64) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let at = (times.len().saturating_sub(1) as f64 * part).ceil() as usize;
+        times.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// One fetch of the document with this key.
+pub fn fetch(from: Ipv4Addr, address: SocketAddr, key: &str) -> Result<(), String> {
+    let patience = Duration::from_secs(5);
+    match http::fetch_on(|| connect(from, address, patience), address) {
+        Ok(answer) if answer.status == 200 && answer.body.contains(key) => Ok(()),
+        Ok(answer) => Err(format!("status {}", answer.status)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Fetches every [`PERIOD`] until it is told to end.
+pub fn fetch_until(ended: &AtomicBool, from: Ipv4Addr, address: SocketAddr, key: &str) -> Figures {
+    let (begun, number) = (Instant::now(), AtomicU32::new(0));
+    let figures = Mutex::new(Figures::default());
+    std::thread::scope(|scope| {
+        for _ in 0..FETCHES {
+            scope.spawn(|| {
+                loop {
+                    let due = begun + PERIOD * number.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let begun = Instant::now();
+                    let outcome = fetch(from, address, key);
+                    let took = begun.elapsed();
+                    figures.lock().unwrap().count(outcome, took);
+                }
+            });
+        }
+    });
+    figures.into_inner().unwrap()
+}

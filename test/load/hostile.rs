@@ -1,0 +1,282 @@
+//! One attack after another, while a victim fetches: see scripts/test-hostile.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::attack::{self, Attack, Target};
+use crate::bounds::Bounds;
+use crate::client::{self, Figures};
+use crate::processes::{self, Held};
+use crate::subject::Subject;
+use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
+use crate::support::sts::access_key_id;
+
+const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// A victim's fetch that is late or fails costs an SDK a retry, or its patience.
+const LEAST_SUCCESS: f64 = 99.9;
+const MAX_P99: Duration = Duration::from_millis(20);
+/// Go's SDK gives up after this.
+const MAX_SLOWEST: Duration = Duration::from_millis(500);
+const MAX_PEAK_KIB: u64 = 16 * 1024;
+const MAX_AFTER_KIB: u64 = 4 * 1024;
+/// tiny_http keeps four threads, and one more for each knock of five seconds, which is how long it keeps one that idles.
+const IDLE_THREADS: usize = 8;
+/// A knock is on its way now and then: the least of some looks has none.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+struct Row {
+    name: &'static str,
+    attacks: Vec<Attack>,
+    bounds: Option<Bounds>,
+    before: Vec<String>,
+    stderr: Option<Stdio>,
+    /// What is kept open, such as a pipe that nobody reads.
+    _kept: Option<std::io::PipeReader>,
+    /// So many times as long as the others.
+    length: u32,
+}
+
+/// A row whose attack is over.
+struct Attacked {
+    name: &'static str,
+    subject: Subject,
+    ended: Instant,
+    figures: Figures,
+    peak: Held,
+    calls: usize,
+    token: String,
+    _kept: Option<std::io::PipeReader>,
+    // Goes when its processes are gone.
+    _bounds: Option<Bounds>,
+}
+
+fn row(name: &'static str, attacks: Vec<Attack>) -> Row {
+    Row {
+        name,
+        attacks,
+        bounds: None,
+        before: Vec::new(),
+        stderr: None,
+        _kept: None,
+        length: 1,
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let idle = || vec![attack::named("2,000 idle connections")];
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let mut rows = vec![row("none", Vec::new())];
+    rows.extend(
+        attack::ALL
+            .iter()
+            .map(|(name, attack)| row(name, vec![*attack])),
+    );
+    rows.push(Row {
+        before: words(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]),
+        ..row("256 descriptors, 2,000 idle connections", idle())
+    });
+    if let Some(bounds) = Bounds::processes(64) {
+        rows.push(Row {
+            bounds: Some(bounds),
+            ..row("64 threads, 2,000 idle connections", idle())
+        });
+    }
+    if let Some(bounds) = Bounds::memory(16 << 20) {
+        let attacks = vec![
+            attack::named("2,000 idle connections"),
+            attack::named("128 MiB in one header line"),
+        ];
+        rows.push(Row {
+            bounds: Some(bounds),
+            ..row(
+                "a memory limit of 16 MB, idle connections, long lines",
+                attacks,
+            )
+        });
+    }
+    let puts = || vec![attack::named("a flood of token PUTs")];
+    let (reader, writer) = std::io::pipe().unwrap();
+    rows.push(Row {
+        stderr: Some(writer.into()),
+        _kept: Some(reader),
+        ..row("stderr a pipe that nobody reads, token PUTs", puts())
+    });
+    rows.push(Row {
+        before: words(&["sh", "-c", "exec \"$@\" 2>&-", "sh"]),
+        ..row("stderr closed, token PUTs", puts())
+    });
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    rows.push(Row {
+        stderr: Some(full.into()),
+        ..row("stderr on a full disk, token PUTs", puts())
+    });
+    let all = attack::ALL.iter().map(|(_, attack)| *attack).collect();
+    rows.push(Row {
+        length: 2,
+        ..row("all of them together", all)
+    });
+    rows
+}
+
+/// Prints the table. Gives what misses the bars.
+pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
+    let (length, wait) = (Duration::from_secs(seconds), Duration::from_secs(wait));
+    println!(
+        "A victim fetches the document the whole way (token, list, document) every 10 ms. Each attack lasts {seconds} s, the last one twice that.\n"
+    );
+    println!(
+        "| Attack | Victim's success | p99 | slowest | Peak memory | {} s after | Threads and descriptors left | STS calls caused |",
+        wait.as_secs()
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut table = Table::default();
+    let mut attacked: Vec<Attacked> = Vec::new();
+    let chosen = |row: &Row| row.name == "none" || row.name.contains(only);
+    for row in rows().into_iter().filter(chosen) {
+        // The wait of one is the attack of the next.
+        while attacked
+            .first()
+            .is_some_and(|first| first.ended.elapsed() >= wait)
+        {
+            table.add(attacked.remove(0));
+        }
+        attacked.push(attack_with(row, program, length));
+    }
+    for last in attacked {
+        std::thread::sleep(wait.saturating_sub(last.ended.elapsed()));
+        table.add(last);
+    }
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("\nLoad of the machine at the end: {}", load.trim());
+    table.notes.iter().for_each(|note| println!("{note}"));
+    table.missed
+}
+
+fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
+    let before = row
+        .bounds
+        .as_ref()
+        .map_or(row.before, |bounds| bounds.command().into());
+    let subject = Subject::start(program, &before, row.stderr);
+    let (address, keeper) = (subject.ec2_role.address, subject.ec2_role.pid);
+    let token = subject.ec2_role.token("21600");
+    let target = Target {
+        address,
+        ended: AtomicBool::new(false),
+    };
+    let (figures, peak) = std::thread::scope(|scope| {
+        for attack in row.attacks {
+            let target = &target;
+            scope.spawn(move || attack(target));
+        }
+        let victim =
+            scope.spawn(|| client::fetch_until(&target.ended, VICTIM, address, &access_key_id(1)));
+        let begun = Instant::now();
+        let mut peak = Held::default();
+        while begun.elapsed() < length * row.length {
+            peak = peak.max(processes::held(keeper));
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        target.ended.store(true, Ordering::Relaxed);
+        (victim.join().unwrap(), peak)
+    });
+    Attacked {
+        name: row.name,
+        calls: subject.sts.calls().len() - 1,
+        subject,
+        ended: Instant::now(),
+        figures,
+        peak,
+        token,
+        _kept: row._kept,
+        _bounds: row.bounds,
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// What the first row, without an attack, holds after it.
+    quiet: Option<Held>,
+    missed: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Table {
+    fn add(&mut self, row: Attacked) {
+        let Attacked {
+            name,
+            subject,
+            figures,
+            peak,
+            calls,
+            ..
+        } = &row;
+        let keeper = subject.ec2_role.pid;
+        let looks = (0..LOOKS).map(|_| {
+            std::thread::sleep(BETWEEN_LOOKS);
+            processes::held(keeper)
+        });
+        let after = looks.reduce(Held::min).unwrap_or_default();
+        let quiet = *self.quiet.get_or_insert(after);
+        let threads = after.threads.saturating_sub(quiet.threads);
+        let descriptors = after.descriptors.saturating_sub(quiet.descriptors);
+        let (success, p99, slowest) =
+            (figures.success(), figures.within(0.99), figures.within(1.0));
+        println!(
+            "| {name} | {success:.2} % of {} | {:.1} ms | {:.0} ms | {:.1} MB | {:.1} MB | {threads}, {descriptors} | {calls} |",
+            figures.times.len(),
+            p99.as_secs_f64() * 1e3,
+            slowest.as_secs_f64() * 1e3,
+            peak.memory as f64 / 1024.0,
+            after.memory as f64 / 1024.0,
+        );
+        for (why, count) in &figures.failures {
+            self.notes.push(format!("{name}: {count} failed: {why}"));
+        }
+        let still = http::request(
+            subject.ec2_role.address,
+            "GET",
+            DOCUMENT_PATH,
+            &[(TOKEN, &row.token)],
+        );
+        let bars = [
+            (success >= LEAST_SUCCESS, "the victim's success"),
+            (p99 <= MAX_P99, "p99"),
+            (slowest <= MAX_SLOWEST, "the slowest"),
+            (peak.memory <= MAX_PEAK_KIB, "peak memory"),
+            (after.memory <= MAX_AFTER_KIB, "memory after"),
+            (threads <= IDLE_THREADS, "threads left"),
+            (descriptors == 0, "descriptors left"),
+            (*calls == 0, "STS calls"),
+            (
+                still.is_ok_and(|answer| answer.status == 200),
+                "a token given before",
+            ),
+            (!leaves_core_files(subject), "core files"),
+        ];
+        let missed = bars.iter().filter(|(holds, _)| !holds);
+        self.missed
+            .extend(missed.map(|(_, bar)| format!("{name}: {bar}")));
+    }
+}
+
+/// Whether there is one, or a process would leave one.
+fn leaves_core_files(subject: &Subject) -> bool {
+    let files = std::fs::read_dir(subject.ec2_role.home.path("")).unwrap();
+    let is_core = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("core");
+    let may = |pid: &rustix::process::Pid| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero()));
+        limits.is_ok_and(|limits| {
+            let line = limits
+                .lines()
+                .find(|line| line.starts_with("Max core file size"));
+            line.is_some_and(|line| line.split_whitespace().nth(4) != Some("0"))
+        })
+    };
+    files.flatten().any(|file| is_core(&file.file_name()))
+        || processes::all(subject.ec2_role.pid).iter().any(may)
+}
