@@ -32,6 +32,13 @@ impl Credential {
             .unwrap_or_default()
     }
 
+    /// Until when one may be served that was received at `received` from an STS whose clock then showed `date`. Its life is
+    /// told by that clock and counted on CLOCK_BOOTTIME: this machine's own clock has no part in it. `None` if it has none left.
+    pub fn deadline(expiration: SystemTime, date: SystemTime, received: Boot) -> Option<Boot> {
+        let lifetime = expiration.duration_since(date).ok()?;
+        Some(received.after(lifetime)).filter(|deadline| *deadline > received)
+    }
+
     /// Whether it may still be served.
     pub fn is_valid(&self, now: Boot) -> bool {
         now < self.deadline

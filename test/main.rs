@@ -13,6 +13,7 @@ mod log;
 mod pass_through;
 mod refresh;
 mod robustness;
+mod schedule;
 mod serving;
 mod sources;
 mod sts;

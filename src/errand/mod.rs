@@ -208,12 +208,7 @@ fn credential(
     now: Boot,
     endpoint: &Endpoint,
 ) -> Result<Credential, Fault> {
-    let Some(lifetime) = answered
-        .expiration
-        .duration_since(date)
-        .ok()
-        .filter(|lifetime| !lifetime.is_zero())
-    else {
+    let Some(deadline) = Credential::deadline(answered.expiration, date, now) else {
         return passing(format!(
             "AssumeRole at {}: its credential has expired by its own clock; look at that STS's clock",
             endpoint.url
@@ -225,7 +220,7 @@ fn credential(
         session_token: answered.session_token,
         last_updated: date,
         expiration: answered.expiration,
-        deadline: now.after(lifetime),
+        deadline,
     })
 }
 

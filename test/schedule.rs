@@ -1,0 +1,173 @@
+//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and chance. The chances are
+//! the same in each run.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, SystemTime};
+
+use ec2_role::clock::Boot;
+use ec2_role::credential::Credential;
+use ec2_role::schedule;
+
+const HOSTS: usize = 10_000;
+const HOUR: u64 = 3600;
+const LIFETIME: Duration = Duration::from_secs(HOUR);
+const OUTAGE: std::ops::Range<u64> = 6 * HOUR..7 * HOUR;
+const END: u64 = 12 * HOUR;
+
+/// Numbers that look like chance (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+struct Chance(u64);
+
+impl Chance {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.bits() as f64 / u64::MAX as f64
+    }
+}
+
+/// The calls of STS in each second, by hosts that boot in the first one; as the keeper does, which is told of a failure at once.
+fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
+    let mut chance = Chance(seed);
+    let mut calls = vec![0; END as usize];
+    // When (ms), how many failures in a row, and whether the next success is the first after a start or an outage.
+    let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
+        .map(|_| Reverse(((chance.next() * 999.0) as u64, 0, true)))
+        .collect();
+    while let Some(Reverse((now, failures, is_fresh))) = due.pop() {
+        let second = now / 1000;
+        let Some(count) = calls.get_mut(second as usize) else {
+            continue;
+        };
+        *count += 1;
+        let (wait, failures, is_fresh) = if OUTAGE.contains(&second) {
+            (
+                schedule::retry(failures + 1, chance.next()),
+                failures + 1,
+                true,
+            )
+        } else if is_fresh {
+            (schedule::spread(LIFETIME, chance.next()), 0, false)
+        } else {
+            (schedule::steady(LIFETIME, chance.next()), 0, false)
+        };
+        due.push(Reverse((now + wait.as_millis() as u64, failures, is_fresh)));
+    }
+    calls
+}
+
+/// Any minute at most 1.5 times the mean rate, any second at most 4 times.
+#[track_caller]
+fn check_even(what: &str, calls: &[u32]) {
+    let mean = f64::from(calls.iter().sum::<u32>()) / calls.len() as f64;
+    let second = f64::from(*calls.iter().max().unwrap()) / mean;
+    let minutes = calls.chunks(60).map(|minute| minute.iter().sum::<u32>());
+    let minute = f64::from(minutes.max().unwrap()) / 60.0 / mean;
+    println!(
+        "{what}: {mean:.2} calls a second; the busiest minute {minute:.2} times that, the busiest second {second:.2} times"
+    );
+    assert!(minute <= 1.5, "{what}: a minute {minute:.2} times the mean");
+    assert!(second <= 4.0, "{what}: a second {second:.2} times the mean");
+}
+
+#[test]
+fn ten_thousand_hosts_that_boot_in_one_second_spread_out_and_do_not_storm_an_sts_that_was_out_for_an_hour()
+ {
+    for seed in 1..=3 {
+        let calls = calls_of_a_fleet(seed);
+        let part = |from: u64, to: u64| &calls[from as usize..to as usize];
+        check_even("from the second hour on", part(HOUR, OUTAGE.start));
+        let (begin, end) = (OUTAGE.start, OUTAGE.end);
+        let during = *part(begin, end).iter().max().unwrap();
+        let after = *part(end, end + 2 * HOUR).iter().max().unwrap();
+        let most = 2.0 * HOSTS as f64 / 60.0;
+        println!(
+            "an hour's outage: the busiest second {during} calls, after it {after}, of at most {most:.0}"
+        );
+        assert!(f64::from(during.max(after)) <= most, "{during}, {after}");
+        check_even("two hours after the outage", part(end + 2 * HOUR, END));
+    }
+}
+
+#[test]
+fn for_every_lifetime_and_chance_a_refresh_is_neither_at_once_nor_late() {
+    let mut chance = Chance(1);
+    for seconds in 1..=12 * HOUR {
+        let lifetime = Duration::from_secs(seconds);
+        let due = schedule::due(lifetime);
+        for chance in [0.0, 1.0, chance.next()] {
+            for wait in [
+                schedule::steady(lifetime, chance),
+                schedule::spread(lifetime, chance),
+            ] {
+                let least = (lifetime / 4).min(Duration::from_secs(1));
+                assert!(
+                    wait >= least && wait <= due,
+                    "{wait:?} of {lifetime:?} at {chance}"
+                );
+            }
+            if seconds >= 900 {
+                let least = Duration::from_secs(200);
+                assert!(
+                    schedule::steady(lifetime, chance) >= least,
+                    "{lifetime:?} at {chance}"
+                );
+                assert!(lifetime - due >= Duration::from_secs(600), "{lifetime:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn for_every_number_of_failures_and_chance_the_next_try_is_neither_at_once_nor_after_more_than_a_minute()
+ {
+    let mut chance = Chance(2);
+    for failures in (0..100).chain([u32::MAX]) {
+        for chance in [0.0, 1.0, chance.next()] {
+            let wait = schedule::retry(failures, chance);
+            let (least, most) = (Duration::from_millis(500), Duration::from_secs(60));
+            assert!(
+                wait >= least && wait <= most,
+                "{wait:?} after {failures} at {chance}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_credential_lives_as_long_as_sts_says_whatever_this_machines_clock_does() {
+    let mut chance = Chance(3);
+    for _ in 0..100_000 {
+        let lifetime = Duration::from_millis(1 + chance.bits() % (12 * HOUR * 1000));
+        let received = Boot(chance.bits() % (10 * 365 * 24 * HOUR * 1000));
+        // STS's own clock, of whatever day: this machine's shows another and is stepped meanwhile, and none of it is asked.
+        let date = SystemTime::UNIX_EPOCH
+            + Duration::from_millis(chance.bits() % (100 * 365 * 24 * HOUR * 1000));
+        let deadline = Credential::deadline(date + lifetime, date, received).unwrap();
+        // CLOCK_BOOTTIME goes on while the machine is suspended: a wait is a wait, however it is spent.
+        let awake = lifetime.mul_f64(chance.next() / 2.0);
+        let suspended = lifetime.mul_f64(chance.next());
+        let now = received.after(awake).after(suspended);
+        let is_over = now.left(received) >= lifetime;
+        assert_eq!(
+            deadline <= now,
+            is_over,
+            "{lifetime:?}, {awake:?}, {suspended:?}"
+        );
+        assert_eq!(deadline.left(received), lifetime);
+    }
+    let epoch = SystemTime::UNIX_EPOCH;
+    let day = Duration::from_secs(24 * HOUR);
+    assert_eq!(Credential::deadline(epoch, epoch, Boot(5)), None);
+    assert_eq!(Credential::deadline(epoch, epoch + day, Boot(5)), None);
+    assert_eq!(
+        Credential::deadline(epoch + day, epoch, Boot(u64::MAX - 1)),
+        Some(Boot(u64::MAX))
+    );
+}
