@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from host import LIST
+from host import LIST, METADATA
 from instance import wait_until
 from real_metadata import HOST_ROLE
 
@@ -130,9 +130,9 @@ def test_a_flushed_nat_table_never_shows_the_hosts_role_and_a_restart_mends_it(h
 @pytest.fixture
 def second(host):
     """Configures and starts a second unit, which no hook leads to; its name."""
-    def start(role="exc_web", **variables):
-        host.configure("second", role, EC2_ROLE_BRIDGE="", **variables)
-        host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n",
+    def start(role="exc_web", address="172.17.0.1:4568", **variables):
+        host.configure("second", role, **{"EC2_ROLE_BRIDGE": "", **variables})
+        host.put(f"[Socket]\nListenStream=\nListenStream={address}\n",
                  "/etc/systemd/system/ec2-role@second.socket.d/listen.conf")
         host.run("systemctl", "daemon-reload")
         host.run("systemctl", "start", "--no-block", "ec2-role@second")
@@ -143,6 +143,35 @@ def second(host):
     host.run("systemctl", "reset-failed", "ec2-role@second.socket", "ec2-role@second", check=False)
     host.run("rm", "-r", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
     host.run("systemctl", "daemon-reload")
+
+
+SECOND_BRIDGE = """
+ip link add br-two type bridge
+ip address add 172.18.0.1/16 dev br-two
+ip link set br-two up
+ip netns add two
+ip link add veth2 type veth peer name eth0 netns two
+ip link set veth2 master br-two up
+ip -n two address add 172.18.0.9/16 dev eth0
+ip -n two link set eth0 up
+ip -n two route add default via 172.18.0.1
+"""
+
+
+def test_containers_on_another_bridge_get_that_bridges_role_and_only_that(host, second):
+    # Before the bridge is there: the address comes later, as at a boot.
+    unit = second("fluentd", address="172.18.0.1:4567", EC2_ROLE_BRIDGE="br-two")
+    try:
+        host.wait_until_active(unit)
+        host.run("sh", "-euc", SECOND_BRIDGE)
+        ask = lambda url: host.run("nsenter", "--net=/run/netns/two", "curl", "--silent", "--fail", "--max-time", "2", url, check=False)
+        wait_until(lambda: ask(METADATA + LIST).stdout == "fluentd", what="the other role")
+        assert host.ask() == (200, "exc_web")
+        assert ask(f"http://172.17.0.1:4567{LIST}").returncode != 0
+        assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
+    finally:
+        host.run("ec2-role-hook", "remove", "--bridge", "br-two")
+        host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
 
 
 def test_access_denied_at_boot_heals_and_needs_nobody(host, second, aws):
