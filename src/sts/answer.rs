@@ -62,12 +62,14 @@ pub fn read(status: u16, body: &str, date: Option<SystemTime>) -> Result<Answere
     }
 }
 
-/// Seconds since 1970 as STS's JSON has them (`1.7E9`), or an RFC 3339 date.
+/// Seconds since 1970 as STS's JSON has them (`1.7E9`), or an RFC 3339 date. Not one after the year 9999, as milliseconds give:
+/// the documents could not say it.
 fn time(text: &str) -> Option<SystemTime> {
-    match text.parse::<f64>() {
+    let time = match text.parse::<f64>() {
         Ok(seconds) => clock::from_epoch_seconds(seconds),
         Err(_) => clock::parse_iso8601(text),
-    }
+    };
+    time.filter(|time| !clock::iso8601(*time).is_empty())
 }
 
 enum Fields<'a> {
@@ -188,6 +190,7 @@ mod tests {
             ("{\"trunc", "neither"),
             ("secret", "neither"),
             (&json("\"never\""), "JSON without"),
+            (&json("1685621200000"), "JSON without"),
             (&XML.replace("ASIA1", "A\"x"), "XML"),
         ] {
             let error = read(200, body, None).unwrap_err();
