@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import memory
 import process
 import report
 import servers
@@ -66,11 +67,11 @@ class Bench:
 
     def memory(self):
         with self.ec2_role() as ec2_role:
-            self.row("memory of keeper and server, idle after start", self.memory_of(ec2_role))
+            self.row("memory of keeper and server, idle after start", report.megabytes(memory.of(ec2_role)))
             left = 5_000 if self.is_quick else REQUESTS
             while left > 0:
                 left -= load(ec2_role.document, 8, 2).requests
-            self.row(f"… after {REQUESTS:,} requests", self.memory_of(ec2_role))
+            self.row(f"… after {REQUESTS:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
         # Half a second after its receipt a credential of one second is due.
@@ -78,19 +79,13 @@ class Bench:
             with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}) as ec2_role:
                 for _ in range(refreshes):
                     sts.line()
-                self.row(f"… after {refreshes} refreshes over TLS", self.memory_of(ec2_role))
-
-    def memory_of(self, ec2_role):
-        # Not of an errand, which comes and goes.
-        lasting = [pid for pid in process.family(ec2_role.pid) if process.name(pid) != "ec2-role-errand"]
-        return report.megabytes(process.proportional_memory(lasting))
+                self.row(f"… after {refreshes} refreshes over TLS", report.megabytes(memory.of(ec2_role)))
 
     def roles(self):
         """1 to 100 roles on one host."""
         started = []
         try:
             begun = time.perf_counter()
-            memory = {}
             number = 5 if self.is_quick else ROLES
             for count in range(1, number + 1):
                 started.append(self.ec2_role(name=f"role-{count}"))
@@ -98,14 +93,14 @@ class Bench:
                 one.__enter__()
             took = time.perf_counter() - begun
             pids = [pid for one in started for pid in process.family(one.pid)]
-            memory = process.proportional_memory(pids)
+            total = process.proportional_memory(pids)
         finally:
             for one in started:
                 one.process.send_signal(signal.SIGTERM)
             for one in started:
                 one.process.wait()
-        self.row(f"{number} roles on one host, memory of all", report.megabytes(memory))
-        self.row("… of each", report.megabytes(memory / number))
+        self.row(f"{number} roles on one host, memory of all", report.megabytes(total))
+        self.row("… of each", report.megabytes(total / number))
         self.row("… started at once, until all serve", report.milliseconds(took * 1000))
 
     def crowds(self):

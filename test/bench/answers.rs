@@ -1,0 +1,52 @@
+//! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
+
+use ec2_role::answer::answer;
+use ec2_role::clock::Boot;
+use ec2_role::hand_over::HandOver;
+use ec2_role::http::Request;
+use ec2_role::imds::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::token::TokenAuthority;
+
+const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
+"token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",
+"knock":"/knock","quiet":false,"allow_hosts":[],"metrics":false,"region":"us-east-1","container_token":null,"pass_through":false,
+"snapshot":null,"counts":[1,0,0],"credential":{"access_key_id":"ASIAIOSFODNN7EXAMPLE",
+"secret_access_key":"made-up/secret/access/key/of/bench","session_token":"TOKEN","last_updated":1795467600,
+"expiration":1795471200,"deadline":3600000}}"#;
+/// As long as what STS gives is at least.
+const TOKEN_LENGTH: usize = 400;
+const NOW: Boot = Boot(1000);
+
+fn main() {
+    let number: u32 = std::env::args()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .expect("answers NUMBER");
+    let line = LINE.replace("TOKEN", &"t".repeat(TOKEN_LENGTH));
+    let served = HandOver::from_line(&line).expect("a hand-over");
+    let tokens = TokenAuthority::new(&served.token_key, &served.boot_id);
+    let asks_for_token = Request {
+        method: "PUT",
+        target: "/latest/api/token",
+        headers: &[(TTL_HEADER, "21600")],
+    };
+    let token = answer(&asks_for_token, &served, &tokens, NOW).body;
+    let token = std::str::from_utf8(&token).expect("a token");
+    let request = Request {
+        method: "GET",
+        target: "/latest/meta-data/iam/security-credentials/exc_web",
+        headers: &[
+            ("Host", "169.254.169.254"),
+            ("Accept-Encoding", "identity"),
+            (
+                "User-Agent",
+                "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux",
+            ),
+            (TOKEN_HEADER, token),
+        ],
+    };
+    for _ in 0..number {
+        let response = std::hint::black_box(answer(&request, &served, &tokens, NOW));
+        assert_eq!(response.status.code(), 200);
+    }
+}

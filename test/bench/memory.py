@@ -1,0 +1,35 @@
+"""Prints the memory of keeper and server after so many requests, in bytes: `memory.py 10000`."""
+
+import socket
+import sys
+import tempfile
+import time
+
+import process
+from servers import LIST_PATH, Ec2Role, Sts
+
+REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def of(ec2_role):
+    """Bytes, proportional. An errand shares its pages with the two and would make them look smaller: waits until it has gone."""
+    deadline = time.monotonic() + 10
+    while len(pids := process.family(ec2_role.pid)) != 2:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: {len(pids)} processes, not keeper and server: {[process.name(pid) for pid in pids]}")
+        time.sleep(0.002)
+    return process.proportional_memory(pids)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory, Sts(directory) as sts, Ec2Role(directory, sts.url) as ec2_role:
+        for _ in range(int(sys.argv[1])):
+            with socket.create_connection(("127.0.0.1", ec2_role.port)) as client:
+                client.sendall(REQUEST)
+                while client.recv(65536):
+                    pass
+        print(of(ec2_role))
+
+
+if __name__ == "__main__":
+    main()
