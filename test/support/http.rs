@@ -167,7 +167,7 @@ pub fn fetch(address: SocketAddr) -> io::Result<Answer> {
     fetch_on(|| connect(address), address)
 }
 
-/// The same on connections that the caller makes.
+/// The same on connections that the caller makes. It ends with the first answer that is not good.
 pub fn fetch_on(
     connect: impl Fn() -> io::Result<TcpStream>,
     address: SocketAddr,
@@ -175,7 +175,14 @@ pub fn fetch_on(
     let ask = |method, path: &str, header| {
         exchange_on(&connect, text(address, method, path, &[header]).as_bytes())
     };
-    let token = ask("PUT", TOKEN_PATH, (TTL, "21600"))?.body;
-    let name = ask("GET", LIST_PATH, (TOKEN, &token))?.body;
-    ask("GET", &format!("{LIST_PATH}{name}"), (TOKEN, &token))
+    let token = ask("PUT", TOKEN_PATH, (TTL, "21600"))?;
+    if token.status != 200 {
+        return Ok(token);
+    }
+    let token = (TOKEN, token.body.as_str());
+    let name = ask("GET", LIST_PATH, token)?;
+    if name.status != 200 {
+        return Ok(name);
+    }
+    ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
