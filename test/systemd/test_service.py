@@ -83,7 +83,7 @@ def test_a_stopped_keeper_is_replaced_by_the_watchdog(host):
 # Connections that stay half asked: each costs the server a thread. Fewer than the hook allows to a container.
 HOLD_CONNECTIONS = """
 import socket, time
-held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(100)]
+held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]
 for connection in held:
     try: connection.sendall(b"GET / HTTP/1.1\\r\\n")
     except OSError: pass
@@ -95,7 +95,7 @@ def test_an_out_of_memory_kill_of_the_server_leaves_the_keeper(host):
     token = host.session_token()
     before = host.processes()
     limit = host.show(UNIT, "MemoryMax")
-    room = int(host.show(UNIT, "MemoryCurrent")) + 512 * 1024
+    room = int(host.show(UNIT, "MemoryCurrent")) + 1536 * 1024
     try:
         host.run("systemctl", "set-property", "--runtime", UNIT, f"MemoryMax={room}")
         host.in_container("python3", "-c", HOLD_CONNECTIONS, check=False)
@@ -119,11 +119,15 @@ def test_the_journal_holds_the_access_log_and_no_secret(host):
         assert secret not in journal
 
 
-def test_a_flushed_nat_table_never_shows_the_hosts_role_and_a_restart_mends_it(host):
+def test_a_flushed_nat_table_never_shows_the_hosts_role_and_is_mended_without_a_restart_of_docker(host):
     host.run("iptables", "-t", "nat", "-F")
     assert host.ask(seconds=1) is None
+    docker = host.show("docker", "MainPID")
+    host.run("systemctl", "reload", "ec2-role-hook")
     host.run("systemctl", "restart", UNIT)
     assert host.ask() == (200, "exc_web")
+    assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
+    assert host.show("docker", "MainPID") == docker
     assert HOST_ROLE not in host.run("cat", "/var/log/answers").stdout
 
 
