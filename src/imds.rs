@@ -82,6 +82,7 @@ fn method_not_allowed(allowed: &'static str) -> Response {
 
 fn answer_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boot) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
+    // Not published, but the Allow of EC2's 405 names it.
     if request.method == "OPTIONS" {
         return Response::empty(Status::Ok).with("Allow", ALLOWED);
     }
@@ -240,6 +241,7 @@ fn info(credential: &Credential, served: &HandOver) -> String {
     ])
 }
 
+/// EC2's page, also for a name that is not the role's. Its type today is not published; no client reads either.
 fn not_found() -> Response {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
@@ -249,7 +251,8 @@ fn not_found() -> Response {
         .typed("text/html")
 }
 
-/// `latest`, or a date from 2012-01-12 on, when roles came in.
+/// `latest`, or a date from 2012-01-12 on, when roles came in: also one that is not listed, for EC2's list grows. What EC2 says of
+/// roles under an earlier version is not published; no client asks for them there.
 fn serves_roles(version: &str) -> bool {
     let is_date = version.len() == 10
         && version.bytes().enumerate().all(|(at, byte)| {
@@ -262,7 +265,8 @@ fn serves_roles(version: &str) -> bool {
     version == "latest" || (is_date && version >= "2012-01-12")
 }
 
-/// A request's path: decoded once, empty segments dropped (JavaScript's client always sends `//latest/…`).
+/// A request's path: decoded once, empty segments dropped (JavaScript's client always sends `//latest/…`). With or without a slash
+/// at its end it is the same: aws-sdk-cpp and .NET ask for the list without, fluent-bit for items with, and a redirect is not sent.
 struct Path {
     segments: Vec<String>,
     has_slash: bool,

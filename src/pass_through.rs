@@ -96,12 +96,13 @@ fn walk(
     };
     for entry in listing.lines().map(str::trim) {
         let name = entry.strip_suffix('/').unwrap_or(entry);
+        // As of tags, which may hold the most.
         let is_name = !name.is_empty()
             && name != ".."
             && name != "."
             && name
                 .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+                .all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
         if !is_name || (depth == 1 && !ALLOWED.contains(&name)) {
             continue;
         }

@@ -321,7 +321,7 @@ fn the_last_snapshot_is_served_while_the_host_is_silent_also_by_a_new_server() {
     let (answer, bytes) = get(&ec2_role, "dynamic/instance-identity/document");
     assert_eq!(
         (answer.status, bytes.as_slice()),
-        (200, KNOWN[10].1.as_bytes())
+        (200, KNOWN[11].1.as_bytes())
     );
     assert_eq!(ec2_role.document().status, 200);
 }

@@ -40,7 +40,7 @@ pub enum Manner {
 pub const USER_DATA: &[u8] = b"\x1f\x8b\x08\0\xff\r\n\r\n\0s3cr3t";
 
 /// What a container may know, with its type.
-pub const KNOWN: [(&str, &str); 11] = [
+pub const KNOWN: [(&str, &str); 12] = [
     ("meta-data/ami-id", "ami-0123"),
     ("meta-data/events/maintenance/scheduled", "[]"),
     ("meta-data/instance-id", "i-0123456789abcdef0"),
@@ -52,6 +52,7 @@ pub const KNOWN: [(&str, &str); 11] = [
     ("meta-data/placement/region", "eu-north-1"),
     ("meta-data/services/domain", "amazonaws.com"),
     ("meta-data/spot/instance-action", "{\"action\": \"stop\"}"),
+    ("meta-data/tags/instance/team:a+b=c,d@e_f.g-h", "1"),
     ("meta-data/tags/instance/Name", "web 1 é"),
     ("meta-data/hostname", "ip-10-0-0-1\n"),
     (
