@@ -102,6 +102,7 @@ fn targets() -> impl Strategy<Value = String> {
     let known = select(vec![
         "/latest/meta-data/iam/security-credentials/exc_web",
         "/2021-03-23/meta-data/iam/security-credentials/exc_web/",
+        "/latest/meta-data/iam/security-credentials/EXC_WEB",
         "/v2/credentials/exc_web",
         "/v2/credentials/exc_web/?a=b",
     ]);

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use ec2_role::http::Request;
 use rustix::process::Signal;
 
+use crate::support::any_answer::World;
 use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::upstream::{self, KNOWN, Manner, NEVER, SIGNATURES, USER_DATA, Upstream};
 use crate::support::{Ec2Role, Reply, Start, Sts, each, until};
@@ -345,4 +347,33 @@ fn the_host_is_read_again_every_minute_and_what_was_read_stays_when_that_fails()
     let lines = ec2_role.lines().len();
     upstream.does_now(Manner::Well);
     ec2_role.wait_for_line_after(lines, "items of the host's metadata read");
+}
+
+/// Without waiting for them: the function that answers gets the time.
+#[test]
+fn warnings_are_503_when_the_last_reading_is_two_minutes_old_also_where_there_was_none() {
+    let (fresh, old) = (World::new(0b0100_1000), World::new(0b0110_1000));
+    for (path, when_fresh, when_old) in [
+        ("meta-data/spot/instance-action", 200, 503),
+        ("meta-data/spot/termination-time", 404, 503),
+        ("meta-data/events/maintenance/scheduled", 404, 503),
+        ("meta-data/spot/", 200, 503),
+        ("meta-data/instance-id", 200, 200),
+        ("user-data", 200, 200),
+        ("meta-data/iam/security-credentials/exc_web", 200, 200),
+    ] {
+        let status = |world: &World| {
+            let request = Request {
+                method: "GET",
+                target: &format!("/latest/{path}"),
+                headers: &[],
+            };
+            world.check(&request).status.code()
+        };
+        assert_eq!(
+            (status(&fresh), status(&old)),
+            (when_fresh, when_old),
+            "{path}"
+        );
+    }
 }

@@ -1,7 +1,9 @@
 //! Watching it: `/metrics` for the host, `--check` for people and programs.
 
-use std::net::TcpListener;
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command};
+
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
 use crate::support::loopback::Loopback;
@@ -159,6 +161,16 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
+/// A process in a network namespace of its own, gone with the test.
+struct Container(Child);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
 /// Needs to make a network namespace, and passes without. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
@@ -176,11 +188,13 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
         );
         String::from_utf8(output.stdout).unwrap()
     };
-    let mut container = Command::new("unshare")
-        .args(["--net", "sleep", "60"])
-        .spawn()
-        .unwrap();
-    let pid = container.id();
+    let container = Container(
+        Command::new("unshare")
+            .args(["--net", "sleep", "60"])
+            .spawn()
+            .unwrap(),
+    );
+    let pid = container.0.id();
     until("the container's namespace", || {
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         (of(&pid.to_string())? != of("self")?).then_some(())
@@ -207,8 +221,6 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
         ))
     };
     let (metrics, list) = (from_container(METRICS), from_container(LIST_PATH));
-    _ = container.kill();
-    _ = container.wait();
     assert!(
         metrics.starts_with("HTTP/1.1 404 Not Found\r\n"),
         "{metrics}"
@@ -262,10 +274,10 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let without_credential = Start::with(&sts).start();
     without_credential.wait_for_line("no credential, requests are answered 500");
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Bound and not listening: refused, and nobody else gets the port.
+    let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
     // Bound, and never accepted from.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
