@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::heap;
 use crate::own_door;
@@ -36,6 +37,15 @@ pub fn limit_descriptors() {
         };
         _ = setrlimit(Resource::Nofile, limit);
     }
+}
+
+/// tiny_http's threads hand each request from one to the next and never work at one time. On several processors each hand-over
+/// wakes another one, to meet at a lock that the giver still holds: half as much work again. Before there are threads, which
+/// inherit it. Where a sandbox forbids it, it goes as it would.
+pub fn stay_on_one_processor() {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    _ = sched_setaffinity(None, &here);
 }
 
 /// Sets what can be set once threads run.

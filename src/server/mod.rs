@@ -53,6 +53,7 @@ pub fn run() {
         return;
     };
     let own_address = own_address(&listener);
+    containment::stay_on_one_processor();
     let Some(server) = listen(listener) else {
         return;
     };
