@@ -14,6 +14,7 @@ mod pass_through;
 mod refresh;
 mod robustness;
 mod schedule;
+mod secrets;
 mod serving;
 mod sources;
 mod sts;

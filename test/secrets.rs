@@ -1,0 +1,95 @@
+//! Where the source's secret is, and where it is not: in the environment and the memory of each process, which root may read.
+//! That no secret is in a log holds for every test: each searches what its process said.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::process::Pid;
+
+use crate::support::sts::secret_access_key;
+use crate::support::{Reply, SECRET, Start, Sts, until};
+
+/// As the tests' sources have it.
+fn source_secret() -> String {
+    format!("{SECRET}/key+of/the/source")
+}
+
+fn proc(pid: Pid, name: &str) -> String {
+    format!("/proc/{}/{name}", pid.as_raw_nonzero())
+}
+
+/// Whether a process's memory can be read here; says that the test is skipped if not.
+fn can_read(pid: Pid) -> bool {
+    let can = File::open(proc(pid, "mem")).is_ok();
+    if !can {
+        println!("skipped: another process's memory takes root");
+    }
+    can
+}
+
+/// Whether these bytes are anywhere in what a process has mapped and may read.
+fn has_in_memory(pid: Pid, wanted: &str) -> bool {
+    let memory = File::open(proc(pid, "mem")).unwrap();
+    let maps = std::fs::read_to_string(proc(pid, "maps")).unwrap();
+    maps.lines().any(|line| {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|bound| u64::from_str_radix(bound, 16).unwrap());
+        let mut bytes = vec![0; (to - from) as usize];
+        // The kernel's own pages, which no one reads so, have no secret of ours.
+        rest.starts_with('r')
+            && memory.read_exact_at(&mut bytes, from).is_ok()
+            && bytes
+                .windows(wanted.len())
+                .any(|window| window == wanted.as_bytes())
+    })
+}
+
+fn environment(pid: Pid) -> String {
+    let bytes = std::fs::read(proc(pid, "environ")).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn the_server_holds_the_roles_secret_and_nothing_of_the_source_nor_of_the_environment() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let server = ec2_role.server();
+    if !can_read(server) {
+        return;
+    }
+    ec2_role.document();
+    let environment_of_server = environment(server);
+    assert!(
+        environment_of_server.starts_with("RUST_MIN_STACK=")
+            && environment_of_server.matches('=').count() == 1,
+        "{environment_of_server}"
+    );
+    assert!(!has_in_memory(server, &source_secret()));
+    // The search finds what is there: the role's in the server, and the source's where its environment has it.
+    assert!(has_in_memory(server, &secret_access_key(1)));
+    assert!(has_in_memory(ec2_role.pid, &source_secret()));
+}
+
+#[test]
+fn with_a_file_as_the_source_the_keeper_does_not_hold_its_secret_either() {
+    let sts = Sts::start([Reply::good()]);
+    let file = format!(
+        "[default]\naws_access_key_id = AKIATESTSOURCE000001\naws_secret_access_key = {}\n",
+        source_secret()
+    );
+    let ec2_role = Start::without_source(&sts)
+        .file(".aws/credentials", &file)
+        .serving();
+    if !can_read(ec2_role.pid) {
+        return;
+    }
+    until("the end of the errand", || {
+        ec2_role.errand().is_none().then_some(())
+    });
+    for pid in [ec2_role.pid, ec2_role.server()] {
+        assert!(!has_in_memory(pid, &source_secret()));
+        assert!(!environment(pid).contains(SECRET));
+        assert!(has_in_memory(pid, &secret_access_key(1)));
+    }
+}
