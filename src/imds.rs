@@ -127,7 +127,7 @@ const VERSIONS: [&str; 20] = [
 ];
 
 fn answer_path(path: &Path, served: &HandOver, now: Boot) -> Response {
-    let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+    let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS.join("\n"));
     };
@@ -267,14 +267,14 @@ fn serves_roles(version: &str) -> bool {
 
 /// A request's path: decoded once, empty segments dropped (JavaScript's client always sends `//latest/…`). With or without a slash
 /// at its end it is the same: aws-sdk-cpp and .NET ask for the list without, fluent-bit for items with, and a redirect is not sent.
-struct Path {
-    segments: Vec<String>,
+struct Path<'a> {
+    segments: Vec<Cow<'a, str>>,
     has_slash: bool,
 }
 
-impl Path {
+impl<'a> Path<'a> {
     /// `None` for what no metadata path is: not absolute, `.` or `..`, an escape that is none, a character beyond ASCII.
-    fn parse(target: &str) -> Option<Self> {
+    fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
         if !path.starts_with('/') {
             return None;
@@ -301,7 +301,7 @@ impl Path {
     }
 }
 
-fn decode(raw: &str) -> Option<String> {
+fn decode(raw: &str) -> Option<Cow<'_, str>> {
     // A lone % is no escape; the crate would leave it as it is.
     let escapes_are_whole = raw
         .split('%')
@@ -310,8 +310,5 @@ fn decode(raw: &str) -> Option<String> {
     if !escapes_are_whole {
         return None;
     }
-    percent_encoding::percent_decode_str(raw)
-        .decode_utf8()
-        .ok()
-        .map(Cow::into_owned)
+    percent_encoding::percent_decode_str(raw).decode_utf8().ok()
 }
