@@ -103,6 +103,15 @@ class Bench:
         self.row("… of each", report.megabytes(total / number))
         self.row("… started at once, until all serve", report.milliseconds(took * 1000))
 
+    def lifetimes(self):
+        """What a credential's lifetime costs STS."""
+        example = pathlib.Path(servers.BINARY).with_name("examples") / "calls_per_day"
+        if not example.exists():
+            return
+        for line in subprocess.run([example], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
+            minutes, calls = line.split()
+            self.row(f"calls of STS in a day, credentials of {minutes} minutes", calls)
+
     def crowds(self):
         """1 to 1,000 clients."""
         with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
@@ -231,6 +240,7 @@ def main():
             bench.hanging()
             bench.per_request()
             bench.crowds()
+            bench.lifetimes()
     noise = f"{bench.noise()}; load average {load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores"
     tables = [bench.compare(), (["figure", "ec2-role", "nginx"], bench.rows)]
     title = f"commit {commit()}, {bench.rounds} rounds of {SECONDS} s"
