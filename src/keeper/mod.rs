@@ -240,7 +240,14 @@ impl<'a> Keeper<'a> {
                     log::event(&format!(
                         "the server cannot be started: {error}; is there memory, and room for a process?"
                     ));
-                    self.next_server = now.after(MAX_PAUSE);
+                    // Those that answer their last may hold just what is missing.
+                    let pause = if self.going.is_empty() {
+                        MAX_PAUSE
+                    } else {
+                        FIRST_PAUSE
+                    };
+                    self.going.drain(..).for_each(|(server, _)| server.kill());
+                    self.next_server = now.after(pause);
                 }
             }
         }

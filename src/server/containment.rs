@@ -1,6 +1,7 @@
 //! What keeps a hostile client's damage within this process, and this process's end harmless.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ const MAX_HEAP_BYTES: usize = 16 * 1024 * 1024;
 pub const LAST_REQUEST: Duration = Duration::from_millis(20);
 /// … and this long for all of them.
 pub const LAST_REQUESTS: Duration = Duration::from_millis(200);
+/// No honest client holds a connection for so long. What is held over all of it is lost, and given back by a fresh process.
+const LONGEST_HELD: Duration = Duration::from_secs(10);
 
 /// Lowers the limit of descriptors; a lower one that is there stays.
 pub fn limit_descriptors() {
@@ -58,9 +61,20 @@ pub fn contain() {
 pub fn is_worn(unwanted_bodies: u32) -> bool {
     unwanted_bodies + STOPPED.load(Ordering::Relaxed) >= MAX_LOST_THREADS
         || heap::in_use() > WORN_HEAP_BYTES
+        || descriptors_run_out()
 }
 
-/// One more request was read.
+/// Whether three of four are in use. When none is left tiny_http drops the connection that it has just accepted, which may be
+/// anyone's; so the process goes before. A new descriptor is the lowest that is free, which tells it in no time.
+fn descriptors_run_out() -> bool {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .is_ok_and(|lowest| lowest.as_raw_fd() as u64 > limit / 4 * 3)
+}
+
+/// One more request was read that is to be answered.
 pub fn count_request() {
     READ.fetch_add(1, Ordering::Relaxed);
 }
@@ -85,6 +99,30 @@ pub fn free_those_who_wait(own_address: Option<SocketAddr>) -> usize {
         _ = own_address.and_then(own_door::connect);
     }
     connections
+}
+
+/// The least that were held since a moment.
+pub struct LeastHeld {
+    since: Instant,
+    connections: usize,
+}
+
+impl LeastHeld {
+    pub fn new() -> Self {
+        LeastHeld {
+            since: Instant::now(),
+            connections: usize::MAX,
+        }
+    }
+
+    /// Takes how many are held now. Whether there are some that are lost.
+    pub fn is_lost(&mut self, connections: usize) -> bool {
+        self.connections = self.connections.min(connections);
+        if self.since.elapsed() < LONGEST_HELD {
+            return false;
+        }
+        std::mem::replace(self, Self::new()).connections > 0
+    }
 }
 
 /// The descriptors before there was any connection.
@@ -118,6 +156,8 @@ fn contain_panics() {
                 std::thread::park();
             }
         }
+        // The keeper then starts the next one, while this one answers what it has read.
+        _ = rustix::io::write(std::io::stdout(), b".");
         let begun = Instant::now();
         loop {
             let before = READ.load(Ordering::Relaxed);

@@ -23,6 +23,7 @@ use crate::metrics::{self, Metrics};
 use crate::own_door;
 use crate::token::TokenAuthority;
 use channel::{Channel, Closed};
+use containment::LeastHeld;
 
 /// The loop turns at least this often, to take what the keeper hands over, and to free who waits for a thread before the least
 /// patient SDK gives up (Go's, after 500 ms).
@@ -66,12 +67,16 @@ pub fn run() {
         unwanted_bodies: 0,
     };
     let (mut freed, mut pause) = (Instant::now(), TURN);
+    let mut least_held = LeastHeld::new();
     let last = loop {
         let received = server.recv_timeout(pause);
         if freed.elapsed() >= pause {
             freed = Instant::now();
             let held = containment::free_those_who_wait(own_address);
             pause = if held > 0 { HURRIED_TURN } else { TURN };
+            if least_held.is_lost(held) {
+                break received;
+            }
         }
         match channel.newest() {
             Ok(Some(hand_over)) => turn.served = Served::new(hand_over),
