@@ -69,6 +69,7 @@ fn write_line(mut line: String) {
         )
         .is_ok(),
         Sink::Reopened(file) => (&*file).write_all(line.as_bytes()).is_ok(),
+        Sink::File => std::io::stderr().write_all(line.as_bytes()).is_ok(),
         Sink::Shared => stderr_has_room() && std::io::stderr().write_all(line.as_bytes()).is_ok(),
     };
 }
@@ -79,7 +80,9 @@ enum Sink {
     Socket,
     /// A pipe or terminal, opened once more and not blocking.
     Reopened(File),
-    /// A file, which never blocks, or what could not be opened again: asked first whether it has room.
+    /// A file, which never blocks.
+    File,
+    /// What could not be opened again: asked first whether it has room.
     Shared,
 }
 
@@ -93,6 +96,9 @@ impl Sink {
         };
         if kind.is_socket() {
             return Sink::Socket;
+        }
+        if kind.is_file() {
+            return Sink::File;
         }
         if kind.is_fifo() || kind.is_char_device() {
             let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
