@@ -15,7 +15,8 @@ use crate::own_door;
 /// does at this many.
 const MAX_LOST_THREADS: u32 = 384;
 /// Two descriptors, a thread and some 12 KB for each connection: enough for a crowd of 1,000, and a bound for a hostile one.
-const MAX_DESCRIPTORS: u64 = 2200;
+/// The process goes when three of four are in use.
+const MAX_DESCRIPTORS: u64 = 3000;
 /// A connection needs some 3 KB of heap, a header line as much as its client sends. With so much in use the process goes by
 /// itself …
 const WORN_HEAP_BYTES: usize = 4 * 1024 * 1024;
