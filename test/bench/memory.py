@@ -8,7 +8,8 @@ import time
 import process
 from servers import LIST_PATH, Ec2Role, Sts
 
-REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+# A client that does not say that it closes, and then reads to the end, waits for three seconds: tiny_http listens for more.
+REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
 
 
 def of(ec2_role):
@@ -24,7 +25,7 @@ def of(ec2_role):
 def main():
     with tempfile.TemporaryDirectory() as directory, Sts(directory) as sts, Ec2Role(directory, sts.url) as ec2_role:
         for _ in range(int(sys.argv[1])):
-            with socket.create_connection(("127.0.0.1", ec2_role.port)) as client:
+            with socket.create_connection(("127.0.0.1", ec2_role.port), timeout=10) as client:
                 client.sendall(REQUEST)
                 while client.recv(65536):
                     pass
