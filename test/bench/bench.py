@@ -68,10 +68,10 @@ class Bench:
     def memory(self):
         with self.ec2_role() as ec2_role:
             self.row("memory of keeper and server, idle after start", report.megabytes(memory.of(ec2_role)))
-            left = 5_000 if self.is_quick else REQUESTS
+            requests = left = 5_000 if self.is_quick else REQUESTS
             while left > 0:
                 left -= load(ec2_role.document, 8, 2).requests
-            self.row(f"… after {REQUESTS:,} requests", report.megabytes(memory.of(ec2_role)))
+            self.row(f"… after {requests:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
         # Half a second after its receipt a credential of one second is due.
