@@ -175,7 +175,7 @@ impl Turn {
         let method = request.method().to_string();
         let peer = request.remote_addr().copied();
         let has_body = announces_a_body(&request);
-        if !self.is_first_of(peer) && !has_body {
+        if !is_last(&request) && !self.is_first_of(peer) && !has_body {
             // Not dropped as it is: that would answer 500.
             drop(request.into_writer());
             return;
@@ -271,6 +271,18 @@ fn is_own(peer: &SocketAddr) -> bool {
         socket.local_addr()
     };
     peer.ip().to_canonical().is_loopback() || from().is_ok_and(|from| from.ip() == peer.ip())
+}
+
+/// Whether tiny_http itself reads no more from the connection: then its client's port may come again at once.
+fn is_last(request: &tiny_http::Request) -> bool {
+    let connection = request
+        .headers()
+        .iter()
+        .find(|header| header.field.equiv("Connection"));
+    let says = |word| {
+        connection.is_some_and(|header| header.value.as_str().to_ascii_lowercase().contains(word))
+    };
+    says("close") || (*request.http_version() == (1, 0) && !says("keep-alive"))
 }
 
 fn announces_a_body(request: &tiny_http::Request) -> bool {
