@@ -67,11 +67,13 @@ pub enum Refusal {
     Method,
     /// It announces a body.
     Body,
+    /// It is no request.
+    Malformed,
 }
 
 impl Refusal {
     /// All of them, in the order of their declaration, with the names that metrics have for them.
-    pub const ALL: [(Refusal, &'static str); 8] = [
+    pub const ALL: [(Refusal, &'static str); 9] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),
         (Refusal::Forwarded, "forwarded"),
@@ -80,6 +82,7 @@ impl Refusal {
         (Refusal::BadTtl, "bad_ttl"),
         (Refusal::Method, "method"),
         (Refusal::Body, "body"),
+        (Refusal::Malformed, "malformed"),
     ];
 }
 

@@ -20,7 +20,6 @@ pub mod environment;
 pub mod errand;
 pub mod fault;
 pub mod hand_over;
-pub mod heap;
 pub mod host_metadata;
 pub mod http;
 pub mod imds;

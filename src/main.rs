@@ -22,8 +22,10 @@ fn main() -> ExitCode {
     let part = Part::from_name(&words.next().unwrap_or_default());
     part.settle();
     if part == Part::Server {
-        server::run();
-        return ExitCode::FAILURE;
+        return match server::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("server: {error}"), EXIT_FAILED),
+        };
     }
     let words: Vec<String> = words.collect();
     let environment = Environment::of_process();

@@ -664,7 +664,7 @@ fn a_body_that_nobody_wants_is_413_in_a_whole_answer() {
     for (method, announced) in [
         ("PUT", "Content-Length: 100000"),
         ("GET", "Transfer-Encoding: chunked"),
-        ("PUT", "Content-Length: 5\r\nExpect: 100-continue"),
+        ("PUT", "Content-Length: 5\r\nTransfer-Encoding: chunked"),
     ] {
         let headers = format!("Host: 169.254.169.254\r\n{TTL}: 60\r\n{announced}");
         let request = format!("{method} {TOKEN_PATH} HTTP/1.1\r\n{headers}\r\n\r\nhello");

@@ -42,6 +42,10 @@ pub fn listen(
         }
     };
     rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
+    // The server waits for all its clients at once, and for this as for them.
+    listener
+        .set_nonblocking(true)
+        .map_err(|error| format!("--listen: {error}"))?;
     Ok(Some(listener))
 }
 
@@ -58,10 +62,6 @@ fn from_stdin() -> Result<TcpListener, String> {
     if !listens || listener.local_addr().is_err() {
         return Err(wrong.to_owned());
     }
-    // systemd may hand it over not blocking; tiny_http waits in accept.
-    listener
-        .set_nonblocking(false)
-        .map_err(|error| format!("--listen -: {error}"))?;
     Ok(listener)
 }
 

@@ -42,7 +42,7 @@ const SHORT_LIFE: Duration = Duration::from_millis(50);
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// A server that is told to go answers what it has read; after this it is ended.
+/// A server that is told to go answers whoever is in; after this it is ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
 /// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the errands. The error is for the user to correct.
@@ -87,8 +87,6 @@ struct Keeper<'a> {
     readings_in_vain: u32,
     container_token: Option<ContainerToken>,
     server: Option<ServerProcess>,
-    /// Servers that answer their last, and when they are ended.
-    going: Vec<(ServerProcess, Boot)>,
     next_server: Boot,
     short_lives: u32,
     knock: Option<Knock>,
@@ -159,7 +157,6 @@ impl<'a> Keeper<'a> {
             readings_in_vain: 0,
             container_token,
             server: None,
-            going: Vec::new(),
             next_server: now.after(FIRST_OUTCOME),
             short_lives: 0,
             knock: None,
@@ -194,7 +191,6 @@ impl<'a> Keeper<'a> {
                 self.end(signals);
                 return Err(error);
             }
-            self.hear_server(now);
             self.hear_knock(now);
             self.say_if_expired(now);
         }
@@ -240,14 +236,7 @@ impl<'a> Keeper<'a> {
                     log::event(&format!(
                         "the server cannot be started: {error}; is there memory, and room for a process?"
                     ));
-                    // Those that answer their last may hold just what is missing.
-                    let pause = if self.going.is_empty() {
-                        MAX_PAUSE
-                    } else {
-                        FIRST_PAUSE
-                    };
-                    self.going.drain(..).for_each(|(server, _)| server.kill());
-                    self.next_server = now.after(pause);
+                    self.next_server = now.after(MAX_PAUSE);
                 }
             }
         }
@@ -293,18 +282,12 @@ impl<'a> Keeper<'a> {
             .filter(|_| self.server.is_some()),
             Some(self.next_server).filter(|_| self.server.is_none()),
             expiry,
-            self.going.first().map(|(_, deadline)| *deadline),
             self.notify.next_ping(),
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
         let errands = self.errand.iter().chain(&self.reading);
         fds.extend(errands.map(|errand| PollFd::new(&errand.reports, PollFlags::IN)));
-        fds.extend(
-            self.server
-                .as_ref()
-                .map(|server| PollFd::new(server.channel(), PollFlags::IN)),
-        );
         fds.extend(self.knock.as_ref().map(|knock| {
             PollFd::new(
                 &knock.stream,
@@ -506,7 +489,6 @@ impl<'a> Keeper<'a> {
             if self.server.as_ref().is_some_and(|server| server.pid == pid) {
                 self.server_ended(pid, status, now);
             }
-            self.going.retain(|(server, _)| server.pid != pid);
             if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
                 // Its last words may have come after the pipe was looked at.
                 self.hear_errand(now)?;
@@ -541,10 +523,7 @@ impl<'a> Keeper<'a> {
             return;
         };
         self.hand_over.counts.server_restarts += 1;
-        // By itself it goes when nobody has come for long, which is nothing to say.
-        if status.exit_status() != Some(0) {
-            log::event(&format!("server replaced ({pid}): {}", ending(status)));
-        }
+        log::event(&format!("server replaced ({pid}): {}", ending(status)));
         let lived = Duration::from_millis(now.0 - server.started.0);
         self.short_lives = if lived < SHORT_LIFE {
             self.short_lives + 1
@@ -556,18 +535,6 @@ impl<'a> Keeper<'a> {
             Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
         };
         self.next_server = now.after(pause);
-    }
-
-    /// Lets a server go that says so: the next starts at once, while it answers what it has read.
-    fn hear_server(&mut self, now: Boot) {
-        if let Some(server) = self.server.take_if(ServerProcess::is_going) {
-            self.hand_over.counts.server_restarts += 1;
-            self.next_server = now;
-            self.going.push((server, now.after(LAST_ANSWERS)));
-        }
-        for (server, _) in self.going.extract_if(.., |(_, deadline)| *deadline <= now) {
-            server.kill();
-        }
     }
 
     fn hear_knock(&mut self, now: Boot) {
@@ -598,41 +565,31 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Ends the errand at once, and the server when it has answered what it has read.
+    /// Ends the errands at once, and the server when it has answered whoever is in.
     fn end(&mut self, signals: &mut Signals) {
         self.notify.stopping();
         self.end_errand();
         if let Some(reading) = self.reading.take() {
             reading.kill();
         }
-        self.going.iter().for_each(|(server, _)| server.kill());
         let Some(server) = self.server.take() else {
             return;
         };
         server.close();
         let deadline = Boot::now().after(LAST_ANSWERS);
-        // It sees the end of its channel at its next turn; a knock makes it turn at once.
-        let mut knock = Knock::begin(self.own_address, &self.hand_over.knock, Boot::now());
         loop {
             let now = Boot::now();
             if std::iter::from_fn(signals::reap).any(|(pid, _)| pid == server.pid) {
                 return;
             }
             if now >= deadline {
-                break server.kill();
+                return server.kill();
             }
-            let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
-            fds.extend(
-                knock
-                    .as_ref()
-                    .filter(|knock| !knock.has_asked)
-                    .map(|knock| PollFd::new(&knock.stream, PollFlags::OUT)),
+            wait(
+                &mut [PollFd::new(&signals.wake, PollFlags::IN)],
+                deadline.left(now),
             );
-            wait(&mut fds, deadline.left(now));
             signals.clear();
-            if let Some(knock) = knock.as_mut().filter(|knock| !knock.has_asked) {
-                _ = knock.go_on();
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The server as the keeper sees it: a process, and the channel to it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -22,8 +22,6 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts one on the listening socket, with nothing of the environment, and hands over.
     pub fn start(listener: &TcpListener, hand_over: &HandOver, now: Boot) -> io::Result<Self> {
-        // The one before may have ended its accepting so.
-        listener.set_nonblocking(false)?;
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let child = Part::Server
@@ -52,17 +50,7 @@ impl ServerProcess {
         }
     }
 
-    /// To be polled for reading: it speaks only to say that it accepts no more, and goes.
-    pub fn channel(&self) -> &UnixStream {
-        &self.channel
-    }
-
-    /// Whether it has said so.
-    pub fn is_going(&mut self) -> bool {
-        self.channel.read(&mut [0]).is_ok_and(|length| length > 0)
-    }
-
-    /// Tells it to answer what it has read, and go.
+    /// Tells it to answer whoever is in, and go.
     pub fn close(&self) {
         _ = self.channel.shutdown(std::net::Shutdown::Both);
     }

@@ -1,6 +1,6 @@
 //! The server's end of the channel to the keeper.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 
 use crate::hand_over::HandOver;
@@ -43,12 +43,6 @@ impl Channel {
                 Err(_) => return Ok(self.take_newest()),
             }
         }
-    }
-
-    /// Tells the keeper that this process accepts no more, so that the next may start while this one answers its last.
-    pub fn say_going(&mut self) {
-        // If it cannot be said the keeper sees the end.
-        _ = self.stream.write(b".");
     }
 
     fn read_piece(&mut self) -> std::io::Result<usize> {

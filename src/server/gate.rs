@@ -1,0 +1,317 @@
+//! The gate: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
+//!
+//! Whatever a client does costs one descriptor and at most [`head::MAX_BYTES`] until its time is over or its place is wanted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Resource, getrlimit};
+
+use super::head::{self, Asked};
+
+/// From its arrival to its end a connection has so long. SDKs send at once, and give up after one or two seconds.
+const LONGEST: Duration = Duration::from_secs(3);
+/// So many clients wait, for a moment, when a crowd comes at once. Whoever comes when the place is full takes that of the one
+/// who has waited longest: an honest client is through in milliseconds, so that is not one.
+const MAX_CLIENTS: usize = 1024;
+/// What is held of heads that have not ended; as above when it is more.
+const MAX_HELD_BYTES: usize = 1024 * 1024;
+/// What this process has open beside its clients, and some.
+const OTHER_DESCRIPTORS: u64 = 24;
+/// Of what a client sends after its request so much is read and thrown away, so that the answer reaches it: to close on what is
+/// unread resets the connection.
+const MAX_LEFT_BYTES: usize = 64 * 1024;
+/// Where the system has no descriptor to give.
+const PAUSE: Duration = Duration::from_millis(10);
+const EVENTS: usize = 64;
+
+const LISTENER: u64 = 0;
+const KEEPER: u64 = 1;
+const FIRST_CLIENT: u64 = 2;
+
+pub struct Gate {
+    listener: TcpListener,
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    /// What epoll has told and was not looked at yet.
+    ready: VecDeque<u64>,
+    /// By their numbers, and so in the order of their arrival.
+    clients: BTreeMap<u64, Client>,
+    next_number: u64,
+    max_clients: usize,
+    held_bytes: usize,
+    buffer: Box<[u8; head::MAX_BYTES]>,
+}
+
+/// What there is to do.
+pub enum Wanted {
+    /// An answer.
+    Answer(Client, Asked),
+    /// To hear the keeper.
+    Keeper,
+    /// Nothing: the time is over.
+    Nothing,
+}
+
+pub struct Client {
+    pub peer: Option<SocketAddr>,
+    number: u64,
+    stream: TcpStream,
+    deadline: Instant,
+    state: State,
+}
+
+enum State {
+    /// The head has come so far.
+    Asking(Vec<u8>),
+    /// This much of the answer is still to be written; then it leaves by itself, or is waited for.
+    Answered { rest: Vec<u8>, goes_on: bool },
+    /// Has its answer; so many bytes more were thrown away.
+    Leaving(usize),
+}
+
+impl Gate {
+    /// On a listening socket that does not block; `keeper` is looked after too.
+    pub fn open(listener: TcpListener, keeper: impl AsFd) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &listener,
+            EventData::new_u64(LISTENER),
+            EventFlags::IN,
+        )?;
+        // Told once for all that it says, also when it has gone.
+        epoll::add(
+            &epoll,
+            keeper,
+            EventData::new_u64(KEEPER),
+            EventFlags::IN | EventFlags::ET,
+        )?;
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let room =
+            usize::try_from(descriptors.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
+        Ok(Gate {
+            listener,
+            epoll,
+            events: Vec::with_capacity(EVENTS),
+            ready: VecDeque::with_capacity(EVENTS),
+            clients: BTreeMap::new(),
+            next_number: FIRST_CLIENT,
+            max_clients: room.clamp(1, MAX_CLIENTS),
+            held_bytes: 0,
+            buffer: Box::new([0; head::MAX_BYTES]),
+        })
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&mut self) {
+        _ = epoll::delete(&self.epoll, &self.listener);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Waits for what is to be done next.
+    pub fn next(&mut self, end: Option<Instant>) -> io::Result<Wanted> {
+        loop {
+            let wanted = match self.ready.pop_front() {
+                Some(KEEPER) => return Ok(Wanted::Keeper),
+                Some(LISTENER) => self.accept().and_then(|client| self.read(client)),
+                Some(number) => self.take(number).and_then(|client| self.go_on(client)),
+                None if end.is_some_and(|end| end <= Instant::now()) => return Ok(Wanted::Nothing),
+                None => {
+                    self.wait(end)?;
+                    None
+                }
+            };
+            if let Some((client, asked)) = wanted {
+                return Ok(Wanted::Answer(client, asked));
+            }
+        }
+    }
+
+    /// Answers; `goes_on` says whether the client has sent, or will send, more than was asked.
+    pub fn answer(&mut self, mut client: Client, answer: Vec<u8>, goes_on: bool) {
+        client.state = State::Answered {
+            rest: answer,
+            goes_on,
+        };
+        self.write(client);
+    }
+
+    /// Ends those whose time is over, and waits until there is something to do, or may be.
+    fn wait(&mut self, end: Option<Instant>) -> io::Result<()> {
+        let now = Instant::now();
+        while let Some(first) = self
+            .clients
+            .first_entry()
+            .filter(|first| first.get().deadline <= now)
+        {
+            let number = *first.key();
+            self.take(number);
+        }
+        let next = self
+            .clients
+            .first_key_value()
+            .map(|(_, client)| client.deadline);
+        let next = [next, end].into_iter().flatten().min();
+        let timeout =
+            next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
+        self.events.clear();
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.ready
+            .extend(self.events.iter().map(|event| event.data.u64()));
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Option<Client> {
+        if self.clients.len() >= self.max_clients || self.held_bytes > MAX_HELD_BYTES {
+            self.end_oldest();
+        }
+        let (stream, peer) =
+            match acceptfrom_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(accepted) => accepted,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.end_oldest();
+                    std::thread::sleep(PAUSE);
+                    return None;
+                }
+                // It has gone again, or another process has it.
+                Err(_) => return None,
+            };
+        self.next_number += 1;
+        Some(Client {
+            peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+            number: self.next_number,
+            stream: TcpStream::from(stream),
+            deadline: Instant::now() + LONGEST,
+            state: State::Asking(Vec::new()),
+        })
+    }
+
+    fn end_oldest(&mut self) {
+        if let Some((number, _)) = self.clients.first_key_value() {
+            self.take(*number);
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<Client> {
+        let client = self.clients.remove(&number)?;
+        self.held_bytes -= client.held_bytes();
+        Some(client)
+    }
+
+    /// Keeps a client until it can be read from, or written to.
+    fn keep(&mut self, client: Client, until: EventFlags) {
+        let number = EventData::new_u64(client.number);
+        let watched =
+            epoll::add(&self.epoll, &client.stream, number, until).or_else(|error| match error {
+                Errno::EXIST => epoll::modify(&self.epoll, &client.stream, number, until),
+                error => Err(error),
+            });
+        if watched.is_ok() {
+            self.held_bytes += client.held_bytes();
+            self.clients.insert(client.number, client);
+        }
+    }
+
+    fn go_on(&mut self, client: Client) -> Option<(Client, Asked)> {
+        match client.state {
+            State::Asking(_) => return self.read(client),
+            State::Answered { .. } => self.write(client),
+            State::Leaving(_) => self.leave(client),
+        }
+        None
+    }
+
+    /// Reads what has come. Gives the client back with what it asks; one that has gone is dropped.
+    fn read(&mut self, mut client: Client) -> Option<(Client, Asked)> {
+        let State::Asking(head) = &mut client.state else {
+            return None;
+        };
+        // Of what is there, at most what a head may still have.
+        let room = &mut self.buffer[..head::MAX_BYTES - head.len()];
+        match client.stream.read(room) {
+            Ok(0) => return None,
+            Ok(length) => {
+                let asked = if head.is_empty() {
+                    Asked::read(&room[..length])
+                } else {
+                    head.extend_from_slice(&room[..length]);
+                    Asked::read(head)
+                };
+                if let Some(asked) = asked {
+                    return Some((client, asked));
+                }
+                if head.is_empty() {
+                    head.extend_from_slice(&room[..length]);
+                }
+            }
+            Err(error) if is_not_yet(&error) => {}
+            Err(_) => return None,
+        }
+        self.keep(client, EventFlags::IN);
+        None
+    }
+
+    fn write(&mut self, mut client: Client) {
+        let State::Answered { rest, goes_on } = &mut client.state else {
+            return;
+        };
+        match client.stream.write(rest) {
+            Ok(length) => _ = rest.drain(..length),
+            Err(error) if is_not_yet(&error) => {}
+            Err(_) => return,
+        }
+        if !rest.is_empty() {
+            self.keep(client, EventFlags::OUT);
+        } else if *goes_on && client.stream.shutdown(Shutdown::Write).is_ok() {
+            client.state = State::Leaving(0);
+            self.leave(client);
+        }
+    }
+
+    fn leave(&mut self, mut client: Client) {
+        let State::Leaving(left) = &mut client.state else {
+            return;
+        };
+        match client.stream.read(&mut self.buffer[..]) {
+            Ok(0) => return,
+            Ok(length) => *left += length,
+            Err(error) if is_not_yet(&error) => {}
+            Err(_) => return,
+        }
+        if *left <= MAX_LEFT_BYTES {
+            self.keep(client, EventFlags::IN);
+        }
+    }
+}
+
+impl Client {
+    fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Asking(held) | State::Answered { rest: held, .. } => held.len(),
+            State::Leaving(_) => 0,
+        }
+    }
+}
+
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
