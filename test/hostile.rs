@@ -1,9 +1,9 @@
 //! Each attack by itself, briefly: while its connections are held open every other client is served. The long form, with its
 //! figures, is scripts/test-hostile.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::sts::access_key_id;
@@ -38,7 +38,7 @@ fn reset(stream: TcpStream) {
 fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
     let mut slowest = Duration::ZERO;
     for _ in 0..FETCHES {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let answer =
             http::fetch(ec2_role.address).unwrap_or_else(|error| panic!("{what}: {error}"));
         slowest = slowest.max(begun.elapsed());
@@ -203,19 +203,77 @@ fn during_each_attack_the_next_client_is_served() {
 }
 
 #[test]
-fn with_no_descriptor_left_the_next_client_is_served() {
+fn with_no_descriptor_left_who_has_waited_longest_makes_room() {
     let sts = Sts::start([Reply::good()]);
     let few = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
     let ec2_role = Start::with(&sts)
         .arguments(["--quiet"])
         .before(few)
         .serving();
-    let held: Held = (0..200)
+    let mut held: Held = (0..200)
         .map(|_| http::connect(ec2_role.address).unwrap())
         .collect();
     check_the_next_client("200 connections with 64 descriptors", &ec2_role, &sts);
+    let is_open = |stream: &mut TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream
+            .read(&mut [0])
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    let open: Vec<bool> = held.iter_mut().map(is_open).collect();
+    assert!(!open[0] && open[199], "{open:?}");
+    assert!(open.is_sorted(), "{open:?}");
     drop(held);
     check_the_next_client("after that", &ec2_role, &sts);
+}
+
+#[test]
+fn a_connection_has_three_seconds_however_it_drips() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let begun = Instant::now();
+    let mut stream = send(ec2_role.address, b"GET / HTTP/1.1\r\nX: ");
+    stream
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    loop {
+        let is_cut = stream.write_all(b"x").is_err();
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !is_cut => {}
+            Ok(0) | Err(_) => break,
+            Ok(_) => panic!("an answer to half a request"),
+        }
+    }
+    let took = begun.elapsed();
+    assert!((3..5).contains(&took.as_secs()), "{took:?}");
+}
+
+#[test]
+fn an_answer_reaches_a_client_that_goes_on_sending() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    for (sent, status) in [
+        (
+            format!(
+                "{}{}",
+                request_with("Content-Length: 50000\r\n"),
+                "x".repeat(50_000)
+            ),
+            "413",
+        ),
+        (request_with("").repeat(100), "200"),
+        ("x".repeat(50_000), "400"),
+    ] {
+        let mut stream = send(ec2_role.address, sent.as_bytes());
+        let mut answer = String::new();
+        // A reset would be an error, and the answer lost.
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
 }
 
 #[test]
@@ -258,7 +316,7 @@ fn a_crowd_that_comes_at_once_is_served_whole() {
         let clients: Vec<_> = (0..64)
             .map(|_| {
                 scope.spawn(move || {
-                    let begun = std::time::Instant::now();
+                    let begun = Instant::now();
                     assert_eq!(
                         http::fetch(address).unwrap().field("AccessKeyId"),
                         access_key_id(1)

@@ -121,9 +121,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         answered.push(fetch());
     }
-    // tiny_http may promise the connection to a thread that this body holds; the server's next turn sets it free.
-    hold_to_the_last(
-        &format!("{what}: after a body that aborts tiny_http"),
+    hold(
+        &format!("{what}: after a body that would abort tiny_http"),
         answered,
     );
     drop(bodies);

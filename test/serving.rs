@@ -295,18 +295,22 @@ fn a_client_whose_port_comes_again_is_answered_again() {
 }
 
 #[test]
-fn a_client_that_lets_the_server_close_may_come_again_from_the_same_port_at_once() {
+fn a_client_that_reads_to_the_end_waits_for_nothing_and_may_come_again_from_the_same_port() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
-    for _ in 0..5 {
+    for version in ["1.0", "1.1", "1.1", "1.0"] {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         rustix::net::connect(&socket, &ec2_role.address).unwrap();
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        // A server that waits for its client to close does so for three seconds.
+        stream
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        write!(stream, "GET / HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");

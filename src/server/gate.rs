@@ -315,3 +315,35 @@ impl Client {
 fn is_not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_larger_than_any_buffer_is_written_as_it_is_read() {
+        const LENGTH: usize = 32 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_keeper, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut gate = Gate::open(listener, theirs).unwrap();
+        let client = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).map(|_| answer.len())
+        });
+        let end = Some(Instant::now() + LONGEST);
+        let Ok(Wanted::Answer(asking, asked)) = gate.next(end) else {
+            panic!("nobody came");
+        };
+        gate.answer(asking, vec![b'x'; LENGTH], asked.goes_on);
+        assert!(!gate.is_empty());
+        while !gate.is_empty() {
+            let soon = Instant::now() + Duration::from_millis(10);
+            assert!(matches!(gate.next(Some(soon)), Ok(Wanted::Nothing)));
+        }
+        assert_eq!(client.join().unwrap().unwrap(), LENGTH);
+    }
+}

@@ -10,7 +10,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_BODY_BYTES: u64 = 1024;
 
 /// What tiny_http would act on by itself: it reads a body, or allocates it; ends the connection; answers.
-const LEFT_OUT: [&str; 4] = [
+pub const LEFT_OUT: [&str; 4] = [
     "Connection",
     "Content-Length",
     "Expect",

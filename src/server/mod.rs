@@ -6,8 +6,8 @@
 
 mod channel;
 mod gate;
-mod head;
-mod reader;
+pub mod head;
+pub mod reader;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};

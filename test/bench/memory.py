@@ -8,8 +8,7 @@ import time
 import process
 from servers import LIST_PATH, Ec2Role, Sts
 
-# A client that does not say that it closes, and then reads to the end, waits for three seconds: tiny_http listens for more.
-REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def of(ec2_role):

@@ -132,22 +132,9 @@ pub const ALL: &[(&str, Attack)] = &[
             request_with(&format!("Expect: {expected}\r\nContent-Length: 5\r\n")).into_bytes()
         });
     }),
-    // 20,000 requests a second: without a limit tiny_http reads them on all processors, before everyone else's.
     ("pipelining without reading", |target| {
         let requests = request_with("").repeat(100);
-        let mut streams: VecDeque<TcpStream> = VecDeque::new();
-        target.pace(200, |_| {
-            if streams.len() < 20 {
-                streams.extend(target.connect());
-            }
-            let Some(mut stream) = streams.pop_front() else {
-                return;
-            };
-            let is_open = stream
-                .write(requests.as_bytes())
-                .map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |_| true);
-            streams.extend(is_open.then_some(stream));
-        });
+        target.stream(20, "", requests.as_bytes(), usize::MAX);
     }),
     ("128 MiB in one header line", |target| {
         target.stream(2, "GET / HTTP/1.1\r\nX: ", &[b'x'; 256 << 10], 128 << 20);
@@ -179,10 +166,10 @@ pub const ALL: &[(&str, Attack)] = &[
         });
     }),
     ("connect and reset", |target| {
-        target.pace(300, |_| target.connect().into_iter().for_each(reset));
+        target.pace(3_000, |_| target.connect().into_iter().for_each(reset));
     }),
     ("a request and reset", |target| {
-        target.pace(300, |_| {
+        target.pace(3_000, |_| {
             target
                 .send(request_with("").as_bytes())
                 .into_iter()
@@ -202,7 +189,7 @@ pub const ALL: &[(&str, Attack)] = &[
         });
     }),
     ("a flood of token PUTs", |target| {
-        target.hold(1_000, 50, |_| {
+        target.hold(3_000, 50, |_| {
             format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{TTL}: 21600\r\n\r\n")
                 .into_bytes()
         });

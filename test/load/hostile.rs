@@ -23,8 +23,6 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// tiny_http keeps four threads, and one more for each knock of five seconds, which is how long it keeps one that idles.
-const IDLE_THREADS: usize = 8;
 /// A knock is on its way now and then: the least of some looks has none.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -263,7 +261,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            (threads <= IDLE_THREADS, "threads left"),
+            (threads == 0, "threads left"),
             (descriptors == 0, "descriptors left"),
             (*calls == 0, "STS calls"),
             (
