@@ -6,13 +6,9 @@
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Duration;
 
 use rustix::net::SocketAddrUnix;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
-
-/// It has all that it needs, and takes microseconds. If it takes so long it never will.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// tiny_http, and the connection to it.
 pub struct Reader {
@@ -27,21 +23,19 @@ impl Reader {
         let (listener, stream) = connection()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // Its thread that accepts takes the one connection, fails to take another, says so, and ends.
-        match server.recv_timeout(PATIENCE) {
+        match server.recv() {
             Err(_) => Ok(Reader {
                 server: ManuallyDrop::new(server),
                 stream,
             }),
-            Ok(_) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Has it read one head. An error is for good.
+    /// Has it read one head, which takes microseconds; if it never ends the keeper notices. An error is for good.
     pub fn read(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         self.stream.write_all(head.as_bytes())?;
-        self.server
-            .recv_timeout(PATIENCE)?
-            .ok_or(io::ErrorKind::TimedOut.into())
+        self.server.recv()
     }
 }
 
