@@ -400,6 +400,67 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// How the whole machine writes core files, put back in the end.
+struct CorePattern(String);
+
+impl CorePattern {
+    const FILE: &str = "/proc/sys/kernel/core_pattern";
+
+    /// `None` where it may not be set.
+    fn set(pattern: &str) -> Option<Self> {
+        let before = std::fs::read_to_string(Self::FILE).ok()?;
+        std::fs::write(Self::FILE, pattern).ok()?;
+        Some(CorePattern(before))
+    }
+}
+
+impl Drop for CorePattern {
+    fn drop(&mut self) {
+        std::fs::write(Self::FILE, &self.0).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "takes root, and sets the machine's core_pattern for a moment"]
+fn no_core_pattern_gets_anything_of_a_crash() {
+    // A file, which a limit of 0 forbids, and a program, which no limit does.
+    let cores = Directory::new();
+    let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
+    for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
+        let Some(_pattern) = CorePattern::set(&pattern) else {
+            return;
+        };
+        let core = |pid: Pid| cores.path(&format!("core.{}", pid.as_raw_nonzero()));
+        let mut other = Command::new("sh")
+            .args(["-c", "ulimit -c unlimited; kill -QUIT $$"])
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&other);
+        other.wait().unwrap();
+        until("the core file of a program that may have one", || {
+            core(pid).exists().then_some(())
+        });
+
+        let sts = Sts::start([Reply::good().lasting(2), Reply::hang()]);
+        let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
+        let mut ec2_role = Start::with(&sts).before(unlimited).serving();
+        let server = ec2_role.server();
+        let errand = until("an errand that hangs", || ec2_role.errand());
+        for (pid, told) in [
+            (server, "server replaced"),
+            (errand, "the errand ended without a word"),
+        ] {
+            kill_process(pid, Signal::QUIT).unwrap();
+            ec2_role.wait_for_line(told);
+        }
+        ec2_role.signal(Signal::QUIT);
+        ec2_role.wait_for_end();
+        for pid in [ec2_role.pid, server, errand] {
+            assert!(!core(pid).exists(), "{pattern}: {pid:?}");
+        }
+    }
+}
+
 #[test]
 fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
     let words = [
