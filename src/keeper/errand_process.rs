@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdout, Stdio};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitStatus};
 
 use crate::clock::Boot;
 use crate::errand::{DEADLINE, Orders, Report};
@@ -24,7 +24,15 @@ pub struct ErrandProcess {
 
 impl ErrandProcess {
     /// Starts one with the keeper's own arguments and environment.
-    pub fn start(arguments: &[String], orders: &Orders, now: Boot) -> io::Result<Self> {
+    pub fn start(arguments: &[String], orders: &Orders, now: Boot) -> Result<Self, String> {
+        Self::spawn(arguments, orders, now).map_err(|error| {
+            format!(
+                "an errand cannot be started: {error}; is there memory, and room for a process?"
+            )
+        })
+    }
+
+    fn spawn(arguments: &[String], orders: &Orders, now: Boot) -> io::Result<Self> {
         let mut child = Part::Errand
             .command()
             .args(arguments)
@@ -66,6 +74,21 @@ impl ErrandProcess {
             .lines()
             .filter_map(Report::from_line)
             .collect()
+    }
+
+    /// Ends it at its deadline, and says so.
+    pub fn end_overdue(self) -> String {
+        self.kill();
+        let (seconds, step) = (DEADLINE.as_secs(), self.step);
+        format!(
+            "the errand was ended after {seconds} s, {step}; look at the network and the source"
+        )
+    }
+
+    /// What there is to say of one that ended by itself with neither a result nor an error.
+    pub fn without_a_word(status: WaitStatus) -> String {
+        let how = super::ending(status);
+        format!("the errand ended without a word ({how}); is there memory?")
     }
 
     /// Ends it and whatever it has started. It is reaped like any child.
