@@ -82,11 +82,18 @@ impl Asked {
     }
 
     fn malformed(bytes: &[u8]) -> Self {
-        let line = bytes
-            .split(|byte| matches!(byte, b'\r' | b'\n'))
-            .find(|line| !line.is_empty());
+        let mut lines = bytes.split(|byte| matches!(byte, b'\r' | b'\n'));
+        let line = String::from_utf8_lossy(lines.find(|line| !line.is_empty()).unwrap_or_default());
+        // What is no first line may be a header, and hold a token.
+        let is_first = line
+            .rsplit_once(' ')
+            .is_some_and(|(_, version)| version.starts_with("HTTP/"));
         Asked {
-            line: String::from_utf8_lossy(line.unwrap_or_default()).into_owned(),
+            line: if is_first {
+                line.into_owned()
+            } else {
+                "-".to_owned()
+            },
             head: Err(Refusal::Malformed),
             goes_on: true,
         }
@@ -177,6 +184,17 @@ mod tests {
             "\u{16}\u{3}\u{1}",
         ] {
             assert_eq!(read(wrong).head, Err(Refusal::Malformed), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn of_what_is_malformed_the_log_has_the_first_line_and_no_header() {
+        assert_eq!(
+            read("GET /\u{1b} HTTP/2.0\r\n\r\n").line,
+            "GET /\u{1b} HTTP/2.0"
+        );
+        for other in ["X-aws-ec2-metadata-token: x\r\n\r\n", "\0", "AQAE \r\n"] {
+            assert_eq!(read(other).line, "-", "{other:?}");
         }
     }
 
