@@ -2,25 +2,19 @@
 
 use crate::browser::{self, Suspect};
 use crate::clock::Boot;
-use crate::hand_over::HandOver;
 use crate::http::{Refusal, Request, Response, Status};
-use crate::token::TokenAuthority;
+use crate::served::Served;
 use crate::{container, imds};
 
 /// Answers one request.
-pub fn answer(
-    request: &Request,
-    served: &HandOver,
-    tokens: &TokenAuthority,
-    now: Boot,
-) -> Response {
-    match browser::suspect(request, &served.allow_hosts) {
+pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
+    match browser::suspect(request, &served.hand_over.allow_hosts) {
         Some(Suspect::Host) => return Response::empty(Status::Forbidden).refused(Refusal::Host),
         Some(Suspect::Script) => {
             return Response::empty(Status::Forbidden).refused(Refusal::Script);
         }
         None => {}
     }
-    container::answer(request, served, now)
-        .unwrap_or_else(|| imds::answer(request, served, tokens, now))
+    container::answer(request, &served.hand_over, now)
+        .unwrap_or_else(|| imds::answer(request, served, now))
 }

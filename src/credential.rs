@@ -58,6 +58,11 @@ impl Credential {
         ])
     }
 
+    /// When STS gave it, as HTTP writes it (RFC 9110, 5.6.7).
+    pub fn last_modified(&self) -> String {
+        httpdate::fmt_http_date(self.last_updated)
+    }
+
     /// What an SDK reads from a `credential_process`
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
     pub fn process_document(&self) -> String {
@@ -113,12 +118,7 @@ pub struct SourceCredential {
 
 /// An object of strings as EC2 writes it: `{`, a line for each pair, `}`.
 pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
-    // As large as it will be, with eleven characters of each line beside key and value: it is made for every request.
-    let length: usize = pairs
-        .iter()
-        .map(|(key, value)| key.len() + value.len() + 11)
-        .sum();
-    let mut form = Vec::with_capacity(length + 3);
+    let mut form = Vec::new();
     let mut before = "{\n  \"";
     for (key, value) in pairs {
         for part in [before, key, "\" : "] {

@@ -10,6 +10,8 @@ use crate::clock::{self, Boot};
 use crate::credential::{Credential, ec2_form};
 use crate::hand_over::{HandOver, PassedThrough};
 use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::secret::Secret;
+use crate::served::Served;
 use crate::snapshot;
 use crate::token::{TokenAuthority, Ttl};
 
@@ -29,19 +31,14 @@ pub enum HttpTokens {
 }
 
 /// The answer to one request. `HEAD` is answered as `GET`; leaving the body out is for whoever writes the answer.
-pub fn answer(
-    request: &Request,
-    served: &HandOver,
-    tokens: &TokenAuthority,
-    now: Boot,
-) -> Response {
+pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
     // In any letter case, also when empty: a proxy stands between, and the client may be whoever talks to that proxy.
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
     if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
-        return answer_token(request, path, tokens, now);
+        return answer_token(request, path, &served.tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
         // What EC2 says to these is not published; it says this of its token path. No SDK sends them.
@@ -49,13 +46,13 @@ pub fn answer(
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // aws-sdk-cpp sends the header empty once it has fallen back to version 1.
-        None | Some("") => match served.http_tokens {
+        None | Some("") => match served.hand_over.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
                 return Response::empty(Status::Unauthorized).refused(Refusal::NoToken);
             }
         },
-        Some(token) => match tokens.check(token, now) {
+        Some(token) => match served.tokens.check(token, now) {
             Ok(seconds) => Some(seconds),
             Err(_) => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
@@ -126,7 +123,7 @@ const VERSIONS: [&str; 20] = [
     "latest",
 ];
 
-fn answer_path(path: &Path, served: &HandOver, now: Boot) -> Response {
+fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
     let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS.join("\n"));
@@ -134,31 +131,30 @@ fn answer_path(path: &Path, served: &HandOver, now: Boot) -> Response {
     if !serves_roles(version) {
         return not_found();
     }
-    let name = served.role_name.as_str();
+    let hand_over = &served.hand_over;
+    let name = hand_over.role_name.as_str();
+    let valid = |now| valid(hand_over, now);
     let answered = match segments {
         ["meta-data", "iam", "info"] => {
-            valid(served, now).map(|credential| Response::text(info(credential, served)))
+            valid(now).map(|credential| Response::text(info(credential, hand_over)))
         }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(served, now).map(|_| Response::text(name.to_owned()))
+            valid(now).map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
-            valid(served, now).map(|credential| Response::text(credential.ec2_document()))
+            let document = served.document.as_ref().map(Secret::expose);
+            valid(now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // Whatever else begins so is a right of the host's, and no item or listing of ours.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), served, now),
+        other => other_metadata(&other.join("/"), hand_over, now),
     };
     answered
         .map(|response| {
             // EC2 says both of every item.
-            let last_modified = served
-                .credential
-                .as_ref()
-                .map(|credential| httpdate::fmt_http_date(credential.last_updated));
             let response = response.with("Accept-Ranges", "none");
-            match last_modified {
-                Some(date) => response.with("Last-Modified", date),
+            match &served.last_modified {
+                Some(date) => response.with("Last-Modified", date.clone()),
                 None => response,
             }
         })

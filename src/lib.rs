@@ -3,7 +3,7 @@
 //!
 //! One binary plays three parts, each one single-threaded loop: the [`keeper`] owns the listening socket and the credential
 //! and never touches the network; an [`errand`] fetches one credential from STS, prints it and exits; the [`server`] answers
-//! the containers and may die at any time. Imports point one way: keeper, server, errand; server → imds → token, credential;
+//! the containers and may die at any time. Imports point one way: keeper, server, errand; server → imds → served → token, credential;
 //! errand → sts, source.
 
 #![forbid(unsafe_code)]
@@ -34,6 +34,7 @@ pub mod profile;
 pub mod role;
 pub mod schedule;
 pub mod secret;
+pub mod served;
 pub mod server;
 pub mod snapshot;
 pub mod source;

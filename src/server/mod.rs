@@ -19,11 +19,10 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::answer;
 use crate::clock::Boot;
-use crate::hand_over::HandOver;
 use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
-use crate::token::TokenAuthority;
+use crate::served::Served;
 use channel::{Channel, Closed};
 use gate::{Client, Gate, Wanted};
 use head::Asked;
@@ -46,14 +45,14 @@ pub fn run() -> io::Result<()> {
     stay_on_one_processor();
     let mut desk = Desk {
         reader: Reader::start()?,
-        served: Served::new(first),
+        served: first.into(),
         metrics: Metrics::default(),
     };
     loop {
         match gate.next(None)? {
             Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
             Wanted::Keeper => match channel.newest() {
-                Ok(Some(hand_over)) => desk.served = Served::new(hand_over),
+                Ok(Some(hand_over)) => desk.served = hand_over.into(),
                 Ok(None) => {}
                 Err(Closed) => break,
             },
@@ -78,19 +77,6 @@ fn stay_on_one_processor() {
     let mut here = CpuSet::new();
     here.set(sched_getcpu());
     _ = sched_setaffinity(None, &here);
-}
-
-/// What is served in this turn, with what is made from it once and not for every request.
-struct Served {
-    hand_over: HandOver,
-    tokens: TokenAuthority,
-}
-
-impl Served {
-    fn new(hand_over: HandOver) -> Self {
-        let tokens = TokenAuthority::new(&hand_over.token_key, &hand_over.boot_id);
-        Served { hand_over, tokens }
-    }
 }
 
 /// Where requests become answers.
@@ -144,7 +130,7 @@ impl Desk {
     }
 
     fn response(&mut self, request: &tiny_http::Request, peer: Option<SocketAddr>) -> Response {
-        let Served { hand_over, tokens } = &self.served;
+        let hand_over = &self.served.hand_over;
         let headers: Vec<(&str, &str)> = request
             .headers()
             .iter()
@@ -161,7 +147,7 @@ impl Desk {
         {
             return self.metrics.answer(hand_over);
         }
-        let response = answer::answer(&request, hand_over, tokens, Boot::now());
+        let response = answer::answer(&request, &self.served, Boot::now());
         self.metrics.count(response.remark);
         response
     }

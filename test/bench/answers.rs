@@ -5,7 +5,7 @@ use ec2_role::clock::Boot;
 use ec2_role::hand_over::HandOver;
 use ec2_role::http::Request;
 use ec2_role::imds::{TOKEN_HEADER, TTL_HEADER};
-use ec2_role::token::TokenAuthority;
+use ec2_role::served::Served;
 
 const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
 "token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",
@@ -23,14 +23,13 @@ fn main() {
         .and_then(|word| word.parse().ok())
         .expect("answers NUMBER");
     let line = LINE.replace("TOKEN", &"t".repeat(TOKEN_LENGTH));
-    let served = HandOver::from_line(&line).expect("a hand-over");
-    let tokens = TokenAuthority::new(&served.token_key, &served.boot_id);
+    let served = Served::from(HandOver::from_line(&line).expect("a hand-over"));
     let asks_for_token = Request {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
     };
-    let token = answer(&asks_for_token, &served, &tokens, NOW).body;
+    let token = answer(&asks_for_token, &served, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
     let request = Request {
         method: "GET",
@@ -46,7 +45,7 @@ fn main() {
         ],
     };
     for _ in 0..number {
-        let response = std::hint::black_box(answer(&request, &served, &tokens, NOW));
+        let response = std::hint::black_box(answer(&request, &served, NOW));
         assert_eq!(response.status.code(), 200);
     }
 }

@@ -11,8 +11,9 @@ use ec2_role::http::{Request, Response, Status};
 use ec2_role::imds::HttpTokens;
 use ec2_role::role::{RoleArn, RoleName};
 use ec2_role::secret::Secret;
+use ec2_role::served::Served;
 use ec2_role::snapshot::{Item, Snapshot};
-use ec2_role::token::{TokenAuthority, TokenKey, Ttl};
+use ec2_role::token::{TokenKey, Ttl};
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";
@@ -20,8 +21,7 @@ const NOW: Boot = Boot(1_000_000_000);
 
 /// What is served, and when.
 pub struct World {
-    served: HandOver,
-    tokens: TokenAuthority,
+    served: Served,
     /// A session token that is valid.
     pub token: String,
 }
@@ -31,7 +31,6 @@ impl World {
     pub fn new(choice: u8) -> Self {
         let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
         let bit = |at: u8| choice >> at & 1 == 1;
-        let tokens = TokenAuthority::new(&token_key, "boot");
         let age = if bit(5) { 121_000 } else { 0 };
         let snapshot = Snapshot {
             taken: Boot(NOW.0 - age),
@@ -47,7 +46,7 @@ impl World {
             })
             .into(),
         };
-        let served = HandOver {
+        let served = Served::from(HandOver {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
             role_name: RoleName::parse("exc_web").unwrap(),
             http_tokens: if bit(0) {
@@ -77,19 +76,15 @@ impl World {
                 expiration: UNIX_EPOCH + Duration::from_secs(3600),
                 deadline: if bit(2) { NOW } else { Boot(NOW.0 + 1) },
             }),
-        };
-        let token = tokens.issue(Ttl::parse("60").unwrap(), NOW);
-        World {
-            served,
-            tokens,
-            token,
-        }
+        });
+        let token = served.tokens.issue(Ttl::parse("60").unwrap(), NOW);
+        World { served, token }
     }
 
     /// Answers a request, and panics unless the answer is one complete answer that tells no secret but to whom it is for, and
     /// tells it to them.
     pub fn check(&self, request: &Request) -> Response {
-        let response = answer(request, &self.served, &self.tokens, NOW);
+        let response = answer(request, &self.served, NOW);
         check_is_one_complete_answer(&response);
         let text = String::from_utf8_lossy(&response.body);
         let tells = SECRETS.iter().any(|secret| text.contains(secret));
@@ -113,7 +108,7 @@ impl World {
             let name = name.to_lowercase();
             name == "origin" || name.starts_with("sec-fetch-")
         });
-        let valid = self.served.credential.as_ref();
+        let valid = self.served.hand_over.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
         if !is_valid
             || is_of_a_page
@@ -124,14 +119,14 @@ impl World {
             return false;
         }
         let path = request.target.split('?').next().unwrap_or_default();
-        if self.served.container_token.is_some()
+        if self.served.hand_over.container_token.is_some()
             && let Some(name) = path.strip_prefix("/v2/credentials/")
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.served.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.served.hand_over.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {
