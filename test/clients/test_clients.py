@@ -1,6 +1,8 @@
 """Every client finds the role's credential with nothing configured but where the metadata service is."""
 
+import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +30,25 @@ def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_p
 
         assert credential_requests(ec2_role) == [(*asked, 200) for asked in client.asks if asked != TOKEN]
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
+
+
+def test_sixteen_processes_that_start_at_once_all_find_the_role_at_their_first_try(aws, tmp_path):
+    with Ec2Role("--http-tokens", "required", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
+        ec2_role.wait_for_credential()
+        document = json.loads(fetch_document(ec2_role.endpoint))
+
+        def run(number, client):
+            home = tmp_path / str(number)
+            home.mkdir()
+            return client.run(aws, home, {client.endpoint_variable: ec2_role.endpoint})
+
+        clients = list(itertools.islice(itertools.cycle(CLIENTS), 16))
+        with ThreadPoolExecutor(len(clients)) as threads:
+            results = list(threads.map(run, range(len(clients)), clients))
+
+        for result in results:
+            assert_has_found(result, document)
+        assert {status for _, _, status in ec2_role.requests() if status != 404} == {200}
 
 
 def test_aws_config_takes_the_region_that_ec2_role_uses(aws, tmp_path):
