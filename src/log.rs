@@ -15,6 +15,9 @@ use rustix::net::{SendFlags, send};
 /// A pipe takes a write of up to this much whole or not at all (PIPE_BUF on Linux), so lines of several processes never mix.
 const MAX_LINE: usize = 4096;
 
+/// So much of a line is the request, so that what was answered has room behind it.
+const MAX_REQUEST: usize = MAX_LINE - 64;
+
 /// Writes one event: `ec2-role: TEXT`.
 pub fn event(text: &str) {
     let mut line = String::from("ec2-role: ");
@@ -42,6 +45,7 @@ pub fn access(
     let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
     _ = write!(line, " - - [{day}/{month}/{year}:{time} +0000] \"");
     escape(request_line, "\"\\", &mut line);
+    line.truncate(line.floor_char_boundary(MAX_REQUEST));
     _ = write!(line, "\" {status} {body_length} {:.4}", took.as_secs_f64());
     write_line(line);
 }

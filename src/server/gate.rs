@@ -22,15 +22,18 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// So many clients wait, for a moment, when a crowd comes at once. Whoever comes when the place is full takes that of the one
 /// who has waited longest: an honest client is through in milliseconds, so that is not one.
 const MAX_CLIENTS: usize = 1024;
-/// What is held of heads that have not ended; as above when it is more.
+/// What is held of heads that have not ended. When it is more the one who holds most goes: an SDK's head is never that.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// What this process has open beside its clients, and some.
-const OTHER_DESCRIPTORS: u64 = 24;
+/// What this process has open beside its clients: nine, what `/metrics` asks for, and the client who is let in before another
+/// goes.
+const OTHER_DESCRIPTORS: u64 = 12;
 /// Of what a client sends after its request so much is read and thrown away, so that the answer reaches it: to close on what is
 /// unread resets the connection.
 const MAX_LEFT_BYTES: usize = 64 * 1024;
 /// Where the system has no descriptor to give.
 const PAUSE: Duration = Duration::from_millis(10);
+/// What epoll tells at a time, and how many are let in meanwhile, one after each: so neither who is in nor who comes has to wait
+/// for all of the others.
 const EVENTS: usize = 64;
 
 const LISTENER: u64 = 0;
@@ -43,6 +46,8 @@ pub struct Gate {
     events: Vec<Event>,
     /// What epoll has told and was not looked at yet.
     ready: VecDeque<u64>,
+    /// Since epoll was asked.
+    let_in: usize,
     /// By their numbers, and so in the order of their arrival.
     clients: BTreeMap<u64, Client>,
     next_number: u64,
@@ -103,6 +108,7 @@ impl Gate {
             epoll,
             events: Vec::with_capacity(EVENTS),
             ready: VecDeque::with_capacity(EVENTS),
+            let_in: 0,
             clients: BTreeMap::new(),
             next_number: FIRST_CLIENT,
             max_clients: room.clamp(1, MAX_CLIENTS),
@@ -114,20 +120,19 @@ impl Gate {
     /// Lets nobody in any more.
     pub fn close(&mut self) {
         _ = epoll::delete(&self.epoll, &self.listener);
+        self.ready.retain(|number| *number != LISTENER);
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
-    }
-
-    /// Waits for what is to be done next.
+    /// Waits for what is to be done next; if there is an end, until then, and while anybody is in.
     pub fn next(&mut self, end: Option<Instant>) -> io::Result<Wanted> {
         loop {
             let wanted = match self.ready.pop_front() {
                 Some(KEEPER) => return Ok(Wanted::Keeper),
-                Some(LISTENER) => self.accept().and_then(|client| self.read(client)),
+                Some(LISTENER) => self.accept()?.and_then(|client| self.read(client)),
                 Some(number) => self.take(number).and_then(|client| self.go_on(client)),
-                None if end.is_some_and(|end| end <= Instant::now()) => return Ok(Wanted::Nothing),
+                None if end.is_some_and(|end| self.clients.is_empty() || end <= Instant::now()) => {
+                    return Ok(Wanted::Nothing);
+                }
                 None => {
                     self.wait(end)?;
                     None
@@ -167,6 +172,7 @@ impl Gate {
         let timeout =
             next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
         self.events.clear();
+        self.let_in = 0;
         match epoll::wait(
             &self.epoll,
             spare_capacity(&mut self.events),
@@ -180,33 +186,47 @@ impl Gate {
         Ok(())
     }
 
-    fn accept(&mut self) -> Option<Client> {
-        if self.clients.len() >= self.max_clients || self.held_bytes > MAX_HELD_BYTES {
+    fn accept(&mut self) -> io::Result<Option<Client>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (stream, peer) = match acceptfrom_with(&self.listener, flags) {
+            Ok(accepted) => accepted,
+            // The listening socket itself is gone.
+            Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                self.end_oldest();
+                std::thread::sleep(PAUSE);
+                return Ok(None);
+            }
+            // There was nobody else, or it has gone again.
+            Err(_) => return Ok(None),
+        };
+        if self.clients.len() >= self.max_clients {
             self.end_oldest();
         }
-        let (stream, peer) =
-            match acceptfrom_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(accepted) => accepted,
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.end_oldest();
-                    std::thread::sleep(PAUSE);
-                    return None;
-                }
-                // It has gone again, or another process has it.
-                Err(_) => return None,
-            };
+        if self.let_in < EVENTS {
+            self.let_in += 1;
+            self.ready.insert(self.ready.len().min(1), LISTENER);
+        }
         self.next_number += 1;
-        Some(Client {
+        Ok(Some(Client {
             peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
             number: self.next_number,
             stream: TcpStream::from(stream),
             deadline: Instant::now() + LONGEST,
             state: State::Asking(Vec::new()),
-        })
+        }))
     }
 
     fn end_oldest(&mut self) {
         if let Some((number, _)) = self.clients.first_key_value() {
+            self.take(*number);
+        }
+    }
+
+    /// Of those that hold as much the one who has waited longest.
+    fn end_largest(&mut self) {
+        let clients = self.clients.iter().rev();
+        if let Some((number, _)) = clients.max_by_key(|(_, client)| client.held_bytes()) {
             self.take(*number);
         }
     }
@@ -250,23 +270,29 @@ impl Gate {
         match client.stream.read(room) {
             Ok(0) => return None,
             Ok(length) => {
+                let piece = &room[..length];
                 let asked = if head.is_empty() {
-                    Asked::read(&room[..length])
+                    Asked::read(piece)
                 } else {
-                    head.extend_from_slice(&room[..length]);
-                    Asked::read(head)
+                    head.extend_from_slice(piece);
+                    // No other byte ends a head, and one that comes byte by byte is not to be read as often.
+                    let may_end = piece.contains(&b'\n') || head.len() == head::MAX_BYTES;
+                    may_end.then(|| Asked::read(head)).flatten()
                 };
                 if let Some(asked) = asked {
                     return Some((client, asked));
                 }
                 if head.is_empty() {
-                    head.extend_from_slice(&room[..length]);
+                    head.extend_from_slice(piece);
                 }
             }
             Err(error) if is_not_yet(&error) => {}
             Err(_) => return None,
         }
         self.keep(client, EventFlags::IN);
+        while self.held_bytes > MAX_HELD_BYTES {
+            self.end_largest();
+        }
         None
     }
 
@@ -304,10 +330,11 @@ impl Gate {
 }
 
 impl Client {
+    /// Of its head.
     fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Asking(held) | State::Answered { rest: held, .. } => held.len(),
-            State::Leaving(_) => 0,
+            State::Asking(head) => head.capacity(),
+            State::Answered { .. } | State::Leaving(_) => 0,
         }
     }
 }
@@ -320,30 +347,62 @@ fn is_not_yet(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn gate() -> (Gate, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        rustix::net::listen(&listener, 1024).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        (Gate::open(listener, theirs).unwrap(), address)
+    }
+
     #[test]
     fn an_answer_larger_than_any_buffer_is_written_as_it_is_read() {
         const LENGTH: usize = 32 << 20;
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_keeper, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut gate = Gate::open(listener, theirs).unwrap();
+        let (mut gate, address) = gate();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).map(|_| answer.len())
         });
-        let end = Some(Instant::now() + LONGEST);
-        let Ok(Wanted::Answer(asking, asked)) = gate.next(end) else {
+        let Ok(Wanted::Answer(asking, asked)) = gate.next(None) else {
             panic!("nobody came");
         };
         gate.answer(asking, vec![b'x'; LENGTH], asked.goes_on);
-        assert!(!gate.is_empty());
-        while !gate.is_empty() {
-            let soon = Instant::now() + Duration::from_millis(10);
-            assert!(matches!(gate.next(Some(soon)), Ok(Wanted::Nothing)));
-        }
+        assert_eq!(gate.clients.len(), 1);
+        let end = Some(Instant::now() + LONGEST);
+        assert!(matches!(gate.next(end), Ok(Wanted::Nothing)));
         assert_eq!(client.join().unwrap().unwrap(), LENGTH);
+    }
+
+    #[test]
+    fn of_heads_that_do_not_end_no_more_is_held_than_is_said_and_who_holds_most_goes_first() {
+        let (mut gate, address) = gate();
+        let connect = |length: usize| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
+            stream.write_all(&vec![b'x'; length]).unwrap();
+            stream
+        };
+        let small = connect(200);
+        let large: Vec<_> = (0..400).map(|_| connect(5_000)).collect();
+        let end = Instant::now() + LONGEST / 2;
+        while gate.next_number < FIRST_CLIENT + 401 {
+            assert!(Instant::now() < end, "{} came", gate.next_number);
+            gate.wait(Some(end)).unwrap();
+            while !gate.ready.is_empty() {
+                assert!(matches!(
+                    gate.next(Some(Instant::now())),
+                    Ok(Wanted::Nothing)
+                ));
+            }
+        }
+        let held = gate.clients.values().map(Client::held_bytes).sum::<usize>();
+        assert_eq!(held, gate.held_bytes);
+        assert!(held <= MAX_HELD_BYTES && gate.clients.len() < 400, "{held}");
+        let first = gate.clients.values().next().unwrap();
+        assert_eq!(first.peer, Some(small.local_addr().unwrap()));
+        drop(large);
     }
 }

@@ -35,7 +35,9 @@ impl Asked {
         match request.parse(bytes) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
-                Some(Asked::from_parts(&request, bytes.len() > length, bytes))
+                // What stands behind a head as long as can be is still to be read.
+                let has_more = bytes.len() > length || length == MAX_BYTES;
+                Some(Asked::from_parts(&request, has_more, bytes))
             }
             Ok(httparse::Status::Partial) | Err(_) => Some(Asked::malformed(bytes)),
         }

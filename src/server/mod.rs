@@ -61,14 +61,13 @@ pub fn run() -> io::Result<()> {
     }
     gate.close();
     let end = Instant::now() + LAST_ANSWERS;
-    while !gate.is_empty() {
+    loop {
         match gate.next(Some(end))? {
             Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
             Wanted::Keeper => {}
-            Wanted::Nothing => break,
+            Wanted::Nothing => return Ok(()),
         }
     }
-    Ok(())
 }
 
 /// This loop and tiny_http's thread hand each request to each other and never work at one time. On several processors each
