@@ -26,11 +26,7 @@ pub struct Answer {
 impl Answer {
     /// The value of a header, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        let header = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        header.map_or("", |(_, value)| value)
+        value(&self.headers, name)
     }
 
     /// A field of the document in the body.
@@ -91,6 +87,14 @@ impl Answer {
             took: Duration::ZERO,
         })
     }
+}
+
+/// The value of the header with this name, in any letter case; or nothing.
+pub fn value<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
+    let header = headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name));
+    header.map_or("", |(_, value)| value)
 }
 
 /// The head with the empty line that ends it, and the body.
