@@ -162,6 +162,16 @@ pub fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n")
 }
 
+/// A request for the document with these header lines, right or wrong, as an attack sends it.
+pub fn request_with(lines: &str) -> String {
+    format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n")
+}
+
+/// Closes with a reset in place of an end.
+pub fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+}
+
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     request(address, "GET", path, &[])
 }
