@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::http::{self, DOCUMENT_PATH};
+use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, Start, Sts, each};
 
@@ -22,15 +22,6 @@ fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = http::connect(address).unwrap();
     _ = stream.write_all(bytes);
     stream
-}
-
-fn request_with(headers: &str) -> String {
-    format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n")
-}
-
-/// Closes with a reset in place of an end.
-fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
 /// The victim's part: every fetch is good, and none makes a call to STS.

@@ -1,12 +1,8 @@
-import os
 import pathlib
-import shutil
 
 import pytest
 
-import engine as docker_engine
-import network_namespace
-from engine import Engine
+import session
 from images import build_ec2_role, import_busybox, import_client
 from instance import Instance, firewall, routing
 from instance_server import InstanceServer
@@ -17,19 +13,12 @@ NEEDED = ("ip", "iptables", "iptables-legacy", "docker", "dockerd", "busybox", "
 
 
 def pytest_collection_modifyitems(items):
-    """Where these cannot run they are skipped with one reason; in CI a skip would hide that nothing was tested."""
-    lacking = [program for program in NEEDED if shutil.which(program) is None]
-    reason = "needs root" if os.geteuid() != 0 else f"needs {', '.join(lacking)}" if lacking else None
-    if reason and not os.environ.get("CI"):
-        for item in items:
-            if HERE in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason=f"test/docker: {reason}"))
+    session.skip_where_they_cannot_run(items, HERE, NEEDED)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def leftovers():
-    network_namespace.remove_what_killed_runs_left()
-    docker_engine.remove_what_killed_runs_left()
+    session.remove_what_killed_runs_left()
 
 
 @pytest.fixture
@@ -43,18 +32,9 @@ def instance():
 @pytest.fixture(scope="session")
 def one_engine():
     """One Docker Engine on one instance for all tests: it takes seconds to start."""
-    made = Instance()
-    try:
-        engine = Engine(made)
-        try:
-            engine.start()
-            made.environment = engine.environment
-            import_busybox(engine)
-            yield engine
-        finally:
-            engine.remove()
-    finally:
-        made.remove()
+    with session.running_engine() as engine:
+        import_busybox(engine)
+        yield engine
 
 
 @pytest.fixture(scope="session")

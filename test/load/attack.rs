@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client;
-use crate::support::http::{DOCUMENT_PATH, TOKEN_PATH, TTL};
+use crate::support::http::{TOKEN_PATH, TTL, request_with, reset};
 
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Where the backlog is full the attack goes on elsewhere.
@@ -86,17 +86,8 @@ impl Target {
     }
 }
 
-fn request_with(headers: &str) -> String {
-    format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n")
-}
-
 fn with_length(length: &str) -> Vec<u8> {
     request_with(&format!("Content-Length: {length}\r\n")).into_bytes()
-}
-
-/// Closes with a reset in place of an end.
-fn reset(stream: TcpStream) {
-    _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
 }
 
 pub const ALL: &[(&str, Attack)] = &[

@@ -1,18 +1,14 @@
 //! A host's metadata service, as told: EC2's own, an old one, one that is out of reach of a container.
 
-use std::sync::Arc;
+use super::http;
+use super::loopback::{Connection, Request};
+use super::metadata_service::MetadataService;
+use super::{SECRET, Watched};
 
-use super::loopback::{Connection, Loopback, Request};
-use super::{SECRET, Start, Watched};
+pub type HostMetadata = MetadataService<Host>;
 
-pub struct HostMetadata {
-    service: Loopback,
-    state: Arc<State>,
-}
-
-struct State {
+pub struct Host {
     tokens: Tokens,
-    requests: Watched<Vec<Request>>,
     document: Watched<String>,
 }
 
@@ -36,15 +32,8 @@ pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
 impl HostMetadata {
     /// Its role's credential has this access key id.
     pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
-        let state = Arc::new(State {
-            tokens,
-            requests: Watched::default(),
-            document: Watched::default(),
-        });
-        let of_service = Arc::clone(&state);
-        let service =
-            Loopback::start(move |request, connection| of_service.answer(request, connection));
-        let host = HostMetadata { service, state };
+        let document = Watched::default();
+        let host = Self::answering(Host { tokens, document }, Host::answer);
         host.rotate(access_key_id);
         host
     }
@@ -59,27 +48,10 @@ impl HostMetadata {
     pub fn document_now(&self, document: &str) {
         self.state.document.change(|now| *now = document.to_owned());
     }
-
-    pub fn url(&self) -> String {
-        self.service.url()
-    }
-
-    pub fn requests(&self) -> Vec<Request> {
-        self.state.requests.look(Clone::clone)
-    }
-
-    /// Lets a program find it.
-    pub fn known_to(&self, start: Start) -> Start {
-        start
-            .without_variable("AWS_EC2_METADATA_DISABLED")
-            .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url())
-    }
 }
 
-impl State {
-    fn answer(&self, request: Request, connection: &mut Connection) {
-        self.requests
-            .change(|requests| requests.push(request.clone()));
+impl Host {
+    fn answer(&self, request: &Request, connection: &mut Connection) {
         if request.method == "PUT" {
             return match self.tokens {
                 Tokens::Required => connection.answer(200, "", TOKEN.as_bytes()),
@@ -87,7 +59,7 @@ impl State {
                 Tokens::Silent => connection.hang(),
             };
         }
-        let shown = request.header("X-aws-ec2-metadata-token");
+        let shown = request.header(http::TOKEN);
         let expected = if self.tokens == Tokens::Required {
             TOKEN
         } else {

@@ -26,11 +26,7 @@ pub struct Answer {
 impl Answer {
     /// The value of a header, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        let header = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        header.map_or("", |(_, value)| value)
+        value(&self.headers, name)
     }
 
     /// A field of the document in the body.
@@ -91,6 +87,14 @@ impl Answer {
             took: Duration::ZERO,
         })
     }
+}
+
+/// The value of the header with this name, in any letter case; or nothing.
+pub fn value<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
+    let header = headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name));
+    header.map_or("", |(_, value)| value)
 }
 
 /// The head with the empty line that ends it, and the body.
@@ -156,6 +160,16 @@ pub fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
         .map(|(key, value)| format!("{key}: {value}\r\n"))
         .collect();
     format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n")
+}
+
+/// A request for the document with these header lines, right or wrong, as an attack sends it.
+pub fn request_with(lines: &str) -> String {
+    format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n")
+}
+
+/// Closes with a reset in place of an end.
+pub fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::http;
+
 pub struct Loopback {
     pub address: SocketAddr,
     ended: Arc<AtomicBool>,
@@ -24,11 +26,7 @@ pub struct Request {
 impl Request {
     /// The value of a header, or nothing.
     pub fn header(&self, name: &str) -> &str {
-        let header = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        header.map_or("", |(_, value)| value)
+        http::value(&self.headers, name)
     }
 
     fn read(stream: &TcpStream) -> Option<Self> {

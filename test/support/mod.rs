@@ -6,6 +6,7 @@ pub mod ec2_role;
 pub mod host_metadata;
 pub mod http;
 pub mod loopback;
+pub mod metadata_service;
 pub mod namespace;
 pub mod sts;
 pub mod upstream;

@@ -1,24 +1,21 @@
-//! A host's metadata service with a whole tree in it, which keeps every byte that it is sent.
+//! A host's metadata service with a whole tree in it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::loopback::{Connection, Loopback, Request};
-use super::{SECRET, Start, Watched};
+use super::http;
+use super::loopback::{Connection, Request};
+use super::metadata_service::MetadataService;
+use super::{SECRET, Watched};
 
-pub struct Upstream {
-    service: Loopback,
-    state: Arc<State>,
-}
+pub type Upstream = MetadataService<Tree>;
 
 #[derive(Default)]
-struct State {
+pub struct Tree {
     items: BTreeMap<String, (String, Vec<u8>)>,
     /// Lines that stand in every listing besides.
     strays: Vec<String>,
     manner: Watched<Manner>,
-    requests: Watched<Vec<Request>>,
     tokens: AtomicUsize,
 }
 
@@ -91,50 +88,22 @@ impl Upstream {
         items.extend(SIGNATURES.iter().chain(&NEVER).map(secret));
         let user_data = ("application/octet-stream".to_owned(), USER_DATA.to_vec());
         items.insert("user-data".to_owned(), user_data);
-        let state = Arc::new(State {
+        let tree = Tree {
             items,
             strays: strays.iter().map(|&line| line.to_owned()).collect(),
-            ..State::default()
-        });
-        state.manner.change(|now| *now = manner);
-        let of_service = Arc::clone(&state);
-        let service =
-            Loopback::start(move |request, connection| of_service.answer(request, connection));
-        Upstream { service, state }
+            ..Tree::default()
+        };
+        tree.manner.change(|now| *now = manner);
+        Self::answering(tree, Tree::answer)
     }
 
     pub fn does_now(&self, manner: Manner) {
         self.state.manner.change(|now| *now = manner);
     }
-
-    pub fn url(&self) -> String {
-        self.service.url()
-    }
-
-    pub fn requests(&self) -> Vec<Request> {
-        self.state.requests.look(Clone::clone)
-    }
-
-    /// Waits until so many requests have come in all.
-    #[track_caller]
-    pub fn wait_for_requests(&self, number: usize) {
-        self.state.requests.wait("a request upstream", |requests| {
-            (requests.len() >= number).then_some(())
-        });
-    }
-
-    /// Lets a program find it.
-    pub fn known_to(&self, start: Start) -> Start {
-        start
-            .without_variable("AWS_EC2_METADATA_DISABLED")
-            .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url())
-    }
 }
 
-impl State {
-    fn answer(&self, request: Request, connection: &mut Connection) {
-        self.requests
-            .change(|requests| requests.push(request.clone()));
+impl Tree {
+    fn answer(&self, request: &Request, connection: &mut Connection) {
         let manner = self.manner.look(Clone::clone);
         if request.method == "PUT" && !matches!(manner, Manner::Hang) {
             let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
@@ -150,7 +119,7 @@ impl State {
                 return;
             }
         };
-        let shown = request.header("X-aws-ec2-metadata-token");
+        let shown = request.header(http::TOKEN);
         if !(first..=self.tokens.load(Ordering::Relaxed)).any(|number| shown == token(number)) {
             return connection.answer(401, "", b"");
         }

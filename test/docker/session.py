@@ -1,0 +1,40 @@
+"""What a run of test/docker and one of test/systemd share: what it needs, what killed runs left, a Docker Engine."""
+
+import contextlib
+import os
+import shutil
+
+import pytest
+
+import engine as docker_engine
+import network_namespace
+from engine import Engine
+from instance import Instance
+
+
+def skip_where_they_cannot_run(items, directory, needed):
+    """Where these cannot run they are skipped with one reason; in CI a skip would hide that nothing was tested."""
+    lacking = [program for program in needed if shutil.which(program) is None]
+    reason = "needs root" if os.geteuid() != 0 else f"needs {', '.join(lacking)}" if lacking else None
+    if reason and not os.environ.get("CI"):
+        for item in items:
+            if directory in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=f"test/{directory.name}: {reason}"))
+
+
+def remove_what_killed_runs_left():
+    network_namespace.remove_what_killed_runs_left()
+    docker_engine.remove_what_killed_runs_left()
+
+
+@contextlib.contextmanager
+def running_engine():
+    """A Docker Engine on an instance of its own; beside it AWS, and no way out."""
+    with contextlib.ExitStack() as made:
+        instance = Instance()
+        made.callback(instance.remove)
+        engine = Engine(instance)
+        made.callback(engine.remove)
+        engine.start()
+        instance.environment = engine.environment
+        yield engine

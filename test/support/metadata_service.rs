@@ -1,0 +1,53 @@
+//! A host's metadata service: it keeps the requests that it gets, and a program can be led to it.
+
+use std::sync::Arc;
+
+use super::loopback::{Connection, Loopback, Request};
+use super::{Start, Watched};
+
+pub struct MetadataService<State> {
+    service: Loopback,
+    requests: Arc<Watched<Vec<Request>>>,
+    /// What its answers depend on.
+    pub state: Arc<State>,
+}
+
+impl<State: Send + Sync + 'static> MetadataService<State> {
+    pub fn answering(state: State, answer: fn(&State, &Request, &mut Connection)) -> Self {
+        let state = Arc::new(state);
+        let requests = Arc::<Watched<Vec<Request>>>::default();
+        let (of_service, kept) = (Arc::clone(&state), Arc::clone(&requests));
+        let service = Loopback::start(move |request, connection| {
+            kept.change(|requests| requests.push(request.clone()));
+            answer(&of_service, &request, connection);
+        });
+        MetadataService {
+            service,
+            requests,
+            state,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        self.service.url()
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.look(Clone::clone)
+    }
+
+    /// Waits until so many requests have come in all.
+    #[track_caller]
+    pub fn wait_for_requests(&self, number: usize) {
+        self.requests.wait("a request for metadata", |requests| {
+            (requests.len() >= number).then_some(())
+        });
+    }
+
+    /// Lets a program find it.
+    pub fn known_to(&self, start: Start) -> Start {
+        start
+            .without_variable("AWS_EC2_METADATA_DISABLED")
+            .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url())
+    }
+}
