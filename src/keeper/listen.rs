@@ -42,10 +42,6 @@ pub fn listen(
         }
     };
     rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
-    // The server waits for all its clients at once, and for this as for them.
-    listener
-        .set_nonblocking(true)
-        .map_err(|error| format!("--listen: {error}"))?;
     Ok(Some(listener))
 }
 

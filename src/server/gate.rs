@@ -84,8 +84,9 @@ enum State {
 }
 
 impl Gate {
-    /// On a listening socket that does not block; `keeper` is looked after too.
+    /// On a listening socket; `keeper` is looked after too.
     pub fn open(listener: TcpListener, keeper: impl AsFd) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
@@ -349,7 +350,6 @@ mod tests {
 
     fn gate() -> (Gate, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
         rustix::net::listen(&listener, 1024).unwrap();
         let address = listener.local_addr().unwrap();
         let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
