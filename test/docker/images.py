@@ -19,8 +19,8 @@ SOURCES = [
 ]
 
 
-def import_busybox(engine):
-    """One file, its applets by symbolic links."""
+def busybox_tree():
+    """A tar of one file, its applets by symbolic links."""
     program = pathlib.Path(shutil.which("busybox")).read_bytes()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -31,7 +31,11 @@ def import_busybox(engine):
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-    engine.docker("import", "-", BUSYBOX, input=archive.getvalue(), text=False)
+    return archive.getvalue()
+
+
+def import_busybox(engine):
+    engine.docker("import", "-", BUSYBOX, input=busybox_tree(), text=False)
 
 
 def import_client(engine):

@@ -24,6 +24,11 @@ def clean_environment(**more):
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
 
 
+def add_metadata_addresses(aws):
+    aws.run("ip", "address", "add", f"{METADATA}/32", "dev", "eth0")
+    aws.run("ip", "-6", "address", "add", "fd00:ec2::254/128", "dev", "eth0", "nodad")
+
+
 class Instance:
     def __init__(self):
         self._made = []
@@ -32,11 +37,10 @@ class Instance:
             self.aws = self._keep(NetworkNamespace("aws"))
             self.ec2 = self._keep(NetworkNamespace("ec2"))
             join(self.ec2, f"{INSTANCE_ADDRESS}/24", self.aws, f"{AWS_ADDRESS}/24")
-            self.aws.run("ip", "address", "add", f"{METADATA}/32", "dev", "eth0")
+            add_metadata_addresses(self.aws)
             self.ec2.run("ip", "route", "add", "default", "via", AWS_ADDRESS)
             self.ec2.run("ip", "route", "add", METADATA, "dev", "eth0")
             self.aws.run("ip", "-6", "address", "add", "fd77::1/64", "dev", "eth0", "nodad")
-            self.aws.run("ip", "-6", "address", "add", "fd00:ec2::254/128", "dev", "eth0", "nodad")
             self.ec2.run("ip", "-6", "address", "add", "fd77::2/64", "dev", "eth0", "nodad")
             self.ec2.run("ip", "-6", "route", "add", "default", "via", "fd77::1")
             self.real_metadata = RealMetadata(self.aws)

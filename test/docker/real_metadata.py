@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import socket
 import threading
 
@@ -18,6 +19,7 @@ class RealMetadata:
             "AccessKeyId": HOST_KEY, "SecretAccessKey": "host-secret", "Token": "host-token",
             "Expiration": "2099-01-01T00:00:00Z",
         }
+        self.documents = {}  # path: what is there beside what every test needs
         self.requests = []  # (client's address, path), the newest last
         self.ip_ttl = 64    # the hop limit of an answer; EC2's default for instances is 1
         self._servers = []
@@ -30,9 +32,11 @@ class RealMetadata:
     def answer(self, method, path):
         if method == "PUT" and path == "/latest/api/token":
             return 200, TOKEN
+        # Every version says the same.
+        path = re.sub(r"^/\d{4}-\d\d-\d\d/", "/latest/", path)
         documents = {
+            **self.documents,
             LIST: HOST_ROLE,
-            LIST.rstrip("/"): HOST_ROLE,
             LIST + HOST_ROLE: json.dumps(self.credential, indent=2),
             "/latest/meta-data/placement/region": "us-east-1",
             "/latest/meta-data/placement/availability-zone": "us-east-1a",
@@ -40,12 +44,19 @@ class RealMetadata:
             "/latest/dynamic/instance-identity/document": json.dumps(
                 {"region": "us-east-1", "instanceId": "i-0123456789abcdef0", "accountId": "123456789012"}),
         }
-        return (200, documents[path]) if path in documents else (404, "")
+        directory = path.rstrip("/") + "/"
+        body = documents.get(path) or documents.get(directory) or _listing(documents, directory)
+        return (200, body) if body else (404, "")
 
     def close(self):
         for server in self._servers:
             server.shutdown()
             server.server_close()
+
+
+def _listing(documents, directory):
+    below = [path.removeprefix(directory).partition("/") for path in documents if path.startswith(directory)]
+    return "\n".join(sorted({name + slash for name, slash, _ in below}))
 
 
 class _Server(http.server.ThreadingHTTPServer):

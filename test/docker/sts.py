@@ -1,8 +1,10 @@
 """AWS as far as these tests need it: moto's STS, S3 and CloudWatch with its IAM checks on, in the namespace `aws`."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 
 import boto3
 import botocore.config
@@ -33,10 +35,11 @@ class Aws:
     def __init__(self, instance):
         self.instance = instance
         set_up = [self._bucket, *(step for role in POLICIES for step in self._role(role)), self._host_session]
+        self._log = tempfile.TemporaryFile()
         with instance.aws:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", AWS_ADDRESS, "-p", str(PORT)],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "moto.server", "-H", AWS_ADDRESS, "-p", str(PORT)],
+                stdout=subprocess.DEVNULL, stderr=self._log,
                 # After these every call is checked: signature, session and policy.
                 env=clean_environment(INITIAL_NO_AUTH_ACTION_COUNT=str(len(set_up))))
         try:
@@ -88,6 +91,12 @@ class Aws:
             sts = self.client("sts", document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
             return sts.get_caller_identity()["Arn"]
 
+    def calls_from(self, address):
+        """How many requests came from the address so far."""
+        log = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
+        return sum(line.startswith(f"{address} ") for line in log.splitlines())
+
     def close(self):
         self._server.terminate()
         self._server.wait(10)
+        self._log.close()

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from host import LIST, METADATA
 from instance import wait_until
 from real_metadata import HOST_ROLE
+from systemd_host import LIST, METADATA
 
 HERE = pathlib.Path(__file__).parent
 UNIT = "ec2-role@web"

@@ -1,17 +1,15 @@
 """The user-data on a minimal host that cloud-init boots with it: all of it or nothing, and never the host's role."""
 
-import hashlib
-import http.server
 import subprocess
-import threading
 
 import pytest
 import yaml
 
 from host import SCRIPTS
-from instance import AWS_ADDRESS, clean_environment, wait_until
+from instance import AWS_ADDRESS, wait_until
 from real_metadata import HOST_ROLE
-from sts import ENDPOINT, arn
+from release import Release, user_data
+from sts import arn
 
 MAX_BYTES = 16384
 INSTALLED = ["/usr/local/bin/ec2-role", "/usr/local/sbin/ec2-role-hook", "/etc/systemd/system/ec2-role@.service",
@@ -20,34 +18,8 @@ INSTALLED = ["/usr/local/bin/ec2-role", "/usr/local/sbin/ec2-role-hook", "/etc/s
 
 @pytest.fixture(scope="module")
 def release(engine):
-    """The release's tarball on an HTTP server beside the host: (URL, sum)."""
-    tarball = subprocess.run([SCRIPTS / "release", "--tarball"], check=True, capture_output=True, env=clean_environment()).stdout
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(tarball)))
-            self.end_headers()
-            self.wfile.write(tarball)
-
-        def log_message(self, *_):
-            pass
-
-    with engine.instance.aws:
-        server = http.server.ThreadingHTTPServer((AWS_ADDRESS, 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://{AWS_ADDRESS}:{server.server_port}/ec2-role-x86_64.tar.gz", hashlib.sha256(tarball).hexdigest()
-    server.shutdown()
-    server.server_close()
-
-
-def user_data(url, sum, *more, check=True):
-    machine = subprocess.run(["uname", "-m"], capture_output=True, text=True).stdout.strip()
-    result = subprocess.run([SCRIPTS / "ec2-role-user-data", "--role", f"web={arn('exc_web')}@docker0",
-                             "--url", url.replace("x86_64", machine), "--sha256", sum,
-                             "--variable", f"EC2_ROLE_ENDPOINT_URL={ENDPOINT}", *more],
-                            capture_output=True, text=True, check=check)
-    return result.stdout if check else result
+    with Release(engine.instance.aws) as release:
+        yield release.url, release.sum
 
 
 def boot_with(host, document):

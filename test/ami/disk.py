@@ -1,0 +1,50 @@
+"""The machine's image: Debian with cloud-init, Docker, and a container of its maker's that asks for credentials from the first boot on."""
+
+import pathlib
+import shutil
+import subprocess
+
+from images import busybox_tree, debian_tree
+
+HERE = pathlib.Path(__file__).parent
+PACKAGES = ("systemd,systemd-sysv,systemd-resolved,udev,dbus,linux-image-cloud-amd64,cloud-init,cloud-guest-utils,sudo,openssh-server,"
+            "docker.io,apparmor,curl,iptables,iproute2,procps,qemu-guest-agent")
+# As Debian's own images for EC2, without what needs a way out.
+ENABLED = ("systemd-networkd.service", "poller.service")
+DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer")
+
+
+class Disk:
+    """The kernel and its initial file system beside the disk: so it needs no boot loader."""
+
+    def __init__(self, directory):
+        root = directory / "root"
+        root.mkdir()
+        subprocess.run(["tar", "--extract", "--file", debian_tree("ami", PACKAGES), "--directory", root], check=True)
+        self._add_poller(root)
+        for verb, units in ("enable", ENABLED), ("disable", DISABLED):
+            subprocess.run(["systemctl", "--quiet", f"--root={root}", verb, *units], check=True)
+        (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
+        # The only one there is; Debian's cloud-init would have en_US.
+        (root / "etc/cloud/cloud.cfg.d/10_locale.cfg").write_text("locale: C.UTF-8\n")
+        # Not this machine's.
+        (root / "etc/resolv.conf").unlink(missing_ok=True)
+        (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+        self.kernel = self._take(root, "vmlinuz")
+        self.initrd = self._take(root, "initrd.img")
+        self.image = directory / "disk"
+        with open(self.image, "wb") as image:
+            image.truncate(3 << 30)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, self.image], check=True)
+        shutil.rmtree(root)
+
+    def _add_poller(self, root):
+        shutil.copy(HERE / "poller.service", root / "etc/systemd/system")
+        shared = root / "usr/local/share/poller"
+        shared.mkdir(parents=True)
+        (shared / "busybox.tar").write_bytes(busybox_tree())
+        shutil.copy(HERE / "poll", shared)
+
+    def _take(self, root, name):
+        found, = (root / "boot").glob(f"{name}-*")
+        return found.rename(root.parent / name)

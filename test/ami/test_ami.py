@@ -1,0 +1,170 @@
+"""The life of a machine with the user-data, in this order: first boot, a clock that is set, network and Docker shaken, second boot."""
+
+import collections
+import datetime
+import json
+
+import pytest
+
+from instance import INSTANCE_ADDRESS, wait_until
+from real_metadata import HOST_ROLE
+from systemd_host import LIST
+
+UNIT = "ec2-role@web"
+SERVED = "HTTP/1.1 200 OK exc_web"
+MAX_BYTES = 16384
+PATIENCE = 300  # it is emulated
+
+
+@pytest.fixture
+def guarded(machine):
+    """The machine; whatever is done to it, its container was never given the machine's own role."""
+    yield machine
+    assert not [answer for answer in machine.answers() if HOST_ROLE in answer]
+
+
+def credential(machine, aws):
+    """What a container is given, as SDKs ask for it; good by the clock of AWS."""
+    token = machine.session_token()
+    assert machine.ask(LIST, token, PATIENCE) == (200, "exc_web")
+    status, document = machine.ask(f"{LIST}exc_web", token, PATIENCE)
+    assert status == 200
+    document = json.loads(document)
+    expiration = datetime.datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%S%z")
+    assert expiration > datetime.datetime.now(datetime.timezone.utc)
+    assert aws.whose(document).endswith("assumed-role/exc_web/ec2-role-i-0123456789abcdef0")
+    return document
+
+
+def moment(machine, unit, which):
+    """When a unit was last active (ActiveEnter) or began to be (InactiveExit), in microseconds of this boot."""
+    return int(machine.show(unit, f"{which}TimestampMonotonic"))
+
+
+def test_cloud_init_finds_ec2_by_itself_and_takes_the_user_data(guarded, document):
+    print(f"user-data: {len(document)} bytes of at most {MAX_BYTES}")
+    assert len(document) <= MAX_BYTES
+    assert "Found single datasource: Ec2" in guarded.run("cat", "/run/cloud-init/ds-identify.log").stdout
+    assert guarded.run("cloud-id").stdout.strip() == "aws"
+    assert guarded.run("cat", "/var/lib/cloud/instance/user-data.txt").stdout == document
+
+
+def test_before_anything_is_installed_a_container_is_refused_from_its_first_moment(guarded):
+    wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
+    assert guarded.answers() == ["started", "nobody"]
+    assert guarded.ask() is None
+    # It is the guard that refuses: the service is there, for the machine itself.
+    assert guarded.own_role() == HOST_ROLE
+    assert guarded.run("test", "-e", "/usr/local/bin/ec2-role", check=False).returncode != 0
+    assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
+
+
+def test_with_the_release_cloud_init_ends_without_error_and_the_units_are_active(guarded, release):
+    release.allowed.set()
+    status = guarded.cloud_init()
+    assert "status: done" in status and "DataSourceEc2" in status, f"{status}\n{guarded.console()[-3000:]}"
+    assert f"units: {UNIT}" in next(line for line in guarded.console().splitlines() if "ec2-role: installed" in line)
+    for unit in (UNIT, f"{UNIT}.socket", "ec2-role-hook", "docker"):
+        guarded.wait_until_active(unit, PATIENCE)
+    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+    assert guarded.run("systemctl", "--failed", "--quiet").stdout == ""
+
+
+def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
+    guarded.wait_until_served(seconds=PATIENCE)
+    print(credential(guarded, aws)["Expiration"], guarded.show(UNIT, "StatusText"))
+    wait_until(lambda: guarded.answers()[-1] == SERVED, PATIENCE, what="the role in the polling container")
+    assert guarded.own_role() == HOST_ROLE
+
+
+@pytest.fixture
+def one_line_for_each_call(guarded, aws):
+    """How often STS was called and what was logged meanwhile: a line for each credential, and nothing else but `allowed`."""
+    calls, said = aws.calls_from(INSTANCE_ADDRESS), guarded.said(UNIT)
+
+    def check(*allowed):
+        new = collections.Counter(guarded.said(UNIT)) - collections.Counter(said)
+        credentials = [line for line in new.elements() if line.startswith("ec2-role: credential of ")]
+        assert [line for line in new if line not in credentials and not line.startswith(allowed)] == []
+        assert aws.calls_from(INSTANCE_ADDRESS) - calls == len(credentials)
+        return len(credentials)
+
+    return check
+
+
+@pytest.mark.parametrize("step", ["+1 hour", "-1 hour", "-1 hour", "+1 hour"],
+                         ids=["an-hour-ahead", "right-again", "an-hour-behind", "and-right-again"])
+def test_a_clock_that_is_set_while_it_runs_changes_nothing(guarded, aws, one_line_for_each_call, step):
+    answers, keeper = guarded.answers(), guarded.show(UNIT, "MainPID")
+    print(guarded.run("date", "--utc", "--set", step).stdout.strip())
+    for _ in range(3):
+        credential(guarded, aws)
+    # The time to renew it may have come just now, but once.
+    assert one_line_for_each_call() <= 1
+    assert guarded.answers() == answers
+    assert guarded.show(UNIT, "MainPID") == keeper
+
+
+def test_a_role_is_assumed_while_the_clock_is_an_hour_ahead(guarded, aws, one_line_for_each_call):
+    before = credential(guarded, aws)
+    guarded.run("date", "--set", "+1 hour")
+    guarded.run("systemctl", "restart", UNIT)
+    after = credential(guarded, aws)
+    guarded.run("date", "--set", "-1 hour")
+    assert after["AccessKeyId"] != before["AccessKeyId"]
+    credential(guarded, aws)
+    assert one_line_for_each_call("ec2-role: ended by SIGTERM", "ec2-role: listening on ", "ec2-role-hook: docker0: ") <= 2
+
+
+def test_networkd_which_removes_rules_that_it_does_not_know_leaves_the_guard(guarded, aws):
+    rules = guarded.run("ip", "rule").stdout
+    guarded.run("systemctl", "restart", "systemd-networkd")
+    guarded.run("/lib/systemd/systemd-networkd-wait-online", f"--timeout={PATIENCE}")
+    assert guarded.run("ip", "rule").stdout == rules
+    credential(guarded, aws)
+
+
+def test_a_flushed_nat_table_refuses_containers_until_the_hook_is_back(guarded, aws):
+    guarded.run("iptables", "--table", "nat", "--flush")
+    assert guarded.ask() is None
+    wait_until(lambda: guarded.answers()[-1] == "nobody", PATIENCE, what="the refusal of the polling container")
+    guarded.run("systemctl", "reload", "ec2-role-hook")
+    guarded.run("systemctl", "restart", UNIT)
+    credential(guarded, aws)
+    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+
+
+def wait_until_the_container_was_started_and_served(machine, answers):
+    wait_until(lambda: "started" in machine.answers()[answers:] and machine.answers()[-1] == SERVED, PATIENCE,
+               what="the role in the container that was started again")
+
+
+def test_a_restart_of_docker_serves_its_containers_again_and_leaves_ec2_role_alone(guarded, aws):
+    answers, keeper = len(guarded.answers()), guarded.show(UNIT, "MainPID")
+    guarded.run("systemctl", "restart", "docker")
+    wait_until_the_container_was_started_and_served(guarded, answers)
+    credential(guarded, aws)
+    assert guarded.show(UNIT, "MainPID") == keeper
+    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+
+
+def test_over_a_reboot_the_guard_stands_before_docker_and_the_role_is_served_again(guarded, aws):
+    answers = len(guarded.answers())
+    guarded.reboot()
+    status = guarded.cloud_init()
+    assert "status: done" in status, f"{status}\n{guarded.console()[-3000:]}"
+    assert guarded.run("grep", "-c", "config-bootcmd ran successfully", "/var/log/cloud-init.log").stdout.strip() == "2"
+    assert moment(guarded, "ec2-role-hook", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
+    assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
+    guarded.wait_until_active(UNIT, PATIENCE)
+    wait_until_the_container_was_started_and_served(guarded, answers)
+    credential(guarded, aws)
+    assert guarded.own_role() == HOST_ROLE
+    assert guarded.run("systemctl", "--failed", "--quiet").stdout == ""
+
+
+def test_without_guard_and_hook_a_container_would_have_had_the_machines_role(machine):
+    """So all of the above could have failed."""
+    machine.run("ec2-role-hook", "remove", "--all")
+    machine.run("ec2-role-hook", "guard", "off")
+    assert machine.ask(seconds=PATIENCE) == (200, HOST_ROLE)
