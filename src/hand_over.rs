@@ -22,8 +22,6 @@ pub struct HandOver {
     pub token_key: TokenKey,
     /// The boot that session tokens belong to.
     pub boot_id: String,
-    /// The path by which the keeper knocks at the front door; a secret, not logged.
-    pub knock: String,
     /// Whether to leave the access log out.
     pub quiet: bool,
     /// Host names that are answered though they have a dot.
@@ -71,7 +69,6 @@ impl HandOver {
             "tokens_required": self.http_tokens == HttpTokens::Required,
             "token_key": self.token_key.to_hex(),
             "boot_id": self.boot_id,
-            "knock": self.knock,
             "quiet": self.quiet,
             "allow_hosts": self.allow_hosts,
             "metrics": self.metrics,
@@ -102,7 +99,6 @@ impl HandOver {
             },
             token_key: TokenKey::from_hex(text("token_key")?)?,
             boot_id: text("boot_id")?.to_owned(),
-            knock: text("knock")?.to_owned(),
             quiet: json["quiet"].as_bool()?,
             allow_hosts: json["allow_hosts"]
                 .as_array()?

@@ -27,7 +27,6 @@ pub mod keeper;
 pub mod log;
 pub mod metrics;
 pub mod outbound;
-pub mod own_door;
 pub mod pass_through;
 pub mod process;
 pub mod profile;

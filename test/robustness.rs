@@ -292,7 +292,6 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         http_tokens: HttpTokens::Optional,
         token_key: token_key.clone(),
         boot_id: "boot".into(),
-        knock: "/knock".into(),
         quiet: true,
         allow_hosts: Vec::new(),
         metrics: false,

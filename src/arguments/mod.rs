@@ -2,14 +2,13 @@
 
 mod options;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use getopts::{Matches, Options};
 
 use crate::environment::Environment;
 use crate::imds::HttpTokens;
-use crate::own_door;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
@@ -195,7 +194,18 @@ impl Given<'_> {
     /// Where the one to check listens; on every address is on loopback too.
     fn check_address(&self) -> Result<SocketAddr, String> {
         match self.listen()? {
-            Listen::Address(address) => Ok(own_door::reachable(address)),
+            Listen::Address(mut address) => {
+                match address.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => {
+                        address.set_ip(Ipv4Addr::LOCALHOST.into())
+                    }
+                    IpAddr::V6(ip) if ip.is_unspecified() => {
+                        address.set_ip(Ipv6Addr::LOCALHOST.into())
+                    }
+                    _ => {}
+                }
+                Ok(address)
+            }
             Listen::Stdin => {
                 Err("--check: it needs to know where to ask; give --listen ADDRESS:PORT".into())
             }

@@ -1,16 +1,15 @@
-//! What faces containers: a server at any time, and a knock at its door now and then.
+//! What faces containers: a server at any time, which is asked now and then whether it goes on.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
-use super::knock::{self, Heard, Knock};
 use super::server_process::ServerProcess;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
-use crate::{log, own_door};
+use crate::log;
 
 /// Clients that come before the first credential wait in the backlog for it, but no longer than their own patience allows.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
@@ -20,32 +19,34 @@ const SHORT_LIFE: Duration = Duration::from_millis(50);
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How often to ask. On the channel and not at the door, where a crowd may stand before the question. Three in vain and the time
+/// until the next make a server that was stopped be replaced within 3 s …
+const INTERVAL: Duration = Duration::from_millis(700);
+/// … and one that only had to wait for a processor go on.
+const MAX_IN_VAIN: u32 = 3;
 
 pub struct Front {
     listener: TcpListener,
-    own_address: SocketAddr,
     server: Option<ServerProcess>,
     next_start: Boot,
     starts: u64,
     short_lives: u32,
-    knock: Option<Knock>,
-    next_knock: Boot,
-    knocks_in_vain: u32,
+    next_question: Boot,
+    /// Since it was heard.
+    in_vain: u32,
 }
 
 impl Front {
-    /// On a listening socket, which has `address`. The first server starts when it is told that it may, or soon.
-    pub fn new(listener: TcpListener, address: SocketAddr, now: Boot) -> Self {
+    /// On a listening socket. The first server starts when it is told that it may, or soon.
+    pub fn new(listener: TcpListener, now: Boot) -> Self {
         Front {
             listener,
-            own_address: own_door::reachable(address),
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             starts: 0,
             short_lives: 0,
-            knock: None,
-            next_knock: now,
-            knocks_in_vain: 0,
+            next_question: now,
+            in_vain: 0,
         }
     }
 
@@ -66,8 +67,7 @@ impl Front {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
-                self.next_knock = now.after(knock::INTERVAL);
-                (self.knock, self.knocks_in_vain) = (None, 0);
+                (self.next_question, self.in_vain) = (now.after(INTERVAL), 0);
             }
             Err(error) => {
                 log::event(&format!(
@@ -78,14 +78,18 @@ impl Front {
         }
     }
 
-    /// Knocks if it is time to. Whether it was.
-    pub fn knock_if_due(&mut self, path: &str, now: Boot) -> bool {
-        let is_due = self.server.is_some() && self.knock.is_none() && now >= self.next_knock;
-        if is_due {
-            self.knock = Knock::begin(self.own_address, path, now);
-            self.next_knock = now.after(knock::INTERVAL);
+    /// Asks the server whether it goes on, if it is time to; replaces one that was asked in vain. Whether it was time.
+    pub fn ask_if_due(&mut self, now: Boot) -> bool {
+        let Some(server) = self.server.as_mut().filter(|_| now >= self.next_question) else {
+            return false;
+        };
+        if self.in_vain == MAX_IN_VAIN {
+            self.replace("it does not answer", now);
+        } else {
+            server.ask();
+            (self.next_question, self.in_vain) = (now.after(INTERVAL), self.in_vain + 1);
         }
-        is_due
+        true
     }
 
     /// Hands over to the server that is there; one that does not take it is replaced.
@@ -99,36 +103,22 @@ impl Front {
 
     /// When the next thing is to be done here.
     pub fn due(&self) -> Boot {
-        match (&self.server, &self.knock) {
-            (None, _) => self.next_start,
-            (Some(_), Some(knock)) => knock.deadline,
-            (Some(_), None) => self.next_knock,
+        match self.server {
+            None => self.next_start,
+            Some(_) => self.next_question,
         }
     }
 
-    /// What to poll for an answer to the knock.
+    /// What to poll for an answer of the server's.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        self.knock.as_ref().map(|knock| {
-            let until = if knock.has_asked {
-                PollFlags::IN
-            } else {
-                PollFlags::OUT
-            };
-            PollFd::new(&knock.stream, until)
-        })
+        let server = self.server.as_ref();
+        server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
     }
 
-    /// Takes the answer to the knock; replaces a server that gives none.
-    pub fn hear(&mut self, now: Boot) {
-        let Some(knock) = &mut self.knock else { return };
-        match knock.go_on() {
-            Heard::Waiting if now < knock.deadline => return,
-            Heard::Answer => self.knocks_in_vain = 0,
-            Heard::Waiting | Heard::Nothing => self.knocks_in_vain += 1,
-        }
-        self.knock = None;
-        if self.knocks_in_vain >= knock::MAX_IN_VAIN {
-            self.replace("it does not answer", now);
+    /// Takes what the server says.
+    pub fn hear(&mut self) {
+        if self.server.as_mut().is_some_and(ServerProcess::goes_on) {
+            self.in_vain = 0;
         }
     }
 

@@ -1,13 +1,12 @@
 //! The keeper: owns the listening socket, the credential and the token key; refreshes, hands over, respawns.
 //!
-//! One poll loop. It never touches the network but to knock at its own door, resolves no name and waits for no program: what can
+//! One poll loop. It never touches the network, resolves no name and waits for no program: what can
 //! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
 
 mod container_token;
 mod errand_process;
 mod front;
 mod key_file;
-mod knock;
 mod listen;
 mod notify;
 mod reading;
@@ -99,12 +98,10 @@ impl<'a> Keeper<'a> {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        let secret_path =
-            TokenKey::random().ok_or("the kernel gives no random numbers; look at /dev/urandom")?;
         let now = Boot::now();
         let keeper = Keeper {
             words,
-            front: Front::new(listener, address, now),
+            front: Front::new(listener, now),
             orders: Orders {
                 token_key: Some(token_key.clone()),
                 boot_id: boot_id.clone(),
@@ -116,7 +113,6 @@ impl<'a> Keeper<'a> {
                 http_tokens: arguments.http_tokens,
                 token_key,
                 boot_id,
-                knock: format!("/{}", secret_path.to_hex()),
                 quiet: arguments.quiet,
                 allow_hosts: arguments.allow_hosts.clone(),
                 metrics: arguments.metrics,
@@ -161,7 +157,7 @@ impl<'a> Keeper<'a> {
                 return Err(error);
             }
             self.hear_reading(now);
-            self.front.hear(now);
+            self.front.hear();
             self.say_if_expired(now);
         }
     }
@@ -179,8 +175,8 @@ impl<'a> Keeper<'a> {
             reading.start_if_due(self.words, &self.orders, now);
         }
         self.front.start_if_due(&mut self.hand_over, now);
-        // No oftener than it is knocked is the file looked at.
-        if self.front.knock_if_due(&self.hand_over.knock, now)
+        // No oftener than the server is asked is the file looked at.
+        if self.front.ask_if_due(now)
             && let Some(file) = &mut self.container_token
             && let Some(token) = file.changed()
         {
@@ -189,7 +185,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Waits for a signal, a report, an answer to the knock, or the next due time.
+    /// Waits for a signal, a report, an answer of the server's, or the next due time.
     fn wait_for_event(&self, signals: &Signals, now: Boot) {
         let errand = self.errand.as_ref();
         let expiry = self.hand_over.credential.as_ref();

@@ -1,6 +1,6 @@
 //! The server as the keeper sees it: a process, and the channel to it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -48,6 +48,23 @@ impl ServerProcess {
             length if length == line.len() => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// Asks whether it goes on, without waiting. One that does not take the question will not answer it.
+    pub fn ask(&mut self) {
+        _ = self.channel.write(b"\n");
+    }
+
+    /// To be polled for reading: what it says on it says that it goes on.
+    pub fn channel(&self) -> &UnixStream {
+        &self.channel
+    }
+
+    /// Whether it has said so since the last call.
+    pub fn goes_on(&mut self) -> bool {
+        self.channel
+            .read(&mut [0; 64])
+            .is_ok_and(|length| length > 0)
     }
 
     /// Tells it to answer whoever is in, and go.

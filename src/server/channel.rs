@@ -1,6 +1,6 @@
 //! The server's end of the channel to the keeper.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use crate::hand_over::HandOver;
@@ -33,16 +33,22 @@ impl Channel {
         Some((channel, first))
     }
 
-    /// The newest complete hand-over since the last call, if there is one.
-    pub fn newest(&mut self) -> Result<Option<HandOver>, Closed> {
+    /// Reads all that the keeper has said, and says that it was heard: that is how the keeper knows that this process goes on.
+    /// Gives the newest complete hand-over, if there is one.
+    pub fn hear(&mut self) -> Result<Option<HandOver>, Closed> {
         loop {
             match self.read_piece() {
                 Ok(0) => return Err(Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Ok(self.take_newest()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // An end that was closed before all was read is a reset.
+                Err(_) => return Err(Closed),
             }
         }
+        // A keeper that does not read it has enough of them.
+        _ = self.stream.write(b".");
+        Ok(self.take_newest())
     }
 
     fn read_piece(&mut self) -> std::io::Result<usize> {
@@ -54,12 +60,11 @@ impl Channel {
 
     fn take_newest(&mut self) -> Option<HandOver> {
         let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
-        let begin = self.read[..end]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let newest = std::str::from_utf8(&self.read[begin..end])
-            .ok()
+        let mut lines = self.read[..end].rsplit(|byte| *byte == b'\n');
+        // An empty one is a question, and no more.
+        let newest = lines
+            .find(|line| !line.is_empty())
+            .and_then(|line| std::str::from_utf8(line).ok())
             .and_then(HandOver::from_line);
         self.read.drain(..=end);
         newest

@@ -51,7 +51,7 @@ pub fn run() -> io::Result<()> {
     loop {
         match gate.next(None)? {
             Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
-            Wanted::Keeper => match channel.newest() {
+            Wanted::Keeper => match channel.hear() {
                 Ok(Some(hand_over)) => desk.served = hand_over.into(),
                 Ok(None) => {}
                 Err(Closed) => break,
@@ -89,18 +89,12 @@ impl Desk {
     fn answer(&mut self, gate: &mut Gate, client: Client, asked: Asked) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
         let peer = client.peer;
-        let mut is_knock = false;
         let mut is_head = false;
         let response = match asked.head {
             Ok(head) => {
                 let request = self.reader.read(&head)?;
-                is_knock = request.url() == self.served.hand_over.knock;
                 is_head = *request.method() == tiny_http::Method::Head;
-                let response = if is_knock {
-                    Response::text("")
-                } else {
-                    self.response(&request, peer)
-                };
+                let response = self.response(&request, peer);
                 // Dropped as it is it would be answered.
                 drop(request.into_writer());
                 response
@@ -115,7 +109,7 @@ impl Desk {
             }
         };
         gate.answer(client, response.to_bytes(is_head, now), asked.goes_on);
-        if !self.served.hand_over.quiet && !is_knock {
+        if !self.served.hand_over.quiet {
             log::access(
                 peer.map(|peer| peer.ip()),
                 now,

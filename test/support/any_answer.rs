@@ -56,7 +56,6 @@ impl World {
             },
             token_key,
             boot_id: "boot".to_owned(),
-            knock: "/knock".to_owned(),
             quiet: true,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,
