@@ -195,16 +195,30 @@ fn during_each_attack_the_next_client_is_served() {
 
 #[test]
 fn with_no_descriptor_left_who_has_waited_longest_makes_room() {
+    check_with_few_descriptors("ulimit -n 64");
+}
+
+#[test]
+fn with_no_descriptor_left_because_of_what_it_has_inherited_too() {
+    let inherited: String = (10..40)
+        .map(|fd| format!("exec {fd}</dev/null; "))
+        .collect();
+    check_with_few_descriptors(&format!("{inherited} ulimit -n 64"));
+}
+
+#[track_caller]
+fn check_with_few_descriptors(before: &str) {
     let sts = Sts::start([Reply::good()]);
-    let few = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+    let script = format!("{before}; exec \"$@\"");
+    let few = ["bash", "-c", &script, "bash"];
     let ec2_role = Start::with(&sts)
         .arguments(["--quiet"])
         .before(few)
         .serving();
-    let mut held: Held = (0..200)
+    let mut held: Held = (0..400)
         .map(|_| http::connect(ec2_role.address).unwrap())
         .collect();
-    check_the_next_client("200 connections with 64 descriptors", &ec2_role, &sts);
+    check_the_next_client("400 connections with 64 descriptors", &ec2_role, &sts);
     let is_open = |stream: &mut TcpStream| {
         stream.set_nonblocking(true).unwrap();
         stream
@@ -212,7 +226,7 @@ fn with_no_descriptor_left_who_has_waited_longest_makes_room() {
             .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     };
     let open: Vec<bool> = held.iter_mut().map(is_open).collect();
-    assert!(!open[0] && open[199], "{open:?}");
+    assert!(!open[0] && open[399], "{open:?}");
     assert!(open.is_sorted(), "{open:?}");
     drop(held);
     check_the_next_client("after that", &ec2_role, &sts);

@@ -24,13 +24,13 @@ const LONGEST: Duration = Duration::from_secs(3);
 const MAX_CLIENTS: usize = 1024;
 /// What is held of heads that have not ended. When it is more the one who holds most goes: an SDK's head is never that.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// What this process has open beside its clients: nine, what `/metrics` asks for, and the client who is let in before another
-/// goes.
-const OTHER_DESCRIPTORS: u64 = 12;
+/// What this process has open beside its clients: nine, what it may have inherited, what `/metrics` asks for, and the client who
+/// is let in before another goes.
+const OTHER_DESCRIPTORS: u64 = 16;
 /// Of what a client sends after its request so much is read and thrown away, so that the answer reaches it: to close on what is
 /// unread resets the connection.
 const MAX_LEFT_BYTES: usize = 64 * 1024;
-/// Where the system has no descriptor to give.
+/// Where the system has no descriptor to give, and nobody is in who could give one.
 const PAUSE: Duration = Duration::from_millis(10);
 /// What epoll tells at a time, and how many are let in meanwhile, one after each: so neither who is in nor who comes has to wait
 /// for all of the others.
@@ -194,8 +194,9 @@ impl Gate {
             // The listening socket itself is gone.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                self.end_oldest();
-                std::thread::sleep(PAUSE);
+                if !self.end_oldest() {
+                    std::thread::sleep(PAUSE);
+                }
                 return Ok(None);
             }
             // There was nobody else, or it has gone again.
@@ -218,10 +219,10 @@ impl Gate {
         }))
     }
 
-    fn end_oldest(&mut self) {
-        if let Some((number, _)) = self.clients.first_key_value() {
-            self.take(*number);
-        }
+    /// Whether there was one.
+    fn end_oldest(&mut self) -> bool {
+        let oldest = self.clients.first_key_value().map(|(number, _)| *number);
+        oldest.and_then(|number| self.take(number)).is_some()
     }
 
     /// Of those that hold as much the one who has waited longest.
