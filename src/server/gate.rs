@@ -1,6 +1,6 @@
 //! The gate: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
 //!
-//! Whatever a client does costs one descriptor and at most [`head::MAX_BYTES`] until its time is over or its place is wanted.
+//! Whatever a client does costs one descriptor, and its part of [`MAX_HELD_BYTES`], until its time is over or its place is wanted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -22,9 +22,10 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// So many clients wait, for a moment, when a crowd comes at once. Whoever comes when the place is full takes that of the one
 /// who has waited longest: an honest client is through in milliseconds, so that is not one.
 const MAX_CLIENTS: usize = 1024;
-/// What is held of heads that have not ended. When it is more the one who holds most goes: an SDK's head is never that.
+/// What is held of heads that have not ended and of answers that are not taken. When it is more the one who holds most goes: an
+/// SDK is never that.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// What this process has open beside its clients: nine, what it may have inherited, what `/metrics` asks for, and the client who
+/// What this process has open beside its clients: ten, what it may have inherited, what `/metrics` asks for, and the client who
 /// is let in before another goes.
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Of what a client sends after its request so much is read and thrown away, so that the answer reaches it: to close on what is
@@ -77,7 +78,7 @@ pub struct Client {
 enum State {
     /// The head has come so far.
     Asking(Vec<u8>),
-    /// This much of the answer is still to be written; then it leaves by itself, or is waited for.
+    /// This much of the answer is still to be written; then the connection is closed or, if the client goes on, read to its end.
     Answered { rest: Vec<u8>, goes_on: bool },
     /// Has its answer; so many bytes more were thrown away.
     Leaving(usize),
@@ -124,7 +125,7 @@ impl Gate {
         self.ready.retain(|number| *number != LISTENER);
     }
 
-    /// Waits for what is to be done next; if there is an end, until then, and while anybody is in.
+    /// Waits for what is to be done next. With an end it gives up then, or as soon as nobody is in.
     pub fn next(&mut self, end: Option<Instant>) -> io::Result<Wanted> {
         loop {
             let wanted = match self.ready.pop_front() {
@@ -209,23 +210,24 @@ impl Gate {
             self.let_in += 1;
             self.ready.insert(self.ready.len().min(1), LISTENER);
         }
+        let number = self.next_number;
         self.next_number += 1;
         Ok(Some(Client {
             peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
-            number: self.next_number,
+            number,
             stream: TcpStream::from(stream),
             deadline: Instant::now() + LONGEST,
             state: State::Asking(Vec::new()),
         }))
     }
 
-    /// Whether there was one.
+    /// Ends the one who has waited longest, and says whether there was one.
     fn end_oldest(&mut self) -> bool {
         let oldest = self.clients.first_key_value().map(|(number, _)| *number);
         oldest.and_then(|number| self.take(number)).is_some()
     }
 
-    /// Of those that hold as much the one who has waited longest.
+    /// Ends the one who holds most; of those that hold as much the one who has waited longest.
     fn end_largest(&mut self) {
         let clients = self.clients.iter().rev();
         if let Some((number, _)) = clients.max_by_key(|(_, client)| client.held_bytes()) {
@@ -250,6 +252,9 @@ impl Gate {
         if watched.is_ok() {
             self.held_bytes += client.held_bytes();
             self.clients.insert(client.number, client);
+        }
+        while self.held_bytes > MAX_HELD_BYTES {
+            self.end_largest();
         }
     }
 
@@ -292,9 +297,6 @@ impl Gate {
             Err(_) => return None,
         }
         self.keep(client, EventFlags::IN);
-        while self.held_bytes > MAX_HELD_BYTES {
-            self.end_largest();
-        }
         None
     }
 
@@ -332,11 +334,11 @@ impl Gate {
 }
 
 impl Client {
-    /// Of its head.
+    /// What is held of a head that has not ended, or of an answer that is not taken.
     fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Asking(head) => head.capacity(),
-            State::Answered { .. } | State::Leaving(_) => 0,
+            State::Asking(held) | State::Answered { rest: held, .. } => held.capacity(),
+            State::Leaving(_) => 0,
         }
     }
 }
@@ -359,8 +361,10 @@ mod tests {
 
     #[test]
     fn an_answer_larger_than_any_buffer_is_written_as_it_is_read() {
-        const LENGTH: usize = 32 << 20;
+        const LENGTH: usize = MAX_HELD_BYTES / 2;
         let (mut gate, address) = gate();
+        // What is accepted inherits it.
+        rustix::net::sockopt::set_socket_send_buffer_size(&gate.listener, 4096).unwrap();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

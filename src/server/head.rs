@@ -35,7 +35,7 @@ impl Asked {
         match request.parse(bytes) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
-                // What stands behind a head as long as can be is still to be read.
+                // A head that fills the buffer may have more behind it, which is not read yet.
                 let has_more = bytes.len() > length || length == MAX_BYTES;
                 Some(Asked::from_parts(&request, has_more, bytes))
             }
