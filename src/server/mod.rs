@@ -1,4 +1,4 @@
-//! The server: a blocking loop that lets one client after the other through the gate, has tiny_http read what it asks, and answers.
+//! The server: one blocking loop that takes one whole request after the other from the gate, has tiny_http read it, and answers.
 //!
 //! No client can do more than to lose its own connection: the [`gate`] holds them all, within bounds, in this one thread;
 //! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
@@ -30,7 +30,7 @@ use reader::Reader;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
-/// When the process ends, whoever is in is still answered, for so long.
+/// When the process ends, whoever is in is still answered, for so long; the keeper waits longer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the keeper
@@ -73,9 +73,13 @@ pub fn run() -> io::Result<()> {
 /// This loop and tiny_http's thread hand each request to each other and never work at one time. On several processors each
 /// hand-over wakes another one. Before there are threads, which inherit it. Where a sandbox forbids it, it goes as it would.
 fn stay_on_one_processor() {
-    let mut here = CpuSet::new();
-    here.set(sched_getcpu());
-    _ = sched_setaffinity(None, &here);
+    let processor = sched_getcpu();
+    // A machine may have more than a set has room for.
+    if processor < CpuSet::MAX_CPU {
+        let mut here = CpuSet::new();
+        here.set(processor);
+        _ = sched_setaffinity(None, &here);
+    }
 }
 
 /// Where requests become answers.
