@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Request;
 
-use crate::imds::{TOKEN_HEADER, TTL_HEADER};
 use crate::outbound::{Answer, Outbound, Patience};
+use crate::token::{TOKEN_HEADER, TTL_HEADER};
 
 /// SDKs give up after one second; who cannot answer in two is not well.
 const PATIENCE: Patience = Patience {

@@ -3,13 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::credential::Credential;
-use crate::imds::HttpTokens;
 use crate::role::{RoleArn, RoleName};
 use crate::secret::Secret;
 use crate::snapshot::Snapshot;
-use crate::token::TokenKey;
+use crate::token::{HttpTokens, TokenKey};
 
-/// All that the server knows. It never learns more: it has no environment, and opens no file.
+/// All that the server knows. It never learns more: it has nothing of the keeper's environment, and opens no file for it.
 #[derive(Clone)]
 pub struct HandOver {
     /// The role.

@@ -7,10 +7,10 @@ use ureq::http::Request;
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
-use crate::imds::{TOKEN_HEADER, TTL_HEADER};
 use crate::outbound::{Answer, Outbound, Patience, SendError, is_url};
 use crate::snapshot::Item;
 use crate::token::TokenAuthority;
+use crate::token::{TOKEN_HEADER, TTL_HEADER};
 
 /// An errand is over long before.
 const TOKEN_TTL_SECONDS: &str = "300";

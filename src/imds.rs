@@ -13,22 +13,10 @@ use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::secret::Secret;
 use crate::served::Served;
 use crate::snapshot;
-use crate::token::{TokenAuthority, Ttl};
+use crate::token::{HttpTokens, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl};
 
-/// The header that a client shows its session token in.
-pub const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
-/// The header that asks for a token's life, and (in EC2's letters, below) tells it.
-pub const TTL_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+/// [`TTL_HEADER`] in the letters in which EC2 answers.
 const TTL_ANSWER_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
-
-/// Whether version 1 of the protocol, without tokens, is answered: the names of `modify-instance-metadata-options`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpTokens {
-    /// Versions 1 and 2.
-    Optional,
-    /// Version 2 only: no token, 401.
-    Required,
-}
 
 /// The answer to one request. `HEAD` is answered as `GET`; leaving the body out is for whoever writes the answer.
 pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {

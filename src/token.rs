@@ -12,6 +12,20 @@ use ring::hmac;
 
 use crate::clock::Boot;
 
+/// The header that a client shows its session token in.
+pub const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
+/// The header that asks for a token's life, and tells it.
+pub const TTL_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+
+/// Whether version 1 of the protocol, without tokens, is answered: the names of `modify-instance-metadata-options`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpTokens {
+    /// Versions 1 and 2.
+    Optional,
+    /// Version 2 only: no token, 401.
+    Required,
+}
+
 /// How long a token shall live: 1 to 21,600 seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use ec2_role::clock::Boot;
 use ec2_role::credential::Credential;
 use ec2_role::hand_over::{Counts, HandOver};
-use ec2_role::imds::HttpTokens;
 use ec2_role::role::RoleArn;
 use ec2_role::secret::Secret;
-use ec2_role::token::TokenKey;
+use ec2_role::token::{HttpTokens, TokenKey};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -282,7 +281,6 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (mut channel, theirs) = UnixStream::pair().unwrap();
-    // Made first: with nobody at its door for a few seconds a server goes.
     let role = RoleArn::parse(ROLE).unwrap();
     let token_key = TokenKey::random().unwrap();
     let now = Boot::now();

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use getopts::{Matches, Options};
 
 use crate::environment::Environment;
-use crate::imds::HttpTokens;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
+use crate::token::HttpTokens;
 use options::Kind::{Repeated, Switch, Value};
 use options::{ACTIONS, SETTINGS, help};
 

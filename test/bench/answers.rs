@@ -4,8 +4,8 @@ use ec2_role::answer::answer;
 use ec2_role::clock::Boot;
 use ec2_role::hand_over::HandOver;
 use ec2_role::http::Request;
-use ec2_role::imds::{TOKEN_HEADER, TTL_HEADER};
 use ec2_role::served::Served;
+use ec2_role::token::{TOKEN_HEADER, TTL_HEADER};
 
 const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
 "token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",

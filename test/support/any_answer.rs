@@ -8,12 +8,11 @@ use ec2_role::clock::Boot;
 use ec2_role::credential::Credential;
 use ec2_role::hand_over::{Counts, HandOver, PassedThrough};
 use ec2_role::http::{Request, Response, Status};
-use ec2_role::imds::HttpTokens;
 use ec2_role::role::{RoleArn, RoleName};
 use ec2_role::secret::Secret;
 use ec2_role::served::Served;
 use ec2_role::snapshot::{Item, Snapshot};
-use ec2_role::token::{TokenKey, Ttl};
+use ec2_role::token::{HttpTokens, TokenKey, Ttl};
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";
