@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-/// One request, as the client sent it.
+/// One request, as tiny_http has read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The method, in the client's own letters.
     pub method: &'a str,
     /// The request target: a path, with a query if the client sent one.
     pub target: &'a str,
-    /// All headers in order.
+    /// The headers in order, but for those that the gate leaves out.
     pub headers: &'a [(&'a str, &'a str)],
 }
 
@@ -65,7 +65,7 @@ pub enum Refusal {
     BadTtl,
     /// Its method is not answered there.
     Method,
-    /// It announces a body.
+    /// It announces a body that is large, or does not say how large.
     Body,
     /// It is no request.
     Malformed,

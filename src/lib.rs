@@ -1,10 +1,10 @@
 //! ec2-role plays the EC2 instance metadata service for containers: whoever asks it for
 //! `/latest/meta-data/iam/security-credentials/` gets short-lived credentials of one role, obtained with `sts:AssumeRole`.
 //!
-//! One binary plays three parts, each one single-threaded loop: the [`keeper`] owns the listening socket and the credential
-//! and never touches the network; an [`errand`] fetches one credential from STS, prints it and exits; the [`server`] answers
-//! the containers and may die at any time. Imports point one way: keeper, server, errand; server → imds → served → token, credential;
-//! errand → sts, source.
+//! One binary plays three parts: the [`keeper`], a loop in one thread, owns the listening socket and the credential and never
+//! touches the network; an [`errand`] fetches one credential from STS, or reads the host's metadata, prints it and exits; the
+//! [`server`], a loop with tiny_http's threads beside it, answers the containers and may die at any time. Imports point one way:
+//! keeper → server, errand; server → answer → imds, container → served → hand_over → token, credential; errand → source, sts.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -18,7 +18,7 @@ pub enum Part {
     Keeper,
     /// Answers containers.
     Server,
-    /// Fetches one credential.
+    /// Fetches one credential, or reads the host's metadata.
     Errand,
 }
 

@@ -32,7 +32,7 @@ pub struct Front {
     starts: u64,
     short_lives: u32,
     next_question: Boot,
-    /// Since it was heard.
+    /// Questions since the server was last heard.
     in_vain: u32,
 }
 
@@ -97,7 +97,7 @@ impl Front {
         if let Some(server) = &mut self.server
             && server.hand_over(hand_over).is_err()
         {
-            self.replace("it does not take the new credential", now);
+            self.replace("it does not take what is handed over", now);
         }
     }
 
@@ -122,7 +122,7 @@ impl Front {
         }
     }
 
-    /// Ends the server that is there; the next starts in the same turn of the loop.
+    /// Ends the server that is there; the next is due at once.
     fn replace(&mut self, why: &str, now: Boot) {
         if let Some(server) = self.server.take() {
             log::event(&format!("server replaced ({}): {why}", server.pid));
