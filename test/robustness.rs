@@ -442,6 +442,8 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
+        // The first may not have gone yet.
+        until("the second call", || (sts.calls().len() == 2).then_some(()));
         let errand = until("an errand that hangs", || ec2_role.errand());
         for (pid, told) in [
             (server, "server replaced"),
