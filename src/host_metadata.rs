@@ -9,8 +9,7 @@ use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
 use crate::outbound::{Answer, Outbound, Patience, SendError, is_url};
 use crate::snapshot::Item;
-use crate::token::TokenAuthority;
-use crate::token::{TOKEN_HEADER, TTL_HEADER};
+use crate::token::{TOKEN_HEADER, TTL_HEADER, TokenAuthority};
 
 /// An errand is over long before.
 const TOKEN_TTL_SECONDS: &str = "300";

@@ -158,19 +158,10 @@ impl Gate {
     /// Ends those whose time is over, and waits until there is something to do, or may be.
     fn wait(&mut self, end: Option<Instant>) -> io::Result<()> {
         let now = Instant::now();
-        while let Some(first) = self
-            .clients
-            .first_entry()
-            .filter(|first| first.get().deadline <= now)
-        {
-            let number = *first.key();
-            self.take(number);
+        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.end_oldest();
         }
-        let next = self
-            .clients
-            .first_key_value()
-            .map(|(_, client)| client.deadline);
-        let next = [next, end].into_iter().flatten().min();
+        let next = [self.next_deadline(), end].into_iter().flatten().min();
         let timeout =
             next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
         self.events.clear();
@@ -186,6 +177,12 @@ impl Gate {
         self.ready
             .extend(self.events.iter().map(|event| event.data.u64()));
         Ok(())
+    }
+
+    /// Of the one who has waited longest.
+    fn next_deadline(&self) -> Option<Instant> {
+        let oldest = self.clients.values().next();
+        oldest.map(|client| client.deadline)
     }
 
     fn accept(&mut self) -> io::Result<Option<Client>> {

@@ -48,23 +48,18 @@ pub fn run() -> io::Result<()> {
         served: first.into(),
         metrics: Metrics::default(),
     };
+    let mut end = None;
     loop {
-        match gate.next(None)? {
+        match gate.next(end)? {
             Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
             Wanted::Keeper => match channel.hear() {
                 Ok(Some(hand_over)) => desk.served = hand_over.into(),
                 Ok(None) => {}
-                Err(Closed) => break,
+                Err(Closed) => {
+                    gate.close();
+                    end.get_or_insert(Instant::now() + LAST_ANSWERS);
+                }
             },
-            Wanted::Nothing => {}
-        }
-    }
-    gate.close();
-    let end = Instant::now() + LAST_ANSWERS;
-    loop {
-        match gate.next(Some(end))? {
-            Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
-            Wanted::Keeper => {}
             Wanted::Nothing => return Ok(()),
         }
     }
