@@ -4,6 +4,7 @@
 
 mod support;
 
+mod any_head;
 mod any_request;
 mod bad_input;
 mod conformance;

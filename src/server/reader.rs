@@ -7,8 +7,7 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use rustix::net::SocketAddrUnix;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 /// tiny_http, and the connection to it.
 pub struct Reader {
@@ -59,63 +58,4 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use proptest::sample::select;
-
-    use super::*;
-    use crate::server::head::{Asked, LEFT_OUT};
-
-    /// What means something to one of the two that read it.
-    #[rustfmt::skip]
-    const PIECES: [&str; 35] = [
-        "GET", "PUT", "PROPFIND", "x", " ", "/", "/latest", "*", "é", "\u{1b}", "\0", "\"", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "\r\n", "\n",
-        "\r", ":", ": ", "\t", "Host", "Connection", "close", "upgrade", "Content-Length", "0", "5", "1025", "Transfer-Encoding", "chunked",
-        "Expect", "100-continue", "Upgrade", "\u{7f}",
-    ];
-
-    fn pieces(most: usize) -> impl Strategy<Value = String> {
-        vec(select(&PIECES[..]), 0..most).prop_map(|pieces| pieces.concat())
-    }
-
-    /// Half of them with a first line as it should be, and headers that are nearly.
-    fn any_request() -> impl Strategy<Value = String> {
-        let headers = vec((select(&PIECES[..]), pieces(4)), 0..5);
-        prop_oneof![
-            pieces(16).prop_map(|text| text + "\r\n\r\n"),
-            headers.prop_map(|headers| {
-                let lines = headers
-                    .iter()
-                    .map(|(name, value)| format!("{name}: {value}\r\n"));
-                format!("GET / HTTP/1.1\r\n{}\r\n", lines.collect::<String>())
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_passes_the_gate_tiny_http_takes_as_it_is_and_one_after_the_other(
-            requests in vec(any_request(), 1..20),
-        ) {
-            let mut reader = Reader::start().unwrap();
-            for request in requests {
-                let Some(Asked { head: Ok(head), .. }) = Asked::read(request.as_bytes()) else {
-                    continue;
-                };
-                let read = reader.read(&head).unwrap();
-                let mut again = format!("{} {} HTTP/1.1\r\n", read.method(), read.url());
-                for header in read.headers() {
-                    prop_assert!(!LEFT_OUT.iter().any(|name| header.field.equiv(name)), "{head:?}");
-                    again.push_str(&format!("{header}\r\n"));
-                }
-                again.push_str("\r\n");
-                prop_assert_eq!(again, head);
-                drop(read.into_writer());
-            }
-        }
-    }
 }

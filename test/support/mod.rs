@@ -1,6 +1,7 @@
 //! What the tests share: the binary, its peers, and a client.
 
 pub mod any_answer;
+pub mod any_head;
 pub mod directory;
 pub mod ec2_role;
 pub mod host_metadata;
