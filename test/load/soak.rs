@@ -171,13 +171,14 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    let most = |part: &[Held]| part.iter().copied().fold(Held::default(), Held::max);
-    let (first, last) = (most(&held[..part]), most(&held[held.len() - part..]));
+    // What leaks raises the least too; what an errand or a new server takes for a moment does not.
+    let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
+    let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(
         "{} fetches; the server killed {} times; STS called {} times, {} of them in vain.\n\
          {} fetches failed because their server was killed, {} because STS had given nothing in time, {} without a reason. \
          Slowest {:.0?}.\n\
-         The keeper, at most in the first quarter and in the last: {} and {} KiB, {} and {} descriptors, {} and {} threads.",
+         The keeper, at least in the first quarter and in the last: {} and {} KiB, {} and {} descriptors, {} and {} threads.",
         seen.fetches,
         kills.len(),
         sts.calls().len(),
