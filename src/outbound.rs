@@ -21,6 +21,7 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 pub struct Outbound(Agent);
 
 /// An answer of whatever status.
+#[derive(Default)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
@@ -30,6 +31,8 @@ pub struct Answer {
     pub is_binary: bool,
     /// The `Date` header, if there is a good one.
     pub date: Option<SystemTime>,
+    /// The `x-amzn-RequestId` header, by which AWS's support finds a call.
+    pub request_id: Option<String>,
 }
 
 impl Answer {
@@ -94,23 +97,22 @@ impl Outbound {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let read = || {
             let mut response = self.0.run(request)?;
-            let date = response
-                .headers()
-                .get("date")
-                .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+            let header = |name| response.headers().get(name)?.to_str().ok();
+            let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+            let request_id = header("x-amzn-requestid").map(str::to_owned);
+            let is_binary = header("content-type")
+                .is_some_and(|value| value.starts_with("application/octet-stream"));
             let body = response
                 .body_mut()
                 .with_config()
                 .limit(MAX_BODY_BYTES)
                 .read_to_vec()?;
-            let content_type = response.headers().get("content-type");
-            let is_binary = content_type
-                .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
             Ok(Answer {
                 status: response.status().as_u16(),
                 body,
                 is_binary,
                 date,
+                request_id,
             })
         };
         read().map_err(|error: ureq::Error| match error {

@@ -8,7 +8,12 @@ use serde_json::Value;
 
 use super::error::StsError;
 use crate::clock;
+use crate::outbound::Answer;
 use crate::secret::Secret;
+
+/// A field that is longer is none. STS's session tokens have up to some 4 KiB, without a limit that AWS would promise; what is read
+/// here must also fit on the way from the keeper to a server, which takes 208 KiB at a time.
+const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// A good answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,19 +31,20 @@ pub struct Answered {
 }
 
 /// Reads a whole answer: a credential, an error of STS's, or something that is neither.
-pub fn read(status: u16, body: &str, date: Option<SystemTime>) -> Result<Answered, StsError> {
-    let fields = Fields::read(body);
-    let field = |name: &str| fields.get(name).filter(|text| !text.is_empty());
+pub fn read(answer: &Answer) -> Result<Answered, StsError> {
+    let (status, date, body) = (answer.status, answer.date, answer.text());
+    let fields = Fields::read(&body);
+    let field = |name: &str| {
+        let text = fields.get(name);
+        text.filter(|text| !text.is_empty() && text.len() <= MAX_FIELD_BYTES)
+    };
+    let request_id = || field("RequestId").or(answer.request_id.clone());
     if let Some(code) = field("Code") {
-        let (message, request_id) = (
-            field("Message").unwrap_or_default(),
-            field("RequestId").unwrap_or_default(),
-        );
         return Err(StsError::Refused {
             status,
             code,
-            message,
-            request_id,
+            message: field("Message").unwrap_or_default(),
+            request_id: request_id(),
             date,
         });
     }
@@ -56,7 +62,8 @@ pub fn read(status: u16, body: &str, date: Option<SystemTime>) -> Result<Answere
         Some(answered) if status == 200 => Ok(answered),
         _ => Err(StsError::Unreadable {
             status,
-            what: fields.describe(body),
+            what: fields.describe(&body),
+            request_id: request_id(),
             date,
         }),
     }
@@ -130,6 +137,16 @@ fn find(value: &Value, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn read(status: u16, body: &str) -> Result<Answered, StsError> {
+        let body = body.as_bytes().to_vec();
+        super::read(&Answer {
+            status,
+            body,
+            request_id: Some("from a header".to_owned()),
+            ..Answer::default()
+        })
+    }
+
     const XML: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
         <AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s/k</SecretAccessKey><SessionToken>t==</SessionToken>\
         <Expiration>2023-06-01T12:06:40Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
@@ -143,7 +160,7 @@ mod tests {
 
     #[test]
     fn json_and_xml_with_every_form_of_expiration_give_the_same_credential() {
-        let from_xml = read(200, XML, None).unwrap();
+        let from_xml = read(200, XML).unwrap();
         assert_eq!(
             (
                 from_xml.access_key_id.as_str(),
@@ -159,7 +176,7 @@ mod tests {
             "\"2023-06-01T12:06:40.000000Z\"",
         ] {
             assert_eq!(
-                read(200, &json(expiration), None).unwrap(),
+                read(200, &json(expiration)).unwrap(),
                 from_xml,
                 "{expiration}"
             );
@@ -172,10 +189,10 @@ mod tests {
                    <RequestId>r1</RequestId></ErrorResponse>";
         let json = "{\"Error\":{\"Code\":\"AccessDenied\",\"Message\":\"no\",\"Type\":\"Sender\"},\"RequestId\":\"r1\"}";
         for body in [xml, json] {
-            let error = read(403, body, None).unwrap_err();
+            let error = read(403, body).unwrap_err();
             assert!(
                 matches!(&error, StsError::Refused { code, message, request_id, .. }
-                if code == "AccessDenied" && message == "no" && request_id == "r1")
+                if code == "AccessDenied" && message == "no" && request_id.as_deref() == Some("r1"))
             );
         }
     }
@@ -192,14 +209,16 @@ mod tests {
             (&json("\"never\""), "JSON without"),
             (&json("1685621200000"), "JSON without"),
             (&XML.replace("ASIA1", "A\"x"), "XML"),
+            (&XML.replace("t==", &"t".repeat(16 * 1024 + 1)), "XML"),
         ] {
-            let error = read(200, body, None).unwrap_err();
+            let error = read(200, body).unwrap_err();
             assert!(
                 matches!(&error, StsError::Unreadable { what: described, .. } if described.contains(what)),
                 "{body}: {error:?}"
             );
             assert!(!format!("{error:?}").contains("secret"));
+            assert!(error.describe().ends_with("(request from a header)"));
         }
-        assert!(read(500, XML, None).is_err());
+        assert!(read(500, XML).is_err());
     }
 }

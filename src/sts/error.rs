@@ -15,7 +15,7 @@ pub enum StsError {
         status: u16,
         code: String,
         message: String,
-        request_id: String,
+        request_id: Option<String>,
         date: Option<SystemTime>,
     },
     /// Something answered that is not STS, or broken.
@@ -23,6 +23,7 @@ pub enum StsError {
     Unreadable {
         status: u16,
         what: String,
+        request_id: Option<String>,
         date: Option<SystemTime>,
     },
 }
@@ -84,8 +85,8 @@ impl StsError {
 
     /// One line about it, with STS's request id, which AWS's support asks for; without the remedy.
     pub fn describe(&self) -> String {
-        match self {
-            StsError::Unsent(error) => error.to_string(),
+        let (text, request_id) = match self {
+            StsError::Unsent(error) => return error.to_string(),
             StsError::Refused {
                 status,
                 code,
@@ -93,14 +94,19 @@ impl StsError {
                 request_id,
                 ..
             } => {
-                let id = if request_id.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (request {request_id})")
-                };
-                format!("{code} ({status}): {}{id}", message.trim_end_matches('.'))
+                let message = message.trim_end_matches('.');
+                (format!("{code} ({status}): {message}"), request_id)
             }
-            StsError::Unreadable { status, what, .. } => format!("status {status} with {what}"),
+            StsError::Unreadable {
+                status,
+                what,
+                request_id,
+                ..
+            } => (format!("status {status} with {what}"), request_id),
+        };
+        match request_id {
+            Some(id) => format!("{text} (request {id})"),
+            None => text,
         }
     }
 
@@ -152,7 +158,7 @@ mod tests {
             status: 403,
             code: code.into(),
             message: message.into(),
-            request_id: "r1".into(),
+            request_id: Some("r1".into()),
             date: None,
         }
     }

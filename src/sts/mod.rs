@@ -126,7 +126,7 @@ pub fn call(
         sign_request(&mut request, source, &endpoint.signing_region, now).map_err(unsent)?;
     }
     let answer = outbound.send(request).map_err(StsError::Unsent)?;
-    read(answer.status, &answer.text(), answer.date)
+    read(&answer)
 }
 
 fn sign_request(

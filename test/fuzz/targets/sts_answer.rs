@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ec2_role::clock::{self, Boot};
 use ec2_role::credential::Credential;
+use ec2_role::outbound::Answer;
 use ec2_role::sts;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
@@ -18,7 +19,13 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         _ => u16::from_be_bytes([*high, *low]),
     };
     let date = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    match sts::read(status, &String::from_utf8_lossy(body), Some(date)) {
+    let answer = Answer {
+        status,
+        body: body.to_vec(),
+        date: Some(date),
+        ..Answer::default()
+    };
+    match sts::read(&answer) {
         Ok(answered) => {
             let credential = Credential {
                 access_key_id: answered.access_key_id,
