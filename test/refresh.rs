@@ -94,6 +94,32 @@ fn a_credential_is_kept_when_its_refresh_fails_never_served_expired_and_well_aga
 }
 
 #[test]
+fn a_credential_that_came_slowly_is_not_served_past_its_end() {
+    let lifetime = Duration::from_secs(5);
+    let sts = Sts::start([
+        Reply::good().lasting(5).drip(Duration::from_millis(2)),
+        Reply::error(503, "ServiceUnavailable", "oh"),
+    ]);
+    let ec2_role = Start::with(&sts).arguments(["--quiet"]).start();
+    let begun = sts.wait_for_calls(1)[0].at;
+    ec2_role.wait_for_document_of_call(1);
+    assert!(begun.elapsed() > LATE, "it came at once");
+    until("the end of the credential", || {
+        let asked = Instant::now();
+        (ec2_role.document().status == 500)
+            .then_some(())
+            .or_else(|| {
+                let served_after = asked - begun;
+                assert!(
+                    served_after < lifetime + LATE,
+                    "served after {served_after:?}"
+                );
+                None
+            })
+    });
+}
+
+#[test]
 fn a_failing_sts_is_left_alone_for_as_long_as_the_line_says() {
     let sts = Sts::start([Reply::error(400, "Throttling", "Rate exceeded")]);
     let ec2_role = Start::with(&sts).start();

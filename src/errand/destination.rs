@@ -1,4 +1,4 @@
-//! Where an errand goes: the region in use, STS's endpoint, and the way there.
+//! Where an errand goes: the region in use, and STS.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use crate::fault::{Fault, lasting};
 use crate::host_metadata::Host;
 use crate::outbound::{Outbound, Patience};
 use crate::profile::Profile;
-use crate::sts::{Endpoint, EndpointOptions};
+use crate::sts::{Client, Endpoint, EndpointOptions};
 
 /// For STS: what SDKs allow is 60 s; a busy STS answers within seconds, and a later try is better than a longer wait.
 const STS_PATIENCE: Patience = Patience {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(10),
 };
+
 /// The region in use, if it is written somewhere: a guess is none.
 pub fn region(
     arguments: &Arguments,
@@ -31,7 +32,23 @@ pub fn region(
         .or_else(|| host.text("meta-data/placement/region"))
 }
 
-pub fn endpoint(
+/// STS at the endpoint that options, variables and profile say, by the way that they say.
+pub fn sts(
+    arguments: &Arguments,
+    environment: &Environment,
+    profile: &Profile,
+    region: Option<&str>,
+) -> Result<Client, Fault> {
+    let endpoint = endpoint(arguments, environment, profile, region)?;
+    let ca_bundle = ca_bundle(environment, profile)?;
+    let ca_bundle = ca_bundle
+        .as_ref()
+        .map(|(name, pem)| (*name, pem.as_slice()));
+    let outbound = Outbound::for_url(&endpoint.url, environment, ca_bundle, STS_PATIENCE)?;
+    Ok(Client::new(endpoint, outbound))
+}
+
+fn endpoint(
     arguments: &Arguments,
     environment: &Environment,
     profile: &Profile,
@@ -63,18 +80,19 @@ pub fn endpoint(
     })
 }
 
-pub fn outbound(
-    endpoint: &Endpoint,
-    environment: &Environment,
-    profile: &Profile,
-) -> Result<Outbound, Fault> {
-    let Some(path) = environment
-        .get("AWS_CA_BUNDLE")
-        .or(profile.get("ca_bundle"))
-    else {
-        return Outbound::for_url(&endpoint.url, environment, None, STS_PATIENCE);
+/// The name of the file with the authorities to trust in place of the public ones, and what it holds.
+fn ca_bundle<'a>(
+    environment: &'a Environment,
+    profile: &'a Profile,
+) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
+    let named = environment.get("AWS_CA_BUNDLE");
+    let Some(path) = named.or(profile.get("ca_bundle")) else {
+        return Ok(None);
     };
-    let pem = std::fs::read(path)
-        .or_else(|error| lasting(format!("CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle")))?;
-    Outbound::for_url(&endpoint.url, environment, Some((path, &pem)), STS_PATIENCE)
+    let pem = std::fs::read(path).or_else(|error| {
+        lasting(format!(
+            "CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle"
+        ))
+    })?;
+    Ok(Some((path, pem)))
 }

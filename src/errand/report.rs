@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::fetch::Fetched;
 use crate::credential::Credential;
 use crate::fault::Fault;
 use crate::snapshot::Snapshot;
@@ -67,11 +68,13 @@ impl Orders {
             boot_id: json["boot_id"].as_str()?.to_owned(),
             serving: json["serving"].as_str().map(str::to_owned),
             clock_offset: json["clock_offset"].as_i64()?,
-            duration_limit: json["duration_limit"]
-                .as_u64()
-                .and_then(|limit| limit.try_into().ok()),
+            duration_limit: duration_limit(&json),
         })
     }
+}
+
+fn duration_limit(json: &Value) -> Option<u32> {
+    json["duration_limit"].as_u64()?.try_into().ok()
 }
 
 /// What an errand tells the keeper, a line each on its stdout: any number of steps, then one outcome.
@@ -82,13 +85,8 @@ pub enum Report {
     Notice(String),
     /// The region in use, known and not guessed.
     Region(String),
-    /// It has a credential, and what it learnt for the next errand.
-    #[allow(missing_docs)]
-    Done {
-        credential: Credential,
-        clock_offset: i64,
-        duration_limit: Option<u32>,
-    },
+    /// It has a credential.
+    Fetched(Fetched),
     /// It has the host's other metadata.
     Metadata(Snapshot),
     /// It has none.
@@ -102,14 +100,10 @@ impl Report {
             Report::Step(text) => json!({ "step": text }),
             Report::Notice(text) => json!({ "notice": text }),
             Report::Region(name) => json!({ "region": name }),
-            Report::Done {
-                credential,
-                clock_offset,
-                duration_limit,
-            } => json!({
-                "credential": credential.to_json(),
-                "clock_offset": clock_offset,
-                "duration_limit": duration_limit,
+            Report::Fetched(fetched) => json!({
+                "credential": fetched.credential.to_json(),
+                "clock_offset": fetched.clock_offset,
+                "duration_limit": fetched.duration_limit,
             }),
             Report::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
             Report::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
@@ -123,13 +117,11 @@ impl Report {
         let json: Value = serde_json::from_str(line).ok()?;
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         if json["credential"].is_object() {
-            return Some(Report::Done {
+            return Some(Report::Fetched(Fetched {
                 credential: Credential::from_json(&json["credential"])?,
                 clock_offset: json["clock_offset"].as_i64()?,
-                duration_limit: json["duration_limit"]
-                    .as_u64()
-                    .and_then(|limit| limit.try_into().ok()),
-            });
+                duration_limit: duration_limit(&json),
+            }));
         }
         if json["metadata"].is_object() {
             return Snapshot::from_json(&json["metadata"]).map(Report::Metadata);

@@ -22,7 +22,7 @@ use rustix::process::WaitStatus;
 use crate::arguments::Arguments;
 use crate::clock::{self, Boot};
 use crate::environment::Environment;
-use crate::errand::{Orders, Report};
+use crate::errand::{Fetched, Orders, Report};
 use crate::fault::Fault;
 use crate::hand_over::{Counts, HandOver, PassedThrough};
 use crate::role::RoleArn;
@@ -232,34 +232,9 @@ impl<'a> Keeper<'a> {
             // Handed over with the outcome.
             Report::Region(name) => self.hand_over.region = Some(name),
             Report::Metadata(_) => {}
-            Report::Done {
-                credential,
-                clock_offset,
-                duration_limit,
-            } => {
+            Report::Fetched(fetched) => {
                 self.end_errand();
-                (self.orders.clock_offset, self.orders.duration_limit) =
-                    (clock_offset, duration_limit);
-                let lifetime = credential.lifetime();
-                let wait = if self.is_fresh {
-                    schedule::spread(lifetime, chance())
-                } else {
-                    schedule::steady(lifetime, chance())
-                };
-                let served = format!(
-                    "credential of {} until {}",
-                    self.role(),
-                    clock::iso8601(credential.expiration)
-                );
-                self.next_errand = now.after(wait);
-                (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
-                self.hand_over.counts.refreshes += 1;
-                self.hand_over.credential = Some(credential);
-                self.front.may_start(now);
-                self.front.hand_over(&self.hand_over, now);
-                // Not before: whoever waits for the line asks at once.
-                log::event(&format!("{served}, refreshed in {}", in_words(wait)));
-                self.notify.ready(&served);
+                self.fetched(fetched, now);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
             Report::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
@@ -272,6 +247,32 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The errand in hand has brought a credential: it is served, and its refresh is set.
+    fn fetched(&mut self, fetched: Fetched, now: Boot) {
+        self.orders.clock_offset = fetched.clock_offset;
+        self.orders.duration_limit = fetched.duration_limit;
+        let lifetime = fetched.credential.lifetime();
+        let wait = if self.is_fresh {
+            schedule::spread(lifetime, chance())
+        } else {
+            schedule::steady(lifetime, chance())
+        };
+        let served = format!(
+            "credential of {} until {}",
+            self.role(),
+            clock::iso8601(fetched.credential.expiration)
+        );
+        self.next_errand = now.after(wait);
+        (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
+        self.hand_over.counts.refreshes += 1;
+        self.hand_over.credential = Some(fetched.credential);
+        self.front.may_start(now);
+        self.front.hand_over(&self.hand_over, now);
+        // Not before: whoever waits for the line asks at once.
+        log::event(&format!("{served}, refreshed in {}", in_words(wait)));
+        self.notify.ready(&served);
     }
 
     /// Takes what the reading of the host's other metadata brings.

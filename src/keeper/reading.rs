@@ -84,7 +84,7 @@ impl Reading {
                     self.errand = None;
                     self.failed(fault.text(), now);
                 }
-                Report::Step(_) | Report::Notice(_) | Report::Region(_) | Report::Done { .. } => {}
+                Report::Step(_) | Report::Notice(_) | Report::Region(_) | Report::Fetched(_) => {}
             }
         }
         if let Some(errand) = self.errand.take_if(|errand| now >= errand.deadline) {

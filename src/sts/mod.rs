@@ -7,7 +7,7 @@ mod error;
 
 use std::time::SystemTime;
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
 use aws_sigv4::sign::v4;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
@@ -105,31 +105,48 @@ impl Form {
     }
 }
 
-/// Posts a form, signed with `source` for the time `now` if there is a source, and reads the answer.
-pub fn call(
-    outbound: &Outbound,
-    endpoint: &Endpoint,
-    form: String,
-    source: Option<&SourceCredential>,
-    now: SystemTime,
-) -> Result<Answered, StsError> {
-    let unsent = |why: String| StsError::Unsent(SendError::Other(why));
-    let mut request = Request::builder()
-        .method("POST")
-        .uri(&endpoint.url)
-        .header("Content-Type", CONTENT_TYPE)
-        // STS answers in JSON to this, and in XML to whoever does not know it.
-        .header("Accept", "application/json")
-        .body(form)
-        .map_err(|error| unsent(error.to_string()))?;
-    if let Some(source) = source {
-        sign_request(&mut request, source, &endpoint.signing_region, now).map_err(unsent)?;
-    }
-    let answer = outbound.send(request).map_err(StsError::Unsent)?;
-    read(&answer)
+/// STS at one endpoint, and the way to it.
+pub struct Client {
+    endpoint: Endpoint,
+    outbound: Outbound,
 }
 
-fn sign_request(
+impl Client {
+    /// For an endpoint that `outbound` leads to.
+    pub fn new(endpoint: Endpoint, outbound: Outbound) -> Self {
+        Client { endpoint, outbound }
+    }
+
+    /// The endpoint's URL.
+    pub fn url(&self) -> &str {
+        &self.endpoint.url
+    }
+
+    /// Posts a form, signed with `source` for the time `now` if there is a source, and reads the answer.
+    pub fn call(
+        &self,
+        form: String,
+        source: Option<&SourceCredential>,
+        now: SystemTime,
+    ) -> Result<Answered, StsError> {
+        let unsent = |why: String| StsError::Unsent(SendError::Other(why));
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(self.url())
+            .header("Content-Type", CONTENT_TYPE)
+            // STS answers in JSON to this, and in XML to whoever does not know it.
+            .header("Accept", "application/json")
+            .body(form)
+            .map_err(|error| unsent(error.to_string()))?;
+        if let Some(source) = source {
+            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(unsent)?;
+        }
+        let answer = self.outbound.send(request).map_err(StsError::Unsent)?;
+        read(&answer)
+    }
+}
+
+fn sign(
     request: &mut Request<String>,
     source: &SourceCredential,
     region: &str,
@@ -160,7 +177,7 @@ fn sign_request(
     let headers = [("content-type", CONTENT_TYPE)];
     let signable = SignableRequest::new("POST", &uri, headers.into_iter(), body)
         .map_err(|error| error.to_string())?;
-    let (instructions, _signature) = sign(signable, &parameters)
+    let (instructions, _signature) = http_request::sign(signable, &parameters)
         .map_err(|error| error.to_string())?
         .into_parts();
     instructions.apply_to_request_http1x(request);
