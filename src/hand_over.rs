@@ -23,6 +23,8 @@ pub struct HandOver {
     pub boot_id: String,
     /// Whether to leave the access log out.
     pub quiet: bool,
+    /// Whether only those are answered who are in the network of the address that they ask.
+    pub same_network: bool,
     /// Host names that are answered though they have a dot.
     pub allow_hosts: Vec<String>,
     /// Whether `/metrics` is answered.
@@ -69,6 +71,7 @@ impl HandOver {
             "token_key": self.token_key.to_hex(),
             "boot_id": self.boot_id,
             "quiet": self.quiet,
+            "same_network": self.same_network,
             "allow_hosts": self.allow_hosts,
             "metrics": self.metrics,
             "region": self.region,
@@ -99,6 +102,7 @@ impl HandOver {
             token_key: TokenKey::from_hex(text("token_key")?)?,
             boot_id: text("boot_id")?.to_owned(),
             quiet: json["quiet"].as_bool()?,
+            same_network: json["same_network"].as_bool()?,
             allow_hosts: json["allow_hosts"]
                 .as_array()?
                 .iter()

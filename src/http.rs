@@ -55,6 +55,8 @@ pub enum Refusal {
     Host,
     /// A script in a browser's page sent it.
     Script,
+    /// It came from another network than that of the address which it asked.
+    Network,
     /// It came through a proxy.
     Forwarded,
     /// It has no token, and one is required.
@@ -73,9 +75,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their declaration, with the names that metrics have for them.
-    pub const ALL: [(Refusal, &'static str); 9] = [
+    pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),
+        (Refusal::Network, "network"),
         (Refusal::Forwarded, "forwarded"),
         (Refusal::NoToken, "no_token"),
         (Refusal::BadToken, "bad_token"),

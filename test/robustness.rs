@@ -291,6 +291,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         token_key: token_key.clone(),
         boot_id: "boot".into(),
         quiet: true,
+        same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
         region: None,

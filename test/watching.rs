@@ -1,10 +1,10 @@
 //! Watching it: `/metrics` for the host, `--check` for people and programs.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command};
 
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::support::container::Container;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
 use crate::support::loopback::Loopback;
 use crate::support::{Ec2Role, Ended, Reply, Start, Sts, namespace, until};
@@ -162,15 +162,6 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
 }
 
 /// A process in a network namespace of its own, gone with the test.
-struct Container(Child);
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// Needs to make a network namespace, and passes without. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
@@ -179,31 +170,7 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
     ) {
         return;
     }
-    let run = |script: &str| {
-        let output = Command::new("sh").args(["-euc", script]).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{script}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let container = Container(
-        Command::new("unshare")
-            .args(["--net", "sleep", "60"])
-            .spawn()
-            .unwrap(),
-    );
-    let pid = container.0.id();
-    until("the container's namespace", || {
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        (of(&pid.to_string())? != of("self")?).then_some(())
-    });
-    run(&format!(
-        "ip link add host0 type veth peer name eth0 netns {pid}
-         ip address add 192.0.2.1/24 dev host0; ip link set host0 up
-         nsenter --target {pid} --net sh -euc 'ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up'"
-    ));
+    let container = Container::start();
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .listen("0.0.0.0:0")
@@ -214,13 +181,11 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
         let answer = http::get(format!("{address}:{port}").parse().unwrap(), METRICS).unwrap();
         assert_eq!(answer.status, 200, "{address}");
     }
-    let from_container = |path: &str| {
-        run(&format!(
-            "nsenter --target {pid} --net bash -c 'exec 3<>/dev/tcp/192.0.2.1/{port}
-             printf \"GET {path} HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'"
-        ))
-    };
-    let (metrics, list) = (from_container(METRICS), from_container(LIST_PATH));
+    let asked = format!("192.0.2.1:{port}");
+    let (metrics, list) = (
+        container.get(&asked, METRICS),
+        container.get(&asked, LIST_PATH),
+    );
     assert!(
         metrics.starts_with("HTTP/1.1 404 Not Found\r\n"),
         "{metrics}"

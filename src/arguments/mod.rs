@@ -53,6 +53,8 @@ pub struct Arguments {
     pub container_token_file: Option<PathBuf>,
     /// What of the host's metadata is passed through.
     pub pass_through: Option<PassThrough>,
+    /// Whether only those are answered who are in the network of the address that they ask.
+    pub same_network: bool,
     /// Host names that are answered though they have a dot.
     pub allow_hosts: Vec<String>,
     /// Whether `/metrics` is answered.
@@ -168,6 +170,7 @@ impl Given<'_> {
                 .value("container-token-file")
                 .map(|written| written.text.into()),
             pass_through: self.pass_through()?,
+            same_network: self.switch("same-network")?,
             allow_hosts: self
                 .values("allow-host")?
                 .into_iter()

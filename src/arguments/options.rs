@@ -143,6 +143,12 @@ pub const SETTINGS: [(&str, &[Flag]); 3] = [
                 "and the signatures of its identity document, which prove the host's identity to others",
             ),
             option(
+                "same-network",
+                "",
+                Switch,
+                "answer only clients in the network of the address that they ask, a bridge's for instance, and the host itself",
+            ),
+            option(
                 "allow-host",
                 "NAME",
                 Repeated,

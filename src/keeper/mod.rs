@@ -114,6 +114,7 @@ impl<'a> Keeper<'a> {
                 token_key,
                 boot_id,
                 quiet: arguments.quiet,
+                same_network: arguments.same_network,
                 allow_hosts: arguments.allow_hosts.clone(),
                 metrics: arguments.metrics,
                 region: None,

@@ -56,6 +56,7 @@ impl World {
             token_key,
             boot_id: "boot".to_owned(),
             quiet: true,
+            same_network: false,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
