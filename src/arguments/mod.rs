@@ -101,6 +101,7 @@ pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocati
         matches: &matches,
         environment,
     };
+    given.know_all_variables()?;
     if matches.opt_present("check") {
         return given.check_address().map(Invocation::Check);
     }
@@ -120,8 +121,12 @@ fn version() -> String {
     }
 }
 
+const PREFIX: &str = "EC2_ROLE_";
+/// The variables that are no option: the role, and what the systemd unit tells the hook.
+const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
+
 fn variable_name(name: &str) -> String {
-    format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
 /// A text and where it was written, for the error that names it.
@@ -180,6 +185,20 @@ impl Given<'_> {
             quiet: self.switch("quiet")?,
             role,
         })
+    }
+
+    /// One that is misspelt would leave a setting, as of security, silently off.
+    fn know_all_variables(&self) -> Result<(), String> {
+        let flags = SETTINGS.iter().flat_map(|(_, flags)| flags.iter());
+        let known: Vec<String> = flags.map(|flag| variable_name(flag.name)).collect();
+        let is_known =
+            |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
+        match self.environment.names(PREFIX).find(|name| !is_known(name)) {
+            Some(name) => Err(format!(
+                "{name}: there is no such variable; see ec2-role --help"
+            )),
+            None => Ok(()),
+        }
     }
 
     fn pass_through(&self) -> Result<Option<PassThrough>, String> {
@@ -542,12 +561,19 @@ mod tests {
                 "{arguments:?}: {error}"
             );
         }
-        let error = read(&[ARN], Environment::from([("EC2_ROLE_QUIET", "yes")]))
-            .err()
-            .unwrap();
-        assert!(
-            error.contains("EC2_ROLE_QUIET") && error.contains("true or false"),
-            "{error}"
-        );
+        for (name, value, right) in [
+            ("EC2_ROLE_QUIET", "yes", "true or false"),
+            (
+                "EC2_ROLE_HTTP_TOKENS",
+                "required\u{fffd}",
+                "optional or required",
+            ),
+            ("EC2_ROLE_HTTP_TOKEN", "required", "no such variable"),
+            ("EC2_ROLE_CHECK", "true", "no such variable"),
+        ] {
+            let error = read(&[ARN], Environment::from([(name, value)]));
+            let error = error.err().unwrap();
+            assert!(error.starts_with(name) && error.contains(right), "{error}");
+        }
     }
 }

@@ -190,8 +190,9 @@ pub fn help() -> String {
          It calls sts:AssumeRole with the host's credentials, keeps the result in memory, renews it in time, and answers\n\
          http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/ as EC2 does, so that any AWS SDK finds it there. Point a\n\
          container's 169.254.169.254 at it, or set AWS_EC2_METADATA_SERVICE_ENDPOINT.\n\n\
-         Each option is also a variable, EC2_ROLE_ and its name in capitals with _ for - (EC2_ROLE_LISTEN; EC2_ROLE_ARN for the role;\n\
-         true or false for a switch; several values separated by spaces, quoted as in a shell). An option wins over its variable.\n",
+         Each option but the last four is also a variable, EC2_ROLE_ and its name in capitals with _ for - (EC2_ROLE_LISTEN;\n\
+         EC2_ROLE_ARN for the role; true or false for a switch; several values separated by spaces, quoted as in a shell). An option\n\
+         wins over its variable.\n",
     );
     for (title, flags) in SETTINGS
         .iter()
