@@ -3,11 +3,11 @@
 mod options;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 use getopts::{Matches, Options};
 
 use crate::environment::Environment;
+use crate::file::NamedFile;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
@@ -48,9 +48,9 @@ pub struct Arguments {
     /// Whether version 1 is answered.
     pub http_tokens: HttpTokens,
     /// Where the key of session tokens is kept.
-    pub token_key_file: Option<PathBuf>,
+    pub token_key_file: Option<NamedFile>,
     /// Where the Authorization token of the container form is.
-    pub container_token_file: Option<PathBuf>,
+    pub container_token_file: Option<NamedFile>,
     /// What of the host's metadata is passed through.
     pub pass_through: Option<PassThrough>,
     /// Whether only those are answered who are in the network of the address that they ask.
@@ -136,6 +136,13 @@ struct Written {
 }
 
 impl Written {
+    fn file(self) -> NamedFile {
+        NamedFile {
+            path: self.text.into(),
+            place: self.place,
+        }
+    }
+
     fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
         Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
     }
@@ -168,12 +175,8 @@ impl Given<'_> {
                     _ => return written.wrong("write optional or required"),
                 },
             },
-            token_key_file: self
-                .value("token-key-file")
-                .map(|written| written.text.into()),
-            container_token_file: self
-                .value("container-token-file")
-                .map(|written| written.text.into()),
+            token_key_file: self.value("token-key-file").map(Written::file),
+            container_token_file: self.value("container-token-file").map(Written::file),
             pass_through: self.pass_through()?,
             same_network: self.switch("same-network")?,
             allow_hosts: self

@@ -42,17 +42,24 @@ const LAST_ANSWERS: Duration = Duration::from_millis(400);
 pub fn run(arguments: &Arguments, words: &[String]) -> Result<(), String> {
     let mut signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
-    let token_key = key_file::token_key(arguments.token_key_file.as_deref())?;
-    let Some(listener) = listen::listen(arguments.listen, |pause| {
+    let token_key = key_file::token_key(arguments.token_key_file.as_ref())?;
+    let listener = listen::listen(arguments.listen, |pause| {
         wait(&mut [PollFd::new(&signals.wake, PollFlags::IN)], pause);
+        signals.clear();
+        // As PID 1 it has everybody's orphans from the start.
+        while signals::reap().is_some() {}
         signals.end().is_none()
-    })?
-    else {
-        return Ok(());
+    })?;
+    let ended = match listener {
+        Some(listener) => {
+            let keeper = Keeper::new(arguments, words, listener, token_key)?;
+            Some(keeper.keep(&mut signals)?)
+        }
+        None => signals.end(),
     };
-    let keeper = Keeper::new(arguments, words, listener, token_key)?;
-    let ended = keeper.keep(&mut signals)?;
-    log::event(&format!("ended by {ended}"));
+    if let Some(signal) = ended {
+        log::event(&format!("ended by {signal}"));
+    }
     Ok(())
 }
 
