@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::credential::Credential;
+use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::secret::Secret;
 use crate::snapshot::Snapshot;
@@ -33,21 +34,14 @@ pub struct HandOver {
     pub region: Option<String>,
     /// The Authorization token of the container form, if that is answered.
     pub container_token: Option<Secret>,
-    /// The host's other metadata, if it is passed through.
-    pub pass_through: Option<PassedThrough>,
+    /// What of the host's other metadata is passed through.
+    pub pass_through: Option<PassThrough>,
+    /// That metadata, once it has been read.
+    pub snapshot: Option<Snapshot>,
     /// What the keeper has counted.
     pub counts: Counts,
     /// The credential, if there is one yet.
     pub credential: Option<Credential>,
-}
-
-/// The host's other metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PassedThrough {
-    /// Not read yet.
-    NotYet,
-    /// As it was when it was last read.
-    Read(Snapshot),
 }
 
 /// What the keeper counts.
@@ -76,11 +70,8 @@ impl HandOver {
             "metrics": self.metrics,
             "region": self.region,
             "container_token": self.container_token.as_ref().map(Secret::expose),
-            "pass_through": self.pass_through.is_some(),
-            "snapshot": match &self.pass_through {
-                Some(PassedThrough::Read(snapshot)) => snapshot.to_json(),
-                _ => Value::Null,
-            },
+            "pass_through": self.pass_through.map(|what| [what.user_data, what.identity_signature]),
+            "snapshot": self.snapshot.as_ref().map(Snapshot::to_json),
             "counts": [self.counts.refreshes, self.counts.failures, self.counts.server_restarts],
             "credential": self.credential.as_ref().map(Credential::to_json),
         });
@@ -111,10 +102,16 @@ impl HandOver {
             metrics: json["metrics"].as_bool()?,
             region: text("region").map(str::to_owned),
             container_token: text("container_token").map(Secret::new),
-            pass_through: match (json["pass_through"].as_bool()?, &json["snapshot"]) {
-                (false, _) => None,
-                (true, Value::Null) => Some(PassedThrough::NotYet),
-                (true, snapshot) => Some(PassedThrough::Read(Snapshot::from_json(snapshot)?)),
+            pass_through: match &json["pass_through"] {
+                Value::Null => None,
+                what => Some(PassThrough {
+                    user_data: what[0].as_bool()?,
+                    identity_signature: what[1].as_bool()?,
+                }),
+            },
+            snapshot: match &json["snapshot"] {
+                Value::Null => None,
+                snapshot => Some(Snapshot::from_json(snapshot)?),
             },
             counts: Counts {
                 refreshes: json["counts"][0].as_u64()?,

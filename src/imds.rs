@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::clock::{self, Boot};
 use crate::credential::{Credential, ec2_form};
-use crate::hand_over::{HandOver, PassedThrough};
+use crate::hand_over::HandOver;
 use crate::http::{Refusal, Remark, Request, Response, Status};
 use crate::secret::Secret;
 use crate::served::Served;
@@ -152,10 +152,7 @@ fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
 /// What a container may know beside its role, and the listings of all there is.
 fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, Response> {
     const REGION: &str = "meta-data/placement/region";
-    let snapshot = match &served.pass_through {
-        Some(PassedThrough::Read(snapshot)) => Some(snapshot),
-        _ => None,
-    };
+    let snapshot = served.snapshot.as_ref();
     // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(Status::ServiceUnavailable));
@@ -183,19 +180,20 @@ fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, 
             .into_iter()
             .flat_map(|snapshot| snapshot.items.keys().map(String::as_str)),
     );
-    // EC2 writes the first level without slashes.
-    let is_root = path.is_empty();
-    let listing = match is_root {
-        true => snapshot::roots(leaves),
-        false => snapshot::entries(leaves, path),
+    let listing = if path.is_empty() {
+        Some(snapshot::roots(leaves))
+    } else {
+        snapshot::entries(leaves, path)
     };
-    match listing {
-        Some(entries) => Ok(Response::text(entries.join("\n"))),
-        // It may be there: nobody has been able to look yet.
-        None if served.pass_through == Some(PassedThrough::NotYet) => {
-            Err(Response::empty(Status::ServiceUnavailable))
-        }
-        None => Err(not_found()),
+    if let Some(entries) = listing {
+        return Ok(Response::text(entries.join("\n")));
+    }
+    // It may be there: nobody has been able to look yet.
+    let may_be_there = served.pass_through.is_some_and(|what| what.may_hold(path));
+    if may_be_there && snapshot.is_none() {
+        Err(Response::empty(Status::ServiceUnavailable))
+    } else {
+        Err(not_found())
     }
 }
 

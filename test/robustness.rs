@@ -297,6 +297,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         region: None,
         container_token: None,
         pass_through: None,
+        snapshot: None,
         counts: Counts::default(),
         credential: Some(Credential {
             access_key_id: access_key_id(number),

@@ -24,7 +24,7 @@ use crate::clock::{self, Boot};
 use crate::environment::Environment;
 use crate::errand::{Fetched, Orders, Report};
 use crate::fault::Fault;
-use crate::hand_over::{Counts, HandOver, PassedThrough};
+use crate::hand_over::{Counts, HandOver};
 use crate::role::RoleArn;
 use crate::token::TokenKey;
 use crate::{log, schedule};
@@ -126,7 +126,8 @@ impl<'a> Keeper<'a> {
                 metrics: arguments.metrics,
                 region: None,
                 container_token: token,
-                pass_through: arguments.pass_through.map(|_| PassedThrough::NotYet),
+                pass_through: arguments.pass_through,
+                snapshot: None,
                 counts: Counts::default(),
                 credential: None,
             },
@@ -287,7 +288,7 @@ impl<'a> Keeper<'a> {
     fn hear_reading(&mut self, now: Boot) {
         let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
         if let Some((snapshot, news)) = heard {
-            self.hand_over.pass_through = Some(PassedThrough::Read(snapshot));
+            self.hand_over.snapshot = Some(snapshot);
             self.front.hand_over(&self.hand_over, now);
             // Not before: whoever waits for the line asks at once.
             news.iter().for_each(|line| log::event(line));

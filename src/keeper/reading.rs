@@ -75,7 +75,13 @@ impl Reading {
                 Report::Metadata(snapshot) => {
                     self.errand = None;
                     let count = snapshot.items.len();
-                    let line = format!("pass-through: {count} items of the host's metadata read");
+                    let left_out = match snapshot.left_out {
+                        0 => String::new(),
+                        more => format!(", {more} left out: they are too many or too large"),
+                    };
+                    let line = format!(
+                        "pass-through: {count} items of the host's metadata read{left_out}"
+                    );
                     let is_news = !self.has_read || self.in_vain > 0;
                     (self.has_read, self.in_vain) = (true, 0);
                     read = Some((snapshot, is_news.then_some(line)));
