@@ -309,12 +309,7 @@ impl<'a> Keeper<'a> {
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
         self.next_errand = now.after(wait);
-        let served = self
-            .hand_over
-            .credential
-            .as_ref()
-            .filter(|credential| credential.is_valid(now));
-        let state = match served {
+        let state = match self.hand_over.valid_credential(now) {
             Some(credential) => format!(
                 "refresh failed, the credential until {} is kept",
                 clock::iso8601(credential.expiration)
