@@ -249,6 +249,66 @@ fn a_credential_process_runs_without_a_shell_and_is_run_again_at_each_refresh() 
     assert_eq!(keys, ["AKIA1", "AKIA2", "AKIA3"]);
 }
 
+/// An ec2-role as the credential_process of a profile, which assumes this role.
+fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
+    format!(
+        "[profile {profile}]\ncredential_process = {} --credential-process --profile {source} --region eu-west-1 --endpoint-url {} {role}\n",
+        env!("CARGO_BIN_EXE_ec2-role"),
+        sts.url()
+    )
+}
+
+#[test]
+fn an_ec2_role_below_another_has_its_own_role_and_none_of_the_others_options() {
+    let sts = sts();
+    let hub = "arn:aws:iam::123456789012:role/hub";
+    let config = as_process("hub", &sts, "user", hub) + &keys("profile user", "AKIAUSER");
+    let start = Start::bare()
+        .listen("127.0.0.1:0")
+        .file(".aws/config", &config);
+    let outer = [
+        ("EC2_ROLE_ARN", ROLE),
+        ("EC2_ROLE_ENDPOINT_URL", &sts.url()),
+        ("EC2_ROLE_REGION", "eu-north-1"),
+        ("EC2_ROLE_PROFILE", "hub"),
+        ("EC2_ROLE_EXTERNAL_ID", "outer"),
+        ("EC2_ROLE_POLICY", "{}"),
+        ("EC2_ROLE_TAGS", "outer=1"),
+    ];
+    let start = outer
+        .iter()
+        .fold(start, |start, (name, value)| start.variable(name, value));
+    drop(start.serving());
+    let calls = sts.calls();
+    let said = |name| [calls[0].parameter(name), calls[1].parameter(name)];
+    assert_eq!(said("RoleArn"), [hub, ROLE]);
+    assert_eq!(said("ExternalId"), ["", "outer"]);
+    assert_eq!(said("Policy"), ["", "{}"]);
+    assert_eq!(said("Tags.member.1.Key"), ["", "outer"]);
+    assert_eq!(
+        (calls[0].access_key_id(), calls[1].access_key_id()),
+        ("AKIAUSER", access_key_id(1).as_str())
+    );
+}
+
+#[test]
+fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
+    let sts = sts();
+    let there = as_process("there", &sts, "back", ROLE);
+    let config = there + &as_process("back", &sts, "there", ROLE);
+    let start = Start::without_source(&sts).file(".aws/config", &config);
+    let ended = start
+        .arguments(["--profile", "there", "--credential-process"])
+        .run();
+    assert!(
+        ended.lines[0]
+            .contains("profile \"there\": credential_process: it leads back to this profile"),
+        "{ended:?}"
+    );
+    // Each of the two above it says that its own has failed.
+    assert_eq!((ended.lines.len(), sts.calls().len()), (3, 0), "{ended:?}");
+}
+
 #[test]
 fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_nothing() {
     let long = format!("yes {SECRET} | head -c 200000");

@@ -18,8 +18,17 @@ const DEADLINE: Duration = Duration::from_secs(45);
 /// A credential is a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// The variable that tells an ec2-role below this one which profiles' processes it runs in, a line each.
+const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
+
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
+    let running = context.environment.get(RUNNING).unwrap_or_default();
+    if running.lines().any(|outer| outer == profile) {
+        return lasting(named(
+            "it leads back to this profile; let the command name another with --profile".to_owned(),
+        ));
+    }
     // Split as botocore does it, without a shell: there is none in a scratch container.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return lasting(named(
@@ -29,8 +38,9 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     (context.progress)(&format!(
         "running the credential_process of profile {profile:?}"
     ));
-    let mut child = Command::new(&words[0])
+    let mut child = without_own_options(&mut Command::new(&words[0]))
         .args(&words[1..])
+        .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -58,6 +68,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         ))),
         Err(error) => passing(named(format!("it was lost: {error}"))),
     }
+}
+
+/// The options of this ec2-role are not those of one that the command runs, which has a role and conditions of its own.
+fn without_own_options(command: &mut Command) -> &mut Command {
+    let own =
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EC2_ROLE_"));
+    own.fold(command, |command, (name, _)| command.env_remove(name))
 }
 
 /// What it printed is not repeated in an error: it may hold a secret.
