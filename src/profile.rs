@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting};
 
+/// What some editors write at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// One profile's settings, from both files; the credentials file wins.
 #[derive(Default)]
 pub struct Profile {
@@ -78,12 +81,14 @@ struct SharedFile {
 impl SharedFile {
     /// A file that is not there is as one that is empty, as in every SDK; one that cannot be read is a fault.
     fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
-        let home = || {
-            PathBuf::from(environment.get("HOME").unwrap_or("/"))
-                .join(".aws")
-                .join(default)
+        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
+        let path = match environment.get(variable) {
+            None => home.join(".aws").join(default),
+            // No shell has seen a path that stands in a unit or a compose file.
+            Some(path) => path
+                .strip_prefix("~/")
+                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
         };
-        let path = environment.get(variable).map_or_else(home, PathBuf::from);
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(SharedFile {
                 sections: parse(&text),
@@ -115,33 +120,24 @@ pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let mut section: Option<String> = None;
     let mut outer = String::new();
-    for line in text.lines() {
+    for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
         let content = line.trim();
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
         if let Some(header) = content.strip_prefix('[') {
-            // `[profile  x]` and `[ profile x ]` are the same; a comment may follow.
-            section = header
-                .split_once(']')
-                .map(|(name, _)| name.split_whitespace().collect::<Vec<_>>().join(" "));
+            // A comment may follow.
+            section = header.split_once(']').map(|(name, _)| section_name(name));
             if let Some(name) = &section {
                 sections.entry(name.clone()).or_default();
             }
             outer.clear();
             continue;
         }
-        let (Some(section), Some((key, value))) = (&section, content.split_once('=')) else {
+        let (Some(section), Some((key, value))) = (&section, content.split_once(['=', ':'])) else {
             continue;
         };
-        let value = value
-            .split(" #")
-            .next()
-            .unwrap_or_default()
-            .split(" ;")
-            .next()
-            .unwrap_or_default()
-            .trim();
+        let value = without_comment(value).trim();
         let key = key.trim().to_lowercase();
         let is_nested = line.starts_with([' ', '\t']);
         if !is_nested {
@@ -163,6 +159,34 @@ pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     sections
 }
 
+/// `[profile  x]` and `[ profile x ]` are the same. Quotes are taken off as in a shell, as botocore does it; where there are none
+/// a backslash is the name's own.
+fn section_name(header: &str) -> String {
+    let has_quotes = header.contains(['\'', '"']);
+    let words = has_quotes.then(|| shlex::split(header)).flatten();
+    match words {
+        Some(words) => words.join(" "),
+        None => header.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What stands before a comment, `#` or `;` after a space. botocore knows none in a line, other SDKs do. In quotes it is no comment
+/// but part of a command (`sh -c 'a ; b'`).
+fn without_comment(value: &str) -> &str {
+    let mut quote = None;
+    let mut characters = value.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (None | Some('"'), '\\') => _ = characters.next(),
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '#' | ';') if value[..at].ends_with([' ', '\t']) => return &value[..at],
+            (Some(begun), _) if begun == character => quote = None,
+            _ => {}
+        }
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +206,41 @@ mod tests {
             "http://127.0.0.1:1/"
         );
         assert_eq!(sections.len(), 3);
+    }
+
+    #[test]
+    fn a_shared_file_is_read_as_botocore_reads_it_where_editors_and_people_differ() {
+        let sections = parse(
+            "\u{feff}[default]\nregion: eu-west-1\nendpoint_url = http://h:1/\nca_bundle:/a=b\n\
+             [profile 'a  b'] # said\nx=1\n[profile \"web\"]\nx=2\n[services 'local']\nx=3\n[profile D\\u]\nx=4\n[it's]\nx=5\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["default"]["endpoint_url"], "http://h:1/");
+        assert_eq!(sections["default"]["ca_bundle"], "/a=b");
+        for (name, x) in [
+            ("profile a  b", "1"),
+            ("profile web", "2"),
+            ("services local", "3"),
+            ("profile D\\u", "4"),
+            ("it's", "5"),
+        ] {
+            assert_eq!(sections[name]["x"], x, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_comment_ends_a_value_but_not_within_a_commands_quotes() {
+        for (value, read) in [
+            ("a # b", "a"),
+            ("a\t; b", "a"),
+            ("# b", ""),
+            ("a#b;c", "a#b;c"),
+            ("sh -c 'a ; b # c' # d", "sh -c 'a ; b # c'"),
+            (r#"sh -c "a \" ; b" ; c"#, r#"sh -c "a \" ; b""#),
+            (r"a\' ; b", r"a\'"),
+        ] {
+            let sections = parse(&format!("[default]\nx = {value}\n"));
+            assert_eq!(sections["default"]["x"], read, "{value}");
+        }
     }
 }

@@ -109,6 +109,22 @@ fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_or
 }
 
 #[test]
+fn a_file_named_below_home_with_a_profile_in_quotes_is_read() {
+    let sts = sts();
+    let start = || {
+        Start::without_source(&sts)
+            .file("mine/keys", &keys("by file", "AKIAFILE"))
+            .file("mine/settings", &keys("profile 'by config'", "AKIACONFIG"))
+            .variable("AWS_SHARED_CREDENTIALS_FILE", "~/mine/keys")
+            .variable("AWS_CONFIG_FILE", "~/mine/settings")
+    };
+    for (profile, key) in [("by file", "AKIAFILE"), ("by config", "AKIACONFIG")] {
+        let start = start().arguments(["--profile", profile]);
+        assert_eq!(signed_with(&sts, start), key);
+    }
+}
+
+#[test]
 fn a_session_token_goes_along_and_is_signed() {
     let sts = sts();
     let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"));
