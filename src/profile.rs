@@ -2,6 +2,7 @@
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is asked for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -11,13 +12,34 @@ use crate::fault::{Fault, lasting};
 /// What some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+type Settings = BTreeMap<String, String>;
+
 /// One profile's settings, from both files; the credentials file wins.
 #[derive(Default)]
 pub struct Profile {
     /// The profile's name.
     pub name: String,
-    settings: BTreeMap<String, String>,
-    services: BTreeMap<String, String>,
+    config: Settings,
+    credentials: Settings,
+    services: Settings,
+}
+
+/// One of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// `~/.aws/config`
+    Config,
+    /// `~/.aws/credentials`
+    Credentials,
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            File::Config => "config",
+            File::Credentials => "credentials",
+        })
+    }
 }
 
 impl Profile {
@@ -46,22 +68,32 @@ impl Profile {
                 credentials.path.display()
             ));
         }
-        let mut settings = in_config.cloned().unwrap_or_default();
-        settings.extend(in_credentials.cloned().unwrap_or_default());
-        let services = settings
+        let mut profile = Profile {
+            name: name.to_owned(),
+            config: in_config.cloned().unwrap_or_default(),
+            credentials: in_credentials.cloned().unwrap_or_default(),
+            services: Settings::new(),
+        };
+        let services = profile
             .get("services")
             .and_then(|services| config.section(&format!("services {services}")));
-        let services = services.cloned().unwrap_or_default();
-        Ok(Profile {
-            name: name.to_owned(),
-            settings,
-            services,
-        })
+        profile.services = services.cloned().unwrap_or_default();
+        Ok(profile)
     }
 
     /// A setting; an empty one counts as not set.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.settings
+        self.get_in(File::Credentials, key)
+            .or(self.get_in(File::Config, key))
+    }
+
+    /// A setting as one of the files has it.
+    pub fn get_in(&self, file: File, key: &str) -> Option<&str> {
+        let settings = match file {
+            File::Config => &self.config,
+            File::Credentials => &self.credentials,
+        };
+        settings
             .get(key)
             .map(String::as_str)
             .filter(|value| !value.is_empty())
@@ -75,7 +107,7 @@ impl Profile {
 
 struct SharedFile {
     path: PathBuf,
-    sections: BTreeMap<String, BTreeMap<String, String>>,
+    sections: BTreeMap<String, Settings>,
 }
 
 impl SharedFile {
@@ -109,15 +141,15 @@ impl SharedFile {
         }
     }
 
-    fn section(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+    fn section(&self, name: &str) -> Option<&Settings> {
         self.sections.get(name)
     }
 }
 
 /// Sections of settings. A setting without a value opens a nested block, whose indented lines become `outer.inner`. Lines that
 /// are neither are left out, as the SDKs leave them: the file belongs to others too.
-pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+pub fn parse(text: &str) -> BTreeMap<String, Settings> {
+    let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<String> = None;
     let mut outer = String::new();
     for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {

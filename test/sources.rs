@@ -184,12 +184,33 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
         2,
         &["AWS_ACCESS_KEY_ID is not", "both or neither"],
     );
-    let half = "[default]\naws_access_key_id = AKIA\n";
-    check_once(
-        start().file(".aws/credentials", half),
-        2,
-        &["profile \"default\"", "only one of"],
+    for name in ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"] {
+        check_once(
+            start().variable(name, SECRET),
+            2,
+            &[name, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not"],
+        );
+    }
+    for (half, said) in [
+        ("aws_access_key_id = AKIA", "only one of"),
+        ("aws_secret_access_key = s3cr3t", "only one of"),
+        ("aws_session_token = s3cr3t", "a session token and no keys"),
+        ("web_identity_token_file = /nowhere", "role_arn is not"),
+    ] {
+        let half = format!("[default]\n{half}\n");
+        for file in [".aws/config", ".aws/credentials"] {
+            let start = start().file(file, &half);
+            check_once(start, 2, &["profile \"default\": ", said]);
+        }
+    }
+    let (id, secret) = (
+        "[default]\naws_access_key_id = AKIA\n",
+        "[default]\naws_secret_access_key = s3cr3t\n",
     );
+    let torn = start()
+        .file(".aws/config", secret)
+        .file(".aws/credentials", id);
+    check_once(torn, 2, &["only one of", "in the credentials file"]);
     check_once(
         start().variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
         2,
@@ -212,19 +233,74 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
         2,
         &["AWS_ROLE_ARN", "\"me\" is not a role's ARN"],
     );
-    for key in [
+    assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
+}
+
+#[test]
+fn what_sdks_would_follow_further_is_refused_whatever_stands_beside_it() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let sts = sts();
+    let beside = [
+        String::new(),
+        keys("default", "AKIABESIDE"),
+        "[default]\ncredential_process = false\n".to_owned(),
+    ];
+    let rows = [
         "role_arn = arn:aws:iam::123456789012:role/x",
+        "source_profile = x",
+        "credential_source = Environment",
         "sso_session = x",
         "sso_start_url = x",
-    ] {
-        let config = format!("[default]\n{key}\n");
+        "sso_account_id = 123456789012",
+        "sso_role_name = x",
+    ];
+    for (key, beside) in rows
+        .iter()
+        .flat_map(|key| beside.iter().map(move |beside| (key, beside)))
+    {
+        let start = host
+            .known_to(Start::without_source(&sts))
+            .file(".aws/config", &format!("[default]\n{key}\n"))
+            .file(".aws/credentials", beside);
+        let name = key.split(' ').next().unwrap();
         check_once(
-            start().file(".aws/config", &config),
+            start,
             2,
-            &["credential_process = aws configure export-credentials"],
+            &[
+                &format!("profile \"default\": {name}: "),
+                "credential_process = aws configure export-credentials",
+            ],
         );
     }
     assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
+}
+
+#[test]
+fn in_a_profile_a_process_goes_before_the_config_files_keys_and_after_the_credentials_files() {
+    let sts = sts();
+    let start = || {
+        let start = Start::without_source(&sts);
+        let program = start.home.program("print", &printing("AKIAPROCESS"));
+        let config = keys("default", "AKIACONFIG") + &format!("credential_process = {program}\n");
+        start.file(".aws/config", &config)
+    };
+    assert_eq!(signed_with(&sts, start()), "AKIAPROCESS");
+    let file = keys("default", "AKIAFILE");
+    assert_eq!(
+        signed_with(&sts, start().file(".aws/credentials", &file)),
+        "AKIAFILE"
+    );
+    let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
+    check_once(login, 2, &["login_session: ec2-role does not follow it"]);
+    // A token of the other file is not theirs.
+    let config = "[default]\naws_session_token = s3cr3t\n";
+    let start = Start::without_source(&sts).file(".aws/config", config);
+    signed_with(&sts, start.file(".aws/credentials", &file));
+    let calls = sts.calls();
+    assert_eq!(
+        calls.last().unwrap().request.header("X-Amz-Security-Token"),
+        ""
+    );
 }
 
 #[test]
@@ -423,6 +499,12 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
         ("", 500, "", "it answered 500"),
         ("", 200, "{}", "the answer holds none"),
         ("", 200, "<", "holds none"),
+        (
+            "",
+            200,
+            "{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
+            "holds none",
+        ),
     ];
     for (authorization, status, body, said) in rows {
         let agent = container(authorization, status, body);
@@ -567,6 +649,10 @@ fn an_instance_without_a_good_role_is_one_line() {
         ),
         (
             "{\"Code\":\"Success\",\"AccessKeyId\":\"A\"}",
+            "holds no credential",
+        ),
+        (
+            "{\"Code\":\"Success\",\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
             "holds no credential",
         ),
         ("<html>s3cr3t", "holds no credential"),

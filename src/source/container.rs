@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::http::{Request, Uri};
 
-use super::{Context, from_document, read_file};
+use super::{Context, read_file, role_from_document};
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting, passing};
 use crate::outbound::{Outbound, Patience, is_near};
@@ -84,7 +84,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         ));
     }
     let document = serde_json::from_slice(&answer.body).ok();
-    match document.and_then(|json| from_document(&json, "Token", "the container's credentials")) {
+    match document.and_then(|json| role_from_document(&json, "the container's credentials")) {
         Some(found) => Ok(Some(found)),
         None => passing(format!(
             "the container's credentials at {url}: the answer holds none; look at the agent that serves them"
