@@ -143,7 +143,7 @@ impl HostMetadata {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            SendError::Other(_) => {
+            _ => {
                 "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
             }
         };

@@ -11,6 +11,7 @@ use ureq::{Agent, Proxy, Timeout};
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting};
+use crate::proxy;
 
 /// More than any answer that we want; less than what could trouble an errand.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
@@ -18,7 +19,11 @@ const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// A client for one kind of destination.
-pub struct Outbound(Agent);
+pub struct Outbound {
+    agent: Agent,
+    /// What the proxy before it is called, if there is one.
+    proxy: Option<String>,
+}
 
 /// An answer of whatever status.
 #[derive(Default)]
@@ -47,6 +52,8 @@ impl Answer {
 pub enum SendError {
     /// The peer accepted the connection, and then said nothing in time.
     Silent,
+    /// The peer is not what was meant: why, and what to do about it.
+    Wrong(String, &'static str),
     /// Anything else, in words.
     Other(String),
 }
@@ -57,7 +64,7 @@ impl fmt::Display for SendError {
             SendError::Silent => {
                 formatter.write_str("it took the connection and did not answer in time")
             }
-            SendError::Other(text) => formatter.write_str(text),
+            SendError::Wrong(text, _) | SendError::Other(text) => formatter.write_str(text),
         }
     }
 }
@@ -75,11 +82,14 @@ pub struct Patience {
 impl Outbound {
     /// For link-local and loopback services: never through a proxy.
     pub fn direct(patience: Patience) -> Self {
-        Outbound(agent(patience, None, RootCerts::WebPki))
+        Outbound {
+            agent: agent(patience, None, RootCerts::WebPki),
+            proxy: None,
+        }
     }
 
-    /// For `url`, through the proxy that the environment names for it, trusting `ca_bundle` (the text and the name of a PEM file)
-    /// in place of the public authorities if it is given.
+    /// For `url`, through the proxy that the environment names for it (never for this machine or its link), trusting `ca_bundle`
+    /// (the text and the name of a PEM file) in place of the public authorities if it is given.
     pub fn for_url(
         url: &str,
         environment: &Environment,
@@ -90,13 +100,21 @@ impl Outbound {
             None => RootCerts::WebPki,
             Some((name, pem)) => roots(name, pem)?,
         };
-        Ok(Outbound(agent(patience, proxy(url, environment)?, roots)))
+        let proxy = match url.parse::<Uri>() {
+            Ok(uri) if !uri.host().is_some_and(is_near) => proxy::find(&uri, environment)?,
+            _ => None,
+        };
+        let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
+        Ok(Outbound {
+            agent: agent(patience, proxy, roots),
+            proxy: name,
+        })
     }
 
     /// Sends one request and reads the whole answer.
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let read = || {
-            let mut response = self.0.run(request)?;
+            let mut response = self.agent.run(request)?;
             let header = |name| response.headers().get(name)?.to_str().ok();
             let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
             let request_id = header("x-amzn-requestid").map(str::to_owned);
@@ -115,12 +133,36 @@ impl Outbound {
                 request_id,
             })
         };
-        read().map_err(|error: ureq::Error| match error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => SendError::Silent,
-            ureq::Error::Timeout(phase) => SendError::Other(format!("it took too long ({phase})")),
-            ureq::Error::Io(error) => SendError::Other(without_number(&error)),
-            other => SendError::Other(other.to_string()),
-        })
+        read().map_err(|error| self.why(error))
+    }
+
+    fn why(&self, error: ureq::Error) -> SendError {
+        let text = match &error {
+            ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::Silent,
+            ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
+            ureq::Error::Io(error) => without_number(error),
+            ureq::Error::ConnectProxyFailed(why) => why.clone(),
+            other => other.to_string(),
+        };
+        match &self.proxy {
+            Some(name) if is_at_proxy(&error) => SendError::Wrong(
+                format!("{name}: {text}"),
+                "look at that variable and the proxy; NO_PROXY excepts a host from it",
+            ),
+            _ => SendError::Other(text),
+        }
+    }
+}
+
+/// Whether it is the proxy that fails, where there is one: its name is the only one that is looked up, and it alone is connected
+/// to. What the system did not say comes out of the tunnel, as from TLS.
+fn is_at_proxy(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::ConnectProxyFailed(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::Timeout(Timeout::Connect) => true,
+        ureq::Error::Io(error) => error.raw_os_error().is_some(),
+        _ => false,
     }
 }
 
@@ -171,53 +213,6 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
         ));
     }
     Ok(RootCerts::new_with_certs(&certificates))
-}
-
-/// The proxy for a URL by the environment's variables, in small or capital letters; never for this machine or its link.
-fn proxy(url: &str, environment: &Environment) -> Result<Option<Proxy>, Fault> {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return Ok(None);
-    };
-    if uri.host().is_some_and(is_near) {
-        return Ok(None);
-    }
-    let names: [&str; 4] = match uri.scheme_str() {
-        Some("https") => ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
-        _ => ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"],
-    };
-    let Some((name, value)) = names
-        .iter()
-        .find_map(|name| Some((name, environment.get(name)?)))
-    else {
-        return Ok(None);
-    };
-    let wrong = || {
-        Fault::Lasting(format!(
-            "{name}: it is not a proxy's URL; write http://HOST:PORT, or unset it"
-        ))
-    };
-    let proxy = Proxy::new(value).map_err(|_| wrong())?;
-    let except = environment
-        .get("NO_PROXY")
-        .or(environment.get("no_proxy"))
-        .unwrap_or_default();
-    let mut builder = Proxy::builder(proxy.protocol())
-        .host(proxy.host())
-        .port(proxy.port());
-    for pattern in except
-        .split(',')
-        .map(str::trim)
-        .filter(|pattern| !pattern.is_empty())
-    {
-        builder = builder.no_proxy(pattern);
-    }
-    if let Some(username) = proxy.username() {
-        builder = builder.username(username);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
-    builder.build().map(Some).map_err(|_| wrong())
 }
 
 /// Whether a text is the URL of a host, for http or https.

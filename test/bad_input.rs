@@ -248,7 +248,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
             .listen("127.0.0.1:0")
             .arguments([ROLE, "--region", "eu-west-1"]);
     check(
-        start.variable("HTTPS_PROXY", "http://[x"),
+        start.variable("HTTPS_PROXY", "http://user:s3cr3t@[x"),
         &["HTTPS_PROXY", "http://HOST:PORT"],
     );
     assert_eq!(sts.calls().len(), 0);

@@ -12,6 +12,7 @@ mod container_form;
 mod hostile;
 mod log;
 mod pass_through;
+mod proxy;
 mod refresh;
 mod robustness;
 mod same_network;
