@@ -179,6 +179,18 @@ impl<'a> Host<'a> {
             .map_err(Clone::clone)
     }
 
+    /// Whether this very server is at `url`, `http://HOST[:PORT]`: it gives a session token of its own.
+    pub fn is_this_server(&self, url: &str, outbound: &Outbound) -> bool {
+        let request = Request::put(format!("{url}/latest/api/token"))
+            .header(TTL_HEADER, TOKEN_TTL_SECONDS)
+            .body(String::new());
+        let answer = request.ok().and_then(|request| outbound.send(request).ok());
+        let token = answer.map(|answer| answer.text().trim().to_owned());
+        self.own
+            .zip(token)
+            .is_some_and(|(own, token)| own.open(&token).is_some())
+    }
+
     /// A short text, if the service has it and can be reached.
     pub fn text(&self, path: &str) -> Option<String> {
         let text = self.session().ok()?.get(path).ok()??;

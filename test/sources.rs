@@ -739,6 +739,28 @@ fn a_source_that_is_this_server_itself_is_refused() {
     assert_eq!(ec2_role.wait_for_end().code(), Some(2));
     assert_eq!(sts.calls().len(), 0);
 
+    // In the container's form, which has nothing to give before the first credential.
+    for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}{form}", listener.local_addr().unwrap());
+        let start = Start::without_source(&sts).file("token", "s3cr3t.token");
+        let file = start.home.text("token");
+        let mut ec2_role = start
+            .variable("EC2_ROLE_CONTAINER_TOKEN_FILE", &file)
+            .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file)
+            .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)
+            .listen("-")
+            .stdin(std::os::fd::OwnedFd::from(listener))
+            .spawn();
+        let line = ec2_role.wait_for_line("it is this server itself");
+        assert!(
+            line.contains("unset AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+            "{line}"
+        );
+        assert_eq!(ec2_role.wait_for_end().code(), Some(2));
+    }
+    assert_eq!(sts.calls().len(), 0);
+
     // By way of a file that someone filled from it: the key that is served.
     let ec2_role = Start::without_source(&sts)
         .file(".aws/credentials", &keys("default", "AKIAHOST"))

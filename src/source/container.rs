@@ -64,7 +64,10 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             "{name}: {url} or the authorization token cannot be sent as a request; correct it"
         ));
     };
-    let outbound = if uri.is_some_and(|uri| uri.host().is_some_and(is_near)) {
+    let outbound = if uri
+        .as_ref()
+        .is_some_and(|uri| uri.host().is_some_and(is_near))
+    {
         Outbound::direct(PATIENCE)
     } else {
         Outbound::for_url(&url, context.environment, None, PATIENCE)?
@@ -77,6 +80,11 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             ));
         }
     };
+    if answer.status != 200 && is_this_server(context, &uri, &outbound) {
+        return lasting(format!(
+            "the container's credentials at {url}: it is this server itself; unset {name}, or give other credentials"
+        ));
+    }
     if answer.status != 200 {
         return passing(format!(
             "the container's credentials at {url}: it answered {}; look at the token and the agent that serves them",
@@ -90,4 +98,12 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             "the container's credentials at {url}: the answer holds none; look at the agent that serves them"
         )),
     }
+}
+
+/// Asked only of what gives no credentials: this server has none before its first, and would wait for itself without end.
+fn is_this_server(context: &Context, uri: &Option<Uri>, outbound: &Outbound) -> bool {
+    let authority = uri.as_ref().and_then(Uri::authority);
+    authority.is_some_and(|authority| {
+        (context.host).is_this_server(&format!("http://{authority}"), outbound)
+    })
 }
