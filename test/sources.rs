@@ -429,7 +429,11 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
             1,
             "its Expiration is not a time",
         ),
-        (long.as_str(), 1, "was ended"),
+        (
+            long.as_str(),
+            1,
+            "it printed more than 65536 bytes and was ended",
+        ),
     ];
     let sts = sts();
     each(rows, |(script, status, said)| {
