@@ -7,7 +7,7 @@ use ureq::http::Request;
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
-use crate::outbound::{Answer, Outbound, Patience, SendError, is_url};
+use crate::outbound::{Answer, Outbound, Patience, SendError, read_url};
 use crate::snapshot::Item;
 use crate::token::{TOKEN_HEADER, TTL_HEADER, TokenAuthority};
 
@@ -200,11 +200,11 @@ impl<'a> Host<'a> {
 
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
     if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-        if !is_url(endpoint) {
-            return lasting(format!(
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT is {endpoint:?}: write http://ADDRESS[:PORT]"
-            ));
-        }
+        read_url(endpoint).or_else(|why| {
+            lasting(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {why}; write http://ADDRESS[:PORT]"
+            ))
+        })?;
         return Ok(endpoint.trim_end_matches('/').to_owned());
     }
     match environment

@@ -215,25 +215,35 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// Whether a text is the URL of a host, for http or https.
-pub fn is_url(text: &str) -> bool {
-    text.parse::<Uri>()
-        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")))
+/// A text as the URL of a host, for http or https; or why it is none. What stands before an `@` may be a password: such a URL would
+/// be shown in the log, so it is refused, and not repeated.
+pub fn read_url(text: &str) -> Result<Uri, String> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("https" | "http"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match uri {
+        Some(uri) if !uri.authority().is_some_and(|it| it.as_str().contains('@')) => Ok(uri),
+        None if !text.contains('@') => Err(format!("{text:?} is not the URL of a host")),
+        _ => Err("it holds a user or a password, which a URL here cannot have".to_owned()),
+    }
+}
+
+/// The address that a URL's host is, if it is one.
+pub fn address(host: &str) -> Option<IpAddr> {
+    let text = host.trim_start_matches('[').trim_end_matches(']');
+    text.parse().ok()
 }
 
 /// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's own IPv6 ones.
 pub fn is_near(host: &str) -> bool {
-    match host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-    {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
+    match address(host) {
+        Some(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Some(IpAddr::V6(address)) => {
             address.is_loopback()
                 || address.is_unicast_link_local()
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
         }
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
+        None => host.eq_ignore_ascii_case("localhost"),
     }
 }

@@ -103,6 +103,8 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
         ("--endpoint-url", "sts.example", "https://"),
         ("--endpoint-url", "http://", "http"),
         ("--endpoint-url", "http://a b/", "http"),
+        ("--endpoint-url", "http://x/?a", "has a query"),
+        ("--endpoint-url", "http://user:s3cr3t@x/", "a password"),
         ("--profile", "nowhere", "nowhere"),
     ] {
         let start = Start::bare().keys("AKIA").arguments([ROLE, name, value]);
@@ -252,6 +254,34 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
         &["HTTPS_PROXY", "http://HOST:PORT"],
     );
     assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn a_url_with_a_user_or_a_password_is_refused_and_not_repeated() {
+    let rows = [
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_ENDPOINT_URL",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let urls = [
+        "http://user:s3cr3t@127.0.0.1/",
+        "https://s3cr3t@127.0.0.1/",
+        "http://user:s3cr3t@a b/",
+        "user:s3cr3t@127.0.0.1",
+    ];
+    each(rows, |name| {
+        for url in urls {
+            let start = Start::bare().listen("127.0.0.1:0").variable(name, url);
+            let start = start.arguments([ROLE, "--region", "eu-west-1"]);
+            let start = if name.contains("METADATA") {
+                start.without_variable("AWS_EC2_METADATA_DISABLED")
+            } else {
+                start
+            };
+            check(start, &["it holds a user or a password", "write http"]);
+        }
+    });
 }
 
 #[test]

@@ -526,10 +526,19 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
         "x",
         "http://",
         "http://example.com/",
+        "http://169.254.170.3/",
+        "http://[fd00:ec2::254]/",
+        "http://[fe80::1]/",
     ] {
         let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
         check_once(start, 2, &["AWS_CONTAINER_CREDENTIALS_FULL_URI", url]);
     }
+    let relative = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+    check_once(
+        Start::without_source(&sts).variable(relative, ".example.com/"),
+        2,
+        &[relative, "\".example.com/\" does not begin with /"],
+    );
     let agent = container("", 200, &document("A"));
     let start =
         || Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());

@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
 use crate::fault::{Fault, lasting};
-use crate::outbound::is_url;
+use crate::outbound::read_url;
 
 /// Where to send a call, and for which region to sign it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +78,11 @@ impl Endpoint {
                     "--endpoint-url: it goes with neither FIPS nor dual-stack endpoints; unset AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
                 );
             }
-            if !is_url(url) || url.contains('?') {
-                return lasting(format!(
-                    "endpoint URL {url:?}: it is not the URL of a host; write https://HOST[:PORT] or http://HOST[:PORT]"
-                ));
+            let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
+            let uri =
+                read_url(url).or_else(|why| lasting(format!("endpoint URL: {why}; {remedy}")))?;
+            if uri.query().is_some() {
+                return lasting(format!("endpoint URL: {url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
