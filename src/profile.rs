@@ -93,16 +93,20 @@ impl Profile {
             File::Config => &self.config,
             File::Credentials => &self.credentials,
         };
-        settings
-            .get(key)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        set_in(settings, key)
     }
 
     /// STS's own `endpoint_url` in the `[services …]` section that the profile names.
     pub fn sts_endpoint_url(&self) -> Option<&str> {
-        self.services.get("sts.endpoint_url").map(String::as_str)
+        set_in(&self.services, "sts.endpoint_url")
     }
+}
+
+fn set_in<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+    settings
+        .get(key)
+        .map(String::as_str)
+        .filter(|value| !value.is_empty())
 }
 
 struct SharedFile {

@@ -220,13 +220,23 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
     let nowhere = files.text("nowhere");
     let no_certificate = files.write("ca.pem", "nothing");
     let rows = [
-        ("AWS_REGION", "EU West", "correct --region, AWS_REGION"),
+        (
+            "AWS_REGION",
+            "EU West",
+            "AWS_REGION: \"EU West\" is no region",
+        ),
+        ("AWS_DEFAULT_REGION", "x.example/", "AWS_DEFAULT_REGION: "),
         ("AWS_CA_BUNDLE", &nowhere, "cannot be read"),
         ("AWS_CA_BUNDLE", &no_certificate, "no certificate"),
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
-            "unset AWS_USE_FIPS_ENDPOINT",
+            "--endpoint-url: it does not go with AWS_USE_FIPS_ENDPOINT",
+        ),
+        (
+            "AWS_USE_DUALSTACK_ENDPOINT",
+            "True",
+            "--endpoint-url: it does not go with AWS_USE_DUALSTACK_ENDPOINT",
         ),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
@@ -244,6 +254,24 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
             &[right],
         );
     });
+    for (config, said) in [
+        (
+            "region = EU West",
+            "profile \"default\": region: \"EU West\" is no region",
+        ),
+        (
+            "use_fips_endpoint = on",
+            "profile \"default\": use_fips_endpoint is \"on\"",
+        ),
+        (
+            "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
+            "profile \"default\": endpoint_url: it does not go with profile \"default\": use_fips_endpoint; unset one of them",
+        ),
+    ] {
+        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+        let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
+        check(start.arguments([ROLE]), &[said]);
+    }
     let start =
         Start::bare()
             .keys("AKIA")

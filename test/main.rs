@@ -9,6 +9,7 @@ mod any_request;
 mod bad_input;
 mod conformance;
 mod container_form;
+mod destination;
 mod hostile;
 mod log;
 mod pass_through;
