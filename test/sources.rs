@@ -402,6 +402,19 @@ fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
 }
 
 #[test]
+fn a_credential_process_may_write_its_expiration_as_pythons_strftime_does() {
+    let sts = sts();
+    let start = Start::without_source(&sts);
+    let printed = printing("AKIA").replace("}'", ",\"Expiration\":\"2999-01-01T00:00:00+0000\"}'");
+    let program = start.home.program("print", &printed);
+    let config = format!("[default]\ncredential_process = {program}\n");
+    assert_eq!(
+        signed_with(&sts, start.file(".aws/config", &config)),
+        "AKIA"
+    );
+}
+
+#[test]
 fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_nothing() {
     let long = format!("yes {SECRET} | head -c 200000");
     let rows = [
