@@ -5,8 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use ureq::config::{IpFamily, RedirectAuthHeaders};
 use ureq::http::{self, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::environment::Environment;
@@ -17,6 +18,8 @@ use crate::proxy;
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 /// More than any header that AWS sends.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// A whole head must find room, of an answer or of a request with a long session token.
+const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
 /// A client for one kind of destination.
 pub struct Outbound {
@@ -179,25 +182,56 @@ fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
     Agent::config_builder()
         // An error's body says what is wrong.
         .http_status_as_error(false)
-        // Neither STS nor a metadata service redirects; what does is something else.
+        // Neither STS nor a metadata service redirects; what does is something else, and its answer says what.
         .max_redirects(0)
+        .max_redirects_will_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::Never)
+        .save_redirect_history(false)
+        // Metadata services speak plain http.
+        .https_only(false)
+        .allow_non_standard_methods(false)
+        // A private subnet may have either.
+        .ip_family(IpFamily::Any)
+        // A request is one write, and its answer is waited for.
+        .no_delay(true)
         .proxy(proxy)
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .tls_config(tls(roots))
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
         .timeout_global(None)
         .timeout_per_call(None)
         .timeout_resolve(None)
+        // It would start anew with each piece; the phases below have limits.
+        .timeout_per_read(None)
+        .timeout_per_write(None)
         .timeout_connect(Some(patience.connect))
         .timeout_send_request(Some(patience.answer))
+        // Nothing here sends Expect.
+        .timeout_await_100(None)
         .timeout_send_body(Some(patience.answer))
         .timeout_recv_response(Some(patience.answer))
         .timeout_recv_body(Some(patience.answer))
         .max_response_header_size(MAX_HEADER_BYTES)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        // An errand is over before a connection could be of use again.
         .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
         .build()
         .into()
+}
+
+fn tls(roots: RootCerts) -> TlsConfig {
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(roots)
+        // By signature and by token it is known who calls.
+        .client_cert(None)
+        // AWS has many hosts on one address.
+        .use_sni(true)
+        .disable_verification(false)
+        .build()
 }
 
 fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
