@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::Loopback;
+use crate::support::namespace;
 use crate::support::sts::access_key_id;
 use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
 
@@ -140,6 +141,100 @@ fn a_session_token_goes_along_and_is_signed() {
             .contains("x-amz-security-token"),
         "{request:?}"
     );
+}
+
+#[test]
+fn the_session_tokens_old_name_is_known() {
+    let sts = sts();
+    let token = format!("{SECRET}/old");
+    signed_with(
+        &sts,
+        Start::with(&sts).variable("AWS_SECURITY_TOKEN", &token),
+    );
+    let profile = keys("default", "AKIAFILE") + &format!("aws_security_token = {token}\n");
+    signed_with(
+        &sts,
+        Start::without_source(&sts).file(".aws/credentials", &profile),
+    );
+    for call in sts.calls() {
+        assert_eq!(call.request.header("X-Amz-Security-Token"), token);
+    }
+}
+
+#[test]
+fn aws_default_profile_names_a_profile_where_aws_profile_does_not() {
+    let sts = sts();
+    let both = keys("old", "AKIAOLD") + &keys("new", "AKIANEW");
+    let start = || {
+        Start::without_source(&sts)
+            .file(".aws/credentials", &both)
+            .variable("AWS_DEFAULT_PROFILE", "old")
+    };
+    assert_eq!(signed_with(&sts, start()), "AKIAOLD");
+    assert_eq!(
+        signed_with(&sts, start().variable("AWS_PROFILE", "new")),
+        "AKIANEW"
+    );
+}
+
+#[test]
+fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
+    let sts = sts();
+    let first = "arn:aws:iam::123456789012:role/first";
+    let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity"));
+    let profile = format!(
+        "{}role_arn = {first}\nrole_session_name = mine\nweb_identity_token_file = {}\n",
+        keys("default", "AKIABESIDE"),
+        start.home.text("token")
+    );
+    assert_eq!(
+        signed_with(&sts, start.file(".aws/config", &profile)),
+        access_key_id(1)
+    );
+    let exchange = &sts.calls()[0];
+    assert_eq!(
+        ["Action", "RoleArn", "RoleSessionName", "WebIdentityToken"]
+            .map(|name| exchange.parameter(name)),
+        [
+            "AssumeRoleWithWebIdentity",
+            first,
+            "mine",
+            &format!("{SECRET}.web.identity")
+        ]
+    );
+}
+
+#[test]
+fn a_relative_uri_is_of_the_ecs_agent() {
+    let name = "sources::a_relative_uri_is_of_the_ecs_agent";
+    if !namespace::enter_for_this_test(name) {
+        return;
+    }
+    let added = std::process::Command::new("ip")
+        .args(["address", "add", "169.254.170.2/32", "dev", "lo"])
+        .status();
+    assert!(added.unwrap().success());
+    let listener = std::net::TcpListener::bind("169.254.170.2:80").unwrap();
+    let _agent = Loopback::serve(listener, |request, connection| {
+        let is_known = request.target == "/v2/credentials/1?a=b"
+            && request.header("Authorization") == "s3cr3t.token";
+        let document = document("ASIATASK");
+        connection.answer(if is_known { 200 } else { 404 }, "", document.as_bytes());
+    });
+    let sts = sts();
+    let start = Start::without_source(&sts)
+        .variable(
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "/v2/credentials/1?a=b",
+        )
+        .variable(
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "http://127.0.0.1:1/not-this",
+        )
+        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.token")
+        // The agent is on this host's link: never by way of a proxy.
+        .variable("http_proxy", "http://127.0.0.1:1");
+    assert_eq!(signed_with(&sts, start), "ASIATASK");
 }
 
 #[test]
