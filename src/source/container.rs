@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ureq::http::{Request, Uri};
 
-use super::{Context, read_file, role_from_document};
+use super::context::{Context, read_file};
+use super::document;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting, passing};
 use crate::outbound::{Outbound, Patience, address, read_url};
@@ -70,7 +71,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         ));
     }
     let document = serde_json::from_slice(&answer.body).ok();
-    match document.and_then(|json| role_from_document(&json, "the container's credentials")) {
+    match document.and_then(|json| document::read_role(&json, "the container's credentials")) {
         Some(found) => Ok(Some(found)),
         None => passing(format!(
             "{called}: the answer holds none; look at the agent that serves them"

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
-use super::{Context, from_document};
+use super::context::Context;
+use super::document;
 use crate::clock;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting, passing};
@@ -90,7 +91,7 @@ fn read(output: &[u8]) -> Result<SourceCredential, &'static str> {
             return Err("it printed a credential that has expired");
         }
     }
-    from_document(&json, "SessionToken", "credential_process")
+    document::read(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing in what it printed")
 }
 

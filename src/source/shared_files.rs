@@ -1,6 +1,7 @@
 //! The profile of the shared config and credentials files: a web identity, static keys, or a `credential_process`.
 
-use super::{Context, process, web_identity};
+use super::context::Context;
+use super::{process, web_identity};
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting};
 use crate::profile::{File, Profile};

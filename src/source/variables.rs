@@ -1,6 +1,6 @@
 //! `AWS_ACCESS_KEY_ID` and its companions.
 
-use super::Context;
+use super::context::Context;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting};
 use crate::secret::Secret;
