@@ -10,6 +10,7 @@ mod bad_input;
 mod conformance;
 mod container_form;
 mod destination;
+mod faults;
 mod hostile;
 mod log;
 mod pass_through;

@@ -4,7 +4,9 @@ pub mod any_answer;
 pub mod any_head;
 pub mod container;
 pub mod directory;
+pub mod door;
 pub mod ec2_role;
+pub mod fault;
 pub mod host_metadata;
 pub mod http;
 pub mod loopback;
@@ -15,7 +17,9 @@ pub mod upstream;
 pub mod watched;
 
 pub use directory::Directory;
+pub use door::Door;
 pub use ec2_role::{Ec2Role, Ended, ROLE, Start};
+pub use fault::{Fault, When};
 pub use sts::{Reply, Sts};
 pub use watched::{PATIENCE, Watched, each, until};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{SECRET, Watched};
+use super::{Door, SECRET, Watched};
 
 pub struct Sts {
     service: Loopback,
@@ -391,6 +391,10 @@ impl Sts {
     /// Replies so to every call from now on.
     pub fn replies_now(&self, reply: Reply) {
         self.state.replies.change(|queue| *queue = [reply].into());
+    }
+
+    pub fn door_now(&self, door: Door) {
+        self.service.door_now(door);
     }
 
     /// The time that was its own, of all calls together.
