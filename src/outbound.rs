@@ -72,6 +72,31 @@ impl fmt::Display for SendError {
     }
 }
 
+impl SendError {
+    /// What rustls says, which it says in words alone; anything else as it is.
+    fn from_words(text: String) -> Self {
+        let (why, remedy) = match text.split_once("invalid peer certificate: ") {
+            Some((_, "UnknownIssuer")) => (
+                "its certificate is of an authority that is not trusted here".to_owned(),
+                "name a file with the authority's own in AWS_CA_BUNDLE",
+            ),
+            Some((_, why)) if why.to_lowercase().contains("expired") => (
+                "its certificate has expired".to_owned(),
+                "let it be renewed, or set this machine's clock",
+            ),
+            Some((_, why)) => (
+                format!("its certificate is not good: {why}"),
+                "look at the URL, the certificate and AWS_CA_BUNDLE",
+            ),
+            None if text.contains("InvalidContentType") => {
+                ("it does not speak TLS".to_owned(), "is it http://?")
+            }
+            None => return SendError::Other(text),
+        };
+        SendError::Wrong(why, remedy)
+    }
+}
+
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
 /// keeper's deadline for the whole errand is its limit.
 #[derive(Clone, Copy)]
@@ -116,6 +141,7 @@ impl Outbound {
 
     /// Sends one request and reads the whole answer.
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
+        let is_tls = request.uri().scheme_str() == Some("https");
         let read = || {
             let mut response = self.agent.run(request)?;
             let header = |name| response.headers().get(name)?.to_str().ok();
@@ -136,13 +162,22 @@ impl Outbound {
                 request_id,
             })
         };
-        read().map_err(|error| self.why(error))
+        read().map_err(|error| self.why(error, is_tls))
     }
 
-    fn why(&self, error: ureq::Error) -> SendError {
+    fn why(&self, error: ureq::Error, is_tls: bool) -> SendError {
         let text = match &error {
             ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::Silent,
+            ureq::Error::Timeout(Timeout::Connect) if is_tls => {
+                "it took too long (connect and TLS)".to_owned()
+            }
             ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
+            ureq::Error::BodyExceedsLimit(_) => {
+                return SendError::Wrong(
+                    format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
+                    "is its URL the one that was meant?",
+                );
+            }
             ureq::Error::Io(error) => without_number(error),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
@@ -152,7 +187,7 @@ impl Outbound {
                 format!("{name}: {text}"),
                 "look at that variable and the proxy; NO_PROXY excepts a host from it",
             ),
-            _ => SendError::Other(text),
+            _ => SendError::from_words(text),
         }
     }
 }

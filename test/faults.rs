@@ -94,7 +94,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::bytes(200, too_long),
-            "the response body is larger than request limit",
+            "its answer is longer than 256 KiB",
             1,
         ),
         (Reply::cut_mid_body(), "Peer disconnected", 1),
@@ -144,7 +144,7 @@ fn check_each(when: When) {
             start: &|| Start::with(&sts),
             comes: &|| {
                 sts.replies_now(reply.clone());
-                sts.door_now(door);
+                sts.door_now(door.clone());
             },
             passes: &|| {
                 sts.replies_now(Reply::good());

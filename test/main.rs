@@ -23,4 +23,5 @@ mod secrets;
 mod serving;
 mod sources;
 mod sts;
+mod tls;
 mod watching;

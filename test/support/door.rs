@@ -7,16 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::loopback::Connection;
 
 /// As std's own.
 const BACKLOG: i32 = 128;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Door {
-    /// All are served.
+    /// All are served …
     Open,
+    /// … by TLS, and shown a certificate.
+    Tls(Arc<ServerConfig>),
+    /// All are let in, and not a word is said.
+    Silent,
     /// Nobody is let in, nor told so: as many wait as may.
     Stuck,
     /// Nobody is there.
@@ -54,8 +59,16 @@ impl Port {
         *listening = match door {
             Door::Open => {
                 let serve = Arc::clone(&self.serve);
-                self.accept(move |stream| serve(Connection(stream)))
+                self.accept(move |stream| serve(Connection(Box::new(stream))))
             }
+            Door::Tls(certificate) => {
+                let serve = Arc::clone(&self.serve);
+                self.accept(move |stream| {
+                    let tls = ServerConnection::new(Arc::clone(&certificate)).unwrap();
+                    serve(Connection(Box::new(StreamOwned::new(tls, stream))));
+                })
+            }
+            Door::Silent => self.accept(|stream| Connection(Box::new(stream)).hang()),
             Door::Stuck => Some(Box::new(self.full())),
             Door::Shut => None,
         };

@@ -1,7 +1,7 @@
 //! An HTTP service on a loopback port of its own: a thread for each connection, one request on each.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::door::{Door, Port};
@@ -66,8 +66,13 @@ impl Request {
     }
 }
 
+/// Where bytes come and go: TCP, or TLS on it.
+pub trait Stream: Read + Write + Send {}
+
+impl<Any: Read + Write + Send> Stream for Any {}
+
 /// The client's end, to answer on.
-pub struct Connection(pub TcpStream);
+pub struct Connection(pub Box<dyn Stream>);
 
 impl Connection {
     /// A whole answer. The client may be gone, which is its own affair.

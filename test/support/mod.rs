@@ -2,6 +2,7 @@
 
 pub mod any_answer;
 pub mod any_head;
+pub mod certificates;
 pub mod container;
 pub mod directory;
 pub mod door;
