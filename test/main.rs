@@ -13,6 +13,7 @@ mod destination;
 mod faults;
 mod hostile;
 mod log;
+mod name_resolution;
 mod pass_through;
 mod proxy;
 mod refresh;
