@@ -123,7 +123,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// How STS's host is, and what the line says of it.
+/// What is before STS says anything, and what the line says of it.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),

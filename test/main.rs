@@ -22,6 +22,7 @@ mod same_network;
 mod schedule;
 mod secrets;
 mod serving;
+mod source_faults;
 mod sources;
 mod sts;
 mod tls;
