@@ -7,11 +7,21 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Directory;
+use super::{Directory, skip};
 
 const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
 
 pub struct Authority(Directory);
+
+/// Whether they can be made here; skips the test if not.
+#[track_caller]
+pub fn can() -> bool {
+    let can = Command::new("openssl").arg("version").output().is_ok();
+    if !can {
+        skip("there is no openssl");
+    }
+    can
+}
 
 impl Authority {
     pub fn new(name: &str) -> Self {

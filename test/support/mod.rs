@@ -13,6 +13,7 @@ pub mod http;
 pub mod loopback;
 pub mod metadata_service;
 pub mod namespace;
+pub mod skip;
 pub mod sts;
 pub mod upstream;
 pub mod watched;
@@ -21,6 +22,7 @@ pub use directory::Directory;
 pub use door::Door;
 pub use ec2_role::{Ec2Role, Ended, ROLE, Start};
 pub use fault::{Fault, When};
+pub use skip::skip;
 pub use sts::{Reply, Sts};
 pub use watched::{PATIENCE, Watched, each, until};
 
