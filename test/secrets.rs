@@ -1,5 +1,5 @@
 //! Where the source's secret is, and where it is not: in the environment and the memory of each process, which root may read.
-//! That no secret is in a log holds for every test: each searches what its process said.
+//! That no secret is in a log or left in a file holds for every test: each searches what its process said, printed and left.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
