@@ -80,8 +80,8 @@ impl SendError {
                 "its certificate is of an authority that is not trusted here".to_owned(),
                 "name a file with the authority's own in AWS_CA_BUNDLE",
             ),
-            Some((_, why)) if why.to_lowercase().contains("expired") => (
-                "its certificate has expired".to_owned(),
+            Some((_, why)) if is_of_time(why) => (
+                format!("its certificate is not valid now: {why}"),
                 "let it be renewed, or set this machine's clock",
             ),
             Some((_, why)) => (
@@ -95,6 +95,12 @@ impl SendError {
         };
         SendError::Wrong(why, remedy)
     }
+}
+
+/// `Expired` and `NotValidYet`, or a sentence about either.
+fn is_of_time(why: &str) -> bool {
+    let letters = why.to_lowercase().replace(' ', "");
+    letters.contains("expired") || letters.contains("notvalidyet")
 }
 
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
@@ -314,5 +320,22 @@ pub fn is_near(host: &str) -> bool {
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
         }
         None => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_tells_of_the_clock() {
+        for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
+            let error = SendError::from_words(format!("invalid peer certificate: {why}"));
+            let expected = SendError::Wrong(
+                format!("its certificate is not valid now: {why}"),
+                "let it be renewed, or set this machine's clock",
+            );
+            assert_eq!(error, expected);
+        }
     }
 }

@@ -39,7 +39,7 @@ fn check_each(when: When) {
         ),
         (
             Door::Tls(authority.certify(HERE, OVER)),
-            "its certificate has expired; let it be renewed, or set this machine's clock",
+            "its certificate is not valid now: Expired; let it be renewed, or set this machine's clock",
         ),
         (
             Door::Tls(authority.certify("DNS:elsewhere.test", VALID)),
