@@ -1,4 +1,4 @@
-//! What is made of each answer of STS: good ones in every form, and every way to fail.
+//! What is made of each answer of STS: good ones in every form, and what is more than a fault that passes (faults.rs).
 
 use std::time::Duration;
 
@@ -165,6 +165,29 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
             .filter(|line| line.contains("clock is off"))
             .count();
         assert_eq!(notices, 1);
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
+    each([DAY, -DAY], |ahead| {
+        let sts = Sts::start([
+            Reply::good().lasting(4),
+            Reply::good().clock_ahead(ahead).lasting(4),
+            Reply::good().clock_ahead(ahead).lasting(4),
+            Reply::good().clock_ahead(ahead),
+        ]);
+        let ec2_role = Start::with(&sts).serving();
+        ec2_role.wait_for_document_of_call(4);
+        let lines = ec2_role.lines();
+        let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        // One call more than refreshes: the first after the step is signed twice.
+        assert_eq!(
+            (are("clock is off by "), sts.calls().len()),
+            (1, 4),
+            "{lines:#?}"
+        );
+        assert_eq!(are("failed") + are("expired"), 0, "{lines:#?}");
     });
 }
 
