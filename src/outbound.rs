@@ -21,6 +21,9 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// A whole head must find room, of an answer or of a request with a long session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
+/// How std begins what the resolver says.
+const NOT_FOUND: &str = "failed to lookup address information: ";
+
 /// A client for one kind of destination.
 pub struct Outbound {
     agent: Agent,
@@ -55,7 +58,7 @@ impl Answer {
 pub enum SendError {
     /// The peer accepted the connection, and then said nothing in time.
     Silent,
-    /// The peer is not what was meant: why, and what to do about it.
+    /// It is known what is wrong: what, and what to do about it.
     Wrong(String, &'static str),
     /// Anything else, in words.
     Other(String),
@@ -73,8 +76,14 @@ impl fmt::Display for SendError {
 }
 
 impl SendError {
-    /// What rustls says, which it says in words alone; anything else as it is.
+    /// What rustls and the resolver say, which they say in words alone; anything else as it is.
     fn from_words(text: String) -> Self {
+        if let Some((_, why)) = text.split_once(NOT_FOUND) {
+            return SendError::Wrong(
+                format!("its name is not found: {why}"),
+                "look at the name, and at the name servers in /etc/resolv.conf",
+            );
+        }
         let (why, remedy) = match text.split_once("invalid peer certificate: ") {
             Some((_, "UnknownIssuer")) => (
                 "its certificate is of an authority that is not trusted here".to_owned(),
@@ -205,7 +214,9 @@ fn is_at_proxy(error: &ureq::Error) -> bool {
         ureq::Error::ConnectProxyFailed(_)
         | ureq::Error::HostNotFound
         | ureq::Error::Timeout(Timeout::Connect) => true,
-        ureq::Error::Io(error) => error.raw_os_error().is_some(),
+        ureq::Error::Io(error) => {
+            error.raw_os_error().is_some() || error.to_string().contains(NOT_FOUND)
+        }
         _ => false,
     }
 }

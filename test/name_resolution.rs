@@ -44,9 +44,26 @@ fn a_name_that_does_not_exist_or_a_name_server_that_is_not_there_is_one_line_and
     }
     serve_names(KNOWS);
     serve_names(KNOWS_NONE);
+    ask(KNOWS_NONE, "/etc/resolv.conf");
+    let start = Start::bare()
+        .keys("AKIA")
+        .arguments([ROLE, "--credential-process"]);
+    let ended = start.variable("https_proxy", "http://proxy.test:1").run();
+    let line = &ended.lines[0];
+    assert!(
+        line.contains("the proxy proxy.test:1 of https_proxy: "),
+        "{line}"
+    );
+
     let rows = [
-        (KNOWS_NONE, "Name or service not known"),
-        (NOBODY, "Temporary failure in name resolution"),
+        (
+            KNOWS_NONE,
+            "its name is not found: Name or service not known; look at the name, and at the name servers in /etc/resolv.conf",
+        ),
+        (
+            NOBODY,
+            "its name is not found: Temporary failure in name resolution; look at the name, and",
+        ),
     ];
     let rows = rows
         .iter()
