@@ -130,22 +130,25 @@ impl HostMetadata {
                 Err(_) if left > 0 => {}
                 Ok(answer) if answer.status >= 500 && left > 0 => {}
                 outcome => {
-                    return outcome.map_err(|error| Fault::Passing(self.unreachable(&error)));
+                    return outcome
+                        .map_err(|error| Fault::Passing(self.unreachable(method, &error)));
                 }
             }
         }
     }
 
-    fn unreachable(&self, error: &SendError) -> String {
-        let remedy = match error {
+    fn unreachable(&self, method: &str, error: &SendError) -> String {
+        let remedy = match (method, error) {
             // The packet with the token dies at the bridge that a container is behind.
-            SendError::Silent => {
+            ("PUT", SendError::Silent) => {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            _ => {
+            ("PUT", _) => {
                 "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
             }
+            // It has answered already.
+            _ => "nothing to do if it passes",
         };
         format!(
             "the metadata service at {}: {error}; {remedy}",

@@ -21,6 +21,9 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// A whole head must find room, of an answer or of a request with a long session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
+/// How std begins what the resolver says.
+const NOT_FOUND: &str = "failed to lookup address information: ";
+
 /// A client for one kind of destination.
 pub struct Outbound {
     agent: Agent,
@@ -55,7 +58,7 @@ impl Answer {
 pub enum SendError {
     /// The peer accepted the connection, and then said nothing in time.
     Silent,
-    /// The peer is not what was meant: why, and what to do about it.
+    /// It is known what is wrong: what, and what to do about it.
     Wrong(String, &'static str),
     /// Anything else, in words.
     Other(String),
@@ -70,6 +73,43 @@ impl fmt::Display for SendError {
             SendError::Wrong(text, _) | SendError::Other(text) => formatter.write_str(text),
         }
     }
+}
+
+impl SendError {
+    /// What rustls and the resolver say, which they say in words alone; anything else as it is.
+    fn from_words(text: String) -> Self {
+        if let Some((_, why)) = text.split_once(NOT_FOUND) {
+            return SendError::Wrong(
+                format!("its name is not found: {why}"),
+                "look at the name, and at the name servers in /etc/resolv.conf",
+            );
+        }
+        let (why, remedy) = match text.split_once("invalid peer certificate: ") {
+            Some((_, "UnknownIssuer")) => (
+                "its certificate is of an authority that is not trusted here".to_owned(),
+                "name a file with the authority's own in AWS_CA_BUNDLE",
+            ),
+            Some((_, why)) if is_of_time(why) => (
+                format!("its certificate is not valid now: {why}"),
+                "let it be renewed, or set this machine's clock",
+            ),
+            Some((_, why)) => (
+                format!("its certificate is not good: {why}"),
+                "look at the URL, the certificate and AWS_CA_BUNDLE",
+            ),
+            None if text.contains("InvalidContentType") => {
+                ("it does not speak TLS".to_owned(), "is it http://?")
+            }
+            None => return SendError::Other(text),
+        };
+        SendError::Wrong(why, remedy)
+    }
+}
+
+/// `Expired` and `NotValidYet`, or a sentence about either.
+fn is_of_time(why: &str) -> bool {
+    let letters = why.to_lowercase().replace(' ', "");
+    letters.contains("expired") || letters.contains("notvalidyet")
 }
 
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
@@ -116,6 +156,7 @@ impl Outbound {
 
     /// Sends one request and reads the whole answer.
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
+        let is_tls = request.uri().scheme_str() == Some("https");
         let read = || {
             let mut response = self.agent.run(request)?;
             let header = |name| response.headers().get(name)?.to_str().ok();
@@ -136,13 +177,22 @@ impl Outbound {
                 request_id,
             })
         };
-        read().map_err(|error| self.why(error))
+        read().map_err(|error| self.why(error, is_tls))
     }
 
-    fn why(&self, error: ureq::Error) -> SendError {
+    fn why(&self, error: ureq::Error, is_tls: bool) -> SendError {
         let text = match &error {
             ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::Silent,
+            ureq::Error::Timeout(Timeout::Connect) if is_tls => {
+                "it took too long (connect and TLS)".to_owned()
+            }
             ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
+            ureq::Error::BodyExceedsLimit(_) => {
+                return SendError::Wrong(
+                    format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
+                    "is its URL the one that was meant?",
+                );
+            }
             ureq::Error::Io(error) => without_number(error),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
@@ -152,7 +202,7 @@ impl Outbound {
                 format!("{name}: {text}"),
                 "look at that variable and the proxy; NO_PROXY excepts a host from it",
             ),
-            _ => SendError::Other(text),
+            _ => SendError::from_words(text),
         }
     }
 }
@@ -164,7 +214,9 @@ fn is_at_proxy(error: &ureq::Error) -> bool {
         ureq::Error::ConnectProxyFailed(_)
         | ureq::Error::HostNotFound
         | ureq::Error::Timeout(Timeout::Connect) => true,
-        ureq::Error::Io(error) => error.raw_os_error().is_some(),
+        ureq::Error::Io(error) => {
+            error.raw_os_error().is_some() || error.to_string().contains(NOT_FOUND)
+        }
         _ => false,
     }
 }
@@ -279,5 +331,22 @@ pub fn is_near(host: &str) -> bool {
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
         }
         None => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_tells_of_the_clock() {
+        for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
+            let error = SendError::from_words(format!("invalid peer certificate: {why}"));
+            let expected = SendError::Wrong(
+                format!("its certificate is not valid now: {why}"),
+                "let it be renewed, or set this machine's clock",
+            );
+            assert_eq!(error, expected);
+        }
     }
 }

@@ -214,8 +214,8 @@ fn a_relative_uri_is_of_the_ecs_agent() {
         .args(["address", "add", "169.254.170.2/32", "dev", "lo"])
         .status();
     assert!(added.unwrap().success());
-    let listener = std::net::TcpListener::bind("169.254.170.2:80").unwrap();
-    let _agent = Loopback::serve(listener, |request, connection| {
+    let agent = ([169, 254, 170, 2], 80);
+    let _agent = Loopback::at(agent.into(), |request, connection| {
         let is_known = request.target == "/v2/credentials/1?a=b"
             && request.header("Authorization") == "s3cr3t.token";
         let document = document("ASIATASK");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{SECRET, Watched};
+use super::{Door, SECRET, Watched};
 
 pub struct Sts {
     service: Loopback,
@@ -336,12 +336,18 @@ pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
 
+/// Stands in every secret of the role, and in no file that a test writes.
+pub const SECRET_OF_ROLE: &str = "+of/the/role/";
+
 pub fn secret_access_key(number: usize) -> String {
-    format!("{SECRET}/key+of/the/role/{number}")
+    format!("{SECRET}/key{SECRET_OF_ROLE}{number}")
 }
 
 pub fn session_token(number: usize) -> String {
-    format!("{SECRET}/token+of/the/role/{number}//{}==", "x".repeat(400))
+    format!(
+        "{SECRET}/token{SECRET_OF_ROLE}{number}//{}==",
+        "x".repeat(400)
+    )
 }
 
 pub fn request_id(number: usize) -> String {
@@ -391,6 +397,10 @@ impl Sts {
     /// Replies so to every call from now on.
     pub fn replies_now(&self, reply: Reply) {
         self.state.replies.change(|queue| *queue = [reply].into());
+    }
+
+    pub fn door_now(&self, door: Door) {
+        self.service.door_now(door);
     }
 
     /// The time that was its own, of all calls together.
