@@ -1,6 +1,7 @@
 //! An STS that fails as told: on a loopback port of its own, a reply for each call.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -86,11 +87,25 @@ pub struct Reply {
     manner: Manner,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Body {
     Credential,
     Error(String, String),
     Bytes(Vec<u8>),
+}
+
+/// A test that fails names its row by this: of many bytes the first will do.
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Credential => formatter.write_str("Credential"),
+            Body::Error(code, _) => write!(formatter, "Error({code})"),
+            Body::Bytes(bytes) => {
+                let first = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
+                write!(formatter, "{} bytes, {first:?} …", bytes.len())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
