@@ -8,10 +8,9 @@ use crate::profile::{File, Profile};
 use crate::secret::Secret;
 
 /// What names a source that takes further steps. SDKs take it before any keys beside it, which may have other rights.
-const FOLLOWED_BY_SDKS: [&str; 8] = [
-    "role_arn",
-    "source_profile",
-    "credential_source",
+const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
+/// Likewise; but a `credential_process` beside these is there for whoever cannot follow them, and gives the same role.
+const SSO_KEYS: [&str; 5] = [
     "sso_session",
     "sso_start_url",
     "sso_region",
@@ -26,14 +25,16 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     if let Some(file) = profile.get("web_identity_token_file") {
         return exchange(context, file).map(Some);
     }
-    for key in FOLLOWED_BY_SDKS {
+    let command = profile.get("credential_process");
+    let sso_keys = SSO_KEYS.iter().filter(|_| command.is_none());
+    for key in ROLE_KEYS.iter().chain(sso_keys) {
         refuse(profile, key)?;
     }
     if let Some(keys) = keys(profile, File::Credentials)? {
         return Ok(Some(keys));
     }
     refuse(profile, "login_session")?;
-    match profile.get("credential_process") {
+    match command {
         Some(command) => process::run(context, &profile.name, command).map(Some),
         None => keys(profile, File::Config),
     }
