@@ -33,7 +33,7 @@ impl Boot {
     }
 }
 
-/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC (facts: SDKs parse no other form).
+/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC: some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
     // Whole seconds, so that no fraction is written; a time out of RFC 3339's range cannot come from the parser below.
     DateTime::from_secs(epoch_seconds(time))
