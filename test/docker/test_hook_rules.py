@@ -5,41 +5,13 @@ import contextlib
 import http.client
 import os
 import subprocess
-import time
 
 import pytest
 
+from asking import assert_refused, role_or_none, role_seen_by
 from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, get, open_connection, routing, wait_until
 from real_metadata import HOST_ROLE, LIST
-from stand_in import StandIn
-
-
-@pytest.fixture
-def host(instance):
-    """docker0 with one container on it."""
-    instance.bridge("docker0", "172.17.0.1/24")
-    instance.box = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
-    return instance
-
-
-@pytest.fixture
-def server(host):
-    stand_in = StandIn(host.ec2, "172.17.0.1")
-    yield stand_in
-    stand_in.close()
-
-
-def role_seen_by(namespace, **options):
-    return get(namespace, LIST, **options)[1]
-
-
-def assert_refused(namespace, within=0.1, **options):
-    """Refused at once, so that an SDK goes on: not dropped, which costs it its time-outs."""
-    began = time.monotonic()
-    with pytest.raises(OSError) as error:
-        get(namespace, LIST, **options)
-    assert not isinstance(error.value, TimeoutError), "dropped, not refused"
-    assert time.monotonic() - began < within
+from stand_in import StandIn, named
 
 
 def test_without_a_hook_a_container_sees_the_hosts_role(host):
@@ -169,11 +141,6 @@ def test_the_guard_holds_over_ipv6_too(host):
     assert role_seen_by(host.box, **ipv6) == HOST_ROLE
 
 
-def role_or_none(namespace, **options):
-    with contextlib.suppress(OSError):
-        return role_seen_by(namespace, **options)
-
-
 def test_only_loopback_and_what_the_hook_sends_reach_a_server_that_listens_everywhere(host):
     host.bridge("br-other", "172.31.0.1/24")
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
@@ -192,20 +159,6 @@ def test_only_loopback_and_what_the_hook_sends_reach_a_server_that_listens_every
         assert role_seen_by(host.ec2, address="172.17.0.1", port=4567) == "stand-in"
     finally:
         server.close()
-
-
-@contextlib.contextmanager
-def named(name):
-    with open("/proc/self/comm", "r+") as comm:
-        before = comm.read().strip()
-        comm.seek(0)
-        comm.write(name)
-        comm.flush()
-        try:
-            yield
-        finally:
-            comm.seek(0)
-            comm.write(before)
 
 
 def test_add_does_not_close_a_port_on_which_another_program_listens(host):
