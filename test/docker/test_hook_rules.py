@@ -389,6 +389,23 @@ def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
     assert routing(host) == before[1] and "-A" not in firewall(host)
 
 
+@pytest.mark.parametrize("arguments", [
+    ("add", "--bridge", "br-none"), ("add", "--iptables", "iptables-none"), ("guard", "on", "--iptables", "iptables-none"),
+])
+def test_a_dry_run_that_finds_something_missing_does_not_say_that_anything_was_done(host, arguments):
+    before = routing(host)
+    failed = host.hook(*arguments, "--dry-run", check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("; nothing was changed (--dry-run)\n") and "the guard" not in failed.stderr
+    assert routing(host) == before
+
+
+def test_dry_run_prints_the_rules_of_a_bridge_that_is_not_there_yet(instance):
+    printed = instance.hook("add", "--to", "172.17.0.1:4567", "--dry-run").stdout
+    instance.bridge("docker0", "172.17.0.1/24")
+    assert instance.hook("add", "--to", "172.17.0.1:4567", "--dry-run").stdout == printed
+
+
 def test_dry_run_needs_no_root(host):
     as_root = host.hook("add", "--dry-run").stdout
     # The repository may be where nobody can read it.
