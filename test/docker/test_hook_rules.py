@@ -406,6 +406,23 @@ def test_dry_run_prints_the_rules_of_a_bridge_that_is_not_there_yet(instance):
     assert instance.hook("add", "--to", "172.17.0.1:4567", "--dry-run").stdout == printed
 
 
+def test_remove_and_guard_say_what_they_did_in_a_line_for_each_thing(host):
+    def said(*arguments):
+        return [line.removeprefix("ec2-role-hook: ") for line in host.hook(*arguments).stderr.splitlines()]
+
+    on = "the guard is on: only the host itself reaches 169.254.169.254; guard off lifts it"
+    off = "the guard is off: containers may reach the real service"
+    assert said("guard", "on") == [on]
+    assert said("guard", "on") == ["the guard is on already"]
+    assert said("guard", "on", "--dry-run") == []
+    assert said("guard", "off") == [off]
+    assert said("guard", "off") == ["the guard is off already"]
+    host.hook("add")
+    assert said("remove") == ["docker0: the hook is removed", off]
+    assert said("remove") == ["docker0: no hook is in place", "the guard is off already"]
+    assert said("remove", "--all") == ["no hook is in place", "the guard is off already"]
+
+
 def test_dry_run_needs_no_root(host):
     as_root = host.hook("add", "--dry-run").stdout
     # The repository may be where nobody can read it.
@@ -439,7 +456,9 @@ def test_dry_run_needs_no_root(host):
     (("add", "--no-such-option"), "not an option of add"),
     (("status", "--to", ":1"), "not an option of status"),
     (("remove", "--all", "--bridge", "docker0"), "takes every hook"),
-    (("guard",), "say on or off"),
+    (("guard",), "guard: say on or off"),
+    (("guard", "of"), "guard of: say on or off"),
+    (("guard", "on", "off"), "guard on off: say on or off, once"),
     (("start",), "not a command"),
 ])
 def test_what_was_written_wrong_is_said_in_one_line_and_changes_nothing(host, arguments, complaint):
