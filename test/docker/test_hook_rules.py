@@ -122,7 +122,7 @@ def test_the_guard_refuses_at_once_also_the_hundredth_time_and_behind_a_closed_f
 
 def test_the_guard_is_on_also_without_iptables_and_says_what_is_missing(host):
     on = host.hook("guard", "on", "--iptables", "iptables-none", check=False)
-    assert on.returncode == 1 and "iptables-none: not found" in on.stderr and "the guard is on" in on.stderr
+    assert on.returncode == 3 and "iptables-none: not found" in on.stderr and "the guard is on" in on.stderr
     assert_refused(host.box)
 
 
