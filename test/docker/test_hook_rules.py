@@ -504,9 +504,11 @@ def test_a_bridge_without_an_address_is_said(host):
 
 def test_status_without_anything_says_so_and_fails(host):
     status = host.hook("status", check=False)
-    assert status.returncode == 1 and "no hook is in place" in status.stdout
+    assert status.returncode == 4 and "no hook is in place" in status.stdout
     status = host.hook("status", "--bridge", "docker0", check=False)
-    assert status.returncode == 1 and "MISSING" in status.stdout
+    assert status.returncode == 4 and "MISSING" in status.stdout
+    host.hook("guard", "on")
+    assert host.hook("status", "--bridge", "docker0", check=False).returncode == 1
 
 
 def test_status_finds_a_rule_that_leads_past_the_guard(host):
@@ -514,16 +516,16 @@ def test_status_finds_a_rule_that_leads_past_the_guard(host):
     host.hook("status")
     host.ec2.run("ip", "rule", "add", "pref", "5", "iif", "docker0", "lookup", "main")
     status = host.hook("status", check=False)
-    assert status.returncode == 1
+    assert status.returncode == 4
     assert "MISSING  a packet from 172.17.0.2 on docker0 to 169.254.169.254 has no way there" in status.stdout
 
 
-@pytest.mark.parametrize("preference", [11, 12, 13, 15])
-def test_status_misses_each_rule_of_the_guard(host, preference):
+@pytest.mark.parametrize("preference, status", [(11, 1), (12, 4), (13, 1), (15, 1)])
+def test_status_misses_each_rule_of_the_guard_and_says_4_for_the_one_that_refuses(host, preference, status):
     host.hook("add")
     host.ec2.run("ip", "rule", "delete", "pref", str(preference))
-    status = host.hook("status", check=False)
-    assert status.returncode == 1 and f"MISSING  ip -4 rule {preference}:" in status.stdout
+    said = host.hook("status", check=False)
+    assert said.returncode == status and f"MISSING  ip -4 rule {preference}:" in said.stdout
     host.hook("add")
     host.hook("status")
 
