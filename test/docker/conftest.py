@@ -10,7 +10,7 @@ from stand_in import StandIn
 from sts import Aws
 
 HERE = pathlib.Path(__file__).parent
-NEEDED = ("ip", "iptables", "iptables-legacy", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
+NEEDED = ("ip", "iptables", "iptables-legacy", "nft", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
 
 
 def pytest_collection_modifyitems(items):
