@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from containers import boto3, curl, document, role_name, start_client
+from containers import boto3, curl, document, metadata, role_name, start_client
 from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing, wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
@@ -37,6 +37,10 @@ def create(docker, role, *options, check=True):
     return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
 
 
+def gateway_of(docker, name):
+    return docker.docker("network", "inspect", name, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+
+
 @pytest.fixture
 def pair(docker):
     for role in ("fluentd", "php"):
@@ -55,8 +59,7 @@ def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_
     documents = {role: document(docker, container) for role, container in pair.items()}
     for role in pair:
         assert f":assumed-role/{role}/" in aws.whose(documents[role])
-    gateways = {role: docker.docker("network", "inspect", role, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
-                for role in pair}
+    gateways = {role: gateway_of(docker, role) for role in pair}
     for role, container in pair.items():
         other = next(name for name in pair if name != role)
         own = documents[role]["SecretAccessKey"]
@@ -78,6 +81,29 @@ def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_
             assert (own in seen) == (address == METADATA)
             for secret in secrets:
                 assert secret not in seen, f"{role} got it at {address}"
+
+
+FLUSHES = {
+    "filter": "iptables -F",
+    "every table": "for table in nat filter mangle raw; do iptables -t $table -F; ip6tables -t $table -F; done",
+    "nft's ruleset": "nft flush ruleset",
+}
+
+
+@pytest.mark.parametrize("what", FLUSHES)
+def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error_and_nothing_of_the_others_server(docker, pair, what):
+    docker.instance.ec2.run("sh", "-euc", FLUSHES[what])
+    try:
+        for role, container in pair.items():
+            other = next(name for name in pair if name != role)
+            for path in (LIST, LIST + other, LIST + role):
+                body, _ = curl(docker, container, f"http://{gateway_of(docker, other)}:4567{path}")
+                assert "AccessKeyId" not in body and body != other
+            body, status = metadata(docker, container, LIST, "--fail")
+            assert body == role or status != 0
+    finally:
+        # Docker's own rules went with ours.
+        docker.restart()
 
 
 def test_4_a_container_that_forges_its_neighbours_address_still_gets_its_own_role(docker, pair, aws):
