@@ -161,10 +161,23 @@ def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_
     assert set((seen / "by-container").read_text().split()) == {"php"}
 
 
-def test_a_network_with_a_container_on_it_is_not_removed(docker, pair):
-    refused = network(docker, "remove", "php", check=False)
-    assert refused.returncode == 1 and "php: still has" in refused.stderr
+def test_a_network_with_a_container_on_it_is_not_removed_whether_it_runs_or_not(docker, pair):
+    for state in ("running", "stopped"):
+        if state == "stopped":
+            docker.docker("stop", "--time", "0", pair["php"])
+        refused = network(docker, "remove", "php", check=False)
+        assert refused.returncode == 1 and "php: still has" in refused.stderr
+    docker.docker("start", pair["php"])
     assert role_name(docker, pair["php"]) == "php"
+
+
+@pytest.mark.parametrize("step", ["network gone", "server gone"])
+def test_remove_takes_what_an_interrupted_one_or_an_interrupted_create_left(docker, step):
+    create(docker, "php")
+    docker.docker(*(("network", "rm", "php") if step == "network gone" else ("rm", "--force", "ec2-role-php")))
+    network(docker, "remove", "php")
+    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "ec2-role-hook" not in firewall(docker.instance)
+    create(docker, "php")
 
 
 def test_the_server_is_confined_and_named_after_the_network(docker):
