@@ -3,6 +3,7 @@
 import concurrent.futures
 import itertools
 import json
+import os
 import re
 
 import pytest
@@ -178,6 +179,30 @@ def test_remove_takes_what_an_interrupted_one_or_an_interrupted_create_left(dock
     network(docker, "remove", "php")
     assert docker.docker("ps", "--all", "--quiet").stdout == "" and "ec2-role-hook" not in firewall(docker.instance)
     create(docker, "php")
+
+
+def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
+    create(docker, "php")
+    docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
+    try:
+        listed = network(docker, "list", check=False)
+        assert listed.returncode == 1 and "hook not whole: containers may get an error" in listed.stderr
+        docker.instance.ec2.run("ip", "rule", "delete", "pref", "12")
+        listed = network(docker, "list", check=False)
+        assert listed.returncode == 1
+        assert "guard missing: containers may have the host's role; ec2-role-hook guard on" in listed.stderr
+    finally:
+        docker.restart()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_create_says_that_the_next_boot_fails_open_where_the_unit_is_not_enabled(docker, tmp_path, enabled):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-hook.service" ] || exit {0 if enabled else 1}\n')
+    systemctl.chmod(0o755)
+    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
+                                  "--endpoint-url", ENDPOINT)
+    assert ("systemctl enable --now ec2-role-hook" in created.stderr) != enabled
 
 
 def test_the_server_is_confined_and_named_after_the_network(docker):
