@@ -181,6 +181,60 @@ def test_remove_takes_what_an_interrupted_one_or_an_interrupted_create_left(dock
     create(docker, "php")
 
 
+def test_replace_changes_the_server_under_running_containers_and_keeps_what_is_not_named(docker, aws, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("EC2_ROLE_ROLE_SESSION_NAME=by-variable\n")
+    create(docker, "php", "--env-file", variables)
+    container = start_client(docker, "--network", "php")
+    first = docker.inspect("ec2-role-php", "{{.Id}}")
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/php/by-variable")
+
+    network(docker, "replace", "php")
+    second = docker.inspect("ec2-role-php", "{{.Id}}")
+    assert second != first
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/php/by-variable")
+
+    with concurrent.futures.ThreadPoolExecutor(1) as operators:
+        replacing = operators.submit(network, docker, "replace", "php", arn("fluentd"))
+        seen = set()
+        while not replacing.done():
+            seen.add(metadata(docker, container, LIST, "--fail")[0])
+        replacing.result()
+    assert seen <= {"php", "fluentd", ""}
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/fluentd/by-variable")
+    assert arn("fluentd") in network(docker, "list").stdout
+    # Only with the options of its own: without that endpoint it would have had no credential.
+    network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT, "--role-name", "temp")
+    assert role_name(docker, container) == "temp"
+    assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
+
+
+def test_a_server_that_cannot_replace_the_one_before_leaves_it_in_its_place(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    before = docker.inspect("ec2-role-php", "{{.Id}}")
+    failed = network(docker, "replace", "php", "--", "--http-tokens", "perhaps", check=False)
+    assert failed.returncode == 1 and "the server ended" in failed.stderr and "php: has the server of before again" in failed.stderr
+    assert docker.inspect("ec2-role-php", "{{.Id}}") == before
+    wait_until(lambda: role_name(docker, container) == "php", what="the server of before")
+
+
+@pytest.mark.parametrize("new_one", [False, True])
+def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    docker.docker("stop", "ec2-role-php")
+    docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
+    if new_one:
+        docker.run("--name", "ec2-role-php", "--label", f"ec2-role.arn={arn('php')}", "--network", "host", "ec2-role",
+                   "--endpoint-url", ENDPOINT)
+    network(docker, "replace", "php")
+    assert role_name(docker, container) == "php"
+    docker.docker("rm", "--force", container)
+    network(docker, "remove", "php")
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
 def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
     create(docker, "php")
     docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
@@ -222,6 +276,8 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("create", arn("php"), arn("fluentd")), "one role at a time"),
     (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
     (("remove",), "say which network"),
+    (("replace",), "say which network"),
+    (("replace", "php", "arn:aws:iam::1:role/x"), "not the ARN of a role"),
     (("make",), "not a command"),
     (("create", "--no-such-option"), "not an option of create"),
 ])
@@ -234,6 +290,7 @@ def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint
     (("create", arn("php"), "--image", "no-such-image"), "no-such-image: no such image here"),
     (("create", arn("php"), "--", "--http-tokens", "perhaps"), "the server ended"),
     (("remove", "none-such"), "no network of ec2-role-network has this name"),
+    (("replace", "none-such"), "no network of ec2-role-network has this name"),
 ])
 def test_what_fails_is_undone_and_said(docker, arguments, complaint):
     before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout
