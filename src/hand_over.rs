@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::clock::Boot;
 use crate::credential::Credential;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
@@ -56,6 +57,12 @@ pub struct Counts {
 }
 
 impl HandOver {
+    /// The credential, if it may still be served.
+    pub fn valid_credential(&self, now: Boot) -> Option<&Credential> {
+        let credential = self.credential.as_ref();
+        credential.filter(|credential| credential.is_valid(now))
+    }
+
     /// One line, with its end.
     pub fn to_line(&self) -> String {
         let json = json!({

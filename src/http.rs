@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+/// What `--check` is as a client (`User-Agent`).
+pub const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));
+
 /// One request, as tiny_http has read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

@@ -10,6 +10,7 @@ use crate::clock::{self, Boot};
 use crate::credential::{Credential, ec2_form};
 use crate::hand_over::HandOver;
 use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::role::{RoleArn, RoleName};
 use crate::secret::Secret;
 use crate::served::Served;
 use crate::snapshot;
@@ -41,8 +42,8 @@ pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
             }
         },
         Some(token) => match served.tokens.check(token, now) {
-            Ok(seconds) => Some(seconds),
-            Err(_) => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
+            Some(seconds) => Some(seconds),
+            None => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
     };
     // Only now: a wrong token is 401 also on what is no path.
@@ -121,17 +122,16 @@ fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
     }
     let hand_over = &served.hand_over;
     let name = hand_over.role_name.as_str();
-    let valid = |now| valid(hand_over, now);
     let answered = match segments {
         ["meta-data", "iam", "info"] => {
-            valid(now).map(|credential| Response::text(info(credential, hand_over)))
+            valid(hand_over, now).map(|credential| Response::text(info(credential, hand_over)))
         }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(now).map(|_| Response::text(name.to_owned()))
+            valid(hand_over, now).map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
             let document = served.document.as_ref().map(Secret::expose);
-            valid(now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid(hand_over, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // Whatever else begins so is a right of the host's, and no item or listing of ours.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
@@ -200,27 +200,31 @@ fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, 
 /// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
 /// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
 fn valid(served: &HandOver, now: Boot) -> Result<&Credential, Response> {
-    let valid = served
-        .credential
-        .as_ref()
-        .filter(|credential| credential.is_valid(now));
+    let valid = served.valid_credential(now);
     valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
-/// `iam/info` for the role that is served. There is no instance profile; its ARN ends in the listed name, from which the
-/// ec2-metadata package takes the role's, and its id has the form of one.
+/// `iam/info` for the role that is served. Its id has the form of an instance profile's.
 fn info(credential: &Credential, served: &HandOver) -> String {
-    let (partition, account) = (served.role.partition(), served.role.account());
-    let name = served.role_name.as_str();
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
         (
             "InstanceProfileArn",
-            &format!("arn:{partition}:iam::{account}:instance-profile/{name}"),
+            &instance_profile(&served.role, &served.role_name),
         ),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
+}
+
+/// The ARN that `iam/info` shows for a role. There is no instance profile; the ARN ends in the listed name, from which the
+/// ec2-metadata package takes the role's.
+pub fn instance_profile(role: &RoleArn, name: &RoleName) -> String {
+    let (partition, account) = (role.partition(), role.account());
+    format!(
+        "arn:{partition}:iam::{account}:instance-profile/{}",
+        name.as_str()
+    )
 }
 
 /// EC2's page, also for a name that is not the role's. Its type today is not published; no client reads either.

@@ -5,6 +5,7 @@ use std::process::{ChildStdout, Stdio};
 
 use rustix::process::{Pid, Signal, WaitStatus};
 
+use super::child;
 use crate::clock::Boot;
 use crate::errand::{DEADLINE, Orders, Report};
 use crate::fault::Fault;
@@ -98,7 +99,7 @@ impl ErrandProcess {
 
     /// What there is to say of one that ended by itself with neither a result nor an error.
     pub fn without_a_word(status: WaitStatus) -> String {
-        let how = super::ending(status);
+        let how = child::ending(status);
         format!("the errand ended without a word ({how}); is there memory?")
     }
 

@@ -3,6 +3,8 @@
 //! One poll loop. It never touches the network, resolves no name and waits for no program: what can
 //! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
 
+mod chance;
+mod child;
 mod container_token;
 mod errand_process;
 mod front;
@@ -17,7 +19,6 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::WaitStatus;
 
 use crate::arguments::Arguments;
 use crate::clock::{self, Boot};
@@ -28,6 +29,7 @@ use crate::hand_over::{Counts, HandOver};
 use crate::role::RoleArn;
 use crate::token::TokenKey;
 use crate::{log, schedule};
+use chance::chance;
 use container_token::ContainerToken;
 use errand_process::ErrandProcess;
 use front::Front;
@@ -47,7 +49,7 @@ pub fn run(arguments: &Arguments, words: &[String]) -> Result<(), String> {
         wait(&mut [PollFd::new(&signals.wake, PollFlags::IN)], pause);
         signals.clear();
         // As PID 1 it has everybody's orphans from the start.
-        while signals::reap().is_some() {}
+        while child::reap().is_some() {}
         signals.end().is_none()
     })?;
     let ended = match listener {
@@ -309,12 +311,7 @@ impl<'a> Keeper<'a> {
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
         self.next_errand = now.after(wait);
-        let served = self
-            .hand_over
-            .credential
-            .as_ref()
-            .filter(|credential| credential.is_valid(now));
-        let state = match served {
+        let state = match self.hand_over.valid_credential(now) {
             Some(credential) => format!(
                 "refresh failed, the credential until {} is kept",
                 clock::iso8601(credential.expiration)
@@ -329,7 +326,7 @@ impl<'a> Keeper<'a> {
 
     /// Collects the children that have ended. The error ends the program.
     fn reap(&mut self, now: Boot) -> Result<(), String> {
-        while let Some((pid, status)) = signals::reap() {
+        while let Some((pid, status)) = child::reap() {
             self.front.child_ended(pid, status, now);
             // Its last words may have come after the pipe was looked at.
             self.hear_reading(now);
@@ -373,7 +370,7 @@ impl<'a> Keeper<'a> {
         let deadline = Boot::now().after(LAST_ANSWERS);
         loop {
             let now = Boot::now();
-            if std::iter::from_fn(signals::reap).any(|(pid, _)| pid == server.pid) {
+            if std::iter::from_fn(child::reap).any(|(pid, _)| pid == server.pid) {
                 return;
             }
             if now >= deadline {
@@ -393,23 +390,6 @@ fn wait(fds: &mut [PollFd], longest: Duration) {
     // Rounded up: to wake a moment before what is due would be to turn for nothing.
     let timeout = Timespec::try_from(longest + Duration::from_micros(500)).ok();
     _ = poll(fds, timeout.as_ref());
-}
-
-/// A number from 0 to 1. Without random numbers, the middle.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(4) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
-        _ => 0.5,
-    }
-}
-
-fn ending(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("it ended with status {code}"),
-        (None, Some(signal)) => format!("it was ended by signal {signal}"),
-        (None, None) => "it ended".to_owned(),
-    }
 }
 
 fn in_words(time: Duration) -> String {

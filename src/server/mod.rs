@@ -20,7 +20,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::answer;
 use crate::clock::Boot;
-use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::http::{CHECK_AGENT, Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::served::Served;
@@ -66,8 +66,8 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// This loop and tiny_http's thread hand each request to each other and never work at one time. On several processors each
-/// hand-over wakes another one. Before there are threads, which inherit it. Where a sandbox forbids it, it goes as it would.
+/// This loop and tiny_http's thread hand each request to each other and never work at one time; on several processors each hand-over
+/// would wake another one. Before there are threads, which inherit it. Where a sandbox forbids it, each runs where the kernel likes.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // A machine may have more than a set has room for.
@@ -89,11 +89,12 @@ impl Desk {
     fn answer(&mut self, gate: &mut Gate, client: Client, asked: Asked) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
         let peer = client.address();
-        let mut is_head = false;
+        let (mut is_head, mut is_logged) = (false, !self.served.hand_over.quiet);
         let response = match asked.head {
             Ok(head) => {
                 let request = self.reader.read(&head)?;
                 is_head = *request.method() == tiny_http::Method::Head;
+                is_logged &= !is_own_check(&request, &client);
                 let response = self.response(&request, &client);
                 // Dropped as it is it would be answered.
                 drop(request.into_writer());
@@ -109,7 +110,7 @@ impl Desk {
             }
         };
         gate.answer(client, response.to_bytes(is_head, now), asked.goes_on);
-        if !self.served.hand_over.quiet {
+        if is_logged {
             log::access(
                 peer,
                 now,
@@ -125,7 +126,8 @@ impl Desk {
     fn response(&mut self, request: &tiny_http::Request, client: &Client) -> Response {
         let hand_over = &self.served.hand_over;
         if hand_over.same_network && !is_near(client) {
-            let response = Response::empty(Status::Forbidden).refused(Refusal::Network);
+            let why = "ec2-role: this is not the address for your network\n";
+            let response = answer::refuse(Refusal::Network, why);
             self.metrics.count(response.remark);
             return response;
         }
@@ -149,6 +151,13 @@ impl Desk {
         self.metrics.count(response.remark);
         response
     }
+}
+
+/// Whether it is a `--check` of this machine's, which comes every few seconds and would be all that the log has.
+fn is_own_check(request: &tiny_http::Request, client: &Client) -> bool {
+    let mut headers = request.headers().iter();
+    headers.any(|header| header.field.equiv("User-Agent") && header.value == CHECK_AGENT)
+        && client.address().is_some_and(neighbourhood::is_this_machine)
 }
 
 /// Whether a client is in the network of the address that it has asked.

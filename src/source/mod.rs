@@ -65,6 +65,11 @@ fn read_file(what: &str, path: impl AsRef<Path>) -> Result<String, Fault> {
     })
 }
 
+/// A role's credential from the JSON document of a service; `None` if a part is missing: without its token it is none, to SDKs too.
+fn role_from_document(json: &Value, origin: &str) -> Option<SourceCredential> {
+    from_document(json, "Token", origin).filter(|found| found.session_token.is_some())
+}
+
 /// A credential from one of the JSON documents that AWS's sources use; `None` if a key is missing.
 fn from_document(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
     let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
