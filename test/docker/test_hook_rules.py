@@ -356,6 +356,17 @@ def test_remove_takes_its_own_rules_and_no_others(host):
     assert (firewall(host), routing(host)) == before
 
 
+def test_what_a_shell_would_run_in_a_rule_that_looks_like_ours_is_not_run(host, tmp_path):
+    """Whoever may write the host's firewall need not be its root."""
+    host.hook("add")
+    trap = "$(>ran)"
+    host.ec2.run("iptables", "-I", "INPUT", "-m", "comment", "--comment", f"ec2-role-hook/docker0/{trap}", "-j", "ACCEPT")
+    host.ec2.run("ip", "rule", "add", "pref", "15", "to", METADATA, "iif", trap, "nop")
+    for arguments in (("add",), ("guard", "on"), ("remove", "--all"), ("guard", "off")):
+        host.run(HOOK, *arguments, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_remove_without_a_hook_changes_nothing_and_says_so(host):
     before = routing(host)
     removed = host.hook("remove")
