@@ -6,10 +6,11 @@ import session
 from images import build_ec2_role, import_busybox, import_client
 from instance import Instance, firewall, routing
 from instance_server import InstanceServer
+from stand_in import StandIn
 from sts import Aws
 
 HERE = pathlib.Path(__file__).parent
-NEEDED = ("ip", "iptables", "iptables-legacy", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
+NEEDED = ("ip", "iptables", "iptables-legacy", "nft", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
 
 
 def pytest_collection_modifyitems(items):
@@ -27,6 +28,21 @@ def instance():
     made = Instance()
     yield made
     made.remove()
+
+
+@pytest.fixture
+def host(instance):
+    """docker0 with one container on it."""
+    instance.bridge("docker0", "172.17.0.1/24")
+    instance.box = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
+    return instance
+
+
+@pytest.fixture
+def server(host):
+    stand_in = StandIn(host.ec2, "172.17.0.1")
+    yield stand_in
+    stand_in.close()
 
 
 @pytest.fixture(scope="session")

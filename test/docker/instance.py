@@ -77,6 +77,8 @@ class Instance:
         box.run("ip", "address", "add", address, "dev", "eth0")
         box.run("ip", "link", "set", "eth0", "up")
         box.run("ip", "route", "add", "default", "via", gateway)
+        wait_until(lambda: "state forwarding" in self.ec2.run("ip", "-details", "link", "show", box.port).stdout,
+                   what="the bridge's forwarding to its new port")
         self.aws.run("ip", "route", "replace", address.rsplit(".", 1)[0] + ".0/24", "via", INSTANCE_ADDRESS)
         return box
 

@@ -1,10 +1,13 @@
 """One container among others on a bridge: --source, --except, and a server inside a container, by real Docker.
 busybox httpd stands where ec2-role would listen."""
 
+import os
+import shutil
+
 import pytest
 
 from images import BUSYBOX
-from instance import METADATA, firewall, wait_until
+from instance import HOOK, METADATA, firewall, wait_until
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn
 
@@ -82,6 +85,21 @@ def test_an_address_that_docker_may_give_to_another_is_refused(docker, network, 
 @pytest.mark.parametrize("option", ["--source", "--except"])
 def test_on_dockers_own_bridge_no_address_is_fixed(docker, option):
     refused = docker.instance.hook("add", option, "172.17.0.9", check=False)
+    assert refused.returncode == 1 and "may give this address to any container of network bridge" in refused.stderr
+
+
+def test_a_range_that_is_not_set_is_none_also_as_docker_29_prints_it(docker, tmp_path):
+    """As a Go value of its own, in words."""
+    newer = tmp_path / "docker"
+    newer.write_text(f"""#!/bin/bash
+for argument; do
+    shift
+    set -- "$@" "$(printf %s "$argument" | sed 's/{{{{[^{{}}]*\\.IPRange[^{{}}]*}}}}/invalid Prefix/')"
+done
+exec {shutil.which("docker")} "$@"
+""")
+    newer.chmod(0o755)
+    refused = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", HOOK, "add", "--source", "172.17.0.9", check=False)
     assert refused.returncode == 1 and "may give this address to any container of network bridge" in refused.stderr
 
 

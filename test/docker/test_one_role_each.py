@@ -3,11 +3,12 @@
 import concurrent.futures
 import itertools
 import json
+import os
 import re
 
 import pytest
 
-from containers import boto3, curl, document, role_name, start_client
+from containers import boto3, curl, document, metadata, role_name, start_client
 from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing, wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
@@ -37,6 +38,10 @@ def create(docker, role, *options, check=True):
     return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
 
 
+def gateway_of(docker, name):
+    return docker.docker("network", "inspect", name, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+
+
 @pytest.fixture
 def pair(docker):
     for role in ("fluentd", "php"):
@@ -55,8 +60,7 @@ def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_
     documents = {role: document(docker, container) for role, container in pair.items()}
     for role in pair:
         assert f":assumed-role/{role}/" in aws.whose(documents[role])
-    gateways = {role: docker.docker("network", "inspect", role, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
-                for role in pair}
+    gateways = {role: gateway_of(docker, role) for role in pair}
     for role, container in pair.items():
         other = next(name for name in pair if name != role)
         own = documents[role]["SecretAccessKey"]
@@ -78,6 +82,29 @@ def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_
             assert (own in seen) == (address == METADATA)
             for secret in secrets:
                 assert secret not in seen, f"{role} got it at {address}"
+
+
+FLUSHES = {
+    "filter": "iptables -F",
+    "every table": "for table in nat filter mangle raw; do iptables -t $table -F; ip6tables -t $table -F; done",
+    "nft's ruleset": "nft flush ruleset",
+}
+
+
+@pytest.mark.parametrize("what", FLUSHES)
+def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error_and_nothing_of_the_others_server(docker, pair, what):
+    docker.instance.ec2.run("sh", "-euc", FLUSHES[what])
+    try:
+        for role, container in pair.items():
+            other = next(name for name in pair if name != role)
+            for path in (LIST, LIST + other, LIST + role):
+                body, _ = curl(docker, container, f"http://{gateway_of(docker, other)}:4567{path}")
+                assert "AccessKeyId" not in body and body != other
+            body, status = metadata(docker, container, LIST, "--fail")
+            assert body == role or status != 0
+    finally:
+        # Docker's own rules went with ours.
+        docker.restart()
 
 
 def test_4_a_container_that_forges_its_neighbours_address_still_gets_its_own_role(docker, pair, aws):
@@ -135,10 +162,101 @@ def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_
     assert set((seen / "by-container").read_text().split()) == {"php"}
 
 
-def test_a_network_with_a_container_on_it_is_not_removed(docker, pair):
-    refused = network(docker, "remove", "php", check=False)
-    assert refused.returncode == 1 and "php: still has" in refused.stderr
+def test_a_network_with_a_container_on_it_is_not_removed_whether_it_runs_or_not(docker, pair):
+    for state in ("running", "stopped"):
+        if state == "stopped":
+            docker.docker("stop", "--time", "0", pair["php"])
+        refused = network(docker, "remove", "php", check=False)
+        assert refused.returncode == 1 and "php: still has" in refused.stderr
+    docker.docker("start", pair["php"])
     assert role_name(docker, pair["php"]) == "php"
+
+
+@pytest.mark.parametrize("step", ["network gone", "server gone"])
+def test_remove_takes_what_an_interrupted_one_or_an_interrupted_create_left(docker, step):
+    create(docker, "php")
+    docker.docker(*(("network", "rm", "php") if step == "network gone" else ("rm", "--force", "ec2-role-php")))
+    network(docker, "remove", "php")
+    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "ec2-role-hook" not in firewall(docker.instance)
+    create(docker, "php")
+
+
+def test_replace_changes_the_server_under_running_containers_and_keeps_what_is_not_named(docker, aws, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("EC2_ROLE_ROLE_SESSION_NAME=by-variable\n")
+    create(docker, "php", "--env-file", variables)
+    container = start_client(docker, "--network", "php")
+    first = docker.inspect("ec2-role-php", "{{.Id}}")
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/php/by-variable")
+
+    network(docker, "replace", "php")
+    second = docker.inspect("ec2-role-php", "{{.Id}}")
+    assert second != first
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/php/by-variable")
+
+    with concurrent.futures.ThreadPoolExecutor(1) as operators:
+        replacing = operators.submit(network, docker, "replace", "php", arn("fluentd"))
+        seen = set()
+        while not replacing.done():
+            seen.add(metadata(docker, container, LIST, "--fail")[0])
+        replacing.result()
+    assert seen <= {"php", "fluentd", ""}
+    assert aws.whose(document(docker, container)).endswith(":assumed-role/fluentd/by-variable")
+    assert arn("fluentd") in network(docker, "list").stdout
+    # Only with the options of its own: without that endpoint it would have had no credential.
+    network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT, "--role-name", "temp")
+    assert role_name(docker, container) == "temp"
+    assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
+
+
+def test_a_server_that_cannot_replace_the_one_before_leaves_it_in_its_place(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    before = docker.inspect("ec2-role-php", "{{.Id}}")
+    failed = network(docker, "replace", "php", "--", "--http-tokens", "perhaps", check=False)
+    assert failed.returncode == 1 and "the server ended" in failed.stderr and "php: has the server of before again" in failed.stderr
+    assert docker.inspect("ec2-role-php", "{{.Id}}") == before
+    wait_until(lambda: role_name(docker, container) == "php", what="the server of before")
+
+
+@pytest.mark.parametrize("new_one", [False, True])
+def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    docker.docker("stop", "ec2-role-php")
+    docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
+    if new_one:
+        docker.run("--name", "ec2-role-php", "--label", f"ec2-role.arn={arn('php')}", "--network", "host", "ec2-role",
+                   "--endpoint-url", ENDPOINT)
+    network(docker, "replace", "php")
+    assert role_name(docker, container) == "php"
+    docker.docker("rm", "--force", container)
+    network(docker, "remove", "php")
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
+    create(docker, "php")
+    docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
+    try:
+        listed = network(docker, "list", check=False)
+        assert listed.returncode == 1 and "hook not whole: containers may get an error" in listed.stderr
+        docker.instance.ec2.run("ip", "rule", "delete", "pref", "12")
+        listed = network(docker, "list", check=False)
+        assert listed.returncode == 1
+        assert "guard missing: containers may have the host's role; ec2-role-hook guard on" in listed.stderr
+    finally:
+        docker.restart()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_create_says_that_the_next_boot_fails_open_where_the_unit_is_not_enabled(docker, tmp_path, enabled):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-hook.service" ] || exit {0 if enabled else 1}\n')
+    systemctl.chmod(0o755)
+    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
+                                  "--endpoint-url", ENDPOINT)
+    assert ("systemctl enable --now ec2-role-hook" in created.stderr) != enabled
 
 
 def test_the_server_is_confined_and_named_after_the_network(docker):
@@ -158,6 +276,8 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("create", arn("php"), arn("fluentd")), "one role at a time"),
     (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
     (("remove",), "say which network"),
+    (("replace",), "say which network"),
+    (("replace", "php", "arn:aws:iam::1:role/x"), "not the ARN of a role"),
     (("make",), "not a command"),
     (("create", "--no-such-option"), "not an option of create"),
 ])
@@ -170,6 +290,7 @@ def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint
     (("create", arn("php"), "--image", "no-such-image"), "no-such-image: no such image here"),
     (("create", arn("php"), "--", "--http-tokens", "perhaps"), "the server ended"),
     (("remove", "none-such"), "no network of ec2-role-network has this name"),
+    (("replace", "none-such"), "no network of ec2-role-network has this name"),
 ])
 def test_what_fails_is_undone_and_said(docker, arguments, complaint):
     before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout

@@ -1,0 +1,27 @@
+"""What a namespace on a bridge is told: a role's name, or a refusal."""
+
+import contextlib
+import time
+
+import pytest
+
+from instance import get
+from real_metadata import LIST
+
+
+def role_seen_by(namespace, **options):
+    return get(namespace, LIST, **options)[1]
+
+
+def assert_refused(namespace, within=0.1, **options):
+    """Refused at once, so that an SDK goes on: not dropped, which costs it its time-outs."""
+    began = time.monotonic()
+    with pytest.raises(OSError) as error:
+        get(namespace, LIST, **options)
+    assert not isinstance(error.value, TimeoutError), "dropped, not refused"
+    assert time.monotonic() - began < within
+
+
+def role_or_none(namespace, **options):
+    with contextlib.suppress(OSError):
+        return role_seen_by(namespace, **options)
