@@ -145,7 +145,7 @@ def second(host):
     yield start
     host.run("systemctl", "stop", "ec2-role@second.socket", "ec2-role@second")
     host.run("systemctl", "reset-failed", "ec2-role@second.socket", "ec2-role@second", check=False)
-    host.run("rm", "-r", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
+    host.run("rm", "-rf", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
     host.run("systemctl", "daemon-reload")
 
 
@@ -197,13 +197,67 @@ def test_access_denied_at_boot_heals_and_needs_nobody(host, second, aws):
     assert host.show(unit, "MainPID") == pid
 
 
-def test_what_is_written_wrong_is_said_once_and_not_tried_again(host, second):
-    unit = second(EC2_ROLE_DURATION_SECONDS="soon")
+def complaints(host, unit, about):
+    journal = host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
+    return [line for line in journal.splitlines() if about in line]
+
+
+def keep_asking(host):
+    """A container that polls, also while nobody answers it."""
+    host.in_container("sh", "-c", "for _ in 1 2 3 4 5; do curl --silent --max-time 1 http://172.17.0.1:4568/; done", check=False)
+
+
+@pytest.mark.parametrize("variable, value, remedy", [
+    ("EC2_ROLE_DURATION_SECONDS", "soon", "900"),
+    ("EC2_ROLE_BRIDGE", "docker 0", "--bridge docker 0: "),
+])
+def test_what_is_written_wrong_is_said_once_and_fails_the_unit_however_often_a_container_asks(host, second, variable, value, remedy):
+    unit = second(**{variable: value})
+    keep_asking(host)
     wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
-    assert host.show(unit, "NRestarts", "ExecMainStatus") == ["0", "2"]
-    said = [line for line in host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout.splitlines()
-            if "EC2_ROLE_DURATION_SECONDS" in line]
-    assert len(said) == 1 and "900" in said[0]
+    keep_asking(host)
+    assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
+    assert len(complaints(host, unit, remedy)) == 1, host.events()
+    # Mended, it needs no other command than any other change.
+    host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
+    host.run("systemctl", "restart", unit)
+    assert host.show(unit, "ActiveState") == "active"
+
+
+def test_without_its_file_a_unit_fails_and_says_once_which_however_often_a_container_asks(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.run("rm", "/etc/ec2-role/second.conf")
+    host.run("systemctl", "restart", unit, check=False)
+    keep_asking(host)
+    assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
+    assert len(complaints(host, unit, "/etc/ec2-role/second.conf: not there")) == 1, host.events()
+
+
+def test_what_is_written_wrong_while_it_runs_is_said_once_when_it_is_killed(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.configure("second", "exc_web", EC2_ROLE_BRIDGE="docker 1")
+    host.run("kill", "-9", host.show(unit, "MainPID"))
+    wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
+    keep_asking(host)
+    assert len(complaints(host, unit, "--bridge docker 1: ")) == 1, host.events()
+
+
+def test_a_port_that_a_stranger_has_is_waited_for_without_a_restart(host, second):
+    own_address = host.run("hostname", "--ip-address").stdout.strip()
+    host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
+    try:
+        wait_until(lambda: host.run("ss", "-Hltn", "sport = :4568").stdout, what="the stranger's listening")
+        unit = second(EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4568")
+        wait_until(lambda: complaints(host, unit, "port 4568: something else listens there"), what="the complaint")
+        keep_asking(host)
+        assert host.show(unit, "ActiveState", "NRestarts") == ["activating", "0"]
+        assert len(complaints(host, unit, "port 4568")) <= 2
+    finally:
+        host.run("systemctl", "stop", "stranger")
+    host.wait_until_active(unit)
+    host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
 def test_a_credential_process_does_not_speak_in_the_units_name(host, second):
