@@ -10,8 +10,8 @@ from systemd_host import SystemdHost
 
 HERE = pathlib.Path(__file__).parent
 SCRIPTS = REPOSITORY / "scripts"
-IMAGE = "systemd"
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,procps,python3,cloud-init"
+IMAGE = "minimal-host"
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
 UNITS = ("ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
 _number = itertools.count()
@@ -30,7 +30,7 @@ class Host(SystemdHost):
         self.real_metadata = engine.instance.real_metadata
         self.real_metadata_namespace = engine.instance.aws
         self.container = engine.run(
-            "--name", f"host-{next(_number)}", "--network", NETWORK,
+            "--name", f"host-{next(_number)}", "--network", NETWORK, "--tty",
             "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
             "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
             "--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
@@ -60,6 +60,9 @@ class Host(SystemdHost):
     def reboot(self):
         self._engine.docker("restart", self.container)
         self._wait_until_booted()
+
+    def console(self):
+        return self._engine.log(self.container)
 
     def execute(self, *command, **options):
         return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
