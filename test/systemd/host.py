@@ -1,7 +1,10 @@
 """A minimal host: Debian with systemd as PID 1 in a container, Docker played by a unit that makes its bridge and one container."""
 
+import contextlib
 import itertools
+import json
 import pathlib
+import threading
 
 from images import debian_tree
 from instance import REPOSITORY, wait_until
@@ -82,3 +85,17 @@ class Host(SystemdHost):
         self.put(HERE / "docker.service", "/lib/systemd/system/docker.service")
         self.put(HERE / "stand_in_docker.py", "/usr/local/sbin/stand-in-docker", "0755")
         self.run("systemctl", "daemon-reload")
+
+    @contextlib.contextmanager
+    def under_load(self, seconds):
+        """What is done meanwhile, in less than so many seconds, loses no session token, and no request of a container's."""
+        token = self.session_token()
+        self.put(HERE / "load.py", "/load.py")
+        outcome = {}
+        load = threading.Thread(target=lambda: outcome.update(json.loads(
+            self.in_container("python3", "/load.py", token, "exc_web", str(seconds)).stdout)))
+        load.start()
+        yield
+        assert load.is_alive(), "the load must last longer than what is done meanwhile"
+        load.join()
+        assert set(outcome) == {"200"} and outcome["200"] > 100, outcome

@@ -84,9 +84,11 @@ def test_a_new_instance_serves_its_containers_and_never_showed_them_the_hosts_ro
     assert host.show("ec2-role-hook", "ActiveState") == "active"
     assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
     # Twice is as good as once, containers running, and so is a boot.
-    docker = host.show("docker", "MainPID")
-    host.run("sh", "/etc/ec2-role/install")
-    host.wait_until_served()
+    docker, keeper = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
+    with host.under_load(seconds=8):
+        host.run("sh", "/etc/ec2-role/install")
+        host.wait_until_active("ec2-role@web")
+    assert host.show("ec2-role@web", "MainPID") != keeper
     assert host.show("docker", "MainPID") == docker
     host.reboot()
     host.wait_until_served()
