@@ -1,25 +1,16 @@
 //! Keeps browsers out: no page that a person looks at needs this server, and one that reaches it means harm.
 
-use crate::http::Request;
-
-/// Why a request is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suspect {
-    /// Its Host is a name that only a name server can have led here: DNS rebinding.
-    Host,
-    /// It has the headers of a script in a page.
-    Script,
-}
+use crate::http::{Refusal, Request};
 
 /// Whether a request may come from a browser. Host must be absent, an address, `localhost`, a name without a dot (as compose calls
 /// its services), or one of `allowed`.
-pub fn suspect(request: &Request, allowed: &[String]) -> Option<Suspect> {
+pub fn suspect(request: &Request, allowed: &[String]) -> Option<Refusal> {
     for (name, value) in request.headers {
         if name.eq_ignore_ascii_case("origin") || starts_with_ignoring_case(name, "sec-fetch-") {
-            return Some(Suspect::Script);
+            return Some(Refusal::Script);
         }
         if name.eq_ignore_ascii_case("host") && !is_known(value.trim(), allowed) {
-            return Some(Suspect::Host);
+            return Some(Refusal::Host);
         }
     }
     None
@@ -52,7 +43,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(headers: &[(&str, &str)], expected: Option<Suspect>) {
+    fn check(headers: &[(&str, &str)], expected: Option<Refusal>) {
         let allowed = ["metadata.example.com".to_owned()];
         let request = Request {
             method: "GET",
@@ -90,18 +81,18 @@ mod tests {
             "[evil.example]",
             "[::1",
         ] {
-            check(&[("Host", host)], Some(Suspect::Host));
+            check(&[("Host", host)], Some(Refusal::Host));
         }
         check(
             &[("Host", "127.0.0.1"), ("HOST", "evil.example")],
-            Some(Suspect::Host),
+            Some(Refusal::Host),
         );
     }
 
     #[test]
     fn a_script_in_a_page_is_refused_in_any_letter_case() {
         for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-mode"] {
-            check(&[("Host", "127.0.0.1"), (name, "x")], Some(Suspect::Script));
+            check(&[("Host", "127.0.0.1"), (name, "x")], Some(Refusal::Script));
         }
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Request;
 
+use crate::http::CHECK_AGENT;
+use crate::imds;
 use crate::outbound::{Answer, Outbound, Patience};
+use crate::role::{RoleArn, RoleName};
 use crate::token::{TOKEN_HEADER, TTL_HEADER};
 
 /// SDKs give up after one second; who cannot answer in two is not well.
@@ -16,47 +19,56 @@ const PATIENCE: Patience = Patience {
 };
 const LIST: &str = "meta-data/iam/security-credentials/";
 
-/// Says in a line that an unexpired credential is served, or what is wrong.
-pub fn check(address: SocketAddr) -> Result<String, String> {
+/// Says in a line that an unexpired credential is served, of a role by a name if they are given, or what is wrong.
+pub fn check(address: SocketAddr, role: Option<&(RoleArn, RoleName)>) -> Result<String, String> {
     let outbound = Outbound::direct(PATIENCE);
     let send = |method: &str, path: &str, header: (&str, &str)| -> Result<Answer, String> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{address}/latest/{path}"))
+            .header("User-Agent", CHECK_AGENT)
             .header(header.0, header.1);
         let request = request
             .body(String::new())
-            .map_err(|error| format!("ec2-role at {address}: {error}"))?;
-        let remedy = "is it running, and is --listen what it was started with?";
+            .map_err(|error| format!("{address}: {error}"))?;
+        let remedy = "is ec2-role running, and is --listen what it was started with?";
         let answer = outbound
             .send(request)
-            .map_err(|error| format!("ec2-role at {address}: {error}; {remedy}"))?;
+            .map_err(|error| format!("{address}: {error}; {remedy}"))?;
         match answer.status {
             200 => Ok(answer),
             500 => Err(format!(
-                "ec2-role at {address}: it runs, and has no valid credential; its log says why"
+                "{address}: ec2-role runs, and has no valid credential; its log says why"
             )),
             status => Err(format!(
-                "ec2-role at {address}: it answered {status} to {method} /latest/{path}; {remedy}"
+                "{address}: it answered {status} to {method} /latest/{path}; {remedy}"
             )),
         }
     };
     let token = send("PUT", "api/token", (TTL_HEADER, "10"))?;
     let token = token.text();
-    let name = send("GET", LIST, (TOKEN_HEADER, &token))?;
-    let document = send(
-        "GET",
-        &format!("{LIST}{}", name.text()),
-        (TOKEN_HEADER, &token),
-    )?;
-    let document: Value = serde_json::from_slice(&document.body).unwrap_or_default();
-    match document["Expiration"].as_str() {
+    let get = |path: &str| send("GET", path, (TOKEN_HEADER, &token));
+    let name = get(LIST)?;
+    let name = name.text();
+    let field = |answer: Answer, key: &str| {
+        let json: Value = serde_json::from_slice(&answer.body).ok()?;
+        json[key].as_str().map(str::to_owned)
+    };
+    if let Some((role, expected)) = role {
+        let profile = field(get("meta-data/iam/info")?, "InstanceProfileArn");
+        if profile.as_deref() != Some(&imds::instance_profile(role, expected)) {
+            return Err(format!(
+                "{address}: it serves {name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
+                expected.as_str()
+            ));
+        }
+    }
+    match field(get(&format!("{LIST}{name}"))?, "Expiration") {
         Some(until) => Ok(format!(
-            "ec2-role at {address}: all is well: it serves {} until {until}",
-            name.text()
+            "{address}: all is well: it serves {name} until {until}"
         )),
         None => Err(format!(
-            "ec2-role at {address}: its answer is no credential; is it another program?"
+            "{address}: its answer is no credential; is it another program?"
         )),
     }
 }

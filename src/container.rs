@@ -65,11 +65,7 @@ fn answer_name(
             "no credentials by this name",
         ));
     }
-    let valid = served
-        .credential
-        .as_ref()
-        .filter(|credential| credential.is_valid(now));
-    let Some(credential) = valid else {
+    let Some(credential) = served.valid_credential(now) else {
         return Err(error(
             Status::InternalServerError,
             "CredentialsUninitialized",

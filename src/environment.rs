@@ -9,15 +9,24 @@ use crate::fault::{Fault, lasting};
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// This process's own. A variable that is not UTF-8 is left out: none that matters here can be.
+    /// This process's own. What is not UTF-8 in a value is replaced, so that it is as wrong as it was, and not as if unset.
     pub fn of_process() -> Self {
         Environment(
             std::env::vars_os()
                 .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                    let value = value.to_string_lossy().into_owned();
+                    Some((name.into_string().ok()?, value))
                 })
                 .collect(),
         )
+    }
+
+    /// All names that begin so.
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .keys()
+            .map(String::as_str)
+            .filter(move |name| name.starts_with(prefix))
     }
 
     /// The variable's value.

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::clock::Boot;
 use crate::credential::Credential;
+use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::secret::Secret;
 use crate::snapshot::Snapshot;
@@ -23,6 +25,8 @@ pub struct HandOver {
     pub boot_id: String,
     /// Whether to leave the access log out.
     pub quiet: bool,
+    /// Whether only those are answered who are in the network of the address that they ask.
+    pub same_network: bool,
     /// Host names that are answered though they have a dot.
     pub allow_hosts: Vec<String>,
     /// Whether `/metrics` is answered.
@@ -31,21 +35,14 @@ pub struct HandOver {
     pub region: Option<String>,
     /// The Authorization token of the container form, if that is answered.
     pub container_token: Option<Secret>,
-    /// The host's other metadata, if it is passed through.
-    pub pass_through: Option<PassedThrough>,
+    /// What of the host's other metadata is passed through.
+    pub pass_through: Option<PassThrough>,
+    /// That metadata, once it has been read.
+    pub snapshot: Option<Snapshot>,
     /// What the keeper has counted.
     pub counts: Counts,
     /// The credential, if there is one yet.
     pub credential: Option<Credential>,
-}
-
-/// The host's other metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PassedThrough {
-    /// Not read yet.
-    NotYet,
-    /// As it was when it was last read.
-    Read(Snapshot),
 }
 
 /// What the keeper counts.
@@ -60,6 +57,12 @@ pub struct Counts {
 }
 
 impl HandOver {
+    /// The credential, if it may still be served.
+    pub fn valid_credential(&self, now: Boot) -> Option<&Credential> {
+        let credential = self.credential.as_ref();
+        credential.filter(|credential| credential.is_valid(now))
+    }
+
     /// One line, with its end.
     pub fn to_line(&self) -> String {
         let json = json!({
@@ -69,15 +72,13 @@ impl HandOver {
             "token_key": self.token_key.to_hex(),
             "boot_id": self.boot_id,
             "quiet": self.quiet,
+            "same_network": self.same_network,
             "allow_hosts": self.allow_hosts,
             "metrics": self.metrics,
             "region": self.region,
             "container_token": self.container_token.as_ref().map(Secret::expose),
-            "pass_through": self.pass_through.is_some(),
-            "snapshot": match &self.pass_through {
-                Some(PassedThrough::Read(snapshot)) => snapshot.to_json(),
-                _ => Value::Null,
-            },
+            "pass_through": self.pass_through.map(|what| [what.user_data, what.identity_signature]),
+            "snapshot": self.snapshot.as_ref().map(Snapshot::to_json),
             "counts": [self.counts.refreshes, self.counts.failures, self.counts.server_restarts],
             "credential": self.credential.as_ref().map(Credential::to_json),
         });
@@ -99,6 +100,7 @@ impl HandOver {
             token_key: TokenKey::from_hex(text("token_key")?)?,
             boot_id: text("boot_id")?.to_owned(),
             quiet: json["quiet"].as_bool()?,
+            same_network: json["same_network"].as_bool()?,
             allow_hosts: json["allow_hosts"]
                 .as_array()?
                 .iter()
@@ -107,10 +109,16 @@ impl HandOver {
             metrics: json["metrics"].as_bool()?,
             region: text("region").map(str::to_owned),
             container_token: text("container_token").map(Secret::new),
-            pass_through: match (json["pass_through"].as_bool()?, &json["snapshot"]) {
-                (false, _) => None,
-                (true, Value::Null) => Some(PassedThrough::NotYet),
-                (true, snapshot) => Some(PassedThrough::Read(Snapshot::from_json(snapshot)?)),
+            pass_through: match &json["pass_through"] {
+                Value::Null => None,
+                what => Some(PassThrough {
+                    user_data: what[0].as_bool()?,
+                    identity_signature: what[1].as_bool()?,
+                }),
+            },
+            snapshot: match &json["snapshot"] {
+                Value::Null => None,
+                snapshot => Some(Snapshot::from_json(snapshot)?),
             },
             counts: Counts {
                 refreshes: json["counts"][0].as_u64()?,

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+/// What `--check` is as a client (`User-Agent`).
+pub const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));
+
 /// One request, as tiny_http has read it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -55,6 +58,8 @@ pub enum Refusal {
     Host,
     /// A script in a browser's page sent it.
     Script,
+    /// It came from another network than that of the address which it asked.
+    Network,
     /// It came through a proxy.
     Forwarded,
     /// It has no token, and one is required.
@@ -73,9 +78,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their declaration, with the names that metrics have for them.
-    pub const ALL: [(Refusal, &'static str); 9] = [
+    pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),
+        (Refusal::Network, "network"),
         (Refusal::Forwarded, "forwarded"),
         (Refusal::NoToken, "no_token"),
         (Refusal::BadToken, "bad_token"),

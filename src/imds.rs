@@ -8,8 +8,9 @@ use std::borrow::Cow;
 
 use crate::clock::{self, Boot};
 use crate::credential::{Credential, ec2_form};
-use crate::hand_over::{HandOver, PassedThrough};
+use crate::hand_over::HandOver;
 use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::role::{RoleArn, RoleName};
 use crate::secret::Secret;
 use crate::served::Served;
 use crate::snapshot;
@@ -41,8 +42,8 @@ pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
             }
         },
         Some(token) => match served.tokens.check(token, now) {
-            Ok(seconds) => Some(seconds),
-            Err(_) => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
+            Some(seconds) => Some(seconds),
+            None => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
     };
     // Only now: a wrong token is 401 also on what is no path.
@@ -121,17 +122,16 @@ fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
     }
     let hand_over = &served.hand_over;
     let name = hand_over.role_name.as_str();
-    let valid = |now| valid(hand_over, now);
     let answered = match segments {
         ["meta-data", "iam", "info"] => {
-            valid(now).map(|credential| Response::text(info(credential, hand_over)))
+            valid(hand_over, now).map(|credential| Response::text(info(credential, hand_over)))
         }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(now).map(|_| Response::text(name.to_owned()))
+            valid(hand_over, now).map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
             let document = served.document.as_ref().map(Secret::expose);
-            valid(now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid(hand_over, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // Whatever else begins so is a right of the host's, and no item or listing of ours.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
@@ -152,10 +152,7 @@ fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
 /// What a container may know beside its role, and the listings of all there is.
 fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, Response> {
     const REGION: &str = "meta-data/placement/region";
-    let snapshot = match &served.pass_through {
-        Some(PassedThrough::Read(snapshot)) => Some(snapshot),
-        _ => None,
-    };
+    let snapshot = served.snapshot.as_ref();
     // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(Status::ServiceUnavailable));
@@ -183,46 +180,51 @@ fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, 
             .into_iter()
             .flat_map(|snapshot| snapshot.items.keys().map(String::as_str)),
     );
-    // EC2 writes the first level without slashes.
-    let is_root = path.is_empty();
-    let listing = match is_root {
-        true => snapshot::roots(leaves),
-        false => snapshot::entries(leaves, path),
+    let listing = if path.is_empty() {
+        Some(snapshot::roots(leaves))
+    } else {
+        snapshot::entries(leaves, path)
     };
-    match listing {
-        Some(entries) => Ok(Response::text(entries.join("\n"))),
-        // It may be there: nobody has been able to look yet.
-        None if served.pass_through == Some(PassedThrough::NotYet) => {
-            Err(Response::empty(Status::ServiceUnavailable))
-        }
-        None => Err(not_found()),
+    if let Some(entries) = listing {
+        return Ok(Response::text(entries.join("\n")));
+    }
+    // It may be there: nobody has been able to look yet.
+    let may_be_there = served.pass_through.is_some_and(|what| what.may_hold(path));
+    if may_be_there && snapshot.is_none() {
+        Err(Response::empty(Status::ServiceUnavailable))
+    } else {
+        Err(not_found())
     }
 }
 
 /// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
 /// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
 fn valid(served: &HandOver, now: Boot) -> Result<&Credential, Response> {
-    let valid = served
-        .credential
-        .as_ref()
-        .filter(|credential| credential.is_valid(now));
+    let valid = served.valid_credential(now);
     valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
-/// `iam/info` for the role that is served. There is no instance profile; its ARN ends in the listed name, from which the
-/// ec2-metadata package takes the role's, and its id has the form of one.
+/// `iam/info` for the role that is served. Its id has the form of an instance profile's.
 fn info(credential: &Credential, served: &HandOver) -> String {
-    let (partition, account) = (served.role.partition(), served.role.account());
-    let name = served.role_name.as_str();
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
         (
             "InstanceProfileArn",
-            &format!("arn:{partition}:iam::{account}:instance-profile/{name}"),
+            &instance_profile(&served.role, &served.role_name),
         ),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
+}
+
+/// The ARN that `iam/info` shows for a role. There is no instance profile; the ARN ends in the listed name, from which the
+/// ec2-metadata package takes the role's.
+pub fn instance_profile(role: &RoleArn, name: &RoleName) -> String {
+    let (partition, account) = (role.partition(), role.account());
+    format!(
+        "arn:{partition}:iam::{account}:instance-profile/{}",
+        name.as_str()
+    )
 }
 
 /// EC2's page, also for a name that is not the role's. Its type today is not published; no client reads either.

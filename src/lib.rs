@@ -19,6 +19,7 @@ pub mod credential;
 pub mod environment;
 pub mod errand;
 pub mod fault;
+pub mod file;
 pub mod hand_over;
 pub mod host_metadata;
 pub mod http;

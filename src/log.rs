@@ -21,7 +21,7 @@ const MAX_REQUEST: usize = MAX_LINE - 64;
 /// Writes one event: `ec2-role: TEXT`.
 pub fn event(text: &str) {
     let mut line = String::from("ec2-role: ");
-    escape(text, "", &mut line);
+    escape(text, |character| character.is_control(), &mut line);
     write_line(line);
 }
 
@@ -44,19 +44,24 @@ pub fn access(
     let date = httpdate::fmt_http_date(at);
     let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
     _ = write!(line, " - - [{day}/{month}/{year}:{time} +0000] \"");
-    escape(request_line, "\"\\", &mut line);
+    // What it holds is a client's: nothing that a terminal or a reader would take for anything but itself.
+    let is_plain = |character: char| character == ' ' || character.is_ascii_graphic();
+    let is_odd = |character: char| !is_plain(character) || "\"\\".contains(character);
+    escape(request_line, is_odd, &mut line);
     line.truncate(line.floor_char_boundary(MAX_REQUEST));
     _ = write!(line, "\" {status} {body_length} {:.4}", took.as_secs_f64());
     write_line(line);
 }
 
-/// Appends `text` with control characters, and those of `also`, written as `\xNN`.
-fn escape(text: &str, also: &str, line: &mut String) {
+/// Appends `text`, with the bytes of odd characters written as `\xNN`.
+fn escape(text: &str, is_odd: impl Fn(char) -> bool, line: &mut String) {
     for character in text.chars() {
-        if character.is_control() || also.contains(character) {
-            _ = write!(line, "\\x{:02x}", u32::from(character));
-        } else {
+        if !is_odd(character) {
             line.push(character);
+            continue;
+        }
+        for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+            _ = write!(line, "\\x{byte:02x}");
         }
     }
 }
@@ -129,9 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_and_quotes_cannot_forge_a_line() {
+    fn control_characters_cannot_forge_a_line() {
         let mut line = String::new();
-        escape("GET /\u{1b}[2J\r\n\"x\"\\ é\u{85}", "\"\\", &mut line);
-        assert_eq!(line, "GET /\\x1b[2J\\x0d\\x0a\\x22x\\x22\\x5c é\\x85");
+        let text = "a\u{1b}[2J\r\n\"x\" é\u{85}";
+        escape(text, |character| character.is_control(), &mut line);
+        assert_eq!(line, "a\\x1b[2J\\x0d\\x0a\"x\" é\\xc2\\x85");
     }
 }

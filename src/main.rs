@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match invocation {
         Invocation::Help(text) => print(&text),
         Invocation::Version(text) => print(&format!("{text}\n")),
-        Invocation::Check(address) => match check::check(address) {
+        Invocation::Check(address, role) => match check::check(address, role.as_ref()) {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => fail(&error, EXIT_FAILED),
         },

@@ -1,9 +1,4 @@
-//! What of the host's metadata a container may see, and how it is read: by an errand, with a token of its own.
-
-use crate::clock::Boot;
-use crate::fault::Fault;
-use crate::host_metadata::HostMetadata;
-use crate::snapshot::Snapshot;
+//! What of the host's other metadata a container may know.
 
 /// What below `meta-data/` is read, each with all below it: what describes the instance, its place and its network. Not `iam` and
 /// `identity-credentials`, which are rights of the host, and not `public-keys`, which say who may log in to it.
@@ -49,13 +44,6 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 ];
 const USER_DATA: &str = "user-data";
 
-/// An instance with fifteen interfaces has some 300 items.
-const MAX_ITEMS: usize = 1024;
-/// User-data is at most 16 KiB; all else together is less.
-const MAX_ITEM_BYTES: usize = 32 * 1024;
-/// `network/interfaces/macs/MAC/ipv4-associations/IP` has six.
-const MAX_DEPTH: usize = 8;
-
 /// What the user lets through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PassThrough {
@@ -65,66 +53,64 @@ pub struct PassThrough {
     pub identity_signature: bool,
 }
 
-/// Reads all that is allowed and there.
-pub fn read(session: &HostMetadata, what: PassThrough, now: Boot) -> Result<Snapshot, Fault> {
-    let mut snapshot = Snapshot {
-        taken: now,
-        ..Snapshot::default()
-    };
-    walk(session, "meta-data/", 1, &mut snapshot)?;
-    let mut single = vec![IDENTITY_DOCUMENT];
-    single.extend(
-        IDENTITY_SIGNATURES
-            .iter()
-            .filter(|_| what.identity_signature),
-    );
-    single.extend([USER_DATA].iter().filter(|_| what.user_data));
-    for path in single {
-        read_item(session, path, &mut snapshot)?;
+impl PassThrough {
+    /// Whether an entry of `meta-data/` may be known, with all below it.
+    pub fn allows(entry: &str) -> bool {
+        ALLOWED.contains(&entry)
     }
-    Ok(snapshot)
+
+    /// The items beside `meta-data/` that may be known.
+    pub fn documents(self) -> impl Iterator<Item = &'static str> {
+        let signatures = IDENTITY_SIGNATURES.into_iter();
+        [IDENTITY_DOCUMENT]
+            .into_iter()
+            .chain(signatures.filter(move |_| self.identity_signature))
+            .chain(self.user_data.then_some(USER_DATA))
+    }
+
+    /// Whether what may be known can be at a path or below it. Paths are those below `/latest/`.
+    pub fn may_hold(self, path: &str) -> bool {
+        if let Some(below) = path.strip_prefix("meta-data/") {
+            return below.split('/').next().is_some_and(Self::allows);
+        }
+        let leads_to = |document: &str| {
+            let rest = document.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.documents().any(leads_to)
+    }
 }
 
-fn walk(
-    session: &HostMetadata,
-    directory: &str,
-    depth: usize,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let Some(listing) = session.get(directory)? else {
-        return Ok(());
-    };
-    for entry in listing.lines().map(str::trim) {
-        let name = entry.strip_suffix('/').unwrap_or(entry);
-        // As of tags, which may hold the most.
-        let is_name = !name.is_empty()
-            && name != ".."
-            && name != "."
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
-        if !is_name || (depth == 1 && !ALLOWED.contains(&name)) {
-            continue;
-        }
-        let path = format!("{directory}{entry}");
-        if !entry.ends_with('/') {
-            read_item(session, &path, snapshot)?;
-        } else if depth < MAX_DEPTH {
-            walk(session, &path, depth + 1, snapshot)?;
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read_item(session: &HostMetadata, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    if snapshot.items.len() >= MAX_ITEMS {
-        return Ok(());
+    #[test]
+    fn what_may_be_known_can_be_below_what_leads_to_it_and_nowhere_else() {
+        let plain = PassThrough::default();
+        for path in [
+            "meta-data/placement",
+            "meta-data/spot/instance-action",
+            "dynamic",
+            "dynamic/instance-identity/document",
+        ] {
+            assert!(plain.may_hold(path), "{path}");
+        }
+        for path in [
+            "meta-data/public-keys/0",
+            "meta-data/iam/info",
+            "meta-data/placements",
+            "dynamic/instance-identity/pkcs7",
+            "dynamic/instance",
+            "user-data",
+            "nowhere",
+        ] {
+            assert!(!plain.may_hold(path), "{path}");
+        }
+        let all = PassThrough {
+            user_data: true,
+            identity_signature: true,
+        };
+        assert!(all.may_hold("user-data") && all.may_hold("dynamic/instance-identity/pkcs7"));
     }
-    if let Some(item) = session
-        .get_item(path)?
-        .filter(|item| item.body.len() <= MAX_ITEM_BYTES)
-    {
-        snapshot.items.insert(path.to_owned(), item);
-    }
-    Ok(())
 }

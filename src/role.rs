@@ -53,7 +53,7 @@ impl RoleArn {
             return wrong(&format!("it names {resource:?}, not \"role/NAME\""));
         };
         if !path_and_name.bytes().all(|b| b.is_ascii_graphic()) || text.len() > MAX_ARN_LENGTH {
-            return wrong("its path has a character that no path has, or it is too long");
+            return wrong("it has a space or another character that none has, or it is too long");
         }
         RoleName::parse(path_and_name.rsplit('/').next().unwrap_or(""))
             .map_err(|why| format!("{text:?} is not a role's ARN: {why}; {FORM}"))?;
@@ -145,8 +145,8 @@ mod tests {
             ("arn:aws:iam::12345678901:role/x", "account"),
             ("arn:aws:iam::123456789012:role/", "name is 1 to 64"),
             ("arn:aws:iam::123456789012:role/a/..", "name is 1 to 64"),
-            ("arn:aws:iam::123456789012:role/a b", "path has a character"),
-            ("arn:aws:iam::123456789012:role/x\n", "path has a character"),
+            ("arn:aws:iam::123456789012:role/a b", "a space or another"),
+            ("arn:aws:iam::123456789012:role/x\n", "a space or another"),
             ("arn:aws:iam::123456789012", "names \"\""),
         ] {
             let error = RoleArn::parse(text).unwrap_err();

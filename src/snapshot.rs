@@ -1,6 +1,7 @@
 //! The host's other metadata, as it was at one moment: what `--pass-through` serves from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,13 +13,19 @@ use crate::clock::Boot;
 /// What warns of an interruption is worth nothing when it is older than this: AWS gives two minutes' notice.
 const MAX_AGE_OF_WARNINGS: Duration = Duration::from_secs(120);
 
-/// One item of the metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One item of the metadata, which may be secret: user-data, or a signature.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Item {
     /// Its type: EC2 has two.
     pub is_binary: bool,
     /// Its bytes, unchanged.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.body.len())
+    }
 }
 
 /// All items by their path below `/latest/`.
@@ -28,6 +35,8 @@ pub struct Snapshot {
     pub taken: Boot,
     /// The items.
     pub items: BTreeMap<String, Item>,
+    /// How many more there were than can be held.
+    pub left_out: usize,
 }
 
 impl Snapshot {
@@ -37,6 +46,12 @@ impl Snapshot {
             .iter()
             .any(|root| path.starts_with(root));
         warns && self.taken.after(MAX_AGE_OF_WARNINGS) < now
+    }
+
+    /// The length of all paths and bodies.
+    pub fn bytes(&self) -> usize {
+        let items = self.items.iter();
+        items.map(|(path, item)| path.len() + item.body.len()).sum()
     }
 
     /// For a pipe between two of our own processes.
@@ -51,7 +66,7 @@ impl Snapshot {
                 )
             })
             .collect();
-        json!({ "taken": self.taken.0, "items": items })
+        json!({ "taken": self.taken.0, "items": items, "left_out": self.left_out })
     }
 
     /// Reads what [`Snapshot::to_json`] wrote.
@@ -68,6 +83,7 @@ impl Snapshot {
         };
         Some(Snapshot {
             taken: Boot(json["taken"].as_u64()?),
+            left_out: json["left_out"].as_u64()?.try_into().ok()?,
             items: json["items"]
                 .as_object()?
                 .iter()
@@ -93,14 +109,14 @@ pub fn entries<'a>(leaves: impl Iterator<Item = &'a str>, directory: &str) -> Op
 }
 
 /// The first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
-pub fn roots<'a>(leaves: impl Iterator<Item = &'a str>) -> Option<Vec<String>> {
+pub fn roots<'a>(leaves: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut roots: Vec<String> = leaves
         .filter_map(|leaf| leaf.split('/').next())
         .map(str::to_owned)
         .collect();
     roots.sort();
     roots.dedup();
-    Some(roots)
+    roots
 }
 
 #[cfg(test)]
@@ -121,6 +137,7 @@ mod tests {
         Snapshot {
             taken: Boot(1000),
             items: items.map(|(path, item)| (path.to_owned(), item)).into(),
+            left_out: 1,
         }
     }
 
@@ -128,7 +145,7 @@ mod tests {
     fn a_snapshot_survives_the_pipe_between_two_processes() {
         assert_eq!(Snapshot::from_json(&snapshot().to_json()), Some(snapshot()));
         assert_eq!(
-            Snapshot::from_json(&json!({"taken": 1, "items": {"a": [true, "%"]}})),
+            Snapshot::from_json(&json!({"taken": 1, "items": {"a": [true, "%"]}, "left_out": 0})),
             None
         );
     }

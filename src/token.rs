@@ -83,15 +83,6 @@ impl TokenKey {
     }
 }
 
-/// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenError {
-    /// It was not sealed with this key in this boot.
-    Foreign,
-    /// It was ours; its time is over.
-    Expired,
-}
-
 /// Issues tokens and knows them again.
 pub struct TokenAuthority {
     key: hmac::Key,
@@ -126,17 +117,10 @@ impl TokenAuthority {
         BASE64_URL_SAFE.encode(token)
     }
 
-    /// The whole seconds that a token still has, at least 1, or why it is refused.
-    pub fn check(&self, text: &str, now: Boot) -> Result<u32, TokenError> {
-        let left = self
-            .open(text)
-            .ok_or(TokenError::Foreign)?
-            .left(now)
-            .as_millis();
-        if left == 0 {
-            return Err(TokenError::Expired);
-        }
-        Ok(u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))
+    /// The whole seconds that a token still has, at least 1; `None` if it is not ours, or its time is over.
+    pub fn check(&self, text: &str, now: Boot) -> Option<u32> {
+        let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
+        u32::try_from(left).ok().filter(|seconds| *seconds > 0)
     }
 
     /// The expiry of a token that was sealed with this key, expired or not.
@@ -171,10 +155,10 @@ mod tests {
     fn a_token_is_valid_from_its_issue_until_its_expiry_and_says_how_long_it_has() {
         let tokens = authority("a1");
         let token = tokens.issue(Ttl::parse("60").unwrap(), Boot(5_000));
-        assert_eq!(tokens.check(&token, Boot(5_000)), Ok(60));
-        assert_eq!(tokens.check(&token, Boot(5_001)), Ok(60));
-        assert_eq!(tokens.check(&token, Boot(64_999)), Ok(1));
-        assert_eq!(tokens.check(&token, Boot(65_000)), Err(TokenError::Expired));
+        assert_eq!(tokens.check(&token, Boot(5_000)), Some(60));
+        assert_eq!(tokens.check(&token, Boot(5_001)), Some(60));
+        assert_eq!(tokens.check(&token, Boot(64_999)), Some(1));
+        assert_eq!(tokens.check(&token, Boot(65_000)), None);
     }
 
     #[test]
@@ -187,16 +171,13 @@ mod tests {
     #[test]
     fn a_token_of_the_same_key_is_known_again_by_another_process_and_no_other_token_is() {
         let token = authority("a1").issue(Ttl::parse("60").unwrap(), Boot(0));
-        assert_eq!(authority("a1").check(&token, Boot(0)), Ok(60));
-        assert_eq!(
-            authority("a2").check(&token, Boot(0)),
-            Err(TokenError::Foreign)
-        );
+        assert_eq!(authority("a1").check(&token, Boot(0)), Some(60));
+        assert_eq!(authority("a2").check(&token, Boot(0)), None);
         let later = TokenAuthority::new(
             &TokenKey::from_hex(&"a1".repeat(32)).unwrap(),
             "the next boot",
         );
-        assert_eq!(later.check(&token, Boot(0)), Err(TokenError::Foreign));
+        assert_eq!(later.check(&token, Boot(0)), None);
     }
 
     #[test]
@@ -207,18 +188,10 @@ mod tests {
             let mut bytes = token.clone().into_bytes();
             bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert_eq!(
-                tokens.check(&changed, Boot(0)),
-                Err(TokenError::Foreign),
-                "{position}"
-            );
+            assert_eq!(tokens.check(&changed, Boot(0)), None, "{position}");
         }
         for other in ["", "INVALID", &token[..55], &format!("{token}=")] {
-            assert_eq!(
-                tokens.check(other, Boot(0)),
-                Err(TokenError::Foreign),
-                "{other:?}"
-            );
+            assert_eq!(tokens.check(other, Boot(0)), None, "{other:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 
 use crate::support::directory::set_mode;
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
@@ -190,9 +191,24 @@ fn a_token_key_file_that_others_can_read_or_that_is_no_key_is_refused() {
     }
     let nowhere = files.text("no/such/key");
     check(
-        whole(&sts).arguments(["--token-key-file", &nowhere]),
-        &[&nowhere, "a directory that"],
+        whole(&sts).variable("EC2_ROLE_TOKEN_KEY_FILE", &nowhere),
+        &["EC2_ROLE_TOKEN_KEY_FILE", &nowhere, "a directory that"],
     );
+}
+
+#[test]
+fn a_file_that_would_have_to_be_waited_for_is_refused() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let pipe = files.text("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for option in ["--token-key-file", "--container-token-file"] {
+        check(
+            whole(&sts).arguments([option, &pipe]),
+            &[option, &pipe, "no regular file"],
+        );
+    }
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
         let answer = served
             .ec2_role
             .request("GET", "/v2/credentials/temp", &headers);
-        assert_eq!((answer.status, answer.body.as_str()), (403, ""));
+        assert_eq!(answer.status, 403);
     }
     // Not below the root, so the metadata's own 404.
     assert_eq!(

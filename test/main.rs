@@ -14,6 +14,7 @@ mod log;
 mod pass_through;
 mod refresh;
 mod robustness;
+mod same_network;
 mod schedule;
 mod secrets;
 mod serving;

@@ -239,6 +239,22 @@ fn entries_of_a_listing_that_are_no_names_lead_nowhere() {
 }
 
 #[test]
+fn more_than_can_be_handed_over_is_left_out_and_the_credential_is_served() {
+    let rows = [(1_000, 110), (1_000, 900), (40, 100_000)];
+    each(rows, |(count, bytes)| {
+        let upstream = Upstream::with_more(count, bytes);
+        let sts = Sts::start([Reply::good()]);
+        let ec2_role = start(&upstream, &sts, &[]);
+        let line = ec2_role.wait_for_line("items of the host's metadata read");
+        assert!(line.contains(" left out: "), "{line}");
+        assert_eq!(ec2_role.document().status, 200);
+        assert_eq!(get(&ec2_role, "meta-data/instance-id").0.status, 200);
+        let replaced = |line: &String| line.contains("server replaced");
+        assert!(!ec2_role.lines().iter().any(replaced));
+    });
+}
+
+#[test]
 fn a_service_that_forgot_our_token_is_asked_for_another_once() {
     let sts = Sts::start([Reply::good()]);
     let upstream = Upstream::with(&[], Manner::TokensFrom(2));
@@ -289,7 +305,9 @@ fn before_the_first_reading_it_is_503_and_no_fault_of_the_host_delays_an_answer(
                 503,
             );
             // What is never passed through is not there, read or not.
-            check_status(&ec2_role, &NEVER[1..5], 404);
+            check_status(&ec2_role, &NEVER[1..], 404);
+            check_status(&ec2_role, &SIGNATURES, 404);
+            check_status(&ec2_role, &["user-data", "meta-data/public-keys/"], 404);
             let answer = http::fetch(ec2_role.address).unwrap();
             assert_eq!(answer.field("Code"), "Success");
             assert!(answer.took < Duration::from_millis(500), "{answer:?}");

@@ -291,11 +291,13 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         token_key: token_key.clone(),
         boot_id: "boot".into(),
         quiet: true,
+        same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
         region: None,
         container_token: None,
         pass_through: None,
+        snapshot: None,
         counts: Counts::default(),
         credential: Some(Credential {
             access_key_id: access_key_id(number),
@@ -458,6 +460,45 @@ fn no_core_pattern_gets_anything_of_a_crash() {
             assert!(!core(pid).exists(), "{pattern}: {pid:?}");
         }
     }
+}
+
+#[test]
+fn a_token_key_is_kept_whole_or_not_at_all() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let key = files.text("key");
+    let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
+    // The first byte that it writes into a file ends it.
+    let ended = with_key()
+        .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
+        .run();
+    assert_eq!((ended.status, ended.lines.len()), (None, 0), "{ended:?}");
+    let ec2_role = with_key().serving();
+    assert_eq!(ec2_role.document().status, 200);
+    assert!(!files.path("key.new").exists());
+}
+
+#[test]
+fn while_it_waits_for_its_address_it_sleeps_and_ends_when_it_is_told() {
+    let sts = Sts::start([Reply::good()]);
+    // An address of no machine (RFC 5737).
+    let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
+    ec2_role.wait_for_line("does not have the address yet");
+    // As from an orphan.
+    ec2_role.signal(Signal::CHILD);
+    let ticks = || {
+        let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(path).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
+        fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(600));
+    let (used, half) = (ticks() - before, 30);
+    assert!(used < half, "{used} hundredths of a second of 60");
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+    ec2_role.wait_for_line("ended by SIGTERM");
 }
 
 #[test]

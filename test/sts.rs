@@ -125,7 +125,7 @@ fn passing_faults() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::error(403, "AccessDenied", denied),
-            "must name arn:aws:iam::123456789012:user/bob; arn:aws:iam::123456789012:user/bob's policy must allow sts:AssumeRole",
+            "must name arn:aws:iam::123456789012:user/bob, whose own policy must allow sts:AssumeRole",
             1,
         ),
         (

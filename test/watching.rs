@@ -1,13 +1,13 @@
 //! Watching it: `/metrics` for the host, `--check` for people and programs.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command};
 
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::support::container::Container;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
 use crate::support::loopback::Loopback;
-use crate::support::{Ec2Role, Ended, Reply, Start, Sts, namespace, until};
+use crate::support::{Ec2Role, Ended, ROLE, Reply, Start, Sts, namespace, until};
 
 const METRICS: &str = "/metrics";
 
@@ -149,11 +149,8 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
         ("X-Forwarded-For", "1.2.3.4"),
     ] {
         let answer = ec2_role.request("GET", METRICS, &[header]);
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (403, ""),
-            "{header:?}"
-        );
+        assert_eq!(answer.status, 403, "{header:?}");
+        assert!(!answer.body.contains("ec2_role_"), "{header:?}");
     }
     assert_eq!(ec2_role.request("POST", METRICS, &[]).status, 405);
     assert_eq!(ec2_role.get("/latest/metrics").status, 404);
@@ -162,15 +159,6 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
 }
 
 /// A process in a network namespace of its own, gone with the test.
-struct Container(Child);
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// Needs to make a network namespace, and passes without. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
@@ -179,31 +167,7 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
     ) {
         return;
     }
-    let run = |script: &str| {
-        let output = Command::new("sh").args(["-euc", script]).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{script}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let container = Container(
-        Command::new("unshare")
-            .args(["--net", "sleep", "60"])
-            .spawn()
-            .unwrap(),
-    );
-    let pid = container.0.id();
-    until("the container's namespace", || {
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        (of(&pid.to_string())? != of("self")?).then_some(())
-    });
-    run(&format!(
-        "ip link add host0 type veth peer name eth0 netns {pid}
-         ip address add 192.0.2.1/24 dev host0; ip link set host0 up
-         nsenter --target {pid} --net sh -euc 'ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up'"
-    ));
+    let container = Container::start();
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .listen("0.0.0.0:0")
@@ -214,13 +178,11 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
         let answer = http::get(format!("{address}:{port}").parse().unwrap(), METRICS).unwrap();
         assert_eq!(answer.status, 200, "{address}");
     }
-    let from_container = |path: &str| {
-        run(&format!(
-            "nsenter --target {pid} --net bash -c 'exec 3<>/dev/tcp/192.0.2.1/{port}
-             printf \"GET {path} HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'"
-        ))
-    };
-    let (metrics, list) = (from_container(METRICS), from_container(LIST_PATH));
+    let asked = format!("192.0.2.1:{port}");
+    let (metrics, list) = (
+        container.get(&asked, METRICS),
+        container.get(&asked, LIST_PATH),
+    );
     assert!(
         metrics.starts_with("HTTP/1.1 404 Not Found\r\n"),
         "{metrics}"
@@ -251,7 +213,7 @@ fn a_check_of_one_that_serves_says_so_with_status_0() {
         let until = ec2_role::clock::iso8601(std::time::SystemTime::now());
         assert_eq!(ended.status, Some(0), "{ended:?}");
         let well = format!(
-            "ec2-role at {}: all is well: it serves exc_web until {}",
+            "{}: all is well: it serves exc_web until {}",
             ec2_role.address,
             &until[..10]
         );
@@ -290,25 +252,25 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
         [
             (
                 without_credential.address,
-                "it runs, and has no valid credential; its log says why",
+                "ec2-role runs, and has no valid credential; its log says why",
             ),
             (
                 nobody,
-                "Connection refused; is it running, and is --listen what it was started with?",
+                "Connection refused; is ec2-role running, and is --listen what it was started with?",
             ),
             (
                 silent.local_addr().unwrap(),
-                "did not answer in time; is it running",
+                "did not answer in time; is ec2-role running",
             ),
             (
                 other.address,
-                "it answered 404 to PUT /latest/api/token; is it running",
+                "it answered 404 to PUT /latest/api/token; is ec2-role running",
             ),
             (
                 glad.address,
                 "its answer is no credential; is it another program?",
             ),
-            (garbage.address, "is it running"),
+            (garbage.address, "is ec2-role running"),
         ],
         |(address, says)| {
             let ended = check(&address.to_string());
@@ -317,14 +279,49 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
                 (Some(1), ""),
                 "{ended:?}"
             );
-            let begins = format!("ec2-role: ec2-role at {address}: ");
-            let line = ended.lines[0].replace("ec2-role: ec2-role", "ec2-role");
+            let line = &ended.lines[0];
+            let begins = format!("ec2-role: {address}: ");
             assert!(
-                line.contains(&begins["ec2-role: ".len()..]) && line.contains(says),
+                line.starts_with(&begins) && line.contains(says),
                 "{ended:?}"
             );
         },
     );
+}
+
+#[test]
+fn a_check_of_one_that_serves_another_role_says_so_with_status_1() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let check = |role: &str| {
+        let start = Start::bare().listen(&ec2_role.address.to_string());
+        start.arguments(["--check", role]).run()
+    };
+    assert_eq!(check(ROLE).status, Some(0));
+    for other in [
+        "arn:aws:iam::123456789012:role/exc_weby",
+        "arn:aws:iam::210987654321:role/exc_web",
+        "arn:aws-cn:iam::123456789012:role/exc_web",
+    ] {
+        let ended = check(other);
+        let says = format!("it serves exc_web, and not {other}");
+        assert_eq!(ended.status, Some(1), "{ended:?}");
+        assert!(ended.lines[0].contains(&says), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_check_is_not_in_the_access_log() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).listen("0.0.0.0:0").start();
+    ec2_role.wait_for_line("credential of ");
+    assert_eq!(
+        check(&format!("127.0.0.1:{}", ec2_role.address.port())).status,
+        Some(0)
+    );
+    ec2_role.get(LIST_PATH);
+    let line = ec2_role.wait_for_line(" - - [");
+    assert!(line.contains(LIST_PATH), "{line}");
 }
 
 #[test]

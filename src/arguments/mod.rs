@@ -3,11 +3,11 @@
 mod options;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
-use getopts::{Matches, Options};
+use getopts::{Fail, Matches, Options};
 
 use crate::environment::Environment;
+use crate::file::NamedFile;
 use crate::pass_through::PassThrough;
 use crate::role::{RoleArn, RoleName};
 use crate::sts::{AssumeRole, DEFAULT_DURATION_SECONDS};
@@ -23,8 +23,8 @@ pub enum Invocation {
     Version(String),
     /// `--credential-process`: assume the role once and print it.
     CredentialProcess(Arguments),
-    /// `--check`: ask the one that listens there whether all is well.
-    Check(SocketAddr),
+    /// `--check`: ask the one that listens there whether all is well, and whether it serves this role by this name.
+    Check(SocketAddr, Option<(RoleArn, RoleName)>),
     /// Serve the role.
     Serve(Arguments),
 }
@@ -48,11 +48,13 @@ pub struct Arguments {
     /// Whether version 1 is answered.
     pub http_tokens: HttpTokens,
     /// Where the key of session tokens is kept.
-    pub token_key_file: Option<PathBuf>,
+    pub token_key_file: Option<NamedFile>,
     /// Where the Authorization token of the container form is.
-    pub container_token_file: Option<PathBuf>,
+    pub container_token_file: Option<NamedFile>,
     /// What of the host's metadata is passed through.
     pub pass_through: Option<PassThrough>,
+    /// Whether only those are answered who are in the network of the address that they ask.
+    pub same_network: bool,
     /// Host names that are answered though they have a dot.
     pub allow_hosts: Vec<String>,
     /// Whether `/metrics` is answered.
@@ -86,10 +88,9 @@ pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocati
             Switch => options.optflag("", flag.name, ""),
         };
     }
-    let matches = options
-        .parse(arguments)
-        .map_err(|error| format!("{error}; see ec2-role --help"))?;
-    if matches.opt_present("help") {
+    options.optflag("h", "", "");
+    let matches = options.parse(arguments).map_err(misread)?;
+    if matches.opts_present(&["help".to_owned(), "h".to_owned()]) {
         return Ok(Invocation::Help(help()));
     }
     if matches.opt_present("version") {
@@ -99,14 +100,37 @@ pub fn parse(arguments: &[String], environment: &Environment) -> Result<Invocati
         matches: &matches,
         environment,
     };
+    given.know_all_variables()?;
     if matches.opt_present("check") {
-        return given.check_address().map(Invocation::Check);
+        if matches.opt_present("credential-process") {
+            return Err(
+                "--check: it does not go with --credential-process; give one of them".into(),
+            );
+        }
+        let role = match given.named_role()? {
+            Some(role) => Some((role.clone(), given.role_name(&role)?)),
+            None => None,
+        };
+        return Ok(Invocation::Check(given.check_address()?, role));
     }
     let arguments = given.arguments()?;
     if matches.opt_present("credential-process") {
         return Ok(Invocation::CredentialProcess(arguments));
     }
     Ok(Invocation::Serve(arguments))
+}
+
+/// In the words of the other errors.
+fn misread(fail: Fail) -> String {
+    let (name, what) = match &fail {
+        Fail::ArgumentMissing(name) => (name, "its value is missing"),
+        Fail::UnrecognizedOption(name) => (name, "no such option"),
+        Fail::OptionMissing(name) => (name, "it is missing"),
+        Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
+        Fail::UnexpectedArgument(name) => (name, "it takes no value"),
+    };
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    format!("{dashes}{name}: {what}; see ec2-role --help")
 }
 
 /// With the commit that scripts/build was run at; whoever runs cargo alone has none.
@@ -118,8 +142,12 @@ fn version() -> String {
     }
 }
 
+const PREFIX: &str = "EC2_ROLE_";
+/// The variables that are no option: the role, and what the systemd unit tells the hook.
+const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
+
 fn variable_name(name: &str) -> String {
-    format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
 /// A text and where it was written, for the error that names it.
@@ -129,6 +157,13 @@ struct Written {
 }
 
 impl Written {
+    fn file(self) -> NamedFile {
+        NamedFile {
+            path: self.text.into(),
+            place: self.place,
+        }
+    }
+
     fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
         Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
     }
@@ -148,11 +183,7 @@ impl Given<'_> {
             region: self.value("region").map(|written| written.text),
             endpoint_url: self.value("endpoint-url").map(|written| written.text),
             listen: self.listen()?,
-            role_name: match self.value("role-name") {
-                None => role.name(),
-                Some(written) => RoleName::parse(&written.text)
-                    .map_err(|why| format!("{}: {why}", written.place))?,
-            },
+            role_name: self.role_name(&role)?,
             http_tokens: match self.value("http-tokens") {
                 None => HttpTokens::Optional,
                 Some(written) => match written.text.as_str() {
@@ -161,22 +192,29 @@ impl Given<'_> {
                     _ => return written.wrong("write optional or required"),
                 },
             },
-            token_key_file: self
-                .value("token-key-file")
-                .map(|written| written.text.into()),
-            container_token_file: self
-                .value("container-token-file")
-                .map(|written| written.text.into()),
+            token_key_file: self.value("token-key-file").map(Written::file),
+            container_token_file: self.value("container-token-file").map(Written::file),
             pass_through: self.pass_through()?,
-            allow_hosts: self
-                .values("allow-host")?
-                .into_iter()
-                .map(|written| written.text)
-                .collect(),
+            same_network: self.switch("same-network")?,
+            allow_hosts: self.allow_hosts()?,
             metrics: self.switch("metrics")?,
             quiet: self.switch("quiet")?,
             role,
         })
+    }
+
+    /// One that is misspelt would leave a setting, as of security, silently off.
+    fn know_all_variables(&self) -> Result<(), String> {
+        let flags = SETTINGS.iter().flat_map(|(_, flags)| flags.iter());
+        let known: Vec<String> = flags.map(|flag| variable_name(flag.name)).collect();
+        let is_known =
+            |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
+        match self.environment.names(PREFIX).find(|name| !is_known(name)) {
+            Some(name) => Err(format!(
+                "{name}: there is no such variable; see ec2-role --help"
+            )),
+            None => Ok(()),
+        }
     }
 
     fn pass_through(&self) -> Result<Option<PassThrough>, String> {
@@ -186,7 +224,14 @@ impl Given<'_> {
         };
         let is_on = self.switch("pass-through")?;
         if !is_on && also != PassThrough::default() {
-            return Err("--pass-through: it is off, and only what is passed through can have more; give --pass-through too".into());
+            let which = if also.user_data {
+                "user-data"
+            } else {
+                "identity-signature"
+            };
+            return Err(format!(
+                "--pass-through-{which}: it adds to --pass-through; give that too"
+            ));
         }
         Ok(is_on.then_some(also))
     }
@@ -213,13 +258,45 @@ impl Given<'_> {
     }
 
     fn role(&self) -> Result<RoleArn, String> {
-        let text = match (self.matches.free.as_slice(), self.environment.get("EC2_ROLE_ARN")) {
-            ([arn], _) => arn,
-            ([], Some(arn)) => arn,
-            ([], None) => return Err("no role: name its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN".into()),
-            ([_, second, ..], _) => return Err(format!("{second:?}: one argument too many; run one ec2-role for each role")),
-        };
-        RoleArn::parse(text)
+        self.named_role()?.ok_or(
+            "no role: name its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN".into(),
+        )
+    }
+
+    fn role_name(&self, role: &RoleArn) -> Result<RoleName, String> {
+        match self.value("role-name") {
+            None => Ok(role.name()),
+            Some(written) => {
+                RoleName::parse(&written.text).map_err(|why| format!("{}: {why}", written.place))
+            }
+        }
+    }
+
+    fn named_role(&self) -> Result<Option<RoleArn>, String> {
+        const VARIABLE: &str = "EC2_ROLE_ARN";
+        match (self.matches.free.as_slice(), self.environment.get(VARIABLE)) {
+            ([arn], _) => RoleArn::parse(arn).map(Some),
+            ([], Some(arn)) => RoleArn::parse(arn)
+                .map(Some)
+                .map_err(|why| format!("{VARIABLE} {why}")),
+            ([], None) => Ok(None),
+            ([_, second, ..], _) => Err(format!(
+                "{second:?}: one argument too many; run one ec2-role for each role"
+            )),
+        }
+    }
+
+    fn allow_hosts(&self) -> Result<Vec<String>, String> {
+        let mut hosts = Vec::new();
+        for written in self.values("allow-host")? {
+            let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            if written.text.is_empty() || !written.text.bytes().all(is_name) {
+                return written
+                    .wrong("write a whole host name, without a port; there are no patterns");
+            }
+            hosts.push(written.text);
+        }
+        Ok(hosts)
     }
 
     fn assume_role(&self) -> Result<AssumeRole, String> {
@@ -296,6 +373,14 @@ impl Given<'_> {
             let Some((key, value)) = cli.or(written.text.split_once('=')) else {
                 return written.wrong("the value is missing; write KEY=VALUE");
             };
+            if tags
+                .iter()
+                .any(|(other, _): &(String, String)| other.eq_ignore_ascii_case(key))
+            {
+                return written.wrong(
+                    "there is a tag of this key already, in whatever letter case; give each once",
+                );
+            }
             if !(1..=128).contains(&key.chars().count())
                 || value.chars().count() > 256
                 || tags.len() == 50
@@ -530,8 +615,48 @@ mod tests {
                 "2 to 1224",
             ),
             (vec![ARN, "--role-name", "a/b"], "--role-name", "1 to 64"),
-            (vec![ARN, "--nonsense"], "nonsense", "--help"),
-            (vec![ARN, "--listen"], "listen", "--help"),
+            (
+                vec![ARN, "--nonsense"],
+                "--nonsense: no such option",
+                "--help",
+            ),
+            (vec![ARN, "-x"], "-x: no such option", "--help"),
+            (
+                vec![ARN, "--listen"],
+                "--listen: its value is missing",
+                "--help",
+            ),
+            (
+                vec![ARN, "--quiet=yes"],
+                "--quiet: it takes no value",
+                "--help",
+            ),
+            (
+                vec![ARN, "--region", "a", "--region", "b"],
+                "--region: ",
+                "give it once",
+            ),
+            (
+                vec![ARN, "--allow-host", "*.x"],
+                "--allow-host \"*.x\"",
+                "no patterns",
+            ),
+            (
+                vec![ARN, "--tags", "a=1", "--tags", "A=2"],
+                "--tags \"A=2\"",
+                "each once",
+            ),
+            (
+                vec![ARN, "--pass-through-user-data"],
+                "--pass-through-user-data",
+                "--pass-through;",
+            ),
+            (
+                vec![ARN, "--check", "--credential-process"],
+                "--check",
+                "one of them",
+            ),
+            (vec![ARN, "--check", "more"], "\"more\"", "too many"),
         ] {
             let error = read(&arguments, Environment::default()).err().unwrap();
             assert!(
@@ -539,12 +664,25 @@ mod tests {
                 "{arguments:?}: {error}"
             );
         }
-        let error = read(&[ARN], Environment::from([("EC2_ROLE_QUIET", "yes")]))
-            .err()
-            .unwrap();
-        assert!(
-            error.contains("EC2_ROLE_QUIET") && error.contains("true or false"),
-            "{error}"
-        );
+        for (name, value, right) in [
+            ("EC2_ROLE_QUIET", "yes", "true or false"),
+            (
+                "EC2_ROLE_HTTP_TOKENS",
+                "required\u{fffd}",
+                "optional or required",
+            ),
+            ("EC2_ROLE_HTTP_TOKEN", "required", "no such variable"),
+            ("EC2_ROLE_CHECK", "true", "no such variable"),
+            ("EC2_ROLE_ARN", "\"arn\"", "does not begin with"),
+        ] {
+            let arguments = if name == "EC2_ROLE_ARN" {
+                &[][..]
+            } else {
+                &[ARN]
+            };
+            let error = read(arguments, Environment::from([(name, value)]));
+            let error = error.err().unwrap();
+            assert!(error.starts_with(name) && error.contains(right), "{error}");
+        }
     }
 }

@@ -143,6 +143,12 @@ pub const SETTINGS: [(&str, &[Flag]); 3] = [
                 "and the signatures of its identity document, which prove the host's identity to others",
             ),
             option(
+                "same-network",
+                "",
+                Switch,
+                "answer only clients in the network of the address that they ask, a bridge's for instance, and the host itself",
+            ),
+            option(
                 "allow-host",
                 "NAME",
                 Repeated,
@@ -170,49 +176,99 @@ pub const ACTIONS: [Flag; 4] = [
         "check",
         "",
         Switch,
-        "ask the ec2-role at --listen whether it serves a valid credential; exit 0 if so",
+        "ask the ec2-role at --listen whether it serves a valid credential, of ROLE_ARN if it is given; exit 0 if so",
     ),
     option("help", "", Switch, "print this"),
     option("version", "", Switch, "print the version"),
 ];
 
+/// So that it fits a terminal.
+const WIDTH: usize = 100;
+/// Where the explanations of the options begin.
+const COLUMN: usize = 36;
+
 /// The manual.
 pub fn help() -> String {
     let mut text = String::from(
         "ec2-role serves short-lived credentials of one IAM role in the place of EC2's metadata service.\n\n\
-         \x20 ec2-role [OPTIONS] ROLE_ARN\n\n\
-         It calls sts:AssumeRole with the host's credentials, keeps the result in memory, renews it in time, and answers\n\
-         http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/ as EC2 does, so that any AWS SDK finds it there. Point a\n\
-         container's 169.254.169.254 at it, or set AWS_EC2_METADATA_SERVICE_ENDPOINT.\n\n\
-         Each option is also a variable, EC2_ROLE_ and its name in capitals with _ for - (EC2_ROLE_LISTEN; EC2_ROLE_ARN for the role;\n\
-         true or false for a switch; several values separated by spaces, quoted as in a shell). An option wins over its variable.\n",
+         \x20 ec2-role [OPTIONS] ROLE_ARN\n\n",
+    );
+    paragraph(
+        &mut text,
+        "It calls sts:AssumeRole with the host's credentials, keeps the result in memory, renews it in time, and answers \
+         http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/ as EC2 does, so that any AWS SDK finds it there. \
+         Point a container's 169.254.169.254 at it, or set AWS_EC2_METADATA_SERVICE_ENDPOINT.",
+    );
+    paragraph(
+        &mut text,
+        "Each option but the last four is also a variable, EC2_ROLE_ and its name in capitals with _ for - (EC2_ROLE_LISTEN; \
+         EC2_ROLE_ARN for the role; true or false for a switch; several values separated by spaces, quoted as in a shell). \
+         An option wins over its variable.",
     );
     for (title, flags) in SETTINGS
         .iter()
         .map(|(title, flags)| (*title, *flags))
         .chain([("Instead of serving", ACTIONS.as_slice())])
     {
-        text.push_str(&format!("\n{title}:\n"));
+        text.push_str(&format!("{title}:\n"));
         for flag in flags {
-            let left = format!("--{} {}", flag.name, flag.hint);
-            let more = if matches!(flag.kind, Repeated) {
-                " (may be repeated)"
-            } else {
-                ""
+            let more = match flag.kind {
+                Repeated => " (may be repeated)",
+                Value | Switch => "",
             };
-            text.push_str(&format!("  {left:<32}  {}{more}\n", flag.help));
+            let left = format!("  --{} {}", flag.name, flag.hint);
+            let mut lines = wrapped(&format!("{}{more}", flag.help), WIDTH - COLUMN).into_iter();
+            let first = if left.trim_end().len() < COLUMN {
+                lines.next().unwrap_or_default()
+            } else {
+                String::new()
+            };
+            let line = format!("{left:<COLUMN$}{first}");
+            text.push_str(&format!("{}\n", line.trim_end()));
+            for line in lines {
+                text.push_str(&format!("{:COLUMN$}{line}\n", ""));
+            }
+        }
+        text.push('\n');
+    }
+    paragraph(
+        &mut text,
+        "The host's credentials are looked for in this order, at every renewal: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; \
+         AWS_WEB_IDENTITY_TOKEN_FILE; the profile (AWS_PROFILE) of ~/.aws/credentials and ~/.aws/config: its keys, its web \
+         identity or its credential_process; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; the instance's own metadata \
+         service. The other AWS_ variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, \
+         HTTPS_PROXY …) mean what they mean to an SDK.",
+    );
+    paragraph(
+        &mut text,
+        "It logs to stderr: a line for each event, and one for each request in NCSA's common log format with the seconds at its end. \
+         Exit status: 0 ended by SIGTERM or SIGINT, or --check found all well; 1 --check or --credential-process failed, and may \
+         work later; 2 something to correct.",
+    );
+    text.pop();
+    text
+}
+
+fn paragraph(text: &mut String, words: &str) {
+    for line in wrapped(words, WIDTH) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.push('\n');
+}
+
+/// The lines of a text, each as long as fits.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut();
+        match last.filter(|line| line.chars().count() + 1 + word.chars().count() <= width) {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
         }
     }
-    text.push_str(
-        "\nThe host's credentials are looked for in this order, at every renewal: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;\n\
-         AWS_WEB_IDENTITY_TOKEN_FILE; the profile (AWS_PROFILE) of ~/.aws/credentials and ~/.aws/config: its keys, its web identity or its\n\
-         credential_process; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; the instance's own metadata service. The other AWS_\n\
-         variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, HTTPS_PROXY …) mean what they mean to an SDK.\n\n\
-         It logs to stderr: a line for each event, and one for each request in NCSA's common log format with the seconds at its end.\n\
-         Exit status: 0 ended by SIGTERM or SIGINT, or --check found all well; 1 --check or --credential-process failed, and may work\n\
-         later; 2 something to correct.\n",
-    );
-    text
+    lines
 }
 
 #[cfg(test)]
@@ -220,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_help_names_every_option() {
+    fn the_help_names_every_option_and_fits_a_terminal() {
         let help = help();
         for flag in SETTINGS
             .iter()
@@ -228,6 +284,9 @@ mod tests {
             .chain(&ACTIONS)
         {
             assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
+        }
+        for line in help.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
         }
     }
 }

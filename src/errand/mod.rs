@@ -2,6 +2,7 @@
 
 mod destination;
 mod fetch;
+mod reading;
 mod report;
 
 use std::io::{Read, Write};
@@ -16,7 +17,6 @@ use crate::environment::Environment;
 use crate::fault::Fault;
 use crate::host_metadata::HostMetadata;
 use crate::log;
-use crate::pass_through;
 
 /// The keeper ends an errand that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
 /// moment as long again; whatever is slow then says so itself.
@@ -61,7 +61,7 @@ fn read_metadata(
 ) -> Result<Report, Fault> {
     let own = orders.own_tokens();
     let session = HostMetadata::open(environment, own.as_ref())?;
-    let snapshot = pass_through::read(
+    let snapshot = reading::read(
         &session,
         arguments.pass_through.unwrap_or_default(),
         Boot::now(),

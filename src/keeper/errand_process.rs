@@ -5,12 +5,14 @@ use std::process::{ChildStdout, Stdio};
 
 use rustix::process::{Pid, Signal, WaitStatus};
 
+use super::child;
 use crate::clock::Boot;
 use crate::errand::{DEADLINE, Orders, Report};
+use crate::fault::Fault;
 use crate::process::Part;
 
-/// More than any report: whatever writes more is not our errand.
-const MAX_REPORTS_BYTES: usize = 256 * 1024;
+/// More than any report: what is in one is bounded where it is read.
+const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 pub struct ErrandProcess {
     pub pid: Pid,
@@ -58,7 +60,7 @@ impl ErrandProcess {
     /// The reports that have come, without waiting.
     pub fn take_reports(&mut self) -> Vec<Report> {
         let mut piece = [0; 4096];
-        while self.read.len() < MAX_REPORTS_BYTES {
+        while self.read.len() < MAX_REPORT_BYTES {
             match self.reports.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => self.read.extend_from_slice(&piece[..length]),
@@ -67,7 +69,17 @@ impl ErrandProcess {
             }
         }
         let Some(end) = self.read.iter().rposition(|byte| *byte == b'\n') else {
-            return Vec::new();
+            // Not to be waited for: what comes is not read, and would wake the keeper again and again.
+            let is_too_long = self.read.len() >= MAX_REPORT_BYTES;
+            let fault = || {
+                Fault::Passing(
+                    "the errand said too much; look at what the source and STS answer".to_owned(),
+                )
+            };
+            return is_too_long
+                .then(|| Report::Failed(fault()))
+                .into_iter()
+                .collect();
         };
         let lines: Vec<u8> = self.read.drain(..=end).collect();
         String::from_utf8_lossy(&lines)
@@ -87,7 +99,7 @@ impl ErrandProcess {
 
     /// What there is to say of one that ended by itself with neither a result nor an error.
     pub fn without_a_word(status: WaitStatus) -> String {
-        let how = super::ending(status);
+        let how = child::ending(status);
         format!("the errand ended without a word ({how}); is there memory?")
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
+use super::child;
 use super::server_process::ServerProcess;
 use crate::clock::Boot;
 use crate::hand_over::HandOver;
@@ -138,10 +139,9 @@ impl Front {
         };
         log::event(&format!(
             "server replaced ({pid}): {}",
-            super::ending(status)
+            child::ending(status)
         ));
-        let lived = Duration::from_millis(now.0 - server.started.0);
-        self.short_lives = if lived < SHORT_LIFE {
+        self.short_lives = if now.left(server.started) < SHORT_LIFE {
             self.short_lives + 1
         } else {
             0

@@ -1,89 +1,60 @@
 //! The key of session tokens: fresh for each start, or kept in a file.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
+use crate::file::NamedFile;
 use crate::token::TokenKey;
 
 /// The key in `file`, which is made, readable for its owner alone, if it is not there; without a file a fresh key.
-pub fn token_key(file: Option<&Path>) -> Result<TokenKey, String> {
-    let fresh = || {
-        TokenKey::random()
-            .ok_or("the kernel gives no random numbers; look at /dev/urandom".to_owned())
-    };
+pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return fresh() };
-    let named = |what: String| format!("--token-key-file {}: {what}", file.display());
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-    {
-        Ok(mut created) => {
+    match file.read() {
+        Ok((bytes, mode)) => read(&bytes, mode),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             let key = fresh()?;
-            created
-                .write_all(format!("{}\n", key.to_hex()).as_bytes())
-                .map_err(|error| {
-                    named(format!(
-                        "it cannot be written: {error}; make room, or name another file"
-                    ))
-                })?;
-            Ok(key)
+            make(file, &key).map(|()| key).map_err(|error| {
+                format!("it cannot be made: {error}; name a file in a directory that has room and that ec2-role's user can write")
+            })
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(file).map_err(named),
-        Err(error) => Err(named(format!(
-            "it cannot be made: {error}; name a file in a directory that ec2-role's user can write"
-        ))),
+        Err(error) => Err(format!(
+            "it cannot be read: {error}; name a file that ec2-role's user owns"
+        )),
+    }
+    .map_err(|what| format!("{file}: {what}"))
+}
+
+fn fresh() -> Result<TokenKey, String> {
+    TokenKey::random().ok_or("the kernel gives no random numbers; look at /dev/urandom".to_owned())
+}
+
+fn read(bytes: &[u8], mode: u32) -> Result<TokenKey, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let key = TokenKey::from_hex(text.trim()).ok_or(
+        "it is no key of ec2-role's, which is 64 hexadecimal digits; name another file, or one that is not there",
+    )?;
+    match mode & 0o077 {
+        0 => Ok(key),
+        _ => Err(format!("others can read it (mode {mode:o}); chmod 600")),
     }
 }
 
-fn read(file: &Path) -> Result<TokenKey, String> {
-    let unreadable =
-        |error: std::io::Error| format!("it cannot be read: {error}; let ec2-role's user own it");
-    let mut opened = std::fs::File::open(file).map_err(unreadable)?;
-    let mode = opened.metadata().map_err(unreadable)?.mode();
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "others can read it (mode {:o}); chmod 600, or delete it to have a new one made",
-            mode & 0o777
-        ));
-    }
-    let mut text = String::new();
-    _ = opened.read_to_string(&mut text).map_err(unreadable)?;
-    TokenKey::from_hex(text.trim()).ok_or(
-        "it does not hold 64 hexadecimal digits; delete it to have a new one made".to_owned(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_file_is_made_once_for_its_owner_alone_and_read_again() {
-        let file = std::env::temp_dir().join(format!("ec2-role-key-{}", std::process::id()));
-        let made = token_key(Some(&file)).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-        assert!(token_key(Some(&file)).unwrap() == made);
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640))
-            .unwrap();
-        assert!(
-            token_key(Some(&file))
-                .err()
-                .unwrap()
-                .contains("others can read it (mode 640)")
-        );
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .unwrap();
-        std::fs::write(&file, "short").unwrap();
-        assert!(
-            token_key(Some(&file))
-                .err()
-                .unwrap()
-                .contains("64 hexadecimal digits")
-        );
-        std::fs::remove_file(&file).unwrap();
-    }
+/// Whole or not at all: an empty file, as a full disk or a crash would leave, could never be read.
+fn make(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
+    let mut new = OsString::from(&file.path);
+    new.push(".new");
+    _ = std::fs::remove_file(&new);
+    let write = || {
+        let mut opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
+        opened.sync_all()?;
+        std::fs::rename(&new, &file.path)
+    };
+    write().inspect_err(|_| _ = std::fs::remove_file(&new))
 }

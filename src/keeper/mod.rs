@@ -3,6 +3,8 @@
 //! One poll loop. It never touches the network, resolves no name and waits for no program: what can
 //! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
 
+mod chance;
+mod child;
 mod container_token;
 mod errand_process;
 mod front;
@@ -17,17 +19,17 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::WaitStatus;
 
 use crate::arguments::Arguments;
 use crate::clock::{self, Boot};
 use crate::environment::Environment;
 use crate::errand::{Fetched, Orders, Report};
 use crate::fault::Fault;
-use crate::hand_over::{Counts, HandOver, PassedThrough};
+use crate::hand_over::{Counts, HandOver};
 use crate::role::RoleArn;
 use crate::token::TokenKey;
 use crate::{log, schedule};
+use chance::chance;
 use container_token::ContainerToken;
 use errand_process::ErrandProcess;
 use front::Front;
@@ -42,17 +44,24 @@ const LAST_ANSWERS: Duration = Duration::from_millis(400);
 pub fn run(arguments: &Arguments, words: &[String]) -> Result<(), String> {
     let mut signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
-    let token_key = key_file::token_key(arguments.token_key_file.as_deref())?;
-    let Some(listener) = listen::listen(arguments.listen, |pause| {
+    let token_key = key_file::token_key(arguments.token_key_file.as_ref())?;
+    let listener = listen::listen(arguments.listen, |pause| {
         wait(&mut [PollFd::new(&signals.wake, PollFlags::IN)], pause);
+        signals.clear();
+        // As PID 1 it has everybody's orphans from the start.
+        while child::reap().is_some() {}
         signals.end().is_none()
-    })?
-    else {
-        return Ok(());
+    })?;
+    let ended = match listener {
+        Some(listener) => {
+            let keeper = Keeper::new(arguments, words, listener, token_key)?;
+            Some(keeper.keep(&mut signals)?)
+        }
+        None => signals.end(),
     };
-    let keeper = Keeper::new(arguments, words, listener, token_key)?;
-    let ended = keeper.keep(&mut signals)?;
-    log::event(&format!("ended by {ended}"));
+    if let Some(signal) = ended {
+        log::event(&format!("ended by {signal}"));
+    }
     Ok(())
 }
 
@@ -114,11 +123,13 @@ impl<'a> Keeper<'a> {
                 token_key,
                 boot_id,
                 quiet: arguments.quiet,
+                same_network: arguments.same_network,
                 allow_hosts: arguments.allow_hosts.clone(),
                 metrics: arguments.metrics,
                 region: None,
                 container_token: token,
-                pass_through: arguments.pass_through.map(|_| PassedThrough::NotYet),
+                pass_through: arguments.pass_through,
+                snapshot: None,
                 counts: Counts::default(),
                 credential: None,
             },
@@ -279,7 +290,7 @@ impl<'a> Keeper<'a> {
     fn hear_reading(&mut self, now: Boot) {
         let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
         if let Some((snapshot, news)) = heard {
-            self.hand_over.pass_through = Some(PassedThrough::Read(snapshot));
+            self.hand_over.snapshot = Some(snapshot);
             self.front.hand_over(&self.hand_over, now);
             // Not before: whoever waits for the line asks at once.
             news.iter().for_each(|line| log::event(line));
@@ -300,12 +311,7 @@ impl<'a> Keeper<'a> {
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
         self.next_errand = now.after(wait);
-        let served = self
-            .hand_over
-            .credential
-            .as_ref()
-            .filter(|credential| credential.is_valid(now));
-        let state = match served {
+        let state = match self.hand_over.valid_credential(now) {
             Some(credential) => format!(
                 "refresh failed, the credential until {} is kept",
                 clock::iso8601(credential.expiration)
@@ -320,7 +326,7 @@ impl<'a> Keeper<'a> {
 
     /// Collects the children that have ended. The error ends the program.
     fn reap(&mut self, now: Boot) -> Result<(), String> {
-        while let Some((pid, status)) = signals::reap() {
+        while let Some((pid, status)) = child::reap() {
             self.front.child_ended(pid, status, now);
             // Its last words may have come after the pipe was looked at.
             self.hear_reading(now);
@@ -364,7 +370,7 @@ impl<'a> Keeper<'a> {
         let deadline = Boot::now().after(LAST_ANSWERS);
         loop {
             let now = Boot::now();
-            if std::iter::from_fn(signals::reap).any(|(pid, _)| pid == server.pid) {
+            if std::iter::from_fn(child::reap).any(|(pid, _)| pid == server.pid) {
                 return;
             }
             if now >= deadline {
@@ -384,23 +390,6 @@ fn wait(fds: &mut [PollFd], longest: Duration) {
     // Rounded up: to wake a moment before what is due would be to turn for nothing.
     let timeout = Timespec::try_from(longest + Duration::from_micros(500)).ok();
     _ = poll(fds, timeout.as_ref());
-}
-
-/// A number from 0 to 1. Without random numbers, the middle.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(4) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
-        _ => 0.5,
-    }
-}
-
-fn ending(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("it ended with status {code}"),
-        (None, Some(signal)) => format!("it was ended by signal {signal}"),
-        (None, None) => "it ended".to_owned(),
-    }
 }
 
 fn in_words(time: Duration) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
-use super::chance;
+use super::chance::chance;
 use super::errand_process::ErrandProcess;
 use crate::clock::Boot;
 use crate::errand::{Orders, Report, Task};
@@ -75,7 +75,13 @@ impl Reading {
                 Report::Metadata(snapshot) => {
                     self.errand = None;
                     let count = snapshot.items.len();
-                    let line = format!("pass-through: {count} items of the host's metadata read");
+                    let left_out = match snapshot.left_out {
+                        0 => String::new(),
+                        more => format!(", {more} left out: they are too many or too large"),
+                    };
+                    let line = format!(
+                        "pass-through: {count} items of the host's metadata read{left_out}"
+                    );
                     let is_news = !self.has_read || self.in_vain > 0;
                     (self.has_read, self.in_vain) = (true, 0);
                     read = Some((snapshot, is_news.then_some(line)));
@@ -103,8 +109,13 @@ impl Reading {
     /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
     fn failed(&mut self, why: &str, now: Boot) {
         if self.in_vain == 0 {
+            let kept = if self.has_read {
+                ", what was read before is kept"
+            } else {
+                ""
+            };
             log::event(&format!(
-                "pass-through: the host's metadata was not read, what was read before is kept: {why}"
+                "pass-through: the host's metadata was not read{kept}: {why}"
             ));
         }
         self.in_vain += 1;

@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Pid, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 pub struct Signals {
@@ -43,9 +42,4 @@ impl Signals {
             .find(|(_, flag)| flag.load(Ordering::Relaxed))
             .map(|(name, _)| *name)
     }
-}
-
-/// The next child that has ended, our own or, as PID 1, anyone's orphan.
-pub fn reap() -> Option<(Pid, WaitStatus)> {
-    rustix::process::wait(WaitOptions::NOHANG).ok().flatten()
 }

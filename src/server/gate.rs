@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ pub enum Wanted {
 }
 
 pub struct Client {
-    pub peer: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
     number: u64,
     stream: TcpStream,
     deadline: Instant,
@@ -331,6 +331,17 @@ impl Gate {
 }
 
 impl Client {
+    /// Its address; an IPv4 one as such, also where the socket is for IPv6.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
+    /// Which of this machine's addresses it has asked.
+    pub fn asked(&self) -> Option<IpAddr> {
+        let asked = self.stream.local_addr().ok()?;
+        Some(asked.ip().to_canonical())
+    }
+
     /// What is held of a head that has not ended, or of an answer that is not taken.
     fn held_bytes(&self) -> usize {
         match &self.state {

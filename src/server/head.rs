@@ -56,7 +56,7 @@ impl Asked {
                 body = Err(Refusal::Body);
             }
             if header.name.eq_ignore_ascii_case("Content-Length") {
-                body = body.and_then(|_| length(header.value));
+                body = body.and_then(|so_far| Ok(length(header.value)?.max(so_far)));
             }
             if LEFT_OUT
                 .iter()
@@ -153,6 +153,7 @@ mod tests {
         let with = |header: &str| read(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
         assert!(with("Content-Length: 1024").head.is_ok());
         assert!(with("Content-Length: 1").goes_on && !with("Content-Length: 0").goes_on);
+        assert!(with("Content-Length: 1\r\nContent-Length: 0").goes_on);
         for large in [
             "1025",
             "1000000000000",

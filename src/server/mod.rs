@@ -7,10 +7,11 @@
 mod channel;
 mod gate;
 pub mod head;
+mod neighbourhood;
 pub mod reader;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,7 +20,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::answer;
 use crate::clock::Boot;
-use crate::http::{Refusal, Remark, Request, Response, Status};
+use crate::http::{CHECK_AGENT, Refusal, Remark, Request, Response, Status};
 use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::served::Served;
@@ -65,8 +66,8 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// This loop and tiny_http's thread hand each request to each other and never work at one time. On several processors each
-/// hand-over wakes another one. Before there are threads, which inherit it. Where a sandbox forbids it, it goes as it would.
+/// This loop and tiny_http's thread hand each request to each other and never work at one time; on several processors each hand-over
+/// would wake another one. Before there are threads, which inherit it. Where a sandbox forbids it, each runs where the kernel likes.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // A machine may have more than a set has room for.
@@ -87,13 +88,14 @@ struct Desk {
 impl Desk {
     fn answer(&mut self, gate: &mut Gate, client: Client, asked: Asked) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let peer = client.peer;
-        let mut is_head = false;
+        let peer = client.address();
+        let (mut is_head, mut is_logged) = (false, !self.served.hand_over.quiet);
         let response = match asked.head {
             Ok(head) => {
                 let request = self.reader.read(&head)?;
                 is_head = *request.method() == tiny_http::Method::Head;
-                let response = self.response(&request, peer);
+                is_logged &= !is_own_check(&request, &client);
+                let response = self.response(&request, &client);
                 // Dropped as it is it would be answered.
                 drop(request.into_writer());
                 response
@@ -108,9 +110,9 @@ impl Desk {
             }
         };
         gate.answer(client, response.to_bytes(is_head, now), asked.goes_on);
-        if !self.served.hand_over.quiet {
+        if is_logged {
             log::access(
-                peer.map(|peer| peer.ip()),
+                peer,
                 now,
                 &asked.line,
                 response.status.code(),
@@ -121,8 +123,14 @@ impl Desk {
         Ok(())
     }
 
-    fn response(&mut self, request: &tiny_http::Request, peer: Option<SocketAddr>) -> Response {
+    fn response(&mut self, request: &tiny_http::Request, client: &Client) -> Response {
         let hand_over = &self.served.hand_over;
+        if hand_over.same_network && !is_near(client) {
+            let why = "ec2-role: this is not the address for your network\n";
+            let response = answer::refuse(Refusal::Network, why);
+            self.metrics.count(response.remark);
+            return response;
+        }
         let headers: Vec<(&str, &str)> = request
             .headers()
             .iter()
@@ -135,7 +143,7 @@ impl Desk {
         };
         if hand_over.metrics
             && metrics::is_asked_for(&request, &hand_over.allow_hosts)
-            && peer.is_some_and(|peer| is_own(&peer))
+            && client.address().is_some_and(neighbourhood::is_this_machine)
         {
             return self.metrics.answer(hand_over);
         }
@@ -145,17 +153,15 @@ impl Desk {
     }
 }
 
-/// Whether a peer is this machine itself: the address from which one would talk to it is its own. Nothing is sent.
-fn is_own(peer: &SocketAddr) -> bool {
-    let any: IpAddr = if peer.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let from = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(peer)?;
-        socket.local_addr()
-    };
-    peer.ip().to_canonical().is_loopback() || from().is_ok_and(|from| from.ip() == peer.ip())
+/// Whether it is a `--check` of this machine's, which comes every few seconds and would be all that the log has.
+fn is_own_check(request: &tiny_http::Request, client: &Client) -> bool {
+    let mut headers = request.headers().iter();
+    headers.any(|header| header.field.equiv("User-Agent") && header.value == CHECK_AGENT)
+        && client.address().is_some_and(neighbourhood::is_this_machine)
+}
+
+/// Whether a client is in the network of the address that it has asked.
+fn is_near(client: &Client) -> bool {
+    let both = client.asked().zip(client.address());
+    both.is_some_and(|(asked, client)| neighbourhood::is_in_network_of(asked, client))
 }

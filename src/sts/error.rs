@@ -112,12 +112,19 @@ impl StsError {
 
     /// What the user can do about it; `role` and `endpoint` are what they wrote, or what stands for it.
     pub fn remedy(&self, role: &str, endpoint: &str) -> String {
-        let StsError::Refused { code, message, .. } = self else {
+        let StsError::Refused {
+            status,
+            code,
+            message,
+            ..
+        } = self
+        else {
             return match self {
-                // Whatever stands before STS may be down by itself.
-                StsError::Unreadable { status: 500.., .. } => {
-                    "nothing to do if it passes".to_owned()
-                }
+                // Whatever stands before STS may be down, or have too much to do, by itself.
+                StsError::Unreadable {
+                    status: 429 | 500..,
+                    ..
+                } => "nothing to do if it passes".to_owned(),
                 StsError::Unreadable { .. } => format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
                 ),
@@ -126,8 +133,8 @@ impl StsError {
         };
         match (self.act(), code.as_str()) {
             (Act::Trust, _) => {
-                let whom = caller(message).unwrap_or("the caller");
-                format!("the trust policy of {role} must name {whom}; {whom}'s policy must allow sts:AssumeRole on it")
+                let whom = caller(message).unwrap_or("the caller".to_owned());
+                format!("the trust policy of {role} must name {whom}, whose own policy must allow sts:AssumeRole on it")
             }
             (Act::Reload, "InvalidClientTokenId") => {
                 "the source's access key is unknown to this STS: look at the key, or enable the region in the account".to_owned()
@@ -139,14 +146,32 @@ impl StsError {
             }
             (Act::Mend, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => "correct --policy, --policy-arns or --tags".to_owned(),
             (Act::Mend | Act::AskLess, _) => "correct the option that it names".to_owned(),
-            (Act::Wait, _) => "nothing to do if it passes".to_owned(),
+            (Act::Wait, code) if *status == 429 || *status >= 500 || passes(code) => {
+                "nothing to do if it passes".to_owned()
+            }
+            (Act::Wait, _) => "STS does not take what is asked of it: correct what its message names".to_owned(),
         }
     }
 }
 
-/// Who called, by STS's own message: `User: ARN is not authorized to perform …`.
-fn caller(message: &str) -> Option<&str> {
-    message.split_once("User: ")?.1.split_whitespace().next()
+/// Who called, by STS's own message: `User: ARN is not authorized to perform …`. Of a session the role, which is what a policy
+/// should name: the next instance has another session. Its ARN cannot be said, as the session's lacks the role's path.
+fn caller(message: &str) -> Option<String> {
+    let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
+    let role = || {
+        let (session, name) = arn.split_once(":assumed-role/")?;
+        let (account, name) = (session.rsplit(':').next()?, name.split('/').next()?);
+        Some(format!("the role {name} of account {account}"))
+    };
+    Some(role().unwrap_or_else(|| arn.to_owned()))
+}
+
+/// Whether a refusal with this code passes by itself, though its status is one of 400.
+fn passes(code: &str) -> bool {
+    code.contains("Throttl")
+        || code.contains("TooMany")
+        || code == "RequestLimitExceeded"
+        || code == "IDPCommunicationError"
 }
 
 #[cfg(test)]
@@ -187,14 +212,49 @@ mod tests {
 
     #[test]
     fn a_denial_names_whom_the_trust_policy_must_name() {
-        let error = refused(
-            "AccessDenied",
-            "User: arn:aws:iam::1:user/bob is not authorized to perform: sts:AssumeRole on resource: X.",
-        );
-        assert_eq!(
-            error.remedy("ROLE", "https://sts"),
-            "the trust policy of ROLE must name arn:aws:iam::1:user/bob; arn:aws:iam::1:user/bob's policy must allow sts:AssumeRole on it"
-        );
-        assert!(error.describe().ends_with("(request r1)"));
+        for (caller, whom) in [
+            ("arn:aws:iam::1:user/bob", "arn:aws:iam::1:user/bob"),
+            (
+                "arn:aws:sts::1:assumed-role/host/i-0",
+                "the role host of account 1",
+            ),
+        ] {
+            let message = format!(
+                "User: {caller} is not authorized to perform: sts:AssumeRole on resource: X."
+            );
+            let error = refused("AccessDenied", &message);
+            assert_eq!(
+                error.remedy("ROLE", "https://sts"),
+                format!(
+                    "the trust policy of ROLE must name {whom}, whose own policy must allow sts:AssumeRole on it"
+                )
+            );
+            assert!(error.describe().ends_with("(request r1)"));
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        for (status, code, says) in [
+            (400, "Throttling", "nothing to do"),
+            (400, "IDPCommunicationError", "nothing to do"),
+            (429, "Slow", "nothing to do"),
+            (500, "InternalFailure", "nothing to do"),
+            (
+                400,
+                "InvalidParameterValue",
+                "correct what its message names",
+            ),
+        ] {
+            let mut error = refused(code, "");
+            if let StsError::Refused {
+                status: of_error, ..
+            } = &mut error
+            {
+                *of_error = status;
+            }
+            let remedy = error.remedy("ROLE", "https://sts");
+            assert!(remedy.contains(says), "{status} {code}: {remedy}");
+        }
     }
 }

@@ -13,7 +13,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-BINARY = os.environ.get("EC2_ROLE_BINARY", f"{REPOSITORY}/target/x86_64-unknown-linux-musl/release/ec2-role")
+BINARY = os.environ.get("TESTED_BINARY", f"{REPOSITORY}/target/x86_64-unknown-linux-musl/release/ec2-role")
 PEERS = REPOSITORY / "target/peers/bin"
 
 ROLE_ARN = "arn:aws:iam::123456789012:role/exc_web"

@@ -9,7 +9,7 @@ from instance import REPOSITORY, clean_environment, wait_until
 from sts import ENDPOINT, arn
 
 BINARY = pathlib.Path(os.environ.get(
-    "EC2_ROLE_BINARY", REPOSITORY / f"target/{os.uname().machine}-unknown-linux-musl/release/ec2-role"))
+    "TESTED_BINARY", REPOSITORY / f"target/{os.uname().machine}-unknown-linux-musl/release/ec2-role"))
 
 
 class InstanceServer:

@@ -6,8 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use ec2_role::answer::answer;
 use ec2_role::clock::Boot;
 use ec2_role::credential::Credential;
-use ec2_role::hand_over::{Counts, HandOver, PassedThrough};
+use ec2_role::hand_over::{Counts, HandOver};
 use ec2_role::http::{Request, Response, Status};
+use ec2_role::pass_through::PassThrough;
 use ec2_role::role::{RoleArn, RoleName};
 use ec2_role::secret::Secret;
 use ec2_role::served::Served;
@@ -32,6 +33,7 @@ impl World {
         let bit = |at: u8| choice >> at & 1 == 1;
         let age = if bit(5) { 121_000 } else { 0 };
         let snapshot = Snapshot {
+            left_out: 0,
             taken: Boot(NOW.0 - age),
             items: [
                 ("meta-data/instance-id", false, &b"i-1"[..]),
@@ -56,15 +58,13 @@ impl World {
             token_key,
             boot_id: "boot".to_owned(),
             quiet: true,
+            same_network: false,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
-            pass_through: match (bit(3), bit(6)) {
-                (false, _) => None,
-                (true, false) => Some(PassedThrough::NotYet),
-                (true, true) => Some(PassedThrough::Read(snapshot)),
-            },
+            pass_through: bit(3).then(PassThrough::default),
+            snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
             credential: (choice >> 2 & 0x21 != 0x21).then(|| Credential {
                 access_key_id: "ASIAEXAMPLE".to_owned(),

@@ -2,6 +2,7 @@
 
 pub mod any_answer;
 pub mod any_head;
+pub mod container;
 pub mod directory;
 pub mod ec2_role;
 pub mod host_metadata;

@@ -79,21 +79,20 @@ impl Upstream {
     }
 
     pub fn with(strays: &[&str], manner: Manner) -> Self {
-        let text = |(path, body): &(&str, &str)| {
-            let item = ("text/plain".to_owned(), body.as_bytes().to_vec());
-            ((*path).to_owned(), item)
-        };
-        let secret = |path: &&str| text(&(*path, &format!("{SECRET} of {path}")));
-        let mut items: BTreeMap<_, _> = KNOWN.iter().map(text).collect();
-        items.extend(SIGNATURES.iter().chain(&NEVER).map(secret));
-        let user_data = ("application/octet-stream".to_owned(), USER_DATA.to_vec());
-        items.insert("user-data".to_owned(), user_data);
-        let tree = Tree {
-            items,
-            strays: strays.iter().map(|&line| line.to_owned()).collect(),
-            ..Tree::default()
-        };
+        let mut tree = Tree::well();
+        tree.strays = strays.iter().map(|&line| line.to_owned()).collect();
         tree.manner.change(|now| *now = manner);
+        Self::answering(tree, Tree::answer)
+    }
+
+    /// With so many items more, of so many bytes each.
+    pub fn with_more(count: usize, bytes: usize) -> Self {
+        let mut tree = Tree::well();
+        let more = (0..count).map(|number| {
+            let item = ("text/plain".to_owned(), vec![b'x'; bytes]);
+            (format!("meta-data/tags/instance/t{number}"), item)
+        });
+        tree.items.extend(more);
         Self::answering(tree, Tree::answer)
     }
 
@@ -103,6 +102,22 @@ impl Upstream {
 }
 
 impl Tree {
+    fn well() -> Self {
+        let text = |(path, body): &(&str, &str)| {
+            let item = ("text/plain".to_owned(), body.as_bytes().to_vec());
+            ((*path).to_owned(), item)
+        };
+        let secret = |path: &&str| text(&(*path, &format!("{SECRET} of {path}")));
+        let mut items: BTreeMap<_, _> = KNOWN.iter().map(text).collect();
+        items.extend(SIGNATURES.iter().chain(&NEVER).map(secret));
+        let user_data = ("application/octet-stream".to_owned(), USER_DATA.to_vec());
+        items.insert("user-data".to_owned(), user_data);
+        Tree {
+            items,
+            ..Tree::default()
+        }
+    }
+
     fn answer(&self, request: &Request, connection: &mut Connection) {
         let manner = self.manner.look(Clone::clone);
         if request.method == "PUT" && !matches!(manner, Manner::Hang) {

@@ -1,0 +1,48 @@
+//! `--same-network`: who is answered by the address that they ask.
+
+use crate::support::container::{self, Container};
+use crate::support::http::{self, LIST_PATH};
+use crate::support::{Reply, Start, Sts, namespace};
+
+/// The host's addresses: in the container's network, and in another's.
+const NEAR: &str = "192.0.2.1";
+const FAR: &str = "198.51.100.1";
+
+/// Needs to make a network namespace, and passes without.
+#[test]
+fn a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all() {
+    if !namespace::enter_for_this_test(
+        "same_network::a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all",
+    ) {
+        return;
+    }
+    let container = Container::start();
+    container::run(&format!("ip address add {FAR}/24 dev lo"));
+    let sts = Sts::start([Reply::good()]);
+    for (listen, arguments, from_afar) in [
+        ("0.0.0.0:0", vec![], "200 OK"),
+        ("0.0.0.0:0", vec!["--same-network"], "403 Forbidden"),
+        // Where addresses of version 4 look like some of version 6.
+        ("[::]:0", vec!["--same-network"], "403 Forbidden"),
+    ] {
+        let ec2_role = Start::with(&sts)
+            .listen(listen)
+            .arguments(arguments)
+            .serving();
+        let port = ec2_role.address.port();
+        for (address, expected) in [(NEAR, "200 OK"), (FAR, from_afar)] {
+            let answer = container.get(&format!("{address}:{port}"), LIST_PATH);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {expected}")),
+                "{listen} {address}: {answer}"
+            );
+            assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
+        }
+        for address in ["127.0.0.1", NEAR, FAR] {
+            let answer = http::get(format!("{address}:{port}").parse().unwrap(), LIST_PATH);
+            assert_eq!(answer.unwrap().status, 200, "{address}");
+        }
+        let line = ec2_role.wait_for_line("192.0.2.2 - - [");
+        assert!(line.starts_with("192.0.2.2 "), "{line}");
+    }
+}

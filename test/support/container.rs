@@ -1,0 +1,60 @@
+//! What a container is to the network: a namespace of its own, at the other end of a pair. The test must be in one itself.
+
+use std::process::{Child, Command};
+
+use super::until;
+
+/// At 192.0.2.2, with its way out over this namespace, which is 192.0.2.1.
+pub struct Container(Child);
+
+impl Container {
+    pub fn start() -> Self {
+        let sleep = Command::new("unshare")
+            .args(["--net", "sleep", "60"])
+            .spawn();
+        let container = Container(sleep.unwrap());
+        let pid = container.0.id();
+        until("the container's namespace", || {
+            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+            (of(&pid.to_string())? != of("self")?).then_some(())
+        });
+        run(&format!(
+            "ip link add host0 type veth peer name eth0 netns {pid}
+             ip address add 192.0.2.1/24 dev host0; ip link set host0 up"
+        ));
+        container.run(
+            "ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.1",
+        );
+        container
+    }
+
+    /// The whole answer to a GET from inside.
+    pub fn get(&self, address: &str, path: &str) -> String {
+        let address = address.replacen(':', "/", 1);
+        self.run(&format!(
+            "exec 3<>/dev/tcp/{address}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+        ))
+    }
+
+    fn run(&self, script: &str) -> String {
+        let pid = self.0.id();
+        run(&format!(
+            "nsenter --target {pid} --net bash -euc \"{script}\""
+        ))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Runs a script in the test's own namespace.
+pub fn run(script: &str) -> String {
+    let output = Command::new("sh").args(["-euc", script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
