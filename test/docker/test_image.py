@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import tarfile
 import time
 
@@ -46,6 +47,16 @@ def test_6_the_image_is_the_binary_and_nothing_else_and_its_user_is_nobody(docke
     assert re.search(rf"linux/{image['Architecture']}: {image['Size']} bytes; target/image/.*\.tar: \d+ bytes", ec2_role_image)
 
 
+def commit():
+    """As scripts/build has it."""
+    git = lambda *arguments: subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+    return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def test_6_the_image_holds_what_the_tree_has_and_not_what_was_built_before(docker, ec2_role_image):
+    assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
+
+
 def test_6_the_image_for_the_other_architecture_says_so(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists():
@@ -81,8 +92,5 @@ def test_6_docker_restart_brings_the_role_back(docker, server):
 
 
 def test_6_docker_says_that_it_is_healthy(docker, ec2_role_image):
-    options = docker.docker("run", "--rm", "ec2-role", "--help").stdout
-    if "--check" not in options:
-        pytest.skip("this ec2-role has no --check")
     started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
     wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")
