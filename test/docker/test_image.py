@@ -57,6 +57,25 @@ def test_6_the_image_holds_what_the_tree_has_and_not_what_was_built_before(docke
     assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
 
 
+def configuration(docker, image):
+    configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
+    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint")}
+
+
+def test_6_a_releases_image_is_loaded_and_serves_and_says_what_the_built_one_says(docker, ec2_role_image):
+    built = configuration(docker, "ec2-role")
+    docker.docker("tag", "ec2-role", "ec2-role:built")
+    tarball = subprocess.run([REPOSITORY / "scripts/release", "--image"], capture_output=True, check=True, env=docker.environment).stdout
+    loaded = re.findall(r"Loaded image: (\S+)", docker.docker("load", input=tarball, text=False).stdout.decode())
+    try:
+        assert "ec2-role:latest" in loaded and configuration(docker, "ec2-role") == built
+        assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
+        started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
+        wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")
+    finally:
+        docker.docker("tag", "ec2-role:built", "ec2-role")
+
+
 def test_6_the_image_for_the_other_architecture_says_so(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists():
