@@ -78,8 +78,8 @@ def test_6_a_releases_image_is_loaded_and_serves_and_says_what_the_built_one_say
 
 def test_6_the_image_for_the_other_architecture_says_so(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
-    if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists():
-        pytest.skip("scripts/build --all makes the binary for it")
+    if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists() and not os.environ.get("CI"):
+        pytest.skip("scripts/build --all makes the binary for it, and installs a compiler first")
     printed = build_ec2_role(docker, "--arch", other[1], "--tag", "ec2-role:other")
     assert f"linux/{other[1]}: " in printed
     assert docker.docker("image", "inspect", "--format", "{{.Architecture}}", "ec2-role:other").stdout.strip() == other[1]
