@@ -9,6 +9,8 @@ import threading
 from images import debian_tree
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
+from readme import block
+from sts import ENDPOINT
 from systemd_host import SystemdHost
 
 HERE = pathlib.Path(__file__).parent
@@ -16,7 +18,8 @@ SCRIPTS = REPOSITORY / "scripts"
 IMAGE = "minimal-host"
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
-UNITS = ("ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
+RELEASE = ("ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
+INSTALL, REMOVE = (block("On a host with systemd", "sh", number) for number in (0, 1))
 _number = itertools.count()
 
 
@@ -70,15 +73,20 @@ class Host(SystemdHost):
     def execute(self, *command, **options):
         return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
 
+    def unpack_release(self):
+        """As from its tarball. The one thing that a test changes: where STS is."""
+        self.put(BINARY, "/tmp/release/ec2-role")
+        for name in RELEASE:
+            self.put(SCRIPTS / name, f"/tmp/release/{name}")
+        sample = (SCRIPTS / "ec2-role.conf.sample").read_text()
+        self.put(f"{sample}\nEC2_ROLE_ENDPOINT_URL={ENDPOINT}\n", "/tmp/release/ec2-role.conf.sample")
+
     def install(self):
-        """What the README says, by hand; and the unit that plays Docker."""
-        self.put(BINARY, "/usr/local/bin/ec2-role", "0755")
-        self.put(SCRIPTS / "ec2-role-hook", "/usr/local/sbin/ec2-role-hook", "0755")
-        for unit in UNITS:
-            self.put(SCRIPTS / unit, f"/etc/systemd/system/{unit}")
-        self.install_docker()
-        self.run("systemctl", "daemon-reload")
-        self.run("systemctl", "enable", "--now", "ec2-role-hook")
+        self.unpack_release()
+        self.run("sh", "-euc", f"cd /tmp/release\n{INSTALL}")
+
+    def uninstall(self):
+        self.run("sh", "-euc", REMOVE)
 
     def install_docker(self):
         """It comes from a package, in /lib/systemd."""

@@ -40,6 +40,14 @@ def test_a_restart_under_load_loses_no_session_token_and_refuses_no_connection(h
     assert len(pids) == 3
 
 
+def test_an_upgrade_under_load_loses_and_refuses_nothing_either(host):
+    keeper = host.show(UNIT, "MainPID")
+    with host.under_load(seconds=8):
+        host.install()
+        host.run("systemctl", "restart", "ec2-role@*.service")
+    assert host.show(UNIT, "MainPID") != keeper
+
+
 @pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])
 def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
     token = host.session_token()
@@ -209,6 +217,14 @@ def test_what_is_written_wrong_is_said_once_and_fails_the_unit_however_often_a_c
     host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
     host.run("systemctl", "restart", unit)
     assert host.show(unit, "ActiveState") == "active"
+
+
+def test_a_unit_whose_socket_was_stopped_stays_stopped_however_often_a_container_asks(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.run("systemctl", "stop", f"{unit}.socket")
+    keep_asking(host)
+    assert host.show(unit, "ActiveState") == host.show(f"{unit}.socket", "ActiveState") == "inactive"
 
 
 def test_without_its_file_a_unit_fails_and_says_once_which_however_often_a_container_asks(host, second):
