@@ -7,6 +7,7 @@ from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
 
 UNIT = "ec2-role@web"
+HTTP_ERROR = 22  # of curl's
 
 
 def test_it_is_active_when_a_container_gets_the_role_and_says_until_when(host, aws):
@@ -168,6 +169,11 @@ def test_containers_on_another_bridge_get_that_bridges_role_and_only_that(host, 
         assert host.ask() == (200, "exc_web")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode != 0
         assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
+        # Also when the rules that keep it out were flushed: a status.
+        host.run("iptables", "-F")
+        assert ask(f"http://172.17.0.1:4567{LIST}").returncode == HTTP_ERROR
+        host.run("systemctl", "reload", "ec2-role-hook")
+        host.run("systemctl", "restart", UNIT)
     finally:
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
         host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
