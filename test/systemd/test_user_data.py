@@ -170,6 +170,12 @@ def test_without_curl_and_wget_it_says_so(bare_host, release):
     assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
 
 
+def test_a_variable_that_does_not_exist_is_found_before_anything_is_installed(bare_host, release):
+    said = install(bare_host, release, "--variable", "EC2_ROLE_HTTP_TOKEN=required")
+    assert "NOT INSTALLED: ec2-role: EC2_ROLE_HTTP_TOKEN: there is no such variable" in said
+    assert_nothing_is_left_of_the_installing(bare_host)
+
+
 # The lists are locked by somebody else at first; the package is one program.
 APT = """#!/bin/sh
 echo "$@" >>/var/log/apt-calls
