@@ -57,7 +57,7 @@ def test_the_hook_by_itself(docker, start_server, tmp_path):
 
 
 def test_the_unit_for_the_boot_is_one_that_systemd_takes(docker, tmp_path):
-    if shutil.which("systemd-analyze") is None:
+    if shutil.which("systemd-analyze") is None and not os.environ.get("CI"):
         pytest.skip("no systemd-analyze here")
     unit = REPOSITORY / "scripts/ec2-role-hook.service"
     verified = shell(docker, f"cp {REPOSITORY}/scripts/ec2-role-hook /usr/local/sbin; systemd-analyze verify {unit}", tmp_path)
