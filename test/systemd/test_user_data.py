@@ -223,7 +223,11 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "$@" >>/var/log/docker-cli\n', "/usr/local/bin/docker", "0755")
     assert "no Docker network" not in install(host, release, *FLUENTD)
     assert host.run("cat", "/var/log/docker-cli").stdout == f"{CREATE}\n"
-    # Another time, with one role.
+    # Another time, with another address of one's bridge.
+    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
+    assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
+    host.wait_until_active("ec2-role@fluentd")
+    # And with one role.
     install(host, release)
     host.wait_until_served()
     assert host.show("ec2-role@fluentd", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
