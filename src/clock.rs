@@ -33,7 +33,7 @@ impl Boot {
     }
 }
 
-/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC (facts: SDKs parse no other form).
+/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC: some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
     // Whole seconds, so that no fraction is written; a time out of RFC 3339's range cannot come from the parser below.
     DateTime::from_secs(epoch_seconds(time))
@@ -41,9 +41,14 @@ pub fn iso8601(time: SystemTime) -> String {
         .unwrap_or_default()
 }
 
-/// Reads an RFC 3339 time, with or without a fraction or an offset.
+/// Reads an RFC 3339 time, with or without a fraction or an offset; this also without its colon, as Python's `%z` writes it.
 pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
-    SystemTime::try_from(DateTime::from_str(text, Format::DateTimeWithOffset).ok()?).ok()
+    let read = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
+    let time = read(text).or_else(|| {
+        let (before, minutes) = text.split_at_checked(text.len().checked_sub(2)?)?;
+        read(&format!("{before}:{minutes}"))
+    });
+    SystemTime::try_from(time?).ok()
 }
 
 /// A time from seconds since 1970, whole or not (STS's JSON writes `1.7E9`).
@@ -80,12 +85,24 @@ mod tests {
         assert_eq!(iso8601(time), "2023-06-01T12:06:40Z");
         assert_eq!(parse_iso8601("2023-06-01T12:06:40Z"), Some(time));
         assert_eq!(parse_iso8601("2023-06-01T14:06:40+02:00"), Some(time));
+        assert_eq!(parse_iso8601("2023-06-01T12:06:40+0000"), Some(time));
+        assert_eq!(
+            parse_iso8601("2023-06-01T10:06:40.5-0200").map(iso8601),
+            parse_iso8601("2023-06-01T12:06:40Z").map(iso8601)
+        );
         assert_eq!(
             iso8601(parse_iso8601("2023-06-01T12:06:40.227783Z").unwrap()),
             "2023-06-01T12:06:40Z"
         );
         assert_eq!(from_epoch_seconds(1.6856212E9), Some(time));
-        for wrong in ["", "yesterday", "2023-06-01", "2023-13-01T12:06:40Z"] {
+        for wrong in [
+            "",
+            "yesterday",
+            "2023-06-01",
+            "2023-13-01T12:06:40Z",
+            "2023-06-01T12:06:40+00",
+            "é",
+        ] {
             assert_eq!(parse_iso8601(wrong), None, "{wrong}");
         }
         for wrong in [f64::NAN, f64::INFINITY, -1.0, 1e300] {

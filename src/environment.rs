@@ -39,11 +39,17 @@ impl Environment {
 
     /// A switch: `true` or `false` in any letter case, off when not set.
     pub fn is_on(&self, name: &str) -> Result<bool, Fault> {
-        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(other) => lasting(format!("{name} is {other:?}: set it to true or false")),
-        }
+        self.get(name)
+            .map_or(Ok(false), |value| switch(name, value))
+    }
+}
+
+/// What a switch says, `true` or `false` in any letter case; `name` is what the user calls it.
+pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => lasting(format!("{name} is {value:?}: set it to true or false")),
     }
 }
 

@@ -7,7 +7,7 @@ use ureq::http::Request;
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting, passing};
-use crate::outbound::{Answer, Outbound, Patience, SendError, is_url};
+use crate::outbound::{Answer, Outbound, Patience, SendError, read_url};
 use crate::snapshot::Item;
 use crate::token::{TOKEN_HEADER, TTL_HEADER, TokenAuthority};
 
@@ -130,22 +130,25 @@ impl HostMetadata {
                 Err(_) if left > 0 => {}
                 Ok(answer) if answer.status >= 500 && left > 0 => {}
                 outcome => {
-                    return outcome.map_err(|error| Fault::Passing(self.unreachable(&error)));
+                    return outcome
+                        .map_err(|error| Fault::Passing(self.unreachable(method, &error)));
                 }
             }
         }
     }
 
-    fn unreachable(&self, error: &SendError) -> String {
-        let remedy = match error {
+    fn unreachable(&self, method: &str, error: &SendError) -> String {
+        let remedy = match (method, error) {
             // The packet with the token dies at the bridge that a container is behind.
-            SendError::Silent => {
+            ("PUT", SendError::Silent) => {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            SendError::Other(_) => {
+            ("PUT", _) => {
                 "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
             }
+            // It has answered already.
+            _ => "nothing to do if it passes",
         };
         format!(
             "the metadata service at {}: {error}; {remedy}",
@@ -179,6 +182,18 @@ impl<'a> Host<'a> {
             .map_err(Clone::clone)
     }
 
+    /// Whether this very server is at `url`, `http://HOST[:PORT]`: it gives a session token of its own.
+    pub fn is_this_server(&self, url: &str, outbound: &Outbound) -> bool {
+        let request = Request::put(format!("{url}/latest/api/token"))
+            .header(TTL_HEADER, TOKEN_TTL_SECONDS)
+            .body(String::new());
+        let answer = request.ok().and_then(|request| outbound.send(request).ok());
+        let token = answer.map(|answer| answer.text().trim().to_owned());
+        self.own
+            .zip(token)
+            .is_some_and(|(own, token)| own.open(&token).is_some())
+    }
+
     /// A short text, if the service has it and can be reached.
     pub fn text(&self, path: &str) -> Option<String> {
         let text = self.session().ok()?.get(path).ok()??;
@@ -188,11 +203,11 @@ impl<'a> Host<'a> {
 
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
     if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-        if !is_url(endpoint) {
-            return lasting(format!(
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT is {endpoint:?}: write http://ADDRESS[:PORT]"
-            ));
-        }
+        read_url(endpoint).or_else(|why| {
+            lasting(format!(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {why}; write http://ADDRESS[:PORT]"
+            ))
+        })?;
         return Ok(endpoint.trim_end_matches('/').to_owned());
     }
     match environment

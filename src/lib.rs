@@ -31,6 +31,7 @@ pub mod outbound;
 pub mod pass_through;
 pub mod process;
 pub mod profile;
+pub mod proxy;
 pub mod role;
 pub mod schedule;
 pub mod secret;

@@ -5,20 +5,31 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use ureq::config::{IpFamily, RedirectAuthHeaders};
 use ureq::http::{self, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting};
+use crate::proxy;
 
 /// More than any answer that we want; less than what could trouble an errand.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 /// More than any header that AWS sends.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// A whole head must find room, of an answer or of a request with a long session token.
+const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
+
+/// How std begins what the resolver says.
+const NOT_FOUND: &str = "failed to lookup address information: ";
 
 /// A client for one kind of destination.
-pub struct Outbound(Agent);
+pub struct Outbound {
+    agent: Agent,
+    /// What the proxy before it is called, if there is one.
+    proxy: Option<String>,
+}
 
 /// An answer of whatever status.
 #[derive(Default)]
@@ -47,6 +58,8 @@ impl Answer {
 pub enum SendError {
     /// The peer accepted the connection, and then said nothing in time.
     Silent,
+    /// It is known what is wrong: what, and what to do about it.
+    Wrong(String, &'static str),
     /// Anything else, in words.
     Other(String),
 }
@@ -57,9 +70,46 @@ impl fmt::Display for SendError {
             SendError::Silent => {
                 formatter.write_str("it took the connection and did not answer in time")
             }
-            SendError::Other(text) => formatter.write_str(text),
+            SendError::Wrong(text, _) | SendError::Other(text) => formatter.write_str(text),
         }
     }
+}
+
+impl SendError {
+    /// What rustls and the resolver say, which they say in words alone; anything else as it is.
+    fn from_words(text: String) -> Self {
+        if let Some((_, why)) = text.split_once(NOT_FOUND) {
+            return SendError::Wrong(
+                format!("its name is not found: {why}"),
+                "look at the name, and at the name servers in /etc/resolv.conf",
+            );
+        }
+        let (why, remedy) = match text.split_once("invalid peer certificate: ") {
+            Some((_, "UnknownIssuer")) => (
+                "its certificate is of an authority that is not trusted here".to_owned(),
+                "name a file with the authority's own in AWS_CA_BUNDLE",
+            ),
+            Some((_, why)) if is_of_time(why) => (
+                format!("its certificate is not valid now: {why}"),
+                "let it be renewed, or set this machine's clock",
+            ),
+            Some((_, why)) => (
+                format!("its certificate is not good: {why}"),
+                "look at the URL, the certificate and AWS_CA_BUNDLE",
+            ),
+            None if text.contains("InvalidContentType") => {
+                ("it does not speak TLS".to_owned(), "is it http://?")
+            }
+            None => return SendError::Other(text),
+        };
+        SendError::Wrong(why, remedy)
+    }
+}
+
+/// `Expired` and `NotValidYet`, or a sentence about either.
+fn is_of_time(why: &str) -> bool {
+    let letters = why.to_lowercase().replace(' ', "");
+    letters.contains("expired") || letters.contains("notvalidyet")
 }
 
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
@@ -75,11 +125,14 @@ pub struct Patience {
 impl Outbound {
     /// For link-local and loopback services: never through a proxy.
     pub fn direct(patience: Patience) -> Self {
-        Outbound(agent(patience, None, RootCerts::WebPki))
+        Outbound {
+            agent: agent(patience, None, RootCerts::WebPki),
+            proxy: None,
+        }
     }
 
-    /// For `url`, through the proxy that the environment names for it, trusting `ca_bundle` (the text and the name of a PEM file)
-    /// in place of the public authorities if it is given.
+    /// For `url`, through the proxy that the environment names for it (never for this machine or its link), trusting `ca_bundle`
+    /// (the text and the name of a PEM file) in place of the public authorities if it is given.
     pub fn for_url(
         url: &str,
         environment: &Environment,
@@ -90,13 +143,22 @@ impl Outbound {
             None => RootCerts::WebPki,
             Some((name, pem)) => roots(name, pem)?,
         };
-        Ok(Outbound(agent(patience, proxy(url, environment)?, roots)))
+        let proxy = match url.parse::<Uri>() {
+            Ok(uri) if !uri.host().is_some_and(is_near) => proxy::find(&uri, environment)?,
+            _ => None,
+        };
+        let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
+        Ok(Outbound {
+            agent: agent(patience, proxy, roots),
+            proxy: name,
+        })
     }
 
     /// Sends one request and reads the whole answer.
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
+        let is_tls = request.uri().scheme_str() == Some("https");
         let read = || {
-            let mut response = self.0.run(request)?;
+            let mut response = self.agent.run(request)?;
             let header = |name| response.headers().get(name)?.to_str().ok();
             let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
             let request_id = header("x-amzn-requestid").map(str::to_owned);
@@ -115,12 +177,47 @@ impl Outbound {
                 request_id,
             })
         };
-        read().map_err(|error: ureq::Error| match error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => SendError::Silent,
-            ureq::Error::Timeout(phase) => SendError::Other(format!("it took too long ({phase})")),
-            ureq::Error::Io(error) => SendError::Other(without_number(&error)),
-            other => SendError::Other(other.to_string()),
-        })
+        read().map_err(|error| self.why(error, is_tls))
+    }
+
+    fn why(&self, error: ureq::Error, is_tls: bool) -> SendError {
+        let text = match &error {
+            ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::Silent,
+            ureq::Error::Timeout(Timeout::Connect) if is_tls => {
+                "it took too long (connect and TLS)".to_owned()
+            }
+            ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
+            ureq::Error::BodyExceedsLimit(_) => {
+                return SendError::Wrong(
+                    format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
+                    "is its URL the one that was meant?",
+                );
+            }
+            ureq::Error::Io(error) => without_number(error),
+            ureq::Error::ConnectProxyFailed(why) => why.clone(),
+            other => other.to_string(),
+        };
+        match &self.proxy {
+            Some(name) if is_at_proxy(&error) => SendError::Wrong(
+                format!("{name}: {text}"),
+                "look at that variable and the proxy; NO_PROXY excepts a host from it",
+            ),
+            _ => SendError::from_words(text),
+        }
+    }
+}
+
+/// Whether it is the proxy that fails, where there is one: its name is the only one that is looked up, and it alone is connected
+/// to. What the system did not say comes out of the tunnel, as from TLS.
+fn is_at_proxy(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::ConnectProxyFailed(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::Timeout(Timeout::Connect) => true,
+        ureq::Error::Io(error) => {
+            error.raw_os_error().is_some() || error.to_string().contains(NOT_FOUND)
+        }
+        _ => false,
     }
 }
 
@@ -137,25 +234,56 @@ fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
     Agent::config_builder()
         // An error's body says what is wrong.
         .http_status_as_error(false)
-        // Neither STS nor a metadata service redirects; what does is something else.
+        // Neither STS nor a metadata service redirects; what does is something else, and its answer says what.
         .max_redirects(0)
+        .max_redirects_will_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::Never)
+        .save_redirect_history(false)
+        // Metadata services speak plain http.
+        .https_only(false)
+        .allow_non_standard_methods(false)
+        // A private subnet may have either.
+        .ip_family(IpFamily::Any)
+        // A request is one write, and its answer is waited for.
+        .no_delay(true)
         .proxy(proxy)
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .tls_config(tls(roots))
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
         .timeout_global(None)
         .timeout_per_call(None)
         .timeout_resolve(None)
+        // It would start anew with each piece; the phases below have limits.
+        .timeout_per_read(None)
+        .timeout_per_write(None)
         .timeout_connect(Some(patience.connect))
         .timeout_send_request(Some(patience.answer))
+        // Nothing here sends Expect.
+        .timeout_await_100(None)
         .timeout_send_body(Some(patience.answer))
         .timeout_recv_response(Some(patience.answer))
         .timeout_recv_body(Some(patience.answer))
         .max_response_header_size(MAX_HEADER_BYTES)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        // An errand is over before a connection could be of use again.
         .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
         .build()
         .into()
+}
+
+fn tls(roots: RootCerts) -> TlsConfig {
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(roots)
+        // By signature and by token it is known who calls.
+        .client_cert(None)
+        // AWS has many hosts on one address.
+        .use_sni(true)
+        .disable_verification(false)
+        .build()
 }
 
 fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
@@ -173,72 +301,52 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// The proxy for a URL by the environment's variables, in small or capital letters; never for this machine or its link.
-fn proxy(url: &str, environment: &Environment) -> Result<Option<Proxy>, Fault> {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return Ok(None);
-    };
-    if uri.host().is_some_and(is_near) {
-        return Ok(None);
+/// A text as the URL of a host, for http or https; or why it is none. What stands before an `@` may be a password: such a URL would
+/// be shown in the log, so it is refused, and not repeated.
+pub fn read_url(text: &str) -> Result<Uri, String> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("https" | "http"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match uri {
+        Some(uri) if !uri.authority().is_some_and(|it| it.as_str().contains('@')) => Ok(uri),
+        None if !text.contains('@') => Err(format!("{text:?} is not the URL of a host")),
+        _ => Err("it holds a user or a password, which a URL here cannot have".to_owned()),
     }
-    let names: [&str; 4] = match uri.scheme_str() {
-        Some("https") => ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
-        _ => ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"],
-    };
-    let Some((name, value)) = names
-        .iter()
-        .find_map(|name| Some((name, environment.get(name)?)))
-    else {
-        return Ok(None);
-    };
-    let wrong = || {
-        Fault::Lasting(format!(
-            "{name}: it is not a proxy's URL; write http://HOST:PORT, or unset it"
-        ))
-    };
-    let proxy = Proxy::new(value).map_err(|_| wrong())?;
-    let except = environment
-        .get("NO_PROXY")
-        .or(environment.get("no_proxy"))
-        .unwrap_or_default();
-    let mut builder = Proxy::builder(proxy.protocol())
-        .host(proxy.host())
-        .port(proxy.port());
-    for pattern in except
-        .split(',')
-        .map(str::trim)
-        .filter(|pattern| !pattern.is_empty())
-    {
-        builder = builder.no_proxy(pattern);
-    }
-    if let Some(username) = proxy.username() {
-        builder = builder.username(username);
-    }
-    if let Some(password) = proxy.password() {
-        builder = builder.password(password);
-    }
-    builder.build().map(Some).map_err(|_| wrong())
 }
 
-/// Whether a text is the URL of a host, for http or https.
-pub fn is_url(text: &str) -> bool {
-    text.parse::<Uri>()
-        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")))
+/// The address that a URL's host is, if it is one.
+pub fn address(host: &str) -> Option<IpAddr> {
+    let text = host.trim_start_matches('[').trim_end_matches(']');
+    text.parse().ok()
 }
 
 /// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's own IPv6 ones.
 pub fn is_near(host: &str) -> bool {
-    match host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-    {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
+    match address(host) {
+        Some(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Some(IpAddr::V6(address)) => {
             address.is_loopback()
                 || address.is_unicast_link_local()
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
         }
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
+        None => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_tells_of_the_clock() {
+        for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
+            let error = SendError::from_words(format!("invalid peer certificate: {why}"));
+            let expected = SendError::Wrong(
+                format!("its certificate is not valid now: {why}"),
+                "let it be renewed, or set this machine's clock",
+            );
+            assert_eq!(error, expected);
+        }
     }
 }

@@ -2,19 +2,44 @@
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is asked for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::environment::Environment;
 use crate::fault::{Fault, lasting};
 
+/// What some editors write at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+type Settings = BTreeMap<String, String>;
+
 /// One profile's settings, from both files; the credentials file wins.
 #[derive(Default)]
 pub struct Profile {
     /// The profile's name.
     pub name: String,
-    settings: BTreeMap<String, String>,
-    services: BTreeMap<String, String>,
+    config: Settings,
+    credentials: Settings,
+    services: Settings,
+}
+
+/// One of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// `~/.aws/config`
+    Config,
+    /// `~/.aws/credentials`
+    Credentials,
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            File::Config => "config",
+            File::Credentials => "credentials",
+        })
+    }
 }
 
 impl Profile {
@@ -43,47 +68,63 @@ impl Profile {
                 credentials.path.display()
             ));
         }
-        let mut settings = in_config.cloned().unwrap_or_default();
-        settings.extend(in_credentials.cloned().unwrap_or_default());
-        let services = settings
+        let mut profile = Profile {
+            name: name.to_owned(),
+            config: in_config.cloned().unwrap_or_default(),
+            credentials: in_credentials.cloned().unwrap_or_default(),
+            services: Settings::new(),
+        };
+        let services = profile
             .get("services")
             .and_then(|services| config.section(&format!("services {services}")));
-        let services = services.cloned().unwrap_or_default();
-        Ok(Profile {
-            name: name.to_owned(),
-            settings,
-            services,
-        })
+        profile.services = services.cloned().unwrap_or_default();
+        Ok(profile)
     }
 
     /// A setting; an empty one counts as not set.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.settings
-            .get(key)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.get_in(File::Credentials, key)
+            .or(self.get_in(File::Config, key))
+    }
+
+    /// A setting as one of the files has it.
+    pub fn get_in(&self, file: File, key: &str) -> Option<&str> {
+        let settings = match file {
+            File::Config => &self.config,
+            File::Credentials => &self.credentials,
+        };
+        set_in(settings, key)
     }
 
     /// STS's own `endpoint_url` in the `[services …]` section that the profile names.
     pub fn sts_endpoint_url(&self) -> Option<&str> {
-        self.services.get("sts.endpoint_url").map(String::as_str)
+        set_in(&self.services, "sts.endpoint_url")
     }
+}
+
+fn set_in<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+    settings
+        .get(key)
+        .map(String::as_str)
+        .filter(|value| !value.is_empty())
 }
 
 struct SharedFile {
     path: PathBuf,
-    sections: BTreeMap<String, BTreeMap<String, String>>,
+    sections: BTreeMap<String, Settings>,
 }
 
 impl SharedFile {
     /// A file that is not there is as one that is empty, as in every SDK; one that cannot be read is a fault.
     fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
-        let home = || {
-            PathBuf::from(environment.get("HOME").unwrap_or("/"))
-                .join(".aws")
-                .join(default)
+        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
+        let path = match environment.get(variable) {
+            None => home.join(".aws").join(default),
+            // No shell has seen a path that stands in a unit or a compose file.
+            Some(path) => path
+                .strip_prefix("~/")
+                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
         };
-        let path = environment.get(variable).map_or_else(home, PathBuf::from);
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(SharedFile {
                 sections: parse(&text),
@@ -104,44 +145,35 @@ impl SharedFile {
         }
     }
 
-    fn section(&self, name: &str) -> Option<&BTreeMap<String, String>> {
+    fn section(&self, name: &str) -> Option<&Settings> {
         self.sections.get(name)
     }
 }
 
 /// Sections of settings. A setting without a value opens a nested block, whose indented lines become `outer.inner`. Lines that
 /// are neither are left out, as the SDKs leave them: the file belongs to others too.
-pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+pub fn parse(text: &str) -> BTreeMap<String, Settings> {
+    let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<String> = None;
     let mut outer = String::new();
-    for line in text.lines() {
+    for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
         let content = line.trim();
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
         if let Some(header) = content.strip_prefix('[') {
-            // `[profile  x]` and `[ profile x ]` are the same; a comment may follow.
-            section = header
-                .split_once(']')
-                .map(|(name, _)| name.split_whitespace().collect::<Vec<_>>().join(" "));
+            // A comment may follow.
+            section = header.split_once(']').map(|(name, _)| section_name(name));
             if let Some(name) = &section {
                 sections.entry(name.clone()).or_default();
             }
             outer.clear();
             continue;
         }
-        let (Some(section), Some((key, value))) = (&section, content.split_once('=')) else {
+        let (Some(section), Some((key, value))) = (&section, content.split_once(['=', ':'])) else {
             continue;
         };
-        let value = value
-            .split(" #")
-            .next()
-            .unwrap_or_default()
-            .split(" ;")
-            .next()
-            .unwrap_or_default()
-            .trim();
+        let value = without_comment(value).trim();
         let key = key.trim().to_lowercase();
         let is_nested = line.starts_with([' ', '\t']);
         if !is_nested {
@@ -163,6 +195,34 @@ pub fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     sections
 }
 
+/// `[profile  x]` and `[ profile x ]` are the same. Quotes are taken off as in a shell, as botocore does it; where there are none
+/// a backslash is the name's own.
+fn section_name(header: &str) -> String {
+    let has_quotes = header.contains(['\'', '"']);
+    let words = has_quotes.then(|| shlex::split(header)).flatten();
+    match words {
+        Some(words) => words.join(" "),
+        None => header.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What stands before a comment, `#` or `;` after a space. botocore knows none in a line, other SDKs do. In quotes it is no comment
+/// but part of a command (`sh -c 'a ; b'`).
+fn without_comment(value: &str) -> &str {
+    let mut quote = None;
+    let mut characters = value.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (None | Some('"'), '\\') => _ = characters.next(),
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '#' | ';') if value[..at].ends_with([' ', '\t']) => return &value[..at],
+            (Some(begun), _) if begun == character => quote = None,
+            _ => {}
+        }
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +242,41 @@ mod tests {
             "http://127.0.0.1:1/"
         );
         assert_eq!(sections.len(), 3);
+    }
+
+    #[test]
+    fn a_shared_file_is_read_as_botocore_reads_it_where_editors_and_people_differ() {
+        let sections = parse(
+            "\u{feff}[default]\nregion: eu-west-1\nendpoint_url = http://h:1/\nca_bundle:/a=b\n\
+             [profile 'a  b'] # said\nx=1\n[profile \"web\"]\nx=2\n[services 'local']\nx=3\n[profile D\\u]\nx=4\n[it's]\nx=5\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["default"]["endpoint_url"], "http://h:1/");
+        assert_eq!(sections["default"]["ca_bundle"], "/a=b");
+        for (name, x) in [
+            ("profile a  b", "1"),
+            ("profile web", "2"),
+            ("services local", "3"),
+            ("profile D\\u", "4"),
+            ("it's", "5"),
+        ] {
+            assert_eq!(sections[name]["x"], x, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_comment_ends_a_value_but_not_within_a_commands_quotes() {
+        for (value, read) in [
+            ("a # b", "a"),
+            ("a\t; b", "a"),
+            ("# b", ""),
+            ("a#b;c", "a#b;c"),
+            ("sh -c 'a ; b # c' # d", "sh -c 'a ; b # c'"),
+            (r#"sh -c "a \" ; b" ; c"#, r#"sh -c "a \" ; b""#),
+            (r"a\' ; b", r"a\'"),
+        ] {
+            let sections = parse(&format!("[default]\nx = {value}\n"));
+            assert_eq!(sections["default"]["x"], read, "{value}");
+        }
     }
 }

@@ -103,6 +103,8 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
         ("--endpoint-url", "sts.example", "https://"),
         ("--endpoint-url", "http://", "http"),
         ("--endpoint-url", "http://a b/", "http"),
+        ("--endpoint-url", "http://x/?a", "has a query"),
+        ("--endpoint-url", "http://user:s3cr3t@x/", "a password"),
         ("--profile", "nowhere", "nowhere"),
     ] {
         let start = Start::bare().keys("AKIA").arguments([ROLE, name, value]);
@@ -218,13 +220,23 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
     let nowhere = files.text("nowhere");
     let no_certificate = files.write("ca.pem", "nothing");
     let rows = [
-        ("AWS_REGION", "EU West", "correct --region, AWS_REGION"),
+        (
+            "AWS_REGION",
+            "EU West",
+            "AWS_REGION: \"EU West\" is no region",
+        ),
+        ("AWS_DEFAULT_REGION", "x.example/", "AWS_DEFAULT_REGION: "),
         ("AWS_CA_BUNDLE", &nowhere, "cannot be read"),
         ("AWS_CA_BUNDLE", &no_certificate, "no certificate"),
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
-            "unset AWS_USE_FIPS_ENDPOINT",
+            "--endpoint-url: it does not go with AWS_USE_FIPS_ENDPOINT",
+        ),
+        (
+            "AWS_USE_DUALSTACK_ENDPOINT",
+            "True",
+            "--endpoint-url: it does not go with AWS_USE_DUALSTACK_ENDPOINT",
         ),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
@@ -242,16 +254,62 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
             &[right],
         );
     });
+    for (config, said) in [
+        (
+            "region = EU West",
+            "profile \"default\": region: \"EU West\" is no region",
+        ),
+        (
+            "use_fips_endpoint = on",
+            "profile \"default\": use_fips_endpoint is \"on\"",
+        ),
+        (
+            "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
+            "profile \"default\": endpoint_url: it does not go with profile \"default\": use_fips_endpoint; unset one of them",
+        ),
+    ] {
+        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+        let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
+        check(start.arguments([ROLE]), &[said]);
+    }
     let start =
         Start::bare()
             .keys("AKIA")
             .listen("127.0.0.1:0")
             .arguments([ROLE, "--region", "eu-west-1"]);
     check(
-        start.variable("HTTPS_PROXY", "http://[x"),
+        start.variable("HTTPS_PROXY", "http://user:s3cr3t@[x"),
         &["HTTPS_PROXY", "http://HOST:PORT"],
     );
     assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn a_url_with_a_user_or_a_password_is_refused_and_not_repeated() {
+    let rows = [
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_ENDPOINT_URL",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let urls = [
+        "http://user:s3cr3t@127.0.0.1/",
+        "https://s3cr3t@127.0.0.1/",
+        "http://user:s3cr3t@a b/",
+        "user:s3cr3t@127.0.0.1",
+    ];
+    each(rows, |name| {
+        for url in urls {
+            let start = Start::bare().listen("127.0.0.1:0").variable(name, url);
+            let start = start.arguments([ROLE, "--region", "eu-west-1"]);
+            let start = if name.contains("METADATA") {
+                start.without_variable("AWS_EC2_METADATA_DISABLED")
+            } else {
+                start
+            };
+            check(start, &["it holds a user or a password", "write http"]);
+        }
+    });
 }
 
 #[test]

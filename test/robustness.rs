@@ -24,7 +24,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::ec2_role::{children, is_alive};
 use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
-use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, until};
+use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
 /// No answer may take longer …
 const BAR: Duration = Duration::from_millis(50);
@@ -427,7 +427,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
         let Some(_pattern) = CorePattern::set(&pattern) else {
-            return;
+            return skip("only root may set core_pattern, and no container");
         };
         let core = |pid: Pid| cores.path(&format!("core.{}", pid.as_raw_nonzero()));
         let mut other = Command::new("sh")
@@ -581,7 +581,7 @@ fn the_server_has_nothing_of_the_environment_and_no_source_key() {
     let path = format!("/proc/{}/environ", ec2_role.server().as_raw_nonzero());
     let Ok(environment) = std::fs::read_to_string(Path::new(&path)) else {
         // It cannot be traced, so its own user cannot read it either.
-        return println!("skipped: only root may read the server's environment");
+        return skip("only root may read the server's environment");
     };
     for text in ["AWS_", "SOMETHING", "s3cr3t", "HOME"] {
         assert!(!environment.contains(text), "{environment:?}");

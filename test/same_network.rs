@@ -8,7 +8,7 @@ use crate::support::{Reply, Start, Sts, namespace};
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 
-/// Needs to make a network namespace, and passes without.
+/// Needs to make a network namespace.
 #[test]
 fn a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all() {
     if !namespace::enter_for_this_test(

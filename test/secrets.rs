@@ -1,5 +1,5 @@
 //! Where the source's secret is, and where it is not: in the environment and the memory of each process, which root may read.
-//! That no secret is in a log holds for every test: each searches what its process said.
+//! That no secret is in a log or left in a file holds for every test: each searches what its process said, printed and left.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use rustix::process::Pid;
 
 use crate::support::sts::secret_access_key;
-use crate::support::{Reply, SECRET, Start, Sts, until};
+use crate::support::{Reply, SECRET, Start, Sts, skip, until};
 
 /// As the tests' sources have it.
 fn source_secret() -> String {
@@ -18,11 +18,12 @@ fn proc(pid: Pid, name: &str) -> String {
     format!("/proc/{}/{name}", pid.as_raw_nonzero())
 }
 
-/// Whether a process's memory can be read here; says that the test is skipped if not.
+/// Whether a process's memory can be read here; skips the test if not.
+#[track_caller]
 fn can_read(pid: Pid) -> bool {
     let can = File::open(proc(pid, "mem")).is_ok();
     if !can {
-        println!("skipped: another process's memory takes root");
+        skip("another process's memory takes root");
     }
     can
 }

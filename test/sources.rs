@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::Loopback;
+use crate::support::namespace;
 use crate::support::sts::access_key_id;
 use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
 
@@ -109,6 +110,22 @@ fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_or
 }
 
 #[test]
+fn a_file_named_below_home_with_a_profile_in_quotes_is_read() {
+    let sts = sts();
+    let start = || {
+        Start::without_source(&sts)
+            .file("mine/keys", &keys("by file", "AKIAFILE"))
+            .file("mine/settings", &keys("profile 'by config'", "AKIACONFIG"))
+            .variable("AWS_SHARED_CREDENTIALS_FILE", "~/mine/keys")
+            .variable("AWS_CONFIG_FILE", "~/mine/settings")
+    };
+    for (profile, key) in [("by file", "AKIAFILE"), ("by config", "AKIACONFIG")] {
+        let start = start().arguments(["--profile", profile]);
+        assert_eq!(signed_with(&sts, start), key);
+    }
+}
+
+#[test]
 fn a_session_token_goes_along_and_is_signed() {
     let sts = sts();
     let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"));
@@ -124,6 +141,100 @@ fn a_session_token_goes_along_and_is_signed() {
             .contains("x-amz-security-token"),
         "{request:?}"
     );
+}
+
+#[test]
+fn the_session_tokens_old_name_is_known() {
+    let sts = sts();
+    let token = format!("{SECRET}/old");
+    signed_with(
+        &sts,
+        Start::with(&sts).variable("AWS_SECURITY_TOKEN", &token),
+    );
+    let profile = keys("default", "AKIAFILE") + &format!("aws_security_token = {token}\n");
+    signed_with(
+        &sts,
+        Start::without_source(&sts).file(".aws/credentials", &profile),
+    );
+    for call in sts.calls() {
+        assert_eq!(call.request.header("X-Amz-Security-Token"), token);
+    }
+}
+
+#[test]
+fn aws_default_profile_names_a_profile_where_aws_profile_does_not() {
+    let sts = sts();
+    let both = keys("old", "AKIAOLD") + &keys("new", "AKIANEW");
+    let start = || {
+        Start::without_source(&sts)
+            .file(".aws/credentials", &both)
+            .variable("AWS_DEFAULT_PROFILE", "old")
+    };
+    assert_eq!(signed_with(&sts, start()), "AKIAOLD");
+    assert_eq!(
+        signed_with(&sts, start().variable("AWS_PROFILE", "new")),
+        "AKIANEW"
+    );
+}
+
+#[test]
+fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
+    let sts = sts();
+    let first = "arn:aws:iam::123456789012:role/first";
+    let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity"));
+    let profile = format!(
+        "{}role_arn = {first}\nrole_session_name = mine\nweb_identity_token_file = {}\n",
+        keys("default", "AKIABESIDE"),
+        start.home.text("token")
+    );
+    assert_eq!(
+        signed_with(&sts, start.file(".aws/config", &profile)),
+        access_key_id(1)
+    );
+    let exchange = &sts.calls()[0];
+    assert_eq!(
+        ["Action", "RoleArn", "RoleSessionName", "WebIdentityToken"]
+            .map(|name| exchange.parameter(name)),
+        [
+            "AssumeRoleWithWebIdentity",
+            first,
+            "mine",
+            &format!("{SECRET}.web.identity")
+        ]
+    );
+}
+
+#[test]
+fn a_relative_uri_is_of_the_ecs_agent() {
+    let name = "sources::a_relative_uri_is_of_the_ecs_agent";
+    if !namespace::enter_for_this_test(name) {
+        return;
+    }
+    let added = std::process::Command::new("ip")
+        .args(["address", "add", "169.254.170.2/32", "dev", "lo"])
+        .status();
+    assert!(added.unwrap().success());
+    let agent = ([169, 254, 170, 2], 80);
+    let _agent = Loopback::at(agent.into(), |request, connection| {
+        let is_known = request.target == "/v2/credentials/1?a=b"
+            && request.header("Authorization") == "s3cr3t.token";
+        let document = document("ASIATASK");
+        connection.answer(if is_known { 200 } else { 404 }, "", document.as_bytes());
+    });
+    let sts = sts();
+    let start = Start::without_source(&sts)
+        .variable(
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "/v2/credentials/1?a=b",
+        )
+        .variable(
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "http://127.0.0.1:1/not-this",
+        )
+        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.token")
+        // The agent is on this host's link: never by way of a proxy.
+        .variable("http_proxy", "http://127.0.0.1:1");
+    assert_eq!(signed_with(&sts, start), "ASIATASK");
 }
 
 #[test]
@@ -168,12 +279,33 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
         2,
         &["AWS_ACCESS_KEY_ID is not", "both or neither"],
     );
-    let half = "[default]\naws_access_key_id = AKIA\n";
-    check_once(
-        start().file(".aws/credentials", half),
-        2,
-        &["profile \"default\"", "only one of"],
+    for name in ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"] {
+        check_once(
+            start().variable(name, SECRET),
+            2,
+            &[name, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not"],
+        );
+    }
+    for (half, said) in [
+        ("aws_access_key_id = AKIA", "only one of"),
+        ("aws_secret_access_key = s3cr3t", "only one of"),
+        ("aws_session_token = s3cr3t", "a session token and no keys"),
+        ("web_identity_token_file = /nowhere", "role_arn is not"),
+    ] {
+        let half = format!("[default]\n{half}\n");
+        for file in [".aws/config", ".aws/credentials"] {
+            let start = start().file(file, &half);
+            check_once(start, 2, &["profile \"default\": ", said]);
+        }
+    }
+    let (id, secret) = (
+        "[default]\naws_access_key_id = AKIA\n",
+        "[default]\naws_secret_access_key = s3cr3t\n",
     );
+    let torn = start()
+        .file(".aws/config", secret)
+        .file(".aws/credentials", id);
+    check_once(torn, 2, &["only one of", "in the credentials file"]);
     check_once(
         start().variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
         2,
@@ -196,19 +328,80 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
         2,
         &["AWS_ROLE_ARN", "\"me\" is not a role's ARN"],
     );
-    for key in [
+    assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
+}
+
+#[test]
+fn what_sdks_would_follow_further_is_refused_but_for_sso_with_a_process_beside_it() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let sts = sts();
+    let beside = [
+        String::new(),
+        keys("default", "AKIABESIDE"),
+        "[default]\ncredential_process = false\n".to_owned(),
+    ];
+    let rows = [
         "role_arn = arn:aws:iam::123456789012:role/x",
+        "source_profile = x",
+        "credential_source = Environment",
         "sso_session = x",
         "sso_start_url = x",
-    ] {
-        let config = format!("[default]\n{key}\n");
+        "sso_account_id = 123456789012",
+        "sso_role_name = x",
+    ];
+    for (key, beside) in rows
+        .iter()
+        .flat_map(|key| beside.iter().map(move |beside| (key, beside)))
+    {
+        let start = host
+            .known_to(Start::without_source(&sts))
+            .file(".aws/config", &format!("[default]\n{key}\n"))
+            .file(".aws/credentials", beside);
+        let name = key.split(' ').next().unwrap();
+        let is_run = name.starts_with("sso") && beside.contains("credential_process");
+        if is_run {
+            // It is there for whoever cannot sign in.
+            check_once(start, 1, &["credential_process: it failed"]);
+            continue;
+        }
         check_once(
-            start().file(".aws/config", &config),
+            start,
             2,
-            &["credential_process = aws configure export-credentials"],
+            &[
+                &format!("profile \"default\": {name}: "),
+                "credential_process = aws configure export-credentials",
+            ],
         );
     }
     assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
+}
+
+#[test]
+fn in_a_profile_a_process_goes_before_the_config_files_keys_and_after_the_credentials_files() {
+    let sts = sts();
+    let start = || {
+        let start = Start::without_source(&sts);
+        let program = start.home.program("print", &printing("AKIAPROCESS"));
+        let config = keys("default", "AKIACONFIG") + &format!("credential_process = {program}\n");
+        start.file(".aws/config", &config)
+    };
+    assert_eq!(signed_with(&sts, start()), "AKIAPROCESS");
+    let file = keys("default", "AKIAFILE");
+    assert_eq!(
+        signed_with(&sts, start().file(".aws/credentials", &file)),
+        "AKIAFILE"
+    );
+    let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
+    check_once(login, 2, &["login_session: ec2-role does not follow it"]);
+    // A token of the other file is not theirs.
+    let config = "[default]\naws_session_token = s3cr3t\n";
+    let start = Start::without_source(&sts).file(".aws/config", config);
+    signed_with(&sts, start.file(".aws/credentials", &file));
+    let calls = sts.calls();
+    assert_eq!(
+        calls.last().unwrap().request.header("X-Amz-Security-Token"),
+        ""
+    );
 }
 
 #[test]
@@ -249,6 +442,79 @@ fn a_credential_process_runs_without_a_shell_and_is_run_again_at_each_refresh() 
     assert_eq!(keys, ["AKIA1", "AKIA2", "AKIA3"]);
 }
 
+/// An ec2-role as the credential_process of a profile, which assumes this role.
+fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
+    format!(
+        "[profile {profile}]\ncredential_process = {} --credential-process --profile {source} --region eu-west-1 --endpoint-url {} {role}\n",
+        env!("CARGO_BIN_EXE_ec2-role"),
+        sts.url()
+    )
+}
+
+#[test]
+fn an_ec2_role_below_another_has_its_own_role_and_none_of_the_others_options() {
+    let sts = sts();
+    let hub = "arn:aws:iam::123456789012:role/hub";
+    let config = as_process("hub", &sts, "user", hub) + &keys("profile user", "AKIAUSER");
+    let start = Start::bare()
+        .listen("127.0.0.1:0")
+        .file(".aws/config", &config);
+    let outer = [
+        ("EC2_ROLE_ARN", ROLE),
+        ("EC2_ROLE_ENDPOINT_URL", &sts.url()),
+        ("EC2_ROLE_REGION", "eu-north-1"),
+        ("EC2_ROLE_PROFILE", "hub"),
+        ("EC2_ROLE_EXTERNAL_ID", "outer"),
+        ("EC2_ROLE_POLICY", "{}"),
+        ("EC2_ROLE_TAGS", "outer=1"),
+    ];
+    let start = outer
+        .iter()
+        .fold(start, |start, (name, value)| start.variable(name, value));
+    drop(start.serving());
+    let calls = sts.calls();
+    let said = |name| [calls[0].parameter(name), calls[1].parameter(name)];
+    assert_eq!(said("RoleArn"), [hub, ROLE]);
+    assert_eq!(said("ExternalId"), ["", "outer"]);
+    assert_eq!(said("Policy"), ["", "{}"]);
+    assert_eq!(said("Tags.member.1.Key"), ["", "outer"]);
+    assert_eq!(
+        (calls[0].access_key_id(), calls[1].access_key_id()),
+        ("AKIAUSER", access_key_id(1).as_str())
+    );
+}
+
+#[test]
+fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
+    let sts = sts();
+    let there = as_process("there", &sts, "back", ROLE);
+    let config = there + &as_process("back", &sts, "there", ROLE);
+    let start = Start::without_source(&sts).file(".aws/config", &config);
+    let ended = start
+        .arguments(["--profile", "there", "--credential-process"])
+        .run();
+    assert!(
+        ended.lines[0]
+            .contains("profile \"there\": credential_process: it leads back to this profile"),
+        "{ended:?}"
+    );
+    // Each of the two above it says that its own has failed.
+    assert_eq!((ended.lines.len(), sts.calls().len()), (3, 0), "{ended:?}");
+}
+
+#[test]
+fn a_credential_process_may_write_its_expiration_as_pythons_strftime_does() {
+    let sts = sts();
+    let start = Start::without_source(&sts);
+    let printed = printing("AKIA").replace("}'", ",\"Expiration\":\"2999-01-01T00:00:00+0000\"}'");
+    let program = start.home.program("print", &printed);
+    let config = format!("[default]\ncredential_process = {program}\n");
+    assert_eq!(
+        signed_with(&sts, start.file(".aws/config", &config)),
+        "AKIA"
+    );
+}
+
 #[test]
 fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_nothing() {
     let long = format!("yes {SECRET} | head -c 200000");
@@ -277,7 +543,11 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
             1,
             "its Expiration is not a time",
         ),
-        (long.as_str(), 1, "was ended"),
+        (
+            long.as_str(),
+            1,
+            "it printed more than 65536 bytes and was ended",
+        ),
     ];
     let sts = sts();
     each(rows, |(script, status, said)| {
@@ -347,6 +617,12 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
         ("", 500, "", "it answered 500"),
         ("", 200, "{}", "the answer holds none"),
         ("", 200, "<", "holds none"),
+        (
+            "",
+            200,
+            "{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
+            "holds none",
+        ),
     ];
     for (authorization, status, body, said) in rows {
         let agent = container(authorization, status, body);
@@ -364,10 +640,19 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
         "x",
         "http://",
         "http://example.com/",
+        "http://169.254.170.3/",
+        "http://[fd00:ec2::254]/",
+        "http://[fe80::1]/",
     ] {
         let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
         check_once(start, 2, &["AWS_CONTAINER_CREDENTIALS_FULL_URI", url]);
     }
+    let relative = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+    check_once(
+        Start::without_source(&sts).variable(relative, ".example.com/"),
+        2,
+        &[relative, "\".example.com/\" does not begin with /"],
+    );
     let agent = container("", 200, &document("A"));
     let start =
         || Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
@@ -493,6 +778,10 @@ fn an_instance_without_a_good_role_is_one_line() {
             "{\"Code\":\"Success\",\"AccessKeyId\":\"A\"}",
             "holds no credential",
         ),
+        (
+            "{\"Code\":\"Success\",\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
+            "holds no credential",
+        ),
         ("<html>s3cr3t", "holds no credential"),
         ("", "holds no credential"),
     ] {
@@ -575,6 +864,28 @@ fn a_source_that_is_this_server_itself_is_refused() {
         "{line}"
     );
     assert_eq!(ec2_role.wait_for_end().code(), Some(2));
+    assert_eq!(sts.calls().len(), 0);
+
+    // In the container's form, which has nothing to give before the first credential.
+    for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}{form}", listener.local_addr().unwrap());
+        let start = Start::without_source(&sts).file("token", "s3cr3t.token");
+        let file = start.home.text("token");
+        let mut ec2_role = start
+            .variable("EC2_ROLE_CONTAINER_TOKEN_FILE", &file)
+            .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file)
+            .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)
+            .listen("-")
+            .stdin(std::os::fd::OwnedFd::from(listener))
+            .spawn();
+        let line = ec2_role.wait_for_line("it is this server itself");
+        assert!(
+            line.contains("unset AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+            "{line}"
+        );
+        assert_eq!(ec2_role.wait_for_end().code(), Some(2));
+    }
     assert_eq!(sts.calls().len(), 0);
 
     // By way of a file that someone filled from it: the key that is served.

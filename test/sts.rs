@@ -1,13 +1,10 @@
-//! What is made of each answer of STS: good ones in every form, and every way to fail.
+//! What is made of each answer of STS: good ones in every form, and what is more than a fault that passes (faults.rs).
 
-use std::net::TcpListener;
 use std::time::Duration;
-
-use rustix::net::{AddressFamily, SocketType};
 
 use crate::support::http::LIST_PATH;
 use crate::support::sts::{Expiration, Form, access_key_id, request_id};
-use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, each};
+use crate::support::{Directory, ROLE, Reply, Start, Sts, each};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
 const DAY: i64 = 86_400;
@@ -92,126 +89,6 @@ fn the_call_asks_for_exactly_what_the_options_say() {
     );
 }
 
-/// Every fault that passes: what comes, what the line says, and how many calls one attempt makes.
-fn passing_faults() -> Vec<(Reply, &'static str, usize)> {
-    let denied =
-        "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
-    let good = String::from_utf8(vec![b'x'; 300 * 1024]).unwrap();
-    vec![
-        (
-            Reply::error(500, "InternalFailure", "oh"),
-            "InternalFailure (500): oh",
-            1,
-        ),
-        (
-            Reply::error(503, "ServiceUnavailable", "oh").xml(),
-            "ServiceUnavailable (503): oh",
-            1,
-        ),
-        (
-            Reply::error(400, "Throttling", "Rate exceeded"),
-            "Throttling (400): Rate exceeded",
-            1,
-        ),
-        (
-            Reply::error(400, "IDPCommunicationError", "oh"),
-            "IDPCommunicationError",
-            1,
-        ),
-        (
-            Reply::error(418, "SomethingNew", "oh").xml(),
-            "SomethingNew (418): oh",
-            1,
-        ),
-        (
-            Reply::error(403, "AccessDenied", denied),
-            "must name arn:aws:iam::123456789012:user/bob, whose own policy must allow sts:AssumeRole",
-            1,
-        ),
-        (
-            Reply::error(403, "ExpiredToken", "oh"),
-            "let them be renewed",
-            2,
-        ),
-        (
-            Reply::error(403, "InvalidClientTokenId", "oh").xml(),
-            "access key is unknown to this STS",
-            2,
-        ),
-        (
-            Reply::error(403, "SignatureDoesNotMatch", "oh"),
-            "the source's secret key is wrong, or the clock is off",
-            1,
-        ),
-        (
-            Reply::bytes(502, "<html><body>Bad gateway</body></html>"),
-            "status 502 with XML (<html>)",
-            1,
-        ),
-        (
-            Reply::bytes(200, "<!DOCTYPE html><p>Log in<br>here"),
-            "status 200 with neither JSON nor XML",
-            1,
-        ),
-        (Reply::bytes(302, ""), "status 302 with an empty answer", 1),
-        (Reply::bytes(200, ""), "status 200 with an empty answer", 1),
-        (
-            Reply::bytes(200, vec![0xff; 100]),
-            "status 200 with neither JSON nor XML",
-            1,
-        ),
-        (
-            Reply::bytes(200, "{}"),
-            "JSON without a whole credential",
-            1,
-        ),
-        (
-            Reply::bytes(200, "[".repeat(100_000)),
-            "neither JSON nor XML",
-            1,
-        ),
-        (
-            Reply::bytes(200, "{\"a\":".repeat(40_000)),
-            "neither JSON nor XML",
-            1,
-        ),
-        (
-            Reply::bytes(200, "<a>".repeat(80_000)),
-            "neither JSON nor XML",
-            1,
-        ),
-        (Reply::bytes(200, good), "ec2-role: ", 1),
-        (Reply::cut_mid_body(), "ec2-role: ", 1),
-        (Reply::close_at_once(), "ec2-role: ", 1),
-        (
-            Reply::good().lasting(-5),
-            "its credential has expired by its own clock",
-            1,
-        ),
-    ]
-}
-
-#[test]
-fn a_fault_that_may_pass_at_the_first_start_is_one_line_and_heals_without_a_restart() {
-    each(passing_faults(), |(reply, said, calls)| {
-        let sts = Sts::start([reply.clone()]);
-        let ec2_role = Start::with(&sts).start();
-        let line = ec2_role.wait_for_line("no credential, requests are answered 500: ");
-        assert!(
-            line.contains(said) && line.contains("; next try in "),
-            "{reply:?}: {line}"
-        );
-        assert!(line.contains(&sts.url()), "{line}");
-        if line.contains("(request ") {
-            assert!(line.contains(&request_id(calls)), "{line}");
-        }
-        assert_eq!(ec2_role.get(LIST_PATH).status, 500, "{reply:?}");
-        sts.replies_now(Reply::good());
-        ec2_role.wait_for_line("ec2-role: credential of ");
-        assert_eq!(ec2_role.get(LIST_PATH).status, 200, "{reply:?}");
-    });
-}
-
 #[test]
 fn an_error_of_sts_is_logged_with_its_code_and_request_id() {
     each([Form::Json, Form::Xml], |form| {
@@ -227,66 +104,6 @@ fn an_error_of_sts_is_logged_with_its_code_and_request_id() {
             "{line}"
         );
     });
-}
-
-#[test]
-fn a_hang_at_any_stage_ends_in_a_line_and_heals() {
-    let replies = [
-        (
-            Reply::hang(),
-            "it took the connection and did not answer in time",
-        ),
-        (
-            Reply::hang_mid_head(),
-            "it took the connection and did not answer in time",
-        ),
-        (Reply::hang_mid_body(), "it took too long"),
-        (
-            Reply::good().drip(Duration::from_millis(50)),
-            "it took too long",
-        ),
-    ];
-    each(replies, |(reply, said)| {
-        let sts = Sts::start([reply.clone()]);
-        let ec2_role = Start::with(&sts).start();
-        let line = ec2_role.wait_for_line("no credential");
-        assert!(line.contains(said), "{reply:?}: {line}");
-        sts.replies_now(Reply::good());
-        ec2_role.wait_for_line("ec2-role: credential of ");
-    });
-}
-
-#[test]
-fn an_sts_that_is_down_or_takes_no_connection_is_one_line() {
-    // Bound and not listening: refused, and nobody else gets the port.
-    let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&bound, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let refusing =
-        std::net::SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
-    // A backlog that is full: the handshake is not answered.
-    let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::net::listen(&full, 0).unwrap();
-    let stalling = full.local_addr().unwrap();
-    let _fillers: Vec<_> = std::iter::from_fn(|| {
-        std::net::TcpStream::connect_timeout(&stalling, Duration::from_millis(100)).ok()
-    })
-    .take(10)
-    .collect();
-    each(
-        [
-            (refusing, "Connection refused"),
-            (stalling, "it took too long (connect)"),
-        ],
-        |(address, said)| {
-            let url = format!("http://{address}");
-            let ec2_role = start_with_url(&url);
-            let line = ec2_role.wait_for_line("no credential");
-            assert!(
-                line.contains(said) && line.contains(&format!("is {url}/ reachable from here?")),
-                "{line}"
-            );
-        },
-    );
 }
 
 #[test]
@@ -307,14 +124,6 @@ fn an_sts_that_cannot_do_tls_and_a_bundle_without_a_good_certificate_are_one_lin
         assert_eq!((ended.status, ended.lines.len()), (Some(1), 1), "{ended:?}");
         assert!(ended.lines[0].contains(&url), "{ended:?}");
     }
-}
-
-fn start_with_url(url: &str) -> Ec2Role {
-    Start::bare()
-        .keys("AKIA")
-        .listen("127.0.0.1:0")
-        .arguments([ROLE, "--endpoint-url", url])
-        .start()
 }
 
 #[test]
@@ -356,6 +165,29 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
             .filter(|line| line.contains("clock is off"))
             .count();
         assert_eq!(notices, 1);
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
+    each([DAY, -DAY], |ahead| {
+        let sts = Sts::start([
+            Reply::good().lasting(4),
+            Reply::good().clock_ahead(ahead).lasting(4),
+            Reply::good().clock_ahead(ahead).lasting(4),
+            Reply::good().clock_ahead(ahead),
+        ]);
+        let ec2_role = Start::with(&sts).serving();
+        ec2_role.wait_for_document_of_call(4);
+        let lines = ec2_role.lines();
+        let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        // One call more than refreshes: the first after the step is signed twice.
+        assert_eq!(
+            (are("clock is off by "), sts.calls().len()),
+            (1, 4),
+            "{lines:#?}"
+        );
+        assert_eq!(are("failed") + are("expired"), 0, "{lines:#?}");
     });
 }
 

@@ -158,8 +158,7 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
-/// A process in a network namespace of its own, gone with the test.
-/// Needs to make a network namespace, and passes without. The container is a second namespace at the other end of a pair.
+/// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
     if !namespace::enter_for_this_test(

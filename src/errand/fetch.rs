@@ -39,7 +39,7 @@ pub fn fetch(
     let own = orders.own_tokens();
     let host = Host::new(environment, own.as_ref());
     let profile = Profile::load(environment, arguments.profile.as_deref())?;
-    let region = destination::region(arguments, environment, &profile, &host);
+    let region = destination::region(arguments, environment, &profile, &host)?;
     if let Some(region) = &region {
         report(Report::Region(region.clone()));
     }

@@ -306,6 +306,8 @@ impl<'a> Keeper<'a> {
 
     /// The errand in hand has failed: what is served stays, and the next try is set.
     fn failed(&mut self, why: &str, now: Boot) {
+        // In the order in which it happened, and the status is to end with why there is none.
+        self.say_if_expired(now);
         self.failures += 1;
         self.hand_over.counts.failures += 1;
         self.is_fresh = true;

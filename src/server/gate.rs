@@ -19,22 +19,22 @@ use super::head::{self, Asked};
 
 /// From its arrival to its end a connection has so long. SDKs send at once, and give up after one or two seconds.
 const LONGEST: Duration = Duration::from_secs(3);
-/// So many clients wait, for a moment, when a crowd comes at once. Whoever comes when the place is full takes that of the one
-/// who has waited longest: an honest client is through in milliseconds, so that is not one.
+/// So many clients wait, for a moment, when a crowd comes at once. Whoever comes when all places are taken gets that of the one who
+/// has been there longest: an honest client has gone after milliseconds.
 const MAX_CLIENTS: usize = 1024;
 /// What is held of heads that have not ended and of answers that are not taken. When it is more the one who holds most goes: an
 /// SDK is never that.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// What this process has open beside its clients: ten, what it may have inherited, what `/metrics` asks for, and the client who
-/// is let in before another goes.
+/// What this process has open beside its clients: three standard streams, the listener, the channel, epoll, and four of tiny_http's
+/// connection; what it may have inherited; a socket that tells where a client is; and the client who is let in before another goes.
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Of what a client sends after its request so much is read and thrown away, so that the answer reaches it: to close on what is
 /// unread resets the connection.
 const MAX_LEFT_BYTES: usize = 64 * 1024;
-/// Where the system has no descriptor to give, and nobody is in who could give one.
+/// Slept where the system has no descriptor to give and nobody is in who could give one: epoll would tell of the same client at once.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What epoll tells at a time, and how many are let in meanwhile, one after each: so neither who is in nor who comes has to wait
-/// for all of the others.
+/// What epoll tells at a time. Of those who come, as many are let in before it is asked again, in turn with those who are in: neither
+/// has to wait for all of the others.
 const EVENTS: usize = 64;
 
 const LISTENER: u64 = 0;

@@ -51,7 +51,7 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
     let (listener, stream) = (socket()?, socket()?);
     // The kernel gives it a name in no directory.
     rustix::net::bind(&listener, &SocketAddrUnix::new_unnamed())?;
-    // A backlog of 0 has room for one; were it another's, this end would not connect.
+    // A backlog of 0 has room for one: if somebody else were there first, connecting would fail here.
     rustix::net::listen(&listener, 0)?;
     rustix::io::ioctl_fionbio(&stream, true)?;
     rustix::net::connect(&stream, &rustix::net::getsockname(&listener)?)?;

@@ -1,14 +1,16 @@
 //! A container's own credentials: ECS task roles, EKS Pod Identity
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ureq::http::{Request, Uri};
 
-use super::{Context, from_document, read_file};
+use super::context::{Context, read_file};
+use super::document;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting, passing};
-use crate::outbound::{Outbound, Patience, is_near};
+use crate::outbound::{Outbound, Patience, address, read_url};
 
 /// What SDKs allow for each.
 const PATIENCE: Patience = Patience {
@@ -16,78 +18,109 @@ const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(5),
 };
 
+const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+
+/// Where ECS's agent is, EKS's by IPv4 and by IPv6: beside loopback the only ones that plain http goes to.
+const AGENTS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
+
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
-    let (name, url) = match (
-        variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-        variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-    ) {
-        (Some(path), _) => (
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            format!("http://169.254.170.2{path}"),
-        ),
-        (None, Some(url)) => ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.to_owned()),
+    let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
+        (Some(path), _) => (RELATIVE_URI, of_ecs(path)?),
+        (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
-    let uri = url.parse::<Uri>().ok();
-    let is_allowed = uri.as_ref().is_some_and(|uri| {
-        uri.scheme_str() == Some("https")
-            || (uri.scheme_str() == Some("http") && uri.host().is_some_and(is_near))
-    });
-    if !is_allowed {
-        return lasting(format!(
-            "{name}: {url} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2 and 169.254.170.23"
-        ));
-    }
-    let token = match (
-        variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
-        variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
-    ) {
-        (Some(file), _) => Some(read_file("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file)?),
-        (None, token) => token.map(str::to_owned),
-    };
-    if token
-        .as_ref()
-        .is_some_and(|token| token.contains(['\r', '\n']))
-    {
-        return lasting(
-            "the container authorization token: it holds an end of line; write it without one",
-        );
-    }
+    let uri = read_url(&url).or_else(|why| {
+        lasting(format!(
+            "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
+        ))
+    })?;
+    let outbound = outbound(context, name, &uri)?;
     (context.progress)(&format!("asking {url} for the container's credentials"));
-    let mut request = Request::get(&url).header("Accept", "application/json");
-    if let Some(token) = token {
+    let mut request = Request::get(&uri).header("Accept", "application/json");
+    if let Some(token) = token(context)? {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
-        return lasting(format!(
-            "{name}: {url} or the authorization token cannot be sent as a request; correct it"
-        ));
+        return lasting(
+            "the container authorization token: it cannot be sent as a header; correct it",
+        );
     };
-    let outbound = if uri.is_some_and(|uri| uri.host().is_some_and(is_near)) {
-        Outbound::direct(PATIENCE)
-    } else {
-        Outbound::for_url(&url, context.environment, None, PATIENCE)?
-    };
-    let answer = match outbound.send(request) {
-        Ok(answer) => answer,
-        Err(error) => {
-            return passing(format!(
-                "the container's credentials at {url}: {error}; is the agent that serves them running?"
+    let called = format!("the container's credentials at {url}");
+    let answer = outbound.send(request).or_else(|error| {
+        passing(format!(
+            "{called}: {error}; is the agent that serves them running?"
+        ))
+    })?;
+    if answer.status != 200 {
+        if is_this_server(context, &uri, &outbound) {
+            return lasting(format!(
+                "{called}: it is this server itself; unset {name}, or give other credentials"
             ));
         }
-    };
-    if answer.status != 200 {
         return passing(format!(
-            "the container's credentials at {url}: it answered {}; look at the token and the agent that serves them",
+            "{called}: it answered {}; look at the token and the agent that serves them",
             answer.status
         ));
     }
     let document = serde_json::from_slice(&answer.body).ok();
-    match document.and_then(|json| from_document(&json, "Token", "the container's credentials")) {
+    match document.and_then(|json| document::read_role(&json, "the container's credentials")) {
         Some(found) => Ok(Some(found)),
         None => passing(format!(
-            "the container's credentials at {url}: the answer holds none; look at the agent that serves them"
+            "{called}: the answer holds none; look at the agent that serves them"
         )),
     }
+}
+
+fn of_ecs(path: &str) -> Result<String, Fault> {
+    if !path.starts_with('/') {
+        // It would be the rest of a host's name.
+        return lasting(format!(
+            "{RELATIVE_URI}: {path:?} does not begin with /; write it as ECS does, /v2/credentials/ID"
+        ));
+    }
+    Ok(format!("http://{}{path}", AGENTS[0]))
+}
+
+/// The way to it: https anywhere, through a proxy if one is set; plain http, which shows the token to the network, only on this host.
+fn outbound(context: &Context, name: &str, uri: &Uri) -> Result<Outbound, Fault> {
+    let host = uri.host().unwrap_or_default();
+    let is_here = host.eq_ignore_ascii_case("localhost")
+        || address(host).is_some_and(|address| address.is_loopback() || AGENTS.contains(&address));
+    match uri.scheme_str() {
+        _ if is_here => Ok(Outbound::direct(PATIENCE)),
+        Some("https") => Outbound::for_url(&uri.to_string(), context.environment, None, PATIENCE),
+        _ => lasting(format!(
+            "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
+             and fd00:ec2::23"
+        )),
+    }
+}
+
+fn token(context: &Context) -> Result<Option<String>, Fault> {
+    let variable = |name| context.environment.get(name);
+    let token = match variable(TOKEN_FILE) {
+        Some(file) => Some(read_file(TOKEN_FILE, file)?),
+        None => variable(TOKEN).map(str::to_owned),
+    };
+    match token {
+        Some(token) if token.contains(['\r', '\n']) => lasting(
+            "the container authorization token: it holds an end of line; write it without one",
+        ),
+        token => Ok(token),
+    }
+}
+
+/// Asked only of what gives no credentials: this server has none before its first, and would wait for itself without end.
+fn is_this_server(context: &Context, uri: &Uri, outbound: &Outbound) -> bool {
+    uri.authority().is_some_and(|authority| {
+        (context.host).is_this_server(&format!("http://{authority}"), outbound)
+    })
 }

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Context, from_document};
+use super::context::Context;
+use super::document;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, passing};
 
@@ -31,7 +32,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
             "the instance's role {name}: {code}: {message}; look at the instance profile and the role's trust policy"
         ));
     }
-    match from_document(&json, "Token", ORIGIN) {
+    match document::read_role(&json, ORIGIN) {
         Some(found) => Ok(found),
         None => passing(format!(
             "the metadata service at {at}: its document for role {name} holds no credential; is it EC2's?"

@@ -1,14 +1,19 @@
 //! A profile's `credential_process`: a command that prints a credential
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
-use std::io::Read;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::fmt;
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
-use super::{Context, from_document};
+use super::context::Context;
+use super::document;
 use crate::clock;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting, passing};
@@ -18,8 +23,17 @@ const DEADLINE: Duration = Duration::from_secs(45);
 /// A credential is a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// The variable that tells an ec2-role below this one which profiles' processes it runs in, a line each.
+const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
+
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
+    let running = context.environment.get(RUNNING).unwrap_or_default();
+    if running.lines().any(|outer| outer == profile) {
+        return lasting(named(
+            "it leads back to this profile; let the command name another with --profile".to_owned(),
+        ));
+    }
     // Split as botocore does it, without a shell: there is none in a scratch container.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return lasting(named(
@@ -29,8 +43,9 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     (context.progress)(&format!(
         "running the credential_process of profile {profile:?}"
     ));
-    let mut child = Command::new(&words[0])
+    let mut child = without_own_options(&mut Command::new(&words[0]))
         .args(&words[1..])
+        .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -40,24 +55,28 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
                 words[0]
             )))
         })?;
-    let output = read_to_end(&mut child, DEADLINE);
-    let Ok(output) = output else {
-        // Its end is not waited for either.
-        _ = child.kill();
-        return passing(named(format!(
-            "it printed no credential within {} s, or more than {MAX_OUTPUT_BYTES} bytes, and was ended; run it by hand to see why",
-            DEADLINE.as_secs()
-        )));
-    };
-    match child.wait() {
-        Ok(status) if status.success() => {
+    match watch(&mut child, Instant::now() + DEADLINE) {
+        Ok((output, status)) if status.success() => {
             read(&output).or_else(|why| passing(named(format!("{why}; run it by hand to see why"))))
         }
-        Ok(status) => passing(named(format!(
+        Ok((_, status)) => passing(named(format!(
             "it failed ({status}); run it by hand to see why"
         ))),
-        Err(error) => passing(named(format!("it was lost: {error}"))),
+        Err(why) => {
+            // Its end is not waited for either. What it has started itself the keeper ends with the errand.
+            _ = child.kill();
+            passing(named(format!(
+                "{why} and was ended; run it by hand to see why"
+            )))
+        }
     }
+}
+
+/// The options of this ec2-role are not those of one that the command runs, which has a role and conditions of its own.
+fn without_own_options(command: &mut Command) -> &mut Command {
+    let own =
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EC2_ROLE_"));
+    own.fold(command, |command, (name, _)| command.env_remove(name))
 }
 
 /// What it printed is not repeated in an error: it may hold a secret.
@@ -72,38 +91,98 @@ fn read(output: &[u8]) -> Result<SourceCredential, &'static str> {
             return Err("it printed a credential that has expired");
         }
     }
-    from_document(&json, "SessionToken", "credential_process")
+    document::read(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing in what it printed")
 }
 
-struct TooMuch;
+/// Why a process is ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Excess {
+    Time,
+    Output,
+}
 
-fn read_to_end(child: &mut Child, deadline: Duration) -> Result<Vec<u8>, TooMuch> {
-    let Some(mut stdout) = child.stdout.take() else {
-        return Err(TooMuch);
-    };
-    let begun = Instant::now();
-    let mut output = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        wait_readable(
-            &stdout,
-            deadline.checked_sub(begun.elapsed()).ok_or(TooMuch)?,
-        )?;
-        match stdout.read(&mut piece) {
-            Ok(0) => return Ok(output),
-            Ok(length) if output.len() + length <= MAX_OUTPUT_BYTES => {
-                output.extend_from_slice(&piece[..length])
-            }
-            _ => return Err(TooMuch),
+impl fmt::Display for Excess {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Excess::Time => write!(formatter, "it took longer than {} s", DEADLINE.as_secs()),
+            Excess::Output => write!(formatter, "it printed more than {MAX_OUTPUT_BYTES} bytes"),
         }
     }
 }
 
-fn wait_readable(stdout: &ChildStdout, left: Duration) -> Result<(), TooMuch> {
-    let timeout = Timespec::try_from(left).map_err(|_| TooMuch)?;
-    match poll(&mut [PollFd::new(stdout, PollFlags::IN)], Some(&timeout)) {
-        Ok(ready) if ready > 0 => Ok(()),
-        _ => Err(TooMuch),
+/// What it printed, and how it ended.
+fn watch(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), Excess> {
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        read_to_end(stdout, &mut output, deadline)?;
+    }
+    // It may close its stdout long before. Without pidfds (Linux before 5.3) the keeper's deadline is the only one.
+    if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
+        wait_readable(&pidfd, deadline)?;
+    }
+    let status = child.wait().map_err(|_| Excess::Time)?;
+    Ok((output, status))
+}
+
+fn read_to_end(
+    mut stdout: ChildStdout,
+    output: &mut Vec<u8>,
+    deadline: Instant,
+) -> Result<(), Excess> {
+    let mut piece = [0; 4096];
+    loop {
+        wait_readable(&stdout, deadline)?;
+        match stdout.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(length) if output.len() + length <= MAX_OUTPUT_BYTES => {
+                output.extend_from_slice(&piece[..length])
+            }
+            Ok(_) => return Err(Excess::Output),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It cannot fail; what has come is judged by itself.
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), Excess> {
+    loop {
+        let left = deadline
+            .checked_duration_since(Instant::now())
+            .ok_or(Excess::Time)?;
+        let timeout = Timespec::try_from(left).map_err(|_| Excess::Time)?;
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_prints_or_lives_too_long_is_told_by_which_it_was() {
+        for (script, excess) in [
+            ("exec sleep 600", Excess::Time),
+            ("exec sleep 600 >&-", Excess::Time),
+            ("exec yes", Excess::Output),
+        ] {
+            let mut child = Command::new("sh")
+                .args(["-c", script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let patience = match excess {
+                Excess::Time => Duration::from_millis(100),
+                Excess::Output => DEADLINE,
+            };
+            let watched = watch(&mut child, Instant::now() + patience);
+            _ = child.kill();
+            _ = child.wait();
+            assert_eq!(watched.unwrap_err(), excess, "{script}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! `AWS_ACCESS_KEY_ID` and its companions.
 
-use super::Context;
+use super::context::Context;
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting};
 use crate::secret::Secret;
+
+const TOKENS: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
@@ -11,7 +13,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         variable("AWS_ACCESS_KEY_ID"),
         variable("AWS_SECRET_ACCESS_KEY"),
     ) {
-        (None, None) => return Ok(None),
+        (None, None) => return only_a_token(context),
         (Some(key), Some(secret)) => (key, secret),
         (Some(_), None) => {
             return lasting(
@@ -27,9 +29,17 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     Ok(Some(SourceCredential {
         access_key_id: key.to_owned(),
         secret_access_key: Secret::new(secret),
-        session_token: variable("AWS_SESSION_TOKEN")
-            .or(variable("AWS_SECURITY_TOKEN"))
-            .map(Secret::new),
+        session_token: TOKENS.into_iter().find_map(variable).map(Secret::new),
         origin: "the environment's variables".to_owned(),
     }))
+}
+
+fn only_a_token(context: &Context) -> Result<Option<SourceCredential>, Fault> {
+    let is_set = |name: &&str| context.environment.get(name).is_some();
+    match TOKENS.into_iter().find(is_set) {
+        None => Ok(None),
+        Some(name) => lasting(format!(
+            "{name}: it is set, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not; set all three or none"
+        )),
+    }
 }

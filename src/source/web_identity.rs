@@ -1,6 +1,6 @@
 //! A web identity token in a file, exchanged for credentials of a first role: EKS's service accounts, CI systems.
 
-use super::{Context, read_file};
+use super::context::{Context, read_file};
 use crate::credential::SourceCredential;
 use crate::fault::{Fault, lasting};
 use crate::role::RoleArn;

@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
 use crate::fault::{Fault, lasting};
-use crate::outbound::is_url;
+use crate::outbound::read_url;
 
 /// Where to send a call, and for which region to sign it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub struct Endpoint {
 pub struct EndpointOptions<'a> {
     /// The role's partition.
     pub partition: &'a str,
-    /// The region, if one is known.
+    /// The region, if one is known: of a region's form.
     pub region: Option<&'a str>,
-    /// A URL that is used as it is.
-    pub url: Option<&'a str>,
+    /// A URL that is used as it is, after where it is written.
+    pub url: Option<(&'a str, &'a str)>,
     /// FIPS 140 endpoints.
     pub fips: bool,
     /// Endpoints with IPv4 and IPv6.
@@ -56,32 +56,17 @@ const LEGACY_REGIONS: [&str; 16] = [
 impl Endpoint {
     /// The endpoint for these options, or in one line why there is none.
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
-        if let Some(region) = options.region
-            && (region.is_empty()
-                || !region
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
-        {
-            return lasting(format!(
-                "region {region:?}: a region is written like eu-west-1; correct --region, AWS_REGION or the profile"
-            ));
-        }
         let at = |url: String, region: &str| {
             Ok(Endpoint {
                 url,
                 signing_region: region.to_owned(),
             })
         };
-        if let Some(url) = options.url {
-            if options.fips || options.dual_stack {
-                return lasting(
-                    "--endpoint-url: it goes with neither FIPS nor dual-stack endpoints; unset AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
-                );
-            }
-            if !is_url(url) || url.contains('?') {
-                return lasting(format!(
-                    "endpoint URL {url:?}: it is not the URL of a host; write https://HOST[:PORT] or http://HOST[:PORT]"
-                ));
+        if let Some((from, url)) = options.url {
+            let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
+            let uri = read_url(url).or_else(|why| lasting(format!("{from}: {why}; {remedy}")))?;
+            if uri.query().is_some() {
+                return lasting(format!("{from}: {url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
@@ -131,6 +116,12 @@ impl Endpoint {
         };
         at(format!("https://{host}/"), region)
     }
+}
+
+/// Whether a text has the form of a region's name, in whatever partition: it becomes a part of a host's name.
+pub fn is_region(text: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
 /// A partition's domain, and that of its dual-stack endpoints.
@@ -236,7 +227,7 @@ mod tests {
         check(cn, "https://sts.cn-north-1.amazonaws.com.cn/", "cn-north-1");
         check(
             EndpointOptions {
-                url: Some("http://127.0.0.1:5000"),
+                url: Some(("--endpoint-url", "http://127.0.0.1:5000")),
                 region: None,
                 ..aws
             },
@@ -263,25 +254,10 @@ mod tests {
             ),
             (
                 EndpointOptions {
-                    region: Some("evil.example/"),
-                    ..cn
-                },
-                "eu-west-1",
-            ),
-            (
-                EndpointOptions {
-                    url: Some("ftp://x"),
+                    url: Some(("AWS_ENDPOINT_URL", "ftp://x")),
                     ..cn
                 },
                 "https://",
-            ),
-            (
-                EndpointOptions {
-                    url: Some("http://x"),
-                    fips: true,
-                    ..cn
-                },
-                "AWS_USE_FIPS_ENDPOINT",
             ),
             (
                 EndpointOptions {

@@ -128,6 +128,7 @@ impl StsError {
                 StsError::Unreadable { .. } => format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
                 ),
+                StsError::Unsent(SendError::Wrong(_, remedy)) => (*remedy).to_owned(),
                 _ => format!("is {endpoint} reachable from here?"),
             };
         };

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 pub struct Bounds(PathBuf);
 
 impl Bounds {
-    /// At most so many processes and threads. `None` where it is not allowed.
-    pub fn processes(most: u32) -> Option<Self> {
+    /// At most so many processes and threads.
+    pub fn processes(most: u32) -> Self {
         Self::new("pids", &[("pids.max", most.to_string())])
     }
 
-    /// At most so many bytes, swap included.
-    pub fn memory(bytes: u64) -> Option<Self> {
+    /// At most so many bytes.
+    pub fn memory(bytes: u64) -> Self {
         let bytes = bytes.to_string();
         Self::new(
             "memory",
@@ -22,16 +22,22 @@ impl Bounds {
         )
     }
 
-    fn new(controller: &str, limits: &[(&str, String)]) -> Option<Self> {
+    /// Takes root, and control groups that can be made.
+    fn new(controller: &str, limits: &[(&str, String)]) -> Self {
         let root = Path::new("/sys/fs/cgroup");
         let version_1 = root.join(controller);
         let root = if version_1.exists() { &version_1 } else { root };
         let group = Bounds(root.join(format!("ec2-role-load-{}", std::process::id())));
-        std::fs::create_dir(&group.0).ok()?;
-        limits
-            .iter()
-            .find_map(|(file, limit)| std::fs::write(group.0.join(file), limit).ok())?;
-        Some(group)
+        let made = std::fs::create_dir(&group.0);
+        made.unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
+        let mut limits = limits.iter();
+        let is_set = limits.any(|(file, limit)| std::fs::write(group.0.join(file), limit).is_ok());
+        assert!(
+            is_set,
+            "{}: it has no {controller} limit",
+            group.0.display()
+        );
+        group
     }
 
     /// The command that starts another within.

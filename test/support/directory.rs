@@ -25,6 +25,27 @@ impl Directory {
         self.path(name).into_os_string().into_string().unwrap()
     }
 
+    /// The files in it that have one of these texts in them.
+    pub fn files_with(&self, texts: &[&str]) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.0.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                let (path, kind) = (entry.path(), entry.file_type().unwrap());
+                if kind.is_dir() {
+                    directories.push(path);
+                } else if kind.is_file() {
+                    let bytes = std::fs::read(&path).unwrap_or_default();
+                    let content = String::from_utf8_lossy(&bytes);
+                    if texts.iter().any(|text| content.contains(text)) {
+                        found.push(path);
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// Writes a file, with the directories that lead to it. Whole at once: whoever reads it meanwhile sees the old or the new.
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
+use super::sts::SECRET_OF_ROLE;
 use super::{Directory, PATIENCE, SECRET, Sts, Watched, until};
 
 /// The role that is served, unless a test says otherwise.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
 /// The source's access key, unless a test gives another.
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
+/// How a session token begins, EC2's or ours.
+const SESSION_TOKEN: &str = "AQAE";
 /// SIGTERM ends everything within a second; what is still there after this is killed.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
@@ -205,7 +208,7 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
-/// A running one. Dropped, it is ended, and everything that it said is searched for secrets.
+/// A running one. Dropped, it is ended, and everything that it said, printed and left in files is searched for secrets.
 pub struct Ec2Role {
     pub home: Directory,
     pub address: SocketAddr,
@@ -290,6 +293,15 @@ impl Ec2Role {
         })
     }
 
+    /// What is on its stdout, if nobody has taken that; whoever it has started may have it yet.
+    fn printed(&mut self) -> Option<String> {
+        let mut stdout = self.child.stdout.take()?;
+        rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+        let mut printed = Vec::new();
+        _ = stdout.read_to_end(&mut printed);
+        Some(String::from_utf8_lossy(&printed).into_owned())
+    }
+
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.pid, signal).unwrap();
     }
@@ -340,12 +352,12 @@ impl Drop for Ec2Role {
         }
         let said = self.lines();
         if std::thread::panicking() {
-            eprintln!("it said:\n{}", said.join("\n"));
-        } else {
-            let told = said
-                .iter()
-                .find(|line| line.contains(SECRET) || line.contains("AQAE"));
-            assert_eq!(told, None, "a secret is in what it said");
+            return eprintln!("it said:\n{}", said.join("\n"));
         }
+        let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
+        assert_eq!(said.into_iter().chain(self.printed()).find(told), None);
+        // What it is given stands in files of the test.
+        let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
+        assert!(files.is_empty(), "a secret is in {files:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! A host's metadata service, as told: EC2's own, an old one, one that is out of reach of a container.
 
+use std::io::Write;
+use std::time::Duration;
+
 use super::http;
 use super::loopback::{Connection, Request};
 use super::metadata_service::MetadataService;
@@ -10,6 +13,7 @@ pub type HostMetadata = MetadataService<Host>;
 pub struct Host {
     tokens: Tokens,
     document: Watched<String>,
+    wrong: Watched<Option<(Step, Wrong)>>,
 }
 
 /// What becomes of a PUT for a session token.
@@ -23,6 +27,26 @@ pub enum Tokens {
     Silent,
 }
 
+/// What a client asks for, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Token,
+    List,
+    Document,
+}
+
+/// How an answer is wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Wrong {
+    Status(u16),
+    Hang,
+    /// A byte at a time.
+    Drip,
+    /// Half of it, and the end.
+    Cut,
+    TooLong,
+}
+
 const TOKEN: &str = "AQAETHEHOSTSTOKEN==";
 /// What the service calls its instance's role, region and instance.
 pub const ROLE_NAME: &str = "host-role";
@@ -32,8 +56,12 @@ pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
 impl HostMetadata {
     /// Its role's credential has this access key id.
     pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
-        let document = Watched::default();
-        let host = Self::answering(Host { tokens, document }, Host::answer);
+        let host = Host {
+            tokens,
+            document: Watched::default(),
+            wrong: Watched::default(),
+        };
+        let host = Self::answering(host, Host::answer);
         host.rotate(access_key_id);
         host
     }
@@ -48,11 +76,27 @@ impl HostMetadata {
     pub fn document_now(&self, document: &str) {
         self.state.document.change(|now| *now = document.to_owned());
     }
+
+    /// Goes wrong at this step from now on, or at none.
+    pub fn wrong_now(&self, wrong: Option<(Step, Wrong)>) {
+        self.state.wrong.change(|now| *now = wrong);
+    }
 }
 
 impl Host {
     fn answer(&self, request: &Request, connection: &mut Connection) {
-        if request.method == "PUT" {
+        let list = "/latest/meta-data/iam/security-credentials/";
+        let step = match request.target.strip_prefix(list) {
+            _ if request.method == "PUT" => Some(Step::Token),
+            Some("") => Some(Step::List),
+            Some(_) => Some(Step::Document),
+            None => None,
+        };
+        match self.wrong.look(|wrong| *wrong) {
+            Some((at, wrong)) if Some(at) == step => return self.go_wrong(wrong, connection),
+            _ => {}
+        }
+        if step == Some(Step::Token) {
             return match self.tokens {
                 Tokens::Required => connection.answer(200, "", TOKEN.as_bytes()),
                 Tokens::Refused(status) => connection.answer(status, "", b""),
@@ -68,7 +112,6 @@ impl Host {
         if shown != expected {
             return connection.answer(401, "", b"");
         }
-        let list = "/latest/meta-data/iam/security-credentials/";
         let body = match request.target.as_str() {
             "/latest/meta-data/placement/region" => REGION.to_owned(),
             "/latest/meta-data/instance-id" => INSTANCE_ID.to_owned(),
@@ -77,5 +120,26 @@ impl Host {
             _ => return connection.answer(404, "", b""),
         };
         connection.answer(200, "", body.as_bytes());
+    }
+
+    fn go_wrong(&self, wrong: Wrong, connection: &mut Connection) {
+        let body = self.document.look(|document| document.clone().into_bytes());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let half = [head.as_bytes(), &body[..body.len() / 2]].concat();
+        match wrong {
+            Wrong::Status(status) => connection.answer(status, "", b""),
+            Wrong::Hang => connection.hang(),
+            Wrong::Cut => _ = connection.0.write_all(&half),
+            Wrong::TooLong => connection.answer(200, "", &[b'x'; 300 * 1024]),
+            Wrong::Drip => {
+                _ = connection.0.write_all(head.as_bytes());
+                for byte in body {
+                    std::thread::sleep(Duration::from_millis(50));
+                    if connection.0.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! An HTTP service on a loopback port of its own: a thread for each connection, one request on each.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::door::{Door, Port};
 use super::http;
 
 pub struct Loopback {
     pub address: SocketAddr,
-    ended: Arc<AtomicBool>,
+    port: Port,
 }
 
 /// A request as it came.
@@ -29,8 +29,12 @@ impl Request {
         http::value(&self.headers, name)
     }
 
-    fn read(stream: &TcpStream) -> Option<Self> {
+    fn read(stream: impl Read) -> Option<Self> {
         let mut reader = BufReader::new(stream);
+        // What is no HTTP may have no end of line to wait for.
+        if !reader.fill_buf().ok()?.first()?.is_ascii_uppercase() {
+            return None;
+        }
         let mut bytes = Vec::new();
         let mut line = || {
             let mut line = String::new();
@@ -62,8 +66,13 @@ impl Request {
     }
 }
 
+/// Where bytes come and go: TCP, or TLS on it.
+pub trait Stream: Read + Write + Send {}
+
+impl<Any: Read + Write + Send> Stream for Any {}
+
 /// The client's end, to answer on.
-pub struct Connection(pub TcpStream);
+pub struct Connection(pub Box<dyn Stream>);
 
 impl Connection {
     /// A whole answer. The client may be gone, which is its own affair.
@@ -83,42 +92,28 @@ impl Connection {
 
 impl Loopback {
     pub fn start(handler: impl Fn(Request, &mut Connection) + Send + Sync + 'static) -> Self {
-        Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+        Self::at(([127, 0, 0, 1], 0).into(), handler)
     }
 
-    /// On a port that is taken already.
-    pub fn serve(
-        listener: TcpListener,
+    /// At an address that is known, and so in a network namespace of the test's own.
+    pub fn at(
+        address: SocketAddr,
         handler: impl Fn(Request, &mut Connection) + Send + Sync + 'static,
     ) -> Self {
-        let address = listener.local_addr().unwrap();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (handler, has_ended) = (Arc::new(handler), Arc::clone(&ended));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if has_ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let handler = Arc::clone(&handler);
-                std::thread::spawn(move || {
-                    if let Some(request) = Request::read(&stream) {
-                        handler(request, &mut Connection(stream));
-                    }
-                });
-            }
-        });
-        Loopback { address, ended }
+        let serve = move |mut connection: Connection| match Request::read(&mut connection.0) {
+            Some(request) => handler(request, &mut connection),
+            None => connection.answer(400, "", b""),
+        };
+        let port = Port::open(address, Arc::new(serve));
+        let address = port.address;
+        Loopback { address, port }
+    }
+
+    pub fn door_now(&self, door: Door) {
+        self.port.door_now(door);
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Loopback {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        // It sees the end when it has accepted once more.
-        _ = TcpStream::connect(self.address);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{Start, Watched};
+use super::{Door, Start, Watched};
 
 pub struct MetadataService<State> {
     service: Loopback,
@@ -30,6 +30,10 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
 
     pub fn url(&self) -> String {
         self.service.url()
+    }
+
+    pub fn door_now(&self, door: Door) {
+        self.service.door_now(door);
     }
 
     pub fn requests(&self) -> Vec<Request> {

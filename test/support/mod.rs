@@ -2,20 +2,27 @@
 
 pub mod any_answer;
 pub mod any_head;
+pub mod certificates;
 pub mod container;
 pub mod directory;
+pub mod door;
 pub mod ec2_role;
+pub mod fault;
 pub mod host_metadata;
 pub mod http;
 pub mod loopback;
 pub mod metadata_service;
 pub mod namespace;
+pub mod skip;
 pub mod sts;
 pub mod upstream;
 pub mod watched;
 
 pub use directory::Directory;
+pub use door::Door;
 pub use ec2_role::{Ec2Role, Ended, ROLE, Start};
+pub use fault::{Fault, When};
+pub use skip::skip;
 pub use sts::{Reply, Sts};
 pub use watched::{PATIENCE, Watched, each, until};
 

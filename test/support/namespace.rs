@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
-use super::Directory;
+use super::{Directory, skip};
 
 const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
-/// Whether a command that makes namespaces is allowed here; says that the test is skipped if not.
+/// Whether a command that makes namespaces is allowed here; skips the test if not.
+#[track_caller]
 pub fn can(words: &[&str]) -> bool {
     let works = Command::new(words[0])
         .args(&words[1..])
@@ -14,13 +15,14 @@ pub fn can(words: &[&str]) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !works {
-        println!("skipped: {} is not allowed here", words.join(" "));
+        skip(&format!("{} is not allowed here", words.join(" ")));
     }
     works
 }
 
 /// Runs the calling test, whose name this is, once more in a network namespace with nothing but loopback, with an /etc/hosts
 /// and an /etc/resolv.conf of its own (which names 127.0.0.1). True if the caller is already inside.
+#[track_caller]
 pub fn enter_for_this_test(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;

@@ -1,12 +1,13 @@
 //! An STS that fails as told: on a loopback port of its own, a reply for each call.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{SECRET, Watched};
+use super::{Door, SECRET, Watched};
 
 pub struct Sts {
     service: Loopback,
@@ -86,11 +87,25 @@ pub struct Reply {
     manner: Manner,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Body {
     Credential,
     Error(String, String),
     Bytes(Vec<u8>),
+}
+
+/// A test that fails names its row by this: of many bytes the first will do.
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Credential => formatter.write_str("Credential"),
+            Body::Error(code, _) => write!(formatter, "Error({code})"),
+            Body::Bytes(bytes) => {
+                let first = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
+                write!(formatter, "{} bytes, {first:?} …", bytes.len())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,12 +351,18 @@ pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
 
+/// Stands in every secret of the role, and in no file that a test writes.
+pub const SECRET_OF_ROLE: &str = "+of/the/role/";
+
 pub fn secret_access_key(number: usize) -> String {
-    format!("{SECRET}/key+of/the/role/{number}")
+    format!("{SECRET}/key{SECRET_OF_ROLE}{number}")
 }
 
 pub fn session_token(number: usize) -> String {
-    format!("{SECRET}/token+of/the/role/{number}//{}==", "x".repeat(400))
+    format!(
+        "{SECRET}/token{SECRET_OF_ROLE}{number}//{}==",
+        "x".repeat(400)
+    )
 }
 
 pub fn request_id(number: usize) -> String {
@@ -391,6 +412,10 @@ impl Sts {
     /// Replies so to every call from now on.
     pub fn replies_now(&self, reply: Reply) {
         self.state.replies.change(|queue| *queue = [reply].into());
+    }
+
+    pub fn door_now(&self, door: Door) {
+        self.service.door_now(door);
     }
 
     /// The time that was its own, of all calls together.

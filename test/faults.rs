@@ -1,0 +1,168 @@
+//! Every fault of STS that may pass, at the first start and during a refresh.
+
+use std::time::Duration;
+
+use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
+
+/// What STS says or does to a call, what the line says of it, and how many calls one attempt makes.
+fn replies() -> Vec<(Reply, &'static str, usize)> {
+    let denied =
+        "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
+    let too_long = vec![b'x'; 300 * 1024];
+    vec![
+        (
+            Reply::error(500, "InternalFailure", "oh"),
+            "InternalFailure (500): oh",
+            1,
+        ),
+        (
+            Reply::error(503, "ServiceUnavailable", "oh").xml(),
+            "ServiceUnavailable (503): oh",
+            1,
+        ),
+        (
+            Reply::error(400, "Throttling", "Rate exceeded"),
+            "Throttling (400): Rate exceeded",
+            1,
+        ),
+        (
+            Reply::error(400, "IDPCommunicationError", "oh"),
+            "IDPCommunicationError",
+            1,
+        ),
+        (
+            Reply::error(418, "SomethingNew", "oh").xml(),
+            "SomethingNew (418): oh",
+            1,
+        ),
+        (
+            Reply::error(403, "AccessDenied", denied),
+            "must name arn:aws:iam::123456789012:user/bob, whose own policy must allow sts:AssumeRole",
+            1,
+        ),
+        (
+            Reply::error(403, "ExpiredToken", "oh"),
+            "let them be renewed",
+            2,
+        ),
+        (
+            Reply::error(403, "InvalidClientTokenId", "oh").xml(),
+            "access key is unknown to this STS",
+            2,
+        ),
+        (
+            Reply::error(403, "SignatureDoesNotMatch", "oh"),
+            "the source's secret key is wrong, or the clock is off",
+            1,
+        ),
+        (
+            Reply::bytes(502, "<html><body>Bad gateway</body></html>"),
+            "status 502 with XML (<html>)",
+            1,
+        ),
+        (
+            Reply::bytes(200, "<!DOCTYPE html><p>Log in<br>here"),
+            "status 200 with neither JSON nor XML",
+            1,
+        ),
+        (Reply::bytes(302, ""), "status 302 with an empty answer", 1),
+        (Reply::bytes(200, ""), "status 200 with an empty answer", 1),
+        (
+            Reply::bytes(200, vec![0xff; 100]),
+            "status 200 with neither JSON nor XML",
+            1,
+        ),
+        (
+            Reply::bytes(200, "{}"),
+            "JSON without a whole credential",
+            1,
+        ),
+        (
+            Reply::bytes(200, "[".repeat(100_000)),
+            "neither JSON nor XML",
+            1,
+        ),
+        (
+            Reply::bytes(200, "{\"a\":".repeat(40_000)),
+            "neither JSON nor XML",
+            1,
+        ),
+        (
+            Reply::bytes(200, "<a>".repeat(80_000)),
+            "neither JSON nor XML",
+            1,
+        ),
+        (
+            Reply::bytes(200, too_long),
+            "its answer is longer than 256 KiB",
+            1,
+        ),
+        (Reply::cut_mid_body(), "Peer disconnected", 1),
+        (Reply::close_at_once(), "Peer disconnected", 1),
+        (
+            Reply::good().lasting(-5),
+            "its credential has expired by its own clock",
+            1,
+        ),
+        (
+            Reply::hang(),
+            "it took the connection and did not answer in time",
+            1,
+        ),
+        (
+            Reply::hang_mid_head(),
+            "it took the connection and did not answer in time",
+            1,
+        ),
+        (Reply::hang_mid_body(), "it took too long", 1),
+        (
+            Reply::good().drip(Duration::from_millis(50)),
+            "it took too long",
+            1,
+        ),
+    ]
+}
+
+/// What is before STS says anything, and what the line says of it.
+fn doors() -> [(Door, &'static str); 2] {
+    [
+        (Door::Shut, "Connection refused"),
+        (Door::Stuck, "it took too long (connect)"),
+    ]
+}
+
+fn check_each(when: When) {
+    let replies = replies()
+        .into_iter()
+        .map(|(reply, said, calls)| (reply, Door::Open, said, calls));
+    let doors = doors().map(|(door, said)| (Reply::good(), door, said, 0));
+    each(replies.chain(doors), |(reply, door, said, calls)| {
+        let sts = Sts::start([Reply::good()]);
+        Fault {
+            what: format!("{reply:?}, {door:?}"),
+            sts: &sts,
+            start: &|| Start::with(&sts),
+            comes: &|| {
+                sts.replies_now(reply.clone());
+                sts.door_now(door.clone());
+            },
+            passes: &|| {
+                sts.replies_now(Reply::good());
+                sts.door_now(Door::Open);
+            },
+            said: &[said, &sts.url()],
+            calls,
+        }
+        .check(when);
+    });
+}
+
+#[test]
+fn a_fault_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+    check_each(When::AtTheFirstStart);
+}
+
+#[test]
+fn a_fault_during_a_refresh_is_one_line_and_the_old_key_is_served_until_its_end_and_not_after() {
+    check_each(When::DuringARefresh);
+}

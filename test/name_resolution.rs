@@ -1,0 +1,99 @@
+//! Names that are not found: one line, nothing withheld, and well again by itself. One that hangs is in robustness.rs.
+
+use std::net::UdpSocket;
+
+use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
+
+/// Of these name servers one knows every name, one knows none, and one is not there.
+const KNOWS: &str = "127.0.0.1";
+const KNOWS_NONE: &str = "127.0.0.2";
+const NOBODY: &str = "127.0.0.3";
+
+/// Errands read it anew: each is a process of its own.
+fn ask(name_server: &str, resolver: &str) {
+    std::fs::write(resolver, format!("nameserver {name_server}\n")).unwrap();
+}
+
+/// Says of every name that it is 127.0.0.1 and nothing else, or that there is none.
+fn serve_names(address: &str) {
+    let knows = address == KNOWS;
+    let socket = UdpSocket::bind((address, 53)).unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut query) {
+            // RFC 1035, 4.1: an id, flags, four counts; the question; the answer, of which the first two bytes point to the name.
+            let question = &query[12..length];
+            let is_for_address = question.ends_with(&[0, 1, 0, 1]);
+            let flags = if knows { 0x80 } else { 0x83 };
+            let count = u8::from(knows && is_for_address);
+            let head = [query[0], query[1], 0x81, flags, 0, 1, 0, count, 0, 0, 0, 0];
+            let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1];
+            let length = answer.len() * usize::from(count);
+            let message = [&head, question, &answer[..length]].concat();
+            _ = socket.send_to(&message, client);
+        }
+    });
+}
+
+/// Needs to make a network namespace.
+#[test]
+fn a_name_that_does_not_exist_or_a_name_server_that_is_not_there_is_one_line_and_heals() {
+    let name = "name_resolution::a_name_that_does_not_exist_or_a_name_server_that_is_not_there_is_one_line_and_heals";
+    if !namespace::enter_for_this_test(name) {
+        return;
+    }
+    serve_names(KNOWS);
+    serve_names(KNOWS_NONE);
+    ask(KNOWS_NONE, "/etc/resolv.conf");
+    let start = Start::bare()
+        .keys("AKIA")
+        .arguments([ROLE, "--credential-process"]);
+    let ended = start.variable("https_proxy", "http://proxy.test:1").run();
+    let line = &ended.lines[0];
+    assert!(
+        line.contains("the proxy proxy.test:1 of https_proxy: "),
+        "{line}"
+    );
+
+    let rows = [
+        (
+            KNOWS_NONE,
+            "its name is not found: Name or service not known; look at the name, and at the name servers in /etc/resolv.conf",
+        ),
+        (
+            NOBODY,
+            "its name is not found: Temporary failure in name resolution; look at the name, and",
+        ),
+    ];
+    let rows = rows
+        .iter()
+        .flat_map(|row| [(row, When::AtTheFirstStart), (row, When::DuringARefresh)]);
+    each(rows, |((name_server, said), when)| {
+        let files = Directory::new();
+        let resolver = files.text("resolv.conf");
+        ask(KNOWS, &resolver);
+        let script = "mount --bind \"$0\" /etc/resolv.conf; exec \"$@\"";
+        let with_its_own = ["unshare", "--mount", "sh", "-euc", script, &resolver];
+        let sts = Sts::start([Reply::good()]);
+        let url = sts.url().replace("127.0.0.1", "sts.test");
+        Fault {
+            what: format!("{name_server}, {when:?}"),
+            sts: &sts,
+            start: &|| {
+                let start = Start::bare()
+                    .before(with_its_own)
+                    .keys("AKIA")
+                    .listen("127.0.0.1:0");
+                start.arguments([ROLE, "--endpoint-url", &url])
+            },
+            comes: &|| ask(name_server, &resolver),
+            passes: &|| {
+                sts.replies_now(Reply::good());
+                ask(KNOWS, &resolver);
+            },
+            said: &[said, &url],
+            calls: 0,
+        }
+        .check(when);
+    });
+}

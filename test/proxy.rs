@@ -1,0 +1,151 @@
+//! STS through the proxy that the variables name, and when none is used.
+//!
+//! 0.0.0.0 stands for a host that is elsewhere: a connection to it ends on this machine, but it is no loopback address.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use crate::support::{ROLE, Reply, SECRET, Start, Sts, Watched};
+
+/// A proxy for CONNECT, which lets through to wherever it is told; it goes on until the tests end.
+struct Proxy {
+    address: SocketAddr,
+    heads: Arc<Watched<Vec<Vec<String>>>>,
+}
+
+impl Proxy {
+    fn answering(status: &'static str, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::<Watched<Vec<Vec<String>>>>::default();
+        let kept = Arc::clone(&heads);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let head = lines.take_while(|line| !line.is_empty()).collect();
+                kept.change(|heads| heads.push(head));
+                _ = (&stream).write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+                if status.starts_with("200") {
+                    tunnel(&stream, target);
+                }
+            }
+        });
+        Proxy { address, heads }
+    }
+
+    fn url(&self) -> String {
+        format!("http://user:{SECRET}%40@{}", self.address)
+    }
+
+    fn heads(&self) -> Vec<Vec<String>> {
+        self.heads.look(Clone::clone)
+    }
+}
+
+/// Carries bytes both ways until the target closes.
+fn tunnel(client: &TcpStream, target: SocketAddr) {
+    let target = TcpStream::connect(target).unwrap();
+    std::thread::scope(|both| {
+        both.spawn(|| std::io::copy(&mut &*client, &mut &target));
+        _ = std::io::copy(&mut &target, &mut &*client);
+        _ = client.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+/// The port of an STS, on a host that is not near.
+fn elsewhere(sts: &Sts) -> String {
+    sts.url().replace("127.0.0.1", "0.0.0.0")
+}
+
+fn address(sts: &Sts) -> SocketAddr {
+    sts.url().trim_start_matches("http://").parse().unwrap()
+}
+
+fn start(endpoint: &str) -> Start {
+    Start::bare().keys("AKIA").arguments([
+        "--credential-process",
+        "--region",
+        "eu-west-1",
+        "--endpoint-url",
+        endpoint,
+        ROLE,
+    ])
+}
+
+#[test]
+fn sts_is_called_through_the_proxy_with_its_user_and_password() {
+    let sts = Sts::start([Reply::good()]);
+    let proxy = Proxy::answering("200 Established", address(&sts));
+    // The proxy alone knows where this is.
+    let ended = start("http://sts.example")
+        .variable("http_proxy", &proxy.url())
+        .run();
+    assert_eq!((ended.status, sts.calls().len()), (Some(0), 1), "{ended:?}");
+    let head = &proxy.heads()[0];
+    assert_eq!(head[0], "CONNECT sts.example:80 HTTP/1.1");
+    // user:s3cr3t@
+    let authorization = "Proxy-Authorization: Basic dXNlcjpzM2NyM3RA".to_owned();
+    assert!(head.contains(&authorization), "{head:?}");
+}
+
+#[test]
+fn neither_this_machine_nor_what_no_proxy_names_is_reached_through_a_proxy() {
+    let sts = Sts::start([Reply::good()]);
+    let proxy = Proxy::answering("403 Forbidden", address(&sts));
+    let direct = |endpoint: &str, except: &str| {
+        let ended = start(endpoint)
+            .variable("http_proxy", &proxy.url())
+            .variable("NO_PROXY", except)
+            .run();
+        assert_eq!(ended.status, Some(0), "{endpoint} {except}: {ended:?}");
+    };
+    direct(&sts.url(), "");
+    direct(&sts.url().replace("127.0.0.1", "localhost"), "");
+    for except in ["0.0.0.0", "x,0.0.0.0:80", "x 0.0.0.0", "*"] {
+        direct(&elsewhere(&sts), except);
+    }
+    assert_eq!((sts.calls().len(), proxy.heads().len()), (6, 0));
+}
+
+#[test]
+fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
+    let sts = Sts::start([Reply::good()]);
+    let refusing = Proxy::answering("407 Who are you", address(&sts));
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (at, why) in [(refusing.address, "407"), (nobody, "Connection refused")] {
+        let proxy = format!("http://user:{SECRET}@{at}");
+        let ended = start("https://sts.example")
+            .variable("HTTPS_PROXY", &proxy)
+            .run();
+        let line = &ended.lines[0];
+        let named = format!("the proxy {at} of HTTPS_PROXY: ");
+        assert!(
+            ended.status == Some(1) && line.contains(&named) && line.contains(why),
+            "{ended:?}"
+        );
+        assert!(line.ends_with("NO_PROXY excepts a host from it"), "{line}");
+        assert!(!line.contains(SECRET), "{line}");
+    }
+    assert_eq!(refusing.heads()[0][0], "CONNECT sts.example:443 HTTP/1.1");
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
+fn what_fails_behind_the_proxy_is_not_laid_on_it() {
+    let sts = Sts::start([Reply::good()]);
+    let proxy = Proxy::answering("200 Established", address(&sts));
+    // It speaks no TLS.
+    let ended = start("https://sts.example")
+        .variable("HTTPS_PROXY", &proxy.url())
+        .run();
+    let line = &ended.lines[0];
+    assert!(
+        ended.status == Some(1) && line.contains("https://sts.example/"),
+        "{ended:?}"
+    );
+    assert!(!line.contains("the proxy"), "{line}");
+}

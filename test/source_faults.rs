@@ -1,0 +1,91 @@
+//! Every fault of the host's metadata service as the source, at the first start and during a refresh.
+
+use crate::support::host_metadata::Step::{Document, List, Token};
+use crate::support::host_metadata::{HostMetadata, Tokens, Wrong};
+use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
+
+fn check_each(when: When) {
+    let answers = [
+        (
+            Token,
+            Wrong::Hang,
+            "it took the connection and did not answer in time; hop limit 1?",
+        ),
+        (
+            Token,
+            Wrong::Status(500),
+            "it answered 500 to a request for a session token",
+        ),
+        (Token, Wrong::TooLong, "its answer is longer than 256 KiB"),
+        // It gave a token, so the hop limit is well.
+        (
+            List,
+            Wrong::Hang,
+            "it took the connection and did not answer in time; nothing to do if it passes",
+        ),
+        (
+            List,
+            Wrong::Status(503),
+            "it answered 503 to meta-data/iam/security-credentials/;",
+        ),
+        (
+            Document,
+            Wrong::Hang,
+            "it took the connection and did not answer in time; nothing to do if it passes",
+        ),
+        (
+            Document,
+            Wrong::Status(500),
+            "it answered 500 to meta-data/iam/security-credentials/host-role;",
+        ),
+        (
+            Document,
+            Wrong::Status(404),
+            "its document for role host-role holds no credential",
+        ),
+        (Document, Wrong::Drip, "it took too long (receive body)"),
+        (Document, Wrong::Cut, "Peer disconnected"),
+        (
+            Document,
+            Wrong::TooLong,
+            "its answer is longer than 256 KiB",
+        ),
+    ];
+    let answers = answers.map(|(step, wrong, said)| (Some((step, wrong)), Door::Open, said));
+    let doors = [
+        (Door::Shut, "Connection refused"),
+        (Door::Stuck, "it took too long (connect)"),
+    ];
+    let doors = doors.map(|(door, said)| (None, door, said));
+    each(answers.into_iter().chain(doors), |(wrong, door, said)| {
+        let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+        let sts = Sts::start([Reply::good()]);
+        Fault {
+            what: format!("{wrong:?}, {door:?}"),
+            sts: &sts,
+            start: &|| host.known_to(Start::without_source(&sts)),
+            comes: &|| {
+                host.wrong_now(wrong);
+                host.door_now(door.clone());
+            },
+            passes: &|| {
+                sts.replies_now(Reply::good());
+                host.wrong_now(None);
+                host.door_now(Door::Open);
+            },
+            said: &["the metadata service at ", &host.url(), said],
+            calls: 0,
+        }
+        .check(when);
+    });
+}
+
+#[test]
+fn a_fault_of_the_source_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+    check_each(When::AtTheFirstStart);
+}
+
+#[test]
+fn a_fault_of_the_source_during_a_refresh_takes_no_valid_key_away() {
+    check_each(When::DuringARefresh);
+}

@@ -1,0 +1,72 @@
+//! A certificate authority of a test's own, by openssl.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{Directory, skip};
+
+const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
+
+pub struct Authority(Directory);
+
+/// Whether they can be made here; skips the test if not.
+#[track_caller]
+pub fn can() -> bool {
+    let can = Command::new("openssl").arg("version").output().is_ok();
+    if !can {
+        skip("there is no openssl");
+    }
+    can
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let authority = Authority(Directory::new());
+        authority.openssl(&format!(
+            "req -x509 {WITH_NEW_KEY} authority-key.pem -subj /CN={name} -days 2 -out authority.pem"
+        ));
+        authority
+    }
+
+    /// The file with its own certificate, for whoever trusts it.
+    pub fn bundle(&self) -> String {
+        self.0.text("authority.pem")
+    }
+
+    /// A server's certificate for a name, as openssl writes one (`IP:127.0.0.1`), and so many days from now on.
+    pub fn certify(&self, name: &str, days: i32) -> Arc<ServerConfig> {
+        let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
+        self.0.write("extensions", &extensions);
+        self.openssl(&format!(
+            "req -new {WITH_NEW_KEY} key.pem -subj /CN=server -out request.pem"
+        ));
+        self.openssl(&format!(
+            "x509 -req -in request.pem -CA authority.pem -CAkey authority-key.pem -CAcreateserial -days {days} \
+             -extfile extensions -out certificate.pem"
+        ));
+        let provider = rustls::crypto::ring::default_provider();
+        let config = ServerConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(self.0.path("certificate.pem")).unwrap()],
+                PrivateKeyDer::from_pem_file(self.0.path("key.pem")).unwrap(),
+            );
+        Arc::new(config.unwrap())
+    }
+
+    fn openssl(&self, words: &str) {
+        let output = Command::new("openssl")
+            .args(words.split_whitespace())
+            .current_dir(self.0.path(""))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}: {said}");
+    }
+}
