@@ -37,9 +37,9 @@ def aws(engine):
 def serving_host(engine, aws):
     """A host with everything installed and one role served; booted once for all tests that leave it as they found it."""
     with Host(engine) as host:
+        host.install_docker()
         host.install()
-        host.configure("web", "exc_web")
-        host.run("systemctl", "enable", "--now", "docker", "ec2-role@web.socket", "ec2-role@web")
+        host.run("systemctl", "enable", "--now", "docker")
         yield host
 
 

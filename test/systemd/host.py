@@ -1,19 +1,25 @@
 """A minimal host: Debian with systemd as PID 1 in a container, Docker played by a unit that makes its bridge and one container."""
 
+import contextlib
 import itertools
+import json
 import pathlib
+import threading
 
 from images import debian_tree
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
+from readme import block
+from sts import ENDPOINT
 from systemd_host import SystemdHost
 
 HERE = pathlib.Path(__file__).parent
 SCRIPTS = REPOSITORY / "scripts"
-IMAGE = "systemd"
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,procps,python3,cloud-init"
+IMAGE = "minimal-host"
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
-UNITS = ("ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
+RELEASE = ("ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
+INSTALL, REMOVE = (block("On a host with systemd", "sh", number) for number in (0, 1))
 _number = itertools.count()
 
 
@@ -30,7 +36,7 @@ class Host(SystemdHost):
         self.real_metadata = engine.instance.real_metadata
         self.real_metadata_namespace = engine.instance.aws
         self.container = engine.run(
-            "--name", f"host-{next(_number)}", "--network", NETWORK,
+            "--name", f"host-{next(_number)}", "--network", NETWORK, "--tty",
             "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
             "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
             "--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
@@ -61,21 +67,43 @@ class Host(SystemdHost):
         self._engine.docker("restart", self.container)
         self._wait_until_booted()
 
+    def console(self):
+        return self._engine.log(self.container)
+
     def execute(self, *command, **options):
         return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
 
+    def unpack_release(self):
+        """As from its tarball. The one thing that a test changes: where STS is."""
+        self.put(BINARY, "/tmp/release/ec2-role")
+        for name in RELEASE:
+            self.put(SCRIPTS / name, f"/tmp/release/{name}")
+        sample = (SCRIPTS / "ec2-role.conf.sample").read_text()
+        self.put(f"{sample}\nEC2_ROLE_ENDPOINT_URL={ENDPOINT}\n", "/tmp/release/ec2-role.conf.sample")
+
     def install(self):
-        """What the README says, by hand; and the unit that plays Docker."""
-        self.put(BINARY, "/usr/local/bin/ec2-role", "0755")
-        self.put(SCRIPTS / "ec2-role-hook", "/usr/local/sbin/ec2-role-hook", "0755")
-        for unit in UNITS:
-            self.put(SCRIPTS / unit, f"/etc/systemd/system/{unit}")
-        self.install_docker()
-        self.run("systemctl", "daemon-reload")
-        self.run("systemctl", "enable", "--now", "ec2-role-hook")
+        self.unpack_release()
+        self.run("sh", "-euc", f"cd /tmp/release\n{INSTALL}")
+
+    def uninstall(self):
+        self.run("sh", "-euc", REMOVE)
 
     def install_docker(self):
         """It comes from a package, in /lib/systemd."""
         self.put(HERE / "docker.service", "/lib/systemd/system/docker.service")
         self.put(HERE / "stand_in_docker.py", "/usr/local/sbin/stand-in-docker", "0755")
         self.run("systemctl", "daemon-reload")
+
+    @contextlib.contextmanager
+    def under_load(self, seconds):
+        """What is done meanwhile, in less than so many seconds, loses no session token, and no request of a container's."""
+        token = self.session_token()
+        self.put(HERE / "load.py", "/load.py")
+        outcome = {}
+        load = threading.Thread(target=lambda: outcome.update(json.loads(
+            self.in_container("python3", "/load.py", token, "exc_web", str(seconds)).stdout)))
+        load.start()
+        yield
+        assert load.is_alive(), "the load must last longer than what is done meanwhile"
+        load.join()
+        assert set(outcome) == {"200"} and outcome["200"] > 100, outcome

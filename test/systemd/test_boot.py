@@ -7,13 +7,6 @@ STATE = """
 find /etc /usr /var/lib /root /run/systemd/system -xdev -not -path '*/systemd/*journal*' | sort
 iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule
 """
-UNINSTALL = """
-systemctl disable --now ec2-role@web.socket ec2-role@web.service ec2-role-hook.service
-ec2-role-hook remove --all
-ec2-role-hook guard off
-rm -r /etc/ec2-role /etc/systemd/system/ec2-role* /usr/local/bin/ec2-role /usr/local/sbin/ec2-role-hook
-systemctl daemon-reload
-"""
 
 
 def answers(host):
@@ -28,8 +21,6 @@ def test_over_a_reboot_a_container_that_polls_from_its_first_moment_never_sees_t
     host.run("systemctl", "stop", "docker")
     host.run("rm", "/var/log/answers")
     host.install()
-    host.configure("web", "exc_web")
-    host.run("systemctl", "enable", "ec2-role@web.socket", "ec2-role@web")
     for _ in range(2):
         host.reboot()
         host.wait_until_served()
@@ -44,9 +35,7 @@ def test_uninstalled_it_leaves_nothing(fresh_host):
     host.run("systemctl", "start", "docker")
     before = host.run("sh", "-c", STATE).stdout
     host.install()
-    host.configure("web", "exc_web")
-    host.run("systemctl", "enable", "--now", "ec2-role@web.socket", "ec2-role@web")
     host.wait_until_served()
     assert host.run("sh", "-c", STATE).stdout != before
-    host.run("sh", "-euc", UNINSTALL)
+    host.uninstall()
     assert host.run("sh", "-c", STATE).stdout == before

@@ -1,17 +1,13 @@
 """The unit on a host with systemd: what it promises, and what heals by itself."""
 
-import json
-import pathlib
-import threading
-
 import pytest
 
 from instance import wait_until
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
 
-HERE = pathlib.Path(__file__).parent
 UNIT = "ec2-role@web"
+HTTP_ERROR = 22  # of curl's
 
 
 def test_it_is_active_when_a_container_gets_the_role_and_says_until_when(host, aws):
@@ -37,20 +33,20 @@ def test_the_server_knows_nothing_of_systemd(host):
 
 
 def test_a_restart_under_load_loses_no_session_token_and_refuses_no_connection(host):
-    token = host.session_token()
-    host.put(HERE / "load.py", "/load.py")
-    outcome = {}
-    load = threading.Thread(target=lambda: outcome.update(json.loads(
-        host.in_container("python3", "/load.py", token, "exc_web", "6").stdout)))
-    load.start()
     pids = set()
-    for _ in range(3):
-        host.run("systemctl", "restart", UNIT)
-        pids.add(host.show(UNIT, "MainPID"))
-    assert load.is_alive(), "the load must last longer than the restarts"
-    load.join()
+    with host.under_load(seconds=6):
+        for _ in range(3):
+            host.run("systemctl", "restart", UNIT)
+            pids.add(host.show(UNIT, "MainPID"))
     assert len(pids) == 3
-    assert set(outcome) == {"200"} and outcome["200"] > 100, outcome
+
+
+def test_an_upgrade_under_load_loses_and_refuses_nothing_either(host):
+    keeper = host.show(UNIT, "MainPID")
+    with host.under_load(seconds=8):
+        host.install()
+        host.run("systemctl", "restart", "ec2-role@*.service")
+    assert host.show(UNIT, "MainPID") != keeper
 
 
 @pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])
@@ -145,7 +141,7 @@ def second(host):
     yield start
     host.run("systemctl", "stop", "ec2-role@second.socket", "ec2-role@second")
     host.run("systemctl", "reset-failed", "ec2-role@second.socket", "ec2-role@second", check=False)
-    host.run("rm", "-r", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
+    host.run("rm", "-rf", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
     host.run("systemctl", "daemon-reload")
 
 
@@ -173,6 +169,11 @@ def test_containers_on_another_bridge_get_that_bridges_role_and_only_that(host, 
         assert host.ask() == (200, "exc_web")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode != 0
         assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
+        # Also when the rules that keep it out were flushed: a status.
+        host.run("iptables", "-F")
+        assert ask(f"http://172.17.0.1:4567{LIST}").returncode == HTTP_ERROR
+        host.run("systemctl", "reload", "ec2-role-hook")
+        host.run("systemctl", "restart", UNIT)
     finally:
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
         host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
@@ -197,13 +198,75 @@ def test_access_denied_at_boot_heals_and_needs_nobody(host, second, aws):
     assert host.show(unit, "MainPID") == pid
 
 
-def test_what_is_written_wrong_is_said_once_and_not_tried_again(host, second):
-    unit = second(EC2_ROLE_DURATION_SECONDS="soon")
+def complaints(host, unit, about):
+    journal = host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
+    return [line for line in journal.splitlines() if about in line]
+
+
+def keep_asking(host):
+    """A container that polls, also while nobody answers it."""
+    host.in_container("sh", "-c", "for _ in 1 2 3 4 5; do curl --silent --max-time 1 http://172.17.0.1:4568/; done", check=False)
+
+
+@pytest.mark.parametrize("variable, value, remedy", [
+    ("EC2_ROLE_DURATION_SECONDS", "soon", "900"),
+    ("EC2_ROLE_BRIDGE", "docker 0", "--bridge docker 0: "),
+])
+def test_what_is_written_wrong_is_said_once_and_fails_the_unit_however_often_a_container_asks(host, second, variable, value, remedy):
+    unit = second(**{variable: value})
+    keep_asking(host)
     wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
-    assert host.show(unit, "NRestarts", "ExecMainStatus") == ["0", "2"]
-    said = [line for line in host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout.splitlines()
-            if "EC2_ROLE_DURATION_SECONDS" in line]
-    assert len(said) == 1 and "900" in said[0]
+    keep_asking(host)
+    assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
+    assert len(complaints(host, unit, remedy)) == 1, host.events()
+    # Mended, it needs no other command than any other change.
+    host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
+    host.run("systemctl", "restart", unit)
+    assert host.show(unit, "ActiveState") == "active"
+
+
+def test_a_unit_whose_socket_was_stopped_stays_stopped_however_often_a_container_asks(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.run("systemctl", "stop", f"{unit}.socket")
+    keep_asking(host)
+    assert host.show(unit, "ActiveState") == host.show(f"{unit}.socket", "ActiveState") == "inactive"
+
+
+def test_without_its_file_a_unit_fails_and_says_once_which_however_often_a_container_asks(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.run("rm", "/etc/ec2-role/second.conf")
+    host.run("systemctl", "restart", unit, check=False)
+    keep_asking(host)
+    assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
+    assert len(complaints(host, unit, "/etc/ec2-role/second.conf: not there")) == 1, host.events()
+
+
+def test_what_is_written_wrong_while_it_runs_is_said_once_when_it_is_killed(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    host.configure("second", "exc_web", EC2_ROLE_BRIDGE="docker 1")
+    host.run("kill", "-9", host.show(unit, "MainPID"))
+    wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
+    keep_asking(host)
+    assert len(complaints(host, unit, "--bridge docker 1: ")) == 1, host.events()
+
+
+def test_a_port_that_a_stranger_has_is_waited_for_without_a_restart(host, second):
+    own_address = host.run("hostname", "--ip-address").stdout.strip()
+    host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
+    try:
+        wait_until(lambda: host.run("ss", "-Hltn", "sport = :4568").stdout, what="the stranger's listening")
+        unit = second(EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4568")
+        wait_until(lambda: complaints(host, unit, "port 4568: something else listens there"), what="the complaint")
+        keep_asking(host)
+        assert host.show(unit, "ActiveState", "NRestarts") == ["activating", "0"]
+        assert len(complaints(host, unit, "port 4568")) <= 2
+    finally:
+        host.run("systemctl", "stop", "stranger")
+    host.wait_until_active(unit)
+    host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
 def test_a_credential_process_does_not_speak_in_the_units_name(host, second):

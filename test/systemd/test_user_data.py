@@ -1,11 +1,12 @@
 """The user-data on a minimal host that cloud-init boots with it: all of it or nothing, and never the host's role."""
 
+import contextlib
 import subprocess
 
 import pytest
 import yaml
 
-from host import SCRIPTS
+from host import SCRIPTS, Host
 from instance import AWS_ADDRESS, wait_until
 from real_metadata import HOST_ROLE
 from release import Release, user_data
@@ -42,11 +43,22 @@ def answers(host):
     return host.run("cat", "/var/log/answers").stdout.splitlines()
 
 
-def assert_nothing_is_installed_and_the_guard_stays(host):
-    for path in INSTALLED:
-        assert host.run("test", "-e", path, check=False).returncode != 0, path
+def there(host, path):
+    return host.run("test", "-e", path, check=False).returncode == 0
+
+
+def assert_nothing_is_left_of_the_installing(host):
     assert host.run("find", "/usr/local", "/etc", "-name", "*.ec2-role-new").stdout == ""
     assert host.run("find", "/var/tmp", "-name", "ec2-role.*").stdout == ""
+
+
+def assert_nothing_is_installed(host):
+    assert [path for path in INSTALLED if there(host, path)] == []
+    assert_nothing_is_left_of_the_installing(host)
+
+
+def assert_nothing_is_installed_and_the_guard_stays(host):
+    assert_nothing_is_installed(host)
     assert host.ask(seconds=1) is None
     wait_until(lambda: answers(host), what="the container's first answer")
     assert HOST_ROLE not in answers(host)
@@ -59,7 +71,8 @@ def test_cloud_init_accepts_it_and_it_is_within_ec2s_limit(host, release):
     assert len(document) <= MAX_BYTES
     host.put(document, "/tmp/user-data")
     result = host.run("cloud-init", "schema", "--config-file", "/tmp/user-data")
-    assert "Valid cloud-config" in result.stdout and "Warning" not in result.stdout
+    # "Valid cloud-config" or "Valid schema", as it is older or newer.
+    assert "Valid " in result.stdout and "Warning" not in result.stdout + result.stderr
 
 
 def test_a_new_instance_serves_its_containers_and_never_showed_them_the_hosts_role(fresh_host, release):
@@ -72,9 +85,11 @@ def test_a_new_instance_serves_its_containers_and_never_showed_them_the_hosts_ro
     assert host.show("ec2-role-hook", "ActiveState") == "active"
     assert "MISSING" not in host.run("ec2-role-hook", "status").stdout
     # Twice is as good as once, containers running, and so is a boot.
-    docker = host.show("docker", "MainPID")
-    host.run("sh", "/etc/ec2-role/install")
-    host.wait_until_served()
+    docker, keeper = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
+    with host.under_load(seconds=8):
+        host.run("sh", "/etc/ec2-role/install")
+        host.wait_until_active("ec2-role@web")
+    assert host.show("ec2-role@web", "MainPID") != keeper
     assert host.show("docker", "MainPID") == docker
     host.reboot()
     host.wait_until_served()
@@ -85,8 +100,9 @@ def test_a_wrong_sum_installs_nothing_and_says_so_in_one_line(fresh_host, releas
     host = fresh_host
     url, _ = release
     boot_with(host, user_data(url, "0" * 64))
-    said = [line for line in log(host).splitlines() if line.startswith("ec2-role:")]
-    assert len(said) == 1 and "NOT INSTALLED" in said[0] and f"has not the sum {'0' * 64}" in said[0], log(host)
+    for where in log(host), host.console():
+        said = [line for line in where.splitlines() if "ec2-role:" in line]
+        assert len(said) == 1 and "NOT INSTALLED" in said[0] and f"has not the sum {'0' * 64}" in said[0], where
     assert_nothing_is_installed_and_the_guard_stays(host)
 
 
@@ -97,22 +113,146 @@ def test_no_network_and_a_full_disk_install_nothing_and_it_can_be_tried_again(fr
     assert f"NOT INSTALLED: {unreachable} could not be fetched" in log(host)
     assert_nothing_is_installed_and_the_guard_stays(host)
 
-    installer = yaml.safe_load(user_data(*release))["write_files"][0]["content"]
-    host.put(installer, "/etc/ec2-role/install")
-    host.run("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", "/usr/local/bin")
-    result = host.run("sh", "/etc/ec2-role/install", check=False)
-    assert result.returncode != 0 and "NOT INSTALLED: /usr/local/bin/ec2-role could not be written; is the disk full?" in result.stdout
-    host.run("umount", "/usr/local/bin")
+    with mounted(host, "/usr/local/bin", "size=1M"):
+        assert "NOT INSTALLED: /usr/local/bin/ec2-role could not be written; is the disk full?" in install(host, release)
     assert_nothing_is_installed_and_the_guard_stays(host)
 
-    host.run("sh", "/etc/ec2-role/install")
+    assert "ec2-role: installed" in install(host, release)
     host.wait_until_served()
+
+
+def install(host, release, *more, path="$PATH"):
+    """What the document's script says when it is run by hand."""
+    host.put(yaml.safe_load(user_data(*release, *more))["write_files"][0]["content"], "/root/install")
+    return host.run("sh", "-c", f"PATH={path} sh /root/install 2>&1", check=False).stdout
+
+
+@contextlib.contextmanager
+def mounted(host, directory, options):
+    """A small or strange file system there, for a moment."""
+    host.run("mkdir", "-p", directory)
+    host.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", directory)
+    try:
+        yield
+    finally:
+        host.run("umount", directory)
+
+
+def path_without(host, *programs):
+    """A PATH with everything else."""
+    directory = "/opt/without-" + "-".join(programs)
+    host.run("sh", "-euc", f"mkdir -p {directory}; ln -sf /usr/bin/* /usr/sbin/* {directory}; cd {directory}; rm {' '.join(programs)}")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def bare_host(engine, aws):
+    """A host on which nothing was ever installed, for all tests that leave it so."""
+    with Host(engine) as host:
+        yield host
+        assert_nothing_is_installed(host)
+
+
+@pytest.mark.parametrize("directory, options, said", [
+    ("/var/tmp", "size=64k", "could not be fetched"),
+    ("/var/tmp", "size=1200k", "is the disk full?"),
+    ("/etc/systemd/system/ec2-role@web.socket.d", "nr_inodes=1", "/etc/systemd/system/ec2-role@web.socket.d/user-data.conf could not be written"),
+    ("/etc/ec2-role", "nr_inodes=1", "/etc/ec2-role/web.conf could not be written; is the disk full?"),
+    ("/usr/local/bin", "noexec", "the binary does not run here: "),
+])
+def test_a_disk_that_is_full_or_runs_nothing_leaves_nothing_half_installed(bare_host, release, directory, options, said):
+    with mounted(bare_host, directory, options):
+        lines = [line for line in install(bare_host, release).splitlines() if line.startswith("ec2-role: ")]
+        assert len(lines) == 1 and "NOT INSTALLED: " in lines[0] and said in lines[0], lines
+        assert_nothing_is_left_of_the_installing(bare_host)
+
+
+def test_without_curl_and_wget_it_says_so(bare_host, release):
+    assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
+
+
+def test_a_variable_that_does_not_exist_is_found_before_anything_is_installed(bare_host, release):
+    said = install(bare_host, release, "--variable", "EC2_ROLE_HTTP_TOKEN=required")
+    assert "NOT INSTALLED: ec2-role: EC2_ROLE_HTTP_TOKEN: there is no such variable" in said
+    assert_nothing_is_left_of_the_installing(bare_host)
+
+
+# The lists are locked by somebody else at first; the package is one program.
+APT = """#!/bin/sh
+echo "$@" >>/var/log/apt-calls
+case $* in
+*update) test -e /run/busy || { touch /run/busy; exit 100; } ;;
+*) ln -s /usr/sbin/iptables /opt/without-iptables-apt-get/iptables ;;
+esac
+"""
+
+
+def test_a_missing_iptables_is_installed_as_soon_as_apt_is_free(fresh_host, release):
+    host, path = fresh_host, path_without(fresh_host, "iptables", "apt-get")
+    host.put(APT, f"{path}/apt-get", "0755")
+    assert "ec2-role: installed" in install(host, release, path=path)
+    calls = host.run("cat", "/var/log/apt-calls").stdout.splitlines()
+    assert len(calls) == 3 and all("DPkg::Lock::Timeout=300" in call for call in calls) and "install -y" in calls[2]
+
+
+def test_a_port_that_somebody_else_has_is_found_before_anything_is_installed(bare_host, release):
+    own_address = bare_host.run("hostname", "--ip-address").stdout.strip()
+    bare_host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4567")
+    try:
+        wait_until(lambda: bare_host.run("ss", "-Hltn", "sport = :4567").stdout, what="the stranger's listening")
+        assert "NOT INSTALLED: ec2-role-hook: port 4567: something else listens there" in install(bare_host, release)
+    finally:
+        bare_host.run("systemctl", "stop", "stranger")
+        bare_host.run("ec2-role-hook", "guard", "off", check=False)
+
+
+FLUENTD = ("--role", f"fluentd={arn('fluentd')}@br-fluentd")
+CREATE = ("network create --opt com.docker.network.bridge.name=br-fluentd --subnet 192.168.101.0/24 --gateway 192.168.101.1 fluentd")
+
+
+def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
+    host = fresh_host
+    host.install_docker()
+    host.run("systemctl", "start", "docker")
+    # Without Docker's own command it is told what to say.
+    with mounted(host, "/var/tmp", "noexec"):
+        said = install(host, release, *FLUENTD, path=path_without(host, "curl", "tar", "gzip"))
+    assert "ec2-role: installed" in said and f"to make it: docker {CREATE}\n" in said
+    host.wait_until_served()
+    assert host.show("ec2-role@fluentd.socket", "Listen") == "192.168.101.1:4567 (Stream)"
+    host.wait_until_active("ec2-role@fluentd")
+    host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "$@" >>/var/log/docker-cli\n', "/usr/local/bin/docker", "0755")
+    assert "no Docker network" not in install(host, release, *FLUENTD)
+    assert host.run("cat", "/var/log/docker-cli").stdout == f"{CREATE}\n"
+    # Another time, with another address of one's bridge.
+    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
+    assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
+    host.wait_until_active("ec2-role@fluentd")
+    # And with one role.
+    install(host, release)
+    host.wait_until_served()
+    assert host.show("ec2-role@fluentd", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
+    assert host.show("ec2-role@fluentd.socket", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
+    assert not there(host, "/etc/ec2-role/fluentd.conf") and not there(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
+    status = host.run("ec2-role-hook", "status").stdout
+    assert "docker0" in status and "br-fluentd" not in status
+
+
+def test_what_is_installed_and_does_not_start_is_not_said_to_be_absent(fresh_host, release):
+    host = fresh_host
+    broken = "/etc/systemd/system/ec2-role-hook.service.d/broken.conf"
+    host.put("[Service]\nExecStartPre=false\n", broken)
+    assert "ec2-role: INSTALLED, NOT STARTED: ec2-role-hook.service failed; " in install(host, release)
+    host.run("rm", broken)
+    assert "ec2-role: installed" in install(host, release)
+    host.wait_until_active("ec2-role@web")
 
 
 @pytest.mark.parametrize("arguments, said", [
     ((), "no --role"),
     (("--role", "web"), "write NAME=ROLE_ARN@BRIDGE"),
     (("--role", "web=arn:aws:iam::1:role/x@docker0"), "not a role's ARN"),
+    (("--role", f"web={arn('a')}@docker0:172.17.0.256", "--url", "http://x/x86_64", "--sha256", "0" * 64), "not an IPv4 address"),
     (("--role", f"web={arn('a')}@docker0"), "no --url"),
     (("--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64"), "no --sha256"),
     (("--url", "http://x/x86_64", "--sha256", "short"), "64 hexadecimal digits"),
