@@ -91,9 +91,12 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
                 "--check: it does not go with --credential-process; give one of them".into(),
             );
         }
+        // Not that of the variable: a health check has that one too, and not the --role-name that the server may have been given.
         let role = match named_role(&given)? {
-            Some(role) => Some((role.clone(), role_name(&given, &role)?)),
-            None => None,
+            Some(role) if !given.free().is_empty() => {
+                Some((role.clone(), role_name(&given, &role)?))
+            }
+            _ => None,
         };
         return Ok(Invocation::Check(check_address(&given)?, role));
     }

@@ -176,7 +176,7 @@ pub const ACTIONS: [Flag; 4] = [
         "check",
         "",
         Switch,
-        "ask the ec2-role at --listen whether it serves a valid credential, of ROLE_ARN if it is given; exit 0 if so",
+        "ask the ec2-role at --listen whether it serves a valid credential, of ROLE_ARN if that is an argument; exit 0 if so",
     ),
     option("help", "", Switch, "print this"),
     option("version", "", Switch, "print the version"),
