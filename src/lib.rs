@@ -4,7 +4,7 @@
 //! One binary plays three parts: the [`keeper`], a loop in one thread, owns the listening socket and the credential and never
 //! touches the network; an [`errand`] fetches one credential from STS, or reads the host's metadata, prints it and exits; the
 //! [`server`], a loop with tiny_http's threads beside it, answers the containers and may die at any time. Imports point one way:
-//! keeper → server, errand; server → answer → imds, container → served → hand_over → token, credential; errand → source, sts.
+//! keeper → server, errand; server → answer → imds, container → served → hand_over → token, credential; errand → source, sts → outbound.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
