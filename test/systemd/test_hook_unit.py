@@ -15,6 +15,7 @@ def test_it_comes_before_whatever_starts_containers_and_after_what_writes_the_fi
 
 def test_docker_starts_behind_a_guard_that_refuses_slowly_because_there_is_no_iptables(fresh_host):
     host = fresh_host
+    host.install_docker()
     host.put("[Service]\nExecStart=\nExecStart=/usr/local/sbin/ec2-role-hook guard on --iptables iptables-none\n",
              "/etc/systemd/system/ec2-role-hook.service.d/no-iptables.conf")
     host.install()
