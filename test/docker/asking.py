@@ -13,8 +13,8 @@ def role_seen_by(namespace, **options):
     return get(namespace, LIST, **options)[1]
 
 
-def assert_refused(namespace, within=0.1, **options):
-    """Refused at once, so that an SDK goes on: not dropped, which costs it its time-outs."""
+def assert_refused(namespace, within=0.5, **options):
+    """Refused at once, so that an SDK goes on: not dropped, which costs it its time-outs. A packet is sent again after a second."""
     began = time.monotonic()
     with pytest.raises(OSError) as error:
         get(namespace, LIST, **options)
