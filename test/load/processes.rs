@@ -6,8 +6,10 @@ use crate::support::ec2_role::children;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
-    /// Proportional set size, in KiB.
+    /// Proportional set size, in KiB: of a page that others have too, a part.
     pub memory: u64,
+    /// What is its own, in KiB.
+    pub anonymous: u64,
     pub threads: usize,
     pub descriptors: usize,
 }
@@ -17,6 +19,7 @@ impl Held {
     pub fn max(self, other: Held) -> Held {
         Held {
             memory: self.memory.max(other.memory),
+            anonymous: self.anonymous.max(other.anonymous),
             threads: self.threads.max(other.threads),
             descriptors: self.descriptors.max(other.descriptors),
         }
@@ -26,6 +29,7 @@ impl Held {
     pub fn min(self, other: Held) -> Held {
         Held {
             memory: self.memory.min(other.memory),
+            anonymous: self.anonymous.min(other.anonymous),
             threads: self.threads.min(other.threads),
             descriptors: self.descriptors.min(other.descriptors),
         }
@@ -45,6 +49,7 @@ pub fn held(keeper: Pid) -> Held {
         .map(of)
         .fold(Held::default(), |all, one| Held {
             memory: all.memory + one.memory,
+            anonymous: all.anonymous + one.anonymous,
             threads: all.threads + one.threads,
             descriptors: all.descriptors + one.descriptors,
         })
@@ -54,15 +59,16 @@ pub fn of(pid: Pid) -> Held {
     let path = |name| format!("/proc/{}/{name}", pid.as_raw_nonzero());
     let count = |name| std::fs::read_dir(path(name)).map_or(0, Iterator::count);
     let rollup = std::fs::read_to_string(path("smaps_rollup")).unwrap_or_default();
-    let memory = rollup.lines().find_map(|line| {
-        line.strip_prefix("Pss:")?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
-    });
+    let figure = |name: &str| {
+        let found = rollup.lines().find_map(|line| {
+            let figure = line.strip_prefix(name)?.split_whitespace().next()?;
+            figure.parse().ok()
+        });
+        found.unwrap_or_default()
+    };
     Held {
-        memory: memory.unwrap_or_default(),
+        memory: figure("Pss:"),
+        anonymous: figure("Anonymous:"),
         threads: count("task"),
         descriptors: count("fd"),
     }
