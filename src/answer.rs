@@ -8,17 +8,15 @@ use crate::{container, imds};
 
 /// Answers one request.
 pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
-    let why = match browser::suspect(request, &served.hand_over.allow_hosts) {
-        Some(refusal @ Refusal::Host) => {
-            (refusal, "ec2-role: no --allow-host has this Host name\n")
-        }
-        Some(refusal) => (refusal, "ec2-role: a script in a page is not answered\n"),
-        None => {
-            let answer = container::answer(request, &served.hand_over, now);
-            return answer.unwrap_or_else(|| imds::answer(request, served, now));
-        }
-    };
-    refuse(why.0, why.1)
+    match browser::suspect(request, &served.hand_over.allow_hosts) {
+        Some(Refusal::Host) => refuse(
+            Refusal::Host,
+            "ec2-role: no --allow-host has this Host name\n",
+        ),
+        Some(refusal) => refuse(refusal, "ec2-role: a script in a page is not answered\n"),
+        None => container::answer(request, &served.hand_over, now)
+            .unwrap_or_else(|| imds::answer(request, served, now)),
+    }
 }
 
 /// A refusal that is none of EC2's own, and so says whose it is and why.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
@@ -26,7 +26,6 @@ impl fmt::Display for NamedFile {
 impl NamedFile {
     /// Reads it, and gives its mode too. Never waits: a pipe would, for whoever writes to it.
     pub fn read(&self) -> io::Result<(Vec<u8>, u32)> {
-        use std::os::unix::fs::MetadataExt;
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits() as i32)

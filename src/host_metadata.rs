@@ -43,8 +43,7 @@ impl HostMetadata {
             token: RefCell::new(None),
         };
         session.ask_for_token()?;
-        let token = session.token.borrow().clone().unwrap_or_default();
-        if own.is_some_and(|own| own.open(&token).is_some()) {
+        if is_own(own, session.token.borrow().as_deref()) {
             return lasting(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -189,9 +188,7 @@ impl<'a> Host<'a> {
             .body(String::new());
         let answer = request.ok().and_then(|request| outbound.send(request).ok());
         let token = answer.map(|answer| answer.text().trim().to_owned());
-        self.own
-            .zip(token)
-            .is_some_and(|(own, token)| own.open(&token).is_some())
+        is_own(self.own, token.as_deref())
     }
 
     /// A short text, if the service has it and can be reached.
@@ -199,6 +196,12 @@ impl<'a> Host<'a> {
         let text = self.session().ok()?.get(path).ok()??;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
+}
+
+/// Whether a session token is of this very server.
+fn is_own(own: Option<&TokenAuthority>, token: Option<&str>) -> bool {
+    own.zip(token)
+        .is_some_and(|(own, token)| own.open(token).is_some())
 }
 
 fn endpoint(environment: &Environment) -> Result<String, Fault> {

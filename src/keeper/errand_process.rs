@@ -69,17 +69,12 @@ impl ErrandProcess {
             }
         }
         let Some(end) = self.read.iter().rposition(|byte| *byte == b'\n') else {
+            if self.read.len() < MAX_REPORT_BYTES {
+                return Vec::new();
+            }
             // Not to be waited for: what comes is not read, and would wake the keeper again and again.
-            let is_too_long = self.read.len() >= MAX_REPORT_BYTES;
-            let fault = || {
-                Fault::Passing(
-                    "the errand said too much; look at what the source and STS answer".to_owned(),
-                )
-            };
-            return is_too_long
-                .then(|| Report::Failed(fault()))
-                .into_iter()
-                .collect();
+            let why = "the errand said too much; look at what the source and STS answer";
+            return vec![Report::Failed(Fault::Passing(why.to_owned()))];
         };
         let lines: Vec<u8> = self.read.drain(..=end).collect();
         String::from_utf8_lossy(&lines)

@@ -125,12 +125,7 @@ impl Desk {
 
     fn response(&mut self, request: &tiny_http::Request, client: &Client) -> Response {
         let hand_over = &self.served.hand_over;
-        if hand_over.same_network && !is_near(client) {
-            let why = "ec2-role: this is not the address for your network\n";
-            let response = answer::refuse(Refusal::Network, why);
-            self.metrics.count(response.remark);
-            return response;
-        }
+        let is_for_it = !hand_over.same_network || is_near(client);
         let headers: Vec<(&str, &str)> = request
             .headers()
             .iter()
@@ -141,13 +136,19 @@ impl Desk {
             target: request.url(),
             headers: &headers,
         };
-        if hand_over.metrics
+        if is_for_it
+            && hand_over.metrics
             && metrics::is_asked_for(&request, &hand_over.allow_hosts)
             && client.address().is_some_and(neighbourhood::is_this_machine)
         {
             return self.metrics.answer(hand_over);
         }
-        let response = answer::answer(&request, &self.served, Boot::now());
+        let response = if is_for_it {
+            answer::answer(&request, &self.served, Boot::now())
+        } else {
+            let why = "ec2-role: this is not the address for your network\n";
+            answer::refuse(Refusal::Network, why)
+        };
         self.metrics.count(response.remark);
         response
     }

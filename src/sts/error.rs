@@ -179,9 +179,9 @@ fn passes(code: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn refused(code: &str, message: &str) -> StsError {
+    fn refused(status: u16, code: &str, message: &str) -> StsError {
         StsError::Refused {
-            status: 403,
+            status,
             code: code.into(),
             message: message.into(),
             request_id: Some("r1".into()),
@@ -204,10 +204,13 @@ mod tests {
             ("IDPCommunicationError", Act::Wait),
             ("SomethingNew", Act::Wait),
         ] {
-            assert_eq!(refused(code, "").act(), act, "{code}");
+            assert_eq!(refused(403, code, "").act(), act, "{code}");
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
-        assert_eq!(refused("ValidationError", chaining).act(), Act::AskLess);
+        assert_eq!(
+            refused(403, "ValidationError", chaining).act(),
+            Act::AskLess
+        );
         assert_eq!(StsError::Unsent(SendError::Silent).act(), Act::Wait);
     }
 
@@ -223,7 +226,7 @@ mod tests {
             let message = format!(
                 "User: {caller} is not authorized to perform: sts:AssumeRole on resource: X."
             );
-            let error = refused("AccessDenied", &message);
+            let error = refused(403, "AccessDenied", &message);
             assert_eq!(
                 error.remedy("ROLE", "https://sts"),
                 format!(
@@ -247,14 +250,7 @@ mod tests {
                 "correct what its message names",
             ),
         ] {
-            let mut error = refused(code, "");
-            if let StsError::Refused {
-                status: of_error, ..
-            } = &mut error
-            {
-                *of_error = status;
-            }
-            let remedy = error.remedy("ROLE", "https://sts");
+            let remedy = refused(status, code, "").remedy("ROLE", "https://sts");
             assert!(remedy.contains(says), "{status} {code}: {remedy}");
         }
     }
