@@ -5,12 +5,16 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ec2_role::arguments::{self, Invocation};
-use ec2_role::environment::Environment;
-use ec2_role::errand::{self, Report};
-use ec2_role::fault::Fault;
-use ec2_role::process::Part;
-use ec2_role::{check, keeper, log, server};
+use ec2_role::cli::check;
+use ec2_role::cli::{self, Invocation};
+use ec2_role::common::environment::Environment;
+use ec2_role::common::fault::Fault;
+use ec2_role::common::log;
+use ec2_role::common::process::Part;
+use ec2_role::fetcher;
+use ec2_role::messages::fetch::Report;
+use ec2_role::server;
+use ec2_role::supervisor;
 
 /// Something to correct: a supervisor need not start it again.
 const EXIT_TO_CORRECT: u8 = 2;
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = words.collect();
     let environment = Environment::of_process();
-    let invocation = match arguments::parse(&words, &environment) {
+    let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == Part::Errand => {
             return print(&Report::Failed(Fault::Lasting(error)).to_line());
@@ -43,16 +47,18 @@ fn main() -> ExitCode {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => fail(&error, EXIT_FAILED),
         },
-        Invocation::CredentialProcess(arguments) => match errand::print(&arguments, &environment) {
-            Ok(document) => print(&format!("{document}\n")),
-            Err(Fault::Lasting(error)) => fail(&error, EXIT_TO_CORRECT),
-            Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
-        },
+        Invocation::CredentialProcess(arguments) => {
+            match fetcher::print(&arguments, &environment) {
+                Ok(document) => print(&format!("{document}\n")),
+                Err(Fault::Lasting(error)) => fail(&error, EXIT_TO_CORRECT),
+                Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
+            }
+        }
         Invocation::Serve(arguments) if part == Part::Errand => {
-            errand::run(&arguments, &environment);
+            fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match keeper::run(&arguments, &words) {
+        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, EXIT_TO_CORRECT),
         },

@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ec2_role::server::head::Asked;
-use ec2_role::server::reader::Reader;
+use ec2_role::server::request_head::Asked;
+use ec2_role::server::tiny_http_adapter::Reader;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

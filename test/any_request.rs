@@ -1,7 +1,7 @@
 //! Any request whatever, straight to the function that answers: never a panic, the credential to nobody but whom it is for, and
 //! one complete answer. Without a process and a socket, so that thousands of requests take a moment.
 
-use ec2_role::http::{Request, Status};
+use ec2_role::server::protocol::http::{Request, Status};
 use proptest::prelude::*;
 use proptest::sample::select;
 

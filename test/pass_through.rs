@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ec2_role::http::Request;
+use ec2_role::server::protocol::http::Request;
 use rustix::process::Signal;
 
 use crate::support::any_answer::World;

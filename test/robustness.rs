@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ec2_role::clock::Boot;
-use ec2_role::credential::Credential;
-use ec2_role::hand_over::{Counts, HandOver};
-use ec2_role::role::RoleArn;
-use ec2_role::secret::Secret;
-use ec2_role::token::{HttpTokens, TokenKey};
+use ec2_role::common::clock::Boot;
+use ec2_role::common::config::HttpTokens;
+use ec2_role::common::credential::Credential;
+use ec2_role::common::role::RoleArn;
+use ec2_role::common::secret::Secret;
+use ec2_role::common::session_token::TokenKey;
+use ec2_role::messages::server_state::{Counts, HandOver};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};

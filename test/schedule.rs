@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
-use ec2_role::clock::Boot;
-use ec2_role::credential::Credential;
-use ec2_role::schedule;
+use ec2_role::common::clock::Boot;
+use ec2_role::common::credential::Credential;
+use ec2_role::supervisor::schedule;
 
 const HOSTS: usize = 10_000;
 const HOUR: u64 = 3600;

@@ -45,7 +45,9 @@ fn the_document_is_in_ec2s_form_to_the_byte() {
     assert_eq!(answer.body, document);
     let seconds = |text: &str| {
         assert!(text.len() == 20 && text.ends_with('Z'), "{text}");
-        ec2_role::clock::epoch_seconds(ec2_role::clock::parse_iso8601(text).unwrap())
+        ec2_role::common::clock::epoch_seconds(
+            ec2_role::common::clock::parse_iso8601(text).unwrap(),
+        )
     };
     assert_eq!(seconds(&expiration) - seconds(&updated), 3600);
     assert_eq!(ec2_role.get(&format!("{DOCUMENT_PATH}/")).body, document);

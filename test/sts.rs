@@ -27,7 +27,7 @@ fn an_answer_in_json_or_xml_with_its_expiration_in_any_form_gives_the_same_docum
             access_key_id(1),
             "{form:?} {expiration:?}"
         );
-        let time = |name| ec2_role::clock::parse_iso8601(&document.field(name)).unwrap();
+        let time = |name| ec2_role::common::clock::parse_iso8601(&document.field(name)).unwrap();
         let lifetime = time("Expiration")
             .duration_since(time("LastUpdated"))
             .unwrap();
@@ -152,9 +152,10 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
         assert!((offset - ahead).abs() <= 2, "{line}");
         // Served, though by this machine's clock it may have expired a day ago.
         let document = ec2_role.wait_for_document_of_call(2);
-        let expiration = ec2_role::clock::parse_iso8601(&document.field("Expiration")).unwrap();
-        let ahead_of_here = ec2_role::clock::epoch_seconds(expiration)
-            - ec2_role::clock::epoch_seconds(std::time::SystemTime::now());
+        let expiration =
+            ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();
+        let ahead_of_here = ec2_role::common::clock::epoch_seconds(expiration)
+            - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
         assert!((ahead_of_here - ahead).abs() < 10, "{document:?}");
         // The next one is signed right at the first attempt.
         ec2_role.wait_for_document_of_call(3);

@@ -64,10 +64,10 @@ fn metrics_are_in_prometheus_form_and_count_what_happens() {
     ];
     assert_eq!(names.map(|name| sample(&ec2_role, name)), [0, 0, 1, 1, 0]);
     let expiration =
-        ec2_role::clock::parse_iso8601(&ec2_role.document().field("Expiration")).unwrap();
+        ec2_role::common::clock::parse_iso8601(&ec2_role.document().field("Expiration")).unwrap();
     assert_eq!(
         sample(&ec2_role, "credential_expiry_timestamp_seconds") as i64,
-        ec2_role::clock::epoch_seconds(expiration)
+        ec2_role::common::clock::epoch_seconds(expiration)
     );
     let token = ec2_role.token("60");
     ec2_role.request("GET", LIST_PATH, &[(TOKEN, &token)]);
@@ -209,7 +209,7 @@ fn a_check_of_one_that_serves_says_so_with_status_0() {
             .arguments(["--http-tokens", mode])
             .serving();
         let ended = check(&ec2_role.address.to_string());
-        let until = ec2_role::clock::iso8601(std::time::SystemTime::now());
+        let until = ec2_role::common::clock::iso8601(std::time::SystemTime::now());
         assert_eq!(ended.status, Some(0), "{ended:?}");
         let well = format!(
             "{}: all is well: it serves exc_web until {}",

@@ -4,11 +4,12 @@
 //! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
 //! Whatever else goes wrong ends this process, and the keeper starts the next on the same listening socket.
 
-mod channel;
-mod gate;
-pub mod head;
-mod neighbourhood;
-pub mod reader;
+mod connections;
+mod control_channel;
+pub mod protocol;
+pub mod request_head;
+mod subnet;
+pub mod tiny_http_adapter;
 
 use std::io;
 use std::net::TcpListener;
@@ -18,16 +19,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
-use crate::answer;
-use crate::clock::Boot;
-use crate::http::{CHECK_AGENT, Refusal, Remark, Request, Response, Status};
-use crate::log;
-use crate::metrics::{self, Metrics};
-use crate::served::Served;
-use channel::{Channel, Closed};
-use gate::{Client, Gate, Wanted};
-use head::Asked;
-use reader::Reader;
+use crate::common::clock::Boot;
+use crate::common::http_headers::CHECK_AGENT;
+use crate::common::log;
+use crate::server::protocol::http::{Refusal, Remark, Request, Response, Status};
+use crate::server::protocol::metrics::{self, Metrics};
+use crate::server::protocol::router;
+use crate::server::protocol::state::Served;
+use connections::{Client, Gate, Wanted};
+use control_channel::{Channel, Closed};
+use request_head::Asked;
+use tiny_http_adapter::Reader;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
@@ -139,15 +141,15 @@ impl Desk {
         if is_for_it
             && hand_over.metrics
             && metrics::is_asked_for(&request, &hand_over.allow_hosts)
-            && client.address().is_some_and(neighbourhood::is_this_machine)
+            && client.address().is_some_and(subnet::is_this_machine)
         {
             return self.metrics.answer(hand_over);
         }
         let response = if is_for_it {
-            answer::answer(&request, &self.served, Boot::now())
+            router::answer(&request, &self.served, Boot::now())
         } else {
             let why = "ec2-role: this is not the address for your network\n";
-            answer::refuse(Refusal::Network, why)
+            router::refuse(Refusal::Network, why)
         };
         self.metrics.count(response.remark);
         response
@@ -158,11 +160,11 @@ impl Desk {
 fn is_own_check(request: &tiny_http::Request, client: &Client) -> bool {
     let mut headers = request.headers().iter();
     headers.any(|header| header.field.equiv("User-Agent") && header.value == CHECK_AGENT)
-        && client.address().is_some_and(neighbourhood::is_this_machine)
+        && client.address().is_some_and(subnet::is_this_machine)
 }
 
 /// Whether a client is in the network of the address that it has asked.
 fn is_near(client: &Client) -> bool {
     let both = client.asked().zip(client.address());
-    both.is_some_and(|(asked, client)| neighbourhood::is_in_network_of(asked, client))
+    both.is_some_and(|(asked, client)| subnet::is_in_network_of(asked, client))
 }

@@ -1,11 +1,11 @@
 //! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
 
-use ec2_role::answer::answer;
-use ec2_role::clock::Boot;
-use ec2_role::hand_over::HandOver;
-use ec2_role::http::Request;
-use ec2_role::served::Served;
-use ec2_role::token::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::common::clock::Boot;
+use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::messages::server_state::HandOver;
+use ec2_role::server::protocol::http::Request;
+use ec2_role::server::protocol::router::answer;
+use ec2_role::server::protocol::state::Served;
 
 const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
 "token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ec2_role::schedule::steady;
+use ec2_role::supervisor::schedule::steady;
 
 fn main() {
     const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;

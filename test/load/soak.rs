@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ec2_role::clock;
+use ec2_role::common::clock;
 use rustix::process::{Signal, kill_process};
 
-use crate::client;
+use crate::argumentsent;
 use crate::processes::{self, Held};
 use crate::support::ec2_role::is_alive;
 use crate::support::http::{self, Answer};

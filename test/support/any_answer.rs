@@ -3,17 +3,18 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::answer::answer;
-use ec2_role::clock::Boot;
-use ec2_role::credential::Credential;
-use ec2_role::hand_over::{Counts, HandOver};
-use ec2_role::http::{Request, Response, Status};
-use ec2_role::pass_through::PassThrough;
-use ec2_role::role::{RoleArn, RoleName};
-use ec2_role::secret::Secret;
-use ec2_role::served::Served;
-use ec2_role::snapshot::{Item, Snapshot};
-use ec2_role::token::{HttpTokens, TokenKey, Ttl};
+use ec2_role::common::clock::Boot;
+use ec2_role::common::config::HttpTokens;
+use ec2_role::common::credential::Credential;
+use ec2_role::common::metadata_snapshot::{Item, Snapshot};
+use ec2_role::common::pass_through::PassThrough;
+use ec2_role::common::role::{RoleArn, RoleName};
+use ec2_role::common::secret::Secret;
+use ec2_role::common::session_token::{TokenKey, Ttl};
+use ec2_role::messages::server_state::{Counts, HandOver};
+use ec2_role::server::protocol::http::{Request, Response, Status};
+use ec2_role::server::protocol::router::answer;
+use ec2_role::server::protocol::state::Served;
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";

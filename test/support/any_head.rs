@@ -1,7 +1,7 @@
 //! What must hold of every head that passes the gate: for the property test and the fuzz target alike.
 
-use ec2_role::server::head::LEFT_OUT;
-use ec2_role::server::reader::Reader;
+use ec2_role::server::request_head::LEFT_OUT;
+use ec2_role::server::tiny_http_adapter::Reader;
 
 /// Has tiny_http read a head, and panics unless that gives it back to the byte, with nothing that tiny_http would act on.
 pub fn check_is_taken_as_it_is(reader: &mut Reader, head: &str) {

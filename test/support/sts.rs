@@ -69,7 +69,8 @@ impl Call {
             part(11, 13),
             part(13, 15)
         );
-        ec2_role::clock::parse_iso8601(&iso).map_or(0, ec2_role::clock::epoch_seconds)
+        ec2_role::common::clock::parse_iso8601(&iso)
+            .map_or(0, ec2_role::common::clock::epoch_seconds)
     }
 }
 
@@ -335,7 +336,7 @@ impl Reply {
 
 impl Expiration {
     fn write(self, epoch: i64) -> String {
-        let iso = ec2_role::clock::iso8601(UNIX_EPOCH + Duration::from_secs(epoch as u64));
+        let iso = ec2_role::common::clock::iso8601(UNIX_EPOCH + Duration::from_secs(epoch as u64));
         match self {
             Expiration::Float => {
                 format!("{}.{:09}E9", epoch / 1_000_000_000, epoch % 1_000_000_000)
@@ -370,7 +371,7 @@ pub fn request_id(number: usize) -> String {
 }
 
 fn epoch_now() -> i64 {
-    ec2_role::clock::epoch_seconds(SystemTime::now())
+    ec2_role::common::clock::epoch_seconds(SystemTime::now())
 }
 
 impl Sts {

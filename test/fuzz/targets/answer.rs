@@ -6,7 +6,7 @@
 mod any_answer;
 
 use any_answer::{CONTAINER_TOKEN, World};
-use ec2_role::http::Request;
+use ec2_role::server::protocol::http::Request;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 fuzz_target!(|data: &[u8]| -> Corpus {

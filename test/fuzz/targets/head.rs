@@ -9,8 +9,8 @@ mod any_head;
 use std::cell::RefCell;
 
 use any_head::check_is_taken_as_it_is;
-use ec2_role::server::head::Asked;
-use ec2_role::server::reader::Reader;
+use ec2_role::server::request_head::Asked;
+use ec2_role::server::tiny_http_adapter::Reader;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use ec2_role::clock;
+use ec2_role::common::clock;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

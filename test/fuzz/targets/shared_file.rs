@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use ec2_role::profile;
+use ec2_role::fetcher::profile;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::clock::{self, Boot};
-use ec2_role::credential::Credential;
-use ec2_role::outbound::Answer;
-use ec2_role::sts;
+use ec2_role::common::clock::{self, Boot};
+use ec2_role::common::credential::Credential;
+use ec2_role::fetcher::http_client::Answer;
+use ec2_role::fetcher::sts;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 fuzz_target!(|data: &[u8]| -> Corpus {

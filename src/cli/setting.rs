@@ -1,0 +1,152 @@
+//! What is given, on the command line or in a variable, and where: whatever is wrong is called by that.
+
+use getopts::{Fail, Matches, Options};
+
+use super::options::Kind::{Repeated, Switch, Value};
+use super::options::{ACTIONS, SETTINGS};
+use crate::common::environment::Environment;
+use crate::common::file::NamedFile;
+
+const PREFIX: &str = "EC2_ROLE_";
+/// The variables that are no option: the role, and what the systemd unit tells the hook.
+const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
+
+fn variable_name(name: &str) -> String {
+    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
+}
+
+/// A text and where it was written, for the error that names it.
+pub struct Written {
+    pub text: String,
+    pub place: String,
+}
+
+impl Written {
+    pub fn file(self) -> NamedFile {
+        NamedFile {
+            path: self.text.into(),
+            place: self.place,
+        }
+    }
+
+    /// The error that names it, and what would be right.
+    pub fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
+        Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
+    }
+}
+
+/// The command line and the variables; an option wins over its variable.
+pub struct Given<'a> {
+    matches: Matches,
+    pub environment: &'a Environment,
+}
+
+impl<'a> Given<'a> {
+    /// Reads the command line, without the program's name.
+    pub fn read(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
+        let mut options = Options::new();
+        for flag in SETTINGS
+            .iter()
+            .flat_map(|(_, flags)| flags.iter())
+            .chain(&ACTIONS)
+        {
+            match flag.kind {
+                Value => options.optopt("", flag.name, "", flag.hint),
+                Repeated => options.optmulti("", flag.name, "", flag.hint),
+                Switch => options.optflag("", flag.name, ""),
+            };
+        }
+        options.optflag("h", "", "");
+        let matches = options.parse(arguments).map_err(misread)?;
+        Ok(Given {
+            matches,
+            environment,
+        })
+    }
+
+    /// One that is misspelt would leave a setting, as of security, silently off.
+    pub fn know_all_variables(&self) -> Result<(), String> {
+        let flags = SETTINGS.iter().flat_map(|(_, flags)| flags.iter());
+        let known: Vec<String> = flags.map(|flag| variable_name(flag.name)).collect();
+        let is_known =
+            |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
+        match self.environment.names(PREFIX).find(|name| !is_known(name)) {
+            Some(name) => Err(format!(
+                "{name}: there is no such variable; see ec2-role --help"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an option is on the command line.
+    pub fn has(&self, name: &str) -> bool {
+        self.matches.opt_present(name)
+    }
+
+    /// What is no option.
+    pub fn free(&self) -> &[String] {
+        &self.matches.free
+    }
+
+    /// The value of an option, or else of its variable.
+    pub fn value(&self, name: &str) -> Option<Written> {
+        let by_flag = self.matches.opt_str(name).map(|text| Written {
+            text,
+            place: format!("--{name}"),
+        });
+        by_flag.or_else(|| {
+            let place = variable_name(name);
+            self.environment.get(&place).map(|text| Written {
+                text: text.to_owned(),
+                place: place.clone(),
+            })
+        })
+    }
+
+    /// All values of a repeatable option; in its variable, separated by spaces and quoted as a shell has it.
+    pub fn values(&self, name: &str) -> Result<Vec<Written>, String> {
+        let written = |place: String| {
+            move |text: String| Written {
+                text,
+                place: place.clone(),
+            }
+        };
+        if self.matches.opt_present(name) {
+            return Ok(self
+                .matches
+                .opt_strs(name)
+                .into_iter()
+                .map(written(format!("--{name}")))
+                .collect());
+        }
+        let Some(list) = self.value(name) else {
+            return Ok(Vec::new());
+        };
+        match shlex::split(&list.text) {
+            Some(texts) => Ok(texts.into_iter().map(written(list.place)).collect()),
+            None => list.wrong("its quotes do not match"),
+        }
+    }
+
+    /// Whether a switch is given, or its variable true.
+    pub fn switch(&self, name: &str) -> Result<bool, String> {
+        let by_variable = self
+            .environment
+            .is_on(&variable_name(name))
+            .map_err(|fault| fault.text().to_owned())?;
+        Ok(self.matches.opt_present(name) || by_variable)
+    }
+}
+
+/// In the words of the other errors.
+fn misread(fail: Fail) -> String {
+    let (name, what) = match &fail {
+        Fail::ArgumentMissing(name) => (name, "its value is missing"),
+        Fail::UnrecognizedOption(name) => (name, "no such option"),
+        Fail::OptionMissing(name) => (name, "it is missing"),
+        Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
+        Fail::UnexpectedArgument(name) => (name, "it takes no value"),
+    };
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    format!("{dashes}{name}: {what}; see ec2-role --help")
+}

@@ -1,0 +1,65 @@
+//! The environment's variables, read once, as a value that tests can make.
+
+use std::collections::BTreeMap;
+
+use crate::common::fault::{Fault, lasting};
+
+/// The variables of one process. An empty one counts as not set, as every SDK has it.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// This process's own. What is not UTF-8 in a value is replaced, so that it is as wrong as it was, and not as if unset.
+    pub fn of_process() -> Self {
+        Environment(
+            std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    let value = value.to_string_lossy().into_owned();
+                    Some((name.into_string().ok()?, value))
+                })
+                .collect(),
+        )
+    }
+
+    /// All names that begin so.
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .keys()
+            .map(String::as_str)
+            .filter(move |name| name.starts_with(prefix))
+    }
+
+    /// The variable's value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A switch: `true` or `false` in any letter case, off when not set.
+    pub fn is_on(&self, name: &str) -> Result<bool, Fault> {
+        self.get(name)
+            .map_or(Ok(false), |value| switch(name, value))
+    }
+}
+
+/// What a switch says, `true` or `false` in any letter case; `name` is what the user calls it.
+pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => lasting(format!("{name} is {value:?}: set it to true or false")),
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Environment(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+}

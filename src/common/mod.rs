@@ -1,0 +1,16 @@
+//! What every process may use: values, clocks, the log. Imports nothing of the other rooms.
+
+pub mod clock;
+pub mod config;
+pub mod credential;
+pub mod environment;
+pub mod fault;
+pub mod file;
+pub mod http_headers;
+pub mod log;
+pub mod metadata_snapshot;
+pub mod pass_through;
+pub mod process;
+pub mod role;
+pub mod secret;
+pub mod session_token;

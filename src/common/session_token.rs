@@ -1,0 +1,212 @@
+//! Session tokens of version 2 of the protocol: sealed, not stored.
+//!
+//! A token carries its own expiry under a MAC, so the server keeps no table that a client could fill, and a token lives through
+//! a restart of every process that has the same key. SDKs need that: aws-sdk-rust answers a 401 by trying the same token again.
+//!
+//! Form: 40 bytes, in base64url 56 characters beginning with `AQAE`, as EC2's own:
+//! 3 bytes 01 00 04, 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian), 32 bytes HMAC-SHA-256 over the boot's id and those 8.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE;
+use ring::hmac;
+
+use crate::common::clock::Boot;
+
+/// How long a token shall live: 1 to 21,600 seconds
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(u32);
+
+/// Six hours: EC2's own limit.
+const MAX_TTL_SECONDS: u32 = 21_600;
+
+impl Ttl {
+    /// Reads the header's value: decimal digits and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        // `parse` alone would take "+5".
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        text.parse()
+            .ok()
+            .filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds))
+            .map(Ttl)
+    }
+
+    /// The whole seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+/// The key that tokens are sealed with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    /// A fresh key from the kernel's random numbers; `None` if it gives none.
+    pub fn random() -> Option<Self> {
+        ring::rand::generate(&ring::rand::SystemRandom::new())
+            .ok()
+            .map(|random| TokenKey(random.expose()))
+    }
+
+    /// Reads the 64 hexadecimal digits that [`TokenKey::to_hex`] writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut key = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(TokenKey(key))
+    }
+
+    /// 64 hexadecimal digits, for the key file and the hand-over.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Issues tokens and knows them again.
+pub struct TokenAuthority {
+    key: hmac::Key,
+    boot_id: String,
+}
+
+const PREFIX: [u8; 3] = [1, 0, 4];
+const HEAD_LENGTH: usize = 8;
+const TOKEN_LENGTH: usize = HEAD_LENGTH + 32;
+/// A longer text is no token, and not decoded.
+const TEXT_LENGTH: usize = TOKEN_LENGTH.div_ceil(3) * 4;
+
+impl TokenAuthority {
+    /// `boot_id` (`/proc/sys/kernel/random/boot_id`) ends a token with the boot whose clock it counts on, where a key file
+    /// outlives that.
+    pub fn new(key: &TokenKey, boot_id: &str) -> Self {
+        TokenAuthority {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key.0),
+            boot_id: boot_id.to_owned(),
+        }
+    }
+
+    /// A token that is valid from `now` for `ttl`.
+    pub fn issue(&self, ttl: Ttl, now: Boot) -> String {
+        let expiry = now.0 + u64::from(ttl.0) * 1000;
+        let mut token = [0; TOKEN_LENGTH];
+        token[..3].copy_from_slice(&PREFIX);
+        // Five bytes of milliseconds are 34 years of uptime.
+        token[3..HEAD_LENGTH].copy_from_slice(&expiry.to_be_bytes()[3..]);
+        let seal = hmac::sign(&self.key, &self.sealed(&token[..HEAD_LENGTH]));
+        token[HEAD_LENGTH..].copy_from_slice(seal.as_ref());
+        BASE64_URL_SAFE.encode(token)
+    }
+
+    /// The whole seconds that a token still has, at least 1; `None` if it is not ours, or its time is over.
+    pub fn check(&self, text: &str, now: Boot) -> Option<u32> {
+        let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
+        u32::try_from(left).ok().filter(|seconds| *seconds > 0)
+    }
+
+    /// The expiry of a token that was sealed with this key, expired or not.
+    pub fn open(&self, text: &str) -> Option<Boot> {
+        if text.len() != TEXT_LENGTH {
+            return None;
+        }
+        let token = BASE64_URL_SAFE.decode(text).ok()?;
+        let (head, seal) = token.split_at_checked(HEAD_LENGTH)?;
+        // Over the prefix too; ring compares in constant time.
+        hmac::verify(&self.key, &self.sealed(head), seal).ok()?;
+        let mut expiry = [0; 8];
+        expiry[3..].copy_from_slice(&head[3..]);
+        Some(Boot(u64::from_be_bytes(expiry)))
+    }
+
+    /// What the seal is over.
+    fn sealed(&self, head: &[u8]) -> Vec<u8> {
+        [head, self.boot_id.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(key: &str) -> TokenAuthority {
+        TokenAuthority::new(&TokenKey::from_hex(&key.repeat(32)).unwrap(), "boot")
+    }
+
+    #[test]
+    fn a_token_is_valid_from_its_issue_until_its_expiry_and_says_how_long_it_has() {
+        let tokens = authority("a1");
+        let token = tokens.issue(Ttl::parse("60").unwrap(), Boot(5_000));
+        assert_eq!(tokens.check(&token, Boot(5_000)), Some(60));
+        assert_eq!(tokens.check(&token, Boot(5_001)), Some(60));
+        assert_eq!(tokens.check(&token, Boot(64_999)), Some(1));
+        assert_eq!(tokens.check(&token, Boot(65_000)), None);
+    }
+
+    #[test]
+    fn a_token_looks_like_one_of_ec2() {
+        let token = authority("a1").issue(Ttl::parse("21600").unwrap(), Boot(1));
+        assert_eq!(token.len(), 56);
+        assert!(token.starts_with("AQAE") && token.ends_with("=="));
+    }
+
+    #[test]
+    fn a_token_of_the_same_key_is_known_again_by_another_process_and_no_other_token_is() {
+        let token = authority("a1").issue(Ttl::parse("60").unwrap(), Boot(0));
+        assert_eq!(authority("a1").check(&token, Boot(0)), Some(60));
+        assert_eq!(authority("a2").check(&token, Boot(0)), None);
+        let later = TokenAuthority::new(
+            &TokenKey::from_hex(&"a1".repeat(32)).unwrap(),
+            "the next boot",
+        );
+        assert_eq!(later.check(&token, Boot(0)), None);
+    }
+
+    #[test]
+    fn a_token_with_any_one_character_changed_is_refused() {
+        let tokens = authority("a1");
+        let token = tokens.issue(Ttl::parse("60").unwrap(), Boot(0));
+        for position in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(tokens.check(&changed, Boot(0)), None, "{position}");
+        }
+        for other in ["", "INVALID", &token[..55], &format!("{token}=")] {
+            assert_eq!(tokens.check(other, Boot(0)), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_a_whole_number_of_seconds_from_1_to_21600() {
+        for (text, seconds) in [("1", Some(1)), ("21600", Some(21600)), ("007", Some(7))] {
+            assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds, "{text}");
+        }
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "+5",
+            "abc",
+            "21601",
+            "1.5",
+            " 60",
+            "99999999999",
+        ] {
+            assert_eq!(Ttl::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_hexadecimal_form() {
+        let key = TokenKey::random().unwrap();
+        assert!(TokenKey::from_hex(&key.to_hex()) == Some(key));
+        for wrong in ["", "a1", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(TokenKey::from_hex(wrong).is_none());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One errand: a credential, or the host's other metadata. As a process of its own it may hang; nobody waits for it.
+
+pub mod aws_settings;
+pub mod credential;
+pub mod http_client;
+pub mod imds_client;
+pub mod metadata;
+pub mod profile;
+mod proxy;
+pub mod source;
+pub mod sts;
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::common::clock::Boot;
+use crate::common::config::Config;
+use crate::common::environment::Environment;
+use crate::common::fault::Fault;
+use crate::common::log;
+use crate::fetcher::imds_client::HostMetadata;
+use crate::messages::fetch::{Orders, Report, Task};
+
+/// The keeper ends an errand that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
+/// moment as long again; whatever is slow then says so itself.
+pub const DEADLINE: Duration = Duration::from_secs(75);
+
+/// Runs as the keeper's errand: orders on stdin, reports on stdout.
+pub fn run(arguments: &Config, environment: &Environment) {
+    let report = |report: Report| {
+        // If nobody listens any more there is nobody to tell.
+        _ = std::io::stdout().write_all(report.to_line().as_bytes());
+    };
+    let mut line = String::new();
+    let orders = std::io::stdin()
+        .read_to_string(&mut line)
+        .ok()
+        .and_then(|_| Orders::from_line(&line));
+    let Some(orders) = orders else { return };
+    let outcome = match orders.task {
+        Task::Credential => {
+            credential::fetch(arguments, environment, &orders, &report).map(Report::Fetched)
+        }
+        Task::Metadata => read_metadata(arguments, environment, &orders),
+    };
+    report(outcome.unwrap_or_else(Report::Failed));
+}
+
+/// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
+pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fault> {
+    let report = |report: Report| {
+        if let Report::Notice(text) = report {
+            log::event(&text);
+        }
+    };
+    let fetched = credential::fetch(arguments, environment, &Orders::default(), &report)?;
+    Ok(fetched.credential.process_document())
+}
+
+fn read_metadata(
+    arguments: &Config,
+    environment: &Environment,
+    orders: &Orders,
+) -> Result<Report, Fault> {
+    let own = orders.own_tokens();
+    let session = HostMetadata::open(environment, own.as_ref())?;
+    let snapshot = metadata::read(
+        &session,
+        arguments.pass_through.unwrap_or_default(),
+        Boot::now(),
+    )?;
+    Ok(Report::Metadata(snapshot))
+}

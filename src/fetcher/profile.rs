@@ -1,0 +1,282 @@
+//! The shared config and credentials files
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use crate::common::environment::Environment;
+use crate::common::fault::{Fault, lasting};
+
+/// What some editors write at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+type Settings = BTreeMap<String, String>;
+
+/// One profile's settings, from both files; the credentials file wins.
+#[derive(Default)]
+pub struct Profile {
+    /// The profile's name.
+    pub name: String,
+    config: Settings,
+    credentials: Settings,
+    services: Settings,
+}
+
+/// One of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// `~/.aws/config`
+    Config,
+    /// `~/.aws/credentials`
+    Credentials,
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            File::Config => "config",
+            File::Credentials => "credentials",
+        })
+    }
+}
+
+impl Profile {
+    /// Reads the profile that `wanted`, `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names. One that was named must be there;
+    /// `default` need not.
+    pub fn load(environment: &Environment, wanted: Option<&str>) -> Result<Self, Fault> {
+        let named = wanted
+            .or(environment.get("AWS_PROFILE"))
+            .or(environment.get("AWS_DEFAULT_PROFILE"));
+        let name = named.unwrap_or("default");
+        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "config")?;
+        let credentials =
+            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+        let in_config = match name {
+            // Both are right in the config file; the longer one wins.
+            "default" => config
+                .section("profile default")
+                .or(config.section("default")),
+            name => config.section(&format!("profile {name}")),
+        };
+        let in_credentials = credentials.section(name);
+        if in_config.is_none() && in_credentials.is_none() && named.is_some() {
+            return lasting(format!(
+                "profile {name:?}: it is neither in {} nor in {}; name one that is there with --profile or AWS_PROFILE",
+                config.path.display(),
+                credentials.path.display()
+            ));
+        }
+        let mut profile = Profile {
+            name: name.to_owned(),
+            config: in_config.cloned().unwrap_or_default(),
+            credentials: in_credentials.cloned().unwrap_or_default(),
+            services: Settings::new(),
+        };
+        let services = profile
+            .get("services")
+            .and_then(|services| config.section(&format!("services {services}")));
+        profile.services = services.cloned().unwrap_or_default();
+        Ok(profile)
+    }
+
+    /// A setting; an empty one counts as not set.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.get_in(File::Credentials, key)
+            .or(self.get_in(File::Config, key))
+    }
+
+    /// A setting as one of the files has it.
+    pub fn get_in(&self, file: File, key: &str) -> Option<&str> {
+        let settings = match file {
+            File::Config => &self.config,
+            File::Credentials => &self.credentials,
+        };
+        set_in(settings, key)
+    }
+
+    /// STS's own `endpoint_url` in the `[services …]` section that the profile names.
+    pub fn sts_endpoint_url(&self) -> Option<&str> {
+        set_in(&self.services, "sts.endpoint_url")
+    }
+}
+
+fn set_in<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+    settings
+        .get(key)
+        .map(String::as_str)
+        .filter(|value| !value.is_empty())
+}
+
+struct SharedFile {
+    path: PathBuf,
+    sections: BTreeMap<String, Settings>,
+}
+
+impl SharedFile {
+    /// A file that is not there is as one that is empty, as in every SDK; one that cannot be read is a fault.
+    fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
+        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
+        let path = match environment.get(variable) {
+            None => home.join(".aws").join(default),
+            // No shell has seen a path that stands in a unit or a compose file.
+            Some(path) => path
+                .strip_prefix("~/")
+                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(SharedFile {
+                sections: parse(&text),
+                path,
+            }),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(SharedFile {
+                    sections: BTreeMap::new(),
+                    path,
+                })
+            }
+            Err(error) => lasting(format!(
+                "{}: it cannot be read: {error}; let the user that runs ec2-role read it, or name another with {variable}",
+                path.display()
+            )),
+        }
+    }
+
+    fn section(&self, name: &str) -> Option<&Settings> {
+        self.sections.get(name)
+    }
+}
+
+/// Sections of settings. A setting without a value opens a nested block, whose indented lines become `outer.inner`. Lines that
+/// are neither are left out, as the SDKs leave them: the file belongs to others too.
+pub fn parse(text: &str) -> BTreeMap<String, Settings> {
+    let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
+    let mut section: Option<String> = None;
+    let mut outer = String::new();
+    for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
+        let content = line.trim();
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(header) = content.strip_prefix('[') {
+            // A comment may follow.
+            section = header.split_once(']').map(|(name, _)| section_name(name));
+            if let Some(name) = &section {
+                sections.entry(name.clone()).or_default();
+            }
+            outer.clear();
+            continue;
+        }
+        let (Some(section), Some((key, value))) = (&section, content.split_once(['=', ':'])) else {
+            continue;
+        };
+        let value = without_comment(value).trim();
+        let key = key.trim().to_lowercase();
+        let is_nested = line.starts_with([' ', '\t']);
+        if !is_nested {
+            outer = if value.is_empty() {
+                key.clone()
+            } else {
+                String::new()
+            };
+        }
+        let key = if is_nested && !outer.is_empty() {
+            format!("{outer}.{key}")
+        } else {
+            key
+        };
+        if let Some(settings) = sections.get_mut(section) {
+            settings.insert(key, value.to_owned());
+        }
+    }
+    sections
+}
+
+/// `[profile  x]` and `[ profile x ]` are the same. Quotes are taken off as in a shell, as botocore does it; where there are none
+/// a backslash is the name's own.
+fn section_name(header: &str) -> String {
+    let has_quotes = header.contains(['\'', '"']);
+    let words = has_quotes.then(|| shlex::split(header)).flatten();
+    match words {
+        Some(words) => words.join(" "),
+        None => header.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What stands before a comment, `#` or `;` after a space. botocore knows none in a line, other SDKs do. In quotes it is no comment
+/// but part of a command (`sh -c 'a ; b'`).
+fn without_comment(value: &str) -> &str {
+    let mut quote = None;
+    let mut characters = value.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (None | Some('"'), '\\') => _ = characters.next(),
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '#' | ';') if value[..at].ends_with([' ', '\t']) => return &value[..at],
+            (Some(begun), _) if begun == character => quote = None,
+            _ => {}
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_file_is_read_with_its_comments_spaces_and_nested_blocks() {
+        let sections = parse(
+            "# a comment\nregion = lost\n[default]\nRegion=eu-west-1 # where\n\n[profile  web]\n; another\naws_access_key_id = AKIA\n\
+             s3 =\n  max_queue = 10\nservices = local\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1/\nnonsense\n[broken\nx=y\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["profile web"]["aws_access_key_id"], "AKIA");
+        assert_eq!(sections["profile web"]["s3.max_queue"], "10");
+        assert_eq!(sections["profile web"]["services"], "local");
+        assert_eq!(
+            sections["services local"]["sts.endpoint_url"],
+            "http://127.0.0.1:1/"
+        );
+        assert_eq!(sections.len(), 3);
+    }
+
+    #[test]
+    fn a_shared_file_is_read_as_botocore_reads_it_where_editors_and_people_differ() {
+        let sections = parse(
+            "\u{feff}[default]\nregion: eu-west-1\nendpoint_url = http://h:1/\nca_bundle:/a=b\n\
+             [profile 'a  b'] # said\nx=1\n[profile \"web\"]\nx=2\n[services 'local']\nx=3\n[profile D\\u]\nx=4\n[it's]\nx=5\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["default"]["endpoint_url"], "http://h:1/");
+        assert_eq!(sections["default"]["ca_bundle"], "/a=b");
+        for (name, x) in [
+            ("profile a  b", "1"),
+            ("profile web", "2"),
+            ("services local", "3"),
+            ("profile D\\u", "4"),
+            ("it's", "5"),
+        ] {
+            assert_eq!(sections[name]["x"], x, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_comment_ends_a_value_but_not_within_a_commands_quotes() {
+        for (value, read) in [
+            ("a # b", "a"),
+            ("a\t; b", "a"),
+            ("# b", ""),
+            ("a#b;c", "a#b;c"),
+            ("sh -c 'a ; b # c' # d", "sh -c 'a ; b # c'"),
+            (r#"sh -c "a \" ; b" ; c"#, r#"sh -c "a \" ; b""#),
+            (r"a\' ; b", r"a\'"),
+        ] {
+            let sections = parse(&format!("[default]\nx = {value}\n"));
+            assert_eq!(sections["default"]["x"], read, "{value}");
+        }
+    }
+}

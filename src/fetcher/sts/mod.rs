@@ -1,0 +1,195 @@
+//! AWS STS: build, sign and send one call, and read its answer
+//! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
+
+mod answer;
+mod endpoint;
+mod error;
+
+use std::time::SystemTime;
+
+use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
+use aws_sigv4::sign::v4;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::http::Request;
+
+pub use answer::{Answered, read};
+pub use endpoint::{Endpoint, EndpointOptions, is_region};
+pub use error::{Act, StsError};
+
+use crate::common::config::AssumeRole;
+use crate::common::credential::SourceCredential;
+use crate::common::role::RoleArn;
+use crate::fetcher::http_client::{Outbound, SendError};
+
+const API_VERSION: &str = "2011-06-15";
+const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
+/// What AWS counts as unreserved, and signs unescaped.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// The form of AssumeRole. `duration_seconds` is passed apart, since STS may allow less than what was asked for.
+pub fn assume_role_form(
+    parameters: &AssumeRole,
+    role: &RoleArn,
+    session_name: &str,
+    duration_seconds: u32,
+) -> String {
+    let mut form = Form::new("AssumeRole");
+    form.push("RoleArn", role.as_str());
+    form.push("RoleSessionName", session_name);
+    form.push("DurationSeconds", &duration_seconds.to_string());
+    form.push_some("ExternalId", parameters.external_id.as_deref());
+    form.push_some("Policy", parameters.policy.as_deref());
+    for (n, arn) in (1..).zip(&parameters.policy_arns) {
+        form.push(&format!("PolicyArns.member.{n}.arn"), arn);
+    }
+    for (n, (key, value)) in (1..).zip(&parameters.tags) {
+        form.push(&format!("Tags.member.{n}.Key"), key);
+        form.push(&format!("Tags.member.{n}.Value"), value);
+    }
+    for (n, key) in (1..).zip(&parameters.transitive_tag_keys) {
+        form.push(&format!("TransitiveTagKeys.member.{n}"), key);
+    }
+    form.push_some("SourceIdentity", parameters.source_identity.as_deref());
+    form.0
+}
+
+/// The form of AssumeRoleWithWebIdentity, which is not signed: the token is the proof.
+pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
+    let mut form = Form::new("AssumeRoleWithWebIdentity");
+    form.push("RoleArn", role.as_str());
+    form.push("RoleSessionName", session_name);
+    form.push("WebIdentityToken", token);
+    form.0
+}
+
+struct Form(String);
+
+impl Form {
+    fn new(action: &str) -> Self {
+        Form(format!("Action={action}&Version={API_VERSION}"))
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        self.0.extend(["&", name, "="]);
+        self.0.extend(utf8_percent_encode(value, ESCAPED));
+    }
+
+    fn push_some(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.push(name, value);
+        }
+    }
+}
+
+/// STS at one endpoint, and the way to it.
+pub struct Client {
+    endpoint: Endpoint,
+    outbound: Outbound,
+}
+
+impl Client {
+    /// For an endpoint that `outbound` leads to.
+    pub fn new(endpoint: Endpoint, outbound: Outbound) -> Self {
+        Client { endpoint, outbound }
+    }
+
+    /// The endpoint's URL.
+    pub fn url(&self) -> &str {
+        &self.endpoint.url
+    }
+
+    /// Posts a form, signed with `source` for the time `now` if there is a source, and reads the answer.
+    pub fn call(
+        &self,
+        form: String,
+        source: Option<&SourceCredential>,
+        now: SystemTime,
+    ) -> Result<Answered, StsError> {
+        let unsent = |why: String| StsError::Unsent(SendError::Other(why));
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(self.url())
+            .header("Content-Type", CONTENT_TYPE)
+            // STS answers in JSON to this, and in XML to whoever does not know it.
+            .header("Accept", "application/json")
+            .body(form)
+            .map_err(|error| unsent(error.to_string()))?;
+        if let Some(source) = source {
+            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(unsent)?;
+        }
+        let answer = self.outbound.send(request).map_err(StsError::Unsent)?;
+        read(&answer)
+    }
+}
+
+fn sign(
+    request: &mut Request<String>,
+    source: &SourceCredential,
+    region: &str,
+    now: SystemTime,
+) -> Result<(), String> {
+    let identity = aws_credential_types::Credentials::new(
+        &source.access_key_id,
+        source.secret_access_key.expose(),
+        source
+            .session_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
+        None,
+        "source",
+    )
+    .into();
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("sts")
+        .time(now)
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| error.to_string())?
+        .into();
+    let uri = request.uri().to_string();
+    let body = SignableBody::Bytes(request.body().as_bytes());
+    let headers = [("content-type", CONTENT_TYPE)];
+    let signable = SignableRequest::new("POST", &uri, headers.into_iter(), body)
+        .map_err(|error| error.to_string())?;
+    let (instructions, _signature) = http_request::sign(signable, &parameters)
+        .map_err(|error| error.to_string())?
+        .into_parts();
+    instructions.apply_to_request_http1x(request);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_in_the_form_and_every_odd_byte_is_escaped() {
+        let role = RoleArn::parse("arn:aws:iam::123456789012:role/a/exc_web").unwrap();
+        let ask = AssumeRole {
+            external_id: Some("a:b/c".into()),
+            duration_seconds: 900,
+            policy: Some("{\"é\": 1}".into()),
+            policy_arns: vec!["arn:aws:iam::aws:policy/x".into()],
+            tags: vec![
+                ("k=1&".into(), "v +".into()),
+                ("empty".into(), String::new()),
+            ],
+            transitive_tag_keys: vec!["k=1&".into()],
+            source_identity: Some("me".into()),
+            ..AssumeRole::default()
+        };
+        assert_eq!(
+            assume_role_form(&ask, &role, "s@1", 900),
+            "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Fexc_web&RoleSessionName=s%401\
+             &DurationSeconds=900&ExternalId=a%3Ab%2Fc&Policy=%7B%22%C3%A9%22%3A%201%7D&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Fx\
+             &Tags.member.1.Key=k%3D1%26&Tags.member.1.Value=v%20%2B&Tags.member.2.Key=empty&Tags.member.2.Value=\
+             &TransitiveTagKeys.member.1=k%3D1%26&SourceIdentity=me"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! The protocol: a request, the state and the time make a response. Pure: no clock, socket, environment or log.
+
+pub mod browser;
+pub mod container_credentials;
+pub mod http;
+pub mod imds;
+pub mod metrics;
+pub mod router;
+pub mod state;

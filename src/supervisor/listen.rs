@@ -1,0 +1,74 @@
+//! The listening socket, which lives as long as the keeper.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::common::config::Listen;
+use crate::common::log;
+
+/// How many connections may wait for the server; std asks for fewer. The kernel's somaxconn may lower it.
+const BACKLOG: i32 = 4096;
+/// A bridge's address appears when Docker starts; asked for again after this long.
+const NO_ADDRESS_YET: Duration = Duration::from_millis(200);
+
+/// Listens; `pause` waits for that long, and says whether to go on. `None` if it says no.
+pub fn listen(
+    listen: Listen,
+    mut pause: impl FnMut(Duration) -> bool,
+) -> Result<Option<TcpListener>, String> {
+    let listener = match listen {
+        Listen::Stdin => from_stdin()?,
+        Listen::Address(address) => {
+            let mut has_said = false;
+            loop {
+                match TcpListener::bind(address) {
+                    Ok(listener) => break listener,
+                    Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                        if !has_said {
+                            has_said = true;
+                            log::event(&format!(
+                                "--listen {address}: this machine does not have the address yet; waiting for it"
+                            ));
+                        }
+                        if !pause(NO_ADDRESS_YET) {
+                            return Ok(None);
+                        }
+                    }
+                    Err(error) => return Err(format!("--listen {address}: {}", remedy(&error))),
+                }
+            }
+        }
+    };
+    rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
+    Ok(Some(listener))
+}
+
+fn from_stdin() -> Result<TcpListener, String> {
+    let wrong = "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket";
+    let listener = TcpListener::from(
+        std::io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|_| wrong)?,
+    );
+    let listens = rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false);
+    // A unix socket listens too, but has no address of the kind that is needed.
+    if !listens || listener.local_addr().is_err() {
+        return Err(wrong.to_owned());
+    }
+    Ok(listener)
+}
+
+fn remedy(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "the address is in use; stop what listens there, or choose another port".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
+        }
+        _ => format!("{error}; choose another address"),
+    }
+}

@@ -1,0 +1,132 @@
+//! The readings of the host's other metadata, for `--pass-through`: an errand every minute, and what was read last stays.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitStatus};
+
+use super::fetcher_process::ErrandProcess;
+use super::jitter::chance;
+use crate::common::clock::Boot;
+use crate::common::log;
+use crate::common::metadata_snapshot::Snapshot;
+use crate::messages::fetch::{Orders, Report, Task};
+use crate::supervisor::schedule;
+
+/// As often as AWS asks to look for an interruption of a spot instance, and more.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+pub struct Reading {
+    errand: Option<ErrandProcess>,
+    next: Boot,
+    in_vain: u32,
+    has_read: bool,
+}
+
+impl Reading {
+    /// The first is due now.
+    pub fn new(now: Boot) -> Self {
+        Reading {
+            errand: None,
+            next: now,
+            in_vain: 0,
+            has_read: false,
+        }
+    }
+
+    pub fn start_if_due(&mut self, words: &[String], orders: &Orders, now: Boot) {
+        if self.errand.is_some() || now < self.next {
+            return;
+        }
+        self.next = now.after(INTERVAL);
+        let orders = Orders {
+            task: Task::Metadata,
+            ..orders.clone()
+        };
+        match ErrandProcess::start(words, &orders, now) {
+            Ok(errand) => self.errand = Some(errand),
+            Err(error) => self.failed(&error, now),
+        }
+    }
+
+    /// When the next thing is to be done here.
+    pub fn due(&self) -> Boot {
+        self.errand
+            .as_ref()
+            .map_or(self.next, |errand| errand.deadline)
+    }
+
+    /// What to poll for what the errand reports.
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
+        self.errand
+            .as_ref()
+            .map(|errand| PollFd::new(&errand.reports, PollFlags::IN))
+    }
+
+    /// Takes what the errand brings, with a line for the log when that is news; ends it at its deadline.
+    pub fn hear(&mut self, now: Boot) -> Option<(Snapshot, Option<String>)> {
+        let mut read = None;
+        for report in self
+            .errand
+            .as_mut()
+            .map(ErrandProcess::take_reports)
+            .unwrap_or_default()
+        {
+            match report {
+                Report::Metadata(snapshot) => {
+                    self.errand = None;
+                    let count = snapshot.items.len();
+                    let left_out = match snapshot.left_out {
+                        0 => String::new(),
+                        more => format!(", {more} left out: they are too many or too large"),
+                    };
+                    let line = format!(
+                        "pass-through: {count} items of the host's metadata read{left_out}"
+                    );
+                    let is_news = !self.has_read || self.in_vain > 0;
+                    (self.has_read, self.in_vain) = (true, 0);
+                    read = Some((snapshot, is_news.then_some(line)));
+                }
+                Report::Failed(fault) => {
+                    self.errand = None;
+                    self.failed(fault.text(), now);
+                }
+                Report::Step(_) | Report::Notice(_) | Report::Region(_) | Report::Fetched(_) => {}
+            }
+        }
+        if let Some(errand) = self.errand.take_if(|errand| now >= errand.deadline) {
+            self.failed(&errand.end_overdue(), now);
+        }
+        read
+    }
+
+    /// A child has ended; if it was the errand, its last words were heard before.
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: Boot) {
+        if self.errand.take_if(|errand| errand.pid == pid).is_some() {
+            self.failed(&ErrandProcess::without_a_word(status), now);
+        }
+    }
+
+    /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
+    fn failed(&mut self, why: &str, now: Boot) {
+        if self.in_vain == 0 {
+            let kept = if self.has_read {
+                ", what was read before is kept"
+            } else {
+                ""
+            };
+            log::event(&format!(
+                "pass-through: the host's metadata was not read{kept}: {why}"
+            ));
+        }
+        self.in_vain += 1;
+        self.next = now.after(schedule::retry(self.in_vain, chance()));
+    }
+
+    /// Ends the errand at once.
+    pub fn end(&mut self) {
+        if let Some(errand) = self.errand.take() {
+            errand.kill();
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The keeper: owns the listening socket, the credential and the token key; refreshes, hands over, respawns.
+//!
+//! One poll loop. It never touches the network, resolves no name and waits for no program: what can
+//! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
+
+mod child;
+mod container_token;
+mod fetcher_process;
+mod jitter;
+mod listen;
+mod metadata_refresh;
+pub mod schedule;
+mod sd_notify;
+mod server_process;
+mod server_supervisor;
+mod signals;
+mod token_key_file;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::common::clock::{self, Boot};
+use crate::common::config::Config;
+use crate::common::environment::Environment;
+use crate::common::fault::Fault;
+use crate::common::log;
+use crate::common::role::RoleArn;
+use crate::common::session_token::TokenKey;
+use crate::messages::fetch::{Fetched, Orders, Report};
+use crate::messages::server_state::{Counts, HandOver};
+use container_token::ContainerToken;
+use fetcher_process::ErrandProcess;
+use jitter::chance;
+use metadata_refresh::Reading;
+use sd_notify::Notify;
+use server_supervisor::Front;
+use signals::Signals;
+
+/// A server that is told to go answers whoever is in; after this it is ended.
+const LAST_ANSWERS: Duration = Duration::from_millis(400);
+
+/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the errands. The error is for the user to correct.
+pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
+    let mut signals = Signals::watch()
+        .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
+    let token_key = token_key_file::token_key(arguments.token_key_file.as_ref())?;
+    let listener = listen::listen(arguments.listen, |pause| {
+        wait(&mut [PollFd::new(&signals.wake, PollFlags::IN)], pause);
+        signals.clear();
+        // As PID 1 it has everybody's orphans from the start.
+        while child::reap().is_some() {}
+        signals.end().is_none()
+    })?;
+    let ended = match listener {
+        Some(listener) => {
+            let keeper = Keeper::new(arguments, words, listener, token_key)?;
+            Some(keeper.keep(&mut signals)?)
+        }
+        None => signals.end(),
+    };
+    if let Some(signal) = ended {
+        log::event(&format!("ended by {signal}"));
+    }
+    Ok(())
+}
+
+struct Keeper<'a> {
+    words: &'a [String],
+    /// What the server gets; the credential in it is the one cached credential.
+    hand_over: HandOver,
+    front: Front,
+    /// What the next errand is told.
+    orders: Orders,
+    errand: Option<ErrandProcess>,
+    next_errand: Boot,
+    failures: u32,
+    /// Whether the next refresh is the first after a start or an outage.
+    is_fresh: bool,
+    has_said_expired: bool,
+    /// Of the host's other metadata, where it is passed through.
+    reading: Option<Reading>,
+    container_token: Option<ContainerToken>,
+    notify: Notify,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(
+        arguments: &Config,
+        words: &'a [String],
+        listener: TcpListener,
+        token_key: TokenKey,
+    ) -> Result<Self, String> {
+        let address = listener
+            .local_addr()
+            .map_err(|error| format!("--listen: {error}"))?;
+        let (container_token, token) = match arguments
+            .container_token_file
+            .clone()
+            .map(ContainerToken::open)
+            .transpose()?
+        {
+            Some((file, token)) => (Some(file), Some(token)),
+            None => (None, None),
+        };
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let now = Boot::now();
+        let keeper = Keeper {
+            words,
+            front: Front::new(listener, now),
+            orders: Orders {
+                token_key: Some(token_key.clone()),
+                boot_id: boot_id.clone(),
+                ..Orders::default()
+            },
+            hand_over: HandOver {
+                role: arguments.role.clone(),
+                role_name: arguments.role_name.clone(),
+                http_tokens: arguments.http_tokens,
+                token_key,
+                boot_id,
+                quiet: arguments.quiet,
+                same_network: arguments.same_network,
+                allow_hosts: arguments.allow_hosts.clone(),
+                metrics: arguments.metrics,
+                region: None,
+                container_token: token,
+                pass_through: arguments.pass_through,
+                snapshot: None,
+                counts: Counts::default(),
+                credential: None,
+            },
+            errand: None,
+            next_errand: now,
+            failures: 0,
+            is_fresh: true,
+            has_said_expired: false,
+            reading: arguments.pass_through.map(|_| Reading::new(now)),
+            container_token,
+            notify: Notify::new(&Environment::of_process(), std::process::id(), now),
+        };
+        log::event(&format!("listening on {address} for {}", keeper.role()));
+        Ok(keeper)
+    }
+
+    fn role(&self) -> &RoleArn {
+        &self.hand_over.role
+    }
+
+    /// The loop. Gives the name of the signal that ended it, or what the user has to correct.
+    fn keep(mut self, signals: &mut Signals) -> Result<&'static str, String> {
+        loop {
+            let now = Boot::now();
+            self.notify.ping(now);
+            self.start_what_is_due(now);
+            self.wait_for_event(signals, now);
+            signals.clear();
+            if let Some(signal) = signals.end() {
+                self.end(signals);
+                return Ok(signal);
+            }
+            let now = Boot::now();
+            if let Err(error) = self.hear_errand(now).and_then(|()| self.reap(now)) {
+                self.end(signals);
+                return Err(error);
+            }
+            self.hear_reading(now);
+            self.front.hear();
+            self.say_if_expired(now);
+        }
+    }
+
+    fn start_what_is_due(&mut self, now: Boot) {
+        if self.errand.is_none() && now >= self.next_errand {
+            let serving = self.hand_over.credential.as_ref();
+            self.orders.serving = serving.map(|credential| credential.access_key_id.clone());
+            match ErrandProcess::start(self.words, &self.orders, now) {
+                Ok(errand) => self.errand = Some(errand),
+                Err(error) => self.failed(&error, now),
+            }
+        }
+        if let Some(reading) = &mut self.reading {
+            reading.start_if_due(self.words, &self.orders, now);
+        }
+        self.front.start_if_due(&mut self.hand_over, now);
+        // No oftener than the server is asked is the file looked at.
+        if self.front.ask_if_due(now)
+            && let Some(file) = &mut self.container_token
+            && let Some(token) = file.changed()
+        {
+            self.hand_over.container_token = Some(token);
+            self.front.hand_over(&self.hand_over, now);
+        }
+    }
+
+    /// Waits for a signal, a report, an answer of the server's, or the next due time.
+    fn wait_for_event(&self, signals: &Signals, now: Boot) {
+        let errand = self.errand.as_ref();
+        let expiry = self.hand_over.credential.as_ref();
+        let due = [
+            Some(errand.map_or(self.next_errand, |errand| errand.deadline)),
+            Some(self.front.due()),
+            self.reading.as_ref().map(Reading::due),
+            expiry
+                .filter(|_| !self.has_said_expired)
+                .map(|credential| credential.deadline),
+            self.notify.next_ping(),
+        ];
+        let next = due.into_iter().flatten().min().unwrap_or(now);
+        let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
+        fds.extend(errand.map(|errand| PollFd::new(&errand.reports, PollFlags::IN)));
+        fds.extend(self.reading.as_ref().and_then(Reading::poll_fd));
+        fds.extend(self.front.poll_fd());
+        wait(&mut fds, next.left(now));
+    }
+
+    /// Takes what the errand reports; ends it at its deadline. The error ends the program.
+    fn hear_errand(&mut self, now: Boot) -> Result<(), String> {
+        let Some(errand) = &mut self.errand else {
+            return Ok(());
+        };
+        let reports = errand.take_reports();
+        for report in reports {
+            self.hear(report, now)?;
+        }
+        if let Some(errand) = self.errand.take_if(|errand| now >= errand.deadline) {
+            self.failed(&errand.end_overdue(), now);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, report: Report, now: Boot) -> Result<(), String> {
+        match report {
+            Report::Step(step) => {
+                if let Some(errand) = &mut self.errand {
+                    errand.step = step;
+                }
+            }
+            Report::Notice(text) => log::event(&text),
+            // Handed over with the outcome.
+            Report::Region(name) => self.hand_over.region = Some(name),
+            Report::Metadata(_) => {}
+            Report::Fetched(fetched) => {
+                self.end_errand();
+                self.fetched(fetched, now);
+            }
+            // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
+            Report::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
+                self.end_errand();
+                return Err(text);
+            }
+            Report::Failed(fault) => {
+                self.end_errand();
+                self.failed(fault.text(), now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The errand in hand has brought a credential: it is served, and its refresh is set.
+    fn fetched(&mut self, fetched: Fetched, now: Boot) {
+        self.orders.clock_offset = fetched.clock_offset;
+        self.orders.duration_limit = fetched.duration_limit;
+        let lifetime = fetched.credential.lifetime();
+        let wait = if self.is_fresh {
+            schedule::spread(lifetime, chance())
+        } else {
+            schedule::steady(lifetime, chance())
+        };
+        let served = format!(
+            "credential of {} until {}",
+            self.role(),
+            clock::iso8601(fetched.credential.expiration)
+        );
+        self.next_errand = now.after(wait);
+        (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
+        self.hand_over.counts.refreshes += 1;
+        self.hand_over.credential = Some(fetched.credential);
+        self.front.may_start(now);
+        self.front.hand_over(&self.hand_over, now);
+        // Not before: whoever waits for the line asks at once.
+        log::event(&format!("{served}, refreshed in {}", in_words(wait)));
+        self.notify.ready(&served);
+    }
+
+    /// Takes what the reading of the host's other metadata brings.
+    fn hear_reading(&mut self, now: Boot) {
+        let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
+        if let Some((snapshot, news)) = heard {
+            self.hand_over.snapshot = Some(snapshot);
+            self.front.hand_over(&self.hand_over, now);
+            // Not before: whoever waits for the line asks at once.
+            news.iter().for_each(|line| log::event(line));
+        }
+    }
+
+    fn end_errand(&mut self) {
+        if let Some(errand) = self.errand.take() {
+            // It may have started a program that lives on.
+            errand.kill();
+        }
+    }
+
+    /// The errand in hand has failed: what is served stays, and the next try is set.
+    fn failed(&mut self, why: &str, now: Boot) {
+        // In the order in which it happened, and the status is to end with why there is none.
+        self.say_if_expired(now);
+        self.failures += 1;
+        self.hand_over.counts.failures += 1;
+        self.is_fresh = true;
+        let wait = schedule::retry(self.failures, chance());
+        self.next_errand = now.after(wait);
+        let state = match self.hand_over.valid_credential(now) {
+            Some(credential) => format!(
+                "refresh failed, the credential until {} is kept",
+                clock::iso8601(credential.expiration)
+            ),
+            None => "no credential, requests are answered 500".to_owned(),
+        };
+        log::event(&format!("{state}: {why}; next try in {}", in_words(wait)));
+        self.notify.status(&format!("{state}: {why}"));
+        self.front.may_start(now);
+        self.front.hand_over(&self.hand_over, now);
+    }
+
+    /// Collects the children that have ended. The error ends the program.
+    fn reap(&mut self, now: Boot) -> Result<(), String> {
+        while let Some((pid, status)) = child::reap() {
+            self.front.child_ended(pid, status, now);
+            // Its last words may have come after the pipe was looked at.
+            self.hear_reading(now);
+            if let Some(reading) = &mut self.reading {
+                reading.child_ended(pid, status, now);
+            }
+            self.hear_errand(now)?;
+            if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
+                self.end_errand();
+                self.failed(&ErrandProcess::without_a_word(status), now);
+            }
+        }
+        Ok(())
+    }
+
+    fn say_if_expired(&mut self, now: Boot) {
+        let Some(credential) = &self.hand_over.credential else {
+            return;
+        };
+        if !credential.is_valid(now) && !self.has_said_expired {
+            self.has_said_expired = true;
+            let text = format!(
+                "the credential of {} has expired; requests are answered 500 until there is a new one",
+                self.role()
+            );
+            log::event(&text);
+            self.notify.status(&text);
+        }
+    }
+
+    /// Ends the errands at once, and the server when it has answered whoever is in.
+    fn end(&mut self, signals: &mut Signals) {
+        self.notify.stopping();
+        self.end_errand();
+        if let Some(reading) = &mut self.reading {
+            reading.end();
+        }
+        let Some(server) = self.front.close() else {
+            return;
+        };
+        let deadline = Boot::now().after(LAST_ANSWERS);
+        loop {
+            let now = Boot::now();
+            if std::iter::from_fn(child::reap).any(|(pid, _)| pid == server.pid) {
+                return;
+            }
+            if now >= deadline {
+                return server.kill();
+            }
+            wait(
+                &mut [PollFd::new(&signals.wake, PollFlags::IN)],
+                deadline.left(now),
+            );
+            signals.clear();
+        }
+    }
+}
+
+/// Waits until one of the descriptors is ready or the time is over. An interruption counts as ready: the loop looks at everything.
+fn wait(fds: &mut [PollFd], longest: Duration) {
+    // Rounded up: to wake a moment before what is due would be to turn for nothing.
+    let timeout = Timespec::try_from(longest + Duration::from_micros(500)).ok();
+    _ = poll(fds, timeout.as_ref());
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..=119 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}

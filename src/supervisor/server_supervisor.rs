@@ -1,0 +1,162 @@
+//! What faces containers: a server at any time, which is asked now and then whether it goes on.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitStatus};
+
+use super::child;
+use super::server_process::ServerProcess;
+use crate::common::clock::Boot;
+use crate::common::log;
+use crate::messages::server_state::HandOver;
+
+/// Clients that come before the first credential wait in the backlog for it, but no longer than their own patience allows.
+const FIRST_OUTCOME: Duration = Duration::from_millis(400);
+/// A server that lives no longer than this was not hit by chance …
+const SHORT_LIFE: Duration = Duration::from_millis(50);
+/// … and after some of them in a row the next start waits: 10 ms, doubling, to a second.
+const SHORT_LIVES_FORGIVEN: u32 = 30;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How often to ask. On the channel and not at the door, where a crowd may stand before the question. Three in vain and the time
+/// until the next make a server that was stopped be replaced within 3 s …
+const INTERVAL: Duration = Duration::from_millis(700);
+/// … and one that only had to wait for a processor go on.
+const MAX_IN_VAIN: u32 = 3;
+
+pub struct Front {
+    listener: TcpListener,
+    server: Option<ServerProcess>,
+    next_start: Boot,
+    starts: u64,
+    short_lives: u32,
+    next_question: Boot,
+    /// Questions since the server was last heard.
+    in_vain: u32,
+}
+
+impl Front {
+    /// On a listening socket. The first server starts when it is told that it may, or soon.
+    pub fn new(listener: TcpListener, now: Boot) -> Self {
+        Front {
+            listener,
+            server: None,
+            next_start: now.after(FIRST_OUTCOME),
+            starts: 0,
+            short_lives: 0,
+            next_question: now,
+            in_vain: 0,
+        }
+    }
+
+    /// There is something to serve, or the reason why not: the first server need not wait longer.
+    pub fn may_start(&mut self, now: Boot) {
+        if self.starts == 0 {
+            self.next_start = now;
+        }
+    }
+
+    /// Starts a server if there is none.
+    pub fn start_if_due(&mut self, hand_over: &mut HandOver, now: Boot) {
+        if self.server.is_some() || now < self.next_start {
+            return;
+        }
+        hand_over.counts.server_restarts = self.starts;
+        match ServerProcess::start(&self.listener, hand_over, now) {
+            Ok(server) => {
+                self.server = Some(server);
+                self.starts += 1;
+                (self.next_question, self.in_vain) = (now.after(INTERVAL), 0);
+            }
+            Err(error) => {
+                log::event(&format!(
+                    "the server cannot be started: {error}; is there memory, and room for a process?"
+                ));
+                self.next_start = now.after(MAX_PAUSE);
+            }
+        }
+    }
+
+    /// Asks the server whether it goes on, if it is time to; replaces one that was asked in vain. Whether it was time.
+    pub fn ask_if_due(&mut self, now: Boot) -> bool {
+        let Some(server) = self.server.as_mut().filter(|_| now >= self.next_question) else {
+            return false;
+        };
+        if self.in_vain == MAX_IN_VAIN {
+            self.replace("it does not answer", now);
+        } else {
+            server.ask();
+            (self.next_question, self.in_vain) = (now.after(INTERVAL), self.in_vain + 1);
+        }
+        true
+    }
+
+    /// Hands over to the server that is there; one that does not take it is replaced.
+    pub fn hand_over(&mut self, hand_over: &HandOver, now: Boot) {
+        if let Some(server) = &mut self.server
+            && server.hand_over(hand_over).is_err()
+        {
+            self.replace("it does not take what is handed over", now);
+        }
+    }
+
+    /// When the next thing is to be done here.
+    pub fn due(&self) -> Boot {
+        match self.server {
+            None => self.next_start,
+            Some(_) => self.next_question,
+        }
+    }
+
+    /// What to poll for an answer of the server's.
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let server = self.server.as_ref();
+        server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
+    }
+
+    /// Takes what the server says.
+    pub fn hear(&mut self) {
+        if self.server.as_mut().is_some_and(ServerProcess::goes_on) {
+            self.in_vain = 0;
+        }
+    }
+
+    /// Ends the server that is there; the next is due at once.
+    fn replace(&mut self, why: &str, now: Boot) {
+        if let Some(server) = self.server.take() {
+            log::event(&format!("server replaced ({}): {why}", server.pid));
+            server.kill();
+            self.next_start = now;
+        }
+    }
+
+    /// A child has ended; if it was the server, the next is due.
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: Boot) {
+        let Some(server) = self.server.take_if(|server| server.pid == pid) else {
+            return;
+        };
+        log::event(&format!(
+            "server replaced ({pid}): {}",
+            child::ending(status)
+        ));
+        self.short_lives = if now.left(server.started) < SHORT_LIFE {
+            self.short_lives + 1
+        } else {
+            0
+        };
+        let pause = match self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
+            None => Duration::ZERO,
+            Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
+        };
+        self.next_start = now.after(pause);
+    }
+
+    /// Lets nobody in any more. The server that is there answers whoever is in, and goes.
+    pub fn close(&mut self) -> Option<ServerProcess> {
+        let server = self.server.take()?;
+        server.close();
+        Some(server)
+    }
+}
