@@ -10,7 +10,7 @@ use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
 use ec2_role::common::log;
-use ec2_role::common::process::Part;
+use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
 use ec2_role::messages::fetch::Report;
 use ec2_role::server;
@@ -23,9 +23,9 @@ const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let part = Part::from_name(&words.next().unwrap_or_default());
-    part.settle();
-    if part == Part::Server {
+    let part = ProcessKind::from_name(&words.next().unwrap_or_default());
+    part.harden();
+    if part == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format!("server: {error}"), EXIT_FAILED),
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
-        Err(error) if part == Part::Errand => {
+        Err(error) if part == ProcessKind::Errand => {
             return print(&Report::Failed(Fault::Lasting(error)).to_line());
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
                 Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
             }
         }
-        Invocation::Serve(arguments) if part == Part::Errand => {
+        Invocation::Serve(arguments) if part == ProcessKind::Errand => {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }

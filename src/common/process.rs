@@ -9,11 +9,11 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// Where memory is short, what can be replaced goes before the keeper, which holds the credential; 1000 is the most.
-const FIRST_FOR_OOM: &str = "500";
+const OOM_SCORE_ADJUSTMENT: &str = "500";
 
 /// The part that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ProcessKind {
     /// What the user started.
     Keeper,
     /// Answers containers.
@@ -22,21 +22,21 @@ pub enum Part {
     Errand,
 }
 
-impl Part {
+impl ProcessKind {
     /// Told by the name it was started under, which is also what `ps` shows.
-    pub fn from_name(argument_zero: &str) -> Part {
-        [Part::Server, Part::Errand]
+    pub fn from_name(argument_zero: &str) -> ProcessKind {
+        [ProcessKind::Server, ProcessKind::Errand]
             .into_iter()
             .find(|part| part.name() == argument_zero)
-            .unwrap_or(Part::Keeper)
+            .unwrap_or(ProcessKind::Keeper)
     }
 
     /// The name it is started under.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Keeper => "ec2-role",
-            Part::Server => "ec2-role-server",
-            Part::Errand => "ec2-role-errand",
+            ProcessKind::Keeper => "ec2-role",
+            ProcessKind::Server => "ec2-role-server",
+            ProcessKind::Errand => "ec2-role-errand",
         }
     }
 
@@ -53,10 +53,10 @@ impl Part {
 
     /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
     /// and goes when its keeper goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
-    pub fn settle(self) {
-        if self != Part::Keeper {
+    pub fn harden(self) {
+        if self != ProcessKind::Keeper {
             // Before it is not dumpable: then the file is root's.
-            _ = std::fs::write("/proc/self/oom_score_adj", FIRST_FOR_OOM);
+            _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = rustix::process::setrlimit(
@@ -66,7 +66,7 @@ impl Part {
                 maximum: Some(0),
             },
         );
-        if self != Part::Keeper {
+        if self != ProcessKind::Keeper {
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let mut name = self.name().as_bytes().to_vec();
             name.push(0);

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 use super::child;
 use crate::common::clock::Boot;
 use crate::common::fault::Fault;
-use crate::common::process::Part;
+use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
 use crate::messages::fetch::{Orders, Report};
 
@@ -36,7 +36,7 @@ impl ErrandProcess {
     }
 
     fn spawn(arguments: &[String], orders: &Orders, now: Boot) -> io::Result<Self> {
-        let mut child = Part::Errand
+        let mut child = ProcessKind::Errand
             .command()
             .args(arguments)
             .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal};
 
 use crate::common::clock::Boot;
-use crate::common::process::Part;
+use crate::common::process::ProcessKind;
 use crate::messages::server_state::HandOver;
 use crate::server::THREAD_STACK_BYTES;
 
@@ -24,7 +24,7 @@ impl ServerProcess {
     pub fn start(listener: &TcpListener, hand_over: &HandOver, now: Boot) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
-        let child = Part::Server
+        let child = ProcessKind::Server
             .command()
             .env_clear()
             .env("RUST_MIN_STACK", THREAD_STACK_BYTES.to_string())
