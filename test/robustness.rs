@@ -225,7 +225,7 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
                 }
             });
         }
-        // A server that lives shorter is taken for one that cannot live, and the keeper's patience with those is another thing.
+        // A server that lives shorter is taken for one that cannot live, and the supervisor's patience with those is another thing.
         let long_life = Duration::from_millis(60);
         // All have had an answer twice since: one that was begun after the last death.
         let all_are_served = || {
@@ -357,7 +357,7 @@ fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_with
     ec2_role.signal(Signal::KILL);
     until("the port", || TcpListener::bind(ec2_role.address).ok());
     println!(
-        "the port is free {:.1?} after the keeper is killed",
+        "the port is free {:.1?} after the supervisor is killed",
         killed.elapsed()
     );
     assert!(killed.elapsed() < END);
@@ -526,7 +526,9 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
             &format!("[default]\ncredential_process = {program}\n"),
         )
         .serving();
-    let keeper = until("the keeper", || children(ec2_role.pid).into_iter().next());
+    let supervisor = until("the supervisor", || {
+        children(ec2_role.pid).into_iter().next()
+    });
     sts.wait_for_calls(2);
     let is_orphan = |pid: &Pid| {
         let comm = std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
@@ -534,10 +536,10 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
         comm.trim() == "sleep"
     };
     until("the reaping of the orphans", || {
-        (!children(keeper).iter().any(is_orphan)).then_some(())
+        (!children(supervisor).iter().any(is_orphan)).then_some(())
     });
     let signalled = Instant::now();
-    kill_process(keeper, Signal::TERM).unwrap();
+    kill_process(supervisor, Signal::TERM).unwrap();
     assert_eq!(ec2_role.wait_for_end().code(), Some(0));
     println!(
         "as PID 1 it has ended {:.1?} after SIGTERM",

@@ -32,7 +32,7 @@ impl Chance {
     }
 }
 
-/// The calls of STS in each second, by hosts that boot in the first one; as the keeper does, which is told of a failure at once.
+/// The calls of STS in each second, by hosts that boot in the first one; as the supervisor does, which is told of a failure at once.
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut chance = Chance(seed);
     let mut calls = vec![0; END as usize];

@@ -133,7 +133,7 @@ fn without_a_token_where_one_is_required_is_counted_and_a_restart_of_the_server_
         (ec2_role.server() != server).then_some(())
     });
     assert_eq!(sample(&ec2_role, "server_restarts_total"), 1);
-    // The keeper counts on, the server begins again.
+    // The supervisor counts on, the server begins again.
     assert_eq!(sample(&ec2_role, "refreshes_total"), 1);
     assert_eq!(sample(&ec2_role, "refusals_total{reason=\"no_token\"}"), 0);
 }

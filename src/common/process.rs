@@ -8,14 +8,14 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 /// What systemd sets for the one process that it has started: no other may speak in its name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// Where memory is short, what can be replaced goes before the keeper, which holds the credential; 1000 is the most.
+/// Where memory is short, what can be replaced goes before the supervisor, which holds the credential; 1000 is the most.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
 
 /// The part that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessKind {
     /// What the user started.
-    Keeper,
+    Supervisor,
     /// Answers containers.
     Server,
     /// Fetches one credential, or reads the host's metadata.
@@ -28,20 +28,20 @@ impl ProcessKind {
         [ProcessKind::Server, ProcessKind::Errand]
             .into_iter()
             .find(|part| part.name() == argument_zero)
-            .unwrap_or(ProcessKind::Keeper)
+            .unwrap_or(ProcessKind::Supervisor)
     }
 
     /// The name it is started under.
     pub fn name(self) -> &'static str {
         match self {
-            ProcessKind::Keeper => "ec2-role",
+            ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
             ProcessKind::Errand => "ec2-role-errand",
         }
     }
 
     /// A command that starts this very file again, also when it was replaced or deleted since. In a process group of its own,
-    /// so that an interrupt from the keyboard comes to the keeper alone, and whatever an errand starts ends with it.
+    /// so that an interrupt from the keyboard comes to the supervisor alone, and whatever an errand starts ends with it.
     pub fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
@@ -52,9 +52,9 @@ impl ProcessKind {
     }
 
     /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
-    /// and goes when its keeper goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
+    /// and goes when its supervisor goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
     pub fn harden(self) {
-        if self != ProcessKind::Keeper {
+        if self != ProcessKind::Supervisor {
             // Before it is not dumpable: then the file is root's.
             _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
         }
@@ -66,7 +66,7 @@ impl ProcessKind {
                 maximum: Some(0),
             },
         );
-        if self != ProcessKind::Keeper {
+        if self != ProcessKind::Supervisor {
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let mut name = self.name().as_bytes().to_vec();
             name.push(0);

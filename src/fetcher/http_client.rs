@@ -113,7 +113,7 @@ fn is_of_time(why: &str) -> bool {
 }
 
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
-/// keeper's deadline for the whole errand is its limit.
+/// supervisor's deadline for the whole errand is its limit.
 #[derive(Clone, Copy)]
 pub struct Patience {
     /// For the connection, TLS included.

@@ -8,7 +8,7 @@ use crate::fetcher::imds_client::HostMetadata;
 
 /// An instance with fifteen interfaces has some 300 items.
 const MAX_ITEMS: usize = 1024;
-/// Of all their paths and bodies. User-data is at most 16 KiB, all else together some 40; twice of it, in base64, is what the keeper
+/// Of all their paths and bodies. User-data is at most 16 KiB, all else together some 40; twice of it, in base64, is what the supervisor
 /// can hand to a server at a time, beside the credential.
 const MAX_BYTES: usize = 96 * 1024;
 /// `network/interfaces/macs/MAC/ipv4-associations/IP` has six.

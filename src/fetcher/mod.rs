@@ -21,11 +21,11 @@ use crate::common::log;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::messages::fetch::{Orders, Report, Task};
 
-/// The keeper ends an errand that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
+/// The supervisor ends an errand that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
 /// moment as long again; whatever is slow then says so itself.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
-/// Runs as the keeper's errand: orders on stdin, reports on stdout.
+/// Runs as the supervisor's errand: orders on stdin, reports on stdout.
 pub fn run(arguments: &Config, environment: &Environment) {
     let report = |report: Report| {
         // If nobody listens any more there is nobody to tell.

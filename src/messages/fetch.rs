@@ -1,4 +1,4 @@
-//! What keeper and errand tell each other: orders one way, reports the other, a line of JSON each.
+//! What supervisor and errand tell each other: orders one way, reports the other, a line of JSON each.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub enum Task {
     Metadata,
 }
 
-/// What the keeper tells an errand, on its stdin.
+/// What the supervisor tells an errand, on its stdin.
 #[derive(Clone, Default)]
 pub struct Orders {
     /// What it is for.
@@ -86,7 +86,7 @@ pub struct Fetched {
     pub duration_limit: Option<u32>,
 }
 
-/// What an errand tells the keeper, a line each on its stdout: any number of steps, then one outcome.
+/// What an errand tells the supervisor, a line each on its stdout: any number of steps, then one outcome.
 pub enum Report {
     /// What it does now.
     Step(String),

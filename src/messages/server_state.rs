@@ -1,4 +1,4 @@
-//! What the keeper hands over to the server: all that it serves, in one line of JSON on their channel.
+//! What the supervisor hands over to the server: all that it serves, in one line of JSON on their channel.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::common::role::{RoleArn, RoleName};
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
 
-/// All that the server knows. It never learns more: it has nothing of the keeper's environment, and opens no file for it.
+/// All that the server knows. It never learns more: it has nothing of the supervisor's environment, and opens no file for it.
 #[derive(Clone)]
 pub struct HandOver {
     /// The role.
@@ -40,13 +40,13 @@ pub struct HandOver {
     pub pass_through: Option<PassThrough>,
     /// That metadata, once it has been read.
     pub snapshot: Option<Snapshot>,
-    /// What the keeper has counted.
+    /// What the supervisor has counted.
     pub counts: Counts,
     /// The credential, if there is one yet.
     pub credential: Option<Credential>,
 }
 
-/// What the keeper counts.
+/// What the supervisor counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Credentials that STS gave.

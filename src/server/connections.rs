@@ -61,8 +61,8 @@ pub struct Gate {
 pub enum Wanted {
     /// An answer.
     Answer(Client, Asked),
-    /// To hear the keeper.
-    Keeper,
+    /// To hear the supervisor.
+    Supervisor,
     /// Nothing: the time is over.
     Nothing,
 }
@@ -85,8 +85,8 @@ enum State {
 }
 
 impl Gate {
-    /// On a listening socket; `keeper` is looked after too.
-    pub fn open(listener: TcpListener, keeper: impl AsFd) -> io::Result<Self> {
+    /// On a listening socket; `supervisor` is looked after too.
+    pub fn open(listener: TcpListener, supervisor: impl AsFd) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(
@@ -98,7 +98,7 @@ impl Gate {
         // Told once for all that it says, also when it has gone.
         epoll::add(
             &epoll,
-            keeper,
+            supervisor,
             EventData::new_u64(KEEPER),
             EventFlags::IN | EventFlags::ET,
         )?;
@@ -129,7 +129,7 @@ impl Gate {
     pub fn next(&mut self, end: Option<Instant>) -> io::Result<Wanted> {
         loop {
             let wanted = match self.ready.pop_front() {
-                Some(KEEPER) => return Ok(Wanted::Keeper),
+                Some(KEEPER) => return Ok(Wanted::Supervisor),
                 Some(LISTENER) => self.accept()?.and_then(|client| self.read(client)),
                 Some(number) => self.take(number).and_then(|client| self.go_on(client)),
                 None if end.is_some_and(|end| self.clients.is_empty() || end <= Instant::now()) => {

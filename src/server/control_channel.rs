@@ -1,11 +1,11 @@
-//! The server's end of the channel to the keeper.
+//! The server's end of the channel to the supervisor.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use crate::messages::server_state::HandOver;
 
-/// The keeper's end of the channel is closed: it ends, or has ended.
+/// The supervisor's end of the channel is closed: it ends, or has ended.
 pub struct Closed;
 
 pub struct Channel {
@@ -14,7 +14,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Waits for the first hand-over, which the keeper sends with the start; afterwards nothing here waits.
+    /// Waits for the first hand-over, which the supervisor sends with the start; afterwards nothing here waits.
     pub fn open(stream: UnixStream) -> Option<(Self, HandOver)> {
         let mut channel = Channel {
             stream,
@@ -33,7 +33,7 @@ impl Channel {
         Some((channel, first))
     }
 
-    /// Reads all that the keeper has said, and says that it was heard: that is how the keeper knows that this process goes on.
+    /// Reads all that the supervisor has said, and says that it was heard: that is how the supervisor knows that this process goes on.
     /// Gives the newest complete hand-over, if there is one.
     pub fn hear(&mut self) -> Result<Option<HandOver>, Closed> {
         loop {
@@ -46,7 +46,7 @@ impl Channel {
                 Err(_) => return Err(Closed),
             }
         }
-        // A keeper that does not read it has enough of them.
+        // A supervisor that does not read it has enough of them.
         _ = self.stream.write(b".");
         Ok(self.take_newest())
     }

@@ -2,7 +2,7 @@
 //!
 //! No client can do more than to lose its own connection: the [`gate`] holds them all, within bounds, in this one thread;
 //! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
-//! Whatever else goes wrong ends this process, and the keeper starts the next on the same listening socket.
+//! Whatever else goes wrong ends this process, and the supervisor starts the next on the same listening socket.
 
 mod connections;
 mod control_channel;
@@ -33,16 +33,16 @@ use tiny_http_adapter::Reader;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
-/// When the process ends, whoever is in is still answered, for so long; the keeper waits longer.
+/// When the process ends, whoever is in is still answered, for so long; the supervisor waits longer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
-/// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the keeper
+/// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the supervisor
 /// closes that channel. An error is for good: another process may do better.
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let keeper = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut gate = Gate::open(listener, &keeper)?;
-    let Some((mut channel, first)) = Channel::open(keeper) else {
+    let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut gate = Gate::open(listener, &supervisor)?;
+    let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
     stay_on_one_processor();
@@ -55,7 +55,7 @@ pub fn run() -> io::Result<()> {
     loop {
         match gate.next(end)? {
             Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
-            Wanted::Keeper => match channel.hear() {
+            Wanted::Supervisor => match channel.hear() {
                 Ok(Some(hand_over)) => desk.served = hand_over.into(),
                 Ok(None) => {}
                 Err(Closed) => {

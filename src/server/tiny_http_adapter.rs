@@ -31,7 +31,7 @@ impl Reader {
         }
     }
 
-    /// Has it read one head, which takes microseconds; if it never ends the keeper notices. An error is for good.
+    /// Has it read one head, which takes microseconds; if it never ends the supervisor notices. An error is for good.
     pub fn read(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         self.stream.write_all(head.as_bytes())?;
         self.server.recv()

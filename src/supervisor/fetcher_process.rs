@@ -1,4 +1,4 @@
-//! An errand as the keeper sees it: a process that reports on a pipe, until its outcome or its deadline.
+//! An errand as the supervisor sees it: a process that reports on a pipe, until its outcome or its deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdout, Stdio};
@@ -26,7 +26,7 @@ pub struct ErrandProcess {
 }
 
 impl ErrandProcess {
-    /// Starts one with the keeper's own arguments and environment.
+    /// Starts one with the supervisor's own arguments and environment.
     pub fn start(arguments: &[String], orders: &Orders, now: Boot) -> Result<Self, String> {
         Self::spawn(arguments, orders, now).map_err(|error| {
             format!(
@@ -73,7 +73,7 @@ impl ErrandProcess {
             if self.read.len() < MAX_REPORT_BYTES {
                 return Vec::new();
             }
-            // Not to be waited for: what comes is not read, and would wake the keeper again and again.
+            // Not to be waited for: what comes is not read, and would wake the supervisor again and again.
             let why = "the errand said too much; look at what the source and STS answer";
             return vec![Report::Failed(Fault::Passing(why.to_owned()))];
         };

@@ -1,4 +1,4 @@
-//! The listening socket, which lives as long as the keeper.
+//! The listening socket, which lives as long as the supervisor.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;

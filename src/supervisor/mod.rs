@@ -1,4 +1,4 @@
-//! The keeper: owns the listening socket, the credential and the token key; refreshes, hands over, respawns.
+//! The supervisor: owns the listening socket, the credential and the token key; refreshes, hands over, respawns.
 //!
 //! One poll loop. It never touches the network, resolves no name and waits for no program: what can
 //! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
@@ -55,8 +55,8 @@ pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
     })?;
     let ended = match listener {
         Some(listener) => {
-            let keeper = Keeper::new(arguments, words, listener, token_key)?;
-            Some(keeper.keep(&mut signals)?)
+            let supervisor = Supervisor::new(arguments, words, listener, token_key)?;
+            Some(supervisor.keep(&mut signals)?)
         }
         None => signals.end(),
     };
@@ -66,7 +66,7 @@ pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-struct Keeper<'a> {
+struct Supervisor<'a> {
     words: &'a [String],
     /// What the server gets; the credential in it is the one cached credential.
     hand_over: HandOver,
@@ -85,7 +85,7 @@ struct Keeper<'a> {
     notify: Notify,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Supervisor<'a> {
     fn new(
         arguments: &Config,
         words: &'a [String],
@@ -109,7 +109,7 @@ impl<'a> Keeper<'a> {
             .trim()
             .to_owned();
         let now = Boot::now();
-        let keeper = Keeper {
+        let supervisor = Supervisor {
             words,
             front: Front::new(listener, now),
             orders: Orders {
@@ -143,8 +143,8 @@ impl<'a> Keeper<'a> {
             container_token,
             notify: Notify::new(&Environment::of_process(), std::process::id(), now),
         };
-        log::event(&format!("listening on {address} for {}", keeper.role()));
-        Ok(keeper)
+        log::event(&format!("listening on {address} for {}", supervisor.role()));
+        Ok(supervisor)
     }
 
     fn role(&self) -> &RoleArn {

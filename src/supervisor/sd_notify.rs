@@ -83,7 +83,7 @@ fn connect(address: &str) -> Option<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound().ok()?;
     socket.connect_addr(&address.ok()?).ok()?;
-    // A full queue must not hold the keeper up.
+    // A full queue must not hold the supervisor up.
     socket.set_nonblocking(true).ok()?;
     Some(socket)
 }

@@ -1,4 +1,4 @@
-//! The server as the keeper sees it: a process, and the channel to it.
+//! The server as the supervisor sees it: a process, and the channel to it.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;

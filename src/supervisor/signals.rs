@@ -1,4 +1,4 @@
-//! Signals as something to poll: SIGTERM and SIGINT end the keeper, SIGCHLD says that a child has ended.
+//! Signals as something to poll: SIGTERM and SIGINT end the supervisor, SIGCHLD says that a child has ended.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -35,7 +35,7 @@ impl Signals {
         while self.wake.read(&mut bytes).is_ok_and(|length| length > 0) {}
     }
 
-    /// The signal that ends the keeper, if it has come.
+    /// The signal that ends the supervisor, if it has come.
     pub fn end(&self) -> Option<&'static str> {
         self.ends
             .iter()

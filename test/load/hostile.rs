@@ -157,7 +157,7 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         .as_ref()
         .map_or(row.before, |bounds| bounds.command().into());
     let subject = Subject::start(program, &before, row.stderr);
-    let (address, keeper) = (subject.ec2_role.address, subject.ec2_role.pid);
+    let (address, supervisor) = (subject.ec2_role.address, subject.ec2_role.pid);
     let token = subject.ec2_role.token("21600");
     let target = Target {
         address,
@@ -173,7 +173,7 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         let begun = Instant::now();
         let mut peak = Held::default();
         while begun.elapsed() < length * row.length {
-            peak = peak.max(processes::held(keeper));
+            peak = peak.max(processes::held(supervisor));
             std::thread::sleep(BETWEEN_LOOKS);
         }
         target.ended.store(true, Ordering::Relaxed);
@@ -210,10 +210,10 @@ impl Table {
             calls,
             ..
         } = &row;
-        let keeper = subject.ec2_role.pid;
+        let supervisor = subject.ec2_role.pid;
         let looks = (0..LOOKS).map(|_| {
             std::thread::sleep(BETWEEN_LOOKS);
-            processes::held(keeper)
+            processes::held(supervisor)
         });
         let after = looks.reduce(Held::min).unwrap_or_default();
         let quiet = *self.quiet.get_or_insert(after);

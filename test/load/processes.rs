@@ -36,15 +36,15 @@ impl Held {
     }
 }
 
-pub fn all(keeper: Pid) -> Vec<Pid> {
-    let mut pids = children(keeper);
-    pids.push(keeper);
+pub fn all(supervisor: Pid) -> Vec<Pid> {
+    let mut pids = children(supervisor);
+    pids.push(supervisor);
     pids
 }
 
 /// One that ends meanwhile holds nothing.
-pub fn held(keeper: Pid) -> Held {
-    all(keeper)
+pub fn held(supervisor: Pid) -> Held {
+    all(supervisor)
         .into_iter()
         .map(of)
         .fold(Held::default(), |all, one| Held {

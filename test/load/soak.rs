@@ -27,7 +27,7 @@ const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(500);
 /// No fetch may take longer: SDKs give up after one or two seconds.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Of the keeper's own memory, from the first part of the run to the last.
+/// Of the supervisor's own memory, from the first part of the run to the last.
 const MAX_GROWTH_KIB: u64 = 64;
 
 /// STS gives a good answer after any of these as soon as it is asked again, at most a minute later.
@@ -67,7 +67,7 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
         .arguments(["--quiet"])
         .program(program.to_owned())
         .serving();
-    let (address, keeper) = (ec2_role.address, ec2_role.pid);
+    let (address, supervisor) = (ec2_role.address, ec2_role.pid);
     let (seen, ended) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
@@ -96,7 +96,7 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
                 0 => fault(mood / 2),
                 _ => Reply::good().lasting(LIFETIME_SECONDS),
             });
-            held.push(processes::of(keeper));
+            held.push(processes::of(supervisor));
             let server = ec2_role.server();
             let killed = Instant::now();
             _ = kill_process(server, Signal::KILL);
@@ -178,7 +178,7 @@ fn report(
         "{} fetches; the server killed {} times; STS called {} times, {} of them in vain.\n\
          {} fetches failed because their server was killed, {} because STS had given nothing in time, {} without a reason. \
          Slowest {:.0?}.\n\
-         The keeper, at least in the first quarter and in the last: {} and {} KiB of its own, {} and {} descriptors, {} and {} threads.",
+         The supervisor, at least in the first quarter and in the last: {} and {} KiB of its own, {} and {} descriptors, {} and {} threads.",
         seen.fetches,
         kills.len(),
         sts.calls().len(),
@@ -197,13 +197,16 @@ fn report(
     let bars = [
         (
             last.anonymous <= first.anonymous + MAX_GROWTH_KIB,
-            "the keeper's memory grows",
+            "the supervisor's memory grows",
         ),
         (
             last.descriptors <= first.descriptors,
-            "the keeper's descriptors grow",
+            "the supervisor's descriptors grow",
         ),
-        (last.threads <= first.threads, "the keeper's threads grow"),
+        (
+            last.threads <= first.threads,
+            "the supervisor's threads grow",
+        ),
         (seen.slowest <= PATIENCE, "an answer was too slow"),
         (
             count("server replaced") + 2 >= kills.len(),

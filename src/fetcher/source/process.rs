@@ -63,7 +63,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "it failed ({status}); run it by hand to see why"
         ))),
         Err(why) => {
-            // Its end is not waited for either. What it has started itself the keeper ends with the errand.
+            // Its end is not waited for either. What it has started itself the supervisor ends with the errand.
             _ = child.kill();
             passing(named(format!(
                 "{why} and was ended; run it by hand to see why"
@@ -117,7 +117,7 @@ fn watch(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), 
     if let Some(stdout) = child.stdout.take() {
         read_to_end(stdout, &mut output, deadline)?;
     }
-    // It may close its stdout long before. Without pidfds (Linux before 5.3) the keeper's deadline is the only one.
+    // It may close its stdout long before. Without pidfds (Linux before 5.3) the supervisor's deadline is the only one.
     if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
         wait_readable(&pidfd, deadline)?;
     }

@@ -12,7 +12,7 @@ use crate::common::secret::Secret;
 use crate::fetcher::http_client::Answer;
 
 /// A field that is longer is none. STS's session tokens have up to some 4 KiB, without a limit that AWS would promise; what is read
-/// here must also fit on the way from the keeper to a server, which takes 208 KiB at a time.
+/// here must also fit on the way from the supervisor to a server, which takes 208 KiB at a time.
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// A good answer.

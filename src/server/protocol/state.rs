@@ -5,7 +5,7 @@ use crate::common::secret::Secret;
 use crate::common::session_token::TokenAuthority;
 use crate::messages::server_state::HandOver;
 
-/// What the keeper has handed over last.
+/// What the supervisor has handed over last.
 pub struct Served {
     /// As it was handed over.
     pub hand_over: HandOver,
