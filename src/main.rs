@@ -12,7 +12,7 @@ use ec2_role::common::fault::Fault;
 use ec2_role::common::log;
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
-use ec2_role::messages::fetch::Report;
+use ec2_role::messages::fetch::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
-        Err(error) if part == ProcessKind::Errand => {
-            return print(&Report::Failed(Fault::Lasting(error)).to_line());
+        Err(error) if part == ProcessKind::Fetcher => {
+            return print(&FetchReport::Failed(Fault::Lasting(error)).to_line());
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
                 Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
             }
         }
-        Invocation::Serve(arguments) if part == ProcessKind::Errand => {
+        Invocation::Serve(arguments) if part == ProcessKind::Fetcher => {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }

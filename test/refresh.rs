@@ -155,9 +155,9 @@ fn an_errand_that_is_killed_is_a_failure_like_any_other() {
     let sts = Sts::start([Reply::hang(), Reply::good()]);
     let ec2_role = Start::with(&sts).start();
     sts.wait_for_calls(1);
-    rustix::process::kill_process(ec2_role.errand().unwrap(), rustix::process::Signal::KILL)
+    rustix::process::kill_process(ec2_role.fetcher().unwrap(), rustix::process::Signal::KILL)
         .unwrap();
-    let line = ec2_role.wait_for_line("the errand ended without a word");
+    let line = ec2_role.wait_for_line("the fetcher ended without a word");
     assert!(line.contains("signal 9"), "{line}");
     ec2_role.wait_for_document_of_call(2);
 }

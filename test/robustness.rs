@@ -79,8 +79,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         assert_eq!(answer.field("AccessKeyId"), access_key_id(1));
         answer.took
     };
-    let (begun, errand) = (Instant::now(), ec2_role.errand());
-    assert!(errand.is_some(), "nothing hangs");
+    let (begun, fetcher) = (Instant::now(), ec2_role.fetcher());
+    assert!(fetcher.is_some(), "nothing hangs");
     hold(
         &format!("{what}: fetches"),
         (0..FETCHES)
@@ -128,13 +128,13 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         "the hang was not to last so long"
     );
 
-    let (server, errand, signalled) = (ec2_role.server(), ec2_role.errand(), Instant::now());
+    let (server, fetcher, signalled) = (ec2_role.server(), ec2_role.fetcher(), Instant::now());
     ec2_role.signal(Signal::TERM);
     assert_eq!(ec2_role.wait_for_end().code(), Some(0));
     let took = signalled.elapsed();
     println!("{what}: ended by SIGTERM after {took:.1?}");
     assert!(took < END, "{took:?}");
-    for pid in [Some(server), errand, also_ends].into_iter().flatten() {
+    for pid in [Some(server), fetcher, also_ends].into_iter().flatten() {
         until("the end of every process", || {
             (!is_alive(pid)).then_some(())
         });
@@ -188,11 +188,11 @@ fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
         .listen("127.0.0.1:0")
         .arguments([ROLE, "--quiet", "--endpoint-url", &url])
         .serving();
-    until("the end of the first errand", || {
-        ec2_role.errand().is_none().then_some(())
+    until("the end of the first fetcher", || {
+        ec2_role.fetcher().is_none().then_some(())
     });
     std::fs::write("/etc/hosts", "").unwrap();
-    until("a hanging errand", || ec2_role.errand());
+    until("a hanging fetcher", || ec2_role.fetcher());
     check_through_a_hang("name resolution hangs", ec2_role, None);
     assert_eq!(sts.calls().len(), 1);
 }
@@ -352,7 +352,7 @@ fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_with
     let sts = Sts::start([Reply::good().lasting(2), Reply::hang()]);
     let mut ec2_role = Start::with(&sts).serving();
     sts.wait_for_calls(2);
-    let (server, errand) = (ec2_role.server(), ec2_role.errand().unwrap());
+    let (server, fetcher) = (ec2_role.server(), ec2_role.fetcher().unwrap());
     let killed = Instant::now();
     ec2_role.signal(Signal::KILL);
     until("the port", || TcpListener::bind(ec2_role.address).ok());
@@ -361,7 +361,7 @@ fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_with
         killed.elapsed()
     );
     assert!(killed.elapsed() < END);
-    for pid in [server, errand] {
+    for pid in [server, fetcher] {
         until("the end of every process", || {
             (!is_alive(pid)).then_some(())
         });
@@ -447,17 +447,17 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let server = ec2_role.server();
         // The first may not have gone yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
-        let errand = until("an errand that hangs", || ec2_role.errand());
+        let fetcher = until("an fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [
             (server, "server replaced"),
-            (errand, "the errand ended without a word"),
+            (fetcher, "the fetcher ended without a word"),
         ] {
             kill_process(pid, Signal::QUIT).unwrap();
             ec2_role.wait_for_line(told);
         }
         ec2_role.signal(Signal::QUIT);
         ec2_role.wait_for_end();
-        for pid in [ec2_role.pid, server, errand] {
+        for pid in [ec2_role.pid, server, fetcher] {
             assert!(!core(pid).exists(), "{pattern}: {pid:?}");
         }
     }

@@ -85,8 +85,8 @@ fn with_a_file_as_the_source_the_keeper_does_not_hold_its_secret_either() {
     if !can_read(ec2_role.pid) {
         return;
     }
-    until("the end of the errand", || {
-        ec2_role.errand().is_none().then_some(())
+    until("the end of the fetcher", || {
+        ec2_role.fetcher().is_none().then_some(())
     });
     for pid in [ec2_role.pid, ec2_role.server()] {
         assert!(!has_in_memory(pid, &source_secret()));

@@ -19,13 +19,13 @@ pub enum ProcessKind {
     /// Answers containers.
     Server,
     /// Fetches one credential, or reads the host's metadata.
-    Errand,
+    Fetcher,
 }
 
 impl ProcessKind {
     /// Told by the name it was started under, which is also what `ps` shows.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
-        [ProcessKind::Server, ProcessKind::Errand]
+        [ProcessKind::Server, ProcessKind::Fetcher]
             .into_iter()
             .find(|part| part.name() == argument_zero)
             .unwrap_or(ProcessKind::Supervisor)
@@ -36,12 +36,12 @@ impl ProcessKind {
         match self {
             ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
-            ProcessKind::Errand => "ec2-role-errand",
+            ProcessKind::Fetcher => "ec2-role-fetcher",
         }
     }
 
     /// A command that starts this very file again, also when it was replaced or deleted since. In a process group of its own,
-    /// so that an interrupt from the keyboard comes to the supervisor alone, and whatever an errand starts ends with it.
+    /// so that an interrupt from the keyboard comes to the supervisor alone, and whatever an fetcher starts ends with it.
     pub fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);

@@ -1,4 +1,4 @@
-//! Where an errand goes: the region in use, and STS.
+//! Where an fetcher goes: the region in use, and STS.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::sts::{self, Act, Answered, Client, StsError};
-use crate::messages::fetch::{Fetched, Orders, Report};
+use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
 
 /// A clock that is off by less signs well: STS allows five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
@@ -22,16 +22,16 @@ const TOLERATED_SKEW_SECONDS: i64 = 120;
 pub fn fetch(
     arguments: &Config,
     environment: &Environment,
-    orders: &Orders,
-    report: &dyn Fn(Report),
+    orders: &FetchOrders,
+    report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
-    let progress = |step: &str| report(Report::Step(step.to_owned()));
+    let progress = |step: &str| report(FetchReport::Step(step.to_owned()));
     let own = orders.own_tokens();
     let host = Host::new(environment, own.as_ref());
     let profile = Profile::load(environment, arguments.profile.as_deref())?;
     let region = aws_settings::region(arguments, environment, &profile, &host)?;
     if let Some(region) = &region {
-        report(Report::Region(region.clone()));
+        report(FetchReport::Region(region.clone()));
     }
     let sts = aws_settings::sts(arguments, environment, &profile, region.as_deref())?;
     let context = Context {
@@ -102,7 +102,7 @@ fn web_identity(
 struct Call<'a> {
     sts: &'a Client,
     arguments: &'a Config,
-    report: &'a dyn Fn(Report),
+    report: &'a dyn Fn(FetchReport),
     session_name: String,
     source: SourceCredential,
     duration_seconds: u32,
@@ -172,14 +172,14 @@ impl Call<'_> {
                 if (offset - self.clock_offset).abs() < TOLERATED_SKEW_SECONDS {
                     return Err(fault());
                 }
-                (self.report)(Report::Notice(format!(
+                (self.report)(FetchReport::Notice(format!(
                     "this machine's clock is off by {offset} s against STS's; signing by STS's; set the clock"
                 )));
                 self.clock_offset = offset;
             }
             (Act::AskLess, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
                 self.duration_seconds = DEFAULT_DURATION_SECONDS;
-                (self.report)(Report::Notice(format!(
+                (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
                     self.arguments.assume_role.duration_seconds,
                     error.describe()

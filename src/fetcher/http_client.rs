@@ -14,7 +14,7 @@ use crate::common::environment::Environment;
 use crate::common::fault::{Fault, lasting};
 use crate::fetcher::proxy;
 
-/// More than any answer that we want; less than what could trouble an errand.
+/// More than any answer that we want; less than what could trouble an fetcher.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 /// More than any header that AWS sends.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -113,7 +113,7 @@ fn is_of_time(why: &str) -> bool {
 }
 
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
-/// supervisor's deadline for the whole errand is its limit.
+/// supervisor's deadline for the whole fetcher is its limit.
 #[derive(Clone, Copy)]
 pub struct Patience {
     /// For the connection, TLS included.
@@ -267,7 +267,7 @@ fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         .max_response_header_size(MAX_HEADER_BYTES)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        // An errand is over before a connection could be of use again.
+        // An fetcher is over before a connection could be of use again.
         .max_idle_connections(0)
         .max_idle_connections_per_host(0)
         .build()

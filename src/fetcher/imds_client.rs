@@ -12,7 +12,7 @@ use crate::common::metadata_snapshot::Item;
 use crate::common::session_token::TokenAuthority;
 use crate::fetcher::http_client::{Answer, Outbound, Patience, SendError, read_url};
 
-/// An errand is over long before.
+/// An fetcher is over long before.
 const TOKEN_TTL_SECONDS: &str = "300";
 /// What SDKs allow by default for each attempt, and how often they try.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
@@ -174,7 +174,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The one session of this errand.
+    /// The one session of this fetcher.
     pub fn session(&self) -> Result<&HostMetadata, Fault> {
         self.session
             .get_or_init(|| HostMetadata::open(self.environment, self.own))

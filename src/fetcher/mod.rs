@@ -1,4 +1,4 @@
-//! One errand: a credential, or the host's other metadata. As a process of its own it may hang; nobody waits for it.
+//! One fetcher: a credential, or the host's other metadata. As a process of its own it may hang; nobody waits for it.
 
 pub mod aws_settings;
 pub mod credential;
@@ -19,15 +19,15 @@ use crate::common::environment::Environment;
 use crate::common::fault::Fault;
 use crate::common::log;
 use crate::fetcher::imds_client::HostMetadata;
-use crate::messages::fetch::{Orders, Report, Task};
+use crate::messages::fetch::{FetchOrders, FetchReport, Task};
 
-/// The supervisor ends an errand that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
+/// The supervisor ends an fetcher that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
 /// moment as long again; whatever is slow then says so itself.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
-/// Runs as the supervisor's errand: orders on stdin, reports on stdout.
+/// Runs as the supervisor's fetcher: orders on stdin, reports on stdout.
 pub fn run(arguments: &Config, environment: &Environment) {
-    let report = |report: Report| {
+    let report = |report: FetchReport| {
         // If nobody listens any more there is nobody to tell.
         _ = std::io::stdout().write_all(report.to_line().as_bytes());
     };
@@ -35,33 +35,33 @@ pub fn run(arguments: &Config, environment: &Environment) {
     let orders = std::io::stdin()
         .read_to_string(&mut line)
         .ok()
-        .and_then(|_| Orders::from_line(&line));
+        .and_then(|_| FetchOrders::from_line(&line));
     let Some(orders) = orders else { return };
     let outcome = match orders.task {
         Task::Credential => {
-            credential::fetch(arguments, environment, &orders, &report).map(Report::Fetched)
+            credential::fetch(arguments, environment, &orders, &report).map(FetchReport::Fetched)
         }
         Task::Metadata => read_metadata(arguments, environment, &orders),
     };
-    report(outcome.unwrap_or_else(Report::Failed));
+    report(outcome.unwrap_or_else(FetchReport::Failed));
 }
 
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
 pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fault> {
-    let report = |report: Report| {
-        if let Report::Notice(text) = report {
+    let report = |report: FetchReport| {
+        if let FetchReport::Notice(text) = report {
             log::event(&text);
         }
     };
-    let fetched = credential::fetch(arguments, environment, &Orders::default(), &report)?;
+    let fetched = credential::fetch(arguments, environment, &FetchOrders::default(), &report)?;
     Ok(fetched.credential.process_document())
 }
 
 fn read_metadata(
     arguments: &Config,
     environment: &Environment,
-    orders: &Orders,
-) -> Result<Report, Fault> {
+    orders: &FetchOrders,
+) -> Result<FetchReport, Fault> {
     let own = orders.own_tokens();
     let session = HostMetadata::open(environment, own.as_ref())?;
     let snapshot = metadata::read(
@@ -69,5 +69,5 @@ fn read_metadata(
         arguments.pass_through.unwrap_or_default(),
         Boot::now(),
     )?;
-    Ok(Report::Metadata(snapshot))
+    Ok(FetchReport::Metadata(snapshot))
 }

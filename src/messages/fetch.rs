@@ -1,4 +1,4 @@
-//! What supervisor and errand tell each other: orders one way, reports the other, a line of JSON each.
+//! What supervisor and fetcher tell each other: orders one way, reports the other, a line of JSON each.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::common::fault::Fault;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::common::session_token::{TokenAuthority, TokenKey};
 
-/// What an errand is for.
+/// What an fetcher is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {
     /// A credential of the role.
@@ -17,9 +17,9 @@ pub enum Task {
     Metadata,
 }
 
-/// What the supervisor tells an errand, on its stdin.
+/// What the supervisor tells an fetcher, on its stdin.
 #[derive(Clone, Default)]
-pub struct Orders {
+pub struct FetchOrders {
     /// What it is for.
     pub task: Task,
     /// The key of this server's session tokens, by which it knows itself.
@@ -28,13 +28,13 @@ pub struct Orders {
     pub boot_id: String,
     /// The access key id that is served now: a source must not be what is served.
     pub serving: Option<String>,
-    /// Learnt by an earlier errand: how far this clock is behind STS's, in seconds.
+    /// Learnt by an earlier fetcher: how far this clock is behind STS's, in seconds.
     pub clock_offset: i64,
-    /// Learnt by an earlier errand: the longest life that STS allows.
+    /// Learnt by an earlier fetcher: the longest life that STS allows.
     pub duration_limit: Option<u32>,
 }
 
-impl Orders {
+impl FetchOrders {
     /// One line, with its end.
     pub fn to_line(&self) -> String {
         let json = json!({
@@ -57,7 +57,7 @@ impl Orders {
 
     pub fn from_line(line: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(line).ok()?;
-        Some(Orders {
+        Some(FetchOrders {
             task: if json["metadata"].as_bool()? {
                 Task::Metadata
             } else {
@@ -76,7 +76,7 @@ fn duration_limit(json: &Value) -> Option<u32> {
     json["duration_limit"].as_u64()?.try_into().ok()
 }
 
-/// A credential, and what was learnt for the next errand.
+/// A credential, and what was learnt for the next fetcher.
 pub struct Fetched {
     /// The role's credential.
     pub credential: Credential,
@@ -86,8 +86,8 @@ pub struct Fetched {
     pub duration_limit: Option<u32>,
 }
 
-/// What an errand tells the supervisor, a line each on its stdout: any number of steps, then one outcome.
-pub enum Report {
+/// What an fetcher tells the supervisor, a line each on its stdout: any number of steps, then one outcome.
+pub enum FetchReport {
     /// What it does now.
     Step(String),
     /// Something the user should know, though it went on.
@@ -102,44 +102,44 @@ pub enum Report {
     Failed(Fault),
 }
 
-impl Report {
+impl FetchReport {
     /// One line, with its end.
     pub fn to_line(&self) -> String {
         let json = match self {
-            Report::Step(text) => json!({ "step": text }),
-            Report::Notice(text) => json!({ "notice": text }),
-            Report::Region(name) => json!({ "region": name }),
-            Report::Fetched(fetched) => json!({
+            FetchReport::Step(text) => json!({ "step": text }),
+            FetchReport::Notice(text) => json!({ "notice": text }),
+            FetchReport::Region(name) => json!({ "region": name }),
+            FetchReport::Fetched(fetched) => json!({
                 "credential": fetched.credential.to_json(),
                 "clock_offset": fetched.clock_offset,
                 "duration_limit": fetched.duration_limit,
             }),
-            Report::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
-            Report::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
-            Report::Failed(Fault::Passing(text)) => json!({ "passing": text }),
+            FetchReport::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
+            FetchReport::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
+            FetchReport::Failed(Fault::Passing(text)) => json!({ "passing": text }),
         };
         format!("{json}\n")
     }
 
-    /// Reads what [`Report::to_line`] wrote.
+    /// Reads what [`FetchReport::to_line`] wrote.
     pub fn from_line(line: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(line).ok()?;
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         if json["credential"].is_object() {
-            return Some(Report::Fetched(Fetched {
+            return Some(FetchReport::Fetched(Fetched {
                 credential: Credential::from_json(&json["credential"])?,
                 clock_offset: json["clock_offset"].as_i64()?,
                 duration_limit: duration_limit(&json),
             }));
         }
         if json["metadata"].is_object() {
-            return Snapshot::from_json(&json["metadata"]).map(Report::Metadata);
+            return Snapshot::from_json(&json["metadata"]).map(FetchReport::Metadata);
         }
         text("step")
-            .map(Report::Step)
-            .or_else(|| text("notice").map(Report::Notice))
-            .or_else(|| text("region").map(Report::Region))
-            .or_else(|| text("lasting").map(|text| Report::Failed(Fault::Lasting(text))))
-            .or_else(|| text("passing").map(|text| Report::Failed(Fault::Passing(text))))
+            .map(FetchReport::Step)
+            .or_else(|| text("notice").map(FetchReport::Notice))
+            .or_else(|| text("region").map(FetchReport::Region))
+            .or_else(|| text("lasting").map(|text| FetchReport::Failed(Fault::Lasting(text))))
+            .or_else(|| text("passing").map(|text| FetchReport::Failed(Fault::Passing(text))))
     }
 }

@@ -1,4 +1,4 @@
-//! An errand as the supervisor sees it: a process that reports on a pipe, until its outcome or its deadline.
+//! An fetcher as the supervisor sees it: a process that reports on a pipe, until its outcome or its deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdout, Stdio};
@@ -10,12 +10,12 @@ use crate::common::clock::Boot;
 use crate::common::fault::Fault;
 use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
-use crate::messages::fetch::{Orders, Report};
+use crate::messages::fetch::{FetchOrders, FetchReport};
 
 /// More than any report: what is in one is bounded where it is read.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-pub struct ErrandProcess {
+pub struct FetcherProcess {
     pub pid: Pid,
     /// What it reports on; to be polled for reading.
     pub reports: ChildStdout,
@@ -25,18 +25,18 @@ pub struct ErrandProcess {
     read: Vec<u8>,
 }
 
-impl ErrandProcess {
+impl FetcherProcess {
     /// Starts one with the supervisor's own arguments and environment.
-    pub fn start(arguments: &[String], orders: &Orders, now: Boot) -> Result<Self, String> {
+    pub fn start(arguments: &[String], orders: &FetchOrders, now: Boot) -> Result<Self, String> {
         Self::spawn(arguments, orders, now).map_err(|error| {
             format!(
-                "an errand cannot be started: {error}; is there memory, and room for a process?"
+                "an fetcher cannot be started: {error}; is there memory, and room for a process?"
             )
         })
     }
 
-    fn spawn(arguments: &[String], orders: &Orders, now: Boot) -> io::Result<Self> {
-        let mut child = ProcessKind::Errand
+    fn spawn(arguments: &[String], orders: &FetchOrders, now: Boot) -> io::Result<Self> {
+        let mut child = ProcessKind::Fetcher
             .command()
             .args(arguments)
             .stdin(Stdio::piped())
@@ -49,7 +49,7 @@ impl ErrandProcess {
         rustix::io::ioctl_fionbio(&reports, true)?;
         // A pipe takes so little at once, whether it is read or not.
         stdin.write_all(orders.to_line().as_bytes())?;
-        Ok(ErrandProcess {
+        Ok(FetcherProcess {
             pid,
             reports,
             deadline: now.after(DEADLINE),
@@ -59,7 +59,7 @@ impl ErrandProcess {
     }
 
     /// The reports that have come, without waiting.
-    pub fn take_reports(&mut self) -> Vec<Report> {
+    pub fn receive_reports(&mut self) -> Vec<FetchReport> {
         let mut piece = [0; 4096];
         while self.read.len() < MAX_REPORT_BYTES {
             match self.reports.read(&mut piece) {
@@ -74,13 +74,13 @@ impl ErrandProcess {
                 return Vec::new();
             }
             // Not to be waited for: what comes is not read, and would wake the supervisor again and again.
-            let why = "the errand said too much; look at what the source and STS answer";
-            return vec![Report::Failed(Fault::Passing(why.to_owned()))];
+            let why = "the fetcher said too much; look at what the source and STS answer";
+            return vec![FetchReport::Failed(Fault::Passing(why.to_owned()))];
         };
         let lines: Vec<u8> = self.read.drain(..=end).collect();
         String::from_utf8_lossy(&lines)
             .lines()
-            .filter_map(Report::from_line)
+            .filter_map(FetchReport::from_line)
             .collect()
     }
 
@@ -89,14 +89,14 @@ impl ErrandProcess {
         self.kill();
         let (seconds, step) = (DEADLINE.as_secs(), self.step);
         format!(
-            "the errand was ended after {seconds} s, {step}; look at the network and the source"
+            "the fetcher was ended after {seconds} s, {step}; look at the network and the source"
         )
     }
 
     /// What there is to say of one that ended by itself with neither a result nor an error.
-    pub fn without_a_word(status: WaitStatus) -> String {
+    pub fn ended_without_result(status: WaitStatus) -> String {
         let how = child::ending(status);
-        format!("the errand ended without a word ({how}); is there memory?")
+        format!("the fetcher ended without a word ({how}); is there memory?")
     }
 
     /// Ends it and whatever it has started. It is reaped like any child.

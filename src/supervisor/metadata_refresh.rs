@@ -1,23 +1,23 @@
-//! The readings of the host's other metadata, for `--pass-through`: an errand every minute, and what was read last stays.
+//! The readings of the host's other metadata, for `--pass-through`: an fetcher every minute, and what was read last stays.
 
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
-use super::fetcher_process::ErrandProcess;
+use super::fetcher_process::FetcherProcess;
 use super::jitter::chance;
 use crate::common::clock::Boot;
 use crate::common::log;
 use crate::common::metadata_snapshot::Snapshot;
-use crate::messages::fetch::{Orders, Report, Task};
+use crate::messages::fetch::{FetchOrders, FetchReport, Task};
 use crate::supervisor::schedule;
 
 /// As often as AWS asks to look for an interruption of a spot instance, and more.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct Reading {
-    errand: Option<ErrandProcess>,
+    fetcher: Option<FetcherProcess>,
     next: Boot,
     in_vain: u32,
     has_read: bool,
@@ -27,54 +27,54 @@ impl Reading {
     /// The first is due now.
     pub fn new(now: Boot) -> Self {
         Reading {
-            errand: None,
+            fetcher: None,
             next: now,
             in_vain: 0,
             has_read: false,
         }
     }
 
-    pub fn start_if_due(&mut self, words: &[String], orders: &Orders, now: Boot) {
-        if self.errand.is_some() || now < self.next {
+    pub fn start_if_due(&mut self, words: &[String], orders: &FetchOrders, now: Boot) {
+        if self.fetcher.is_some() || now < self.next {
             return;
         }
         self.next = now.after(INTERVAL);
-        let orders = Orders {
+        let orders = FetchOrders {
             task: Task::Metadata,
             ..orders.clone()
         };
-        match ErrandProcess::start(words, &orders, now) {
-            Ok(errand) => self.errand = Some(errand),
+        match FetcherProcess::start(words, &orders, now) {
+            Ok(fetcher) => self.fetcher = Some(fetcher),
             Err(error) => self.failed(&error, now),
         }
     }
 
     /// When the next thing is to be done here.
     pub fn due(&self) -> Boot {
-        self.errand
+        self.fetcher
             .as_ref()
-            .map_or(self.next, |errand| errand.deadline)
+            .map_or(self.next, |fetcher| fetcher.deadline)
     }
 
-    /// What to poll for what the errand reports.
+    /// What to poll for what the fetcher reports.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        self.errand
+        self.fetcher
             .as_ref()
-            .map(|errand| PollFd::new(&errand.reports, PollFlags::IN))
+            .map(|fetcher| PollFd::new(&fetcher.reports, PollFlags::IN))
     }
 
-    /// Takes what the errand brings, with a line for the log when that is news; ends it at its deadline.
+    /// Takes what the fetcher brings, with a line for the log when that is news; ends it at its deadline.
     pub fn hear(&mut self, now: Boot) -> Option<(Snapshot, Option<String>)> {
         let mut read = None;
         for report in self
-            .errand
+            .fetcher
             .as_mut()
-            .map(ErrandProcess::take_reports)
+            .map(FetcherProcess::receive_reports)
             .unwrap_or_default()
         {
             match report {
-                Report::Metadata(snapshot) => {
-                    self.errand = None;
+                FetchReport::Metadata(snapshot) => {
+                    self.fetcher = None;
                     let count = snapshot.items.len();
                     let left_out = match snapshot.left_out {
                         0 => String::new(),
@@ -87,23 +87,26 @@ impl Reading {
                     (self.has_read, self.in_vain) = (true, 0);
                     read = Some((snapshot, is_news.then_some(line)));
                 }
-                Report::Failed(fault) => {
-                    self.errand = None;
+                FetchReport::Failed(fault) => {
+                    self.fetcher = None;
                     self.failed(fault.text(), now);
                 }
-                Report::Step(_) | Report::Notice(_) | Report::Region(_) | Report::Fetched(_) => {}
+                FetchReport::Step(_)
+                | FetchReport::Notice(_)
+                | FetchReport::Region(_)
+                | FetchReport::Fetched(_) => {}
             }
         }
-        if let Some(errand) = self.errand.take_if(|errand| now >= errand.deadline) {
-            self.failed(&errand.end_overdue(), now);
+        if let Some(fetcher) = self.fetcher.take_if(|fetcher| now >= fetcher.deadline) {
+            self.failed(&fetcher.end_overdue(), now);
         }
         read
     }
 
-    /// A child has ended; if it was the errand, its last words were heard before.
+    /// A child has ended; if it was the fetcher, its last words were heard before.
     pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: Boot) {
-        if self.errand.take_if(|errand| errand.pid == pid).is_some() {
-            self.failed(&ErrandProcess::without_a_word(status), now);
+        if self.fetcher.take_if(|fetcher| fetcher.pid == pid).is_some() {
+            self.failed(&FetcherProcess::ended_without_result(status), now);
         }
     }
 
@@ -123,10 +126,10 @@ impl Reading {
         self.next = now.after(schedule::retry(self.in_vain, chance()));
     }
 
-    /// Ends the errand at once.
+    /// Ends the fetcher at once.
     pub fn end(&mut self) {
-        if let Some(errand) = self.errand.take() {
-            errand.kill();
+        if let Some(fetcher) = self.fetcher.take() {
+            fetcher.kill();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The supervisor: owns the listening socket, the credential and the token key; refreshes, hands over, respawns.
 //!
 //! One poll loop. It never touches the network, resolves no name and waits for no program: what can
-//! hang is an errand, and what can be broken from outside is the server, both of them processes that it replaces.
+//! hang is an fetcher, and what can be broken from outside is the server, both of them processes that it replaces.
 
 mod child;
 mod container_token;
@@ -28,10 +28,10 @@ use crate::common::fault::Fault;
 use crate::common::log;
 use crate::common::role::RoleArn;
 use crate::common::session_token::TokenKey;
-use crate::messages::fetch::{Fetched, Orders, Report};
+use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
 use crate::messages::server_state::{Counts, HandOver};
 use container_token::ContainerToken;
-use fetcher_process::ErrandProcess;
+use fetcher_process::FetcherProcess;
 use jitter::chance;
 use metadata_refresh::Reading;
 use sd_notify::Notify;
@@ -41,7 +41,7 @@ use signals::Signals;
 /// A server that is told to go answers whoever is in; after this it is ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
-/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the errands. The error is for the user to correct.
+/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
 pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
     let mut signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
@@ -71,10 +71,10 @@ struct Supervisor<'a> {
     /// What the server gets; the credential in it is the one cached credential.
     hand_over: HandOver,
     front: Front,
-    /// What the next errand is told.
-    orders: Orders,
-    errand: Option<ErrandProcess>,
-    next_errand: Boot,
+    /// What the next fetcher is told.
+    orders: FetchOrders,
+    fetcher: Option<FetcherProcess>,
+    next_fetch: Boot,
     failures: u32,
     /// Whether the next refresh is the first after a start or an outage.
     is_fresh: bool,
@@ -112,10 +112,10 @@ impl<'a> Supervisor<'a> {
         let supervisor = Supervisor {
             words,
             front: Front::new(listener, now),
-            orders: Orders {
+            orders: FetchOrders {
                 token_key: Some(token_key.clone()),
                 boot_id: boot_id.clone(),
-                ..Orders::default()
+                ..FetchOrders::default()
             },
             hand_over: HandOver {
                 role: arguments.role.clone(),
@@ -134,8 +134,8 @@ impl<'a> Supervisor<'a> {
                 counts: Counts::default(),
                 credential: None,
             },
-            errand: None,
-            next_errand: now,
+            fetcher: None,
+            next_fetch: now,
             failures: 0,
             is_fresh: true,
             has_said_expired: false,
@@ -164,7 +164,10 @@ impl<'a> Supervisor<'a> {
                 return Ok(signal);
             }
             let now = Boot::now();
-            if let Err(error) = self.hear_errand(now).and_then(|()| self.reap(now)) {
+            if let Err(error) = self
+                .receive_fetch_reports(now)
+                .and_then(|()| self.reap(now))
+            {
                 self.end(signals);
                 return Err(error);
             }
@@ -175,11 +178,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_what_is_due(&mut self, now: Boot) {
-        if self.errand.is_none() && now >= self.next_errand {
+        if self.fetcher.is_none() && now >= self.next_fetch {
             let serving = self.hand_over.credential.as_ref();
             self.orders.serving = serving.map(|credential| credential.access_key_id.clone());
-            match ErrandProcess::start(self.words, &self.orders, now) {
-                Ok(errand) => self.errand = Some(errand),
+            match FetcherProcess::start(self.words, &self.orders, now) {
+                Ok(fetcher) => self.fetcher = Some(fetcher),
                 Err(error) => self.failed(&error, now),
             }
         }
@@ -199,10 +202,10 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for a signal, a report, an answer of the server's, or the next due time.
     fn wait_for_event(&self, signals: &Signals, now: Boot) {
-        let errand = self.errand.as_ref();
+        let fetcher = self.fetcher.as_ref();
         let expiry = self.hand_over.credential.as_ref();
         let due = [
-            Some(errand.map_or(self.next_errand, |errand| errand.deadline)),
+            Some(fetcher.map_or(self.next_fetch, |fetcher| fetcher.deadline)),
             Some(self.front.due()),
             self.reading.as_ref().map(Reading::due),
             expiry
@@ -212,56 +215,56 @@ impl<'a> Supervisor<'a> {
         ];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
-        fds.extend(errand.map(|errand| PollFd::new(&errand.reports, PollFlags::IN)));
+        fds.extend(fetcher.map(|fetcher| PollFd::new(&fetcher.reports, PollFlags::IN)));
         fds.extend(self.reading.as_ref().and_then(Reading::poll_fd));
         fds.extend(self.front.poll_fd());
         wait(&mut fds, next.left(now));
     }
 
-    /// Takes what the errand reports; ends it at its deadline. The error ends the program.
-    fn hear_errand(&mut self, now: Boot) -> Result<(), String> {
-        let Some(errand) = &mut self.errand else {
+    /// Takes what the fetcher reports; ends it at its deadline. The error ends the program.
+    fn receive_fetch_reports(&mut self, now: Boot) -> Result<(), String> {
+        let Some(fetcher) = &mut self.fetcher else {
             return Ok(());
         };
-        let reports = errand.take_reports();
+        let reports = fetcher.receive_reports();
         for report in reports {
             self.hear(report, now)?;
         }
-        if let Some(errand) = self.errand.take_if(|errand| now >= errand.deadline) {
-            self.failed(&errand.end_overdue(), now);
+        if let Some(fetcher) = self.fetcher.take_if(|fetcher| now >= fetcher.deadline) {
+            self.failed(&fetcher.end_overdue(), now);
         }
         Ok(())
     }
 
-    fn hear(&mut self, report: Report, now: Boot) -> Result<(), String> {
+    fn hear(&mut self, report: FetchReport, now: Boot) -> Result<(), String> {
         match report {
-            Report::Step(step) => {
-                if let Some(errand) = &mut self.errand {
-                    errand.step = step;
+            FetchReport::Step(step) => {
+                if let Some(fetcher) = &mut self.fetcher {
+                    fetcher.step = step;
                 }
             }
-            Report::Notice(text) => log::event(&text),
+            FetchReport::Notice(text) => log::event(&text),
             // Handed over with the outcome.
-            Report::Region(name) => self.hand_over.region = Some(name),
-            Report::Metadata(_) => {}
-            Report::Fetched(fetched) => {
-                self.end_errand();
+            FetchReport::Region(name) => self.hand_over.region = Some(name),
+            FetchReport::Metadata(_) => {}
+            FetchReport::Fetched(fetched) => {
+                self.end_fetcher();
                 self.fetched(fetched, now);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
-            Report::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
-                self.end_errand();
+            FetchReport::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
+                self.end_fetcher();
                 return Err(text);
             }
-            Report::Failed(fault) => {
-                self.end_errand();
+            FetchReport::Failed(fault) => {
+                self.end_fetcher();
                 self.failed(fault.text(), now);
             }
         }
         Ok(())
     }
 
-    /// The errand in hand has brought a credential: it is served, and its refresh is set.
+    /// The fetcher in hand has brought a credential: it is served, and its refresh is set.
     fn fetched(&mut self, fetched: Fetched, now: Boot) {
         self.orders.clock_offset = fetched.clock_offset;
         self.orders.duration_limit = fetched.duration_limit;
@@ -276,7 +279,7 @@ impl<'a> Supervisor<'a> {
             self.role(),
             clock::iso8601(fetched.credential.expiration)
         );
-        self.next_errand = now.after(wait);
+        self.next_fetch = now.after(wait);
         (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
         self.hand_over.counts.refreshes += 1;
         self.hand_over.credential = Some(fetched.credential);
@@ -298,14 +301,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn end_errand(&mut self) {
-        if let Some(errand) = self.errand.take() {
+    fn end_fetcher(&mut self) {
+        if let Some(fetcher) = self.fetcher.take() {
             // It may have started a program that lives on.
-            errand.kill();
+            fetcher.kill();
         }
     }
 
-    /// The errand in hand has failed: what is served stays, and the next try is set.
+    /// The fetcher in hand has failed: what is served stays, and the next try is set.
     fn failed(&mut self, why: &str, now: Boot) {
         // In the order in which it happened, and the status is to end with why there is none.
         self.say_if_expired(now);
@@ -313,7 +316,7 @@ impl<'a> Supervisor<'a> {
         self.hand_over.counts.failures += 1;
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
-        self.next_errand = now.after(wait);
+        self.next_fetch = now.after(wait);
         let state = match self.hand_over.valid_credential(now) {
             Some(credential) => format!(
                 "refresh failed, the credential until {} is kept",
@@ -336,10 +339,14 @@ impl<'a> Supervisor<'a> {
             if let Some(reading) = &mut self.reading {
                 reading.child_ended(pid, status, now);
             }
-            self.hear_errand(now)?;
-            if self.errand.as_ref().is_some_and(|errand| errand.pid == pid) {
-                self.end_errand();
-                self.failed(&ErrandProcess::without_a_word(status), now);
+            self.receive_fetch_reports(now)?;
+            if self
+                .fetcher
+                .as_ref()
+                .is_some_and(|fetcher| fetcher.pid == pid)
+            {
+                self.end_fetcher();
+                self.failed(&FetcherProcess::ended_without_result(status), now);
             }
         }
         Ok(())
@@ -360,10 +367,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Ends the errands at once, and the server when it has answered whoever is in.
+    /// Ends the fetchers at once, and the server when it has answered whoever is in.
     fn end(&mut self, signals: &mut Signals) {
         self.notify.stopping();
-        self.end_errand();
+        self.end_fetcher();
         if let Some(reading) = &mut self.reading {
             reading.end();
         }

@@ -171,7 +171,7 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // What leaks raises the least too; what an errand or a new server takes for a moment does not.
+    // What leaks raises the least too; what an fetcher or a new server takes for a moment does not.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(

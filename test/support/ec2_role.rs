@@ -281,9 +281,9 @@ impl Ec2Role {
         until("a server", || self.child_named("ec2-role-server"))
     }
 
-    /// The errand's process, if there is one.
-    pub fn errand(&self) -> Option<Pid> {
-        self.child_named("ec2-role-errand")
+    /// The fetcher's process, if there is one.
+    pub fn fetcher(&self) -> Option<Pid> {
+        self.child_named("ec2-role-fetcher")
     }
 
     fn child_named(&self, name: &str) -> Option<Pid> {

@@ -1,4 +1,4 @@
-//! The host's own credentials, in the SDKs' order; read again for every errand, because files and services rotate theirs
+//! The host's own credentials, in the SDKs' order; read again for every fetcher, because files and services rotate theirs
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
 
 mod container;

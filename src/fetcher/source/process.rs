@@ -18,7 +18,7 @@ use crate::common::clock;
 use crate::common::credential::SourceCredential;
 use crate::common::fault::{Fault, lasting, passing};
 
-/// As long as Go's SDK waits, less what the rest of an errand needs before its own deadline.
+/// As long as Go's SDK waits, less what the rest of an fetcher needs before its own deadline.
 const DEADLINE: Duration = Duration::from_secs(45);
 /// A credential is a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
@@ -63,7 +63,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "it failed ({status}); run it by hand to see why"
         ))),
         Err(why) => {
-            // Its end is not waited for either. What it has started itself the supervisor ends with the errand.
+            // Its end is not waited for either. What it has started itself the supervisor ends with the fetcher.
             _ = child.kill();
             passing(named(format!(
                 "{why} and was ended; run it by hand to see why"
