@@ -79,7 +79,7 @@ enum State {
     /// The head has come so far.
     Asking(Vec<u8>),
     /// This much of the answer is still to be written; then the connection is closed or, if the client goes on, read to its end.
-    Answered { rest: Vec<u8>, goes_on: bool },
+    Answered { rest: Vec<u8>, is_alive: bool },
     /// Has its answer; so many bytes more were thrown away.
     Leaving(usize),
 }
@@ -146,11 +146,11 @@ impl Gate {
         }
     }
 
-    /// Answers; `goes_on` says whether the client has sent, or will send, more than was asked.
-    pub fn answer(&mut self, mut client: Client, answer: Vec<u8>, goes_on: bool) {
+    /// Answers; `is_alive` says whether the client has sent, or will send, more than was asked.
+    pub fn answer(&mut self, mut client: Client, answer: Vec<u8>, is_alive: bool) {
         client.state = State::Answered {
             rest: answer,
-            goes_on,
+            is_alive,
         };
         self.write(client);
     }
@@ -298,7 +298,7 @@ impl Gate {
     }
 
     fn write(&mut self, mut client: Client) {
-        let State::Answered { rest, goes_on } = &mut client.state else {
+        let State::Answered { rest, is_alive } = &mut client.state else {
             return;
         };
         match client.stream.write(rest) {
@@ -308,7 +308,7 @@ impl Gate {
         }
         if !rest.is_empty() {
             self.keep(client, EventFlags::OUT);
-        } else if *goes_on && client.stream.shutdown(Shutdown::Write).is_ok() {
+        } else if *is_alive && client.stream.shutdown(Shutdown::Write).is_ok() {
             client.state = State::Leaving(0);
             self.leave(client);
         }
@@ -382,7 +382,7 @@ mod tests {
         let Ok(Wanted::Answer(asking, asked)) = gate.next(None) else {
             panic!("nobody came");
         };
-        gate.answer(asking, vec![b'x'; LENGTH], asked.goes_on);
+        gate.answer(asking, vec![b'x'; LENGTH], asked.is_alive);
         assert_eq!(gate.clients.len(), 1);
         let end = Some(Instant::now() + LONGEST);
         assert!(matches!(gate.next(end), Ok(Wanted::Nothing)));

@@ -111,7 +111,7 @@ impl Desk {
                 Response::empty(status)
             }
         };
-        gate.answer(client, response.to_bytes(is_head, now), asked.goes_on);
+        gate.answer(client, response.to_bytes(is_head, now), asked.is_alive);
         if is_logged {
             log::access(
                 peer,

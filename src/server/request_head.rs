@@ -24,7 +24,7 @@ pub struct Asked {
     /// What tiny_http is given: it takes each of these, and waits for nothing more.
     pub head: Result<String, Refusal>,
     /// Whether the client has sent, or will send, more than the head.
-    pub goes_on: bool,
+    pub is_alive: bool,
 }
 
 impl Asked {
@@ -78,7 +78,7 @@ impl Asked {
         head.push_str("\r\n");
         Asked {
             line: format!("{method} {target} HTTP/1.{minor}"),
-            goes_on: has_more || body != Ok(0),
+            is_alive: has_more || body != Ok(0),
             head: body.map(|_| head),
         }
     }
@@ -97,7 +97,7 @@ impl Asked {
                 "-".to_owned()
             },
             head: Err(Refusal::Malformed),
-            goes_on: true,
+            is_alive: true,
         }
     }
 }
@@ -133,7 +133,7 @@ mod tests {
             asked.head.unwrap(),
             "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n"
         );
-        assert!(!asked.goes_on);
+        assert!(!asked.is_alive);
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
     fn a_small_body_is_passed_over_and_a_larger_one_or_one_of_unknown_length_refused() {
         let with = |header: &str| read(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
         assert!(with("Content-Length: 1024").head.is_ok());
-        assert!(with("Content-Length: 1").goes_on && !with("Content-Length: 0").goes_on);
-        assert!(with("Content-Length: 1\r\nContent-Length: 0").goes_on);
+        assert!(with("Content-Length: 1").is_alive && !with("Content-Length: 0").is_alive);
+        assert!(with("Content-Length: 1\r\nContent-Length: 0").is_alive);
         for large in [
             "1025",
             "1000000000000",
@@ -203,6 +203,6 @@ mod tests {
 
     #[test]
     fn what_follows_a_head_is_noticed() {
-        assert!(read("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").goes_on);
+        assert!(read("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").is_alive);
     }
 }

@@ -14,12 +14,12 @@ use crate::messages::fetch::{FetchOrders, FetchReport, Task};
 use crate::supervisor::schedule;
 
 /// As often as AWS asks to look for an interruption of a spot instance, and more.
-const INTERVAL: Duration = Duration::from_secs(60);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct Reading {
     fetcher: Option<FetcherProcess>,
     next: Boot,
-    in_vain: u32,
+    missed: u32,
     has_read: bool,
 }
 
@@ -29,7 +29,7 @@ impl Reading {
         Reading {
             fetcher: None,
             next: now,
-            in_vain: 0,
+            missed: 0,
             has_read: false,
         }
     }
@@ -38,7 +38,7 @@ impl Reading {
         if self.fetcher.is_some() || now < self.next {
             return;
         }
-        self.next = now.after(INTERVAL);
+        self.next = now.after(HEARTBEAT_INTERVAL);
         let orders = FetchOrders {
             task: Task::Metadata,
             ..orders.clone()
@@ -83,8 +83,8 @@ impl Reading {
                     let line = format!(
                         "pass-through: {count} items of the host's metadata read{left_out}"
                     );
-                    let is_news = !self.has_read || self.in_vain > 0;
-                    (self.has_read, self.in_vain) = (true, 0);
+                    let is_news = !self.has_read || self.missed > 0;
+                    (self.has_read, self.missed) = (true, 0);
                     read = Some((snapshot, is_news.then_some(line)));
                 }
                 FetchReport::Failed(fault) => {
@@ -112,7 +112,7 @@ impl Reading {
 
     /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
     fn failed(&mut self, why: &str, now: Boot) {
-        if self.in_vain == 0 {
+        if self.missed == 0 {
             let kept = if self.has_read {
                 ", what was read before is kept"
             } else {
@@ -122,8 +122,8 @@ impl Reading {
                 "pass-through: the host's metadata was not read{kept}: {why}"
             ));
         }
-        self.in_vain += 1;
-        self.next = now.after(schedule::retry(self.in_vain, chance()));
+        self.missed += 1;
+        self.next = now.after(schedule::retry(self.missed, chance()));
     }
 
     /// Ends the fetcher at once.

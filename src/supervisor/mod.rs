@@ -35,7 +35,7 @@ use fetcher_process::FetcherProcess;
 use jitter::chance;
 use metadata_refresh::Reading;
 use sd_notify::Notify;
-use server_supervisor::Front;
+use server_supervisor::ServerSupervisor;
 use signals::Signals;
 
 /// A server that is told to go answers whoever is in; after this it is ended.
@@ -70,7 +70,7 @@ struct Supervisor<'a> {
     words: &'a [String],
     /// What the server gets; the credential in it is the one cached credential.
     hand_over: HandOver,
-    front: Front,
+    server_supervisor: ServerSupervisor,
     /// What the next fetcher is told.
     orders: FetchOrders,
     fetcher: Option<FetcherProcess>,
@@ -111,7 +111,7 @@ impl<'a> Supervisor<'a> {
         let now = Boot::now();
         let supervisor = Supervisor {
             words,
-            front: Front::new(listener, now),
+            server_supervisor: ServerSupervisor::new(listener, now),
             orders: FetchOrders {
                 token_key: Some(token_key.clone()),
                 boot_id: boot_id.clone(),
@@ -172,7 +172,7 @@ impl<'a> Supervisor<'a> {
                 return Err(error);
             }
             self.hear_reading(now);
-            self.front.hear();
+            self.server_supervisor.hear();
             self.say_if_expired(now);
         }
     }
@@ -189,14 +189,15 @@ impl<'a> Supervisor<'a> {
         if let Some(reading) = &mut self.reading {
             reading.start_if_due(self.words, &self.orders, now);
         }
-        self.front.start_if_due(&mut self.hand_over, now);
+        self.server_supervisor
+            .start_if_due(&mut self.hand_over, now);
         // No oftener than the server is asked is the file looked at.
-        if self.front.ask_if_due(now)
+        if self.server_supervisor.send_heartbeat_if_due(now)
             && let Some(file) = &mut self.container_token
             && let Some(token) = file.changed()
         {
             self.hand_over.container_token = Some(token);
-            self.front.hand_over(&self.hand_over, now);
+            self.server_supervisor.hand_over(&self.hand_over, now);
         }
     }
 
@@ -206,7 +207,7 @@ impl<'a> Supervisor<'a> {
         let expiry = self.hand_over.credential.as_ref();
         let due = [
             Some(fetcher.map_or(self.next_fetch, |fetcher| fetcher.deadline)),
-            Some(self.front.due()),
+            Some(self.server_supervisor.due()),
             self.reading.as_ref().map(Reading::due),
             expiry
                 .filter(|_| !self.has_said_expired)
@@ -217,7 +218,7 @@ impl<'a> Supervisor<'a> {
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
         fds.extend(fetcher.map(|fetcher| PollFd::new(&fetcher.reports, PollFlags::IN)));
         fds.extend(self.reading.as_ref().and_then(Reading::poll_fd));
-        fds.extend(self.front.poll_fd());
+        fds.extend(self.server_supervisor.poll_fd());
         wait(&mut fds, next.left(now));
     }
 
@@ -283,8 +284,8 @@ impl<'a> Supervisor<'a> {
         (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
         self.hand_over.counts.refreshes += 1;
         self.hand_over.credential = Some(fetched.credential);
-        self.front.may_start(now);
-        self.front.hand_over(&self.hand_over, now);
+        self.server_supervisor.start_now(now);
+        self.server_supervisor.hand_over(&self.hand_over, now);
         // Not before: whoever waits for the line asks at once.
         log::event(&format!("{served}, refreshed in {}", in_words(wait)));
         self.notify.ready(&served);
@@ -295,7 +296,7 @@ impl<'a> Supervisor<'a> {
         let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
         if let Some((snapshot, news)) = heard {
             self.hand_over.snapshot = Some(snapshot);
-            self.front.hand_over(&self.hand_over, now);
+            self.server_supervisor.hand_over(&self.hand_over, now);
             // Not before: whoever waits for the line asks at once.
             news.iter().for_each(|line| log::event(line));
         }
@@ -326,14 +327,14 @@ impl<'a> Supervisor<'a> {
         };
         log::event(&format!("{state}: {why}; next try in {}", in_words(wait)));
         self.notify.status(&format!("{state}: {why}"));
-        self.front.may_start(now);
-        self.front.hand_over(&self.hand_over, now);
+        self.server_supervisor.start_now(now);
+        self.server_supervisor.hand_over(&self.hand_over, now);
     }
 
     /// Collects the children that have ended. The error ends the program.
     fn reap(&mut self, now: Boot) -> Result<(), String> {
         while let Some((pid, status)) = child::reap() {
-            self.front.child_ended(pid, status, now);
+            self.server_supervisor.child_ended(pid, status, now);
             // Its last words may have come after the pipe was looked at.
             self.hear_reading(now);
             if let Some(reading) = &mut self.reading {
@@ -374,7 +375,7 @@ impl<'a> Supervisor<'a> {
         if let Some(reading) = &mut self.reading {
             reading.end();
         }
-        let Some(server) = self.front.close() else {
+        let Some(server) = self.server_supervisor.close() else {
             return;
         };
         let deadline = Boot::now().after(LAST_ANSWERS);

@@ -61,7 +61,7 @@ impl ServerProcess {
     }
 
     /// Whether it has said so since the last call.
-    pub fn goes_on(&mut self) -> bool {
+    pub fn is_alive(&mut self) -> bool {
         self.channel
             .read(&mut [0; 64])
             .is_ok_and(|length| length > 0)

@@ -22,37 +22,37 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// How often to ask. On the channel and not at the door, where a crowd may stand before the question. Three in vain and the time
 /// until the next make a server that was stopped be replaced within 3 s …
-const INTERVAL: Duration = Duration::from_millis(700);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 /// … and one that only had to wait for a processor go on.
-const MAX_IN_VAIN: u32 = 3;
+const MAX_MISSED_HEARTBEATS: u32 = 3;
 
-pub struct Front {
+pub struct ServerSupervisor {
     listener: TcpListener,
     server: Option<ServerProcess>,
     next_start: Boot,
     starts: u64,
     short_lives: u32,
-    next_question: Boot,
+    next_heartbeat: Boot,
     /// Questions since the server was last heard.
-    in_vain: u32,
+    missed: u32,
 }
 
-impl Front {
+impl ServerSupervisor {
     /// On a listening socket. The first server starts when it is told that it may, or soon.
     pub fn new(listener: TcpListener, now: Boot) -> Self {
-        Front {
+        ServerSupervisor {
             listener,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             starts: 0,
             short_lives: 0,
-            next_question: now,
-            in_vain: 0,
+            next_heartbeat: now,
+            missed: 0,
         }
     }
 
     /// There is something to serve, or the reason why not: the first server need not wait longer.
-    pub fn may_start(&mut self, now: Boot) {
+    pub fn start_now(&mut self, now: Boot) {
         if self.starts == 0 {
             self.next_start = now;
         }
@@ -68,7 +68,7 @@ impl Front {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
-                (self.next_question, self.in_vain) = (now.after(INTERVAL), 0);
+                (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
             }
             Err(error) => {
                 log::event(&format!(
@@ -80,15 +80,15 @@ impl Front {
     }
 
     /// Asks the server whether it goes on, if it is time to; replaces one that was asked in vain. Whether it was time.
-    pub fn ask_if_due(&mut self, now: Boot) -> bool {
-        let Some(server) = self.server.as_mut().filter(|_| now >= self.next_question) else {
+    pub fn send_heartbeat_if_due(&mut self, now: Boot) -> bool {
+        let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
             return false;
         };
-        if self.in_vain == MAX_IN_VAIN {
+        if self.missed == MAX_MISSED_HEARTBEATS {
             self.replace("it does not answer", now);
         } else {
             server.ask();
-            (self.next_question, self.in_vain) = (now.after(INTERVAL), self.in_vain + 1);
+            (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
         }
         true
     }
@@ -106,7 +106,7 @@ impl Front {
     pub fn due(&self) -> Boot {
         match self.server {
             None => self.next_start,
-            Some(_) => self.next_question,
+            Some(_) => self.next_heartbeat,
         }
     }
 
@@ -118,8 +118,8 @@ impl Front {
 
     /// Takes what the server says.
     pub fn hear(&mut self) {
-        if self.server.as_mut().is_some_and(ServerProcess::goes_on) {
-            self.in_vain = 0;
+        if self.server.as_mut().is_some_and(ServerProcess::is_alive) {
+            self.missed = 0;
         }
     }
 

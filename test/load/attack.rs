@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn goes_on(&self) -> bool {
+    fn is_alive(&self) -> bool {
         !self.ended.load(Ordering::Relaxed)
     }
 
@@ -44,7 +44,7 @@ impl Target {
     fn pace(&self, per_second: u32, mut act: impl FnMut(usize)) {
         let mut due = Instant::now();
         for number in 0.. {
-            if !self.goes_on() {
+            if !self.is_alive() {
                 return;
             }
             act(number);
@@ -68,7 +68,7 @@ impl Target {
     /// On so many connections, sends a beginning and then for ever the same, reading nothing; a new one for each that is cut.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
-        while self.goes_on() {
+        while self.is_alive() {
             streams.retain_mut(
                 |(stream, sent)| match stream.write(&then[*sent % then.len()..]) {
                     Ok(length) => {

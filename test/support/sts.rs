@@ -398,7 +398,7 @@ impl Sts {
                 let reply = if queue.len() > 1 {
                     queue.pop_front()
                 } else {
-                    queue.front().cloned()
+                    queue.server_supervisor().cloned()
                 };
                 (number, reply.expect("a reply"))
             });
