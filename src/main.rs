@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
-            return print(&FetchReport::Failed(Fault::Lasting(error)).to_line());
+            return print(&FetchReport::Failed(Fault::Permanent(error)).to_line());
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
         Invocation::CredentialProcess(arguments) => {
             match fetcher::print(&arguments, &environment) {
                 Ok(document) => print(&format!("{document}\n")),
-                Err(Fault::Lasting(error)) => fail(&error, EXIT_TO_CORRECT),
-                Err(Fault::Passing(error)) => fail(&error, EXIT_FAILED),
+                Err(Fault::Permanent(error)) => fail(&error, EXIT_TO_CORRECT),
+                Err(Fault::Transient(error)) => fail(&error, EXIT_FAILED),
             }
         }
         Invocation::Serve(arguments) if part == ProcessKind::Fetcher => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 
 /// The variables of one process. An empty one counts as not set, as every SDK has it.
 #[derive(Clone, Default)]
@@ -49,7 +49,7 @@ pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => lasting(format!("{name} is {value:?}: set it to true or false")),
+        _ => permanent(format!("{name} is {value:?}: set it to true or false")),
     }
 }
 

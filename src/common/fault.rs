@@ -4,26 +4,26 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Only the user can mend it: what they wrote, or a role's own settings. At the first start it ends the program.
-    Lasting(String),
+    Permanent(String),
     /// It may heal by itself, and is tried again.
-    Passing(String),
+    Transient(String),
 }
 
 impl Fault {
     /// The line.
     pub fn text(&self) -> &str {
         match self {
-            Fault::Lasting(text) | Fault::Passing(text) => text,
+            Fault::Permanent(text) | Fault::Transient(text) => text,
         }
     }
 }
 
-/// A lasting fault.
-pub fn lasting<T>(text: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Lasting(text.into()))
+/// A permanent fault.
+pub fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Permanent(text.into()))
 }
 
-/// A passing fault.
-pub fn passing<T>(text: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault::Passing(text.into()))
+/// A transient fault.
+pub fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Transient(text.into()))
 }

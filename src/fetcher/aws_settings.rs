@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::fetcher::http_client::{Outbound, Patience};
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
@@ -36,7 +36,7 @@ pub fn region(
         .map(|region| (of_profile.as_str(), region)));
     match written {
         Some((_, region)) if sts::is_region(region) => Ok(Some(region.to_owned())),
-        Some((from, region)) => lasting(format!(
+        Some((from, region)) => permanent(format!(
             "{from}: {region:?} is no region; write it like eu-west-1"
         )),
         // Whatever plays the service may answer with a page of its own.
@@ -72,7 +72,7 @@ fn endpoint(
     let fips = switched_on(environment, profile, "AWS_USE_FIPS_ENDPOINT")?;
     let dual_stack = switched_on(environment, profile, "AWS_USE_DUALSTACK_ENDPOINT")?;
     if let (Some((from, _)), Some(switch)) = (&url, fips.as_ref().or(dual_stack.as_ref())) {
-        return lasting(format!(
+        return permanent(format!(
             "{from}: it does not go with {switch}; unset one of them"
         ));
     }
@@ -134,7 +134,7 @@ fn ca_bundle<'a>(
         return Ok(None);
     };
     let pem = std::fs::read(path).or_else(|error| {
-        lasting(format!(
+        permanent(format!(
             "CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle"
         ))
     })?;

@@ -7,7 +7,7 @@ use crate::common::clock::{self, Boot};
 use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::{Credential, SourceCredential};
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting, passing};
+use crate::common::fault::{Fault, permanent, transient};
 use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
@@ -45,7 +45,7 @@ pub fn fetch(
     let find_source = || {
         let source = source::find(&context)?;
         if orders.serving.as_ref() == Some(&source.access_key_id) {
-            return lasting(format!(
+            return permanent(format!(
                 "{}: it is this server's own credential; let ec2-role have the host's",
                 source.origin
             ));
@@ -134,7 +134,7 @@ impl Call<'_> {
             .date
             .unwrap_or_else(|| clock::shifted(wall_clock, self.clock_offset));
         let Some(deadline) = Credential::deadline(answered.expiration, date, asked) else {
-            return passing(format!(
+            return transient(format!(
                 "AssumeRole at {}: its credential has expired by its own clock; look at that STS's clock",
                 self.sts.url()
             ));
@@ -199,8 +199,8 @@ fn fault(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> Fault 
         error.remedy(role.as_str(), sts.url())
     );
     match error.act() {
-        Act::Mend | Act::AskLess => Fault::Lasting(text),
-        _ => Fault::Passing(text),
+        Act::Mend | Act::AskLess => Fault::Permanent(text),
+        _ => Fault::Transient(text),
     }
 }
 

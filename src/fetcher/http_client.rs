@@ -11,7 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::fetcher::proxy;
 
 /// More than any answer that we want; less than what could trouble an fetcher.
@@ -294,7 +294,7 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
         })
         .collect();
     if certificates.is_empty() {
-        return lasting(format!(
+        return permanent(format!(
             "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
         ));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::http::Request;
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting, passing};
+use crate::common::fault::{Fault, permanent, transient};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use crate::common::metadata_snapshot::Item;
 use crate::common::session_token::TokenAuthority;
@@ -31,7 +31,7 @@ impl HostMetadata {
     /// Opens a session: asks for a token. `own` knows a token of this very server, which must not be its own source.
     pub fn open(environment: &Environment, own: Option<&TokenAuthority>) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
-            return lasting(
+            return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
@@ -45,7 +45,7 @@ impl HostMetadata {
         };
         session.ask_for_token()?;
         if is_own(own, session.token.borrow().as_deref()) {
-            return lasting(format!(
+            return permanent(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
                 session.endpoint
@@ -61,7 +61,7 @@ impl HostMetadata {
             // The service does not know tokens, or is told not to give them: version 1.
             403..=405 if self.may_use_version_one => None,
             status => {
-                return passing(format!(
+                return transient(format!(
                     "the metadata service at {}: it answered {status} to a request for a session token; is it EC2's, \
                      and is it enabled (modify-instance-metadata-options --http-endpoint enabled)?",
                     self.endpoint
@@ -94,7 +94,7 @@ impl HostMetadata {
         match answer.status {
             200 => Ok(Some(answer)),
             404 => Ok(None),
-            status => passing(format!(
+            status => transient(format!(
                 "the metadata service at {}: it answered {status} to {path}; look at the instance's metadata options",
                 self.endpoint
             )),
@@ -131,7 +131,7 @@ impl HostMetadata {
                 Ok(answer) if answer.status >= 500 && left > 0 => {}
                 outcome => {
                     return outcome
-                        .map_err(|error| Fault::Passing(self.unreachable(method, &error)));
+                        .map_err(|error| Fault::Transient(self.unreachable(method, &error)));
                 }
             }
         }
@@ -208,7 +208,7 @@ fn is_own(own: Option<&TokenAuthority>, token: Option<&str>) -> bool {
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
     if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
         read_url(endpoint).or_else(|why| {
-            lasting(format!(
+            permanent(format!(
                 "AWS_EC2_METADATA_SERVICE_ENDPOINT: {why}; write http://ADDRESS[:PORT]"
             ))
         })?;
@@ -221,7 +221,7 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
     {
         None | Some("ipv4") => Ok("http://169.254.169.254".to_owned()),
         Some("ipv6") => Ok("http://[fd00:ec2::254]".to_owned()),
-        Some(other) => lasting(format!(
+        Some(other) => permanent(format!(
             "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE is {other:?}: set it to IPv4 or IPv6"
         )),
     }
@@ -243,7 +243,7 @@ fn number(environment: &Environment, name: &str) -> Result<Option<u64>, Fault> {
     };
     match text.parse() {
         Ok(number) if number > 0 => Ok(Some(number)),
-        _ => lasting(format!(
+        _ => permanent(format!(
             "{name} is {text:?}: set it to a whole number from 1"
         )),
     }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 
 /// What some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -62,7 +62,7 @@ impl Profile {
         };
         let in_credentials = credentials.section(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
-            return lasting(format!(
+            return permanent(format!(
                 "profile {name:?}: it is neither in {} nor in {}; name one that is there with --profile or AWS_PROFILE",
                 config.path.display(),
                 credentials.path.display()
@@ -138,7 +138,7 @@ impl SharedFile {
                     path,
                 })
             }
-            Err(error) => lasting(format!(
+            Err(error) => permanent(format!(
                 "{}: it cannot be read: {error}; let the user that runs ec2-role read it, or name another with {variable}",
                 path.display()
             )),

@@ -4,7 +4,7 @@ use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 
 /// A proxy, and how it is called in a line of the log.
 pub struct NamedProxy {
@@ -36,7 +36,7 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<NamedProxy>, 
             Ok(Some(NamedProxy { proxy, name }))
         }
         // Its value may hold a password.
-        _ => lasting(format!(
+        _ => permanent(format!(
             "{variable}: it is not the URL of a proxy that speaks HTTP; write http://HOST:PORT, or unset it"
         )),
     }
@@ -150,7 +150,7 @@ mod tests {
             "s3cr3t h",
         ] {
             let environment = Environment::from([("HTTPS_PROXY", value)]);
-            let Err(Fault::Lasting(text)) = find(&"https://x/".parse().unwrap(), &environment)
+            let Err(Fault::Permanent(text)) = find(&"https://x/".parse().unwrap(), &environment)
             else {
                 panic!("{value}");
             };

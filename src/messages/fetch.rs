@@ -115,8 +115,8 @@ impl FetchReport {
                 "duration_limit": fetched.duration_limit,
             }),
             FetchReport::Metadata(snapshot) => json!({ "metadata": snapshot.to_json() }),
-            FetchReport::Failed(Fault::Lasting(text)) => json!({ "lasting": text }),
-            FetchReport::Failed(Fault::Passing(text)) => json!({ "passing": text }),
+            FetchReport::Failed(Fault::Permanent(text)) => json!({ "permanent": text }),
+            FetchReport::Failed(Fault::Transient(text)) => json!({ "transient": text }),
         };
         format!("{json}\n")
     }
@@ -139,7 +139,7 @@ impl FetchReport {
             .map(FetchReport::Step)
             .or_else(|| text("notice").map(FetchReport::Notice))
             .or_else(|| text("region").map(FetchReport::Region))
-            .or_else(|| text("lasting").map(|text| FetchReport::Failed(Fault::Lasting(text))))
-            .or_else(|| text("passing").map(|text| FetchReport::Failed(Fault::Passing(text))))
+            .or_else(|| text("permanent").map(|text| FetchReport::Failed(Fault::Permanent(text))))
+            .or_else(|| text("transient").map(|text| FetchReport::Failed(Fault::Transient(text))))
     }
 }

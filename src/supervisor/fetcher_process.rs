@@ -75,7 +75,7 @@ impl FetcherProcess {
             }
             // Not to be waited for: what comes is not read, and would wake the supervisor again and again.
             let why = "the fetcher said too much; look at what the source and STS answer";
-            return vec![FetchReport::Failed(Fault::Passing(why.to_owned()))];
+            return vec![FetchReport::Failed(Fault::Transient(why.to_owned()))];
         };
         let lines: Vec<u8> = self.read.drain(..=end).collect();
         String::from_utf8_lossy(&lines)

@@ -253,7 +253,7 @@ impl<'a> Supervisor<'a> {
                 self.fetched(fetched, now);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
-            FetchReport::Failed(Fault::Lasting(text)) if self.hand_over.credential.is_none() => {
+            FetchReport::Failed(Fault::Permanent(text)) if self.hand_over.credential.is_none() => {
                 self.end_fetcher();
                 return Err(text);
             }

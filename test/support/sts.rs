@@ -216,7 +216,7 @@ impl Reply {
         Reply { delay, ..self }
     }
 
-    pub fn lasting(self, seconds: i64) -> Self {
+    pub fn permanent(self, seconds: i64) -> Self {
         Reply {
             lifetime: seconds,
             ..self

@@ -9,7 +9,7 @@ use ureq::http::{Request, Uri};
 use super::context::{Context, read_file};
 use super::document;
 use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, lasting, passing};
+use crate::common::fault::{Fault, permanent, transient};
 use crate::fetcher::http_client::{Outbound, Patience, address, read_url};
 
 /// What SDKs allow for each.
@@ -38,7 +38,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, None) => return Ok(None),
     };
     let uri = read_url(&url).or_else(|why| {
-        lasting(format!(
+        permanent(format!(
             "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
@@ -49,23 +49,23 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
-        return lasting(
+        return permanent(
             "the container authorization token: it cannot be sent as a header; correct it",
         );
     };
     let called = format!("the container's credentials at {url}");
     let answer = outbound.send(request).or_else(|error| {
-        passing(format!(
+        transient(format!(
             "{called}: {error}; is the agent that serves them running?"
         ))
     })?;
     if answer.status != 200 {
         if is_this_server(context, &uri, &outbound) {
-            return lasting(format!(
+            return permanent(format!(
                 "{called}: it is this server itself; unset {name}, or give other credentials"
             ));
         }
-        return passing(format!(
+        return transient(format!(
             "{called}: it answered {}; look at the token and the agent that serves them",
             answer.status
         ));
@@ -73,7 +73,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let document = serde_json::from_slice(&answer.body).ok();
     match document.and_then(|json| document::read_role(&json, "the container's credentials")) {
         Some(found) => Ok(Some(found)),
-        None => passing(format!(
+        None => transient(format!(
             "{called}: the answer holds none; look at the agent that serves them"
         )),
     }
@@ -82,7 +82,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
 fn of_ecs(path: &str) -> Result<String, Fault> {
     if !path.starts_with('/') {
         // It would be the rest of a host's name.
-        return lasting(format!(
+        return permanent(format!(
             "{RELATIVE_URI}: {path:?} does not begin with /; write it as ECS does, /v2/credentials/ID"
         ));
     }
@@ -97,7 +97,7 @@ fn outbound(context: &Context, name: &str, uri: &Uri) -> Result<Outbound, Fault>
     match uri.scheme_str() {
         _ if is_here => Ok(Outbound::direct(PATIENCE)),
         Some("https") => Outbound::for_url(&uri.to_string(), context.environment, None, PATIENCE),
-        _ => lasting(format!(
+        _ => permanent(format!(
             "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
         )),
@@ -111,7 +111,7 @@ fn token(context: &Context) -> Result<Option<String>, Fault> {
         None => variable(TOKEN).map(str::to_owned),
     };
     match token {
-        Some(token) if token.contains(['\r', '\n']) => lasting(
+        Some(token) if token.contains(['\r', '\n']) => permanent(
             "the container authorization token: it holds an end of line; write it without one",
         ),
         token => Ok(token),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::credential::SourceCredential;
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
@@ -29,7 +29,7 @@ pub struct Context<'a> {
 pub fn read_file(what: &str, path: impl AsRef<Path>) -> Result<String, Fault> {
     let path = path.as_ref();
     std::fs::read_to_string(path).or_else(|error| {
-        lasting(format!(
+        permanent(format!(
             "{what} {}: it cannot be read: {error}; name a file that ec2-role's user can read",
             path.display()
         ))

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::document;
 use crate::common::clock;
 use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, lasting, passing};
+use crate::common::fault::{Fault, permanent, transient};
 
 /// As long as Go's SDK waits, less what the rest of an fetcher needs before its own deadline.
 const DEADLINE: Duration = Duration::from_secs(45);
@@ -30,13 +30,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return lasting(named(
+        return permanent(named(
             "it leads back to this profile; let the command name another with --profile".to_owned(),
         ));
     }
     // Split as botocore does it, without a shell: there is none in a scratch container.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return lasting(named(
+        return permanent(named(
             "its quotes do not match; correct the profile".to_owned(),
         ));
     };
@@ -50,22 +50,21 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdout(Stdio::piped())
         .spawn()
         .or_else(|error| {
-            lasting(named(format!(
+            permanent(named(format!(
                 "{} cannot be run: {error}; correct the profile",
                 words[0]
             )))
         })?;
     match watch(&mut child, Instant::now() + DEADLINE) {
-        Ok((output, status)) if status.success() => {
-            read(&output).or_else(|why| passing(named(format!("{why}; run it by hand to see why"))))
-        }
-        Ok((_, status)) => passing(named(format!(
+        Ok((output, status)) if status.success() => read(&output)
+            .or_else(|why| transient(named(format!("{why}; run it by hand to see why")))),
+        Ok((_, status)) => transient(named(format!(
             "it failed ({status}); run it by hand to see why"
         ))),
         Err(why) => {
             // Its end is not waited for either. What it has started itself the supervisor ends with the fetcher.
             _ = child.kill();
-            passing(named(format!(
+            transient(named(format!(
                 "{why} and was ended; run it by hand to see why"
             )))
         }

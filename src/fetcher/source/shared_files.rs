@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::{process, web_identity};
 use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::common::secret::Secret;
 use crate::fetcher::profile::{File, Profile};
 
@@ -43,7 +43,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
 fn exchange(context: &Context, file: &str) -> Result<SourceCredential, Fault> {
     let profile = context.profile;
     let Some(role) = profile.get("role_arn") else {
-        return lasting(named(
+        return permanent(named(
             profile,
             "web_identity_token_file: it is set, role_arn is not; set both (role_arn is the first role, which assumes the served one)",
         ));
@@ -62,7 +62,7 @@ fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
     if profile.get(key).is_none() {
         return Ok(());
     }
-    lasting(named(
+    permanent(named(
         profile,
         &format!(
             "{key}: ec2-role does not follow it by itself; set credential_process = aws configure export-credentials --profile {} in \
@@ -84,13 +84,13 @@ fn keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>, Fault
             origin: format!("profile {:?}", profile.name),
         })),
         (None, None) if token.is_none() => Ok(None),
-        (None, None) => lasting(named(
+        (None, None) => permanent(named(
             profile,
             &format!(
                 "it has a session token and no keys in the {file} file; give all three or none there"
             ),
         )),
-        _ => lasting(named(
+        _ => permanent(named(
             profile,
             &format!(
                 "it has only one of aws_access_key_id and aws_secret_access_key in the {file} file; give both or neither there"

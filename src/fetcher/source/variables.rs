@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::common::secret::Secret;
 
 const TOKENS: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
@@ -16,12 +16,12 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, None) => return only_a_token(context),
         (Some(key), Some(secret)) => (key, secret),
         (Some(_), None) => {
-            return lasting(
+            return permanent(
                 "AWS_ACCESS_KEY_ID: it is set, AWS_SECRET_ACCESS_KEY is not; set both or neither",
             );
         }
         (None, Some(_)) => {
-            return lasting(
+            return permanent(
                 "AWS_SECRET_ACCESS_KEY: it is set, AWS_ACCESS_KEY_ID is not; set both or neither",
             );
         }
@@ -38,7 +38,7 @@ fn only_a_token(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let is_set = |name: &&str| context.environment.get(name).is_some();
     match TOKENS.into_iter().find(is_set) {
         None => Ok(None),
-        Some(name) => lasting(format!(
+        Some(name) => permanent(format!(
             "{name}: it is set, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not; set all three or none"
         )),
     }

@@ -2,7 +2,7 @@
 
 use super::context::{Context, read_file};
 use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::common::role::RoleArn;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
@@ -11,7 +11,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         return Ok(None);
     };
     let Some(role) = variable("AWS_ROLE_ARN") else {
-        return lasting(
+        return permanent(
             "AWS_WEB_IDENTITY_TOKEN_FILE: it is set, AWS_ROLE_ARN is not; set both (AWS_ROLE_ARN is the first role, which assumes the served one)",
         );
     };
@@ -35,7 +35,7 @@ pub fn exchange(
     role: &str,
     session_name: Option<&str>,
 ) -> Result<SourceCredential, Fault> {
-    let role = RoleArn::parse(role).or_else(|why| lasting(format!("{role_from}: {why}")))?;
+    let role = RoleArn::parse(role).or_else(|why| permanent(format!("{role_from}: {why}")))?;
     let token = read_file(file_from, file)?;
     (context.progress)(&format!("exchanging the web identity token in {file}"));
     (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), token.trim())

@@ -1,7 +1,7 @@
 //! Where STS is, by partition and region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
-use crate::common::fault::{Fault, lasting};
+use crate::common::fault::{Fault, permanent};
 use crate::fetcher::http_client::read_url;
 
 /// Where to send a call, and for which region to sign it.
@@ -64,9 +64,9 @@ impl Endpoint {
         };
         if let Some((from, url)) = options.url {
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
-            let uri = read_url(url).or_else(|why| lasting(format!("{from}: {why}; {remedy}")))?;
+            let uri = read_url(url).or_else(|why| permanent(format!("{from}: {why}; {remedy}")))?;
             if uri.query().is_some() {
-                return lasting(format!("{from}: {url:?} has a query; {remedy}"));
+                return permanent(format!("{from}: {url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
@@ -74,7 +74,7 @@ impl Endpoint {
             );
         }
         let Some((suffix, dual_stack_suffix)) = suffixes(options.partition) else {
-            return lasting(format!(
+            return permanent(format!(
                 "partition {:?}: its STS endpoint is not known to this version; give it with --endpoint-url and --region",
                 options.partition
             ));
@@ -84,7 +84,7 @@ impl Endpoint {
             if options.partition == "aws" && !options.fips && !options.dual_stack {
                 return at(global, GLOBAL_REGION);
             }
-            return lasting(format!(
+            return permanent(format!(
                 "no region: partition {} has no global endpoint of STS; give --region",
                 options.partition
             ));
@@ -103,7 +103,7 @@ impl Endpoint {
             (true, false) => format!("sts-fips.{region}.{suffix}"),
             (fips, true) => {
                 let Some(suffix) = dual_stack_suffix else {
-                    return lasting(format!(
+                    return permanent(format!(
                         "partition {}: it has no dual-stack endpoints; unset AWS_USE_DUALSTACK_ENDPOINT",
                         options.partition
                     ));
@@ -271,7 +271,7 @@ mod tests {
         ] {
             let fault = Endpoint::find(&options).unwrap_err();
             assert!(
-                matches!(&fault, Fault::Lasting(text) if text.contains(remedy)),
+                matches!(&fault, Fault::Permanent(text) if text.contains(remedy)),
                 "{fault:?}"
             );
         }
