@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ec2_role::common::clock::Boot;
+use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
 use ec2_role::common::role::RoleArn;
@@ -284,7 +284,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
     let (mut channel, theirs) = UnixStream::pair().unwrap();
     let role = RoleArn::parse(ROLE).unwrap();
     let token_key = TokenKey::random().unwrap();
-    let now = Boot::now();
+    let now = BootTime::now();
     let hand_over = |number| HandOver {
         role_name: role.name(),
         role: role.clone(),

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
-use ec2_role::common::clock::Boot;
+use ec2_role::common::clock::BootTime;
 use ec2_role::common::credential::Credential;
 use ec2_role::supervisor::schedule;
 
@@ -145,7 +145,7 @@ fn a_credential_lives_as_long_as_sts_says_whatever_this_machines_clock_does() {
     let mut chance = Chance(3);
     for _ in 0..100_000 {
         let lifetime = Duration::from_millis(1 + chance.bits() % (12 * HOUR * 1000));
-        let received = Boot(chance.bits() % (10 * 365 * 24 * HOUR * 1000));
+        let received = BootTime(chance.bits() % (10 * 365 * 24 * HOUR * 1000));
         // STS's own clock, of whatever day: this machine's shows another and is stepped meanwhile, and none of it is asked.
         let date = SystemTime::UNIX_EPOCH
             + Duration::from_millis(chance.bits() % (100 * 365 * 24 * HOUR * 1000));
@@ -164,10 +164,10 @@ fn a_credential_lives_as_long_as_sts_says_whatever_this_machines_clock_does() {
     }
     let epoch = SystemTime::UNIX_EPOCH;
     let day = Duration::from_secs(24 * HOUR);
-    assert_eq!(Credential::deadline(epoch, epoch, Boot(5)), None);
-    assert_eq!(Credential::deadline(epoch, epoch + day, Boot(5)), None);
+    assert_eq!(Credential::deadline(epoch, epoch, BootTime(5)), None);
+    assert_eq!(Credential::deadline(epoch, epoch + day, BootTime(5)), None);
     assert_eq!(
-        Credential::deadline(epoch + day, epoch, Boot(u64::MAX - 1)),
-        Some(Boot(u64::MAX))
+        Credential::deadline(epoch + day, epoch, BootTime(u64::MAX - 1)),
+        Some(BootTime(u64::MAX))
     );
 }

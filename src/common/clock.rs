@@ -10,25 +10,25 @@ use aws_smithy_types::date_time::Format;
 
 /// A point on CLOCK_BOOTTIME, in milliseconds since the machine booted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Boot(pub u64);
+pub struct BootTime(pub u64);
 
-impl Boot {
+impl BootTime {
     /// Reads the clock.
     pub fn now() -> Self {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Boot(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+        BootTime(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
     }
 
     /// This point and a while, at most the end of time.
     pub fn after(self, span: Duration) -> Self {
-        Boot(
+        BootTime(
             self.0
                 .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         )
     }
 
     /// How long it is from `now` to this point; nothing if that is past.
-    pub fn left(self, now: Boot) -> Duration {
+    pub fn left(self, now: BootTime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }
@@ -112,8 +112,11 @@ mod tests {
 
     #[test]
     fn what_is_past_has_nothing_left() {
-        assert_eq!(Boot(5).left(Boot(7)), Duration::ZERO);
-        assert_eq!(Boot(7).left(Boot(5)), Duration::from_millis(2));
-        assert_eq!(Boot(u64::MAX).after(Duration::from_secs(1)), Boot(u64::MAX));
+        assert_eq!(BootTime(5).left(BootTime(7)), Duration::ZERO);
+        assert_eq!(BootTime(7).left(BootTime(5)), Duration::from_millis(2));
+        assert_eq!(
+            BootTime(u64::MAX).after(Duration::from_secs(1)),
+            BootTime(u64::MAX)
+        );
     }
 }

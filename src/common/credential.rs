@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::common::clock::{self, Boot};
+use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
 
 /// The credential of the role, as STS gave it.
@@ -21,7 +21,7 @@ pub struct Credential {
     /// When it ends, by STS's own clock.
     pub expiration: SystemTime,
     /// When it ends, by the one clock that nobody can set: its receipt plus what STS's clock said was left.
-    pub deadline: Boot,
+    pub deadline: BootTime,
 }
 
 impl Credential {
@@ -34,13 +34,17 @@ impl Credential {
 
     /// Until when one may be served that was received at `received` from an STS whose clock then showed `date`. Its life is
     /// told by that clock and counted on CLOCK_BOOTTIME: this machine's own clock has no part in it. `None` if it has none left.
-    pub fn deadline(expiration: SystemTime, date: SystemTime, received: Boot) -> Option<Boot> {
+    pub fn deadline(
+        expiration: SystemTime,
+        date: SystemTime,
+        received: BootTime,
+    ) -> Option<BootTime> {
         let lifetime = expiration.duration_since(date).ok()?;
         Some(received.after(lifetime)).filter(|deadline| *deadline > received)
     }
 
     /// Whether it may still be served.
-    pub fn is_valid(&self, now: Boot) -> bool {
+    pub fn is_valid(&self, now: BootTime) -> bool {
         now < self.deadline
     }
 
@@ -98,7 +102,7 @@ impl Credential {
             session_token: Secret::new(text("session_token")?),
             last_updated: time("last_updated")?,
             expiration: time("expiration")?,
-            deadline: Boot(json.get("deadline")?.as_u64()?),
+            deadline: BootTime(json.get("deadline")?.as_u64()?),
         })
     }
 }
@@ -144,7 +148,7 @@ mod tests {
             session_token: Secret::new("tok/en=="),
             last_updated: clock::from_epoch_seconds(1_685_620_800.0).unwrap(),
             expiration: clock::from_epoch_seconds(1_685_624_400.0).unwrap(),
-            deadline: Boot(3_600_000),
+            deadline: BootTime(3_600_000),
         }
     }
 
@@ -160,8 +164,8 @@ mod tests {
 
     #[test]
     fn a_credential_is_valid_until_its_deadline_and_not_a_millisecond_more() {
-        assert!(credential().is_valid(Boot(3_599_999)));
-        assert!(!credential().is_valid(Boot(3_600_000)));
+        assert!(credential().is_valid(BootTime(3_599_999)));
+        assert!(!credential().is_valid(BootTime(3_600_000)));
     }
 
     #[test]

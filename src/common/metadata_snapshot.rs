@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 
 /// What warns of an interruption is worth nothing when it is older than this: AWS gives two minutes' notice.
 const MAX_AGE_OF_WARNINGS: Duration = Duration::from_secs(120);
@@ -32,7 +32,7 @@ impl fmt::Debug for Item {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// When they were read.
-    pub taken: Boot,
+    pub taken: BootTime,
     /// The items.
     pub items: BTreeMap<String, Item>,
     /// How many more there were than can be held.
@@ -41,7 +41,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether a path tells of an interruption to come, and this snapshot is too old for that.
-    pub fn is_too_old_for(&self, path: &str, now: Boot) -> bool {
+    pub fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
         let warns = ["meta-data/spot", "meta-data/events"]
             .iter()
             .any(|root| path.starts_with(root));
@@ -82,7 +82,7 @@ impl Snapshot {
             ))
         };
         Some(Snapshot {
-            taken: Boot(json["taken"].as_u64()?),
+            taken: BootTime(json["taken"].as_u64()?),
             left_out: json["left_out"].as_u64()?.try_into().ok()?,
             items: json["items"]
                 .as_object()?
@@ -135,7 +135,7 @@ mod tests {
             ("user-data", item(true, b"\x1f\x8b\0")),
         ];
         Snapshot {
-            taken: Boot(1000),
+            taken: BootTime(1000),
             items: items.map(|(path, item)| (path.to_owned(), item)).into(),
             left_out: 1,
         }
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn a_warning_is_too_old_after_two_minutes_and_a_name_never() {
         let snapshot = snapshot();
-        assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", Boot(121_000)));
-        assert!(snapshot.is_too_old_for("meta-data/spot/instance-action", Boot(121_001)));
-        assert!(!snapshot.is_too_old_for("meta-data/instance-id", Boot(u64::MAX)));
+        assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_000)));
+        assert!(snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_001)));
+        assert!(!snapshot.is_too_old_for("meta-data/instance-id", BootTime(u64::MAX)));
     }
 }

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use ring::hmac;
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 
 /// How long a token shall live: 1 to 21,600 seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html>).
@@ -92,7 +92,7 @@ impl TokenAuthority {
     }
 
     /// A token that is valid from `now` for `ttl`.
-    pub fn issue(&self, ttl: Ttl, now: Boot) -> String {
+    pub fn issue(&self, ttl: Ttl, now: BootTime) -> String {
         let expiry = now.0 + u64::from(ttl.0) * 1000;
         let mut token = [0; TOKEN_LENGTH];
         token[..3].copy_from_slice(&PREFIX);
@@ -104,13 +104,13 @@ impl TokenAuthority {
     }
 
     /// The whole seconds that a token still has, at least 1; `None` if it is not ours, or its time is over.
-    pub fn check(&self, text: &str, now: Boot) -> Option<u32> {
+    pub fn check(&self, text: &str, now: BootTime) -> Option<u32> {
         let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
         u32::try_from(left).ok().filter(|seconds| *seconds > 0)
     }
 
     /// The expiry of a token that was sealed with this key, expired or not.
-    pub fn open(&self, text: &str) -> Option<Boot> {
+    pub fn open(&self, text: &str) -> Option<BootTime> {
         if text.len() != TEXT_LENGTH {
             return None;
         }
@@ -120,7 +120,7 @@ impl TokenAuthority {
         hmac::verify(&self.key, &self.sealed(head), seal).ok()?;
         let mut expiry = [0; 8];
         expiry[3..].copy_from_slice(&head[3..]);
-        Some(Boot(u64::from_be_bytes(expiry)))
+        Some(BootTime(u64::from_be_bytes(expiry)))
     }
 
     /// What the seal is over.
@@ -140,44 +140,44 @@ mod tests {
     #[test]
     fn a_token_is_valid_from_its_issue_until_its_expiry_and_says_how_long_it_has() {
         let tokens = authority("a1");
-        let token = tokens.issue(Ttl::parse("60").unwrap(), Boot(5_000));
-        assert_eq!(tokens.check(&token, Boot(5_000)), Some(60));
-        assert_eq!(tokens.check(&token, Boot(5_001)), Some(60));
-        assert_eq!(tokens.check(&token, Boot(64_999)), Some(1));
-        assert_eq!(tokens.check(&token, Boot(65_000)), None);
+        let token = tokens.issue(Ttl::parse("60").unwrap(), BootTime(5_000));
+        assert_eq!(tokens.check(&token, BootTime(5_000)), Some(60));
+        assert_eq!(tokens.check(&token, BootTime(5_001)), Some(60));
+        assert_eq!(tokens.check(&token, BootTime(64_999)), Some(1));
+        assert_eq!(tokens.check(&token, BootTime(65_000)), None);
     }
 
     #[test]
     fn a_token_looks_like_one_of_ec2() {
-        let token = authority("a1").issue(Ttl::parse("21600").unwrap(), Boot(1));
+        let token = authority("a1").issue(Ttl::parse("21600").unwrap(), BootTime(1));
         assert_eq!(token.len(), 56);
         assert!(token.starts_with("AQAE") && token.ends_with("=="));
     }
 
     #[test]
     fn a_token_of_the_same_key_is_known_again_by_another_process_and_no_other_token_is() {
-        let token = authority("a1").issue(Ttl::parse("60").unwrap(), Boot(0));
-        assert_eq!(authority("a1").check(&token, Boot(0)), Some(60));
-        assert_eq!(authority("a2").check(&token, Boot(0)), None);
+        let token = authority("a1").issue(Ttl::parse("60").unwrap(), BootTime(0));
+        assert_eq!(authority("a1").check(&token, BootTime(0)), Some(60));
+        assert_eq!(authority("a2").check(&token, BootTime(0)), None);
         let later = TokenAuthority::new(
             &TokenKey::from_hex(&"a1".repeat(32)).unwrap(),
             "the next boot",
         );
-        assert_eq!(later.check(&token, Boot(0)), None);
+        assert_eq!(later.check(&token, BootTime(0)), None);
     }
 
     #[test]
     fn a_token_with_any_one_character_changed_is_refused() {
         let tokens = authority("a1");
-        let token = tokens.issue(Ttl::parse("60").unwrap(), Boot(0));
+        let token = tokens.issue(Ttl::parse("60").unwrap(), BootTime(0));
         for position in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert_eq!(tokens.check(&changed, Boot(0)), None, "{position}");
+            assert_eq!(tokens.check(&changed, BootTime(0)), None, "{position}");
         }
         for other in ["", "INVALID", &token[..55], &format!("{token}=")] {
-            assert_eq!(tokens.check(other, Boot(0)), None, "{other:?}");
+            assert_eq!(tokens.check(other, BootTime(0)), None, "{other:?}");
         }
     }
 

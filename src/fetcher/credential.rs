@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::aws_settings;
-use crate::common::clock::{self, Boot};
+use crate::common::clock::{self, BootTime};
 use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::{Credential, SourceCredential};
 use crate::common::environment::Environment;
@@ -72,7 +72,7 @@ pub fn fetch(
             arguments.role
         ));
         // Before the call: however slowly the answer comes, the credential's life began when STS gave it.
-        let (asked, wall_clock) = (Boot::now(), SystemTime::now());
+        let (asked, wall_clock) = (BootTime::now(), SystemTime::now());
         match call.send(wall_clock) {
             Ok(answered) => return call.fetched(answered, asked, wall_clock),
             Err(error) => call.heed(&error, &find_source)?,
@@ -127,7 +127,7 @@ impl Call<'_> {
     fn fetched(
         &self,
         answered: Answered,
-        asked: Boot,
+        asked: BootTime,
         wall_clock: SystemTime,
     ) -> Result<Fetched, Fault> {
         let date = answered

@@ -1,6 +1,6 @@
 //! Reads what of the host's other metadata may be known, with a session token of its own.
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::common::pass_through::PassThrough;
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 96 * 1024;
 const MAX_DEPTH: usize = 8;
 
 /// Reads all that is allowed and there.
-pub fn read(session: &HostMetadata, what: PassThrough, now: Boot) -> Result<Snapshot, Fault> {
+pub fn read(session: &HostMetadata, what: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
     let mut snapshot = Snapshot {
         taken: now,
         ..Snapshot::default()

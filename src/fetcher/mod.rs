@@ -13,7 +13,7 @@ pub mod sts;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::Fault;
@@ -67,7 +67,7 @@ fn read_metadata(
     let snapshot = metadata::read(
         &session,
         arguments.pass_through.unwrap_or_default(),
-        Boot::now(),
+        BootTime::now(),
     )?;
     Ok(FetchReport::Metadata(snapshot))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::config::HttpTokens;
 use crate::common::credential::Credential;
 use crate::common::metadata_snapshot::Snapshot;
@@ -59,7 +59,7 @@ pub struct Counts {
 
 impl HandOver {
     /// The credential, if it may still be served.
-    pub fn valid_credential(&self, now: Boot) -> Option<&Credential> {
+    pub fn valid_credential(&self, now: BootTime) -> Option<&Credential> {
         let credential = self.credential.as_ref();
         credential.filter(|credential| credential.is_valid(now))
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::http_headers::CHECK_AGENT;
 use crate::common::log;
 use crate::server::protocol::http::{Refusal, Remark, Request, Response, Status};
@@ -146,7 +146,7 @@ impl Desk {
             return self.metrics.answer(hand_over);
         }
         let response = if is_for_it {
-            router::answer(&request, &self.served, Boot::now())
+            router::answer(&request, &self.served, BootTime::now())
         } else {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)

@@ -6,7 +6,7 @@ use std::process::{ChildStdout, Stdio};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::child;
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
 use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
@@ -19,7 +19,7 @@ pub struct FetcherProcess {
     pub pid: Pid,
     /// What it reports on; to be polled for reading.
     pub reports: ChildStdout,
-    pub deadline: Boot,
+    pub deadline: BootTime,
     /// What it last said that it does.
     pub step: String,
     read: Vec<u8>,
@@ -27,7 +27,11 @@ pub struct FetcherProcess {
 
 impl FetcherProcess {
     /// Starts one with the supervisor's own arguments and environment.
-    pub fn start(arguments: &[String], orders: &FetchOrders, now: Boot) -> Result<Self, String> {
+    pub fn start(
+        arguments: &[String],
+        orders: &FetchOrders,
+        now: BootTime,
+    ) -> Result<Self, String> {
         Self::spawn(arguments, orders, now).map_err(|error| {
             format!(
                 "an fetcher cannot be started: {error}; is there memory, and room for a process?"
@@ -35,7 +39,7 @@ impl FetcherProcess {
         })
     }
 
-    fn spawn(arguments: &[String], orders: &FetchOrders, now: Boot) -> io::Result<Self> {
+    fn spawn(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
         let mut child = ProcessKind::Fetcher
             .command()
             .args(arguments)

@@ -7,7 +7,7 @@ use rustix::process::{Pid, WaitStatus};
 
 use super::fetcher_process::FetcherProcess;
 use super::jitter::chance;
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::log;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::messages::fetch::{FetchOrders, FetchReport, Task};
@@ -18,14 +18,14 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct Reading {
     fetcher: Option<FetcherProcess>,
-    next: Boot,
+    next: BootTime,
     missed: u32,
     has_read: bool,
 }
 
 impl Reading {
     /// The first is due now.
-    pub fn new(now: Boot) -> Self {
+    pub fn new(now: BootTime) -> Self {
         Reading {
             fetcher: None,
             next: now,
@@ -34,7 +34,7 @@ impl Reading {
         }
     }
 
-    pub fn start_if_due(&mut self, words: &[String], orders: &FetchOrders, now: Boot) {
+    pub fn start_if_due(&mut self, words: &[String], orders: &FetchOrders, now: BootTime) {
         if self.fetcher.is_some() || now < self.next {
             return;
         }
@@ -50,7 +50,7 @@ impl Reading {
     }
 
     /// When the next thing is to be done here.
-    pub fn due(&self) -> Boot {
+    pub fn due(&self) -> BootTime {
         self.fetcher
             .as_ref()
             .map_or(self.next, |fetcher| fetcher.deadline)
@@ -64,7 +64,7 @@ impl Reading {
     }
 
     /// Takes what the fetcher brings, with a line for the log when that is news; ends it at its deadline.
-    pub fn hear(&mut self, now: Boot) -> Option<(Snapshot, Option<String>)> {
+    pub fn hear(&mut self, now: BootTime) -> Option<(Snapshot, Option<String>)> {
         let mut read = None;
         for report in self
             .fetcher
@@ -104,14 +104,14 @@ impl Reading {
     }
 
     /// A child has ended; if it was the fetcher, its last words were heard before.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: Boot) {
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) {
         if self.fetcher.take_if(|fetcher| fetcher.pid == pid).is_some() {
             self.failed(&FetcherProcess::ended_without_result(status), now);
         }
     }
 
     /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
-    fn failed(&mut self, why: &str, now: Boot) {
+    fn failed(&mut self, why: &str, now: BootTime) {
         if self.missed == 0 {
             let kept = if self.has_read {
                 ", what was read before is kept"

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::common::clock::{self, Boot};
+use crate::common::clock::{self, BootTime};
 use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::Fault;
@@ -74,7 +74,7 @@ struct Supervisor<'a> {
     /// What the next fetcher is told.
     orders: FetchOrders,
     fetcher: Option<FetcherProcess>,
-    next_fetch: Boot,
+    next_fetch: BootTime,
     failures: u32,
     /// Whether the next refresh is the first after a start or an outage.
     is_fresh: bool,
@@ -108,7 +108,7 @@ impl<'a> Supervisor<'a> {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        let now = Boot::now();
+        let now = BootTime::now();
         let supervisor = Supervisor {
             words,
             server_supervisor: ServerSupervisor::new(listener, now),
@@ -154,7 +154,7 @@ impl<'a> Supervisor<'a> {
     /// The loop. Gives the name of the signal that ended it, or what the user has to correct.
     fn keep(mut self, signals: &mut Signals) -> Result<&'static str, String> {
         loop {
-            let now = Boot::now();
+            let now = BootTime::now();
             self.notify.ping(now);
             self.start_what_is_due(now);
             self.wait_for_event(signals, now);
@@ -163,7 +163,7 @@ impl<'a> Supervisor<'a> {
                 self.end(signals);
                 return Ok(signal);
             }
-            let now = Boot::now();
+            let now = BootTime::now();
             if let Err(error) = self
                 .receive_fetch_reports(now)
                 .and_then(|()| self.reap(now))
@@ -177,7 +177,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn start_what_is_due(&mut self, now: Boot) {
+    fn start_what_is_due(&mut self, now: BootTime) {
         if self.fetcher.is_none() && now >= self.next_fetch {
             let serving = self.hand_over.credential.as_ref();
             self.orders.serving = serving.map(|credential| credential.access_key_id.clone());
@@ -202,7 +202,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Waits for a signal, a report, an answer of the server's, or the next due time.
-    fn wait_for_event(&self, signals: &Signals, now: Boot) {
+    fn wait_for_event(&self, signals: &Signals, now: BootTime) {
         let fetcher = self.fetcher.as_ref();
         let expiry = self.hand_over.credential.as_ref();
         let due = [
@@ -223,7 +223,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes what the fetcher reports; ends it at its deadline. The error ends the program.
-    fn receive_fetch_reports(&mut self, now: Boot) -> Result<(), String> {
+    fn receive_fetch_reports(&mut self, now: BootTime) -> Result<(), String> {
         let Some(fetcher) = &mut self.fetcher else {
             return Ok(());
         };
@@ -237,7 +237,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn hear(&mut self, report: FetchReport, now: Boot) -> Result<(), String> {
+    fn hear(&mut self, report: FetchReport, now: BootTime) -> Result<(), String> {
         match report {
             FetchReport::Step(step) => {
                 if let Some(fetcher) = &mut self.fetcher {
@@ -266,7 +266,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// The fetcher in hand has brought a credential: it is served, and its refresh is set.
-    fn fetched(&mut self, fetched: Fetched, now: Boot) {
+    fn fetched(&mut self, fetched: Fetched, now: BootTime) {
         self.orders.clock_offset = fetched.clock_offset;
         self.orders.duration_limit = fetched.duration_limit;
         let lifetime = fetched.credential.lifetime();
@@ -292,7 +292,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Takes what the reading of the host's other metadata brings.
-    fn hear_reading(&mut self, now: Boot) {
+    fn hear_reading(&mut self, now: BootTime) {
         let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
         if let Some((snapshot, news)) = heard {
             self.hand_over.snapshot = Some(snapshot);
@@ -310,7 +310,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// The fetcher in hand has failed: what is served stays, and the next try is set.
-    fn failed(&mut self, why: &str, now: Boot) {
+    fn failed(&mut self, why: &str, now: BootTime) {
         // In the order in which it happened, and the status is to end with why there is none.
         self.say_if_expired(now);
         self.failures += 1;
@@ -332,7 +332,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Collects the children that have ended. The error ends the program.
-    fn reap(&mut self, now: Boot) -> Result<(), String> {
+    fn reap(&mut self, now: BootTime) -> Result<(), String> {
         while let Some((pid, status)) = child::reap() {
             self.server_supervisor.child_ended(pid, status, now);
             // Its last words may have come after the pipe was looked at.
@@ -353,7 +353,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    fn say_if_expired(&mut self, now: Boot) {
+    fn say_if_expired(&mut self, now: BootTime) {
         let Some(credential) = &self.hand_over.credential else {
             return;
         };
@@ -378,9 +378,9 @@ impl<'a> Supervisor<'a> {
         let Some(server) = self.server_supervisor.close() else {
             return;
         };
-        let deadline = Boot::now().after(LAST_ANSWERS);
+        let deadline = BootTime::now().after(LAST_ANSWERS);
         loop {
-            let now = Boot::now();
+            let now = BootTime::now();
             if std::iter::from_fn(child::reap).any(|(pid, _)| pid == server.pid) {
                 return;
             }

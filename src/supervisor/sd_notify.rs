@@ -4,7 +4,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::environment::Environment;
 
 #[derive(Default)]
@@ -15,11 +15,11 @@ pub struct Notify {
 
 struct Watchdog {
     interval: Duration,
-    next_ping: Boot,
+    next_ping: BootTime,
 }
 
 impl Notify {
-    pub fn new(environment: &Environment, own_pid: u32, now: Boot) -> Self {
+    pub fn new(environment: &Environment, own_pid: u32, now: BootTime) -> Self {
         let Some(socket) = environment.get("NOTIFY_SOCKET").and_then(connect) else {
             return Notify::default();
         };
@@ -55,12 +55,12 @@ impl Notify {
     }
 
     /// When the next ping is due, if pings are wanted.
-    pub fn next_ping(&self) -> Option<Boot> {
+    pub fn next_ping(&self) -> Option<BootTime> {
         self.watchdog.as_ref().map(|watchdog| watchdog.next_ping)
     }
 
     /// Pings if it is due.
-    pub fn ping(&mut self, now: Boot) {
+    pub fn ping(&mut self, now: BootTime) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|it| now >= it.next_ping) {
             watchdog.next_ping = now.after(watchdog.interval);
             self.tell("WATCHDOG=1");
@@ -122,7 +122,7 @@ mod tests {
         ] {
             let systemd = listening_at(&address.unwrap());
             let environment = Environment::from([("NOTIFY_SOCKET", variable.as_str())]);
-            let notify = Notify::new(&environment, 7, Boot(0));
+            let notify = Notify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None);
             notify.ready("role until\nSTOPPING=1");
             notify.stopping();
@@ -142,14 +142,14 @@ mod tests {
             ("WATCHDOG_USEC", "10000000"),
             ("WATCHDOG_PID", "7"),
         ]);
-        assert_eq!(Notify::new(&environment, 8, Boot(0)).next_ping(), None);
-        let mut notify = Notify::new(&environment, 7, Boot(0));
-        notify.ping(Boot(0));
+        assert_eq!(Notify::new(&environment, 8, BootTime(0)).next_ping(), None);
+        let mut notify = Notify::new(&environment, 7, BootTime(0));
+        notify.ping(BootTime(0));
         assert_eq!(received(&systemd), "WATCHDOG=1");
-        assert_eq!(notify.next_ping(), Some(Boot(5000)));
-        notify.ping(Boot(4999));
+        assert_eq!(notify.next_ping(), Some(BootTime(5000)));
+        notify.ping(BootTime(4999));
         assert!(systemd.recv(&mut [0; 1]).is_err());
-        notify.ping(Boot(5000));
+        notify.ping(BootTime(5000));
         assert_eq!(received(&systemd), "WATCHDOG=1");
     }
 
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let environment =
                 Environment::from([("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "10000000")]);
-            let notify = Notify::new(&environment, 7, Boot(0));
+            let notify = Notify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None, "{address}");
             notify.ready("nobody hears it");
         }

@@ -8,20 +8,20 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal};
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::process::ProcessKind;
 use crate::messages::server_state::HandOver;
 use crate::server::THREAD_STACK_BYTES;
 
 pub struct ServerProcess {
     pub pid: Pid,
-    pub started: Boot,
+    pub started: BootTime,
     channel: UnixStream,
 }
 
 impl ServerProcess {
     /// Starts one on the listening socket, with nothing of the environment, and hands over.
-    pub fn start(listener: &TcpListener, hand_over: &HandOver, now: Boot) -> io::Result<Self> {
+    pub fn start(listener: &TcpListener, hand_over: &HandOver, now: BootTime) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let child = ProcessKind::Server

@@ -8,7 +8,7 @@ use rustix::process::{Pid, WaitStatus};
 
 use super::child;
 use super::server_process::ServerProcess;
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::common::log;
 use crate::messages::server_state::HandOver;
 
@@ -29,17 +29,17 @@ const MAX_MISSED_HEARTBEATS: u32 = 3;
 pub struct ServerSupervisor {
     listener: TcpListener,
     server: Option<ServerProcess>,
-    next_start: Boot,
+    next_start: BootTime,
     starts: u64,
     short_lives: u32,
-    next_heartbeat: Boot,
+    next_heartbeat: BootTime,
     /// Questions since the server was last heard.
     missed: u32,
 }
 
 impl ServerSupervisor {
     /// On a listening socket. The first server starts when it is told that it may, or soon.
-    pub fn new(listener: TcpListener, now: Boot) -> Self {
+    pub fn new(listener: TcpListener, now: BootTime) -> Self {
         ServerSupervisor {
             listener,
             server: None,
@@ -52,14 +52,14 @@ impl ServerSupervisor {
     }
 
     /// There is something to serve, or the reason why not: the first server need not wait longer.
-    pub fn start_now(&mut self, now: Boot) {
+    pub fn start_now(&mut self, now: BootTime) {
         if self.starts == 0 {
             self.next_start = now;
         }
     }
 
     /// Starts a server if there is none.
-    pub fn start_if_due(&mut self, hand_over: &mut HandOver, now: Boot) {
+    pub fn start_if_due(&mut self, hand_over: &mut HandOver, now: BootTime) {
         if self.server.is_some() || now < self.next_start {
             return;
         }
@@ -80,7 +80,7 @@ impl ServerSupervisor {
     }
 
     /// Asks the server whether it goes on, if it is time to; replaces one that was asked in vain. Whether it was time.
-    pub fn send_heartbeat_if_due(&mut self, now: Boot) -> bool {
+    pub fn send_heartbeat_if_due(&mut self, now: BootTime) -> bool {
         let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
             return false;
         };
@@ -94,7 +94,7 @@ impl ServerSupervisor {
     }
 
     /// Hands over to the server that is there; one that does not take it is replaced.
-    pub fn hand_over(&mut self, hand_over: &HandOver, now: Boot) {
+    pub fn hand_over(&mut self, hand_over: &HandOver, now: BootTime) {
         if let Some(server) = &mut self.server
             && server.hand_over(hand_over).is_err()
         {
@@ -103,7 +103,7 @@ impl ServerSupervisor {
     }
 
     /// When the next thing is to be done here.
-    pub fn due(&self) -> Boot {
+    pub fn due(&self) -> BootTime {
         match self.server {
             None => self.next_start,
             Some(_) => self.next_heartbeat,
@@ -124,7 +124,7 @@ impl ServerSupervisor {
     }
 
     /// Ends the server that is there; the next is due at once.
-    fn replace(&mut self, why: &str, now: Boot) {
+    fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
             log::event(&format!("server replaced ({}): {why}", server.pid));
             server.kill();
@@ -133,7 +133,7 @@ impl ServerSupervisor {
     }
 
     /// A child has ended; if it was the server, the next is due.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: Boot) {
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) {
         let Some(server) = self.server.take_if(|server| server.pid == pid) else {
             return;
         };

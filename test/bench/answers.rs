@@ -1,6 +1,6 @@
 //! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
 
-use ec2_role::common::clock::Boot;
+use ec2_role::common::clock::BootTime;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use ec2_role::messages::server_state::HandOver;
 use ec2_role::server::protocol::http::Request;
@@ -15,7 +15,7 @@ const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_nam
 "expiration":1795471200,"deadline":3600000}}"#;
 /// As long as what STS gives is at least.
 const TOKEN_LENGTH: usize = 400;
-const NOW: Boot = Boot(1000);
+const NOW: BootTime = BootTime(1000);
 
 fn main() {
     let number: u32 = std::env::args()

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::Boot;
+use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
 use ec2_role::common::metadata_snapshot::{Item, Snapshot};
@@ -18,7 +18,7 @@ use ec2_role::server::protocol::state::Served;
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";
-const NOW: Boot = Boot(1_000_000_000);
+const NOW: BootTime = BootTime(1_000_000_000);
 
 /// What is served, and when.
 pub struct World {
@@ -35,7 +35,7 @@ impl World {
         let age = if bit(5) { 121_000 } else { 0 };
         let snapshot = Snapshot {
             left_out: 0,
-            taken: Boot(NOW.0 - age),
+            taken: BootTime(NOW.0 - age),
             items: [
                 ("meta-data/instance-id", false, &b"i-1"[..]),
                 ("meta-data/placement/region", false, b"eu-west-1"),
@@ -73,7 +73,7 @@ impl World {
                 session_token: Secret::new(SECRETS[1]),
                 last_updated: UNIX_EPOCH,
                 expiration: UNIX_EPOCH + Duration::from_secs(3600),
-                deadline: if bit(2) { NOW } else { Boot(NOW.0 + 1) },
+                deadline: if bit(2) { NOW } else { BootTime(NOW.0 + 1) },
             }),
         });
         let token = served.tokens.issue(Ttl::parse("60").unwrap(), NOW);

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::common::clock::{self, Boot};
+use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
 use crate::messages::server_state::HandOver;
 use crate::server::protocol::http::{Refusal, Request, Response, Status};
@@ -12,7 +12,7 @@ use crate::server::protocol::http::{Refusal, Request, Response, Status};
 const ROOT: &str = "/v2/credentials/";
 
 /// The answer to a request for this form; `None` if it is none, or the form is not served.
-pub fn answer(request: &Request, served: &HandOver, now: Boot) -> Option<Response> {
+pub fn answer(request: &Request, served: &HandOver, now: BootTime) -> Option<Response> {
     let token = served.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
@@ -24,7 +24,7 @@ fn answer_name(
     name: &str,
     token: &Secret,
     served: &HandOver,
-    now: Boot,
+    now: BootTime,
 ) -> Result<Response, Response> {
     if request.header("X-Forwarded-For").is_some() {
         let why = error(

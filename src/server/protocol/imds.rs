@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::common::clock::{self, Boot};
+use crate::common::clock::{self, BootTime};
 use crate::common::config::HttpTokens;
 use crate::common::credential::{Credential, ec2_form};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
@@ -21,7 +21,7 @@ use crate::server::protocol::state::Served;
 const TTL_ANSWER_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /// The answer to one request. `HEAD` is answered as `GET`; leaving the body out is for whoever writes the answer.
-pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
+pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
     // In any letter case, also when empty: a proxy stands between, and the client may be whoever talks to that proxy.
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
@@ -67,7 +67,12 @@ fn method_not_allowed(allowed: &'static str) -> Response {
         .refused(Refusal::Method)
 }
 
-fn answer_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boot) -> Response {
+fn answer_token(
+    request: &Request,
+    path: &Path,
+    tokens: &TokenAuthority,
+    now: BootTime,
+) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
     // Not published, but the Allow of EC2's 405 names it.
     if request.method == "OPTIONS" {
@@ -113,7 +118,7 @@ const VERSIONS: [&str; 20] = [
     "latest",
 ];
 
-fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
+fn answer_path(path: &Path, served: &Served, now: BootTime) -> Response {
     let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS.join("\n"));
@@ -151,7 +156,7 @@ fn answer_path(path: &Path, served: &Served, now: Boot) -> Response {
 }
 
 /// What a container may know beside its role, and the listings of all there is.
-fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, Response> {
+fn other_metadata(path: &str, served: &HandOver, now: BootTime) -> Result<Response, Response> {
     const REGION: &str = "meta-data/placement/region";
     let snapshot = served.snapshot.as_ref();
     // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
@@ -200,7 +205,7 @@ fn other_metadata(path: &str, served: &HandOver, now: Boot) -> Result<Response, 
 
 /// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
 /// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
-fn valid(served: &HandOver, now: Boot) -> Result<&Credential, Response> {
+fn valid(served: &HandOver, now: BootTime) -> Result<&Credential, Response> {
     let valid = served.valid_credential(now);
     valid.ok_or(Response::empty(Status::InternalServerError))
 }

@@ -1,6 +1,6 @@
 //! The one answer to one request: keeps browsers out, then asks who serves the path. Pure.
 
-use crate::common::clock::Boot;
+use crate::common::clock::BootTime;
 use crate::server::protocol::browser;
 use crate::server::protocol::container_credentials;
 use crate::server::protocol::http::{Refusal, Request, Response, Status};
@@ -8,7 +8,7 @@ use crate::server::protocol::imds;
 use crate::server::protocol::state::Served;
 
 /// Answers one request.
-pub fn answer(request: &Request, served: &Served, now: Boot) -> Response {
+pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
     match browser::suspect(request, &served.hand_over.allow_hosts) {
         Some(Refusal::Host) => refuse(
             Refusal::Host,

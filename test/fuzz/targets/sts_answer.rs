@@ -4,7 +4,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::{self, Boot};
+use ec2_role::common::clock::{self, BootTime};
 use ec2_role::common::credential::Credential;
 use ec2_role::fetcher::http_client::Answer;
 use ec2_role::fetcher::sts;
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
                 session_token: answered.session_token,
                 last_updated: date,
                 expiration: answered.expiration,
-                deadline: Boot(1),
+                deadline: BootTime(1),
             };
             let document = credential.ec2_document();
             let written = document.rsplit('"').nth(1).unwrap();
