@@ -12,7 +12,7 @@ use proptest::sample::select;
 use crate::support::any_head::check_is_taken_as_it_is;
 
 /// It takes microseconds, on a machine that has a processor for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUTS: Duration = Duration::from_secs(5);
 
 /// What means something to one of the two that read it.
 #[rustfmt::skip]
@@ -50,12 +50,12 @@ fn all_are_taken(heads: Vec<String>) -> bool {
             .for_each(|head| check_is_taken_as_it_is(&mut reader, head));
         _ = sender.send(());
     });
-    receiver.recv_timeout(PATIENCE).is_ok()
+    receiver.recv_timeout(TIMEOUTS).is_ok()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // Each that fails may take all of the patience.
+        // Each that fails may take all of the timeouts.
         max_shrink_iters: 10,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -8,10 +8,10 @@ use ureq::http::Request;
 
 use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
 use crate::common::role::{RoleArn, RoleName};
-use crate::fetcher::http_client::{Answer, Outbound, Patience};
+use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
 /// SDKs give up after one second; who cannot answer in two is not well.
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(2),
 };
@@ -19,7 +19,7 @@ const LIST: &str = "meta-data/iam/security-credentials/";
 
 /// Says in a line that an unexpired credential is served, of a role by a name if they are given, or what is wrong.
 pub fn check(address: SocketAddr, role: Option<&(RoleArn, RoleName)>) -> Result<String, String> {
-    let outbound = Outbound::direct(PATIENCE);
+    let http_client = HttpClient::direct(TIMEOUTS);
     let send = |method: &str, path: &str, header: (&str, &str)| -> Result<Answer, String> {
         let request = Request::builder()
             .method(method)
@@ -30,7 +30,7 @@ pub fn check(address: SocketAddr, role: Option<&(RoleArn, RoleName)>) -> Result<
             .body(String::new())
             .map_err(|error| format!("{address}: {error}"))?;
         let remedy = "is ec2-role running, and is --listen what it was started with?";
-        let answer = outbound
+        let answer = http_client
             .send(request)
             .map_err(|error| format!("{address}: {error}; {remedy}"))?;
         match answer.status {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
 use crate::common::fault::{Fault, permanent};
-use crate::fetcher::http_client::{Outbound, Patience};
+use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 
 /// For STS: what SDKs allow is 60 s; a busy STS answers within seconds, and a later try is better than a longer wait.
-const STS_PATIENCE: Patience = Patience {
+const STS_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(10),
 };
@@ -58,8 +58,8 @@ pub fn sts(
     let ca_bundle = ca_bundle
         .as_ref()
         .map(|(name, pem)| (*name, pem.as_slice()));
-    let outbound = Outbound::for_url(&endpoint.url, environment, ca_bundle, STS_PATIENCE)?;
-    Ok(Client::new(endpoint, outbound))
+    let http_client = HttpClient::for_url(&endpoint.url, environment, ca_bundle, STS_TIMEOUTS)?;
+    Ok(Client::new(endpoint, http_client))
 }
 
 fn endpoint(

@@ -25,7 +25,7 @@ const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 const NOT_FOUND: &str = "failed to lookup address information: ";
 
 /// A client for one kind of destination.
-pub struct Outbound {
+pub struct HttpClient {
     agent: Agent,
     /// What the proxy before it is called, if there is one.
     proxy: Option<String>,
@@ -115,18 +115,18 @@ fn is_of_time(why: &str) -> bool {
 /// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
 /// supervisor's deadline for the whole fetcher is its limit.
 #[derive(Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For the connection, TLS included.
     pub connect: Duration,
     /// For sending, for the head of the answer and for its body, each.
     pub answer: Duration,
 }
 
-impl Outbound {
+impl HttpClient {
     /// For link-local and loopback services: never through a proxy.
-    pub fn direct(patience: Patience) -> Self {
-        Outbound {
-            agent: agent(patience, None, RootCerts::WebPki),
+    pub fn direct(timeouts: Timeouts) -> Self {
+        HttpClient {
+            agent: agent(timeouts, None, RootCerts::WebPki),
             proxy: None,
         }
     }
@@ -137,7 +137,7 @@ impl Outbound {
         url: &str,
         environment: &Environment,
         ca_bundle: Option<(&str, &[u8])>,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> Result<Self, Fault> {
         let roots = match ca_bundle {
             None => RootCerts::WebPki,
@@ -148,8 +148,8 @@ impl Outbound {
             _ => None,
         };
         let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
-        Ok(Outbound {
-            agent: agent(patience, proxy, roots),
+        Ok(HttpClient {
+            agent: agent(timeouts, proxy, roots),
             proxy: name,
         })
     }
@@ -230,7 +230,7 @@ fn without_number(error: &std::io::Error) -> String {
         .to_owned()
 }
 
-fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
+fn agent(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
     Agent::config_builder()
         // An error's body says what is wrong.
         .http_status_as_error(false)
@@ -257,13 +257,13 @@ fn agent(patience: Patience, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         // It would start anew with each piece; the phases below have limits.
         .timeout_per_read(None)
         .timeout_per_write(None)
-        .timeout_connect(Some(patience.connect))
-        .timeout_send_request(Some(patience.answer))
+        .timeout_connect(Some(timeouts.connect))
+        .timeout_send_request(Some(timeouts.answer))
         // Nothing here sends Expect.
         .timeout_await_100(None)
-        .timeout_send_body(Some(patience.answer))
-        .timeout_recv_response(Some(patience.answer))
-        .timeout_recv_body(Some(patience.answer))
+        .timeout_send_body(Some(timeouts.answer))
+        .timeout_recv_response(Some(timeouts.answer))
+        .timeout_recv_body(Some(timeouts.answer))
         .max_response_header_size(MAX_HEADER_BYTES)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)

@@ -10,7 +10,7 @@ use crate::common::fault::{Fault, permanent, transient};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use crate::common::metadata_snapshot::Item;
 use crate::common::session_token::TokenAuthority;
-use crate::fetcher::http_client::{Answer, Outbound, Patience, SendError, read_url};
+use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, read_url};
 
 /// An fetcher is over long before.
 const TOKEN_TTL_SECONDS: &str = "300";
@@ -21,7 +21,7 @@ const DEFAULT_ATTEMPTS: u32 = 1;
 /// A session with the host's metadata service.
 pub struct HostMetadata {
     endpoint: String,
-    outbound: Outbound,
+    http_client: HttpClient,
     attempts: u32,
     may_use_version_one: bool,
     token: RefCell<Option<String>>,
@@ -37,7 +37,7 @@ impl HostMetadata {
         }
         let session = HostMetadata {
             endpoint: endpoint(environment)?,
-            outbound: Outbound::direct(patience(environment)?),
+            http_client: HttpClient::direct(timeouts(environment)?),
             attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?
                 .map_or(DEFAULT_ATTEMPTS, |n| n.min(10) as u32),
             may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
@@ -123,7 +123,7 @@ impl HostMetadata {
                 .uri(format!("{}{path}", self.endpoint))
                 .header(header.0, header.1);
             let outcome = match request.body(String::new()) {
-                Ok(request) => self.outbound.send(request),
+                Ok(request) => self.http_client.send(request),
                 Err(error) => Err(SendError::Other(error.to_string())),
             };
             match outcome {
@@ -183,11 +183,13 @@ impl<'a> Host<'a> {
     }
 
     /// Whether this very server is at `url`, `http://HOST[:PORT]`: it gives a session token of its own.
-    pub fn is_this_server(&self, url: &str, outbound: &Outbound) -> bool {
+    pub fn is_this_server(&self, url: &str, http_client: &HttpClient) -> bool {
         let request = Request::put(format!("{url}/latest/api/token"))
             .header(TTL_HEADER, TOKEN_TTL_SECONDS)
             .body(String::new());
-        let answer = request.ok().and_then(|request| outbound.send(request).ok());
+        let answer = request
+            .ok()
+            .and_then(|request| http_client.send(request).ok());
         let token = answer.map(|answer| answer.text().trim().to_owned());
         is_own(self.own, token.as_deref())
     }
@@ -227,11 +229,11 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
     }
 }
 
-fn patience(environment: &Environment) -> Result<Patience, Fault> {
+fn timeouts(environment: &Environment) -> Result<Timeouts, Fault> {
     let seconds =
         number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let each = Duration::from_secs(seconds.min(10));
-    Ok(Patience {
+    Ok(Timeouts {
         connect: each,
         answer: each,
     })

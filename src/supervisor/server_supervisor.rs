@@ -12,7 +12,7 @@ use crate::common::clock::BootTime;
 use crate::common::log;
 use crate::messages::server_state::HandOver;
 
-/// Clients that come before the first credential wait in the backlog for it, but no longer than their own patience allows.
+/// Clients that come before the first credential wait in the backlog for it, but no longer than their own timeouts allows.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
 /// A server that lives no longer than this was not hit by chance …
 const SHORT_LIFE: Duration = Duration::from_millis(50);

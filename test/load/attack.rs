@@ -11,7 +11,7 @@ use crate::support::http::{TOKEN_PATH, TTL, request_with, reset};
 
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Where the backlog is full the attack goes on elsewhere.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUTS: Duration = Duration::from_millis(500);
 /// Between two turns of an attack that writes as fast as it is read.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -28,7 +28,7 @@ impl Target {
     }
 
     fn connect(&self) -> Option<TcpStream> {
-        let stream = client::connect(FROM, self.address, PATIENCE).ok()?;
+        let stream = client::connect(FROM, self.address, TIMEOUTS).ok()?;
         stream.set_nonblocking(true).ok()?;
         Some(stream)
     }
@@ -49,7 +49,7 @@ impl Target {
             }
             act(number);
             // What is late is not made up for.
-            due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - PATIENCE);
+            due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUTS);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }

@@ -18,11 +18,11 @@ const PERIOD: Duration = Duration::from_millis(10);
 const FETCHES: u32 = 50;
 
 /// Connects from one of loopback's many addresses.
-pub fn connect(from: Ipv4Addr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+pub fn connect(from: Ipv4Addr, to: SocketAddr, timeouts: Duration) -> io::Result<TcpStream> {
     let (inet, cloexec) = (AddressFamily::INET, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(inet, SocketType::STREAM, cloexec, None)?;
     for limit in [Timeout::Send, Timeout::Recv] {
-        set_socket_timeout(&socket, limit, Some(patience))?;
+        set_socket_timeout(&socket, limit, Some(timeouts))?;
     }
     rustix::net::bind(&socket, &SocketAddr::new(from.into(), 0))?;
     rustix::net::connect(&socket, &to)?;
@@ -62,8 +62,8 @@ impl Figures {
 
 /// One fetch of the document with this key.
 pub fn fetch(from: Ipv4Addr, address: SocketAddr, key: &str) -> Result<(), String> {
-    let patience = Duration::from_secs(5);
-    match http::fetch_on(|| connect(from, address, patience), address) {
+    let timeouts = Duration::from_secs(5);
+    match http::fetch_on(|| connect(from, address, timeouts), address) {
         Ok(answer) if answer.status == 200 && answer.body.contains(key) => Ok(()),
         Ok(answer) => Err(format!("status {}", answer.status)),
         Err(error) => Err(error.to_string()),

@@ -26,7 +26,7 @@ const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// What a busy machine may add between a thing and the look at it.
 const LATE: Duration = Duration::from_millis(500);
 /// No fetch may take longer: SDKs give up after one or two seconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUTS: Duration = Duration::from_secs(2);
 /// Of the supervisor's own memory, from the first part of the run to the last.
 const MAX_GROWTH_KIB: u64 = 64;
 
@@ -207,7 +207,7 @@ fn report(
             last.threads <= first.threads,
             "the supervisor's threads grow",
         ),
-        (seen.slowest <= PATIENCE, "an answer was too slow"),
+        (seen.slowest <= TIMEOUTS, "an answer was too slow"),
         (
             count("server replaced") + 2 >= kills.len(),
             "a killed server was not noticed",

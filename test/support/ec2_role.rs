@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
 use super::sts::SECRET_OF_ROLE;
-use super::{Directory, PATIENCE, SECRET, Sts, Watched, until};
+use super::{Directory, SECRET, Sts, TIMEOUTS, Watched, until};
 
 /// The role that is served, unless a test says otherwise.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
@@ -343,7 +343,7 @@ impl Drop for Ec2Role {
             self.signal(Signal::TERM);
             let begun = Instant::now();
             while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-                if begun.elapsed() > LAST_MOMENTS.min(PATIENCE) {
+                if begun.elapsed() > LAST_MOMENTS.min(TIMEOUTS) {
                     _ = self.child.kill();
                     _ = self.child.wait();
                 }

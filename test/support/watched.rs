@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for anything before it fails: far more than any of it takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUTS: Duration = Duration::from_secs(30);
 
 /// A value that one thread changes and another waits for.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl<T: Debug> Watched<T> {
             if let Some(found) = look(&value) {
                 return found;
             }
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = TIMEOUTS.saturating_sub(begun.elapsed());
             assert!(
                 !left.is_zero(),
                 "{what}: it did not come; there is {value:#?}"
@@ -59,7 +59,7 @@ pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "{what}: it did not come");
+        assert!(begun.elapsed() < TIMEOUTS, "{what}: it did not come");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -10,10 +10,10 @@ use super::context::{Context, read_file};
 use super::document;
 use crate::common::credential::SourceCredential;
 use crate::common::fault::{Fault, permanent, transient};
-use crate::fetcher::http_client::{Outbound, Patience, address, read_url};
+use crate::fetcher::http_client::{HttpClient, Timeouts, address, read_url};
 
 /// What SDKs allow for each.
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(5),
 };
@@ -42,7 +42,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
-    let outbound = outbound(context, name, &uri)?;
+    let http_client = http_client(context, name, &uri)?;
     (context.progress)(&format!("asking {url} for the container's credentials"));
     let mut request = Request::get(&uri).header("Accept", "application/json");
     if let Some(token) = token(context)? {
@@ -54,13 +54,13 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         );
     };
     let called = format!("the container's credentials at {url}");
-    let answer = outbound.send(request).or_else(|error| {
+    let answer = http_client.send(request).or_else(|error| {
         transient(format!(
             "{called}: {error}; is the agent that serves them running?"
         ))
     })?;
     if answer.status != 200 {
-        if is_this_server(context, &uri, &outbound) {
+        if is_this_server(context, &uri, &http_client) {
             return permanent(format!(
                 "{called}: it is this server itself; unset {name}, or give other credentials"
             ));
@@ -90,13 +90,13 @@ fn of_ecs(path: &str) -> Result<String, Fault> {
 }
 
 /// The way to it: https anywhere, through a proxy if one is set; plain http, which shows the token to the network, only on this host.
-fn outbound(context: &Context, name: &str, uri: &Uri) -> Result<Outbound, Fault> {
+fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")
         || address(host).is_some_and(|address| address.is_loopback() || AGENTS.contains(&address));
     match uri.scheme_str() {
-        _ if is_here => Ok(Outbound::direct(PATIENCE)),
-        Some("https") => Outbound::for_url(&uri.to_string(), context.environment, None, PATIENCE),
+        _ if is_here => Ok(HttpClient::direct(TIMEOUTS)),
+        Some("https") => HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS),
         _ => permanent(format!(
             "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
@@ -119,8 +119,8 @@ fn token(context: &Context) -> Result<Option<String>, Fault> {
 }
 
 /// Asked only of what gives no credentials: this server has none before its first, and would wait for itself without end.
-fn is_this_server(context: &Context, uri: &Uri, outbound: &Outbound) -> bool {
+fn is_this_server(context: &Context, uri: &Uri, http_client: &HttpClient) -> bool {
     uri.authority().is_some_and(|authority| {
-        (context.host).is_this_server(&format!("http://{authority}"), outbound)
+        (context.host).is_this_server(&format!("http://{authority}"), http_client)
     })
 }

@@ -174,11 +174,11 @@ mod tests {
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let patience = match excess {
+            let timeouts = match excess {
                 Excess::Time => Duration::from_millis(100),
                 Excess::Output => DEADLINE,
             };
-            let watched = watch(&mut child, Instant::now() + patience);
+            let watched = watch(&mut child, Instant::now() + timeouts);
             _ = child.kill();
             _ = child.wait();
             assert_eq!(watched.unwrap_err(), excess, "{script}");

@@ -19,7 +19,7 @@ pub use error::{Act, StsError};
 use crate::common::config::AssumeRole;
 use crate::common::credential::SourceCredential;
 use crate::common::role::RoleArn;
-use crate::fetcher::http_client::{Outbound, SendError};
+use crate::fetcher::http_client::{HttpClient, SendError};
 
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
@@ -88,13 +88,16 @@ impl Form {
 /// STS at one endpoint, and the way to it.
 pub struct Client {
     endpoint: Endpoint,
-    outbound: Outbound,
+    http_client: HttpClient,
 }
 
 impl Client {
-    /// For an endpoint that `outbound` leads to.
-    pub fn new(endpoint: Endpoint, outbound: Outbound) -> Self {
-        Client { endpoint, outbound }
+    /// For an endpoint that `http_client` leads to.
+    pub fn new(endpoint: Endpoint, http_client: HttpClient) -> Self {
+        Client {
+            endpoint,
+            http_client,
+        }
     }
 
     /// The endpoint's URL.
@@ -121,7 +124,7 @@ impl Client {
         if let Some(source) = source {
             sign(&mut request, source, &self.endpoint.signing_region, now).map_err(unsent)?;
         }
-        let answer = self.outbound.send(request).map_err(StsError::Unsent)?;
+        let answer = self.http_client.send(request).map_err(StsError::Unsent)?;
         read(&answer)
     }
 }
