@@ -1,6 +1,6 @@
 //! Which STS is called, for which region: options, variables, the profile, the host, in that order.
 
-use crate::support::host_metadata::{HostMetadata, REGION, Tokens};
+use crate::support::host_metadata::{ImdsClient, REGION, Tokens};
 use crate::support::loopback::Loopback;
 use crate::support::{ROLE, Reply, Start, Sts};
 
@@ -79,7 +79,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 
 #[test]
 fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_else_the_global_one() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
     let with_host = || host.known_to(bare());

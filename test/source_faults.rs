@@ -1,7 +1,7 @@
 //! Every fault of the host's metadata service as the source, at the first start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
-use crate::support::host_metadata::{HostMetadata, Tokens, Wrong};
+use crate::support::host_metadata::{ImdsClient, Tokens, Wrong};
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
 fn check_each(when: When) {
@@ -58,7 +58,7 @@ fn check_each(when: When) {
     ];
     let doors = doors.map(|(door, said)| (None, door, said));
     each(answers.into_iter().chain(doors), |(wrong, door, said)| {
-        let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
         let sts = Sts::start([Reply::good()]);
         Fault {
             what: format!("{wrong:?}, {door:?}"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::ec2_role::SOURCE_KEY;
-use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
+use crate::support::host_metadata::{INSTANCE_ID, ImdsClient, REGION, Tokens};
 use crate::support::loopback::Loopback;
 use crate::support::namespace;
 use crate::support::sts::access_key_id;
@@ -71,7 +71,7 @@ fn document(access_key_id: &str) -> String {
 
 #[test]
 fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_order() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let agent = container("", 200, &document("ASIACONTAINER"));
     let sts = sts();
     let with_host = || host.known_to(Start::without_source(&sts));
@@ -266,7 +266,7 @@ fn a_web_identity_is_exchanged_unsigned_for_a_first_role_which_assumes_the_serve
 
 #[test]
 fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let start = || host.known_to(Start::without_source(&sts));
     check_once(
@@ -333,7 +333,7 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
 
 #[test]
 fn what_sdks_would_follow_further_is_refused_but_for_sso_with_a_process_beside_it() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let beside = [
         String::new(),
@@ -674,7 +674,7 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
 
 #[test]
 fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST1");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().permanent(2)]);
     // Without a region of its own, so that the host's is taken.
     let start = Start::bare()
@@ -712,7 +712,7 @@ fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session
 #[test]
 fn version_1_is_asked_only_where_the_service_refuses_tokens() {
     for status in [403, 404, 405] {
-        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
+        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         assert_eq!(
             signed_with(&sts, host.known_to(Start::without_source(&sts))),
@@ -731,7 +731,7 @@ fn version_1_is_asked_only_where_the_service_refuses_tokens() {
         );
     }
     for status in [400, 401, 500, 503] {
-        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
+        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         check_once(
             host.known_to(Start::without_source(&sts)),
@@ -748,7 +748,7 @@ fn version_1_is_asked_only_where_the_service_refuses_tokens() {
 
 #[test]
 fn a_token_request_without_an_answer_is_never_version_1_and_says_hop_limit() {
-    let host = HostMetadata::start(Tokens::Silent, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Silent, "ASIAHOST");
     let sts = sts();
     let ec2_role = host.known_to(Start::without_source(&sts)).start();
     let line = ec2_role.wait_for_line("no credential");
@@ -767,7 +767,7 @@ fn a_token_request_without_an_answer_is_never_version_1_and_says_hop_limit() {
 
 #[test]
 fn an_instance_without_a_good_role_is_one_line() {
-    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     for (document, said) in [
         (

@@ -19,7 +19,7 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
 const DEFAULT_ATTEMPTS: u32 = 1;
 
 /// A session with the host's metadata service.
-pub struct HostMetadata {
+pub struct ImdsClient {
     endpoint: String,
     http_client: HttpClient,
     attempts: u32,
@@ -27,7 +27,7 @@ pub struct HostMetadata {
     token: RefCell<Option<String>>,
 }
 
-impl HostMetadata {
+impl ImdsClient {
     /// Opens a session: asks for a token. `own` knows a token of this very server, which must not be its own source.
     pub fn open(environment: &Environment, own: Option<&TokenAuthority>) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
@@ -35,7 +35,7 @@ impl HostMetadata {
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let session = HostMetadata {
+        let session = ImdsClient {
             endpoint: endpoint(environment)?,
             http_client: HttpClient::direct(timeouts(environment)?),
             attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?
@@ -161,7 +161,7 @@ impl HostMetadata {
 pub struct Host<'a> {
     environment: &'a Environment,
     own: Option<&'a TokenAuthority>,
-    session: OnceCell<Result<HostMetadata, Fault>>,
+    session: OnceCell<Result<ImdsClient, Fault>>,
 }
 
 impl<'a> Host<'a> {
@@ -175,9 +175,9 @@ impl<'a> Host<'a> {
     }
 
     /// The one session of this fetcher.
-    pub fn session(&self) -> Result<&HostMetadata, Fault> {
+    pub fn session(&self) -> Result<&ImdsClient, Fault> {
         self.session
-            .get_or_init(|| HostMetadata::open(self.environment, self.own))
+            .get_or_init(|| ImdsClient::open(self.environment, self.own))
             .as_ref()
             .map_err(Clone::clone)
     }

@@ -4,7 +4,7 @@ use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::common::pass_through::PassThrough;
-use crate::fetcher::imds_client::HostMetadata;
+use crate::fetcher::imds_client::ImdsClient;
 
 /// An instance with fifteen interfaces has some 300 items.
 const MAX_ITEMS: usize = 1024;
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 96 * 1024;
 const MAX_DEPTH: usize = 8;
 
 /// Reads all that is allowed and there.
-pub fn read(session: &HostMetadata, what: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
+pub fn read(session: &ImdsClient, what: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
     let mut snapshot = Snapshot {
         taken: now,
         ..Snapshot::default()
@@ -28,7 +28,7 @@ pub fn read(session: &HostMetadata, what: PassThrough, now: BootTime) -> Result<
 }
 
 fn walk(
-    session: &HostMetadata,
+    session: &ImdsClient,
     directory: &str,
     depth: usize,
     snapshot: &mut Snapshot,
@@ -58,7 +58,7 @@ fn walk(
     Ok(())
 }
 
-fn read_item(session: &HostMetadata, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
+fn read_item(session: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
     let Some(item) = session.get_item(path)? else {
         return Ok(());
     };

@@ -18,7 +18,7 @@ use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::Fault;
 use crate::common::log;
-use crate::fetcher::imds_client::HostMetadata;
+use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::fetch::{FetchOrders, FetchReport, Task};
 
 /// The supervisor ends an fetcher that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
@@ -63,7 +63,7 @@ fn read_metadata(
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
     let own = orders.own_tokens();
-    let session = HostMetadata::open(environment, own.as_ref())?;
+    let session = ImdsClient::open(environment, own.as_ref())?;
     let snapshot = metadata::read(
         &session,
         arguments.pass_through.unwrap_or_default(),
