@@ -12,7 +12,7 @@ use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
-use crate::fetcher::sts::{self, Act, Answered, Client, StsError};
+use crate::fetcher::sts::{self, Answered, Client, Retry, StsError};
 use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
 
 /// A clock that is off by less signs well: STS allows five minutes.
@@ -75,7 +75,7 @@ pub fn fetch(
         let (asked, wall_clock) = (BootTime::now(), SystemTime::now());
         match call.send(wall_clock) {
             Ok(answered) => return call.fetched(answered, asked, wall_clock),
-            Err(error) => call.heed(&error, &find_source)?,
+            Err(error) => call.adjust_for_retry(&error, &find_source)?,
         }
     }
 }
@@ -155,18 +155,18 @@ impl Call<'_> {
     }
 
     /// Changes what an error says has to be changed, for one more call; gives the fault if there is nothing to change.
-    fn heed(
+    fn adjust_for_retry(
         &mut self,
         error: &StsError,
         find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
     ) -> Result<(), Fault> {
         let fault = || fault(error, "AssumeRole", &self.arguments.role, self.sts);
-        match (error.act(), error.date()) {
-            (Act::Reload, _) if self.may_reload => {
+        match (error.retry(), error.date()) {
+            (Retry::Reload, _) if self.may_reload => {
                 self.may_reload = false;
                 self.source = find_source()?;
             }
-            (Act::SetClock, Some(date)) if self.may_set_clock => {
+            (Retry::SetClock, Some(date)) if self.may_set_clock => {
                 self.may_set_clock = false;
                 let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
                 if (offset - self.clock_offset).abs() < TOLERATED_SKEW_SECONDS {
@@ -177,7 +177,7 @@ impl Call<'_> {
                 )));
                 self.clock_offset = offset;
             }
-            (Act::AskLess, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
+            (Retry::AskLess, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
                 self.duration_seconds = DEFAULT_DURATION_SECONDS;
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
@@ -198,8 +198,8 @@ fn fault(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> Fault 
         error.describe(),
         error.remedy(role.as_str(), sts.url())
     );
-    match error.act() {
-        Act::Mend | Act::AskLess => Fault::Permanent(text),
+    match error.retry() {
+        Retry::Mend | Retry::AskLess => Fault::Permanent(text),
         _ => Fault::Transient(text),
     }
 }

@@ -9,7 +9,7 @@ const MAX_HEADERS: usize = 64;
 /// No request here has a body. One that is so small is passed over, as EC2 does; more is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// What tiny_http would act on by itself: it reads a body, or allocates it; ends the connection; answers.
+/// What tiny_http would retry on by itself: it reads a body, or allocates it; ends the connection; answers.
 pub const LEFT_OUT: [&str; 4] = [
     "Connection",
     "Content-Length",

@@ -30,7 +30,7 @@ pub enum StsError {
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Retry {
     /// Try again later.
     Wait,
     /// Read the source credentials again, and try once more at once.
@@ -47,31 +47,31 @@ pub enum Act {
 
 impl StsError {
     /// What to do.
-    pub fn act(&self) -> Act {
+    pub fn retry(&self) -> Retry {
         let StsError::Refused { code, message, .. } = self else {
-            return Act::Wait;
+            return Retry::Wait;
         };
         match code.as_str() {
-            "AccessDenied" | "AccessDeniedException" => Act::Trust,
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => Act::Reload,
+            "AccessDenied" | "AccessDeniedException" => Retry::Trust,
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => Retry::Reload,
             "SignatureDoesNotMatch"
             | "RequestExpired"
             | "RequestTimeTooSkewed"
             | "InvalidSignatureException"
             | "AuthFailure"
-            | "RequestInTheFuture" => Act::SetClock,
+            | "RequestInTheFuture" => Retry::SetClock,
             "ValidationError"
                 if message.contains("1 hour session limit")
                     || message.contains("MaxSessionDuration") =>
             {
-                Act::AskLess
+                Retry::AskLess
             }
             "ValidationError"
             | "MalformedPolicyDocument"
             | "PackedPolicyTooLarge"
             | "RegionDisabledException"
-            | "RegionDisabled" => Act::Mend,
-            _ => Act::Wait,
+            | "RegionDisabled" => Retry::Mend,
+            _ => Retry::Wait,
         }
     }
 
@@ -132,25 +132,25 @@ impl StsError {
                 _ => format!("is {endpoint} reachable from here?"),
             };
         };
-        match (self.act(), code.as_str()) {
-            (Act::Trust, _) => {
+        match (self.retry(), code.as_str()) {
+            (Retry::Trust, _) => {
                 let whom = caller(message).unwrap_or("the caller".to_owned());
                 format!("the trust policy of {role} must name {whom}, whose own policy must allow sts:AssumeRole on it")
             }
-            (Act::Reload, "InvalidClientTokenId") => {
+            (Retry::Reload, "InvalidClientTokenId") => {
                 "the source's access key is unknown to this STS: look at the key, or enable the region in the account".to_owned()
             }
-            (Act::Reload, _) => "the source's credentials have expired: let them be renewed".to_owned(),
-            (Act::SetClock, _) => "the source's secret key is wrong, or the clock is off: look at both".to_owned(),
-            (Act::Mend, "RegionDisabledException" | "RegionDisabled") => {
+            (Retry::Reload, _) => "the source's credentials have expired: let them be renewed".to_owned(),
+            (Retry::SetClock, _) => "the source's secret key is wrong, or the clock is off: look at both".to_owned(),
+            (Retry::Mend, "RegionDisabledException" | "RegionDisabled") => {
                 "activate STS for this region in the account's settings, or name another with --region".to_owned()
             }
-            (Act::Mend, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => "correct --policy, --policy-arns or --tags".to_owned(),
-            (Act::Mend | Act::AskLess, _) => "correct the option that it names".to_owned(),
-            (Act::Wait, code) if *status == 429 || *status >= 500 || passes(code) => {
+            (Retry::Mend, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => "correct --policy, --policy-arns or --tags".to_owned(),
+            (Retry::Mend | Retry::AskLess, _) => "correct the option that it names".to_owned(),
+            (Retry::Wait, code) if *status == 429 || *status >= 500 || passes(code) => {
                 "nothing to do if it passes".to_owned()
             }
-            (Act::Wait, _) => "STS does not take what is asked of it: correct what its message names".to_owned(),
+            (Retry::Wait, _) => "STS does not take what is asked of it: correct what its message names".to_owned(),
         }
     }
 }
@@ -191,27 +191,27 @@ mod tests {
 
     #[test]
     fn errors_are_sorted_by_what_to_do_about_them() {
-        for (code, act) in [
-            ("AccessDenied", Act::Trust),
-            ("ExpiredToken", Act::Reload),
-            ("InvalidClientTokenId", Act::Reload),
-            ("SignatureDoesNotMatch", Act::SetClock),
-            ("RequestExpired", Act::SetClock),
-            ("ValidationError", Act::Mend),
-            ("PackedPolicyTooLarge", Act::Mend),
-            ("RegionDisabledException", Act::Mend),
-            ("Throttling", Act::Wait),
-            ("IDPCommunicationError", Act::Wait),
-            ("SomethingNew", Act::Wait),
+        for (code, retry) in [
+            ("AccessDenied", Retry::Trust),
+            ("ExpiredToken", Retry::Reload),
+            ("InvalidClientTokenId", Retry::Reload),
+            ("SignatureDoesNotMatch", Retry::SetClock),
+            ("RequestExpired", Retry::SetClock),
+            ("ValidationError", Retry::Mend),
+            ("PackedPolicyTooLarge", Retry::Mend),
+            ("RegionDisabledException", Retry::Mend),
+            ("Throttling", Retry::Wait),
+            ("IDPCommunicationError", Retry::Wait),
+            ("SomethingNew", Retry::Wait),
         ] {
-            assert_eq!(refused(403, code, "").act(), act, "{code}");
+            assert_eq!(refused(403, code, "").retry(), retry, "{code}");
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
         assert_eq!(
-            refused(403, "ValidationError", chaining).act(),
-            Act::AskLess
+            refused(403, "ValidationError", chaining).retry(),
+            Retry::AskLess
         );
-        assert_eq!(StsError::Unsent(SendError::Silent).act(), Act::Wait);
+        assert_eq!(StsError::Unsent(SendError::Silent).retry(), Retry::Wait);
     }
 
     #[test]

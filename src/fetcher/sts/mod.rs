@@ -14,7 +14,7 @@ use ureq::http::Request;
 
 pub use answer::{Answered, read};
 pub use endpoint::{Endpoint, EndpointOptions, is_region};
-pub use error::{Act, StsError};
+pub use error::{Retry, StsError};
 
 use crate::common::config::AssumeRole;
 use crate::common::credential::SourceCredential;

@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         Err(error) => {
             // The log makes one line of it.
             _ = (error.describe(), error.remedy("r", "https://sts"));
-            _ = error.act();
+            _ = error.retry();
         }
     }
     Corpus::Keep
