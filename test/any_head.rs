@@ -1,9 +1,9 @@
-//! Any bytes whatever, as a client sends them: what passes the gate tiny_http takes as it is, one after the other.
+//! Any bytes whatever, as a client sends them: what passes the connections tiny_http takes as it is, one after the other.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ec2_role::server::request_head::Asked;
+use ec2_role::server::request_head::RequestHead;
 use ec2_role::server::tiny_http_adapter::Reader;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ proptest! {
     fn whatever_passes_the_gate_tiny_http_takes_as_it_is_and_one_after_the_other(
         requests in vec(any_request(), 1..20),
     ) {
-        let heads = requests.iter().filter_map(|request| Asked::read(request.as_bytes())?.head.ok());
+        let heads = requests.iter().filter_map(|request| RequestHead::read(request.as_bytes())?.head.ok());
         prop_assert!(all_are_taken(heads.collect()));
     }
 }

@@ -1,4 +1,4 @@
-//! The gate: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
+//! The connections: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
 //!
 //! Whatever a client does costs one descriptor, and its part of [`MAX_HELD_BYTES`], until its time is over or its place is wanted.
 
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustix::process::{Resource, getrlimit};
 
-use super::request_head::{self, Asked};
+use super::request_head::{self, RequestHead};
 
 /// From its arrival to its end a connection has so long. SDKs send at once, and give up after one or two seconds.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ const LISTENER: u64 = 0;
 const KEEPER: u64 = 1;
 const FIRST_CLIENT: u64 = 2;
 
-pub struct Gate {
+pub struct Connections {
     listener: TcpListener,
     epoll: OwnedFd,
     events: Vec<Event>,
@@ -58,9 +58,9 @@ pub struct Gate {
 }
 
 /// What there is to do.
-pub enum Wanted {
+pub enum Next {
     /// An answer.
-    Answer(Client, Asked),
+    Answer(Client, RequestHead),
     /// To hear the supervisor.
     Supervisor,
     /// Nothing: the time is over.
@@ -84,7 +84,7 @@ enum State {
     Leaving(usize),
 }
 
-impl Gate {
+impl Connections {
     /// On a listening socket; `supervisor` is looked after too.
     pub fn open(listener: TcpListener, supervisor: impl AsFd) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
@@ -105,7 +105,7 @@ impl Gate {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let room =
             usize::try_from(descriptors.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
-        Ok(Gate {
+        Ok(Connections {
             listener,
             epoll,
             events: Vec::with_capacity(EVENTS),
@@ -126,14 +126,14 @@ impl Gate {
     }
 
     /// Waits for what is to be done next. With an end it gives up then, or as soon as nobody is in.
-    pub fn next(&mut self, end: Option<Instant>) -> io::Result<Wanted> {
+    pub fn next(&mut self, end: Option<Instant>) -> io::Result<Next> {
         loop {
             let wanted = match self.ready.pop_front() {
-                Some(KEEPER) => return Ok(Wanted::Supervisor),
+                Some(KEEPER) => return Ok(Next::Supervisor),
                 Some(LISTENER) => self.accept()?.and_then(|client| self.read(client)),
                 Some(number) => self.take(number).and_then(|client| self.go_on(client)),
                 None if end.is_some_and(|end| self.clients.is_empty() || end <= Instant::now()) => {
-                    return Ok(Wanted::Nothing);
+                    return Ok(Next::Nothing);
                 }
                 None => {
                     self.wait(end)?;
@@ -141,7 +141,7 @@ impl Gate {
                 }
             };
             if let Some((client, asked)) = wanted {
-                return Ok(Wanted::Answer(client, asked));
+                return Ok(Next::Answer(client, asked));
             }
         }
     }
@@ -255,7 +255,7 @@ impl Gate {
         }
     }
 
-    fn go_on(&mut self, client: Client) -> Option<(Client, Asked)> {
+    fn go_on(&mut self, client: Client) -> Option<(Client, RequestHead)> {
         match client.state {
             State::Asking(_) => return self.read(client),
             State::Answered { .. } => self.write(client),
@@ -265,7 +265,7 @@ impl Gate {
     }
 
     /// Reads what has come. Gives the client back with what it asks; one that has gone is dropped.
-    fn read(&mut self, mut client: Client) -> Option<(Client, Asked)> {
+    fn read(&mut self, mut client: Client) -> Option<(Client, RequestHead)> {
         let State::Asking(head) = &mut client.state else {
             return None;
         };
@@ -276,12 +276,12 @@ impl Gate {
             Ok(length) => {
                 let piece = &room[..length];
                 let asked = if head.is_empty() {
-                    Asked::read(piece)
+                    RequestHead::read(piece)
                 } else {
                     head.extend_from_slice(piece);
                     // No other byte ends a head, and one that comes byte by byte is not to be read as often.
                     let may_end = piece.contains(&b'\n') || head.len() == request_head::MAX_BYTES;
-                    may_end.then(|| Asked::read(head)).flatten()
+                    may_end.then(|| RequestHead::read(head)).flatten()
                 };
                 if let Some(asked) = asked {
                     return Some((client, asked));
@@ -359,39 +359,39 @@ fn is_not_yet(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn gate() -> (Gate, SocketAddr) {
+    fn connections() -> (Connections, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1024).unwrap();
         let address = listener.local_addr().unwrap();
         let (_, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        (Gate::open(listener, theirs).unwrap(), address)
+        (Connections::open(listener, theirs).unwrap(), address)
     }
 
     #[test]
     fn an_answer_larger_than_any_buffer_is_written_as_it_is_read() {
         const LENGTH: usize = MAX_HELD_BYTES / 2;
-        let (mut gate, address) = gate();
+        let (mut connections, address) = connections();
         // What is accepted inherits it.
-        rustix::net::sockopt::set_socket_send_buffer_size(&gate.listener, 4096).unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&connections.listener, 4096).unwrap();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).map(|_| answer.len())
         });
-        let Ok(Wanted::Answer(asking, asked)) = gate.next(None) else {
+        let Ok(Next::Answer(asking, asked)) = connections.next(None) else {
             panic!("nobody came");
         };
-        gate.answer(asking, vec![b'x'; LENGTH], asked.is_alive);
-        assert_eq!(gate.clients.len(), 1);
+        connections.answer(asking, vec![b'x'; LENGTH], asked.is_alive);
+        assert_eq!(connections.clients.len(), 1);
         let end = Some(Instant::now() + LONGEST);
-        assert!(matches!(gate.next(end), Ok(Wanted::Nothing)));
+        assert!(matches!(connections.next(end), Ok(Next::Nothing)));
         assert_eq!(client.join().unwrap().unwrap(), LENGTH);
     }
 
     #[test]
     fn of_heads_that_do_not_end_no_more_is_held_than_is_said_and_who_holds_most_goes_first() {
-        let (mut gate, address) = gate();
+        let (mut connections, address) = connections();
         let connect = |length: usize| {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
@@ -401,20 +401,27 @@ mod tests {
         let small = connect(200);
         let large: Vec<_> = (0..400).map(|_| connect(5_000)).collect();
         let end = Instant::now() + LONGEST / 2;
-        while gate.next_number < FIRST_CLIENT + 401 {
-            assert!(Instant::now() < end, "{} came", gate.next_number);
-            gate.wait(Some(end)).unwrap();
-            while !gate.ready.is_empty() {
+        while connections.next_number < FIRST_CLIENT + 401 {
+            assert!(Instant::now() < end, "{} came", connections.next_number);
+            connections.wait(Some(end)).unwrap();
+            while !connections.ready.is_empty() {
                 assert!(matches!(
-                    gate.next(Some(Instant::now())),
-                    Ok(Wanted::Nothing)
+                    connections.next(Some(Instant::now())),
+                    Ok(Next::Nothing)
                 ));
             }
         }
-        let held = gate.clients.values().map(Client::held_bytes).sum::<usize>();
-        assert_eq!(held, gate.held_bytes);
-        assert!(held <= MAX_HELD_BYTES && gate.clients.len() < 400, "{held}");
-        let first = gate.clients.values().next().unwrap();
+        let held = connections
+            .clients
+            .values()
+            .map(Client::held_bytes)
+            .sum::<usize>();
+        assert_eq!(held, connections.held_bytes);
+        assert!(
+            held <= MAX_HELD_BYTES && connections.clients.len() < 400,
+            "{held}"
+        );
+        let first = connections.clients.values().next().unwrap();
         assert_eq!(first.peer, Some(small.local_addr().unwrap()));
         drop(large);
     }

@@ -1,6 +1,6 @@
-//! The server: one blocking loop that takes one whole request after the other from the gate, has tiny_http read it, and answers.
+//! The server: one blocking loop that takes one whole request after the other from the connections, has tiny_http read it, and answers.
 //!
-//! No client can do more than to lose its own connection: the [`gate`] holds them all, within bounds, in this one thread;
+//! No client can do more than to lose its own connection: the [`connections`] holds them all, within bounds, in this one thread;
 //! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
 //! Whatever else goes wrong ends this process, and the supervisor starts the next on the same listening socket.
 
@@ -26,9 +26,9 @@ use crate::server::protocol::http::{Refusal, Remark, Request, Response, Status};
 use crate::server::protocol::metrics::{self, Metrics};
 use crate::server::protocol::router;
 use crate::server::protocol::state::Served;
-use connections::{Client, Gate, Wanted};
+use connections::{Client, Connections, Next};
 use control_channel::{Channel, Closed};
-use request_head::Asked;
+use request_head::RequestHead;
 use tiny_http_adapter::Reader;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
@@ -41,29 +41,29 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut gate = Gate::open(listener, &supervisor)?;
+    let mut connections = Connections::open(listener, &supervisor)?;
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
     stay_on_one_processor();
-    let mut desk = Desk {
+    let mut handler = Handler {
         reader: Reader::start()?,
         served: first.into(),
         metrics: Metrics::default(),
     };
     let mut end = None;
     loop {
-        match gate.next(end)? {
-            Wanted::Answer(client, asked) => desk.answer(&mut gate, client, asked)?,
-            Wanted::Supervisor => match channel.hear() {
-                Ok(Some(hand_over)) => desk.served = hand_over.into(),
+        match connections.next(end)? {
+            Next::Answer(client, asked) => handler.answer(&mut connections, client, asked)?,
+            Next::Supervisor => match channel.hear() {
+                Ok(Some(hand_over)) => handler.served = hand_over.into(),
                 Ok(None) => {}
                 Err(Closed) => {
-                    gate.close();
+                    connections.close();
                     end.get_or_insert(Instant::now() + LAST_ANSWERS);
                 }
             },
-            Wanted::Nothing => return Ok(()),
+            Next::Nothing => return Ok(()),
         }
     }
 }
@@ -81,14 +81,19 @@ fn stay_on_one_processor() {
 }
 
 /// Where requests become answers.
-struct Desk {
+struct Handler {
     reader: Reader,
     served: Served,
     metrics: Metrics,
 }
 
-impl Desk {
-    fn answer(&mut self, gate: &mut Gate, client: Client, asked: Asked) -> io::Result<()> {
+impl Handler {
+    fn answer(
+        &mut self,
+        connections: &mut Connections,
+        client: Client,
+        asked: RequestHead,
+    ) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
         let peer = client.address();
         let (mut is_head, mut is_logged) = (false, !self.served.hand_over.quiet);
@@ -111,7 +116,7 @@ impl Desk {
                 Response::empty(status)
             }
         };
-        gate.answer(client, response.to_bytes(is_head, now), asked.is_alive);
+        connections.answer(client, response.to_bytes(is_head, now), asked.is_alive);
         if is_logged {
             log::access(
                 peer,

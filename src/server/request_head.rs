@@ -18,7 +18,7 @@ pub const LEFT_OUT: [&str; 4] = [
 ];
 
 /// A request whose head has come whole.
-pub struct Asked {
+pub struct RequestHead {
     /// Its first line, for the log.
     pub line: String,
     /// What tiny_http is given: it takes each of these, and waits for nothing more.
@@ -27,7 +27,7 @@ pub struct Asked {
     pub is_alive: bool,
 }
 
-impl Asked {
+impl RequestHead {
     /// Reads the bytes that have come. `None` if the head does not end in them.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -37,9 +37,9 @@ impl Asked {
             Ok(httparse::Status::Complete(length)) => {
                 // A head that fills the buffer may have more behind it, which is not read yet.
                 let has_more = bytes.len() > length || length == MAX_BYTES;
-                Some(Asked::from_parts(&request, has_more, bytes))
+                Some(RequestHead::from_parts(&request, has_more, bytes))
             }
-            Ok(httparse::Status::Partial) | Err(_) => Some(Asked::malformed(bytes)),
+            Ok(httparse::Status::Partial) | Err(_) => Some(RequestHead::malformed(bytes)),
         }
     }
 
@@ -47,7 +47,7 @@ impl Asked {
         let (Some(method), Some(target), Some(minor)) =
             (request.method, request.path, request.version)
         else {
-            return Asked::malformed(bytes);
+            return RequestHead::malformed(bytes);
         };
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
         let mut body = Ok(0);
@@ -65,7 +65,7 @@ impl Asked {
                 continue;
             }
             let Ok(value) = std::str::from_utf8(header.value) else {
-                return Asked::malformed(bytes);
+                return RequestHead::malformed(bytes);
             };
             for part in [header.name, ": ", value, "\r\n"] {
                 head.push_str(part);
@@ -73,10 +73,10 @@ impl Asked {
         }
         // tiny_http takes no other.
         if !head.is_ascii() {
-            return Asked::malformed(bytes);
+            return RequestHead::malformed(bytes);
         }
         head.push_str("\r\n");
-        Asked {
+        RequestHead {
             line: format!("{method} {target} HTTP/1.{minor}"),
             is_alive: has_more || body != Ok(0),
             head: body.map(|_| head),
@@ -90,7 +90,7 @@ impl Asked {
         let is_first = line
             .rsplit_once(' ')
             .is_some_and(|(_, version)| version.starts_with("HTTP/"));
-        Asked {
+        RequestHead {
             line: if is_first {
                 line.into_owned()
             } else {
@@ -119,8 +119,8 @@ fn length(value: &[u8]) -> Result<u64, Refusal> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Asked {
-        Asked::read(text.as_bytes()).unwrap()
+    fn read(text: &str) -> RequestHead {
+        RequestHead::read(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -140,11 +140,11 @@ mod tests {
     fn a_head_that_has_not_ended_is_waited_for_until_it_is_too_long() {
         let begin = "GET / HTTP/1.1\r\nX: ";
         for length in 0..begin.len() {
-            assert!(Asked::read(&begin.as_bytes()[..length]).is_none());
+            assert!(RequestHead::read(&begin.as_bytes()[..length]).is_none());
         }
         let long = format!("{begin}{}", "x".repeat(MAX_BYTES));
-        assert!(Asked::read(&long.as_bytes()[..MAX_BYTES - 1]).is_none());
-        let asked = Asked::read(&long.as_bytes()[..MAX_BYTES]).unwrap();
+        assert!(RequestHead::read(&long.as_bytes()[..MAX_BYTES - 1]).is_none());
+        let asked = RequestHead::read(&long.as_bytes()[..MAX_BYTES]).unwrap();
         assert_eq!(asked.head, Err(Refusal::Malformed));
     }
 

@@ -1,4 +1,4 @@
-//! What must hold of every head that passes the gate: for the property test and the fuzz target alike.
+//! What must hold of every head that passes the connections: for the property test and the fuzz target alike.
 
 use ec2_role::server::request_head::LEFT_OUT;
 use ec2_role::server::tiny_http_adapter::Reader;

@@ -118,7 +118,7 @@ fn token(context: &Context) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Asked only of what gives no credentials: this server has none before its first, and would wait for itself without end.
+/// RequestHead only of what gives no credentials: this server has none before its first, and would wait for itself without end.
 fn is_this_server(context: &Context, uri: &Uri, http_client: &HttpClient) -> bool {
     uri.authority().is_some_and(|authority| {
         (context.host).is_this_server(&format!("http://{authority}"), http_client)

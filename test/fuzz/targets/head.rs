@@ -1,4 +1,4 @@
-//! The bytes of a client: what passes the gate tiny_http takes as it is. Its beginning is waited for, or read as
+//! The bytes of a client: what passes the connections tiny_http takes as it is. Its beginning is waited for, or read as
 //! the whole is.
 
 #![no_main]
@@ -9,7 +9,7 @@ mod any_head;
 use std::cell::RefCell;
 
 use any_head::check_is_taken_as_it_is;
-use ec2_role::server::request_head::Asked;
+use ec2_role::server::request_head::RequestHead;
 use ec2_role::server::tiny_http_adapter::Reader;
 use libfuzzer_sys::fuzz_target;
 
@@ -18,11 +18,11 @@ thread_local! {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some(asked) = Asked::read(data) else {
+    let Some(asked) = RequestHead::read(data) else {
         return;
     };
     let Ok(head) = asked.head else { return };
-    let sooner = Asked::read(&data[..data.len() * usize::from(data[0]) / 256]);
+    let sooner = RequestHead::read(&data[..data.len() * usize::from(data[0]) / 256]);
     assert!(sooner.is_none_or(|sooner| sooner.head.as_ref() == Ok(&head)));
     READER.with_borrow_mut(|reader| check_is_taken_as_it_is(reader, &head));
 });
