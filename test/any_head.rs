@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ec2_role::server::request_head::RequestHead;
-use ec2_role::server::tiny_http_adapter::Reader;
+use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -44,7 +44,7 @@ fn any_request() -> impl Strategy<Value = String> {
 fn all_are_taken(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut reader = Reader::start().unwrap();
+        let mut reader = TinyHttpAdapter::start().unwrap();
         heads
             .iter()
             .for_each(|head| check_is_taken_as_it_is(&mut reader, head));

@@ -29,7 +29,7 @@ use crate::server::protocol::state::Served;
 use connections::{Client, Connections, Next};
 use control_channel::{Channel, Closed};
 use request_head::RequestHead;
-use tiny_http_adapter::Reader;
+use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
@@ -47,7 +47,7 @@ pub fn run() -> io::Result<()> {
     };
     stay_on_one_processor();
     let mut handler = Handler {
-        reader: Reader::start()?,
+        reader: TinyHttpAdapter::start()?,
         served: first.into(),
         metrics: Metrics::default(),
     };
@@ -82,7 +82,7 @@ fn stay_on_one_processor() {
 
 /// Where requests become answers.
 struct Handler {
-    reader: Reader,
+    reader: TinyHttpAdapter,
     served: Served,
     metrics: Metrics,
 }

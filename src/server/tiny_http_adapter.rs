@@ -10,20 +10,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 /// tiny_http, and the connection to it.
-pub struct Reader {
+pub struct TinyHttpAdapter {
     /// Its destructor would connect to its address once more, and there is nothing at it.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
 }
 
-impl Reader {
+impl TinyHttpAdapter {
     /// Starts it.
     pub fn start() -> io::Result<Self> {
         let (listener, stream) = connection()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // Its thread that accepts takes the one connection, fails to take another, says so, and ends.
         match server.recv() {
-            Err(_) => Ok(Reader {
+            Err(_) => Ok(TinyHttpAdapter {
                 server: ManuallyDrop::new(server),
                 stream,
             }),

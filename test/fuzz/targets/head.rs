@@ -10,11 +10,11 @@ use std::cell::RefCell;
 
 use any_head::check_is_taken_as_it_is;
 use ec2_role::server::request_head::RequestHead;
-use ec2_role::server::tiny_http_adapter::Reader;
+use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static READER: RefCell<Reader> = RefCell::new(Reader::start().unwrap());
+    static READER: RefCell<TinyHttpAdapter> = RefCell::new(TinyHttpAdapter::start().unwrap());
 }
 
 fuzz_target!(|data: &[u8]| {
