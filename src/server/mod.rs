@@ -22,7 +22,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use crate::common::clock::BootTime;
 use crate::common::http_headers::CHECK_AGENT;
 use crate::common::log;
-use crate::server::protocol::http::{Refusal, Remark, Request, Response, Status};
+use crate::server::protocol::http::{Outcome, Refusal, Request, Response, Status};
 use crate::server::protocol::metrics::{self, Metrics};
 use crate::server::protocol::router;
 use crate::server::protocol::state::Served;
@@ -112,7 +112,7 @@ impl Handler {
                     Refusal::Body => Status::PayloadTooLarge,
                     _ => Status::BadRequest,
                 };
-                self.metrics.count(Some(Remark::Refused(refusal)));
+                self.metrics.count(Some(Outcome::Refused(refusal)));
                 Response::empty(status)
             }
         };
@@ -156,7 +156,7 @@ impl Handler {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)
         };
-        self.metrics.count(response.remark);
+        self.metrics.count(response.outcome);
         response
     }
 }

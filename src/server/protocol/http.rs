@@ -36,12 +36,12 @@ pub struct Response {
     /// The body.
     pub body: Cow<'static, [u8]>,
     /// What there is to count about it.
-    pub remark: Option<Remark>,
+    pub outcome: Option<Outcome>,
 }
 
 /// What an answer is counted as, beside being one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remark {
+pub enum Outcome {
     /// Version 1 of the protocol was used.
     VersionOne,
     /// It was refused, and why.
@@ -138,7 +138,7 @@ impl Response {
             content_type: "text/plain",
             headers: Vec::new(),
             body,
-            remark: None,
+            outcome: None,
         }
     }
 
@@ -166,7 +166,7 @@ impl Response {
     /// The same answer, as a refusal.
     pub fn refused(self, refusal: Refusal) -> Self {
         Response {
-            remark: Some(Remark::Refused(refusal)),
+            outcome: Some(Outcome::Refused(refusal)),
             ..self
         }
     }

@@ -14,7 +14,7 @@ use crate::common::metadata_snapshot;
 use crate::common::secret::Secret;
 use crate::common::session_token::{TokenAuthority, Ttl};
 use crate::messages::server_state::HandOver;
-use crate::server::protocol::http::{Refusal, Remark, Request, Response, Status};
+use crate::server::protocol::http::{Outcome, Refusal, Request, Response, Status};
 use crate::server::protocol::state::Served;
 
 /// [`TTL_HEADER`] in the letters in which EC2 answers.
@@ -55,7 +55,7 @@ pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
         }
         Some(_) => response,
         None => {
-            response.remark = Some(Remark::VersionOne);
+            response.outcome = Some(Outcome::VersionOne);
             response
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::common::clock;
 use crate::messages::server_state::HandOver;
 use crate::server::protocol::browser;
-use crate::server::protocol::http::{Refusal, Remark, Request, Response};
+use crate::server::protocol::http::{Outcome, Refusal, Request, Response};
 
 /// Where it is answered.
 const PATH: &str = "/metrics";
@@ -30,11 +30,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts one answer.
-    pub fn count(&mut self, remark: Option<Remark>) {
+    pub fn count(&mut self, outcome: Option<Outcome>) {
         self.requests += 1;
-        match remark {
-            Some(Remark::VersionOne) => self.version_one += 1,
-            Some(Remark::Refused(refusal)) => self.refusals[refusal as usize] += 1,
+        match outcome {
+            Some(Outcome::VersionOne) => self.version_one += 1,
+            Some(Outcome::Refused(refusal)) => self.refusals[refusal as usize] += 1,
             None => {}
         }
     }
