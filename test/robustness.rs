@@ -19,7 +19,7 @@ use ec2_role::common::credential::Credential;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::server_state::{Counts, HandOver};
+use ec2_role::messages::server_state::{Counts, ServerState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -285,7 +285,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
     let role = RoleArn::parse(ROLE).unwrap();
     let token_key = TokenKey::random().unwrap();
     let now = BootTime::now();
-    let hand_over = |number| HandOver {
+    let state = |number| ServerState {
         role_name: role.name(),
         role: role.clone(),
         http_tokens: HttpTokens::Optional,
@@ -310,7 +310,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         }),
     };
     let lines: String = (1..=HAND_OVERS)
-        .map(|number| hand_over(number).to_line())
+        .map(|number| state(number).to_line())
         .collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-server")

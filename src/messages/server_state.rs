@@ -13,7 +13,7 @@ use crate::common::session_token::TokenKey;
 
 /// All that the server knows. It never learns more: it has nothing of the supervisor's environment, and opens no file for it.
 #[derive(Clone)]
-pub struct HandOver {
+pub struct ServerState {
     /// The role.
     pub role: RoleArn,
     /// The name that the list shows.
@@ -57,7 +57,7 @@ pub struct Counts {
     pub server_restarts: u64,
 }
 
-impl HandOver {
+impl ServerState {
     /// The credential, if it may still be served.
     pub fn valid_credential(&self, now: BootTime) -> Option<&Credential> {
         let credential = self.credential.as_ref();
@@ -86,11 +86,11 @@ impl HandOver {
         format!("{json}\n")
     }
 
-    /// Reads what [`HandOver::to_line`] wrote.
+    /// Reads what [`ServerState::to_line`] wrote.
     pub fn from_line(line: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(line).ok()?;
         let text = |key: &str| json[key].as_str();
-        Some(HandOver {
+        Some(ServerState {
             role: RoleArn::parse(text("role")?).ok()?,
             role_name: RoleName::parse(text("role_name")?).ok()?,
             http_tokens: if json["tokens_required"].as_bool()? {

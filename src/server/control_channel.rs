@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 
 /// The supervisor's end of the channel is closed: it ends, or has ended.
 pub struct Closed;
@@ -15,7 +15,7 @@ pub struct Channel {
 
 impl Channel {
     /// Waits for the first hand-over, which the supervisor sends with the start; afterwards nothing here waits.
-    pub fn open(stream: UnixStream) -> Option<(Self, HandOver)> {
+    pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let mut channel = Channel {
             stream,
             read: Vec::new(),
@@ -35,7 +35,7 @@ impl Channel {
 
     /// Reads all that the supervisor has said, and says that it was heard: that is how the supervisor knows that this process goes on.
     /// Gives the newest complete hand-over, if there is one.
-    pub fn hear(&mut self) -> Result<Option<HandOver>, Closed> {
+    pub fn hear(&mut self) -> Result<Option<ServerState>, Closed> {
         loop {
             match self.read_piece() {
                 Ok(0) => return Err(Closed),
@@ -58,14 +58,14 @@ impl Channel {
         Ok(length)
     }
 
-    fn take_newest(&mut self) -> Option<HandOver> {
+    fn take_newest(&mut self) -> Option<ServerState> {
         let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
         let mut lines = self.read[..end].rsplit(|byte| *byte == b'\n');
         // An empty one is a question, and no more.
         let newest = lines
             .find(|line| !line.is_empty())
             .and_then(|line| std::str::from_utf8(line).ok())
-            .and_then(HandOver::from_line);
+            .and_then(ServerState::from_line);
         self.read.drain(..=end);
         newest
     }

@@ -56,7 +56,7 @@ pub fn run() -> io::Result<()> {
         match connections.next(end)? {
             Next::Answer(client, asked) => handler.answer(&mut connections, client, asked)?,
             Next::Supervisor => match channel.hear() {
-                Ok(Some(hand_over)) => handler.served = hand_over.into(),
+                Ok(Some(state)) => handler.served = state.into(),
                 Ok(None) => {}
                 Err(Closed) => {
                     connections.close();
@@ -96,7 +96,7 @@ impl Handler {
     ) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
         let peer = client.address();
-        let (mut is_head, mut is_logged) = (false, !self.served.hand_over.quiet);
+        let (mut is_head, mut is_logged) = (false, !self.served.state.quiet);
         let response = match asked.head {
             Ok(head) => {
                 let request = self.reader.read(&head)?;
@@ -131,8 +131,8 @@ impl Handler {
     }
 
     fn response(&mut self, request: &tiny_http::Request, client: &Client) -> Response {
-        let hand_over = &self.served.hand_over;
-        let is_for_it = !hand_over.same_network || is_near(client);
+        let state = &self.served.state;
+        let is_for_it = !state.same_network || is_near(client);
         let headers: Vec<(&str, &str)> = request
             .headers()
             .iter()
@@ -144,11 +144,11 @@ impl Handler {
             headers: &headers,
         };
         if is_for_it
-            && hand_over.metrics
-            && metrics::is_asked_for(&request, &hand_over.allow_hosts)
+            && state.metrics
+            && metrics::is_asked_for(&request, &state.allow_hosts)
             && client.address().is_some_and(subnet::is_this_machine)
         {
-            return self.metrics.answer(hand_over);
+            return self.metrics.answer(state);
         }
         let response = if is_for_it {
             router::answer(&request, &self.served, BootTime::now())

@@ -29,7 +29,7 @@ use crate::common::log;
 use crate::common::role::RoleArn;
 use crate::common::session_token::TokenKey;
 use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
-use crate::messages::server_state::{Counts, HandOver};
+use crate::messages::server_state::{Counts, ServerState};
 use container_token::ContainerToken;
 use fetcher_process::FetcherProcess;
 use jitter::chance;
@@ -69,7 +69,7 @@ pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
 struct Supervisor<'a> {
     words: &'a [String],
     /// What the server gets; the credential in it is the one cached credential.
-    hand_over: HandOver,
+    state: ServerState,
     server_supervisor: ServerSupervisor,
     /// What the next fetcher is told.
     orders: FetchOrders,
@@ -117,7 +117,7 @@ impl<'a> Supervisor<'a> {
                 boot_id: boot_id.clone(),
                 ..FetchOrders::default()
             },
-            hand_over: HandOver {
+            state: ServerState {
                 role: arguments.role.clone(),
                 role_name: arguments.role_name.clone(),
                 http_tokens: arguments.http_tokens,
@@ -148,7 +148,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn role(&self) -> &RoleArn {
-        &self.hand_over.role
+        &self.state.role
     }
 
     /// The loop. Gives the name of the signal that ended it, or what the user has to correct.
@@ -179,7 +179,7 @@ impl<'a> Supervisor<'a> {
 
     fn start_what_is_due(&mut self, now: BootTime) {
         if self.fetcher.is_none() && now >= self.next_fetch {
-            let serving = self.hand_over.credential.as_ref();
+            let serving = self.state.credential.as_ref();
             self.orders.serving = serving.map(|credential| credential.access_key_id.clone());
             match FetcherProcess::start(self.words, &self.orders, now) {
                 Ok(fetcher) => self.fetcher = Some(fetcher),
@@ -189,22 +189,21 @@ impl<'a> Supervisor<'a> {
         if let Some(reading) = &mut self.reading {
             reading.start_if_due(self.words, &self.orders, now);
         }
-        self.server_supervisor
-            .start_if_due(&mut self.hand_over, now);
+        self.server_supervisor.start_if_due(&mut self.state, now);
         // No oftener than the server is asked is the file looked at.
         if self.server_supervisor.send_heartbeat_if_due(now)
             && let Some(file) = &mut self.container_token
             && let Some(token) = file.changed()
         {
-            self.hand_over.container_token = Some(token);
-            self.server_supervisor.hand_over(&self.hand_over, now);
+            self.state.container_token = Some(token);
+            self.server_supervisor.state(&self.state, now);
         }
     }
 
     /// Waits for a signal, a report, an answer of the server's, or the next due time.
     fn wait_for_event(&self, signals: &Signals, now: BootTime) {
         let fetcher = self.fetcher.as_ref();
-        let expiry = self.hand_over.credential.as_ref();
+        let expiry = self.state.credential.as_ref();
         let due = [
             Some(fetcher.map_or(self.next_fetch, |fetcher| fetcher.deadline)),
             Some(self.server_supervisor.due()),
@@ -246,14 +245,14 @@ impl<'a> Supervisor<'a> {
             }
             FetchReport::Notice(text) => log::event(&text),
             // Handed over with the outcome.
-            FetchReport::Region(name) => self.hand_over.region = Some(name),
+            FetchReport::Region(name) => self.state.region = Some(name),
             FetchReport::Metadata(_) => {}
             FetchReport::Fetched(fetched) => {
                 self.end_fetcher();
                 self.fetched(fetched, now);
             }
             // Before the first credential only: later it may be mended meanwhile, and a restart would lose nothing but time.
-            FetchReport::Failed(Fault::Permanent(text)) if self.hand_over.credential.is_none() => {
+            FetchReport::Failed(Fault::Permanent(text)) if self.state.credential.is_none() => {
                 self.end_fetcher();
                 return Err(text);
             }
@@ -282,10 +281,10 @@ impl<'a> Supervisor<'a> {
         );
         self.next_fetch = now.after(wait);
         (self.is_fresh, self.failures, self.has_said_expired) = (false, 0, false);
-        self.hand_over.counts.refreshes += 1;
-        self.hand_over.credential = Some(fetched.credential);
+        self.state.counts.refreshes += 1;
+        self.state.credential = Some(fetched.credential);
         self.server_supervisor.start_now(now);
-        self.server_supervisor.hand_over(&self.hand_over, now);
+        self.server_supervisor.state(&self.state, now);
         // Not before: whoever waits for the line asks at once.
         log::event(&format!("{served}, refreshed in {}", in_words(wait)));
         self.notify.ready(&served);
@@ -295,8 +294,8 @@ impl<'a> Supervisor<'a> {
     fn hear_reading(&mut self, now: BootTime) {
         let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
         if let Some((snapshot, news)) = heard {
-            self.hand_over.snapshot = Some(snapshot);
-            self.server_supervisor.hand_over(&self.hand_over, now);
+            self.state.snapshot = Some(snapshot);
+            self.server_supervisor.state(&self.state, now);
             // Not before: whoever waits for the line asks at once.
             news.iter().for_each(|line| log::event(line));
         }
@@ -314,11 +313,11 @@ impl<'a> Supervisor<'a> {
         // In the order in which it happened, and the status is to end with why there is none.
         self.say_if_expired(now);
         self.failures += 1;
-        self.hand_over.counts.failures += 1;
+        self.state.counts.failures += 1;
         self.is_fresh = true;
         let wait = schedule::retry(self.failures, chance());
         self.next_fetch = now.after(wait);
-        let state = match self.hand_over.valid_credential(now) {
+        let state = match self.state.valid_credential(now) {
             Some(credential) => format!(
                 "refresh failed, the credential until {} is kept",
                 clock::iso8601(credential.expiration)
@@ -328,7 +327,7 @@ impl<'a> Supervisor<'a> {
         log::event(&format!("{state}: {why}; next try in {}", in_words(wait)));
         self.notify.status(&format!("{state}: {why}"));
         self.server_supervisor.start_now(now);
-        self.server_supervisor.hand_over(&self.hand_over, now);
+        self.server_supervisor.state(&self.state, now);
     }
 
     /// Collects the children that have ended. The error ends the program.
@@ -354,7 +353,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn say_if_expired(&mut self, now: BootTime) {
-        let Some(credential) = &self.hand_over.credential else {
+        let Some(credential) = &self.state.credential else {
             return;
         };
         if !credential.is_valid(now) && !self.has_said_expired {

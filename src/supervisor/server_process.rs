@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::common::clock::BootTime;
 use crate::common::process::ProcessKind;
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 use crate::server::THREAD_STACK_BYTES;
 
 pub struct ServerProcess {
@@ -21,7 +21,7 @@ pub struct ServerProcess {
 
 impl ServerProcess {
     /// Starts one on the listening socket, with nothing of the environment, and hands over.
-    pub fn start(listener: &TcpListener, hand_over: &HandOver, now: BootTime) -> io::Result<Self> {
+    pub fn start(listener: &TcpListener, state: &ServerState, now: BootTime) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let child = ProcessKind::Server
@@ -37,13 +37,13 @@ impl ServerProcess {
             started: now,
             channel,
         };
-        server.hand_over(hand_over)?;
+        server.state(state)?;
         Ok(server)
     }
 
     /// Hands over without waiting; an error means that it does not take it.
-    pub fn hand_over(&mut self, hand_over: &HandOver) -> io::Result<()> {
-        let line = hand_over.to_line();
+    pub fn state(&mut self, state: &ServerState) -> io::Result<()> {
+        let line = state.to_line();
         match self.channel.write(line.as_bytes())? {
             length if length == line.len() => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),

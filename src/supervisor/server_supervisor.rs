@@ -10,7 +10,7 @@ use super::child;
 use super::server_process::ServerProcess;
 use crate::common::clock::BootTime;
 use crate::common::log;
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 
 /// Clients that come before the first credential wait in the backlog for it, but no longer than their own timeouts allows.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
@@ -59,12 +59,12 @@ impl ServerSupervisor {
     }
 
     /// Starts a server if there is none.
-    pub fn start_if_due(&mut self, hand_over: &mut HandOver, now: BootTime) {
+    pub fn start_if_due(&mut self, state: &mut ServerState, now: BootTime) {
         if self.server.is_some() || now < self.next_start {
             return;
         }
-        hand_over.counts.server_restarts = self.starts;
-        match ServerProcess::start(&self.listener, hand_over, now) {
+        state.counts.server_restarts = self.starts;
+        match ServerProcess::start(&self.listener, state, now) {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
@@ -94,9 +94,9 @@ impl ServerSupervisor {
     }
 
     /// Hands over to the server that is there; one that does not take it is replaced.
-    pub fn hand_over(&mut self, hand_over: &HandOver, now: BootTime) {
+    pub fn state(&mut self, state: &ServerState, now: BootTime) {
         if let Some(server) = &mut self.server
-            && server.hand_over(hand_over).is_err()
+            && server.state(state).is_err()
         {
             self.replace("it does not take what is handed over", now);
         }

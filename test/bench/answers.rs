@@ -2,7 +2,7 @@
 
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use ec2_role::messages::server_state::HandOver;
+use ec2_role::messages::server_state::ServerState;
 use ec2_role::server::protocol::http::Request;
 use ec2_role::server::protocol::router::answer;
 use ec2_role::server::protocol::state::Served;
@@ -23,7 +23,7 @@ fn main() {
         .and_then(|word| word.parse().ok())
         .expect("answers NUMBER");
     let line = LINE.replace("TOKEN", &"t".repeat(TOKEN_LENGTH));
-    let served = Served::from(HandOver::from_line(&line).expect("a hand-over"));
+    let served = Served::from(ServerState::from_line(&line).expect("a hand-over"));
     let asks_for_token = Request {
         method: "PUT",
         target: "/latest/api/token",

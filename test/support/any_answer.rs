@@ -11,7 +11,7 @@ use ec2_role::common::pass_through::PassThrough;
 use ec2_role::common::role::{RoleArn, RoleName};
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::{TokenKey, Ttl};
-use ec2_role::messages::server_state::{Counts, HandOver};
+use ec2_role::messages::server_state::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, Status};
 use ec2_role::server::protocol::router::answer;
 use ec2_role::server::protocol::state::Served;
@@ -48,7 +48,7 @@ impl World {
             })
             .into(),
         };
-        let served = Served::from(HandOver {
+        let served = Served::from(ServerState {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
             role_name: RoleName::parse("exc_web").unwrap(),
             http_tokens: if bit(0) {
@@ -107,7 +107,7 @@ impl World {
             let name = name.to_lowercase();
             name == "origin" || name.starts_with("sec-fetch-")
         });
-        let valid = self.served.hand_over.credential.as_ref();
+        let valid = self.served.state.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
         if !is_valid
             || is_of_a_page
@@ -118,14 +118,14 @@ impl World {
             return false;
         }
         let path = request.target.split('?').next().unwrap_or_default();
-        if self.served.hand_over.container_token.is_some()
+        if self.served.state.container_token.is_some()
             && let Some(name) = path.strip_prefix("/v2/credentials/")
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.served.hand_over.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.served.state.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {

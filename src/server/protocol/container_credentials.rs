@@ -5,14 +5,14 @@ use serde_json::json;
 
 use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 use crate::server::protocol::http::{Refusal, Request, Response, Status};
 
 /// Everything below is this form's.
 const ROOT: &str = "/v2/credentials/";
 
 /// The answer to a request for this form; `None` if it is none, or the form is not served.
-pub fn answer(request: &Request, served: &HandOver, now: BootTime) -> Option<Response> {
+pub fn answer(request: &Request, served: &ServerState, now: BootTime) -> Option<Response> {
     let token = served.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
@@ -23,7 +23,7 @@ fn answer_name(
     request: &Request,
     name: &str,
     token: &Secret,
-    served: &HandOver,
+    served: &ServerState,
     now: BootTime,
 ) -> Result<Response, Response> {
     if request.header("X-Forwarded-For").is_some() {

@@ -13,7 +13,7 @@ use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use crate::common::metadata_snapshot;
 use crate::common::secret::Secret;
 use crate::common::session_token::{TokenAuthority, Ttl};
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 use crate::server::protocol::http::{Outcome, Refusal, Request, Response, Status};
 use crate::server::protocol::state::Served;
 
@@ -36,7 +36,7 @@ pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // aws-sdk-cpp sends the header empty once it has fallen back to version 1.
-        None | Some("") => match served.hand_over.http_tokens {
+        None | Some("") => match served.state.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
                 return Response::empty(Status::Unauthorized).refused(Refusal::NoToken);
@@ -126,22 +126,22 @@ fn answer_path(path: &Path, served: &Served, now: BootTime) -> Response {
     if !serves_roles(version) {
         return not_found();
     }
-    let hand_over = &served.hand_over;
-    let name = hand_over.role_name.as_str();
+    let state = &served.state;
+    let name = state.role_name.as_str();
     let answered = match segments {
         ["meta-data", "iam", "info"] => {
-            valid(hand_over, now).map(|credential| Response::text(info(credential, hand_over)))
+            valid(state, now).map(|credential| Response::text(info(credential, state)))
         }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(hand_over, now).map(|_| Response::text(name.to_owned()))
+            valid(state, now).map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
             let document = served.document.as_ref().map(Secret::expose);
-            valid(hand_over, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid(state, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // Whatever else begins so is a right of the host's, and no item or listing of ours.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), hand_over, now),
+        other => other_metadata(&other.join("/"), state, now),
     };
     answered
         .map(|response| {
@@ -156,7 +156,7 @@ fn answer_path(path: &Path, served: &Served, now: BootTime) -> Response {
 }
 
 /// What a container may know beside its role, and the listings of all there is.
-fn other_metadata(path: &str, served: &HandOver, now: BootTime) -> Result<Response, Response> {
+fn other_metadata(path: &str, served: &ServerState, now: BootTime) -> Result<Response, Response> {
     const REGION: &str = "meta-data/placement/region";
     let snapshot = served.snapshot.as_ref();
     // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
@@ -205,13 +205,13 @@ fn other_metadata(path: &str, served: &HandOver, now: BootTime) -> Result<Respon
 
 /// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
 /// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
-fn valid(served: &HandOver, now: BootTime) -> Result<&Credential, Response> {
+fn valid(served: &ServerState, now: BootTime) -> Result<&Credential, Response> {
     let valid = served.valid_credential(now);
     valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
 /// `iam/info` for the role that is served. Its id has the form of an instance profile's.
-fn info(credential: &Credential, served: &HandOver) -> String {
+fn info(credential: &Credential, served: &ServerState) -> String {
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),

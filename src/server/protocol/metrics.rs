@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::common::clock;
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 use crate::server::protocol::browser;
 use crate::server::protocol::http::{Outcome, Refusal, Request, Response};
 
@@ -40,7 +40,7 @@ impl Metrics {
     }
 
     /// All figures.
-    pub fn answer(&self, served: &HandOver) -> Response {
+    pub fn answer(&self, served: &ServerState) -> Response {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
             _ = writeln!(

@@ -9,13 +9,13 @@ use crate::server::protocol::state::Served;
 
 /// Answers one request.
 pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
-    match browser::suspect(request, &served.hand_over.allow_hosts) {
+    match browser::suspect(request, &served.state.allow_hosts) {
         Some(Refusal::Host) => refuse(
             Refusal::Host,
             "ec2-role: no --allow-host has this Host name\n",
         ),
         Some(refusal) => refuse(refusal, "ec2-role: a script in a page is not answered\n"),
-        None => container_credentials::answer(request, &served.hand_over, now)
+        None => container_credentials::answer(request, &served.state, now)
             .unwrap_or_else(|| imds::answer(request, served, now)),
     }
 }

@@ -3,12 +3,12 @@
 use crate::common::credential::Credential;
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenAuthority;
-use crate::messages::server_state::HandOver;
+use crate::messages::server_state::ServerState;
 
 /// What the supervisor has handed over last.
 pub struct Served {
     /// As it was handed over.
-    pub hand_over: HandOver,
+    pub state: ServerState,
     /// Gives session tokens, and checks them.
     pub tokens: TokenAuthority,
     /// The document of the credential, if there is one, in EC2's form.
@@ -17,14 +17,14 @@ pub struct Served {
     pub last_modified: Option<String>,
 }
 
-impl From<HandOver> for Served {
-    fn from(hand_over: HandOver) -> Self {
-        let credential = hand_over.credential.as_ref();
+impl From<ServerState> for Served {
+    fn from(state: ServerState) -> Self {
+        let credential = state.credential.as_ref();
         Served {
-            tokens: TokenAuthority::new(&hand_over.token_key, &hand_over.boot_id),
+            tokens: TokenAuthority::new(&state.token_key, &state.boot_id),
             document: credential.map(|credential| Secret::new(credential.ec2_document())),
             last_modified: credential.map(Credential::last_modified),
-            hand_over,
+            state,
         }
     }
 }
