@@ -1,66 +1,66 @@
 //! The options of `aws sts assume-role`, with STS's own limits
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
-use super::setting::{Given, Written};
+use super::setting::{Setting, Settings};
 use crate::common::config::{AssumeRole, DEFAULT_DURATION_SECONDS};
 
 /// What the options say, checked as far as STS's own limits are known.
-pub fn assume_role(given: &Given) -> Result<AssumeRole, String> {
+pub fn assume_role(settings: &Settings) -> Result<AssumeRole, String> {
     const NAME: &str = "write 2 to 64 letters, digits or any of _+=,.@-";
     const EXTERNAL_ID: &str = "write 2 to 1224 letters, digits or any of _+=,.@:/-";
     Ok(AssumeRole {
-        session_name: text(given, "role-session-name", 2..=64, "_+=,.@-", NAME)?,
-        external_id: text(given, "external-id", 2..=1224, "_+=,.@:/-", EXTERNAL_ID)?,
-        duration_seconds: match given.value("duration-seconds") {
+        session_name: text(settings, "role-session-name", 2..=64, "_+=,.@-", NAME)?,
+        external_id: text(settings, "external-id", 2..=1224, "_+=,.@:/-", EXTERNAL_ID)?,
+        duration_seconds: match settings.value("duration-seconds") {
             None => DEFAULT_DURATION_SECONDS,
-            Some(written) => match written.text.parse() {
+            Some(setting) => match setting.text.parse() {
                 Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
                 _ => {
-                    return written
+                    return setting
                         .wrong("write whole seconds from 900 (15 minutes) to 43200 (12 hours)");
                 }
             },
         },
-        policy: given.value("policy").map(policy).transpose()?,
-        policy_arns: policy_arns(given)?,
-        tags: tags(given)?,
-        transitive_tag_keys: given
+        policy: settings.value("policy").map(policy).transpose()?,
+        policy_arns: policy_arns(settings)?,
+        tags: tags(settings)?,
+        transitive_tag_keys: settings
             .values("transitive-tag-keys")?
             .into_iter()
-            .map(|written| written.text)
+            .map(|setting| setting.text)
             .collect(),
-        source_identity: text(given, "source-identity", 2..=64, "_+=,.@-", NAME)?,
+        source_identity: text(settings, "source-identity", 2..=64, "_+=,.@-", NAME)?,
     })
 }
 
 fn text(
-    given: &Given,
+    settings: &Settings,
     name: &str,
     length: std::ops::RangeInclusive<usize>,
     also: &str,
     right: &str,
 ) -> Result<Option<String>, String> {
-    let Some(written) = given.value(name) else {
+    let Some(setting) = settings.value(name) else {
         return Ok(None);
     };
-    let allowed = written
+    let allowed = setting
         .text
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || also.contains(c));
-    if !allowed || !length.contains(&written.text.len()) {
-        written.wrong(right)
+    if !allowed || !length.contains(&setting.text.len()) {
+        setting.wrong(right)
     } else {
-        Ok(Some(written.text))
+        Ok(Some(setting.text))
     }
 }
 
-fn policy_arns(given: &Given) -> Result<Vec<String>, String> {
+fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
     let mut arns = Vec::new();
-    for written in given.values("policy-arns")? {
+    for setting in settings.values("policy-arns")? {
         // The CLI writes arn=ARN.
-        let arn = written.text.strip_prefix("arn=").unwrap_or(&written.text);
+        let arn = setting.text.strip_prefix("arn=").unwrap_or(&setting.text);
         if !arn.starts_with("arn:") || arns.len() == 10 {
-            return written.wrong(
+            return setting.wrong(
                 "write the ARN of a managed policy, arn:aws:iam::…:policy/NAME, at most ten times",
             );
         }
@@ -69,22 +69,22 @@ fn policy_arns(given: &Given) -> Result<Vec<String>, String> {
     Ok(arns)
 }
 
-fn tags(given: &Given) -> Result<Vec<(String, String)>, String> {
+fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
     let mut tags = Vec::new();
-    for written in given.values("tags")? {
+    for setting in settings.values("tags")? {
         // The CLI's own form, or KEY=VALUE split at the first `=`.
-        let cli = written
+        let cli = setting
             .text
             .strip_prefix("Key=")
             .and_then(|rest| rest.split_once(",Value="));
-        let Some((key, value)) = cli.or(written.text.split_once('=')) else {
-            return written.wrong("the value is missing; write KEY=VALUE");
+        let Some((key, value)) = cli.or(setting.text.split_once('=')) else {
+            return setting.wrong("the value is missing; write KEY=VALUE");
         };
         if tags
             .iter()
             .any(|(other, _): &(String, String)| other.eq_ignore_ascii_case(key))
         {
-            return written.wrong(
+            return setting.wrong(
                 "there is a tag of this key already, in whatever letter case; give each once",
             );
         }
@@ -92,20 +92,20 @@ fn tags(given: &Given) -> Result<Vec<(String, String)>, String> {
             || value.chars().count() > 256
             || tags.len() == 50
         {
-            return written.wrong("write KEY=VALUE, the key 1 to 128 characters, the value up to 256, at most fifty times");
+            return setting.wrong("write KEY=VALUE, the key 1 to 128 characters, the value up to 256, at most fifty times");
         }
         tags.push((key.to_owned(), value.to_owned()));
     }
     Ok(tags)
 }
 
-fn policy(written: Written) -> Result<String, String> {
-    let text = match written.text.strip_prefix("file://") {
-        None => written.text.clone(),
+fn policy(setting: Setting) -> Result<String, String> {
+    let text = match setting.text.strip_prefix("file://") {
+        None => setting.text.clone(),
         Some(path) => match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
-                return written.wrong(&format!(
+                return setting.wrong(&format!(
                     "it cannot be read: {error}; name a file that ec2-role's user can read"
                 ));
             }
@@ -113,7 +113,7 @@ fn policy(written: Written) -> Result<String, String> {
     };
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(policy) if policy.is_object() => Ok(text),
-        Ok(_) => written.wrong("a policy is a JSON object; correct it"),
-        Err(error) => written.wrong(&format!("it is not JSON: {error}; correct it")),
+        Ok(_) => setting.wrong("a policy is a JSON object; correct it"),
+        Err(error) => setting.wrong(&format!("it is not JSON: {error}; correct it")),
     }
 }

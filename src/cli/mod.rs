@@ -13,7 +13,7 @@ use crate::common::pass_through::PassThrough;
 use crate::common::role::{RoleArn, RoleName};
 use assume_role::assume_role;
 use options::help;
-use setting::{Given, Written};
+use setting::{Setting, Settings};
 
 /// What the user asks for.
 pub enum Invocation {
@@ -33,31 +33,31 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
 
 /// Reads the command line (without the program's name) and the variables. The error is one line for the user.
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
-    let given = Given::read(words, environment)?;
-    if given.has("help") || given.has("h") {
+    let settings = Settings::read(words, environment)?;
+    if settings.has("help") || settings.has("h") {
         return Ok(Invocation::Help(help()));
     }
-    if given.has("version") {
+    if settings.has("version") {
         return Ok(Invocation::Version(version()));
     }
-    given.know_all_variables()?;
-    if given.has("check") {
-        if given.has("credential-process") {
+    settings.know_all_variables()?;
+    if settings.has("check") {
+        if settings.has("credential-process") {
             return Err(
                 "--check: it does not go with --credential-process; give one of them".into(),
             );
         }
-        // Not that of the variable: a health check has that one too, and not the --role-name that the server may have been given.
-        let role = match named_role(&given)? {
-            Some(role) if !given.free().is_empty() => {
-                Some((role.clone(), role_name(&given, &role)?))
+        // Not that of the variable: a health check has that one too, and not the --role-name that the server may have been settings.
+        let role = match named_role(&settings)? {
+            Some(role) if !settings.free().is_empty() => {
+                Some((role.clone(), role_name(&settings, &role)?))
             }
             _ => None,
         };
-        return Ok(Invocation::Check(check_address(&given)?, role));
+        return Ok(Invocation::Check(check_address(&settings)?, role));
     }
-    let arguments = to_serve(&given)?;
-    if given.has("credential-process") {
+    let arguments = to_serve(&settings)?;
+    if settings.has("credential-process") {
         return Ok(Invocation::CredentialProcess(arguments));
     }
     Ok(Invocation::Serve(arguments))
@@ -72,40 +72,40 @@ fn version() -> String {
     }
 }
 
-fn to_serve(given: &Given) -> Result<Config, String> {
-    let role = role(given)?;
+fn to_serve(settings: &Settings) -> Result<Config, String> {
+    let role = role(settings)?;
     Ok(Config {
-        assume_role: assume_role(given)?,
-        profile: given.value("profile").map(|written| written.text),
-        region: given.value("region").map(|written| written.text),
-        endpoint_url: given.value("endpoint-url").map(|written| written.text),
-        listen: listen(given)?,
-        role_name: role_name(given, &role)?,
-        http_tokens: match given.value("http-tokens") {
+        assume_role: assume_role(settings)?,
+        profile: settings.value("profile").map(|setting| setting.text),
+        region: settings.value("region").map(|setting| setting.text),
+        endpoint_url: settings.value("endpoint-url").map(|setting| setting.text),
+        listen: listen(settings)?,
+        role_name: role_name(settings, &role)?,
+        http_tokens: match settings.value("http-tokens") {
             None => HttpTokens::Optional,
-            Some(written) => match written.text.as_str() {
+            Some(setting) => match setting.text.as_str() {
                 "optional" => HttpTokens::Optional,
                 "required" => HttpTokens::Required,
-                _ => return written.wrong("write optional or required"),
+                _ => return setting.wrong("write optional or required"),
             },
         },
-        token_key_file: given.value("token-key-file").map(Written::file),
-        container_token_file: given.value("container-token-file").map(Written::file),
-        pass_through: pass_through(given)?,
-        same_network: given.switch("same-network")?,
-        allow_hosts: allow_hosts(given)?,
-        metrics: given.switch("metrics")?,
-        quiet: given.switch("quiet")?,
+        token_key_file: settings.value("token-key-file").map(Setting::file),
+        container_token_file: settings.value("container-token-file").map(Setting::file),
+        pass_through: pass_through(settings)?,
+        same_network: settings.switch("same-network")?,
+        allow_hosts: allow_hosts(settings)?,
+        metrics: settings.switch("metrics")?,
+        quiet: settings.switch("quiet")?,
         role,
     })
 }
 
-fn pass_through(given: &Given) -> Result<Option<PassThrough>, String> {
+fn pass_through(settings: &Settings) -> Result<Option<PassThrough>, String> {
     let also = PassThrough {
-        user_data: given.switch("pass-through-user-data")?,
-        identity_signature: given.switch("pass-through-identity-signature")?,
+        user_data: settings.switch("pass-through-user-data")?,
+        identity_signature: settings.switch("pass-through-identity-signature")?,
     };
-    let is_on = given.switch("pass-through")?;
+    let is_on = settings.switch("pass-through")?;
     if !is_on && also != PassThrough::default() {
         let which = if also.user_data {
             "user-data"
@@ -120,8 +120,8 @@ fn pass_through(given: &Given) -> Result<Option<PassThrough>, String> {
 }
 
 /// Where the one to check listens; on every address is on loopback too.
-fn check_address(given: &Given) -> Result<SocketAddr, String> {
-    match listen(given)? {
+fn check_address(settings: &Settings) -> Result<SocketAddr, String> {
+    match listen(settings)? {
         Listen::Address(mut address) => {
             match address.ip() {
                 IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -136,24 +136,24 @@ fn check_address(given: &Given) -> Result<SocketAddr, String> {
     }
 }
 
-fn role(given: &Given) -> Result<RoleArn, String> {
-    named_role(given)?.ok_or(
+fn role(settings: &Settings) -> Result<RoleArn, String> {
+    named_role(settings)?.ok_or(
         "no role: name its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN".into(),
     )
 }
 
-fn role_name(given: &Given, role: &RoleArn) -> Result<RoleName, String> {
-    match given.value("role-name") {
+fn role_name(settings: &Settings, role: &RoleArn) -> Result<RoleName, String> {
+    match settings.value("role-name") {
         None => Ok(role.name()),
-        Some(written) => {
-            RoleName::parse(&written.text).map_err(|why| format!("{}: {why}", written.place))
+        Some(setting) => {
+            RoleName::parse(&setting.text).map_err(|why| format!("{}: {why}", setting.place))
         }
     }
 }
 
-fn named_role(given: &Given) -> Result<Option<RoleArn>, String> {
+fn named_role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     const VARIABLE: &str = "EC2_ROLE_ARN";
-    match (given.free(), given.environment.get(VARIABLE)) {
+    match (settings.free(), settings.environment.get(VARIABLE)) {
         ([arn], _) => RoleArn::parse(arn).map(Some),
         ([], Some(arn)) => RoleArn::parse(arn)
             .map(Some)
@@ -165,28 +165,28 @@ fn named_role(given: &Given) -> Result<Option<RoleArn>, String> {
     }
 }
 
-fn allow_hosts(given: &Given) -> Result<Vec<String>, String> {
+fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     let mut hosts = Vec::new();
-    for written in given.values("allow-host")? {
+    for setting in settings.values("allow-host")? {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if written.text.is_empty() || !written.text.bytes().all(is_name) {
-            return written.wrong("write a whole host name, without a port; there are no patterns");
+        if setting.text.is_empty() || !setting.text.bytes().all(is_name) {
+            return setting.wrong("write a whole host name, without a port; there are no patterns");
         }
-        hosts.push(written.text);
+        hosts.push(setting.text);
     }
     Ok(hosts)
 }
 
-fn listen(given: &Given) -> Result<Listen, String> {
-    let default = || Written {
+fn listen(settings: &Settings) -> Result<Listen, String> {
+    let default = || Setting {
         text: DEFAULT_LISTEN.to_owned(),
         place: "--listen".to_owned(),
     };
-    let written = given.value("listen").unwrap_or_else(default);
-    match (written.text.as_str(), written.text.parse()) {
+    let setting = settings.value("listen").unwrap_or_else(default);
+    match (setting.text.as_str(), setting.text.parse()) {
         ("-", _) => Ok(Listen::Stdin),
         (_, Ok(address)) => Ok(Listen::Address(address)),
-        _ => written
+        _ => setting
             .wrong("write ADDRESS:PORT as in 172.17.0.1:4567 or [fd00::1]:4567, or - for stdin"),
     }
 }

@@ -1,4 +1,4 @@
-//! What is given, on the command line or in a variable, and where: whatever is wrong is called by that.
+//! What is settings, on the command line or in a variable, and where: whatever is wrong is called by that.
 
 use getopts::{Fail, Matches, Options};
 
@@ -15,13 +15,13 @@ fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
-/// A text and where it was written, for the error that names it.
-pub struct Written {
+/// A text and where it was setting, for the error that names it.
+pub struct Setting {
     pub text: String,
     pub place: String,
 }
 
-impl Written {
+impl Setting {
     pub fn file(self) -> NamedFile {
         NamedFile {
             path: self.text.into(),
@@ -36,12 +36,12 @@ impl Written {
 }
 
 /// The command line and the variables; an option wins over its variable.
-pub struct Given<'a> {
+pub struct Settings<'a> {
     matches: Matches,
     pub environment: &'a Environment,
 }
 
-impl<'a> Given<'a> {
+impl<'a> Settings<'a> {
     /// Reads the command line, without the program's name.
     pub fn read(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
         let mut options = Options::new();
@@ -58,7 +58,7 @@ impl<'a> Given<'a> {
         }
         options.optflag("h", "", "");
         let matches = options.parse(arguments).map_err(misread)?;
-        Ok(Given {
+        Ok(Settings {
             matches,
             environment,
         })
@@ -89,14 +89,14 @@ impl<'a> Given<'a> {
     }
 
     /// The value of an option, or else of its variable.
-    pub fn value(&self, name: &str) -> Option<Written> {
-        let by_flag = self.matches.opt_str(name).map(|text| Written {
+    pub fn value(&self, name: &str) -> Option<Setting> {
+        let by_flag = self.matches.opt_str(name).map(|text| Setting {
             text,
             place: format!("--{name}"),
         });
         by_flag.or_else(|| {
             let place = variable_name(name);
-            self.environment.get(&place).map(|text| Written {
+            self.environment.get(&place).map(|text| Setting {
                 text: text.to_owned(),
                 place: place.clone(),
             })
@@ -104,9 +104,9 @@ impl<'a> Given<'a> {
     }
 
     /// All values of a repeatable option; in its variable, separated by spaces and quoted as a shell has it.
-    pub fn values(&self, name: &str) -> Result<Vec<Written>, String> {
-        let written = |place: String| {
-            move |text: String| Written {
+    pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
+        let setting = |place: String| {
+            move |text: String| Setting {
                 text,
                 place: place.clone(),
             }
@@ -116,19 +116,19 @@ impl<'a> Given<'a> {
                 .matches
                 .opt_strs(name)
                 .into_iter()
-                .map(written(format!("--{name}")))
+                .map(setting(format!("--{name}")))
                 .collect());
         }
         let Some(list) = self.value(name) else {
             return Ok(Vec::new());
         };
         match shlex::split(&list.text) {
-            Some(texts) => Ok(texts.into_iter().map(written(list.place)).collect()),
+            Some(texts) => Ok(texts.into_iter().map(setting(list.place)).collect()),
             None => list.wrong("its quotes do not match"),
         }
     }
 
-    /// Whether a switch is given, or its variable true.
+    /// Whether a switch is settings, or its variable true.
     pub fn switch(&self, name: &str) -> Result<bool, String> {
         let by_variable = self
             .environment
@@ -144,7 +144,7 @@ fn misread(fail: Fail) -> String {
         Fail::ArgumentMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),
         Fail::OptionMissing(name) => (name, "it is missing"),
-        Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
+        Fail::OptionDuplicated(name) => (name, "it is settings twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),
     };
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };

@@ -21,15 +21,15 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `given` is this text, in a time that tells nothing about where they differ: both are hashed under a key of the
+    /// Whether `settings` is this text, in a time that tells nothing about where they differ: both are hashed under a key of the
     /// moment, and it is the hashes that are compared.
-    pub fn equals(&self, given: &str) -> bool {
+    pub fn equals(&self, settings: &str) -> bool {
         let Ok(key) = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()) else {
             return false;
         };
         hmac::verify(
             &key,
-            given.as_bytes(),
+            settings.as_bytes(),
             hmac::sign(&key, self.0.as_bytes()).as_ref(),
         )
         .is_ok()

@@ -16,7 +16,7 @@ const STS_TIMEOUTS: Timeouts = Timeouts {
     answer: Duration::from_secs(10),
 };
 
-/// The region in use, if it is written somewhere: a guess is none.
+/// The region in use, if it is setting somewhere: a guess is none.
 pub fn region(
     arguments: &Config,
     environment: &Environment,
@@ -25,7 +25,7 @@ pub fn region(
 ) -> Result<Option<String>, Fault> {
     let of_profile = format!("profile {:?}: region", profile.name);
     let variable = |name| Some((name, environment.get(name)?));
-    let written = (arguments
+    let setting = (arguments
         .region
         .as_deref()
         .map(|region| ("--region", region)))
@@ -34,7 +34,7 @@ pub fn region(
     .or(profile
         .get("region")
         .map(|region| (of_profile.as_str(), region)));
-    match written {
+    match setting {
         Some((_, region)) if sts::is_region(region) => Ok(Some(region.to_owned())),
         Some((from, region)) => permanent(format!(
             "{from}: {region:?} is no region; write it like eu-west-1"
@@ -89,7 +89,7 @@ fn endpoint(
     })
 }
 
-/// The URL that is written for STS, if there is one, after where it is written.
+/// The URL that is setting for STS, if there is one, after where it is setting.
 fn endpoint_url<'a>(
     arguments: &'a Config,
     environment: &'a Environment,

@@ -1,4 +1,4 @@
-//! The connections: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
+//! The connections: all clients' connections. One request is read from each, as a whole and within bounds, and one answer setting.
 //!
 //! Whatever a client does costs one descriptor, and its part of [`MAX_HELD_BYTES`], until its time is over or its place is wanted.
 
@@ -78,7 +78,7 @@ pub struct Client {
 enum State {
     /// The head has come so far.
     Asking(Vec<u8>),
-    /// This much of the answer is still to be written; then the connection is closed or, if the client goes on, read to its end.
+    /// This much of the answer is still to be setting; then the connection is closed or, if the client goes on, read to its end.
     Answered { rest: Vec<u8>, is_alive: bool },
     /// Has its answer; so many bytes more were thrown away.
     Leaving(usize),
@@ -238,7 +238,7 @@ impl Connections {
         Some(client)
     }
 
-    /// Keeps a client until it can be read from, or written to.
+    /// Keeps a client until it can be read from, or setting to.
     fn keep(&mut self, client: Client, until: EventFlags) {
         let number = EventData::new_u64(client.number);
         let watched =

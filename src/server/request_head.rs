@@ -1,4 +1,4 @@
-//! The head of a request: as a client sends it, and as tiny_http is given it. Pure.
+//! The head of a request: as a client sends it, and as tiny_http is settings it. Pure.
 
 use crate::server::protocol::http::Refusal;
 
@@ -21,7 +21,7 @@ pub const LEFT_OUT: [&str; 4] = [
 pub struct RequestHead {
     /// Its first line, for the log.
     pub line: String,
-    /// What tiny_http is given: it takes each of these, and waits for nothing more.
+    /// What tiny_http is settings: it takes each of these, and waits for nothing more.
     pub head: Result<String, Refusal>,
     /// Whether the client has sent, or will send, more than the head.
     pub is_alive: bool,

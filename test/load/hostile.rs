@@ -262,7 +262,7 @@ impl Table {
             (*calls == 0, "STS calls"),
             (
                 still.is_ok_and(|answer| answer.status == 200),
-                "a token given before",
+                "a token settings before",
             ),
             (!leaves_core_files(subject), "core files"),
         ];

@@ -57,7 +57,7 @@ struct Seen {
     expired: usize,
     /// What no failure explains.
     wrong: Vec<String>,
-    /// By when the newest document expires that anybody was given.
+    /// By when the newest document expires that anybody was settings.
     valid_until: Option<SystemTime>,
 }
 
@@ -176,7 +176,7 @@ fn report(
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(
         "{} fetches; the server killed {} times; STS called {} times, {} of them in vain.\n\
-         {} fetches failed because their server was killed, {} because STS had given nothing in time, {} without a reason. \
+         {} fetches failed because their server was killed, {} because STS had settings nothing in time, {} without a reason. \
          Slowest {:.0?}.\n\
          The supervisor, at least in the first quarter and in the last: {} and {} KiB of its own, {} and {} descriptors, {} and {} threads.",
         seen.fetches,

@@ -347,7 +347,7 @@ impl Expiration {
     }
 }
 
-/// What the call with this number, from 1, is given.
+/// What the call with this number, from 1, is settings.
 pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }

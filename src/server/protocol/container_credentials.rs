@@ -48,7 +48,7 @@ fn answer_name(
             );
             return Err(why.refused(Refusal::NoToken));
         }
-        Some(given) if !token.equals(given) => {
+        Some(settings) if !token.equals(settings) => {
             let why = error(
                 Status::Unauthorized,
                 "Unauthorized",

@@ -36,8 +36,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
                 deadline: BootTime(1),
             };
             let document = credential.ec2_document();
-            let written = document.rsplit('"').nth(1).unwrap();
-            let read = clock::parse_iso8601(written).expect(written);
+            let setting = document.rsplit('"').nth(1).unwrap();
+            let read = clock::parse_iso8601(setting).expect(setting);
             assert_eq!(
                 clock::epoch_seconds(read),
                 clock::epoch_seconds(credential.expiration)
