@@ -1,4 +1,4 @@
-//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and chance. The chances are
+//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and jitter. The chances are
 //! the same in each run.
 
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ const LIFETIME: Duration = Duration::from_secs(HOUR);
 const OUTAGE: std::ops::Range<u64> = 6 * HOUR..7 * HOUR;
 const END: u64 = 12 * HOUR;
 
-/// Numbers that look like chance (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+/// Numbers that look like jitter (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
 struct Chance(u64);
 
 impl Chance {
@@ -34,11 +34,11 @@ impl Chance {
 
 /// The calls of STS in each second, by hosts that boot in the first one; as the supervisor does, which is told of a failure at once.
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
-    let mut chance = Chance(seed);
+    let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
     // When (ms), how many failures in a row, and whether the next success is the first after a start or an outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
-        .map(|_| Reverse(((chance.next() * 999.0) as u64, 0, true)))
+        .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();
     while let Some(Reverse((now, failures, is_fresh))) = due.pop() {
         let second = now / 1000;
@@ -48,14 +48,14 @@ fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
         *count += 1;
         let (wait, failures, is_fresh) = if OUTAGE.contains(&second) {
             (
-                schedule::retry(failures + 1, chance.next()),
+                schedule::retry(failures + 1, jitter.next()),
                 failures + 1,
                 true,
             )
         } else if is_fresh {
-            (schedule::spread(LIFETIME, chance.next()), 0, false)
+            (schedule::spread(LIFETIME, jitter.next()), 0, false)
         } else {
-            (schedule::steady(LIFETIME, chance.next()), 0, false)
+            (schedule::steady(LIFETIME, jitter.next()), 0, false)
         };
         due.push(Reverse((now + wait.as_millis() as u64, failures, is_fresh)));
     }
@@ -97,26 +97,26 @@ fn ten_thousand_hosts_that_boot_in_one_second_spread_out_and_do_not_storm_an_sts
 
 #[test]
 fn for_every_lifetime_and_chance_a_refresh_is_neither_at_once_nor_late() {
-    let mut chance = Chance(1);
+    let mut jitter = Chance(1);
     for seconds in 1..=12 * HOUR {
         let lifetime = Duration::from_secs(seconds);
         let due = schedule::due(lifetime);
-        for chance in [0.0, 1.0, chance.next()] {
+        for jitter in [0.0, 1.0, jitter.next()] {
             for wait in [
-                schedule::steady(lifetime, chance),
-                schedule::spread(lifetime, chance),
+                schedule::steady(lifetime, jitter),
+                schedule::spread(lifetime, jitter),
             ] {
                 let least = (lifetime / 4).min(Duration::from_secs(1));
                 assert!(
                     wait >= least && wait <= due,
-                    "{wait:?} of {lifetime:?} at {chance}"
+                    "{wait:?} of {lifetime:?} at {jitter}"
                 );
             }
             if seconds >= 900 {
                 let least = Duration::from_secs(200);
                 assert!(
-                    schedule::steady(lifetime, chance) >= least,
-                    "{lifetime:?} at {chance}"
+                    schedule::steady(lifetime, jitter) >= least,
+                    "{lifetime:?} at {jitter}"
                 );
                 assert!(lifetime - due >= Duration::from_secs(600), "{lifetime:?}");
             }
@@ -127,14 +127,14 @@ fn for_every_lifetime_and_chance_a_refresh_is_neither_at_once_nor_late() {
 #[test]
 fn for_every_number_of_failures_and_chance_the_next_try_is_neither_at_once_nor_after_more_than_a_minute()
  {
-    let mut chance = Chance(2);
+    let mut jitter = Chance(2);
     for failures in (0..100).chain([u32::MAX]) {
-        for chance in [0.0, 1.0, chance.next()] {
-            let wait = schedule::retry(failures, chance);
+        for jitter in [0.0, 1.0, jitter.next()] {
+            let wait = schedule::retry(failures, jitter);
             let (least, most) = (Duration::from_millis(500), Duration::from_secs(60));
             assert!(
                 wait >= least && wait <= most,
-                "{wait:?} after {failures} at {chance}"
+                "{wait:?} after {failures} at {jitter}"
             );
         }
     }
@@ -142,17 +142,17 @@ fn for_every_number_of_failures_and_chance_the_next_try_is_neither_at_once_nor_a
 
 #[test]
 fn a_credential_lives_as_long_as_sts_says_whatever_this_machines_clock_does() {
-    let mut chance = Chance(3);
+    let mut jitter = Chance(3);
     for _ in 0..100_000 {
-        let lifetime = Duration::from_millis(1 + chance.bits() % (12 * HOUR * 1000));
-        let received = BootTime(chance.bits() % (10 * 365 * 24 * HOUR * 1000));
+        let lifetime = Duration::from_millis(1 + jitter.bits() % (12 * HOUR * 1000));
+        let received = BootTime(jitter.bits() % (10 * 365 * 24 * HOUR * 1000));
         // STS's own clock, of whatever day: this machine's shows another and is stepped meanwhile, and none of it is asked.
         let date = SystemTime::UNIX_EPOCH
-            + Duration::from_millis(chance.bits() % (100 * 365 * 24 * HOUR * 1000));
+            + Duration::from_millis(jitter.bits() % (100 * 365 * 24 * HOUR * 1000));
         let deadline = Credential::deadline(date + lifetime, date, received).unwrap();
         // CLOCK_BOOTTIME goes on while the machine is suspended: a wait is a wait, however it is spent.
-        let awake = lifetime.mul_f64(chance.next() / 2.0);
-        let suspended = lifetime.mul_f64(chance.next());
+        let awake = lifetime.mul_f64(jitter.next() / 2.0);
+        let suspended = lifetime.mul_f64(jitter.next());
         let now = received.after(awake).after(suspended);
         let is_over = now.left(received) >= lifetime;
         assert_eq!(

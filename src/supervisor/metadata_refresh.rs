@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
 use super::fetcher_process::FetcherProcess;
-use super::jitter::chance;
+use super::jitter::jitter;
 use crate::common::clock::BootTime;
 use crate::common::log;
 use crate::common::metadata_snapshot::Snapshot;
@@ -123,7 +123,7 @@ impl Reading {
             ));
         }
         self.missed += 1;
-        self.next = now.after(schedule::retry(self.missed, chance()));
+        self.next = now.after(schedule::retry(self.missed, jitter()));
     }
 
     /// Ends the fetcher at once.

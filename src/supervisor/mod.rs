@@ -32,7 +32,7 @@ use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
 use crate::messages::server_state::{Counts, ServerState};
 use container_token::ContainerToken;
 use fetcher_process::FetcherProcess;
-use jitter::chance;
+use jitter::jitter;
 use metadata_refresh::Reading;
 use sd_notify::Notify;
 use server_supervisor::ServerSupervisor;
@@ -270,9 +270,9 @@ impl<'a> Supervisor<'a> {
         self.orders.duration_limit = fetched.duration_limit;
         let lifetime = fetched.credential.lifetime();
         let wait = if self.is_fresh {
-            schedule::spread(lifetime, chance())
+            schedule::spread(lifetime, jitter())
         } else {
-            schedule::steady(lifetime, chance())
+            schedule::steady(lifetime, jitter())
         };
         let served = format!(
             "credential of {} until {}",
@@ -315,7 +315,7 @@ impl<'a> Supervisor<'a> {
         self.failures += 1;
         self.state.counts.failures += 1;
         self.is_fresh = true;
-        let wait = schedule::retry(self.failures, chance());
+        let wait = schedule::retry(self.failures, jitter());
         self.next_fetch = now.after(wait);
         let state = match self.state.valid_credential(now) {
             Some(credential) => format!(

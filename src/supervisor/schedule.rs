@@ -1,4 +1,4 @@
-//! When a refresh is due. Pure: chance comes in as a number from 0 to 1.
+//! When a refresh is due. Pure: jitter comes in as a number from 0 to 1.
 
 use std::time::Duration;
 
@@ -22,26 +22,26 @@ pub fn due(lifetime: Duration) -> Duration {
 }
 
 /// When to refresh in a steady state: [`due`], earlier by up to a tenth.
-pub fn steady(lifetime: Duration, chance: f64) -> Duration {
-    due(lifetime).mul_f64(1.0 - JITTER * chance.clamp(0.0, 1.0))
+pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
+    due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
 /// When to refresh for the first time after a start or an outage: anywhere until [`due`], so that hosts that began together
-/// spread out at once; but not within a second, lest a broken chance ask without pause.
-pub fn spread(lifetime: Duration, chance: f64) -> Duration {
+/// spread out at once; but not within a second, lest a broken jitter ask without pause.
+pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime)
-        .mul_f64(chance.clamp(0.0, 1.0))
+        .mul_f64(jitter.clamp(0.0, 1.0))
         .max(FIRST_RETRY.min(due(lifetime)))
 }
 
 /// How long to wait after the `failures`th failure in a row (1, 2 …): equal jitter, half of it fixed
 /// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). With full jitter a host of an hour's outage
 /// asks every 30 s in the mean, and a fleet of them twice as often as it should.
-pub fn retry(failures: u32, chance: f64) -> Duration {
+pub fn retry(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     (FIRST_RETRY * 2u32.pow(doublings))
         .min(MAX_RETRY)
-        .mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
+        .mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::messages::server_state::ServerState;
 
 /// Clients that come before the first credential wait in the backlog for it, but no longer than their own timeouts allows.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that lives no longer than this was not hit by chance …
+/// A server that lives no longer than this was not hit by jitter …
 const SHORT_LIFE: Duration = Duration::from_millis(50);
 /// … and after some of them in a row the next start waits: 10 ms, doubling, to a second.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
