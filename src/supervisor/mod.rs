@@ -34,7 +34,7 @@ use container_token::ContainerToken;
 use fetcher_process::FetcherProcess;
 use jitter::jitter;
 use metadata_refresh::Reading;
-use sd_notify::Notify;
+use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::Signals;
 
@@ -82,7 +82,7 @@ struct Supervisor<'a> {
     /// Of the host's other metadata, where it is passed through.
     reading: Option<Reading>,
     container_token: Option<ContainerToken>,
-    notify: Notify,
+    notify: SdNotify,
 }
 
 impl<'a> Supervisor<'a> {
@@ -141,7 +141,7 @@ impl<'a> Supervisor<'a> {
             has_said_expired: false,
             reading: arguments.pass_through.map(|_| Reading::new(now)),
             container_token,
-            notify: Notify::new(&Environment::of_process(), std::process::id(), now),
+            notify: SdNotify::new(&Environment::of_process(), std::process::id(), now),
         };
         log::event(&format!("listening on {address} for {}", supervisor.role()));
         Ok(supervisor)

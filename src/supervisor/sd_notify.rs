@@ -8,7 +8,7 @@ use crate::common::clock::BootTime;
 use crate::common::environment::Environment;
 
 #[derive(Default)]
-pub struct Notify {
+pub struct SdNotify {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
 }
@@ -18,10 +18,10 @@ struct Watchdog {
     next_ping: BootTime,
 }
 
-impl Notify {
+impl SdNotify {
     pub fn new(environment: &Environment, own_pid: u32, now: BootTime) -> Self {
         let Some(socket) = environment.get("NOTIFY_SOCKET").and_then(connect) else {
-            return Notify::default();
+            return SdNotify::default();
         };
         let is_for_us = environment
             .get("WATCHDOG_PID")
@@ -35,7 +35,7 @@ impl Notify {
                 interval: Duration::from_micros(limit) / 2,
                 next_ping: now,
             });
-        Notify {
+        SdNotify {
             socket: Some(socket),
             watchdog,
         }
@@ -122,7 +122,7 @@ mod tests {
         ] {
             let systemd = listening_at(&address.unwrap());
             let environment = Environment::from([("NOTIFY_SOCKET", variable.as_str())]);
-            let notify = Notify::new(&environment, 7, BootTime(0));
+            let notify = SdNotify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None);
             notify.ready("role until\nSTOPPING=1");
             notify.stopping();
@@ -142,8 +142,11 @@ mod tests {
             ("WATCHDOG_USEC", "10000000"),
             ("WATCHDOG_PID", "7"),
         ]);
-        assert_eq!(Notify::new(&environment, 8, BootTime(0)).next_ping(), None);
-        let mut notify = Notify::new(&environment, 7, BootTime(0));
+        assert_eq!(
+            SdNotify::new(&environment, 8, BootTime(0)).next_ping(),
+            None
+        );
+        let mut notify = SdNotify::new(&environment, 7, BootTime(0));
         notify.ping(BootTime(0));
         assert_eq!(received(&systemd), "WATCHDOG=1");
         assert_eq!(notify.next_ping(), Some(BootTime(5000)));
@@ -163,7 +166,7 @@ mod tests {
         ] {
             let environment =
                 Environment::from([("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "10000000")]);
-            let notify = Notify::new(&environment, 7, BootTime(0));
+            let notify = SdNotify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None, "{address}");
             notify.ready("nobody hears it");
         }
