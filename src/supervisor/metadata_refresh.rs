@@ -16,17 +16,17 @@ use crate::supervisor::schedule;
 /// As often as AWS asks to look for an interruption of a spot instance, and more.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-pub struct Reading {
+pub struct MetadataRefresh {
     fetcher: Option<FetcherProcess>,
     next: BootTime,
     missed: u32,
     has_read: bool,
 }
 
-impl Reading {
+impl MetadataRefresh {
     /// The first is due now.
     pub fn new(now: BootTime) -> Self {
-        Reading {
+        MetadataRefresh {
             fetcher: None,
             next: now,
             missed: 0,

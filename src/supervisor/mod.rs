@@ -33,7 +33,7 @@ use crate::messages::server_state::{Counts, ServerState};
 use container_token::ContainerToken;
 use fetcher_process::FetcherProcess;
 use jitter::jitter;
-use metadata_refresh::Reading;
+use metadata_refresh::MetadataRefresh;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::Signals;
@@ -80,7 +80,7 @@ struct Supervisor<'a> {
     is_fresh: bool,
     has_said_expired: bool,
     /// Of the host's other metadata, where it is passed through.
-    reading: Option<Reading>,
+    metadata_refresh: Option<MetadataRefresh>,
     container_token: Option<ContainerToken>,
     notify: SdNotify,
 }
@@ -139,7 +139,7 @@ impl<'a> Supervisor<'a> {
             failures: 0,
             is_fresh: true,
             has_said_expired: false,
-            reading: arguments.pass_through.map(|_| Reading::new(now)),
+            metadata_refresh: arguments.pass_through.map(|_| MetadataRefresh::new(now)),
             container_token,
             notify: SdNotify::new(&Environment::of_process(), std::process::id(), now),
         };
@@ -171,7 +171,7 @@ impl<'a> Supervisor<'a> {
                 self.end(signals);
                 return Err(error);
             }
-            self.hear_reading(now);
+            self.receive_metadata(now);
             self.server_supervisor.hear();
             self.say_if_expired(now);
         }
@@ -186,8 +186,8 @@ impl<'a> Supervisor<'a> {
                 Err(error) => self.failed(&error, now),
             }
         }
-        if let Some(reading) = &mut self.reading {
-            reading.start_if_due(self.words, &self.orders, now);
+        if let Some(metadata_refresh) = &mut self.metadata_refresh {
+            metadata_refresh.start_if_due(self.words, &self.orders, now);
         }
         self.server_supervisor.start_if_due(&mut self.state, now);
         // No oftener than the server is asked is the file looked at.
@@ -207,7 +207,7 @@ impl<'a> Supervisor<'a> {
         let due = [
             Some(fetcher.map_or(self.next_fetch, |fetcher| fetcher.deadline)),
             Some(self.server_supervisor.due()),
-            self.reading.as_ref().map(Reading::due),
+            self.metadata_refresh.as_ref().map(MetadataRefresh::due),
             expiry
                 .filter(|_| !self.has_said_expired)
                 .map(|credential| credential.deadline),
@@ -216,7 +216,11 @@ impl<'a> Supervisor<'a> {
         let next = due.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(&signals.wake, PollFlags::IN)];
         fds.extend(fetcher.map(|fetcher| PollFd::new(&fetcher.reports, PollFlags::IN)));
-        fds.extend(self.reading.as_ref().and_then(Reading::poll_fd));
+        fds.extend(
+            self.metadata_refresh
+                .as_ref()
+                .and_then(MetadataRefresh::poll_fd),
+        );
         fds.extend(self.server_supervisor.poll_fd());
         wait(&mut fds, next.left(now));
     }
@@ -290,9 +294,12 @@ impl<'a> Supervisor<'a> {
         self.notify.ready(&served);
     }
 
-    /// Takes what the reading of the host's other metadata brings.
-    fn hear_reading(&mut self, now: BootTime) {
-        let heard = self.reading.as_mut().and_then(|reading| reading.hear(now));
+    /// Takes what the metadata_refresh of the host's other metadata brings.
+    fn receive_metadata(&mut self, now: BootTime) {
+        let heard = self
+            .metadata_refresh
+            .as_mut()
+            .and_then(|metadata_refresh| metadata_refresh.hear(now));
         if let Some((snapshot, news)) = heard {
             self.state.snapshot = Some(snapshot);
             self.server_supervisor.state(&self.state, now);
@@ -335,9 +342,9 @@ impl<'a> Supervisor<'a> {
         while let Some((pid, status)) = child::reap() {
             self.server_supervisor.child_ended(pid, status, now);
             // Its last words may have come after the pipe was looked at.
-            self.hear_reading(now);
-            if let Some(reading) = &mut self.reading {
-                reading.child_ended(pid, status, now);
+            self.receive_metadata(now);
+            if let Some(metadata_refresh) = &mut self.metadata_refresh {
+                metadata_refresh.child_ended(pid, status, now);
             }
             self.receive_fetch_reports(now)?;
             if self
@@ -371,8 +378,8 @@ impl<'a> Supervisor<'a> {
     fn end(&mut self, signals: &mut Signals) {
         self.notify.stopping();
         self.end_fetcher();
-        if let Some(reading) = &mut self.reading {
-            reading.end();
+        if let Some(metadata_refresh) = &mut self.metadata_refresh {
+            metadata_refresh.end();
         }
         let Some(server) = self.server_supervisor.close() else {
             return;
