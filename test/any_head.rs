@@ -1,4 +1,4 @@
-//! Any bytes whatever, as a client sends them: what passes the connections tiny_http takes as it is, one after the other.
+//! Any bytes whatever, as a client sends them: what passes the gate tiny_http takes as it is, one after the other.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn all_are_taken(heads: Vec<String>) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // Each that fails may take all of the timeouts.
+        // Each that fails may take all of the patience.
         max_shrink_iters: 10,
         failure_persistence: None,
         ..ProptestConfig::default()

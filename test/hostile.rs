@@ -108,7 +108,7 @@ fn attacks() -> Vec<(&'static str, Attack)> {
                 send(address, request_with("Expect: something\r\n").as_bytes()),
             ]
         }),
-        ("pipelining without metadata_refresh", |address| {
+        ("pipelining without reading", |address| {
             let mut stream = http::connect(address).unwrap();
             stream
                 .set_write_timeout(Some(Duration::from_millis(500)))

@@ -225,7 +225,7 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
                 }
             });
         }
-        // A server that lives shorter is taken for one that cannot live, and the supervisor's timeouts with those is another thing.
+        // A server that lives shorter is taken for one that cannot live, and the supervisor's patience with those is another thing.
         let long_life = Duration::from_millis(60);
         // All have had an answer twice since: one that was begun after the last death.
         let all_are_served = || {

@@ -1,4 +1,4 @@
-//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and jitter. The chances are
+//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and chance. The chances are
 //! the same in each run.
 
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ const LIFETIME: Duration = Duration::from_secs(HOUR);
 const OUTAGE: std::ops::Range<u64> = 6 * HOUR..7 * HOUR;
 const END: u64 = 12 * HOUR;
 
-/// Numbers that look like jitter (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+/// Numbers that look like chance (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
 struct Chance(u64);
 
 impl Chance {

@@ -17,7 +17,7 @@ const TIMEOUTS: Timeouts = Timeouts {
 };
 const LIST: &str = "meta-data/iam/security-credentials/";
 
-/// Says in a line that an unexpired credential is served, of a role by a name if they are settings, or what is wrong.
+/// Says in a line that an unexpired credential is served, of a role by a name if they are given, or what is wrong.
 pub fn check(address: SocketAddr, role: Option<&(RoleArn, RoleName)>) -> Result<String, String> {
     let http_client = HttpClient::direct(TIMEOUTS);
     let send = |method: &str, path: &str, header: (&str, &str)| -> Result<Answer, String> {

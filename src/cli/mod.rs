@@ -47,7 +47,7 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
                 "--check: it does not go with --credential-process; give one of them".into(),
             );
         }
-        // Not that of the variable: a health check has that one too, and not the --role-name that the server may have been settings.
+        // Not that of the variable: a health check has that one too, and not the --role-name that the server may have been given.
         let role = match named_role(&settings)? {
             Some(role) if !settings.free().is_empty() => {
                 Some((role.clone(), role_name(&settings, &role)?))

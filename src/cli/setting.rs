@@ -1,4 +1,4 @@
-//! What is settings, on the command line or in a variable, and where: whatever is wrong is called by that.
+//! What is given, on the command line or in a variable, and where: whatever is wrong is called by that.
 
 use getopts::{Fail, Matches, Options};
 
@@ -15,7 +15,7 @@ fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
-/// A text and where it was setting, for the error that names it.
+/// A text and where it was written, for the error that names it.
 pub struct Setting {
     pub text: String,
     pub place: String,
@@ -128,7 +128,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// Whether a switch is settings, or its variable true.
+    /// Whether a switch is given, or its variable true.
     pub fn switch(&self, name: &str) -> Result<bool, String> {
         let by_variable = self
             .environment
@@ -144,7 +144,7 @@ fn misread(fail: Fail) -> String {
         Fail::ArgumentMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),
         Fail::OptionMissing(name) => (name, "it is missing"),
-        Fail::OptionDuplicated(name) => (name, "it is settings twice; give it once"),
+        Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),
     };
     let dashes = if name.chars().count() == 1 { "-" } else { "--" };

@@ -1,4 +1,4 @@
-//! The two clocks, and how times are setting.
+//! The two clocks, and how times are written.
 //!
 //! Whether something is still valid is counted on CLOCK_BOOTTIME, which no one can set and which goes on during a suspend.
 //! The wall clock is only for what people and SDKs read.
@@ -35,7 +35,7 @@ impl BootTime {
 
 /// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC: some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
-    // Whole seconds, so that no fraction is setting; a time out of RFC 3339's range cannot come from the parser below.
+    // Whole seconds, so that no fraction is written; a time out of RFC 3339's range cannot come from the parser below.
     DateTime::from_secs(epoch_seconds(time))
         .fmt(Format::DateTime)
         .unwrap_or_default()

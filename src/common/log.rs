@@ -53,7 +53,7 @@ pub fn access(
     write_line(line);
 }
 
-/// Appends `text`, with the bytes of odd characters setting as `\xNN`.
+/// Appends `text`, with the bytes of odd characters written as `\xNN`.
 fn escape(text: &str, is_odd: impl Fn(char) -> bool, line: &mut String) {
     for character in text.chars() {
         if !is_odd(character) {
@@ -69,7 +69,7 @@ fn escape(text: &str, is_odd: impl Fn(char) -> bool, line: &mut String) {
 fn write_line(mut line: String) {
     line.truncate(line.floor_char_boundary(MAX_LINE - 1));
     line.push('\n');
-    // Whether a line was setting changes nothing: a log that nobody reads, a full disk or a closed terminal stops no answer.
+    // Whether a line was written changes nothing: a log that nobody reads, a full disk or a closed terminal stops no answer.
     _ = match SINK.get_or_init(Sink::of_stderr) {
         Sink::Socket => send(
             rustix::stdio::stderr(),

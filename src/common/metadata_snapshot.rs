@@ -93,7 +93,7 @@ impl Snapshot {
     }
 }
 
-/// The entries of a directory, settings all leaves below the root: names in order, those that are directories with a slash.
+/// The entries of a directory, given all leaves below the root: names in order, those that are directories with a slash.
 /// `None` if nothing is below it.
 pub fn entries<'a>(leaves: impl Iterator<Item = &'a str>, directory: &str) -> Option<Vec<String>> {
     let mut entries: Vec<String> = leaves

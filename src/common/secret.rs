@@ -21,7 +21,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether `settings` is this text, in a time that tells nothing about where they differ: both are hashed under a key of the
+    /// Whether `given` is this text, in a time that tells nothing about where they differ: both are hashed under a key of the
     /// moment, and it is the hashes that are compared.
     pub fn equals(&self, settings: &str) -> bool {
         let Ok(key) = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()) else {

@@ -16,7 +16,7 @@ const STS_TIMEOUTS: Timeouts = Timeouts {
     answer: Duration::from_secs(10),
 };
 
-/// The region in use, if it is setting somewhere: a guess is none.
+/// The region in use, if it is written somewhere: a guess is none.
 pub fn region(
     arguments: &Config,
     environment: &Environment,
@@ -89,7 +89,7 @@ fn endpoint(
     })
 }
 
-/// The URL that is setting for STS, if there is one, after where it is setting.
+/// The URL that is written for STS, if there is one, after where it is written.
 fn endpoint_url<'a>(
     arguments: &'a Config,
     environment: &'a Environment,

@@ -132,7 +132,7 @@ impl HttpClient {
     }
 
     /// For `url`, through the proxy that the environment names for it (never for this machine or its link), trusting `ca_bundle`
-    /// (the text and the name of a PEM file) in place of the public authorities if it is settings.
+    /// (the text and the name of a PEM file) in place of the public authorities if it is given.
     pub fn for_url(
         url: &str,
         environment: &Environment,

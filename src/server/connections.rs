@@ -1,4 +1,4 @@
-//! The connections: all clients' connections. One request is read from each, as a whole and within bounds, and one answer setting.
+//! The gate: all clients' connections. One request is read from each, as a whole and within bounds, and one answer written.
 //!
 //! Whatever a client does costs one descriptor, and its part of [`MAX_HELD_BYTES`], until its time is over or its place is wanted.
 
@@ -78,8 +78,8 @@ pub struct Client {
 enum State {
     /// The head has come so far.
     Asking(Vec<u8>),
-    /// This much of the answer is still to be setting; then the connection is closed or, if the client goes on, read to its end.
-    Answered { rest: Vec<u8>, is_alive: bool },
+    /// This much of the answer is still to be written; then the connection is closed or, if the client goes on, read to its end.
+    Answered { rest: Vec<u8>, has_more_input: bool },
     /// Has its answer; so many bytes more were thrown away.
     Leaving(usize),
 }
@@ -146,11 +146,11 @@ impl Connections {
         }
     }
 
-    /// Answers; `is_alive` says whether the client has sent, or will send, more than was asked.
-    pub fn answer(&mut self, mut client: Client, answer: Vec<u8>, is_alive: bool) {
+    /// Answers; `goes_on` says whether the client has sent, or will send, more than was asked.
+    pub fn answer(&mut self, mut client: Client, answer: Vec<u8>, has_more_input: bool) {
         client.state = State::Answered {
             rest: answer,
-            is_alive,
+            has_more_input,
         };
         self.write(client);
     }
@@ -238,7 +238,7 @@ impl Connections {
         Some(client)
     }
 
-    /// Keeps a client until it can be read from, or setting to.
+    /// Keeps a client until it can be read from, or written to.
     fn keep(&mut self, client: Client, until: EventFlags) {
         let number = EventData::new_u64(client.number);
         let watched =
@@ -298,7 +298,7 @@ impl Connections {
     }
 
     fn write(&mut self, mut client: Client) {
-        let State::Answered { rest, is_alive } = &mut client.state else {
+        let State::Answered { rest, has_more_input } = &mut client.state else {
             return;
         };
         match client.stream.write(rest) {
@@ -308,7 +308,7 @@ impl Connections {
         }
         if !rest.is_empty() {
             self.keep(client, EventFlags::OUT);
-        } else if *is_alive && client.stream.shutdown(Shutdown::Write).is_ok() {
+        } else if *has_more_input && client.stream.shutdown(Shutdown::Write).is_ok() {
             client.state = State::Leaving(0);
             self.leave(client);
         }
@@ -382,7 +382,7 @@ mod tests {
         let Ok(Next::Answer(asking, asked)) = connections.next(None) else {
             panic!("nobody came");
         };
-        connections.answer(asking, vec![b'x'; LENGTH], asked.is_alive);
+        connections.answer(asking, vec![b'x'; LENGTH], asked.has_more_input);
         assert_eq!(connections.clients.len(), 1);
         let end = Some(Instant::now() + LONGEST);
         assert!(matches!(connections.next(end), Ok(Next::Nothing)));

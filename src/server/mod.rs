@@ -1,7 +1,7 @@
-//! The server: one blocking loop that takes one whole request after the other from the connections, has tiny_http read it, and answers.
+//! The server: one blocking loop that takes one whole request after the other from the gate, has tiny_http read it, and answers.
 //!
-//! No client can do more than to lose its own connection: the [`connections`] holds them all, within bounds, in this one thread;
-//! tiny_http, which by itself survives no hostile client, is settings whole heads only ([`head`]) and by this loop alone ([`reader`]).
+//! No client can do more than to lose its own connection: the [`gate`] holds them all, within bounds, in this one thread;
+//! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
 //! Whatever else goes wrong ends this process, and the supervisor starts the next on the same listening socket.
 
 mod connections;
@@ -116,7 +116,7 @@ impl Handler {
                 Response::empty(status)
             }
         };
-        connections.answer(client, response.to_bytes(is_head, now), asked.is_alive);
+        connections.answer(client, response.to_bytes(is_head, now), asked.has_more_input);
         if is_logged {
             log::access(
                 peer,

@@ -1,4 +1,4 @@
-//! The head of a request: as a client sends it, and as tiny_http is settings it. Pure.
+//! The head of a request: as a client sends it, and as tiny_http is given it. Pure.
 
 use crate::server::protocol::http::Refusal;
 
@@ -9,7 +9,7 @@ const MAX_HEADERS: usize = 64;
 /// No request here has a body. One that is so small is passed over, as EC2 does; more is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// What tiny_http would retry on by itself: it reads a body, or allocates it; ends the connection; answers.
+/// What tiny_http would act on by itself: it reads a body, or allocates it; ends the connection; answers.
 pub const LEFT_OUT: [&str; 4] = [
     "Connection",
     "Content-Length",
@@ -21,10 +21,10 @@ pub const LEFT_OUT: [&str; 4] = [
 pub struct RequestHead {
     /// Its first line, for the log.
     pub line: String,
-    /// What tiny_http is settings: it takes each of these, and waits for nothing more.
+    /// What tiny_http is given: it takes each of these, and waits for nothing more.
     pub head: Result<String, Refusal>,
     /// Whether the client has sent, or will send, more than the head.
-    pub is_alive: bool,
+    pub has_more_input: bool,
 }
 
 impl RequestHead {
@@ -78,7 +78,7 @@ impl RequestHead {
         head.push_str("\r\n");
         RequestHead {
             line: format!("{method} {target} HTTP/1.{minor}"),
-            is_alive: has_more || body != Ok(0),
+            has_more_input: has_more || body != Ok(0),
             head: body.map(|_| head),
         }
     }
@@ -97,7 +97,7 @@ impl RequestHead {
                 "-".to_owned()
             },
             head: Err(Refusal::Malformed),
-            is_alive: true,
+            has_more_input: true,
         }
     }
 }
@@ -133,7 +133,7 @@ mod tests {
             asked.head.unwrap(),
             "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n"
         );
-        assert!(!asked.is_alive);
+        assert!(!asked.has_more_input);
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
     fn a_small_body_is_passed_over_and_a_larger_one_or_one_of_unknown_length_refused() {
         let with = |header: &str| read(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
         assert!(with("Content-Length: 1024").head.is_ok());
-        assert!(with("Content-Length: 1").is_alive && !with("Content-Length: 0").is_alive);
-        assert!(with("Content-Length: 1\r\nContent-Length: 0").is_alive);
+        assert!(with("Content-Length: 1").has_more_input && !with("Content-Length: 0").has_more_input);
+        assert!(with("Content-Length: 1\r\nContent-Length: 0").has_more_input);
         for large in [
             "1025",
             "1000000000000",
@@ -203,6 +203,6 @@ mod tests {
 
     #[test]
     fn what_follows_a_head_is_noticed() {
-        assert!(read("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").is_alive);
+        assert!(read("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").has_more_input);
     }
 }

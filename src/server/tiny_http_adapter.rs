@@ -1,6 +1,6 @@
 //! tiny_http, on one connection that leads from this process to itself.
 //!
-//! It reads every request, but never from a client: by itself it survives no hostile one. What it is settings is whole, small and
+//! It reads every request, but never from a client: by itself it survives no hostile one. What it is given is whole, small and
 //! well formed (see [`super::head`]), one at a time.
 
 use std::io::{self, Write};

@@ -5,7 +5,7 @@ use crate::common::log;
 use crate::common::secret::Secret;
 use std::os::unix::fs::MetadataExt;
 
-/// What changes when a file is setting or replaced: inode, size, and modification time in seconds and nanoseconds.
+/// What changes when a file is written or replaced: inode, size, and modification time in seconds and nanoseconds.
 type Stamp = (u64, u64, i64, i64);
 
 /// The file, and what it looked like when it was read.

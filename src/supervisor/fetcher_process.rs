@@ -17,7 +17,7 @@ const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 pub struct FetcherProcess {
     pub pid: Pid,
-    /// What it reports on; to be polled for metadata_refresh.
+    /// What it reports on; to be polled for reading.
     pub reports: ChildStdout,
     pub deadline: BootTime,
     /// What it last said that it does.

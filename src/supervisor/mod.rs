@@ -41,7 +41,7 @@ use signals::Signals;
 /// A server that is told to go answers whoever is in; after this it is ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
-/// Serves until SIGTERM or SIGINT. `words` are the arguments as settings, for the fetchers. The error is for the user to correct.
+/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
 pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
     let mut signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
@@ -294,7 +294,7 @@ impl<'a> Supervisor<'a> {
         self.notify.ready(&served);
     }
 
-    /// Takes what the metadata_refresh of the host's other metadata brings.
+    /// Takes what the reading of the host's other metadata brings.
     fn receive_metadata(&mut self, now: BootTime) {
         let heard = self
             .metadata_refresh

@@ -1,4 +1,4 @@
-//! When a refresh is due. Pure: jitter comes in as a number from 0 to 1.
+//! When a refresh is due. Pure: chance comes in as a number from 0 to 1.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
 }
 
 /// When to refresh for the first time after a start or an outage: anywhere until [`due`], so that hosts that began together
-/// spread out at once; but not within a second, lest a broken jitter ask without pause.
+/// spread out at once; but not within a second, lest a broken chance ask without pause.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime)
         .mul_f64(jitter.clamp(0.0, 1.0))

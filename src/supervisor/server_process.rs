@@ -55,7 +55,7 @@ impl ServerProcess {
         _ = self.channel.write(b"\n");
     }
 
-    /// To be polled for metadata_refresh: what it says on it says that it goes on.
+    /// To be polled for reading: what it says on it says that it goes on.
     pub fn channel(&self) -> &UnixStream {
         &self.channel
     }

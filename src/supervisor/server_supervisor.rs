@@ -12,9 +12,9 @@ use crate::common::clock::BootTime;
 use crate::common::log;
 use crate::messages::server_state::ServerState;
 
-/// Clients that come before the first credential wait in the backlog for it, but no longer than their own timeouts allows.
+/// Clients that come before the first credential wait in the backlog for it, but no longer than their own patience allows.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that lives no longer than this was not hit by jitter …
+/// A server that lives no longer than this was not hit by chance …
 const SHORT_LIFE: Duration = Duration::from_millis(50);
 /// … and after some of them in a row the next start waits: 10 ms, doubling, to a second.
 const SHORT_LIVES_FORGIVEN: u32 = 30;

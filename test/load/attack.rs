@@ -65,7 +65,7 @@ impl Target {
         });
     }
 
-    /// On so many connections, sends a beginning and then for ever the same, metadata_refresh nothing; a new one for each that is cut.
+    /// On so many connections, sends a beginning and then for ever the same, reading nothing; a new one for each that is cut.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {
@@ -123,7 +123,7 @@ pub const ALL: &[(&str, Attack)] = &[
             request_with(&format!("Expect: {expected}\r\nContent-Length: 5\r\n")).into_bytes()
         });
     }),
-    ("pipelining without metadata_refresh", |target| {
+    ("pipelining without reading", |target| {
         let requests = request_with("").repeat(100);
         target.stream(20, "", requests.as_bytes(), usize::MAX);
     }),

@@ -16,7 +16,7 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// A victim's fetch that is late or fails costs an SDK a retry, or its timeouts.
+/// A victim's fetch that is late or fails costs an SDK a retry, or its patience.
 const LEAST_SUCCESS: f64 = 99.9;
 const MAX_P99: Duration = Duration::from_millis(20);
 /// Go's SDK gives up after this.
@@ -262,7 +262,7 @@ impl Table {
             (*calls == 0, "STS calls"),
             (
                 still.is_ok_and(|answer| answer.status == 200),
-                "a token settings before",
+                "a token given before",
             ),
             (!leaves_core_files(subject), "core files"),
         ];

@@ -57,7 +57,7 @@ struct Seen {
     expired: usize,
     /// What no failure explains.
     wrong: Vec<String>,
-    /// By when the newest document expires that anybody was settings.
+    /// By when the newest document expires that anybody was given.
     valid_until: Option<SystemTime>,
 }
 

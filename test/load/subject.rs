@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// Long enough that the first refresh, which falls anywhere in the first half of it, does not come by jitter meanwhile.
+/// Long enough that the first refresh, which falls anywhere in the first half of it, does not come by chance meanwhile.
 const LIFETIME: i64 = 30 * 24 * 3600;
 
 pub struct Subject {

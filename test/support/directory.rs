@@ -50,7 +50,7 @@ impl Directory {
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let new = self.path("being-setting");
+        let new = self.path("being-written");
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &path).unwrap();
         self.text(name)

@@ -356,7 +356,7 @@ impl Drop for Ec2Role {
         }
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(said.into_iter().chain(self.printed()).find(told), None);
-        // What it is settings stands in files of the test.
+        // What it is given stands in files of the test.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");
     }

@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is settings, on a connection of its own.
+//! A client that sends exactly the bytes it is given, on a connection of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

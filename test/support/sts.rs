@@ -347,7 +347,7 @@ impl Expiration {
     }
 }
 
-/// What the call with this number, from 1, is settings.
+/// What the call with this number, from 1, is given.
 pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
@@ -398,7 +398,7 @@ impl Sts {
                 let reply = if queue.len() > 1 {
                     queue.pop_front()
                 } else {
-                    queue.server_supervisor().cloned()
+                    queue.front().cloned()
                 };
                 (number, reply.expect("a reply"))
             });

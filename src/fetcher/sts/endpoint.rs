@@ -20,7 +20,7 @@ pub struct EndpointOptions<'a> {
     pub partition: &'a str,
     /// The region, if one is known: of a region's form.
     pub region: Option<&'a str>,
-    /// A URL that is used as it is, after where it is setting.
+    /// A URL that is used as it is, after where it is written.
     pub url: Option<(&'a str, &'a str)>,
     /// FIPS 140 endpoints.
     pub fips: bool,

@@ -92,7 +92,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// For an endpoint that `http_client` leads to.
+    /// For an endpoint that `outbound` leads to.
     pub fn new(endpoint: Endpoint, http_client: HttpClient) -> Self {
         Client {
             endpoint,

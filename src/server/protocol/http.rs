@@ -10,7 +10,7 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// The request target: a path, with a query if the client sent one.
     pub target: &'a str,
-    /// The headers in order, but for those that the connections leaves out.
+    /// The headers in order, but for those that the gate leaves out.
     pub headers: &'a [(&'a str, &'a str)],
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of a client: what passes the connections tiny_http takes as it is. Its beginning is waited for, or read as
+//! The bytes of a client: what passes the gate tiny_http takes as it is. Its beginning is waited for, or read as
 //! the whole is.
 
 #![no_main]

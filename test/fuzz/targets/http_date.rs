@@ -1,4 +1,4 @@
-//! Any time: as a `Date` header, as the documents and STS write it, and as a number. What is setting can be read again.
+//! Any time: as a `Date` header, as the documents and STS write it, and as a number. What is written can be read again.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|text: &str| {
     }
     if let Some(time) = clock::parse_iso8601(text) {
         let setting = clock::iso8601(time);
-        // Before the year 1 and after 9999 nothing is setting; who needs a time that can be looks for that.
+        // Before the year 1 and after 9999 nothing is written; who needs a time that can be looks for that.
         if !setting.is_empty() {
             let read = clock::parse_iso8601(&setting).map(clock::epoch_seconds);
             assert_eq!(read, Some(clock::epoch_seconds(time)), "{setting}");
