@@ -5,26 +5,8 @@
 
 mod support;
 
-mod any_head;
-mod any_request;
-mod bad_input;
-mod conformance;
-mod container_form;
-mod destination;
-mod faults;
 mod hostile;
-mod log;
-mod name_resolution;
-mod pass_through;
-mod proxy;
-mod refresh;
-mod robustness;
-mod same_network;
-mod schedule;
-mod secrets;
-mod serving;
-mod source_faults;
+mod lifecycle;
+mod protocol;
 mod sources;
 mod sts;
-mod tls;
-mod watching;

@@ -31,12 +31,12 @@ impl ProcessKind {
             .unwrap_or(ProcessKind::Supervisor)
     }
 
-    /// The name it is started under.
+    /// The name it is started under, at most 15 bytes: the kernel cuts off a longer one (TASK_COMM_LEN).
     pub fn name(self) -> &'static str {
         match self {
             ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
-            ProcessKind::Fetcher => "ec2-role-fetcher",
+            ProcessKind::Fetcher => "ec2-role-fetch",
         }
     }
 

@@ -298,7 +298,11 @@ impl Connections {
     }
 
     fn write(&mut self, mut client: Client) {
-        let State::Answered { rest, has_more_input } = &mut client.state else {
+        let State::Answered {
+            rest,
+            has_more_input,
+        } = &mut client.state
+        else {
             return;
         };
         match client.stream.write(rest) {

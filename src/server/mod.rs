@@ -116,7 +116,11 @@ impl Handler {
                 Response::empty(status)
             }
         };
-        connections.answer(client, response.to_bytes(is_head, now), asked.has_more_input);
+        connections.answer(
+            client,
+            response.to_bytes(is_head, now),
+            asked.has_more_input,
+        );
         if is_logged {
             log::access(
                 peer,

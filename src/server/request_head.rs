@@ -152,7 +152,9 @@ mod tests {
     fn a_small_body_is_passed_over_and_a_larger_one_or_one_of_unknown_length_refused() {
         let with = |header: &str| read(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
         assert!(with("Content-Length: 1024").head.is_ok());
-        assert!(with("Content-Length: 1").has_more_input && !with("Content-Length: 0").has_more_input);
+        assert!(
+            with("Content-Length: 1").has_more_input && !with("Content-Length: 0").has_more_input
+        );
         assert!(with("Content-Length: 1\r\nContent-Length: 0").has_more_input);
         for large in [
             "1025",

@@ -67,7 +67,7 @@ class Bench:
 
     def memory(self):
         with self.ec2_role() as ec2_role:
-            self.row("memory of keeper and server, idle after start", report.megabytes(memory.of(ec2_role)))
+            self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
             requests = left = 5_000 if self.is_quick else REQUESTS
             while left > 0:
                 left -= load(ec2_role.document, 8, 2).requests

@@ -1,4 +1,4 @@
-"""Prints the memory of keeper and server after so many requests, in bytes: `memory.py 10000`."""
+"""Prints the memory of supervisor and server after so many requests, in bytes: `memory.py 10000`."""
 
 import socket
 import sys
@@ -12,11 +12,11 @@ REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def of(ec2_role):
-    """Bytes, proportional. An errand shares its pages with the two and would make them look smaller: waits until it has gone."""
+    """Bytes, proportional. An fetcher shares its pages with the two and would make them look smaller: waits until it has gone."""
     deadline = time.monotonic() + 10
     while len(pids := process.family(ec2_role.pid)) != 2:
         if time.monotonic() > deadline:
-            raise SystemExit(f"bench: {len(pids)} processes, not keeper and server: {[process.name(pid) for pid in pids]}")
+            raise SystemExit(f"bench: {len(pids)} processes, not supervisor and server: {[process.name(pid) for pid in pids]}")
         time.sleep(0.002)
     return process.proportional_memory(pids)
 

@@ -42,7 +42,7 @@ fn fault(number: u64) -> Reply {
         6 => Reply::cut_mid_body(),
         7 => Reply::close_at_once(),
         _ => Reply::good()
-            .permanent(LIFETIME_SECONDS)
+            .valid_for(LIFETIME_SECONDS)
             .after(Duration::from_millis(700)),
     }
 }
@@ -62,7 +62,7 @@ struct Seen {
 }
 
 pub fn run(program: &str, minutes: f64) -> Vec<String> {
-    let sts = Sts::start([Reply::good().permanent(LIFETIME_SECONDS)]);
+    let sts = Sts::start([Reply::good().valid_for(LIFETIME_SECONDS)]);
     let ec2_role = Start::with(&sts)
         .arguments(["--quiet"])
         .program(program.to_owned())
@@ -94,7 +94,7 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
             let mood = number >> 33;
             sts.replies_now(match mood % 2 {
                 0 => fault(mood / 2),
-                _ => Reply::good().permanent(LIFETIME_SECONDS),
+                _ => Reply::good().valid_for(LIFETIME_SECONDS),
             });
             held.push(processes::of(supervisor));
             let server = ec2_role.server();

@@ -18,7 +18,7 @@ pub struct Subject {
 impl Subject {
     /// Starts one from a copy of the program, so that it shares its pages with no other and all of its memory is counted.
     pub fn start(program: &str, before: &[String], stderr: Option<Stdio>) -> Self {
-        let sts = Sts::start([Reply::good().permanent(LIFETIME)]);
+        let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut start = Start::with(&sts)

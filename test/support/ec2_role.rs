@@ -283,7 +283,7 @@ impl Ec2Role {
 
     /// The fetcher's process, if there is one.
     pub fn fetcher(&self) -> Option<Pid> {
-        self.child_named("ec2-role-fetcher")
+        self.child_named("ec2-role-fetch")
     }
 
     fn child_named(&self, name: &str) -> Option<Pid> {

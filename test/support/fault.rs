@@ -61,7 +61,7 @@ impl Fault<'_> {
     #[track_caller]
     fn during_a_refresh(&self) {
         self.sts
-            .replies_now(Reply::good().permanent(LIFETIME.as_secs() as i64));
+            .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
         let ec2_role = self.start().serving();
         (self.comes)();
         let calls = self.sts.calls();

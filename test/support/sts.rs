@@ -216,7 +216,7 @@ impl Reply {
         Reply { delay, ..self }
     }
 
-    pub fn permanent(self, seconds: i64) -> Self {
+    pub fn valid_for(self, seconds: i64) -> Self {
         Reply {
             lifetime: seconds,
             ..self

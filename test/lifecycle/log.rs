@@ -47,7 +47,7 @@ fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
 
 #[test]
 fn quiet_drops_the_accesses_and_no_event() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let ec2_role = Start::with(&sts)
         .variable("EC2_ROLE_QUIET", "true")
         .serving();
@@ -109,7 +109,7 @@ fn no_secret_is_in_anything_that_it_says_whatever_fails() {
         ),
         Reply::bytes(200, format!("{SECRET} {SECRET}")),
         Reply::bytes(500, format!("<html>{SECRET}<br>")),
-        Reply::good().permanent(2),
+        Reply::good().valid_for(2),
         Reply::bytes(
             200,
             format!("<a><SecretAccessKey>{SECRET}</SecretAccessKey></a>"),
@@ -163,7 +163,7 @@ fn check_that_answers_go_on(address: SocketAddr) {
 
 #[test]
 fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, writer);
     check_that_answers_go_on(address);
@@ -186,7 +186,7 @@ fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
 
 #[test]
 fn a_stderr_without_a_reader_stops_no_answer() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, writer);
     drop(reader);
@@ -195,11 +195,11 @@ fn a_stderr_without_a_reader_stops_no_answer() {
 
 #[test]
 fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, full);
     check_that_answers_go_on(address);
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let (mut journal, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, OwnedFd::from(theirs));
     check_that_answers_go_on(address);
@@ -211,7 +211,7 @@ fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
 
 #[test]
 fn a_closed_stderr_stops_no_answer() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let _ec2_role = Start::with(&sts)

@@ -424,7 +424,7 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
 
 #[test]
 fn a_credential_process_runs_without_a_shell_and_is_run_again_at_each_refresh() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let start = Start::without_source(&sts);
     let count = "n=$(($(cat \"$2\" 2>/dev/null || echo 0) + 1)); echo $n > \"$2\"";
     let script = format!(
@@ -576,7 +576,7 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
 
 #[test]
 fn a_container_token_comes_from_a_file_that_is_read_again_or_a_variable() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let shown = std::sync::Arc::new(Watched::<Vec<String>>::default());
     let seen = std::sync::Arc::clone(&shown);
     let agent = Loopback::start(move |request, connection| {
@@ -675,7 +675,7 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
 #[test]
 fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     // Without a region of its own, so that the host's is taken.
     let start = Start::bare()
         .listen("127.0.0.1:0")
@@ -845,7 +845,7 @@ fn an_instance_without_a_good_role_is_one_line() {
 
 #[test]
 fn a_source_that_is_this_server_itself_is_refused() {
-    let sts = Sts::start([Reply::good().permanent(4)]);
+    let sts = Sts::start([Reply::good().valid_for(4)]);
     // Its own address is known before it starts.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

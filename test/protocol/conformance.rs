@@ -749,7 +749,7 @@ fn a_script_in_a_page_is_403_whatever_else_it_sends() {
 
 #[test]
 fn fifty_clients_at_once_are_answered_within_half_a_second_while_sts_hangs() {
-    let sts = Sts::start([Reply::good().permanent(20), Reply::hang()]);
+    let sts = Sts::start([Reply::good().valid_for(20), Reply::hang()]);
     let ec2_role = Start::with(&sts).serving();
     // The refresh is under way, and the credential still good.
     sts.wait_for_calls(2);

@@ -143,7 +143,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
 
 #[test]
 fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
-    let sts = Sts::start([Reply::good().permanent(LIFETIME), Reply::hang()]);
+    let sts = Sts::start([Reply::good().valid_for(LIFETIME), Reply::hang()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     sts.wait_for_calls(2);
     check_through_a_hang("STS hangs", ec2_role, None);
@@ -151,7 +151,7 @@ fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
 
 #[test]
 fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced() {
-    let sts = Sts::start([Reply::good().permanent(LIFETIME)]);
+    let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
     let start = Start::without_source(&sts).arguments(["--quiet"]);
     let hanging = start.home.path("hanging");
     let script = format!(
@@ -181,7 +181,7 @@ fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
     // A name server that says nothing, and before that a hosts file that knows the name.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
-    let sts = Sts::start([Reply::good().permanent(LIFETIME)]);
+    let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
     let url = sts.url().replace("127.0.0.1", "sts.test");
     let ec2_role = Start::bare()
         .keys("AKIA")
@@ -330,7 +330,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
 
 #[test]
 fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
-    let sts = Sts::start([Reply::good().permanent(2)]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let files = Directory::new();
     let program = files.text("ec2-role");
     std::fs::copy(env!("CARGO_BIN_EXE_ec2-role"), &program).unwrap();
@@ -349,7 +349,7 @@ fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
 
 #[test]
 fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_within_a_second() {
-    let sts = Sts::start([Reply::good().permanent(2), Reply::hang()]);
+    let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let mut ec2_role = Start::with(&sts).serving();
     sts.wait_for_calls(2);
     let (server, fetcher) = (ec2_role.server(), ec2_role.fetcher().unwrap());
@@ -441,7 +441,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
             core(pid).exists().then_some(())
         });
 
-        let sts = Sts::start([Reply::good().permanent(2), Reply::hang()]);
+        let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
@@ -515,7 +515,7 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
     if !namespace::can(&words) {
         return;
     }
-    let sts = Sts::start([Reply::good().permanent(2), Reply::hang()]);
+    let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
     // Its child outlives it, in a group of its own, and ends when nobody is there to reap it but PID 1.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";

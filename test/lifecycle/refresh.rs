@@ -11,7 +11,7 @@ const LATE: Duration = Duration::from_millis(800);
 
 #[test]
 fn a_short_credential_is_refreshed_at_half_its_life_and_the_first_one_anywhere_before() {
-    let sts = Sts::start([Reply::good().permanent(4)]);
+    let sts = Sts::start([Reply::good().valid_for(4)]);
     let ec2_role = Start::with(&sts).serving();
     let calls = sts.wait_for_calls(4);
     let gaps: Vec<Duration> = calls
@@ -40,7 +40,7 @@ fn a_short_credential_is_refreshed_at_half_its_life_and_the_first_one_anywhere_b
 #[test]
 fn a_long_credential_is_not_refreshed_at_once() {
     for (lifetime, least, most) in [(3600, "1 s", 30), (900, "1 s", 4)] {
-        let sts = Sts::start([Reply::good().permanent(lifetime)]);
+        let sts = Sts::start([Reply::good().valid_for(lifetime)]);
         let ec2_role = Start::with(&sts).serving();
         let line = ec2_role.wait_for_line("refreshed in ");
         let words: Vec<&str> = line.rsplit(' ').take(2).collect();
@@ -57,7 +57,7 @@ fn a_long_credential_is_not_refreshed_at_once() {
 fn a_credential_is_kept_when_its_refresh_fails_never_served_expired_and_well_again_by_itself() {
     let lifetime = Duration::from_secs(3);
     let sts = Sts::start([
-        Reply::good().permanent(3),
+        Reply::good().valid_for(3),
         Reply::error(503, "ServiceUnavailable", "oh"),
     ]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
@@ -97,7 +97,7 @@ fn a_credential_is_kept_when_its_refresh_fails_never_served_expired_and_well_aga
 fn a_credential_that_came_slowly_is_not_served_past_its_end() {
     let lifetime = Duration::from_secs(5);
     let sts = Sts::start([
-        Reply::good().permanent(5).drip(Duration::from_millis(2)),
+        Reply::good().valid_for(5).drip(Duration::from_millis(2)),
         Reply::error(503, "ServiceUnavailable", "oh"),
     ]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).start();

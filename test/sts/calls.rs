@@ -19,7 +19,7 @@ fn an_answer_in_json_or_xml_with_its_expiration_in_any_form_gives_the_same_docum
         (Form::Xml, Expiration::Microseconds),
     ];
     each(forms, |(form, expiration)| {
-        let sts = Sts::start([Reply::good().form(form, expiration).permanent(900)]);
+        let sts = Sts::start([Reply::good().form(form, expiration).valid_for(900)]);
         let ec2_role = Start::with(&sts).serving();
         let document = ec2_role.document();
         assert_eq!(
@@ -139,8 +139,8 @@ fn an_answer_that_comes_slowly_but_in_time_is_taken() {
 fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and_for_good() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
-            Reply::good().clock_ahead(ahead).permanent(2),
-            Reply::good().clock_ahead(ahead).permanent(2),
+            Reply::good().clock_ahead(ahead).valid_for(2),
+            Reply::good().clock_ahead(ahead).valid_for(2),
             Reply::good().clock_ahead(ahead).xml(),
         ]);
         let ec2_role = Start::with(&sts).start();
@@ -173,9 +173,9 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
 fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
-            Reply::good().permanent(4),
-            Reply::good().clock_ahead(ahead).permanent(4),
-            Reply::good().clock_ahead(ahead).permanent(4),
+            Reply::good().valid_for(4),
+            Reply::good().clock_ahead(ahead).valid_for(4),
+            Reply::good().clock_ahead(ahead).valid_for(4),
             Reply::good().clock_ahead(ahead),
         ]);
         let ec2_role = Start::with(&sts).serving();
@@ -216,7 +216,7 @@ fn a_small_skew_is_not_a_reason_to_try_twice() {
 fn a_duration_that_role_chaining_forbids_falls_back_to_an_hour_and_is_remembered() {
     each([Form::Json, Form::Xml], |form| {
         let refusal = Reply::error(400, "ValidationError", CHAINING).form(form, Expiration::Iso);
-        let sts = Sts::start([refusal, Reply::good().permanent(2), Reply::good()]);
+        let sts = Sts::start([refusal, Reply::good().valid_for(2), Reply::good()]);
         let ec2_role = Start::with(&sts)
             .arguments(["--duration-seconds", "7200"])
             .serving();
@@ -276,7 +276,7 @@ fn what_only_the_user_can_mend_ends_it_with_status_2_at_the_first_start() {
 #[test]
 fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
     each(lasting_faults(), |(reply, said)| {
-        let sts = Sts::start([Reply::good().permanent(4), reply.clone(), Reply::good()]);
+        let sts = Sts::start([Reply::good().valid_for(4), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
         let line = ec2_role.wait_for_line("refresh failed, the credential until ");
         assert!(line.contains(said), "{reply:?}: {line}");

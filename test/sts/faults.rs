@@ -100,7 +100,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         (Reply::cut_mid_body(), "Peer disconnected", 1),
         (Reply::close_at_once(), "Peer disconnected", 1),
         (
-            Reply::good().permanent(-5),
+            Reply::good().valid_for(-5),
             "its credential has expired by its own clock",
             1,
         ),

@@ -1,0 +1,7 @@
+mod bad_input;
+mod log;
+mod refresh;
+mod robustness;
+mod schedule;
+mod secrets;
+mod watching;
