@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words) {
+        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words, &environment) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, EXIT_TO_CORRECT),
         },
