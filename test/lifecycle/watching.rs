@@ -267,7 +267,7 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
             ),
             (
                 glad.address,
-                "its answer is no credential; is it another program?",
+                "its answer is not a credential; is it another program?",
             ),
             (garbage.address, "is ec2-role running"),
         ],
