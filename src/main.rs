@@ -9,6 +9,7 @@ use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
 use ec2_role::common::log;
+use ec2_role::common::log::writer::{self, LogWriter};
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
 use ec2_role::messages::fetch::FetchReport;
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let part = ProcessKind::from_name(&words.next().unwrap_or_default());
     part.harden();
+    writer::block_signals_of_writing();
+    if part == ProcessKind::LogWriter {
+        writer::run();
+        return ExitCode::SUCCESS;
+    }
     if part == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -57,10 +63,17 @@ fn main() -> ExitCode {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words, &environment) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, EXIT_TO_CORRECT),
-        },
+        Invocation::Serve(arguments) => {
+            let log_writer = LogWriter::start();
+            let status = match supervisor::run(&arguments, &words, &environment) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, EXIT_TO_CORRECT),
+            };
+            if let Some(log_writer) = log_writer {
+                log_writer.finish();
+            }
+            status
+        }
     }
 }
 
