@@ -447,7 +447,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let server = ec2_role.server();
         // The first may not have gone yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
-        let fetcher = until("an fetcher that hangs", || ec2_role.fetcher());
+        let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [
             (server, "server replaced"),
             (fetcher, "the fetcher ended without a word"),

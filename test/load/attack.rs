@@ -41,13 +41,13 @@ impl Target {
     }
 
     /// Acts so many times a second.
-    fn pace(&self, per_second: u32, mut retry: impl FnMut(usize)) {
+    fn pace(&self, per_second: u32, mut act: impl FnMut(usize)) {
         let mut due = Instant::now();
         for number in 0.. {
             if !self.is_alive() {
                 return;
             }
-            retry(number);
+            act(number);
             // What is late is not made up for.
             due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUTS);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));

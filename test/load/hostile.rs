@@ -23,7 +23,7 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// What a look falls upon, such as an fetcher, is not there at all of them.
+/// Samples after an attack; their minimum leaves out short-lived processes such as a fetcher.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
