@@ -13,8 +13,8 @@ use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::{TokenKey, Ttl};
 use ec2_role::messages::server_state::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, Status};
-use ec2_role::server::protocol::router::answer;
-use ec2_role::server::protocol::state::Served;
+use ec2_role::server::protocol::router::respond;
+use ec2_role::server::protocol::state::ResponseState;
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";
@@ -22,7 +22,7 @@ const NOW: BootTime = BootTime(1_000_000_000);
 
 /// What is served, and when.
 pub struct World {
-    served: Served,
+    state: ResponseState,
     /// A session token that is valid.
     pub token: String,
 }
@@ -48,7 +48,7 @@ impl World {
             })
             .into(),
         };
-        let served = Served::from(ServerState {
+        let state = ResponseState::from(ServerState {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
             role_name: RoleName::parse("exc_web").unwrap(),
             http_tokens: if bit(0) {
@@ -76,14 +76,14 @@ impl World {
                 deadline: if bit(2) { NOW } else { BootTime(NOW.0 + 1) },
             }),
         });
-        let token = served.tokens.issue(Ttl::parse("60").unwrap(), NOW);
-        World { served, token }
+        let token = state.tokens.issue(Ttl::parse("60").unwrap(), NOW);
+        World { state, token }
     }
 
     /// Answers a request, and panics unless the answer is one complete answer that tells no secret but to whom it is for, and
     /// tells it to them.
     pub fn check(&self, request: &Request) -> Response {
-        let response = answer(request, &self.served, NOW);
+        let response = respond(request, &self.state, NOW);
         check_is_one_complete_answer(&response);
         let text = String::from_utf8_lossy(&response.body);
         let tells = SECRETS.iter().any(|secret| text.contains(secret));
@@ -107,7 +107,7 @@ impl World {
             let name = name.to_lowercase();
             name == "origin" || name.starts_with("sec-fetch-")
         });
-        let valid = self.served.state.credential.as_ref();
+        let valid = self.state.server.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
         if !is_valid
             || is_of_a_page
@@ -118,14 +118,14 @@ impl World {
             return false;
         }
         let path = request.target.split('?').next().unwrap_or_default();
-        if self.served.state.container_token.is_some()
+        if self.state.server.container_token.is_some()
             && let Some(name) = path.strip_prefix("/v2/credentials/")
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.served.state.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {

@@ -18,11 +18,11 @@ thread_local! {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some(asked) = RequestHead::read(data) else {
+    let Some(request) = RequestHead::parse(data) else {
         return;
     };
-    let Ok(head) = asked.head else { return };
-    let sooner = RequestHead::read(&data[..data.len() * usize::from(data[0]) / 256]);
-    assert!(sooner.is_none_or(|sooner| sooner.head.as_ref() == Ok(&head)));
+    let Ok(head) = request.normalized else { return };
+    let sooner = RequestHead::parse(&data[..data.len() * usize::from(data[0]) / 256]);
+    assert!(sooner.is_none_or(|sooner| sooner.normalized.as_ref() == Ok(&head)));
     READER.with_borrow_mut(|reader| check_is_taken_as_it_is(reader, &head));
 });
