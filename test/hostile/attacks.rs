@@ -1,5 +1,5 @@
-//! Each attack by itself, briefly: while its connections are held open every other client is served. The long form, with its
-//! figures, is scripts/test-hostile.
+//! Each attack on its own, briefly: every other client is served while the attack's connections stay open. scripts/test-hostile
+//! runs them for longer and reports figures.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,22 +9,22 @@ use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, Start, Sts, each};
 
-/// The victim asks so often during each attack: a token, the list and the document each time.
+/// Fetches of the victim during each attack: a token, the list and the document each time.
 const FETCHES: usize = 20;
-/// As long as Go's SDK waits, on a machine that has nothing else to do; here all attacks run at the same time.
+/// Go's SDK waits 0.5 s; the bound is larger because all attacks run at the same time.
 const SLOWEST: Duration = Duration::from_secs(2);
 
 type Held = Vec<TcpStream>;
 type Attack = fn(SocketAddr) -> Held;
 
-/// Connects and sends, which may fail midway: the server is free to hang up.
+/// Connects and sends; an error is ignored, because the server may close at any time.
 fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = http::connect(address).unwrap();
     _ = stream.write_all(bytes);
     stream
 }
 
-/// The victim's part: every fetch is good, and none makes a call to STS.
+/// Every fetch of the victim succeeds, and none causes a call to STS.
 #[track_caller]
 fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
     let mut slowest = Duration::ZERO;
@@ -194,12 +194,12 @@ fn during_each_attack_the_next_client_is_served() {
 }
 
 #[test]
-fn with_no_descriptor_left_who_has_waited_longest_makes_room() {
+fn without_descriptors_the_oldest_connection_is_evicted() {
     check_with_few_descriptors("ulimit -n 64");
 }
 
 #[test]
-fn with_no_descriptor_left_because_of_what_it_has_inherited_too() {
+fn inherited_descriptors_are_no_reason_to_refuse_clients() {
     let inherited: String = (10..40)
         .map(|fd| format!("exec {fd}</dev/null; "))
         .collect();
@@ -233,7 +233,7 @@ fn check_with_few_descriptors(before: &str) {
 }
 
 #[test]
-fn a_connection_has_three_seconds_however_it_drips() {
+fn a_slow_drip_does_not_prolong_a_connection() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let begun = Instant::now();
@@ -254,7 +254,7 @@ fn a_connection_has_three_seconds_however_it_drips() {
 }
 
 #[test]
-fn an_answer_reaches_a_client_that_goes_on_sending() {
+fn the_response_reaches_a_client_that_sends_more() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for (sent, status) in [
@@ -271,7 +271,7 @@ fn an_answer_reaches_a_client_that_goes_on_sending() {
     ] {
         let mut stream = send(ec2_role.address, sent.as_bytes());
         let mut answer = String::new();
-        // A reset would be an error, and the answer lost.
+        // A reset would be an error and lose the response.
         stream.read_to_string(&mut answer).unwrap();
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),
@@ -282,7 +282,7 @@ fn an_answer_reaches_a_client_that_goes_on_sending() {
 }
 
 #[test]
-fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
+fn a_request_with_both_lengths_is_not_smuggled() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -297,7 +297,7 @@ fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
     let mut first = [0; 13];
     stream.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 413 ");
-    // Whatever would be answered to the body has been when another client is.
+    // A response to the body would have come before that to another client.
     check_the_next_client("after that", &ec2_role, &sts);
     stream.set_nonblocking(true).unwrap();
     let mut rest = Vec::new();
@@ -313,7 +313,7 @@ fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
 }
 
 #[test]
-fn a_crowd_that_comes_at_once_is_served_whole() {
+fn a_crowd_of_simultaneous_clients_is_served() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     let address = ec2_role.address;
