@@ -3,6 +3,7 @@
 
 use super::setting::{Setting, Settings};
 use crate::common::config::{AssumeRole, DEFAULT_DURATION_SECONDS};
+use crate::common::file::NamedFile;
 
 /// What the options say, checked as far as STS's own limits are known.
 pub fn assume_role(settings: &Settings) -> Result<AssumeRole, String> {
@@ -13,7 +14,7 @@ pub fn assume_role(settings: &Settings) -> Result<AssumeRole, String> {
         external_id: text(settings, "external-id", 2..=1224, "_+=,.@:/-", EXTERNAL_ID)?,
         duration_seconds: match settings.value("duration-seconds") {
             None => DEFAULT_DURATION_SECONDS,
-            Some(setting) => match setting.text.parse() {
+            Some(setting) => match setting.value.parse() {
                 Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
                 _ => {
                     return setting
@@ -27,7 +28,7 @@ pub fn assume_role(settings: &Settings) -> Result<AssumeRole, String> {
         transitive_tag_keys: settings
             .values("transitive-tag-keys")?
             .into_iter()
-            .map(|setting| setting.text)
+            .map(|setting| setting.value)
             .collect(),
         source_identity: text(settings, "source-identity", 2..=64, "_+=,.@-", NAME)?,
     })
@@ -44,13 +45,13 @@ fn text(
         return Ok(None);
     };
     let allowed = setting
-        .text
+        .value
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || also.contains(c));
-    if !allowed || !length.contains(&setting.text.len()) {
+    if !allowed || !length.contains(&setting.value.len()) {
         setting.wrong(right)
     } else {
-        Ok(Some(setting.text))
+        Ok(Some(setting.value))
     }
 }
 
@@ -58,7 +59,7 @@ fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
     let mut arns = Vec::new();
     for setting in settings.values("policy-arns")? {
         // The CLI writes arn=ARN.
-        let arn = setting.text.strip_prefix("arn=").unwrap_or(&setting.text);
+        let arn = setting.value.strip_prefix("arn=").unwrap_or(&setting.value);
         if !arn.starts_with("arn:") || arns.len() == 10 {
             return setting.wrong(
                 "write the ARN of a managed policy, arn:aws:iam::…:policy/NAME, at most ten times",
@@ -74,10 +75,10 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
     for setting in settings.values("tags")? {
         // The CLI's own form, or KEY=VALUE split at the first `=`.
         let cli = setting
-            .text
+            .value
             .strip_prefix("Key=")
             .and_then(|rest| rest.split_once(",Value="));
-        let Some((key, value)) = cli.or(setting.text.split_once('=')) else {
+        let Some((key, value)) = cli.or(setting.value.split_once('=')) else {
             return setting.wrong("the value is missing; write KEY=VALUE");
         };
         if tags
@@ -100,16 +101,11 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
 }
 
 fn policy(setting: Setting) -> Result<String, String> {
-    let text = match setting.text.strip_prefix("file://") {
-        None => setting.text.clone(),
-        Some(path) => match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                return setting.wrong(&format!(
-                    "it cannot be read: {error}; name a file that ec2-role's user can read"
-                ));
-            }
-        },
+    let text = match setting.value.strip_prefix("file://") {
+        None => setting.value.clone(),
+        Some(path) => NamedFile::new(&setting.origin, path)
+            .read_text()
+            .map_err(|error| error.text)?,
     };
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(policy) if policy.is_object() => Ok(text),

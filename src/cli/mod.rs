@@ -76,14 +76,14 @@ fn to_serve(settings: &Settings) -> Result<Config, String> {
     let role = role(settings)?;
     Ok(Config {
         assume_role: assume_role(settings)?,
-        profile: settings.value("profile").map(|setting| setting.text),
-        region: settings.value("region").map(|setting| setting.text),
-        endpoint_url: settings.value("endpoint-url").map(|setting| setting.text),
+        profile: settings.value("profile").map(|setting| setting.value),
+        region: settings.value("region").map(|setting| setting.value),
+        endpoint_url: settings.value("endpoint-url").map(|setting| setting.value),
         listen: listen(settings)?,
         role_name: role_name(settings, &role)?,
         http_tokens: match settings.value("http-tokens") {
             None => HttpTokens::Optional,
-            Some(setting) => match setting.text.as_str() {
+            Some(setting) => match setting.value.as_str() {
                 "optional" => HttpTokens::Optional,
                 "required" => HttpTokens::Required,
                 _ => return setting.wrong("write optional or required"),
@@ -146,7 +146,7 @@ fn role_name(settings: &Settings, role: &RoleArn) -> Result<RoleName, String> {
     match settings.value("role-name") {
         None => Ok(role.name()),
         Some(setting) => {
-            RoleName::parse(&setting.text).map_err(|why| format!("{}: {why}", setting.place))
+            RoleName::parse(&setting.value).map_err(|why| format!("{}: {why}", setting.origin))
         }
     }
 }
@@ -169,21 +169,21 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     let mut hosts = Vec::new();
     for setting in settings.values("allow-host")? {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if setting.text.is_empty() || !setting.text.bytes().all(is_name) {
+        if setting.value.is_empty() || !setting.value.bytes().all(is_name) {
             return setting.wrong("write a whole host name, without a port; there are no patterns");
         }
-        hosts.push(setting.text);
+        hosts.push(setting.value);
     }
     Ok(hosts)
 }
 
 fn listen(settings: &Settings) -> Result<Listen, String> {
     let default = || Setting {
-        text: DEFAULT_LISTEN.to_owned(),
-        place: "--listen".to_owned(),
+        value: DEFAULT_LISTEN.to_owned(),
+        origin: "--listen".to_owned(),
     };
     let setting = settings.value("listen").unwrap_or_else(default);
-    match (setting.text.as_str(), setting.text.parse()) {
+    match (setting.value.as_str(), setting.value.parse()) {
         ("-", _) => Ok(Listen::Stdin),
         (_, Ok(address)) => Ok(Listen::Address(address)),
         _ => setting
@@ -314,7 +314,7 @@ mod tests {
             (vec![ARN, "--policy", "{"], "--policy", "not JSON"),
             (
                 vec![ARN, "--policy", "file:///nowhere"],
-                "--policy \"file:///nowhere\"",
+                "--policy /nowhere",
                 "cannot be read",
             ),
             (

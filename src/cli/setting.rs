@@ -15,23 +15,20 @@ fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
-/// A text and where it was written, for the error that names it.
+/// A value and its origin, the option or variable that an error about it names.
 pub struct Setting {
-    pub text: String,
-    pub place: String,
+    pub value: String,
+    pub origin: String,
 }
 
 impl Setting {
     pub fn file(self) -> NamedFile {
-        NamedFile {
-            path: self.text.into(),
-            place: self.place,
-        }
+        NamedFile::new(self.origin, self.value)
     }
 
     /// The error that names it, and what would be right.
     pub fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
-        Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
+        Err(format!("{} {:?}: {what_is_right}", self.origin, self.value))
     }
 }
 
@@ -90,41 +87,33 @@ impl<'a> Settings<'a> {
 
     /// The value of an option, or else of its variable.
     pub fn value(&self, name: &str) -> Option<Setting> {
-        let by_flag = self.matches.opt_str(name).map(|text| Setting {
-            text,
-            place: format!("--{name}"),
-        });
-        by_flag.or_else(|| {
-            let place = variable_name(name);
-            self.environment.get(&place).map(|text| Setting {
-                text: text.to_owned(),
-                place: place.clone(),
-            })
-        })
+        let setting = |value: String, origin| Setting { value, origin };
+        if let Some(value) = self.matches.opt_str(name) {
+            return Some(setting(value, format!("--{name}")));
+        }
+        let variable = variable_name(name);
+        let value = self.environment.get(&variable)?.to_owned();
+        Some(setting(value, variable))
     }
 
-    /// All values of a repeatable option; in its variable, separated by spaces and quoted as a shell has it.
+    /// All values of a repeatable option; its variable holds them separated by spaces and quoted as in a shell.
     pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
-        let setting = |place: String| {
-            move |text: String| Setting {
-                text,
-                place: place.clone(),
-            }
+        let settings = |values: Vec<String>, origin: String| {
+            let setting = |value| Setting {
+                value,
+                origin: origin.clone(),
+            };
+            values.into_iter().map(setting).collect()
         };
         if self.matches.opt_present(name) {
-            return Ok(self
-                .matches
-                .opt_strs(name)
-                .into_iter()
-                .map(setting(format!("--{name}")))
-                .collect());
+            return Ok(settings(self.matches.opt_strs(name), format!("--{name}")));
         }
         let Some(list) = self.value(name) else {
             return Ok(Vec::new());
         };
-        match shlex::split(&list.text) {
-            Some(texts) => Ok(texts.into_iter().map(setting(list.place)).collect()),
-            None => list.wrong("its quotes do not match"),
+        match shlex::split(&list.value) {
+            Some(values) => Ok(settings(values, list.origin)),
+            None => list.wrong("its quotes do not match; close each quote"),
         }
     }
 

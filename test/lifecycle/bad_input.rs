@@ -208,7 +208,7 @@ fn a_file_that_would_have_to_be_waited_for_is_refused() {
     for option in ["--token-key-file", "--container-token-file"] {
         check(
             whole(&sts).arguments([option, &pipe]),
-            &[option, &pipe, "no regular file"],
+            &[option, &pipe, "not a regular file"],
         );
     }
 }
