@@ -265,7 +265,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
         ),
         (
             "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
-            "profile \"default\": endpoint_url: it does not go with profile \"default\": use_fips_endpoint; unset one of them",
+            "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
         ),
     ] {
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
