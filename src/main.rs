@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
-use ec2_role::common::log;
 use ec2_role::common::log::writer::{self, LogWriter};
+use ec2_role::common::log::{self, Format};
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
 use ec2_role::messages::fetch::FetchReport;
@@ -38,6 +38,11 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = words.collect();
     let environment = Environment::of_process();
+    let mut format = Format {
+        priority: log::is_journal(environment.get("JOURNAL_STREAM")),
+        ..Format::default()
+    };
+    log::set_format(format.clone());
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
@@ -50,6 +55,10 @@ fn main() -> ExitCode {
         Invocation::Version(text) => print(&format!("{text}\n")),
         Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
+            Err(text) if check.json => {
+                print(&format!("{text}\n"));
+                ExitCode::from(EXIT_FAILED)
+            }
             Err(error) => fail(&error, EXIT_FAILED),
         },
         Invocation::CredentialProcess(arguments) => {
@@ -64,6 +73,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Invocation::Serve(arguments) => {
+            format.time = !format.priority;
+            format.json = arguments.json_log;
+            format.role = arguments.role.as_str().to_owned();
+            log::set_format(format);
             let log_writer = LogWriter::start();
             let status = match supervisor::run(&arguments, &words, &environment) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -85,6 +98,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &str, status: u8) -> ExitCode {
-    log::event(error);
+    log::error(error);
     ExitCode::from(status)
 }
