@@ -13,7 +13,8 @@ use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::sts::{self, Answered, Client, Retry, StsError};
-use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
+use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_report::{FetchReport, Fetched};
 
 /// A clock that is off by less signs well: STS allows five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;

@@ -55,9 +55,10 @@ pub fn run() -> io::Result<()> {
     loop {
         match connections.next(end)? {
             Next::Answer(client, asked) => handler.answer(&mut connections, client, asked)?,
-            Next::Supervisor => match channel.hear() {
-                Ok(Some(state)) => handler.served = state.into(),
-                Ok(None) => {}
+            Next::Supervisor => match channel.receive() {
+                Ok(updates) => updates
+                    .into_iter()
+                    .for_each(|update| handler.served.apply(update)),
                 Err(Closed) => {
                     connections.close();
                     end.get_or_insert(Instant::now() + LAST_ANSWERS);

@@ -3,7 +3,7 @@
 use crate::common::credential::Credential;
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenAuthority;
-use crate::messages::server_state::ServerState;
+use crate::messages::server_state::{ServerState, ServerUpdate};
 
 /// What the supervisor has handed over last.
 pub struct Served {
@@ -19,12 +19,26 @@ pub struct Served {
 
 impl From<ServerState> for Served {
     fn from(state: ServerState) -> Self {
-        let credential = state.credential.as_ref();
-        Served {
+        let mut served = Served {
             tokens: TokenAuthority::new(&state.token_key, &state.boot_id),
-            document: credential.map(|credential| Secret::new(credential.ec2_document())),
-            last_modified: credential.map(Credential::last_modified),
+            document: None,
+            last_modified: None,
             state,
-        }
+        };
+        served.derive();
+        served
+    }
+}
+
+impl Served {
+    pub fn apply(&mut self, update: ServerUpdate) {
+        self.state.apply(update);
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        let credential = self.state.credential.as_ref();
+        self.document = credential.map(|credential| Secret::new(credential.ec2_document()));
+        self.last_modified = credential.map(Credential::last_modified);
     }
 }
