@@ -23,7 +23,7 @@ use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::server_state::{Counts, ServerState};
 
 /// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
-pub fn run(config: &Config, words: &[String]) -> Result<(), String> {
+pub fn run(config: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
     let signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
     let token_key = token_key(config.token_key_file.as_ref())?;
@@ -34,7 +34,9 @@ pub fn run(config: &Config, words: &[String]) -> Result<(), String> {
         signals.end().is_none()
     })?;
     let signal = match listener {
-        Some(listener) => Some(prepare(config, words, listener, token_key)?.run(&signals)?),
+        Some(listener) => {
+            Some(prepare(config, words, environment, listener, token_key)?.run(&signals)?)
+        }
         None => signals.end(),
     };
     if let Some(signal) = signal {
@@ -46,6 +48,7 @@ pub fn run(config: &Config, words: &[String]) -> Result<(), String> {
 fn prepare<'a>(
     config: &Config,
     words: &'a [String],
+    environment: &Environment,
     listener: TcpListener,
     token_key: TokenKey,
 ) -> Result<Supervisor<'a>, String> {
@@ -92,6 +95,6 @@ fn prepare<'a>(
         refreshes,
         server: ServerSupervisor::new(listener, state, now),
         container_token,
-        notify: SdNotify::new(&Environment::of_process(), std::process::id(), now),
+        notify: SdNotify::new(environment, std::process::id(), now),
     })
 }

@@ -11,8 +11,8 @@ use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
 use ec2_role::messages::server_state::{Counts, ServerState};
 use ec2_role::server::protocol::http::Request;
-use ec2_role::server::protocol::router::answer;
-use ec2_role::server::protocol::state::Served;
+use ec2_role::server::protocol::router::respond;
+use ec2_role::server::protocol::state::ResponseState;
 
 /// As long as what STS gives is at least.
 const TOKEN_LENGTH: usize = 400;
@@ -24,7 +24,7 @@ fn main() {
         .and_then(|word| word.parse().ok())
         .expect("answers NUMBER");
     let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").expect("an ARN");
-    let served = Served::from(ServerState {
+    let state = ResponseState::from(ServerState {
         role_name: role.name(),
         role,
         http_tokens: HttpTokens::Required,
@@ -53,7 +53,7 @@ fn main() {
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
     };
-    let token = answer(&asks_for_token, &served, NOW).body;
+    let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
     let request = Request {
         method: "GET",
@@ -69,7 +69,7 @@ fn main() {
         ],
     };
     for _ in 0..number {
-        let response = std::hint::black_box(answer(&request, &served, NOW));
+        let response = std::hint::black_box(respond(&request, &state, NOW));
         assert_eq!(response.status.code(), 200);
     }
 }
