@@ -12,7 +12,7 @@ use ec2_role::common::log::writer::{self, LogWriter};
 use ec2_role::common::log::{self, Format};
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
-use ec2_role::messages::fetch::FetchReport;
+use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
-            return print(&FetchReport::Failed(Fault::Permanent(error)).to_line());
+            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
+            return ExitCode::SUCCESS;
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };
