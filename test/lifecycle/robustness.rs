@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
@@ -300,6 +301,7 @@ fn newest_of_a_thousand_updates_is_served() {
         token_key,
         boot_id: "boot".into(),
         quiet: true,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,

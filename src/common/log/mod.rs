@@ -3,6 +3,8 @@
 mod sink;
 pub mod writer;
 
+pub use sink::is_journal;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
@@ -42,30 +44,35 @@ pub fn set_format(format: Format) {
     *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
 }
 
-pub use sink::is_journal;
+pub fn format() -> Format {
+    FORMAT
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
 
-/// A line's priority in syslog's numbers.
-#[derive(Clone, Copy, Serialize)]
+/// A line's priority, in syslog's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+pub enum Level {
+    /// Only the user can correct it.
     Error = 3,
+    /// It fails now and may heal by itself.
     Warning = 4,
+    #[default]
     Info = 6,
 }
 
-/// Something that happened.
 pub fn event(text: &str) {
-    write_event(Level::Info, text);
+    at(Level::Info, text);
 }
 
-/// Something that fails now and may heal by itself.
 pub fn warning(text: &str) {
-    write_event(Level::Warning, text);
+    at(Level::Warning, text);
 }
 
-/// Something that only the user can correct.
 pub fn error(text: &str) {
-    write_event(Level::Error, text);
+    at(Level::Error, text);
 }
 
 #[derive(Serialize)]
@@ -77,7 +84,8 @@ struct EventObject<'a> {
     message: &'a str,
 }
 
-fn write_event(level: Level, text: &str) {
+/// Writes an event.
+pub fn at(level: Level, text: &str) {
     write(level, &printable(text), |format, text| {
         let time = clock::iso8601(SystemTime::now());
         if format.json {
