@@ -50,9 +50,7 @@ impl RoleArn {
         } else {
             return Ok(RoleArn(text.to_owned()));
         };
-        Err(format!(
-            "{text:?} is not the ARN of a role: {wrong}; {FORM}"
-        ))
+        Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
     pub fn as_str(&self) -> &str {
