@@ -40,6 +40,8 @@ pub struct Config {
     pub metrics: bool,
     /// Whether to leave the access log out.
     pub quiet: bool,
+    /// Whether the log is JSON.
+    pub json_log: bool,
 }
 
 /// Where to listen.

@@ -55,7 +55,7 @@ pub fn report(report: FetchReport) {
 pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fault> {
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
-            log::event(&text);
+            log::warning(&text);
         }
     };
     let fetched = credential::fetch(arguments, environment, &FetchOrders::default(), &report)?;

@@ -47,6 +47,7 @@ pub fn run() -> io::Result<()> {
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
+    log::set_format(first.log_format.clone());
     stay_on_one_processor();
     let mut handler = Handler {
         tiny_http: TinyHttpAdapter::start()?,

@@ -6,6 +6,7 @@ use super::refresh::{Effects, Refresh, Status};
 use super::schedule;
 use crate::common::clock::{BootTime, iso8601};
 use crate::common::fault::Fault;
+use crate::common::log::Level;
 use crate::common::role::RoleArn;
 use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, Fetched};
@@ -72,11 +73,16 @@ impl CredentialRefresh {
             update: Some(ServerUpdate::Fetched(credential)),
             log: vec![format!("{status}, next refresh in {}", in_words(wait))],
             status: Some(Status::Ready(status)),
+            ..Effects::default()
         }
     }
 
     /// Keeps what is served, and sets the next try.
-    fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
+    fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
+        let (why, level) = match fault {
+            Fault::Permanent(why) => (why, Level::Error),
+            Fault::Transient(why) => (why, Level::Warning),
+        };
         // Logged before the failure, so that the lines are in the order of the events.
         let mut log = self.expire(now).log;
         self.failures += 1;
@@ -95,6 +101,7 @@ impl CredentialRefresh {
         Effects {
             update: Some(ServerUpdate::FetchFailed),
             log,
+            level,
             status: Some(Status::Trouble(status)),
         }
     }
@@ -124,7 +131,7 @@ impl Refresh for CredentialRefresh {
         jitter: f64,
     ) -> Result<Effects, String> {
         Ok(match report {
-            FetchReport::Notice(text) => Effects::log(text),
+            FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => Effects {
                 update: Some(ServerUpdate::Region(name)),
                 ..Effects::default()
@@ -133,7 +140,7 @@ impl Refresh for CredentialRefresh {
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
             }
-            FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
+            FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
             FetchReport::Step(_) | FetchReport::Metadata(_) => Effects::default(),
         })
     }
@@ -153,9 +160,8 @@ impl Refresh for CredentialRefresh {
             self.role
         );
         Effects {
-            log: vec![text.clone()],
-            status: Some(Status::Trouble(text)),
-            update: None,
+            status: Some(Status::Trouble(text.clone())),
+            ..Effects::warning(text)
         }
     }
 }

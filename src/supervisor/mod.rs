@@ -96,6 +96,7 @@ fn prepare<'a>(
         token_key,
         boot_id,
         quiet: config.quiet,
+        log_format: log::format(),
         same_network: config.same_network,
         allow_hosts: config.allow_hosts.clone(),
         metrics: config.metrics,

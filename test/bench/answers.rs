@@ -6,6 +6,7 @@ use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
@@ -31,6 +32,7 @@ fn main() {
         token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
         boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
         quiet: false,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
@@ -300,6 +301,7 @@ fn newest_of_a_thousand_updates_is_served() {
         token_key,
         boot_id: "boot".into(),
         quiet: true,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
@@ -470,11 +472,12 @@ fn a_token_key_is_kept_whole_or_not_at_all() {
     let files = Directory::new();
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
-    // The first byte that it writes into a file ends it.
+    // The first byte that it writes into a file is one too many.
     let ended = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .run();
-    assert_eq!((ended.status, ended.lines.len()), (None, 0), "{ended:?}");
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.lines[0].contains("File too large"), "{ended:?}");
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
     assert!(!files.path("key.new").exists());
