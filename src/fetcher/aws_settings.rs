@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::imds_client::HostMetadata;
@@ -78,7 +78,7 @@ fn endpoint(
     Endpoint::find(&EndpointOptions {
         partition: config.role.partition(),
         region,
-        url: url.as_ref().map(|url| (url.origin.as_str(), url.value)),
+        url: url.as_ref(),
         fips: fips.is_some(),
         dual_stack: dual_stack.is_some(),
         legacy: regional.is_some_and(|setting| setting.value == "legacy"),
@@ -111,9 +111,13 @@ fn enabled<'a>(
 ) -> Result<Option<Setting<'a>>, Fault> {
     let key = variable.trim_start_matches("AWS_").to_lowercase();
     let setting = Setting::variable(environment, variable).or_else(|| profile.setting(&key));
-    match setting {
-        Some(setting) if switch(&setting.origin, setting.value)? => Ok(Some(setting)),
-        _ => Ok(None),
+    let Some(setting) = setting else {
+        return Ok(None);
+    };
+    match switch(&setting.origin, setting.value) {
+        Ok(is_on) => Ok(is_on.then_some(setting)),
+        Err(fault) if setting.may_change => transient(fault.text()),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -124,10 +128,10 @@ fn ca_bundle<'a>(
 ) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
     let setting =
         Setting::variable(environment, "AWS_CA_BUNDLE").or_else(|| profile.setting("ca_bundle"));
-    let Some(Setting { origin, value }) = setting else {
+    let Some(Setting { origin, value, .. }) = setting else {
         return Ok(None);
     };
     let contents = NamedFile::new(origin, value).read();
-    let contents = contents.or_else(|error| permanent(error.text))?;
+    let contents = contents.or_else(|error| transient(error.text))?;
     Ok(Some((value, contents.bytes)))
 }

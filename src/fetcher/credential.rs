@@ -7,7 +7,7 @@ use crate::common::clock::{self, BootTime};
 use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
@@ -45,7 +45,7 @@ pub fn fetch(
     let find_source = || {
         let source = source::find(&context)?;
         if orders.serving.as_ref() == Some(&source.access_key_id) {
-            return permanent(format!(
+            return transient(format!(
                 "{}: this is the credential that this server serves; give ec2-role the host's own",
                 source.origin
             ));
@@ -94,7 +94,8 @@ fn web_identity(
             session_token: Some(issued.session_token),
             origin: format!("the web identity's role {role}"),
         }),
-        Err(error) => Err(fault(&error, "AssumeRoleWithWebIdentity", role, sts)),
+        // Another program writes the token.
+        Err(error) => transient(describe(&error, "AssumeRoleWithWebIdentity", role, sts)),
     }
 }
 
@@ -160,7 +161,13 @@ impl AssumeRoleCall<'_> {
         error: &StsError,
         find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
     ) -> Result<(), Fault> {
-        let fault = || fault(error, "AssumeRole", &self.config.role, self.sts);
+        let fault = || {
+            let text = describe(error, "AssumeRole", &self.config.role, self.sts);
+            match error.reaction() {
+                Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
+                _ => Fault::Transient(text),
+            }
+        };
         match (error.reaction(), error.date()) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
@@ -191,17 +198,13 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-fn fault(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> Fault {
-    let text = format!(
+fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {
+    format!(
         "{action} of {role} at {}: {}; {}",
         sts.url(),
         error.describe(),
         error.remedy(role.as_str(), sts.url())
-    );
-    match error.reaction() {
-        Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
-        _ => Fault::Transient(text),
-    }
+    )
 }
 
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.

@@ -9,8 +9,8 @@ use ureq::http::{Request, Uri};
 use super::context::Context;
 use super::document;
 use crate::common::fault::{Fault, permanent, transient};
-use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
+use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// The SDKs' time limits.
@@ -50,9 +50,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
-        return permanent(
-            "the container authorization token: it cannot be a header's value; correct it",
-        );
+        return permanent(format!("{name}: it is not a URL; correct it"));
     };
     let endpoint = format!("the container's credential endpoint {url}");
     let answer = http_client.send(request).or_else(|error| {
@@ -107,20 +105,11 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
-    let variable = |name| context.environment.get(name);
-    let token = match variable(TOKEN_FILE) {
-        Some(file) => Some(
-            NamedFile::new(TOKEN_FILE, file)
-                .read_text()
-                .or_else(|error| permanent(error.text))?,
-        ),
-        None => variable(TOKEN).map(str::to_owned),
-    };
-    match token {
-        Some(token) if token.contains(['\r', '\n']) => permanent(
-            "the container authorization token: it holds a line break; write it without one",
-        ),
-        token => Ok(token),
+    let variable = |name| Setting::variable(context.environment, name);
+    match (variable(TOKEN_FILE), variable(TOKEN)) {
+        (Some(file), _) => file.read_token().map(Some),
+        (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),
+        (None, None) => Ok(None),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::common::fault::{Fault, permanent};
 use crate::fetcher::http_client::parse_url;
+use crate::fetcher::setting::Setting;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -11,14 +12,14 @@ pub struct Endpoint {
     pub signing_region: String,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct EndpointOptions<'a> {
     /// The partition in the role's ARN.
     pub partition: &'a str,
     /// A name that [`is_region`] accepts.
     pub region: Option<&'a str>,
-    /// A URL that replaces AWS's endpoint, after the option, variable or setting that names it.
-    pub url: Option<(&'a str, &'a str)>,
+    /// The URL that replaces AWS's endpoint.
+    pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
     pub dual_stack: bool,
     /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
@@ -56,12 +57,12 @@ impl Endpoint {
                 signing_region: region.to_owned(),
             })
         };
-        if let Some((from, url)) = options.url {
+        if let Some(setting) = options.url {
+            let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
-            let uri =
-                parse_url(url).or_else(|why| permanent(format!("{from}: {why}; {remedy}")))?;
+            let uri = parse_url(url).or_else(|why| setting.wrong(&format!("{why}; {remedy}")))?;
             if uri.query().is_some() {
-                return permanent(format!("{from}: {url:?} has a query; {remedy}"));
+                return setting.wrong(&format!("{url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
@@ -222,7 +223,7 @@ mod tests {
         check(cn, "https://sts.cn-north-1.amazonaws.com.cn/", "cn-north-1");
         check(
             EndpointOptions {
-                url: Some(("--endpoint-url", "http://127.0.0.1:5000")),
+                url: Setting::option("--endpoint-url", Some("http://127.0.0.1:5000")).as_ref(),
                 region: None,
                 ..aws
             },
@@ -249,7 +250,7 @@ mod tests {
             ),
             (
                 EndpointOptions {
-                    url: Some(("AWS_ENDPOINT_URL", "ftp://x")),
+                    url: Setting::option("AWS_ENDPOINT_URL", Some("ftp://x")).as_ref(),
                     ..cn
                 },
                 "https://",
