@@ -38,13 +38,18 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
-    let uri = parse_url(&url).or_else(|why| {
+    // The path is not repeated anywhere: on ECS whoever knows it gets the credential.
+    let uri = parse_url(&url).or_else(|_| {
         permanent(format!(
-            "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
+            "{name}: it is not the URL of a host, or it holds a user or a password; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
+    let endpoint = format!(
+        "the container's credential endpoint at {} ({name})",
+        uri.authority().map_or("", |it| it.as_str())
+    );
     let http_client = http_client(context, name, &uri)?;
-    (context.report_step)(&format!("asking {url} for the container's credential"));
+    (context.report_step)(&format!("requesting a credential from {endpoint}"));
     let mut request = Request::get(&uri).header("Accept", "application/json");
     if let Some(token) = token(context)? {
         request = request.header("Authorization", token);
@@ -52,7 +57,6 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let Ok(request) = request.body(String::new()) else {
         return permanent(format!("{name}: it is not a URL; correct it"));
     };
-    let endpoint = format!("the container's credential endpoint {url}");
     let answer = http_client.send(request).or_else(|error| {
         transient(format!(
             "{endpoint}: {error}; is the agent that serves it running?"
@@ -82,7 +86,7 @@ fn ecs_url(path: &str) -> Result<String, Fault> {
     if !path.starts_with('/') {
         // The text would extend the host's name.
         return permanent(format!(
-            "{RELATIVE_URI}: {path:?} does not begin with /; write it as ECS does, /v2/credentials/ID"
+            "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
         ));
     }
     Ok(format!("http://{}{path}", AGENTS[0]))
@@ -98,7 +102,7 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
         _ if is_here => Ok(HttpClient::direct(TIMEOUTS)),
         Some("https") => HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS),
         _ => permanent(format!(
-            "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
+            "{name}: {host} is not this host, and the URL is not https; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
         )),
     }
