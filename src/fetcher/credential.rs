@@ -29,11 +29,22 @@ pub fn fetch(
     let own_tokens = orders.own_tokens();
     let host = HostMetadata::new(environment, own_tokens.as_ref());
     let profile = Profile::load(environment, config.profile.as_deref())?;
-    let region = aws_settings::region(config, environment, &profile, &host)?;
-    if let Some(region) = &region {
-        report(FetchReport::Region(region.clone()));
+    let (sts, region) = aws_settings::sts(config, environment, &profile, || {
+        match host.text("meta-data/placement/region") {
+            // Without an answer the region is still the one that an earlier fetcher found.
+            Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
+            result => result,
+        }
+    })?;
+    match region {
+        Ok(Some(region)) => report(FetchReport::Region(region)),
+        Err(fault) if orders.serving.is_none() => report(FetchReport::Notice(format!(
+            "{}; the region is not known, so signing for {}; give --region if that is wrong",
+            fault.text(),
+            sts.signing_region()
+        ))),
+        _ => {}
     }
-    let sts = aws_settings::sts(config, environment, &profile, region.as_deref())?;
     let context = Context {
         environment,
         profile: &profile,
@@ -213,7 +224,8 @@ fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata)
         return name.clone();
     }
     let instance = (source.origin == source::instance::ORIGIN)
-        .then(|| host.text("meta-data/instance-id"))
+        .then(|| host.text("meta-data/instance-id").ok())
+        .flatten()
         .flatten();
     let caller = instance.unwrap_or_else(|| {
         rustix::system::uname()

@@ -28,6 +28,8 @@ pub struct FetchOrders {
     pub boot_id: String,
     /// The access key id that is served now: a source must not be what is served.
     pub serving: Option<String>,
+    /// The region that an earlier fetcher reported.
+    pub region: Option<String>,
     /// Learnt by an earlier fetcher: how far this clock is behind STS's, in seconds.
     pub clock_offset: i64,
     /// Learnt by an earlier fetcher: the longest life that STS allows.
@@ -42,6 +44,7 @@ impl FetchOrders {
             "token_key": self.token_key.as_ref().map(TokenKey::to_hex),
             "boot_id": self.boot_id,
             "serving": self.serving,
+            "region": self.region,
             "clock_offset": self.clock_offset,
             "duration_limit": self.duration_limit,
         });
@@ -66,6 +69,7 @@ impl FetchOrders {
             token_key: json["token_key"].as_str().and_then(TokenKey::from_hex),
             boot_id: json["boot_id"].as_str()?.to_owned(),
             serving: json["serving"].as_str().map(str::to_owned),
+            region: json["region"].as_str().map(str::to_owned),
             clock_offset: json["clock_offset"].as_i64()?,
             duration_limit: duration_limit(&json),
         })

@@ -250,7 +250,10 @@ impl<'a> Supervisor<'a> {
             }
             FetchReport::Notice(text) => log::event(&text),
             // Handed over with the outcome.
-            FetchReport::Region(name) => self.state.region = Some(name),
+            FetchReport::Region(name) => {
+                self.orders.region = Some(name.clone());
+                self.state.region = Some(name);
+            }
             FetchReport::Metadata(_) => {}
             FetchReport::Fetched(fetched) => {
                 self.end_fetcher();

@@ -49,6 +49,13 @@ const LEGACY_REGIONS: [&str; 16] = [
     "us-west-2",
 ];
 
+impl EndpointOptions<'_> {
+    /// Whether the endpoint depends on the region: only partition `aws` has a global endpoint.
+    pub fn needs_region(&self) -> bool {
+        self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
+    }
+}
+
 impl Endpoint {
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
         let at = |url: String, region: &str| {
@@ -77,7 +84,7 @@ impl Endpoint {
         };
         let global = "https://sts.amazonaws.com/".to_owned();
         let Some(region) = options.region else {
-            if options.partition == "aws" && !options.fips && !options.dual_stack {
+            if !options.needs_region() {
                 return at(global, GLOBAL_REGION);
             }
             return permanent(format!(
@@ -85,10 +92,8 @@ impl Endpoint {
                 options.partition
             ));
         };
-        if options.partition == "aws"
+        if !options.needs_region()
             && (region == "aws-global" || (options.legacy && LEGACY_REGIONS.contains(&region)))
-            && !options.fips
-            && !options.dual_stack
         {
             return at(global, GLOBAL_REGION);
         }

@@ -103,6 +103,10 @@ impl Client {
         &self.endpoint.url
     }
 
+    pub fn signing_region(&self) -> &str {
+        &self.endpoint.signing_region
+    }
+
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
     pub fn call(
         &self,
