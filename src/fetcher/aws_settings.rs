@@ -79,7 +79,9 @@ fn endpoint(
         .or_else(|| profile.setting("sts_regional_endpoints"));
     let options = EndpointOptions {
         partition: config.role.partition(),
-        region: region.as_ref().ok().and_then(Option::as_deref),
+        region: (region.as_ref().ok())
+            .and_then(Option::as_deref)
+            .filter(|region| !sts::is_pseudo_region(region)),
         url: url.as_ref(),
         fips: fips.is_some(),
         dual_stack: dual_stack.is_some(),

@@ -37,7 +37,7 @@ pub fn fetch(
         }
     })?;
     match region {
-        Ok(Some(region)) => report(FetchReport::Region(region)),
+        Ok(Some(region)) if !sts::is_pseudo_region(&region) => report(FetchReport::Region(region)),
         Err(fault) if orders.serving.is_none() => report(FetchReport::Notice(format!(
             "{}; the region is not known, so signing for {}; give --region if that is wrong",
             fault.text(),

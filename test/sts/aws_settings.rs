@@ -185,3 +185,23 @@ fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
     let line = ec2_role.wait_for_line("signing for us-east-1");
     assert!(line.contains("Connection refused"), "{line}");
 }
+
+#[test]
+fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
+    let sts = Sts::start([Reply::good()]);
+    let start = bare().variable("AWS_REGION", "aws-global");
+    let ec2_role = start
+        .arguments([ROLE, "--endpoint-url", &sts.url()])
+        .serving();
+    let authorization = sts.calls()[0].request.header("Authorization").to_owned();
+    assert!(authorization.contains("/us-east-1/sts/"), "{authorization}");
+    assert_eq!(
+        ec2_role.get("/latest/meta-data/placement/region").status,
+        404
+    );
+    let ended = bare()
+        .variable("AWS_REGION", "aws-cn-global")
+        .arguments([CHINAS])
+        .run();
+    assert!(ended.lines[1].contains("no region"), "{ended:?}");
+}

@@ -30,12 +30,11 @@ pub struct EndpointOptions<'a> {
 const GLOBAL_REGION: &str = "us-east-1";
 
 /// AWS adds no region to this list (botocore's STS endpoint rule set).
-const LEGACY_REGIONS: [&str; 16] = [
+const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1",
     "ap-south-1",
     "ap-southeast-1",
     "ap-southeast-2",
-    "aws-global",
     "ca-central-1",
     "eu-central-1",
     "eu-north-1",
@@ -92,9 +91,7 @@ impl Endpoint {
                 options.partition
             ));
         };
-        if !options.needs_region()
-            && (region == "aws-global" || (options.legacy && LEGACY_REGIONS.contains(&region)))
-        {
+        if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
             return at(global, GLOBAL_REGION);
         }
         let host = match (options.fips, options.dual_stack) {
@@ -117,6 +114,11 @@ impl Endpoint {
         };
         at(format!("https://{host}/"), region)
     }
+}
+
+/// Whether a name stands for a global endpoint in place of a region, such as `aws-global`.
+pub fn is_pseudo_region(text: &str) -> bool {
+    text.ends_with("-global")
 }
 
 /// Whether a text is formed like a region's name, so that it can be part of a host name.
