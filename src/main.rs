@@ -11,7 +11,7 @@ use ec2_role::common::fault::Fault;
 use ec2_role::common::log;
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
-use ec2_role::messages::fetch::FetchReport;
+use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
-            return print(&FetchReport::Failed(Fault::Permanent(error)).to_line());
+            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
+            return ExitCode::SUCCESS;
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };

@@ -14,7 +14,8 @@ use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
-use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
+use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_report::{FetchReport, Fetched};
 
 /// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;

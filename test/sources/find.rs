@@ -904,7 +904,8 @@ fn a_source_that_is_this_server_itself_is_refused() {
         .write(".aws/credentials", &keys("default", &access_key_id(1)));
     let line = ec2_role.wait_for_line("this is the credential that this server serves");
     assert!(
-        line.contains("profile \"default\"") && line.contains("is kept"),
+        line.contains("profile \"default\"")
+            && line.contains("; serving the credential valid until "),
         "{line}"
     );
     ec2_role

@@ -252,7 +252,7 @@ fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
     each(lasting_faults(), |(reply, said)| {
         let sts = Sts::start([Reply::good().valid_for(4), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
-        let line = ec2_role.wait_for_line("refresh failed, the credential until ");
+        let line = ec2_role.wait_for_line("; serving the credential valid until ");
         assert!(line.contains(said), "{reply:?}: {line}");
         assert_eq!(ec2_role.get(LIST_PATH).status, 200);
         ec2_role.wait_for_document_of_call(3);
