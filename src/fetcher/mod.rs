@@ -23,7 +23,7 @@ use crate::common::log;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
-use crate::messages::{from_frame, to_frame};
+use crate::messages::frame::{from_frame, to_frame};
 
 /// The supervisor kills a fetcher that takes longer. A credential_process may take 45 s, and a call to STS 25 s: each limit within
 /// the fetcher is reached first, so that the error names what is slow.

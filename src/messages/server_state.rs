@@ -10,7 +10,7 @@ use crate::common::pass_through::PassThrough;
 use crate::common::role::{RoleArn, RoleName};
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
-use crate::messages::from_frame;
+use crate::messages::frame::from_frame;
 
 /// All that the server knows: it inherits no environment variable and opens no file.
 #[derive(Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use crate::messages::frame::{from_frame, take_frame};
 use crate::messages::server_state::{ServerState, ServerUpdate};
-use crate::messages::{from_frame, take_frame};
 
 /// The supervisor's end is closed: the supervisor ends, or has ended.
 pub struct Closed;

@@ -13,7 +13,7 @@ use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::FetchReport;
-use crate::messages::{from_frame, take_frame, to_frame};
+use crate::messages::frame::{from_frame, take_frame, to_frame};
 
 /// Larger than any report: the fetcher bounds what is in one.
 const MAX_REPORT_BYTES: usize = 256 * 1024;

@@ -10,140 +10,109 @@ mod fetcher_process;
 mod jitter;
 mod listen;
 mod metadata_refresh;
+mod poll_loop;
 mod refresh;
 pub mod schedule;
 mod sd_notify;
 mod server_process;
 mod server_supervisor;
 mod signals;
-mod start;
 mod token_key_file;
 
-use std::time::Duration;
+use std::net::TcpListener;
 
 use crate::common::clock::BootTime;
+use crate::common::config::Config;
+use crate::common::environment::Environment;
+use crate::common::log;
+use crate::common::session_token::TokenKey;
 use crate::messages::fetch_orders::FetchOrders;
-use crate::messages::fetch_report::FetchReport;
-use crate::messages::server_state::ServerUpdate;
+use crate::messages::server_state::{Counts, ServerState};
 use container_token::ContainerToken;
+use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
-use jitter::jitter;
+use listen::listen;
+use metadata_refresh::MetadataRefresh;
+use poll_loop::Supervisor;
 use refresh::Refresh;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::Signals;
+use token_key_file::token_key;
 
-pub use start::run;
-
-/// Kill timeout of the server at the end: longer than its own drain time for open requests.
-const KILL_TIMEOUT: Duration = Duration::from_millis(400);
-
-struct Supervisor<'a> {
-    words: &'a [String],
-    /// What every fetcher is told.
-    orders: FetchOrders,
-    refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
-    server: ServerSupervisor,
-    container_token: Option<ContainerToken>,
-    notify: SdNotify,
+/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
+pub fn run(config: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
+    let signals = Signals::watch()
+        .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
+    let token_key = token_key(config.token_key_file.as_ref())?;
+    let listener = listen(config.listen, |pause| {
+        signals.wait(std::iter::empty(), pause);
+        // As PID 1 the supervisor gets every orphan.
+        while child_process::reap().is_some() {}
+        signals.end().is_none()
+    })?;
+    let signal = match listener {
+        Some(listener) => {
+            Some(prepare(config, words, environment, listener, token_key)?.run(&signals)?)
+        }
+        None => signals.end(),
+    };
+    if let Some(signal) = signal {
+        log::event(&format!("ended by {signal}"));
+    }
+    Ok(())
 }
 
-impl Supervisor<'_> {
-    /// The poll loop. Gives the name of the signal that ended it, or what the user has to correct.
-    fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
-        let result = loop {
-            let now = BootTime::now();
-            self.notify.ping(now);
-            if let Err(error) = self.start_due(now) {
-                break Err(error);
-            }
-            self.wait(signals, now);
-            if let Some(signal) = signals.end() {
-                break Ok(signal);
-            }
-            if let Err(error) = self.receive(BootTime::now()) {
-                break Err(error);
-            }
-        };
-        self.end(signals);
-        result
+fn prepare<'a>(
+    config: &Config,
+    words: &'a [String],
+    environment: &Environment,
+    listener: TcpListener,
+    token_key: TokenKey,
+) -> Result<Supervisor<'a>, String> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("--listen: {error}"))?;
+    let token_file = config.container_token_file.clone();
+    let (container_token, token) = token_file.map(ContainerToken::open).transpose()?.unzip();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot_id = boot_id.trim().to_owned();
+    let now = BootTime::now();
+    let credential = CredentialRefresh::new(config.role.clone(), now);
+    let mut refreshes: Vec<(Box<dyn Refresh>, Fetcher)> =
+        vec![(Box::new(credential), Fetcher::default())];
+    if config.pass_through.is_some() {
+        refreshes.push((Box::new(MetadataRefresh::new(now)), Fetcher::default()));
     }
-
-    fn start_due(&mut self, now: BootTime) -> Result<(), String> {
-        for (refresh, fetcher) in &mut self.refreshes {
-            if fetcher.deadline().is_none() && now >= refresh.due() {
-                let orders = refresh.start(self.orders.clone(), now);
-                if let Err(fault) = fetcher.start(self.words, &orders, now) {
-                    let effects = refresh.receive(FetchReport::Failed(fault), now, jitter())?;
-                    effects.apply(&mut self.server, &mut self.notify, now);
-                }
-            }
-        }
-        self.server.start_if_due(now);
-        if self.server.send_heartbeat_if_due(now)
-            && let Some(file) = &mut self.container_token
-            && let Some(token) = file.changed()
-        {
-            self.server.update(ServerUpdate::ContainerToken(token), now);
-        }
-        Ok(())
-    }
-
-    /// Waits for a signal, a report, an answer of the server, or the next due time.
-    fn wait(&self, signals: &Signals, now: BootTime) {
-        let refreshes = self.refreshes.iter().flat_map(|(refresh, fetcher)| {
-            let fetch = fetcher.deadline().unwrap_or_else(|| refresh.due());
-            [Some(fetch), refresh.expiry()]
-        });
-        let others = [Some(self.server.due()), self.notify.next_ping()];
-        let due = refreshes.chain(others).flatten().min().unwrap_or(now);
-        let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
-        let fds = fetchers.chain([self.server.poll_fd()]).flatten();
-        signals.wait(fds, due.left(now));
-    }
-
-    /// Receives all reports and answers, and reaps all children. The error ends the program.
-    fn receive(&mut self, now: BootTime) -> Result<(), String> {
-        self.server.receive();
-        for (refresh, fetcher) in &mut self.refreshes {
-            for report in fetcher.receive(now) {
-                let effects = refresh.receive(report, now, jitter())?;
-                effects.apply(&mut self.server, &mut self.notify, now);
-            }
-        }
-        while let Some((pid, status)) = child_process::reap() {
-            self.server.child_ended(pid, status, now);
-            for (refresh, fetcher) in &mut self.refreshes {
-                for report in fetcher.child_ended(pid, status, now) {
-                    let effects = refresh.receive(report, now, jitter())?;
-                    effects.apply(&mut self.server, &mut self.notify, now);
-                }
-            }
-        }
-        for (refresh, _) in &mut self.refreshes {
-            let effects = refresh.expire(now);
-            effects.apply(&mut self.server, &mut self.notify, now);
-        }
-        Ok(())
-    }
-
-    /// Kills the fetchers at once, and the server after it has answered its open requests.
-    fn end(&mut self, signals: &Signals) {
-        self.notify.stopping();
-        self.refreshes.iter_mut().for_each(|(_, it)| it.kill());
-        let Some(server) = self.server.close() else {
-            return;
-        };
-        let deadline = BootTime::now().after(KILL_TIMEOUT);
-        loop {
-            let now = BootTime::now();
-            if std::iter::from_fn(child_process::reap).any(|(pid, _)| pid == server.pid) {
-                return;
-            }
-            if now >= deadline {
-                return server.kill();
-            }
-            signals.wait(std::iter::empty(), deadline.left(now));
-        }
-    }
+    let orders = FetchOrders {
+        token_key: Some(token_key.clone()),
+        boot_id: boot_id.clone(),
+        ..FetchOrders::default()
+    };
+    let state = ServerState {
+        role: config.role.clone(),
+        role_name: config.role_name.clone(),
+        http_tokens: config.http_tokens,
+        token_key,
+        boot_id,
+        quiet: config.quiet,
+        same_network: config.same_network,
+        allow_hosts: config.allow_hosts.clone(),
+        metrics: config.metrics,
+        region: None,
+        container_token: token,
+        pass_through: config.pass_through,
+        snapshot: None,
+        counts: Counts::default(),
+        credential: None,
+    };
+    log::event(&format!("listening on {address} for {}", config.role));
+    Ok(Supervisor {
+        words,
+        orders,
+        refreshes,
+        server: ServerSupervisor::new(listener, state, now),
+        container_token,
+        notify: SdNotify::new(environment, std::process::id(), now),
+    })
 }

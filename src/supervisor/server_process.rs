@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::common::clock::BootTime;
 use crate::common::process::ProcessKind;
-use crate::messages::END;
+use crate::messages::frame::END;
 use crate::server::THREAD_STACK_BYTES;
 
 pub struct ServerProcess {

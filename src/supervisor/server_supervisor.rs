@@ -10,8 +10,8 @@ use super::child_process;
 use super::server_process::ServerProcess;
 use crate::common::clock::BootTime;
 use crate::common::log;
+use crate::messages::frame::to_frame;
 use crate::messages::server_state::{ServerState, ServerUpdate};
-use crate::messages::to_frame;
 
 /// How long the first server waits for the first fetch: until then clients wait in the backlog, and SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);

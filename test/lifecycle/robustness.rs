@@ -19,8 +19,8 @@ use ec2_role::common::credential::Credential;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
+use ec2_role::messages::frame::to_frame;
 use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
-use ec2_role::messages::to_frame;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
