@@ -226,10 +226,6 @@ fn lasting_faults() -> Vec<(Reply, &'static str)> {
             "correct --policy, --policy-arns or --tags",
         ),
         (
-            Reply::error(403, "RegionDisabledException", "oh"),
-            "activate STS for this region",
-        ),
-        (
             Reply::error(400, "ValidationError", CHAINING),
             "correct the option that the message names",
         ),
