@@ -84,12 +84,12 @@ fn during_each_attack_the_next_client_is_served() {
 }
 
 #[test]
-fn with_no_descriptor_left_who_has_waited_longest_makes_room() {
+fn oldest_connection_is_evicted_without_free_descriptors() {
     check_with_few_descriptors("ulimit -n 64");
 }
 
 #[test]
-fn with_no_descriptor_left_because_of_what_it_has_inherited_too() {
+fn inherited_descriptors_count_against_the_limit() {
     let inherited: String = (10..40)
         .map(|fd| format!("exec {fd}</dev/null; "))
         .collect();
@@ -123,7 +123,7 @@ fn check_with_few_descriptors(before: &str) {
 }
 
 #[test]
-fn a_connection_has_three_seconds_however_it_drips() {
+fn a_dripping_connection_is_cut_after_three_seconds() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let begun = Instant::now();
@@ -145,7 +145,7 @@ fn a_connection_has_three_seconds_however_it_drips() {
 }
 
 #[test]
-fn an_answer_reaches_a_client_that_goes_on_sending() {
+fn response_reaches_a_client_that_is_still_sending() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for (sent, status) in [
@@ -173,7 +173,7 @@ fn an_answer_reaches_a_client_that_goes_on_sending() {
 }
 
 #[test]
-fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
+fn request_smuggling_is_refused_and_the_body_not_answered() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -204,7 +204,7 @@ fn a_request_with_both_lengths_is_refused_and_its_body_is_no_request() {
 }
 
 #[test]
-fn a_crowd_that_comes_at_once_is_served_whole() {
+fn sixty_four_clients_at_once_are_all_served() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     let address = ec2_role.address;

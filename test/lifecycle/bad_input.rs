@@ -79,7 +79,7 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
 }
 
 #[test]
-fn an_address_in_use_or_a_stdin_that_is_no_socket_is_named() {
+fn an_unusable_listening_address_or_stdin_is_named() {
     let sts = Sts::start([Reply::good()]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -105,7 +105,7 @@ fn an_address_in_use_or_a_stdin_that_is_no_socket_is_named() {
 }
 
 #[test]
-fn a_token_key_file_that_others_can_read_or_that_is_no_key_is_refused() {
+fn a_readable_or_malformed_token_key_file_is_refused() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let key = "a1".repeat(32);
@@ -129,7 +129,7 @@ fn a_token_key_file_that_others_can_read_or_that_is_no_key_is_refused() {
 }
 
 #[test]
-fn a_file_that_would_have_to_be_waited_for_is_refused() {
+fn a_pipe_in_place_of_a_file_is_refused() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let pipe = files.text("pipe");
@@ -144,7 +144,7 @@ fn a_file_that_would_have_to_be_waited_for_is_refused() {
 }
 
 #[test]
-fn a_wrong_variable_or_file_of_the_sdks_is_named() {
+fn a_wrong_sdk_variable_or_file_is_named() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let nowhere = files.text("nowhere");
@@ -215,7 +215,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
 }
 
 #[test]
-fn a_url_with_a_user_or_a_password_is_refused_and_not_repeated() {
+fn a_url_with_credentials_is_refused_and_not_logged() {
     let rows = [
         "AWS_ENDPOINT_URL_STS",
         "AWS_ENDPOINT_URL",

@@ -14,7 +14,7 @@ use crate::support::{Ec2Role, Reply, SECRET, Start, Sts, until};
 const REQUESTS: usize = 2_000;
 
 #[test]
-fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
+fn access_log_is_common_log_format_with_duration() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let length = ec2_role.document().body.len();
@@ -46,7 +46,7 @@ fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
 }
 
 #[test]
-fn quiet_drops_the_accesses_and_no_event() {
+fn quiet_leaves_out_requests_and_keeps_events() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let ec2_role = Start::with(&sts)
         .variable("EC2_ROLE_QUIET", "true")
@@ -63,7 +63,7 @@ fn quiet_drops_the_accesses_and_no_event() {
 }
 
 #[test]
-fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
+fn control_bytes_and_quotes_are_escaped_in_the_log() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let address = ec2_role.address;
@@ -100,7 +100,7 @@ fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
 }
 
 #[test]
-fn no_secret_is_in_anything_that_it_says_whatever_fails() {
+fn no_secret_is_logged_whatever_fails() {
     // That holds for every test here: each searches what its process said. This one sends secrets where they do not belong.
     let sts = Sts::start([
         Reply::bytes(
@@ -162,7 +162,7 @@ fn check_that_answers_go_on(address: SocketAddr) {
 }
 
 #[test]
-fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
+fn a_full_stderr_pipe_holds_whole_lines_and_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, writer);
@@ -185,7 +185,7 @@ fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
 }
 
 #[test]
-fn a_stderr_without_a_reader_stops_no_answer() {
+fn stderr_without_a_reader_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, writer);
@@ -194,7 +194,7 @@ fn a_stderr_without_a_reader_stops_no_answer() {
 }
 
 #[test]
-fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
+fn stderr_on_a_full_disk_or_socket_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, full);
@@ -210,7 +210,7 @@ fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
 }
 
 #[test]
-fn a_closed_stderr_stops_no_answer() {
+fn closed_stderr_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -8,7 +8,7 @@ use crate::support::sts::access_key_id;
 use crate::support::{Reply, Start, Sts};
 
 #[test]
-fn a_short_credential_is_refreshed_at_half_its_life_and_the_first_one_anywhere_before() {
+fn a_short_credential_is_refreshed_at_half_its_lifetime() {
     let sts = Sts::start([Reply::good().valid_for(4)]);
     let ec2_role = Start::with(&sts).serving();
     let calls = sts.wait_for_calls(4);
@@ -46,7 +46,7 @@ fn a_long_credential_is_not_refreshed_at_once() {
 }
 
 #[test]
-fn a_credential_is_kept_when_its_refresh_fails_never_served_expired_and_well_again_by_itself() {
+fn a_failed_refresh_keeps_the_credential_until_it_expires() {
     let lifetime = Duration::from_secs(3);
     let sts = Sts::start([
         Reply::good().valid_for(3),
@@ -68,7 +68,7 @@ fn a_credential_is_kept_when_its_refresh_fails_never_served_expired_and_well_aga
 }
 
 #[test]
-fn a_credential_that_came_slowly_is_not_served_past_its_end() {
+fn a_slowly_received_credential_is_not_served_expired() {
     let lifetime = Duration::from_secs(5);
     let sts = Sts::start([
         Reply::good().valid_for(5).drip(Duration::from_millis(2)),
@@ -81,7 +81,7 @@ fn a_credential_that_came_slowly_is_not_served_past_its_end() {
 }
 
 #[test]
-fn a_failing_sts_is_left_alone_for_as_long_as_the_line_says() {
+fn the_next_try_is_not_before_the_logged_time() {
     let sts = Sts::start([Reply::error(400, "Throttling", "Rate exceeded")]);
     let ec2_role = Start::with(&sts).start();
     let calls = sts.wait_for_calls(4);
@@ -101,7 +101,7 @@ fn a_failing_sts_is_left_alone_for_as_long_as_the_line_says() {
 }
 
 #[test]
-fn however_many_clients_wait_for_it_sts_is_called_once() {
+fn a_hundred_waiting_clients_cause_one_sts_call() {
     let sts = Sts::start([Reply::good().after(Duration::from_millis(300))]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).start();
     let address = ec2_role.address;
@@ -114,7 +114,7 @@ fn however_many_clients_wait_for_it_sts_is_called_once() {
 }
 
 #[test]
-fn an_errand_that_is_killed_is_a_failure_like_any_other() {
+fn a_killed_fetcher_is_logged_and_retried() {
     let sts = Sts::start([Reply::hang(), Reply::good()]);
     let ec2_role = Start::with(&sts).start();
     sts.wait_for_calls(1);

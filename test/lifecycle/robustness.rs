@@ -88,7 +88,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
 }
 
 #[test]
-fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_sts_hangs() {
     let sts = Sts::start([Reply::good().valid_for(LIFETIME), Reply::hang()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     sts.wait_for_calls(2);
@@ -96,7 +96,7 @@ fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
 }
 
 #[test]
-fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_a_credential_process_hangs() {
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
     let start = Start::without_source(&sts).arguments(["--quiet"]);
     let hanging = start.home.path("hanging");
@@ -119,7 +119,7 @@ fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced()
 }
 
 #[test]
-fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test(|| ()) {
         return;
     }
@@ -143,7 +143,7 @@ fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
 }
 
 #[test]
-fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
+fn a_killed_server_loses_only_requests_in_flight() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     let (address, token) = (ec2_role.address, ec2_role.token("21600"));
@@ -216,7 +216,7 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
 }
 
 #[test]
-fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served() {
+fn the_newest_of_a_thousand_server_states_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (mut channel, theirs) = UnixStream::pair().unwrap();
@@ -267,7 +267,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
 }
 
 #[test]
-fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
+fn replacing_or_deleting_the_binary_changes_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let files = Directory::new();
     let program = files.text("ec2-role");
@@ -286,7 +286,7 @@ fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
 }
 
 #[test]
-fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_within_a_second() {
+fn a_killed_supervisor_leaves_no_process_and_a_free_port() {
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let mut ec2_role = Start::with(&sts).serving();
     sts.wait_for_calls(2);
@@ -354,7 +354,7 @@ impl Drop for CorePattern {
 
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
-fn no_core_pattern_gets_anything_of_a_crash() {
+fn no_core_pattern_receives_a_crash() {
     // A file, which a limit of 0 forbids, and a program, which no limit does.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
@@ -396,7 +396,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
 }
 
 #[test]
-fn a_token_key_is_kept_whole_or_not_at_all() {
+fn a_token_key_file_is_written_whole_or_not_at_all() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let key = files.text("key");
@@ -412,7 +412,7 @@ fn a_token_key_is_kept_whole_or_not_at_all() {
 }
 
 #[test]
-fn while_it_waits_for_its_address_it_sleeps_and_ends_when_it_is_told() {
+fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
     // An address of no machine (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
@@ -435,7 +435,7 @@ fn while_it_waits_for_its_address_it_sleeps_and_ends_when_it_is_told() {
 }
 
 #[test]
-fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
+fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     let words = [
         "unshare",
         "--user",
@@ -477,7 +477,7 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
 }
 
 #[test]
-fn the_server_has_nothing_of_the_environment_and_no_source_key() {
+fn the_server_process_has_an_empty_environment() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).variable("SOMETHING", "else").serving();
     let path = format!("/proc/{}/environ", ec2_role.server().as_raw_nonzero());

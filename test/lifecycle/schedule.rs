@@ -77,8 +77,7 @@ fn check_even(what: &str, calls: &[u32]) {
 }
 
 #[test]
-fn ten_thousand_hosts_that_boot_in_one_second_spread_out_and_do_not_storm_an_sts_that_was_out_for_an_hour()
- {
+fn a_fleet_spreads_its_calls_after_boot_and_after_an_outage() {
     for seed in 1..=3 {
         let calls = calls_of_a_fleet(seed);
         let part = |from: u64, to: u64| &calls[from as usize..to as usize];
@@ -96,7 +95,7 @@ fn ten_thousand_hosts_that_boot_in_one_second_spread_out_and_do_not_storm_an_sts
 }
 
 #[test]
-fn for_every_lifetime_and_chance_a_refresh_is_neither_at_once_nor_late() {
+fn refreshes_are_neither_at_once_nor_late() {
     let mut jitter = Chance(1);
     for seconds in 1..=12 * HOUR {
         let lifetime = Duration::from_secs(seconds);
@@ -125,8 +124,7 @@ fn for_every_lifetime_and_chance_a_refresh_is_neither_at_once_nor_late() {
 }
 
 #[test]
-fn for_every_number_of_failures_and_chance_the_next_try_is_neither_at_once_nor_after_more_than_a_minute()
- {
+fn retries_are_half_a_second_to_a_minute_apart() {
     let mut jitter = Chance(2);
     for failures in (0..100).chain([u32::MAX]) {
         for jitter in [0.0, 1.0, jitter.next()] {
@@ -141,7 +139,7 @@ fn for_every_number_of_failures_and_chance_the_next_try_is_neither_at_once_nor_a
 }
 
 #[test]
-fn a_credential_lives_as_long_as_sts_says_whatever_this_machines_clock_does() {
+fn the_local_clock_does_not_change_a_credentials_lifetime() {
     let mut jitter = Chance(3);
     for _ in 0..100_000 {
         let lifetime = Duration::from_millis(1 + jitter.bits() % (12 * HOUR * 1000));

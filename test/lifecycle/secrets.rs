@@ -52,7 +52,7 @@ fn environment(pid: Pid) -> String {
 }
 
 #[test]
-fn the_server_holds_the_roles_secret_and_nothing_of_the_source_nor_of_the_environment() {
+fn the_server_process_holds_no_source_secret() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let server = ec2_role.server();
@@ -73,7 +73,7 @@ fn the_server_holds_the_roles_secret_and_nothing_of_the_source_nor_of_the_enviro
 }
 
 #[test]
-fn with_a_file_as_the_source_the_keeper_does_not_hold_its_secret_either() {
+fn the_supervisor_holds_no_secret_of_a_file_source() {
     let sts = Sts::start([Reply::good()]);
     let file = format!(
         "[default]\naws_access_key_id = AKIATESTSOURCE000001\naws_secret_access_key = {}\n",

@@ -24,7 +24,7 @@ fn sample(ec2_role: &Ec2Role, name: &str) -> u64 {
 }
 
 #[test]
-fn metrics_are_in_prometheus_form_and_count_what_happens() {
+fn metrics_are_in_prometheus_format_and_count() {
     let sts = Sts::start([
         Reply::error(503, "ServiceUnavailable", "later"),
         Reply::good(),
@@ -120,7 +120,7 @@ fn metrics_are_in_prometheus_form_and_count_what_happens() {
 }
 
 #[test]
-fn without_a_token_where_one_is_required_is_counted_and_a_restart_of_the_server_too() {
+fn missing_tokens_and_server_restarts_are_counted() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .arguments(["--metrics", "--http-tokens", "required"])
@@ -139,7 +139,7 @@ fn without_a_token_where_one_is_required_is_counted_and_a_restart_of_the_server_
 }
 
 #[test]
-fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
+fn metrics_refuse_browsers_and_are_404_without_the_option() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--metrics"]).serving();
     for header in [
@@ -160,7 +160,7 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
 
 /// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
 #[test]
-fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
+fn metrics_are_for_the_host_and_no_container() {
     if !namespace::enter_for_this_test(|| ()) {
         return;
     }
@@ -200,7 +200,7 @@ fn check(address: &str) -> Ended {
 }
 
 #[test]
-fn a_check_of_one_that_serves_says_so_with_status_0() {
+fn check_of_a_serving_role_exits_0() {
     let sts = Sts::start([Reply::good()]);
     for mode in ["optional", "required"] {
         let ec2_role = Start::with(&sts)
@@ -221,7 +221,7 @@ fn a_check_of_one_that_serves_says_so_with_status_0() {
 }
 
 #[test]
-fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
+fn check_without_service_says_why_and_exits_1() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let without_credential = Start::with(&sts).start();
     without_credential.wait_for_line("no credential, requests are answered 500");
@@ -279,7 +279,7 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
 }
 
 #[test]
-fn a_check_of_one_that_serves_another_role_says_so_with_status_1() {
+fn check_of_another_role_exits_1() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let check = |role: &str| {
@@ -306,7 +306,7 @@ fn a_check_of_one_that_serves_another_role_says_so_with_status_1() {
 }
 
 #[test]
-fn a_check_is_not_in_the_access_log() {
+fn check_is_not_in_the_access_log() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).listen("0.0.0.0:0").start();
     ec2_role.wait_for_line("credential of ");
@@ -320,7 +320,7 @@ fn a_check_is_not_in_the_access_log() {
 }
 
 #[test]
-fn a_check_that_cannot_know_where_to_ask_is_told_what_to_give_with_status_2() {
+fn check_without_an_address_exits_2() {
     let ended = check("-");
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(2), ""));
     assert!(

@@ -62,7 +62,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_passes_the_gate_tiny_http_takes_as_it_is_and_one_after_the_other(
+    fn tiny_http_parses_every_accepted_head_unchanged(
         requests in vec(any_request(), 1..20),
     ) {
         let heads = requests.iter().filter_map(|request| RequestHead::read(request.as_bytes())?.head.ok());

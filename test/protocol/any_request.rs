@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_request_gets_one_complete_answer_and_the_credential_only_if_it_is_entitled_to_it(
+    fn any_request_gets_one_response_and_no_undue_credential(
         choice: u8, method in methods(), target in targets(), headers in headers()
     ) {
         check(choice, &method, &target, &headers);
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn the_judge_of_any_answer_knows_the_requests_that_are_entitled() {
+fn the_oracle_knows_the_entitled_requests() {
     let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     let (token, container) = (
         header("X-aws-ec2-metadata-token", "TOKEN"),

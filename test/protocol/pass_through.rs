@@ -42,7 +42,7 @@ fn check_status(ec2_role: &Ec2Role, paths: &[&str], status: u16) {
 }
 
 #[test]
-fn what_a_container_may_know_is_served_as_it_is() {
+fn allowed_metadata_is_served_unchanged() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
@@ -81,7 +81,7 @@ fn what_a_container_may_know_is_served_as_it_is() {
 }
 
 #[test]
-fn what_is_the_hosts_alone_is_neither_asked_for_nor_served() {
+fn host_only_metadata_is_neither_fetched_nor_served() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
@@ -109,7 +109,7 @@ fn what_is_the_hosts_alone_is_neither_asked_for_nor_served() {
 }
 
 #[test]
-fn user_data_and_signatures_are_served_each_behind_its_own_option() {
+fn user_data_and_signatures_each_need_their_option() {
     let rows = [
         (
             "--pass-through-user-data",
@@ -139,7 +139,7 @@ fn user_data_and_signatures_are_served_each_behind_its_own_option() {
 }
 
 #[test]
-fn the_hosts_service_gets_only_our_own_bytes_and_our_own_token() {
+fn no_byte_of_a_client_reaches_the_hosts_service() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
@@ -201,7 +201,7 @@ fn the_hosts_service_gets_only_our_own_bytes_and_our_own_token() {
 }
 
 #[test]
-fn entries_of_a_listing_that_are_no_names_lead_nowhere() {
+fn malformed_listing_entries_are_not_fetched() {
     let strays = [
         "../iam/security-credentials/host-role",
         "..",
@@ -239,7 +239,7 @@ fn entries_of_a_listing_that_are_no_names_lead_nowhere() {
 }
 
 #[test]
-fn more_than_can_be_handed_over_is_left_out_and_the_credential_is_served() {
+fn excess_metadata_is_left_out_and_the_rest_served() {
     let rows = [(1_000, 110), (1_000, 900), (40, 100_000)];
     each(rows, |(count, bytes)| {
         let upstream = Upstream::with_more(count, bytes);
@@ -255,7 +255,7 @@ fn more_than_can_be_handed_over_is_left_out_and_the_credential_is_served() {
 }
 
 #[test]
-fn a_service_that_forgot_our_token_is_asked_for_another_once() {
+fn a_rejected_token_is_renewed_once() {
     let sts = Sts::start([Reply::good()]);
     let upstream = Upstream::with(&[], Manner::TokensFrom(2));
     let ec2_role = start(&upstream, &sts, &[]);
@@ -277,7 +277,7 @@ fn a_service_that_forgot_our_token_is_asked_for_another_once() {
 }
 
 #[test]
-fn before_the_first_reading_it_is_503_and_no_fault_of_the_host_delays_an_answer() {
+fn metadata_is_503_before_the_first_snapshot() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx";
     let manners = [
         Manner::Hang,
@@ -322,7 +322,7 @@ fn before_the_first_reading_it_is_503_and_no_fault_of_the_host_delays_an_answer(
 }
 
 #[test]
-fn the_last_snapshot_is_served_while_the_host_is_silent_also_by_a_new_server() {
+fn a_new_server_gets_the_last_snapshot() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
@@ -348,7 +348,7 @@ fn the_last_snapshot_is_served_while_the_host_is_silent_also_by_a_new_server() {
 /// It takes the minute that is between two readings.
 #[test]
 #[ignore = "takes more than a minute; scripts/test runs it"]
-fn the_host_is_read_again_every_minute_and_what_was_read_stays_when_that_fails() {
+fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
@@ -366,7 +366,7 @@ fn the_host_is_read_again_every_minute_and_what_was_read_stays_when_that_fails()
 
 /// Without waiting for them: the function that answers gets the time.
 #[test]
-fn warnings_are_503_when_the_last_reading_is_two_minutes_old_also_where_there_was_none() {
+fn warnings_are_503_from_a_snapshot_two_minutes_old() {
     let (fresh, old) = (World::new(0b0100_1000), World::new(0b0110_1000));
     for (path, when_fresh, when_old) in [
         ("meta-data/spot/instance-action", 200, 503),

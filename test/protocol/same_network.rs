@@ -10,7 +10,7 @@ const FAR: &str = "198.51.100.1";
 
 /// Needs to make a network namespace.
 #[test]
-fn a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all() {
+fn containers_are_answered_only_on_their_own_subnet() {
     if !namespace::enter_for_this_test(|| ()) {
         return;
     }

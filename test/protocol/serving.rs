@@ -14,7 +14,7 @@ use crate::support::sts::{access_key_id, secret_access_key, session_token};
 use crate::support::{Reply, Start, Sts, until};
 
 #[test]
-fn the_role_is_served_by_its_given_name_only() {
+fn the_role_name_option_renames_the_role() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .arguments(["--role-name", "temp"])
@@ -25,7 +25,7 @@ fn the_role_is_served_by_its_given_name_only() {
 }
 
 #[test]
-fn no_request_makes_a_call_to_sts() {
+fn no_request_causes_an_sts_call() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for path in [
@@ -47,7 +47,7 @@ fn no_request_makes_a_call_to_sts() {
 }
 
 #[test]
-fn a_token_outlives_a_server_that_is_killed() {
+fn a_token_outlives_a_killed_server() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let (token, server) = (ec2_role.token("60"), ec2_role.server());
@@ -60,7 +60,7 @@ fn a_token_outlives_a_server_that_is_killed() {
 }
 
 #[test]
-fn a_token_outlives_the_keeper_only_with_a_key_file() {
+fn a_token_outlives_the_supervisor_only_with_a_key_file() {
     let sts = Sts::start([Reply::good()]);
     let key = crate::support::Directory::new();
     let start = || {
@@ -83,7 +83,7 @@ fn a_token_outlives_the_keeper_only_with_a_key_file() {
 }
 
 #[test]
-fn with_nothing_valid_the_list_and_the_document_are_500_and_well_again_without_a_restart() {
+fn without_a_credential_it_is_500_and_recovers() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let ec2_role = Start::with(&sts).start();
     ec2_role.wait_for_line("no credential, requests are answered 500");
@@ -112,7 +112,7 @@ fn the_region_is_known_before_there_is_a_credential() {
 }
 
 #[test]
-fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() {
+fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
     let ec2_role = Start::with(&sts).start();
     // Connected before there is a server: the backlog holds it.
@@ -124,7 +124,7 @@ fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() 
 }
 
 #[test]
-fn it_listens_on_ipv6_and_on_a_socket_that_is_its_stdin() {
+fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).listen("[::1]:0").start();
     assert!(ec2_role.address.is_ipv6());
@@ -142,7 +142,7 @@ fn it_listens_on_ipv6_and_on_a_socket_that_is_its_stdin() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_status_0_and_free_the_port() {
+fn sigterm_and_sigint_exit_0_and_free_the_port() {
     let sts = Sts::start([Reply::good()]);
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut ec2_role = Start::with(&sts).serving();
@@ -160,7 +160,7 @@ fn sigterm_and_sigint_end_it_with_status_0_and_free_the_port() {
 }
 
 #[test]
-fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
+fn credential_process_prints_what_sdks_read() {
     let sts = Sts::start([Reply::good()]);
     let ended = Start::with(&sts).arguments(["--credential-process"]).run();
     let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -173,7 +173,7 @@ fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
 }
 
 #[test]
-fn a_client_whose_port_comes_again_is_answered_again() {
+fn a_client_port_reused_after_a_reset_is_answered() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
@@ -201,7 +201,7 @@ fn a_client_whose_port_comes_again_is_answered_again() {
 }
 
 #[test]
-fn a_client_that_reads_to_the_end_waits_for_nothing_and_may_come_again_from_the_same_port() {
+fn the_server_closes_first_and_the_port_is_reusable() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;

@@ -81,11 +81,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_fault_of_the_source_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn source_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_fault_of_the_source_during_a_refresh_takes_no_valid_key_away() {
+fn source_faults_during_refresh_keep_the_credential() {
     check_each(When::DuringARefresh);
 }

@@ -68,7 +68,7 @@ fn document(access_key_id: &str) -> String {
 }
 
 #[test]
-fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_order() {
+fn sources_are_tried_in_the_documented_order() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let agent = container("", 200, &document("ASIACONTAINER"));
     let sts = sts();
@@ -108,7 +108,7 @@ fn variables_come_before_a_profile_files_a_container_and_the_instance_in_that_or
 }
 
 #[test]
-fn a_file_named_below_home_with_a_profile_in_quotes_is_read() {
+fn tilde_paths_and_quoted_profile_names_are_read() {
     let sts = sts();
     let start = || {
         Start::without_source(&sts)
@@ -124,7 +124,7 @@ fn a_file_named_below_home_with_a_profile_in_quotes_is_read() {
 }
 
 #[test]
-fn a_session_token_goes_along_and_is_signed() {
+fn the_sources_session_token_is_sent_and_signed() {
     let sts = sts();
     let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"));
     signed_with(&sts, start);
@@ -160,7 +160,7 @@ fn the_session_tokens_old_name_is_known() {
 }
 
 #[test]
-fn aws_default_profile_names_a_profile_where_aws_profile_does_not() {
+fn aws_default_profile_is_used_without_aws_profile() {
     let sts = sts();
     let both = keys("old", "AKIAOLD") + &keys("new", "AKIANEW");
     let start = || {
@@ -176,7 +176,7 @@ fn aws_default_profile_names_a_profile_where_aws_profile_does_not() {
 }
 
 #[test]
-fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
+fn a_profiles_web_identity_wins_over_its_keys() {
     let sts = sts();
     let first = "arn:aws:iam::123456789012:role/first";
     let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity"));
@@ -203,7 +203,7 @@ fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
 }
 
 #[test]
-fn a_relative_uri_is_of_the_ecs_agent() {
+fn a_relative_uri_is_fetched_from_the_ecs_agent() {
     if !namespace::enter_for_this_test(|| ()) {
         return;
     }
@@ -235,7 +235,7 @@ fn a_relative_uri_is_of_the_ecs_agent() {
 }
 
 #[test]
-fn a_web_identity_is_exchanged_unsigned_for_a_first_role_which_assumes_the_served_one() {
+fn a_web_identity_is_exchanged_for_a_role_that_assumes_ours() {
     let sts = sts();
     let first = "arn:aws:iam::123456789012:role/first";
     let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity\n"));
@@ -262,7 +262,7 @@ fn a_web_identity_is_exchanged_unsigned_for_a_first_role_which_assumes_the_serve
 }
 
 #[test]
-fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
+fn an_incomplete_source_is_an_error_and_not_skipped() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let start = || host.known_to(Start::without_source(&sts));
@@ -329,7 +329,7 @@ fn a_source_that_is_only_half_there_is_an_error_and_not_passed_over() {
 }
 
 #[test]
-fn what_sdks_would_follow_further_is_refused_but_for_sso_with_a_process_beside_it() {
+fn unsupported_profile_keys_are_refused() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let beside = [
@@ -374,7 +374,7 @@ fn what_sdks_would_follow_further_is_refused_but_for_sso_with_a_process_beside_i
 }
 
 #[test]
-fn in_a_profile_a_process_goes_before_the_config_files_keys_and_after_the_credentials_files() {
+fn a_process_ranks_between_credentials_and_config_file() {
     let sts = sts();
     let start = || {
         let start = Start::without_source(&sts);
@@ -420,7 +420,7 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
 }
 
 #[test]
-fn a_credential_process_runs_without_a_shell_and_is_run_again_at_each_refresh() {
+fn a_credential_process_runs_without_a_shell_each_refresh() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let start = Start::without_source(&sts);
     let count = "n=$(($(cat \"$2\" 2>/dev/null || echo 0) + 1)); echo $n > \"$2\"";
@@ -449,7 +449,7 @@ fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
 }
 
 #[test]
-fn an_ec2_role_below_another_has_its_own_role_and_none_of_the_others_options() {
+fn a_nested_ec2_role_inherits_no_options() {
     let sts = sts();
     let hub = "arn:aws:iam::123456789012:role/hub";
     let config = as_process("hub", &sts, "user", hub) + &keys("profile user", "AKIAUSER");
@@ -482,7 +482,7 @@ fn an_ec2_role_below_another_has_its_own_role_and_none_of_the_others_options() {
 }
 
 #[test]
-fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
+fn a_credential_process_loop_is_refused() {
     let sts = sts();
     let there = as_process("there", &sts, "back", ROLE);
     let config = there + &as_process("back", &sts, "there", ROLE);
@@ -500,7 +500,7 @@ fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
 }
 
 #[test]
-fn a_credential_process_may_write_its_expiration_as_pythons_strftime_does() {
+fn a_credential_process_may_print_an_offset_without_colon() {
     let sts = sts();
     let start = Start::without_source(&sts);
     let printed = printing("AKIA").replace("}'", ",\"Expiration\":\"2999-01-01T00:00:00+0000\"}'");
@@ -513,7 +513,7 @@ fn a_credential_process_may_write_its_expiration_as_pythons_strftime_does() {
 }
 
 #[test]
-fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_nothing() {
+fn a_failing_credential_process_is_one_line_without_output() {
     let long = format!("yes {SECRET} | head -c 200000");
     let rows = [
         ("exit 3", 1, "it failed (exit status: 3)"),
@@ -572,7 +572,7 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
 }
 
 #[test]
-fn a_container_token_comes_from_a_file_that_is_read_again_or_a_variable() {
+fn the_container_token_file_is_read_at_each_refresh() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let shown = std::sync::Arc::new(Watched::<Vec<String>>::default());
     let seen = std::sync::Arc::clone(&shown);
@@ -607,7 +607,7 @@ fn a_container_token_comes_from_a_file_that_is_read_again_or_a_variable() {
 }
 
 #[test]
-fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
+fn container_service_faults_are_one_line_with_the_url() {
     let sts = sts();
     let rows = [
         ("x", 200, "", "it answered 401"),
@@ -670,7 +670,7 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
 }
 
 #[test]
-fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session() {
+fn the_instance_gives_keys_region_and_session_name() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().valid_for(2)]);
     // Without a region of its own, so that the host's is taken.
@@ -707,7 +707,7 @@ fn the_instances_role_is_read_again_at_each_refresh_and_names_region_and_session
 }
 
 #[test]
-fn version_1_is_asked_only_where_the_service_refuses_tokens() {
+fn imdsv1_is_used_only_where_tokens_are_refused() {
     for status in [403, 404, 405] {
         let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
@@ -744,7 +744,7 @@ fn version_1_is_asked_only_where_the_service_refuses_tokens() {
 }
 
 #[test]
-fn a_token_request_without_an_answer_is_never_version_1_and_says_hop_limit() {
+fn an_unanswered_token_request_suggests_the_hop_limit() {
     let host = ImdsClient::start(Tokens::Silent, "ASIAHOST");
     let sts = sts();
     let ec2_role = host.known_to(Start::without_source(&sts)).start();
@@ -763,7 +763,7 @@ fn a_token_request_without_an_answer_is_never_version_1_and_says_hop_limit() {
 }
 
 #[test]
-fn an_instance_without_a_good_role_is_one_line() {
+fn an_instance_without_a_role_is_one_line() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     for (document, said) in [

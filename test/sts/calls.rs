@@ -10,7 +10,7 @@ const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session
 const DAY: i64 = 86_400;
 
 #[test]
-fn an_answer_in_json_or_xml_with_its_expiration_in_any_form_gives_the_same_document() {
+fn every_form_of_sts_answer_gives_the_same_document() {
     let forms = [
         (Form::Json, Expiration::Float),
         (Form::Json, Expiration::Iso),
@@ -107,7 +107,7 @@ fn an_error_of_sts_is_logged_with_its_code_and_request_id() {
 }
 
 #[test]
-fn an_sts_that_cannot_do_tls_and_a_bundle_without_a_good_certificate_are_one_line() {
+fn an_sts_without_tls_or_a_bad_bundle_is_one_line() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("http:", "https:");
     let home = Directory::new();
@@ -127,7 +127,7 @@ fn an_sts_that_cannot_do_tls_and_a_bundle_without_a_good_certificate_are_one_lin
 }
 
 #[test]
-fn an_answer_that_comes_slowly_but_in_time_is_taken() {
+fn a_slow_sts_answer_is_accepted() {
     let sts = Sts::start([Reply::good()
         .drip(Duration::from_millis(1))
         .after(Duration::from_millis(500))]);
@@ -136,7 +136,7 @@ fn an_answer_that_comes_slowly_but_in_time_is_taken() {
 }
 
 #[test]
-fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and_for_good() {
+fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
             Reply::good().clock_ahead(ahead).valid_for(2),
@@ -170,7 +170,7 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
 }
 
 #[test]
-fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
+fn a_clock_step_between_refreshes_fails_neither() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
             Reply::good().valid_for(4),
@@ -213,7 +213,7 @@ fn a_small_skew_is_not_a_reason_to_try_twice() {
 }
 
 #[test]
-fn a_duration_that_role_chaining_forbids_falls_back_to_an_hour_and_is_remembered() {
+fn role_chaining_falls_back_to_an_hour_for_good() {
     each([Form::Json, Form::Xml], |form| {
         let refusal = Reply::error(400, "ValidationError", CHAINING).form(form, Expiration::Iso);
         let sts = Sts::start([refusal, Reply::good().valid_for(2), Reply::good()]);
@@ -259,7 +259,7 @@ fn lasting_faults() -> Vec<(Reply, &'static str)> {
 }
 
 #[test]
-fn what_only_the_user_can_mend_ends_it_with_status_2_at_the_first_start() {
+fn permanent_errors_at_the_first_start_exit_2() {
     each(lasting_faults(), |(reply, said)| {
         let sts = Sts::start([reply.clone()]);
         let ended = Start::with(&sts).run();
@@ -274,7 +274,7 @@ fn what_only_the_user_can_mend_ends_it_with_status_2_at_the_first_start() {
 }
 
 #[test]
-fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
+fn permanent_errors_with_a_credential_are_only_logged() {
     each(lasting_faults(), |(reply, said)| {
         let sts = Sts::start([Reply::good().valid_for(4), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
@@ -286,7 +286,7 @@ fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
 }
 
 #[test]
-fn as_a_credential_process_it_fails_at_once_with_1_for_what_may_pass_and_2_for_what_lasts() {
+fn credential_process_exits_1_if_transient_2_if_permanent() {
     let rows = [
         (Reply::error(503, "ServiceUnavailable", "oh"), 1),
         (Reply::error(403, "AccessDenied", "oh"), 1),

@@ -158,11 +158,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_fault_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn sts_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_fault_during_a_refresh_is_one_line_and_the_old_key_is_served_until_its_end_and_not_after() {
+fn sts_faults_during_refresh_keep_the_credential_to_its_end() {
     check_each(When::DuringARefresh);
 }

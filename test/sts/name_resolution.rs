@@ -37,7 +37,7 @@ fn serve_names(address: &str) {
 
 /// Needs to make a network namespace.
 #[test]
-fn a_name_that_does_not_exist_or_a_name_server_that_is_not_there_is_one_line_and_heals() {
+fn unresolvable_names_are_one_line_and_heal() {
     if !namespace::enter_for_this_test(|| ()) {
         return;
     }

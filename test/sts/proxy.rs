@@ -90,7 +90,7 @@ fn sts_is_called_through_the_proxy_with_its_user_and_password() {
 }
 
 #[test]
-fn neither_this_machine_nor_what_no_proxy_names_is_reached_through_a_proxy() {
+fn loopback_and_no_proxy_hosts_bypass_the_proxy() {
     let sts = Sts::start([Reply::good()]);
     let proxy = Proxy::answering("403 Forbidden", address(&sts));
     let direct = |endpoint: &str, except: &str| {
@@ -109,7 +109,7 @@ fn neither_this_machine_nor_what_no_proxy_names_is_reached_through_a_proxy() {
 }
 
 #[test]
-fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
+fn a_refusing_proxy_is_named_without_its_password() {
     let sts = Sts::start([Reply::good()]);
     let refusing = Proxy::answering("407 Who are you", address(&sts));
     let nobody = {
@@ -135,7 +135,7 @@ fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
 }
 
 #[test]
-fn what_fails_behind_the_proxy_is_not_laid_on_it() {
+fn a_tls_error_behind_the_proxy_names_sts() {
     let sts = Sts::start([Reply::good()]);
     let proxy = Proxy::answering("200 Established", address(&sts));
     // It speaks no TLS.

@@ -68,11 +68,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_wrong_certificate_or_no_tls_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn tls_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_wrong_certificate_or_no_tls_during_a_refresh_takes_no_valid_key_away() {
+fn tls_faults_during_refresh_keep_the_credential() {
     check_each(When::DuringARefresh);
 }

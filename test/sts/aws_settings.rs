@@ -26,7 +26,7 @@ fn signed_for(sts: &Sts, start: Start) -> String {
 }
 
 #[test]
-fn an_endpoint_is_the_options_else_the_variables_else_the_services_else_the_profiles() {
+fn the_endpoint_is_taken_in_the_documented_order() {
     let sts = Sts::start([Reply::good()]);
     for place in 0..5 {
         // What goes before is not set, what comes after leads nowhere.
@@ -78,7 +78,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 }
 
 #[test]
-fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_else_the_global_one() {
+fn the_region_is_taken_in_the_documented_order() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
@@ -95,7 +95,7 @@ fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_els
 }
 
 #[test]
-fn a_page_in_place_of_the_hosts_region_is_no_region() {
+fn an_html_page_is_no_region() {
     let sts = Sts::start([Reply::good()]);
     for page in [
         "<html>s3cr3t</html>",
