@@ -4,8 +4,8 @@ use ec2_role::common::clock::BootTime;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use ec2_role::messages::server_state::ServerState;
 use ec2_role::server::protocol::http::Request;
-use ec2_role::server::protocol::router::answer;
-use ec2_role::server::protocol::state::Served;
+use ec2_role::server::protocol::router::respond;
+use ec2_role::server::protocol::state::ResponseState;
 
 const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
 "token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",
@@ -23,13 +23,13 @@ fn main() {
         .and_then(|word| word.parse().ok())
         .expect("answers NUMBER");
     let line = LINE.replace("TOKEN", &"t".repeat(TOKEN_LENGTH));
-    let served = Served::from(ServerState::from_line(&line).expect("a hand-over"));
+    let state = ResponseState::from(ServerState::from_line(&line).expect("a hand-over"));
     let asks_for_token = Request {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
     };
-    let token = answer(&asks_for_token, &served, NOW).body;
+    let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
     let request = Request {
         method: "GET",
@@ -45,7 +45,7 @@ fn main() {
         ],
     };
     for _ in 0..number {
-        let response = std::hint::black_box(answer(&request, &served, NOW));
+        let response = std::hint::black_box(respond(&request, &state, NOW));
         assert_eq!(response.status.code(), 200);
     }
 }

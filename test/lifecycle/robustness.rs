@@ -120,7 +120,7 @@ fn clients_are_served_while_a_credential_process_hangs() {
 
 #[test]
 fn clients_are_served_while_name_resolution_hangs() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     // A name server that says nothing, and before that a hosts file that knows the name.

@@ -161,7 +161,7 @@ fn metrics_refuse_browsers_and_are_404_without_the_option() {
 /// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_for_the_host_and_no_container() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();
@@ -257,7 +257,7 @@ fn check_without_service_says_why_and_exits_1() {
             ),
             (
                 glad.address,
-                "its answer is no credential; is it another program?",
+                "its answer is not a credential; is it another program?",
             ),
             (garbage.address, "is ec2-role running"),
         ],

@@ -175,6 +175,13 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 5\r\n{TTL}: 60\r\n\r\nhello"
         ),
+        // As s3fs before 1.92, and with a body.
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n0\r\n\r\n"
+        ),
+        format!(
+            "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ),
         // As the C runtime, without a port; with the port; as a client of before 1997.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
@@ -648,7 +655,7 @@ fn a_large_or_chunked_body_is_413() {
     let served = serve(&[]);
     for (method, announced) in [
         ("PUT", "Content-Length: 100000"),
-        ("GET", "Transfer-Encoding: chunked"),
+        ("GET", "Transfer-Encoding: gzip"),
         ("PUT", "Content-Length: 5\r\nTransfer-Encoding: chunked"),
     ] {
         let headers = format!("Host: 169.254.169.254\r\n{TTL}: 60\r\n{announced}");

@@ -204,7 +204,7 @@ fn a_profiles_web_identity_wins_over_its_keys() {
 
 #[test]
 fn a_relative_uri_is_fetched_from_the_ecs_agent() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let added = std::process::Command::new("ip")
@@ -389,7 +389,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
         "AKIAFILE"
     );
     let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
-    check_once(login, 2, &["login_session: ec2-role does not follow it"]);
+    check_once(login, 2, &["login_session: ec2-role does not support it"]);
     // A token of the other file is not theirs.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
@@ -491,8 +491,7 @@ fn a_credential_process_loop_is_refused() {
         .arguments(["--profile", "there", "--credential-process"])
         .run();
     assert!(
-        ended.lines[0]
-            .contains("profile \"there\": credential_process: it leads back to this profile"),
+        ended.lines[0].contains("profile \"there\": credential_process: it runs itself"),
         "{ended:?}"
     );
     // Each of the two above it says that its own has failed.
@@ -559,7 +558,7 @@ fn a_failing_credential_process_is_one_line_without_output() {
     });
     for (command, said) in [
         ("/nowhere/at/all", "cannot be run"),
-        ("sh -c 'x", "its quotes do not match"),
+        ("sh -c 'x", "a quote is not closed"),
     ] {
         let config = format!("[default]\ncredential_process = {command}\n");
         check_once(
@@ -612,13 +611,13 @@ fn container_service_faults_are_one_line_with_the_url() {
     let rows = [
         ("x", 200, "", "it answered 401"),
         ("", 500, "", "it answered 500"),
-        ("", 200, "{}", "the answer holds none"),
-        ("", 200, "<", "holds none"),
+        ("", 200, "{}", "the answer holds no credential"),
+        ("", 200, "<", "holds no credential"),
         (
             "",
             200,
             "{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
-            "holds none",
+            "holds no credential",
         ),
     ];
     for (authorization, status, body, said) in rows {
@@ -628,7 +627,7 @@ fn container_service_faults_are_one_line_with_the_url() {
         check_once(
             start,
             1,
-            &["the container's credentials at ", &agent.url(), said],
+            &["the container's credential endpoint ", &agent.url(), said],
         );
     }
     for url in [
@@ -656,7 +655,7 @@ fn container_service_faults_are_one_line_with_the_url() {
     check_once(
         start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb"),
         2,
-        &["an end of line"],
+        &["a line break"],
     );
     let nowhere = start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere");
     check_once(
@@ -892,7 +891,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     ec2_role
         .home
         .write(".aws/credentials", &keys("default", &access_key_id(1)));
-    let line = ec2_role.wait_for_line("it is this server's own credential");
+    let line = ec2_role.wait_for_line("this is the credential that this server serves");
     assert!(
         line.contains("profile \"default\"") && line.contains("is kept"),
         "{line}"

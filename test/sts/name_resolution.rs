@@ -38,7 +38,7 @@ fn serve_names(address: &str) {
 /// Needs to make a network namespace.
 #[test]
 fn unresolvable_names_are_one_line_and_heal() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     serve_names(KNOWS);
@@ -57,11 +57,11 @@ fn unresolvable_names_are_one_line_and_heal() {
     let rows = [
         (
             KNOWS_NONE,
-            "its name is not found: Name or service not known; look at the name, and at the name servers in /etc/resolv.conf",
+            "its name is not found: Name or service not known; check the name, and the name servers in /etc/resolv.conf",
         ),
         (
             NOBODY,
-            "its name is not found: Temporary failure in name resolution; look at the name, and",
+            "its name is not found: Temporary failure in name resolution; check the name, and",
         ),
     ];
     let rows = rows
