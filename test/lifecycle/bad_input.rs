@@ -1,4 +1,4 @@
-//! What the user writes wrong: one line that names the thing, what is wrong and what would be right, and status 2.
+//! Invalid arguments, variables and files: exit status 2 and one line that names the thing, the fault and the remedy.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::directory::set_mode;
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
-/// Runs it, and looks for the parts in its only line but that it listens.
+/// Runs ec2-role to its end, and checks its only line apart from that it listens.
 #[track_caller]
 fn check(start: Start, parts: &[&str]) {
     let ended = start.run();
@@ -33,12 +33,12 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// With what is needed otherwise, and an STS that would be glad to answer.
+/// Everything that a start needs, and an STS that would answer.
 fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }
 
-/// One of each kind; the unit tests of `cli` and `role` have every value.
+/// One of each kind: the unit tests of `cli` and `role` try every value.
 #[test]
 fn each_wrong_argument_is_named_with_what_would_be_right() {
     let sts = Sts::start([Reply::good()]);
@@ -59,7 +59,7 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
     }
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The fetcher reads these.
+        // The fetcher checks these.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),
@@ -175,7 +175,7 @@ fn a_wrong_sdk_variable_or_file_is_named() {
         ("AWS_SHARED_CREDENTIALS_FILE", "/", "cannot be read"),
     ];
     each(rows, |(name, value, right)| {
-        // Without the option that wins over the variable.
+        // Without the options that win over these variables.
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
         check(
             start

@@ -1,4 +1,4 @@
-//! What it says on stderr, what it never says, and that a log nobody reads stops nothing.
+//! What is logged to stderr, what never is, and that a stalled log blocks no response.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, SECRET, Start, Sts, until};
 
-/// More lines than any pipe holds.
+/// More lines than fit into a pipe.
 const REQUESTS: usize = 2_000;
 
 #[test]
@@ -101,7 +101,7 @@ fn control_bytes_and_quotes_are_escaped_in_the_log() {
 
 #[test]
 fn no_secret_is_logged_whatever_fails() {
-    // That holds for every test here: each searches what its process said. This one sends secrets where they do not belong.
+    // Every test searches the log of its process for secrets. This one also sends secrets in unexpected places.
     let sts = Sts::start([
         Reply::bytes(
             200,
@@ -131,7 +131,7 @@ fn no_secret_is_logged_whatever_fails() {
     ec2_role.wait_for_document_of_call(6);
 }
 
-/// One on a socket of the test's own, as its lines are not to be had.
+/// Starts ec2-role on a socket of the test's own, because the test cannot read the address from its log.
 fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -143,7 +143,7 @@ fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAdd
     (ec2_role, address)
 }
 
-/// Many answers, and a refresh after them.
+/// Requests many responses and then waits for a refresh.
 #[track_caller]
 fn check_that_answers_go_on(address: SocketAddr) {
     until("the first credential", || {

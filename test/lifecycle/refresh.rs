@@ -1,4 +1,4 @@
-//! When STS is called, what is served meanwhile, and what when it fails.
+//! When STS is called, and what is served while it is called and after it failed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // A tenth earlier than half the lifetime at most; the unit tests of schedule know that it is never later.
+    // At most a tenth earlier than half the lifetime. That it is never later is checked by the unit tests of `schedule`.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }

@@ -1,5 +1,5 @@
-//! What fails or is killed while clients ask: only requests that were in the very process that died are lost. How fast answers
-//! are meanwhile is measured by scripts/bench and scripts/test-soak.
+//! Hangs, crashes and kills under load: only requests in flight in a killed server are lost. scripts/bench and scripts/test-soak
+//! measure how fast responses are meanwhile.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -25,19 +25,19 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// Far less than anything hangs that is ended by SIGTERM.
+/// SIGTERM must not wait for a hang, and every hang here lasts longer than this.
 const END: Duration = Duration::from_secs(5);
-/// Fetches while something hangs, deaths of the server, and bodies sent to kill it.
+/// During a hang: requests, then kills of the server, then requests that would abort tiny_http.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
-/// Deaths of the server under load, and the clients that make it.
+/// Kills of the server under load, and the clients that make the load.
 const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
 const HAND_OVERS: usize = 1_000;
-/// A credential that is refreshed within 1 to 10 s, and lives long enough after that for all that is done meanwhile.
+/// Seconds. The first refresh comes after 1 to 10 s, and the credential outlives what a test does after that.
 const LIFETIME: i64 = 20;
 
-/// Whatever hangs, answers come, dead servers are replaced, and SIGTERM ends everything.
+/// While a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
 #[track_caller]
 fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid>) {
     let address = ec2_role.address;
@@ -67,7 +67,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // An answer that waited for a fetcher would come when that one ends.
+    // If responses waited for fetchers, there would be no more of them than fetchers.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -123,7 +123,7 @@ fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    // A name server that says nothing, and before that a hosts file that knows the name.
+    // The hosts file has the name at first; later only a name server that never answers is left.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
@@ -170,9 +170,9 @@ fn a_killed_server_loses_only_requests_in_flight() {
                 }
             });
         }
-        // A server that lives shorter is taken for one that cannot live, and the supervisor's patience with those is another thing.
+        // The supervisor delays the replacement of a server that lived less than 50 ms; this test is about the others.
         let long_life = Duration::from_millis(60);
-        // All have had an answer twice since: one that was begun after the last death.
+        // Each client has had two more responses, so one of them was requested after the last kill.
         let all_are_served = || {
             let before: Vec<u64> = served
                 .iter()
@@ -204,7 +204,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     });
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // On a busy machine a client may notice a death when the next one is already counted.
+    // On a busy machine a client may notice a kill only after the next one.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     let deaths = ec2_role
         .lines()
@@ -260,7 +260,7 @@ fn the_newest_of_a_thousand_server_states_is_served() {
         .unwrap();
     channel.write_all(lines.as_bytes()).unwrap();
     let document = http::get(address, DOCUMENT_PATH).unwrap();
-    // The end of the channel ends the server.
+    // The server ends when its control channel closes.
     drop(channel);
     assert!(server.wait().unwrap().success());
     assert_eq!(document.field("AccessKeyId"), access_key_id(HAND_OVERS));
@@ -319,7 +319,7 @@ fn a_crash_leaves_no_core_file() {
         assert_eq!(line.split_whitespace().nth(4), Some("0"), "{limits}");
     }
     let server = ec2_role.server();
-    // Not SIGSEGV: Rust's runtime catches the first.
+    // Not SIGSEGV: Rust's runtime handles the first one.
     kill_process(server, Signal::QUIT).unwrap();
     ec2_role.wait_for_line("signal 3");
     ec2_role.signal(Signal::QUIT);
@@ -332,7 +332,7 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// How the whole machine writes core files, put back in the end.
+/// Sets the core_pattern of the whole machine, and restores it when dropped.
 struct CorePattern(String);
 
 impl CorePattern {
@@ -355,7 +355,7 @@ impl Drop for CorePattern {
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
 fn no_core_pattern_receives_a_crash() {
-    // A file, which a limit of 0 forbids, and a program, which no limit does.
+    // A core limit of 0 prevents a file, but not a pipe to a program.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
@@ -377,7 +377,7 @@ fn no_core_pattern_receives_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
-        // The first may not have gone yet.
+        // The first fetcher may not have ended yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [
@@ -401,7 +401,7 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
     let files = Directory::new();
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
-    // The first byte that it writes into a file ends it.
+    // With a file size limit of 0 the first write to a file kills the process.
     let ended = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .run();
@@ -414,10 +414,10 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
 #[test]
 fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
-    // An address of no machine (RFC 5737).
+    // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // As from an orphan.
+    // As PID 1 gets it when an orphan ends.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());
@@ -449,7 +449,7 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     }
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // Its child outlives it, in a group of its own, and ends when nobody is there to reap it but PID 1.
+    // The child of the credential_process outlives it in a session of its own, so only PID 1 can reap it.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start
@@ -482,7 +482,7 @@ fn the_server_process_has_an_empty_environment() {
     let ec2_role = Start::with(&sts).variable("SOMETHING", "else").serving();
     let path = format!("/proc/{}/environ", ec2_role.server().as_raw_nonzero());
     let Ok(environment) = std::fs::read_to_string(Path::new(&path)) else {
-        // It cannot be traced, so its own user cannot read it either.
+        // The process is not dumpable, so not even its own user can read it.
         return skip("only root may read the server's environment");
     };
     for text in ["AWS_", "SOMETHING", "s3cr3t", "HOME"] {

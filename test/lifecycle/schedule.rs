@@ -1,5 +1,5 @@
-//! When a fleet calls STS, simulated over the real schedule, and what holds of it for every lifetime and chance. The chances are
-//! the same in each run.
+//! A fleet's calls of STS, simulated with the real schedule, and bounds of the schedule for every lifetime. The pseudo-random
+//! numbers are the same in each run.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ const LIFETIME: Duration = Duration::from_secs(HOUR);
 const OUTAGE: std::ops::Range<u64> = 6 * HOUR..7 * HOUR;
 const END: u64 = 12 * HOUR;
 
-/// Numbers that look like chance (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+/// Pseudo-random numbers (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
 struct Chance(u64);
 
 impl Chance {
@@ -32,11 +32,11 @@ impl Chance {
     }
 }
 
-/// The calls of STS in each second, by hosts that boot in the first one; as the supervisor does, which is told of a failure at once.
+/// Calls of STS in each second. All hosts boot in the first second, and each call fails or succeeds at once.
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
-    // When (ms), how many failures in a row, and whether the next success is the first after a start or an outage.
+    // Milliseconds, failures in a row, and whether the next success is the first after a start or an outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
         .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();
@@ -144,11 +144,11 @@ fn the_local_clock_does_not_change_a_credentials_lifetime() {
     for _ in 0..100_000 {
         let lifetime = Duration::from_millis(1 + jitter.bits() % (12 * HOUR * 1000));
         let received = BootTime(jitter.bits() % (10 * 365 * 24 * HOUR * 1000));
-        // STS's own clock, of whatever day: this machine's shows another and is stepped meanwhile, and none of it is asked.
+        // STS's clock shows any day; the local wall clock takes no part.
         let date = SystemTime::UNIX_EPOCH
             + Duration::from_millis(jitter.bits() % (100 * 365 * 24 * HOUR * 1000));
         let deadline = Credential::deadline(date + lifetime, date, received).unwrap();
-        // CLOCK_BOOTTIME goes on while the machine is suspended: a wait is a wait, however it is spent.
+        // CLOCK_BOOTTIME also counts while the machine is suspended.
         let awake = lifetime.mul_f64(jitter.next() / 2.0);
         let suspended = lifetime.mul_f64(jitter.next());
         let now = received.after(awake).after(suspended);

@@ -1,4 +1,4 @@
-//! Watching it: `/metrics` for the host, `--check` for people and programs.
+//! Monitoring: `/metrics` and `--check`.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -32,7 +32,7 @@ fn metrics_are_in_prometheus_format_and_count() {
     let ec2_role = Start::with(&sts).arguments(["--metrics"]).serving();
     let answer = ec2_role.get(METRICS);
     assert_eq!(answer.header("Content-Type"), "text/plain; version=0.0.4");
-    // Every family: its help, its type, then its samples with whole numbers; a newline at the end.
+    // Each family has HELP, TYPE and samples with whole numbers; the last line ends with a newline.
     assert!(answer.body.ends_with('\n'));
     let mut family = String::new();
     for line in answer.body.lines() {
@@ -133,7 +133,7 @@ fn missing_tokens_and_server_restarts_are_counted() {
         (ec2_role.server() != server).then_some(())
     });
     assert_eq!(sample(&ec2_role, "server_restarts_total"), 1);
-    // The supervisor counts on, the server begins again.
+    // The supervisor keeps its counts; a new server begins with zero.
     assert_eq!(sample(&ec2_role, "refreshes_total"), 1);
     assert_eq!(sample(&ec2_role, "refusals_total{reason=\"no_token\"}"), 0);
 }
@@ -158,7 +158,7 @@ fn metrics_refuse_browsers_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
-/// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
+/// Needs network namespaces.
 #[test]
 fn metrics_are_for_the_host_and_no_container() {
     if !namespace::enter_for_this_test() {
@@ -187,7 +187,7 @@ fn metrics_are_for_the_host_and_no_container() {
     assert!(list.ends_with("\r\n\r\nexc_web"), "{list}");
 }
 
-/// Asks whether all is well at an address.
+/// Runs `--check` for an address.
 #[track_caller]
 fn check(address: &str) -> Ended {
     let ended = Start::bare().listen(address).arguments(["--check"]).run();
@@ -212,7 +212,7 @@ fn check_of_a_serving_role_exits_0() {
         let well = format!("{address}: all is well: it serves exc_web until {expiration}\n");
         assert_eq!((ended.status, &ended.stdout), (Some(0), &well), "{ended:?}");
     }
-    // On every address is on loopback too.
+    // A server that listens on every address is checked on loopback.
     let ec2_role = Start::with(&sts).listen("0.0.0.0:0").serving();
     assert_eq!(
         check(&format!("0.0.0.0:{}", ec2_role.address.port())).status,
@@ -225,14 +225,14 @@ fn check_without_service_says_why_and_exits_1() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let without_credential = Start::with(&sts).start();
     without_credential.wait_for_line("no credential, requests are answered 500");
-    // Bound and not listening: refused, and nobody else gets the port.
+    // Bound but not listening: the port refuses connections, and no other process can take it.
     let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
-    // Bound, and never accepted from.
+    // Listens and never accepts.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
-    let glad = Loopback::start(|_, connection| connection.answer(200, "", b"hello"));
+    let web_server = Loopback::start(|_, connection| connection.answer(200, "", b"hello"));
     let garbage = Loopback::start(|_, connection| {
         use std::io::Write;
         _ = connection.0.write_all(b"\0\xff\r\n\r\n");
@@ -256,7 +256,7 @@ fn check_without_service_says_why_and_exits_1() {
                 "it answered 404 to PUT /latest/api/token; is ec2-role running",
             ),
             (
-                glad.address,
+                web_server.address,
                 "its answer is not a credential; is it another program?",
             ),
             (garbage.address, "is ec2-role running"),

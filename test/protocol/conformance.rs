@@ -1,4 +1,4 @@
-//! The protocol to the letter: exact bytes in on a raw connection; status, headers and body out; and a clean end.
+//! The protocol byte by byte: raw requests in; status, headers, body and a clean close out.
 
 use ec2_role::common::clock;
 
@@ -9,7 +9,7 @@ use crate::support::{Ec2Role, Reply, Start, Sts, until};
 const TTL_ANSWER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 const INFO_PATH: &str = "/latest/meta-data/iam/info";
 
-/// A server, and the STS behind it.
+/// ec2-role with a credential, and its STS.
 struct Served {
     ec2_role: Ec2Role,
     _sts: Sts,
@@ -27,7 +27,7 @@ fn serve(arguments: &[&str]) -> Served {
 }
 
 impl Served {
-    /// Sends these bytes, and checks what is said of every answer: complete, closed cleanly, in EC2's name.
+    /// Sends these bytes and checks what every response must have: its whole body, a clean close, EC2's headers.
     #[track_caller]
     fn send(&self, request: &str) -> Answer {
         let said = http::converse(self.ec2_role.address, request.as_bytes())
@@ -66,14 +66,14 @@ impl Served {
         }
     }
 
-    /// The header that shows a token for a minute.
+    /// A header with a token that is valid for a minute.
     #[track_caller]
     fn token(&self) -> String {
         format!("{TOKEN}: {}", self.ec2_role.token("60"))
     }
 }
 
-/// Everything that was said, with the date and this text replaced.
+/// The response with its date and this text replaced.
 fn masked(said: &[u8], text: &str, mask: &str) -> String {
     let said = String::from_utf8(said.to_vec()).unwrap();
     let date = Answer::parse(said.as_bytes())
@@ -182,7 +182,7 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // As the C runtime, without a port; with the port; as a client of before 1997.
+        // `Host` without a port, as the AWS C runtime sends it; with the port; no `Host`; HTTP/1.0.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),
@@ -235,7 +235,7 @@ fn only_responses_to_a_token_have_its_remaining_ttl() {
     for path in ["/", "/latest/meta-data/", LIST_PATH, DOCUMENT_PATH] {
         let answer = served.get(path);
         assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, ""));
-        // As aws-sdk-cpp after its fallback to version 1.
+        // aws-sdk-cpp sends an empty token after its fallback to IMDSv1.
         let answer = served.ask("GET", path, &["x-aws-ec2-metadata-token:"]);
         assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, ""));
         let answer = served.ask("GET", path, &[&token]);
@@ -281,7 +281,7 @@ fn a_wrong_token_is_401_on_every_path_in_both_modes() {
         let good = served.ec2_role.token("60");
         let other = serve(&[]);
         for token in [
-            // fluent-bit's probe for version 2.
+            // fluent-bit probes for IMDSv2 with this token.
             "INVALID",
             &good[..55],
             &format!("{good}="),
@@ -363,7 +363,7 @@ fn the_document_equals_ec2s_to_the_byte() {
     }
 }
 
-/// Whether a text has digits where the form has `0`, and is the form elsewhere.
+/// Whether a text equals the form, with any digit where the form has `0`.
 fn is_of_form(text: &str, form: &str) -> bool {
     text.len() == form.len()
         && text.bytes().zip(form.bytes()).all(|(byte, of_form)| {
@@ -570,13 +570,13 @@ fn listings_name_what_is_served_alone() {
             assert_eq!((list.status, list.body.as_str()), (200, "region"));
             assert_eq!((region.status, region.body.as_str()), (200, "eu-west-1"));
         } else {
-            // In use is the global endpoint's, but that is a guess.
+            // STS calls use the region of the global endpoint, but that is not the host's region.
             assert_eq!((list.status, region.status), (404, 404));
         }
     }
 }
 
-// Methods and forms of requests.
+// Methods and request forms.
 
 #[test]
 fn head_is_answered_as_get_without_the_body() {
@@ -741,7 +741,7 @@ fn browser_requests_are_403() {
 fn fifty_clients_at_once_are_answered_while_sts_hangs() {
     let sts = Sts::start([Reply::good().valid_for(20), Reply::hang()]);
     let ec2_role = Start::with(&sts).serving();
-    // The refresh is under way, and the credential still good.
+    // The refresh hangs, and the first credential is still valid.
     sts.wait_for_calls(2);
     let fetcher = until("the fetcher that hangs", || ec2_role.fetcher());
     crate::support::each(0..50, |_| {

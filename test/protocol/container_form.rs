@@ -44,7 +44,7 @@ impl Served {
     }
 }
 
-/// An error that every SDK can read: Go's reads the small letters, JavaScript's the capitals.
+/// An error that every SDK can parse: Go's SDK takes the lower-case keys, JavaScript's the capitalised ones.
 #[track_caller]
 fn check_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
@@ -108,7 +108,7 @@ fn a_wrong_or_missing_token_is_401_in_json() {
         &session,
     ] {
         check_error(&served.get(PATH, wrong), 401, "Unauthorized");
-        // Also where there is nothing: who has no token learns no names.
+        // Also for unknown names: a client without a token must not learn which names exist.
         check_error(
             &served.get("/v2/credentials/other", wrong),
             401,
@@ -168,7 +168,7 @@ fn errors_of_the_container_endpoint_are_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Not below the root, so the metadata's own 404.
+    // Outside /v2/credentials/, so the 404 of the metadata service.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"

@@ -1,5 +1,4 @@
-//! The host's other metadata: what is served of it, and what the host's own service gets to see, which is every byte of ours and
-//! none of a client's.
+//! `--pass-through`: which of the host's metadata is served, and that no byte of a client reaches the host's metadata service.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::upstream::{self, KNOWN, Manner, NEVER, SIGNATURES, USER_DATA, Upstream};
 use crate::support::{Ec2Role, Reply, Start, Sts, each, until};
 
-/// Starts with this service as the host's, and these options.
+/// Starts ec2-role with this metadata service as the host's.
 fn start(upstream: &Upstream, sts: &Sts, arguments: &[&str]) -> Ec2Role {
     let start = upstream.known_to(Start::with(sts));
     start
@@ -25,7 +24,7 @@ fn wait_for_reading(ec2_role: &Ec2Role) {
     ec2_role.wait_for_line("items of the host's metadata read");
 }
 
-/// The answer, and its body as it came.
+/// The response, and its body as bytes.
 #[track_caller]
 fn get(ec2_role: &Ec2Role, path: &str) -> (Answer, Vec<u8>) {
     let request = format!("GET /latest/{path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n");
@@ -70,7 +69,7 @@ fn allowed_metadata_is_served_unchanged() {
     ] {
         assert_eq!(get(&ec2_role, directory).0.body, listing, "{directory}");
     }
-    // The role that is served, and never the host's.
+    // The served role, never the host's.
     assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
     assert!(
         ec2_role
@@ -269,7 +268,7 @@ fn a_rejected_token_is_renewed_once() {
             .count()
     };
     assert_eq!(puts(&upstream), 2);
-    // One that knows none at all: it is not asked for ever.
+    // A service that rejects every token is not asked for ever.
     let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
     let ec2_role = start(&upstream, &sts, &[]);
     ec2_role.wait_for_line("pass-through: the host's metadata was not read");
@@ -304,7 +303,7 @@ fn metadata_is_503_before_the_first_snapshot() {
                 ],
                 503,
             );
-            // What is never passed through is not there, read or not.
+            // Metadata that is never passed through is 404 with or without a snapshot.
             check_status(&ec2_role, &NEVER[1..], 404);
             check_status(&ec2_role, &SIGNATURES, 404);
             check_status(&ec2_role, &["user-data", "meta-data/public-keys/"], 404);
@@ -314,7 +313,7 @@ fn metadata_is_503_before_the_first_snapshot() {
         check();
         ec2_role.wait_for_line("pass-through: the host's metadata was not read");
         check();
-        // And well again soon, without a restart.
+        // It recovers without a restart.
         upstream.does_now(Manner::Well);
         wait_for_reading(&ec2_role);
         check_status(&ec2_role, &["meta-data/instance-id"], 200);
@@ -345,7 +344,7 @@ fn a_new_server_gets_the_last_snapshot() {
     assert_eq!(ec2_role.document().status, 200);
 }
 
-/// It takes the minute that is between two readings.
+/// Takes the minute between two snapshots.
 #[test]
 #[ignore = "takes more than a minute; scripts/test runs it"]
 fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
@@ -364,7 +363,7 @@ fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
     ec2_role.wait_for_line_after(lines, "items of the host's metadata read");
 }
 
-/// Without waiting for them: the function that answers gets the time.
+/// Without waiting two minutes: the time is an argument of the router.
 #[test]
 fn warnings_are_503_from_a_snapshot_two_minutes_old() {
     let (fresh, old) = (World::new(0b0100_1000), World::new(0b0110_1000));

@@ -1,4 +1,4 @@
-//! What a client gets: tokens, the list, the document.
+//! What a client is served from start to shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -115,7 +115,7 @@ fn the_region_is_known_before_there_is_a_credential() {
 fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
     let ec2_role = Start::with(&sts).start();
-    // Connected before there is a server: the backlog holds it.
+    // The client connects before there is a server process: the accept queue keeps the connection.
     assert_eq!(ec2_role.document().status, 200);
     let sts = Sts::start([Reply::hang()]);
     let ec2_role = Start::with(&sts).start();
@@ -180,10 +180,10 @@ fn a_client_port_reused_after_a_reset_is_answered() {
     let mut ask = || {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        // Ends in a reset, which frees the port at once.
+        // Close with a reset, which frees the port at once.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
-        // Its last connection may still be in the kernel's hands.
+        // The kernel may still hold the last connection of this port.
         rustix::net::connect(&socket, &ec2_role.address).ok()?;
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
@@ -212,7 +212,7 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         rustix::net::connect(&socket, &ec2_role.address).unwrap();
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        // A server that waits for its client to close does so for three seconds.
+        // A server that waited for the client to close would wait three seconds.
         stream
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();

@@ -1,4 +1,4 @@
-//! Every fault of the host's metadata service as the source, at the first start and during a refresh.
+//! Every fault of the host's metadata service as a source, at the start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::{ImdsClient, Tokens, Wrong};
@@ -17,7 +17,7 @@ fn check_each(when: When) {
             "it answered 500 to a request for a session token",
         ),
         (Token, Wrong::TooLong, "its answer is longer than 256 KiB"),
-        // It gave a token, so the hop limit is well.
+        // It gave a token, so the hop limit is not the cause.
         (
             List,
             Wrong::Hang,

@@ -1,4 +1,4 @@
-//! Where the host's own credentials come from: each source, their order, half ones, and what is said when there is none.
+//! The host's credential sources: each one, their order, incomplete ones, and the error when there is none.
 
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{INSTANCE_ID, ImdsClient, REGION, Tokens};
@@ -7,12 +7,11 @@ use crate::support::namespace;
 use crate::support::sts::access_key_id;
 use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
 
-/// An STS, a start without a source, and what the first call to STS is signed with.
 fn sts() -> Sts {
     Sts::start([Reply::good()])
 }
 
-/// Starts it, and gives the access key id that the call of STS with this number was signed with.
+/// Starts ec2-role and gives the access key id that the last STS call was signed with.
 #[track_caller]
 fn signed_with(sts: &Sts, start: Start) -> String {
     let _ec2_role = start.serving();
@@ -25,7 +24,7 @@ fn keys(section: &str, access_key_id: &str) -> String {
     )
 }
 
-/// Runs it as a credential_process, which tries once, and gives its one line and status.
+/// Runs ec2-role as a credential_process, which tries once, and gives its one line and its exit status.
 #[track_caller]
 fn once(start: Start) -> (String, i32) {
     let ended: Ended = start.arguments(["--credential-process"]).run();
@@ -52,7 +51,7 @@ fn printing(access_key_id: &str) -> String {
     )
 }
 
-/// A container's credential service: this status and body for whoever shows this Authorization.
+/// A container credential service that answers so to requests with this Authorization, and 401 to others.
 fn container(authorization: &str, status: u16, body: &str) -> Loopback {
     let (authorization, body) = (authorization.to_owned(), body.to_owned());
     Loopback::start(move |request, connection| {
@@ -229,7 +228,7 @@ fn a_relative_uri_is_fetched_from_the_ecs_agent() {
             "http://127.0.0.1:1/not-this",
         )
         .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.token")
-        // The agent is on this host's link: never by way of a proxy.
+        // The agent is link-local, so it is never reached through a proxy.
         .variable("http_proxy", "http://127.0.0.1:1");
     assert_eq!(signed_with(&sts, start), "ASIATASK");
 }
@@ -357,7 +356,7 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_run = name.starts_with("sso") && beside.contains("credential_process");
         if is_run {
-            // It is there for whoever cannot sign in.
+            // Tools write it for SDKs that do not support SSO.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
@@ -390,7 +389,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
     );
     let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
     check_once(login, 2, &["login_session: ec2-role does not support it"]);
-    // A token of the other file is not theirs.
+    // A session token in the other file does not belong to these keys.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
     signed_with(&sts, start.file(".aws/credentials", &file));
@@ -439,7 +438,7 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
     assert_eq!(keys, ["AKIA1", "AKIA2", "AKIA3"]);
 }
 
-/// An ec2-role as the credential_process of a profile, which assumes this role.
+/// A credential_process setting that runs ec2-role for this role.
 fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
     format!(
         "[profile {profile}]\ncredential_process = {} --credential-process --profile {source} --region eu-west-1 --endpoint-url {} {role}\n",
@@ -494,7 +493,7 @@ fn a_credential_process_loop_is_refused() {
         ended.lines[0].contains("profile \"there\": credential_process: it runs itself"),
         "{ended:?}"
     );
-    // Each of the two above it says that its own has failed.
+    // Each of the two outer ones logs that its credential_process failed.
     assert_eq!((ended.lines.len(), sts.calls().len()), (3, 0), "{ended:?}");
 }
 
@@ -672,7 +671,7 @@ fn container_service_faults_are_one_line_with_the_url() {
 fn the_instance_gives_keys_region_and_session_name() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().valid_for(2)]);
-    // Without a region of its own, so that the host's is taken.
+    // Without a region option, so that the host's region is used.
     let start = Start::bare()
         .listen("127.0.0.1:0")
         .arguments([ROLE, "--endpoint-url", &sts.url()]);
@@ -842,7 +841,7 @@ fn an_instance_without_a_role_is_one_line() {
 #[test]
 fn a_source_that_is_this_server_itself_is_refused() {
     let sts = Sts::start([Reply::good().valid_for(4)]);
-    // Its own address is known before it starts.
+    // The test makes the listening socket, so that it knows the address before the start.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let start = Start::without_source(&sts).without_variable("AWS_EC2_METADATA_DISABLED");
@@ -862,7 +861,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     assert_eq!(ec2_role.wait_for_end().code(), Some(2));
     assert_eq!(sts.calls().len(), 0);
 
-    // In the container's form, which has nothing to give before the first credential.
+    // Through the container endpoint, which has nothing to serve before the first credential.
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());
@@ -884,7 +883,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     }
     assert_eq!(sts.calls().len(), 0);
 
-    // By way of a file that someone filled from it: the key that is served.
+    // Through a credentials file that has the served key.
     let ec2_role = Start::without_source(&sts)
         .file(".aws/credentials", &keys("default", "AKIAHOST"))
         .serving();

@@ -1,4 +1,4 @@
-//! What is made of each answer of STS: good ones in every form, and what is more than a fault that passes (faults.rs).
+//! The AssumeRole call, and what each answer of STS leads to. Transient faults are in `faults.rs`.
 
 use std::time::Duration;
 
@@ -130,14 +130,14 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
             .find_map(|word| word.parse().ok())
             .unwrap();
         assert!((offset - ahead).abs() <= 2, "{line}");
-        // Served, though by this machine's clock it may have expired a day ago.
+        // Served, although by the local clock it may have expired a day ago.
         let document = ec2_role.wait_for_document_of_call(2);
         let expiration =
             ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();
         let ahead_of_here = ec2_role::common::clock::epoch_seconds(expiration)
             - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
         assert!((ahead_of_here - ahead).abs() < 10, "{document:?}");
-        // The next one is signed right at the first attempt.
+        // The next call has the corrected time in its signature.
         ec2_role.wait_for_document_of_call(3);
         assert_eq!(sts.calls().len(), 3);
         let notices = ec2_role
@@ -162,7 +162,7 @@ fn a_clock_step_between_refreshes_fails_neither() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        // One call more than refreshes: the first after the step is signed twice.
+        // One call more than refreshes: the first call after the step is repeated with a new signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -210,7 +210,7 @@ fn role_chaining_falls_back_to_an_hour_for_good() {
     assert_eq!(durations, ["7200", "3600", "3600"]);
 }
 
-/// What only the user can mend.
+/// Permanent errors: only the user can remove their cause.
 fn lasting_faults() -> Vec<(Reply, &'static str)> {
     vec![
         (

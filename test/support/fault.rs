@@ -1,5 +1,5 @@
-//! A fault of something outside that comes and passes, and what holds for every one of them: each failure is one line that names
-//! the cause, no valid credential is withheld, nothing expired is served, and it is well again by itself.
+//! A transient fault of a peer, and what must hold for each: a failure is one line that names the cause, a valid credential is
+//! served to its end and not after it, and ec2-role recovers without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,25 @@ use super::http::LIST_PATH;
 use super::sts::{Call, access_key_id, request_id};
 use super::{Ec2Role, Reply, Start, Sts};
 
-/// Of the credential that is there when the fault comes: it is due to be renewed after 1 to 2 s.
+/// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
-/// How often clients ask; oftener, those of a table at once would take the processors from it.
+/// Interval of the requests. All rows of a table run at once, and shorter intervals would take all processors.
 const PACE: Duration = Duration::from_millis(20);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// How a failure's line begins, with a credential and without.
+/// How the log line of a failure begins, with a credential and without.
 const KEPT: &str = "ec2-role: refresh failed, the credential until ";
 const NONE: &str = "ec2-role: no credential, requests are answered 500: ";
 
 pub struct Fault<'a> {
-    /// What it is, for whoever reads of a test that fails.
+    /// Names the row when the test fails.
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
     pub comes: &'a (dyn Fn() + Sync),
     pub passes: &'a (dyn Fn() + Sync),
-    /// What stands in each line, and how many calls of STS each tells of.
+    /// Parts of each log line, and how many STS calls each failure makes.
     pub said: &'a [&'a str],
     pub calls: usize,
 }
@@ -83,7 +83,7 @@ impl Fault<'_> {
         );
     }
 
-    /// Lets it pass, waits for a credential, and looks at all that was said since the start.
+    /// Ends the fault, waits for a credential, and checks the whole log.
     #[track_caller]
     fn check_recovery(&self, ec2_role: &Ec2Role) {
         let before = ec2_role.lines().len();
@@ -109,10 +109,10 @@ impl Fault<'_> {
     }
 }
 
-/// Asks until there is no credential any more: that of this call is served until its end, and not after it.
+/// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
 ///
-/// Its life is counted from just before the call, so it ends after the start of the process plus its lifetime, and before the
-/// arrival of the call plus that: on a busy machine too.
+/// ec2-role counts the lifetime from just before the call: after the start of the process, and before the call arrives. These are
+/// exact bounds, however busy the machine is.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {
