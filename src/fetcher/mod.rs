@@ -7,7 +7,7 @@ pub mod imds_client;
 pub mod metadata;
 pub mod profile;
 mod proxy;
-mod setting;
+pub mod setting;
 pub mod source;
 pub mod source_credential;
 pub mod sts;

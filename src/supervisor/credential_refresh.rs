@@ -21,6 +21,7 @@ pub struct CredentialRefresh {
     serving: Option<Serving>,
     has_logged_expiry: bool,
     /// What the last fetcher found for the next.
+    region: Option<String>,
     clock_offset: i64,
     duration_limit: Option<u32>,
 }
@@ -42,6 +43,7 @@ impl CredentialRefresh {
             is_first: true,
             serving: None,
             has_logged_expiry: false,
+            region: None,
             clock_offset: 0,
             duration_limit: None,
         }
@@ -117,6 +119,7 @@ impl Refresh for CredentialRefresh {
         FetchOrders {
             task: Task::Credential,
             serving: serving.map(|serving| serving.access_key_id.clone()),
+            region: self.region.clone(),
             clock_offset: self.clock_offset,
             duration_limit: self.duration_limit,
             ..orders
@@ -132,10 +135,13 @@ impl Refresh for CredentialRefresh {
     ) -> Result<Effects, String> {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),
-            FetchReport::Region(name) => Effects {
-                update: Some(ServerUpdate::Region(name)),
-                ..Effects::default()
-            },
+            FetchReport::Region(name) => {
+                self.region = Some(name.clone());
+                Effects {
+                    update: Some(ServerUpdate::Region(name)),
+                    ..Effects::default()
+                }
+            }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
@@ -311,6 +317,9 @@ mod tests {
         let is_region =
             |update| matches!(update, ServerUpdate::Region(name) if name == "eu-west-1");
         assert!(effects.update.is_some_and(is_region));
+        let orders = refresh.start(FetchOrders::default(), now);
+        assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
+        let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
         let effects = receive(FetchReport::Notice("set the clock".to_owned()));
         assert_eq!(effects.log, ["set the clock"]);
         let effects = receive(FetchReport::Step("signing".to_owned()));

@@ -1,4 +1,4 @@
-//! What it says on stderr, what it never says, and that a log nobody reads stops nothing.
+//! What is logged to stderr, what never is, and that a stalled log blocks no response.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -13,11 +13,11 @@ use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
 
-/// More lines than any pipe holds.
+/// More lines than fit into a pipe.
 const REQUESTS: usize = 2_000;
 
 #[test]
-fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
+fn access_log_is_common_log_format_with_duration() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let length = ec2_role.document().body.len();
@@ -55,7 +55,7 @@ fn is_event(line: &str) -> bool {
 }
 
 #[test]
-fn quiet_drops_the_accesses_and_no_event() {
+fn quiet_leaves_out_requests_and_keeps_events() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let ec2_role = Start::with(&sts)
         .variable("EC2_ROLE_QUIET", "true")
@@ -69,7 +69,7 @@ fn quiet_drops_the_accesses_and_no_event() {
 }
 
 #[test]
-fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
+fn control_bytes_and_quotes_are_escaped_in_the_log() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let address = ec2_role.address;
@@ -106,8 +106,8 @@ fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
 }
 
 #[test]
-fn no_secret_is_in_anything_that_it_says_whatever_fails() {
-    // That holds for every test here: each searches what its process said. This one sends secrets where they do not belong.
+fn no_secret_is_logged_whatever_fails() {
+    // Every test searches the log of its process for secrets. This one also sends secrets in unexpected places.
     let sts = Sts::start([
         Reply::bytes(
             200,
@@ -137,7 +137,7 @@ fn no_secret_is_in_anything_that_it_says_whatever_fails() {
     ec2_role.wait_for_document_of_call(6);
 }
 
-/// One on a socket of the test's own, as its lines are not to be had.
+/// Starts ec2-role on a socket of the test's own, because the test cannot read the address from its log.
 fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -149,7 +149,7 @@ fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAdd
     (ec2_role, address)
 }
 
-/// Many answers, and a refresh after them.
+/// Requests many responses and then waits for a refresh.
 #[track_caller]
 fn check_that_answers_go_on(address: SocketAddr) {
     until("the first credential", || {
@@ -168,7 +168,7 @@ fn check_that_answers_go_on(address: SocketAddr) {
 }
 
 #[test]
-fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
+fn a_full_stderr_pipe_holds_whole_lines_and_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, writer);
@@ -190,7 +190,7 @@ fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
 }
 
 #[test]
-fn a_stderr_without_a_reader_stops_no_answer() {
+fn stderr_without_a_reader_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, writer);
@@ -199,7 +199,7 @@ fn a_stderr_without_a_reader_stops_no_answer() {
 }
 
 #[test]
-fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
+fn stderr_on_a_full_disk_or_socket_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, full);
@@ -215,7 +215,7 @@ fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
 }
 
 #[test]
-fn a_closed_stderr_stops_no_answer() {
+fn closed_stderr_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
