@@ -469,26 +469,48 @@ fn a_path_that_climbs_or_is_no_path_is_404() {
 }
 
 #[test]
-fn every_version_since_roles_came_in_has_them_and_no_earlier_one() {
+fn roles_are_served_from_version_2012_01_12_on() {
     let served = serve(&[]);
     let versions = served.get("/").body;
-    assert!(
-        versions.starts_with("2012-01-12\n") && versions.ends_with("\nlatest"),
-        "{versions}"
-    );
-    for version in versions.lines().chain(["2030-01-01"]) {
+    assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\nlatest"));
+    let (old, new) = versions.split_at(versions.find("2012-01-12").unwrap());
+    for version in new.lines().chain(["2030-01-01"]) {
         let list = format!("/{version}/meta-data/iam/security-credentials/");
         assert_eq!(served.get(&list).body, "exc_web", "{version}");
-        assert_eq!(
-            served.get(&format!("{list}exc_web")).status,
-            200,
-            "{version}"
+        let document = served.get(&format!("{list}exc_web"));
+        assert_eq!(document.status, 200, "{version}");
+    }
+    // Debian's ec2metadata asks 2009-04-04 for everything.
+    for version in old.lines().chain(["2012-01-11"]) {
+        for (path, body) in [
+            ("", "meta-data"),
+            ("meta-data/", "placement/"),
+            ("meta-data/placement/", "region"),
+            ("meta-data/placement/region", "eu-west-1"),
+        ] {
+            assert_eq!(
+                served.get(&format!("/{version}/{path}")).body,
+                body,
+                "{version}"
+            );
+        }
+        let iam = format!("/{version}/meta-data/iam");
+        served.statuses(
+            "GET",
+            &[
+                &format!("{iam}/"),
+                &format!("{iam}/info"),
+                &format!("{iam}/security-credentials/"),
+                &format!("{iam}/security-credentials/exc_web"),
+            ],
+            &[],
+            404,
         );
     }
     for version in [
-        "1.0",
-        "2007-01-19",
-        "2012-01-11",
+        "1.1",
+        "2007-01-18",
+        "0000-00-00",
         "2012-1-12",
         "2021-03-23x",
         "newest",
@@ -497,7 +519,6 @@ fn every_version_since_roles_came_in_has_them_and_no_earlier_one() {
         served.statuses(
             "GET",
             &[
-                &format!("/{version}/meta-data/iam/security-credentials/"),
                 &format!("/{version}/meta-data/iam/security-credentials/exc_web"),
                 &format!("/{version}/meta-data/"),
                 &format!("/{version}/"),
