@@ -152,7 +152,7 @@ pub const SETTINGS: [(&str, &[Flag]); 3] = [
                 "allow-host",
                 "NAME",
                 Repeated,
-                "answer requests for this Host name too; others with a dot are refused, against DNS rebinding",
+                "answer requests for this Host name too; without it, against DNS rebinding: addresses, localhost and, not on loopback, names without a dot or below .internal",
             ),
             option(
                 "metrics",

@@ -99,7 +99,7 @@ impl Handler {
         head: RequestHead,
     ) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let peer = connection.peer_address();
+        let (peer, local) = (connection.peer_address(), connection.local_address());
         let (mut is_head, mut is_logged) = (false, !self.state.server.quiet);
         let response = match head.normalized {
             Ok(head) => {
@@ -113,10 +113,11 @@ impl Handler {
                     method: parsed.method().as_str(),
                     target: parsed.url(),
                     headers: &headers,
+                    is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
                 is_logged &= !is_own_check(&request, peer);
-                let response = self.response(&request, peer, connection.local_address());
+                let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
                 response
@@ -141,7 +142,7 @@ impl Handler {
                 now,
                 &head.request_line,
                 response.status.code(),
-                response.body.len(),
+                if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
         }

@@ -28,6 +28,7 @@ fn main() {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
+        ..Request::default()
     };
     let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
@@ -43,6 +44,7 @@ fn main() {
             ),
             (TOKEN_HEADER, token),
         ],
+        ..Request::default()
     };
     for _ in 0..number {
         let response = std::hint::black_box(respond(&request, &state, NOW));

@@ -43,6 +43,9 @@ fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
         seconds == "0" && fraction.len() == 4 && fraction.parse::<u32>().is_ok(),
         "{line}"
     );
+    ec2_role.request("HEAD", DOCUMENT_PATH, &[]);
+    let line = ec2_role.wait_for_line("\"HEAD ");
+    assert!(line.contains(" HTTP/1.1\" 200 0 0."), "{line}");
 }
 
 #[test]

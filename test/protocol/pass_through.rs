@@ -384,7 +384,7 @@ fn warnings_are_503_when_the_last_reading_is_two_minutes_old_also_where_there_wa
             let request = Request {
                 method: "GET",
                 target: &format!("/latest/{path}"),
-                headers: &[],
+                ..Request::default()
             };
             world.check(&request).status.code()
         };
