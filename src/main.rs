@@ -5,7 +5,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ec2_role::cli::check;
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
     match invocation {
         Invocation::Help(text) => print(&text),
         Invocation::Version(text) => print(&format!("{text}\n")),
-        Invocation::Check(address, role) => match check::check(address, role.as_ref()) {
+        Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => fail(&error, EXIT_FAILED),
         },
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words) {
+        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words, &environment) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, EXIT_TO_CORRECT),
         },

@@ -157,10 +157,15 @@ mod tests {
             ("arn:aws:iam::123456789012:role/a/..", "name is 1 to 64"),
             ("arn:aws:iam::123456789012:role/a b", "a space or another"),
             ("arn:aws:iam::123456789012:role/x\n", "a space or another"),
+            ("arn:aws:iam::123456789012:role/é", "a space or another"),
             ("arn:aws:iam::123456789012", "names \"\""),
         ] {
             let error = RoleArn::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text:?} gave {error:?}");
+            assert!(
+                error.contains("arn:aws:iam::ACCOUNT:role/NAME"),
+                "{error:?}"
+            );
             assert!(!error.contains('\n'), "{error:?} is one line");
         }
     }

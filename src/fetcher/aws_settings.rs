@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
 use crate::common::fault::{Fault, permanent};
+use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
@@ -129,14 +130,13 @@ fn ca_bundle<'a>(
     environment: &'a Environment,
     profile: &'a Profile,
 ) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
-    let named = environment.get("AWS_CA_BUNDLE");
-    let Some(path) = named.or(profile.get("ca_bundle")) else {
-        return Ok(None);
+    let variable = environment.get("AWS_CA_BUNDLE");
+    let (origin, path) = match (variable, profile.get("ca_bundle")) {
+        (Some(path), _) => ("AWS_CA_BUNDLE".to_owned(), path),
+        (None, Some(path)) => (format!("profile {:?}: ca_bundle", profile.name), path),
+        (None, None) => return Ok(None),
     };
-    let pem = std::fs::read(path).or_else(|error| {
-        permanent(format!(
-            "CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle"
-        ))
-    })?;
-    Ok(Some((path, pem)))
+    let contents = NamedFile::new(origin, path).read();
+    let contents = contents.or_else(|error| permanent(error.text))?;
+    Ok(Some((path, contents.bytes)))
 }

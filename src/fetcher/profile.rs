@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent};
+use crate::common::file::NamedFile;
 
 /// What some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -125,23 +126,18 @@ impl SharedFile {
                 .strip_prefix("~/")
                 .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
         };
-        match std::fs::read_to_string(&path) {
+        match NamedFile::new(variable, &path).read_text() {
             Ok(text) => Ok(SharedFile {
                 sections: parse(&text),
                 path,
             }),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 Ok(SharedFile {
                     sections: BTreeMap::new(),
                     path,
                 })
             }
-            Err(error) => permanent(format!(
-                "{}: it cannot be read: {error}; let the user that runs ec2-role read it, or name another with {variable}",
-                path.display()
-            )),
+            Err(error) => permanent(error.text),
         }
     }
 

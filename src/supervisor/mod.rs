@@ -42,7 +42,7 @@ use signals::Signals;
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
 /// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
-pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
+pub fn run(arguments: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
     let mut signals = Signals::watch()
         .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
     let token_key = token_key_file::token_key(arguments.token_key_file.as_ref())?;
@@ -55,7 +55,7 @@ pub fn run(arguments: &Config, words: &[String]) -> Result<(), String> {
     })?;
     let ended = match listener {
         Some(listener) => {
-            let supervisor = Supervisor::new(arguments, words, listener, token_key)?;
+            let supervisor = Supervisor::new(arguments, words, environment, listener, token_key)?;
             Some(supervisor.keep(&mut signals)?)
         }
         None => signals.end(),
@@ -89,6 +89,7 @@ impl<'a> Supervisor<'a> {
     fn new(
         arguments: &Config,
         words: &'a [String],
+        environment: &Environment,
         listener: TcpListener,
         token_key: TokenKey,
     ) -> Result<Self, String> {
@@ -141,7 +142,7 @@ impl<'a> Supervisor<'a> {
             has_said_expired: false,
             metadata_refresh: arguments.pass_through.map(|_| MetadataRefresh::new(now)),
             container_token,
-            notify: SdNotify::new(&Environment::of_process(), std::process::id(), now),
+            notify: SdNotify::new(environment, std::process::id(), now),
         };
         log::event(&format!("listening on {address} for {}", supervisor.role()));
         Ok(supervisor)

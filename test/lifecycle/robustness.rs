@@ -174,7 +174,7 @@ fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced()
 
 #[test]
 fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
-    if !namespace::enter_for_this_test() {
+    if !namespace::enter_for_this_test(|| ()) {
         return;
     }
     // A name server that says nothing, and before that a hosts file that knows the name.
@@ -446,7 +446,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let server = ec2_role.server();
         // The first may not have gone yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
-        let fetcher = until("an fetcher that hangs", || ec2_role.fetcher());
+        let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [
             (server, "server replaced"),
             (fetcher, "the fetcher ended without a word"),

@@ -206,7 +206,7 @@ fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
 
 #[test]
 fn a_relative_uri_is_of_the_ecs_agent() {
-    if !namespace::enter_for_this_test() {
+    if !namespace::enter_for_this_test(|| ()) {
         return;
     }
     let added = std::process::Command::new("ip")

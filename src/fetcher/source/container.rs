@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ureq::http::{Request, Uri};
 
-use super::context::{Context, read_file};
+use super::context::Context;
 use super::document;
 use crate::common::credential::SourceCredential;
 use crate::common::fault::{Fault, permanent, transient};
+use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts, address, read_url};
 
 /// What SDKs allow for each.
@@ -107,7 +108,11 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
 fn token(context: &Context) -> Result<Option<String>, Fault> {
     let variable = |name| context.environment.get(name);
     let token = match variable(TOKEN_FILE) {
-        Some(file) => Some(read_file(TOKEN_FILE, file)?),
+        Some(file) => Some(
+            NamedFile::new(TOKEN_FILE, file)
+                .read_text()
+                .or_else(|error| permanent(error.text))?,
+        ),
         None => variable(TOKEN).map(str::to_owned),
     };
     match token {

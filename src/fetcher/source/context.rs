@@ -1,10 +1,8 @@
 //! What the sources look at.
 
-use std::path::Path;
-
 use crate::common::credential::SourceCredential;
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::Fault;
 use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
@@ -23,15 +21,4 @@ pub struct Context<'a> {
     pub progress: &'a dyn Fn(&str),
     /// Calls AssumeRoleWithWebIdentity: role, session name, token.
     pub web_identity: &'a dyn Fn(&RoleArn, &str, &str) -> Result<SourceCredential, Fault>,
-}
-
-/// Reads a file that the user named by `what`.
-pub fn read_file(what: &str, path: impl AsRef<Path>) -> Result<String, Fault> {
-    let path = path.as_ref();
-    std::fs::read_to_string(path).or_else(|error| {
-        permanent(format!(
-            "{what} {}: it cannot be read: {error}; name a file that ec2-role's user can read",
-            path.display()
-        ))
-    })
 }

@@ -43,7 +43,12 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     (context.progress)(&format!(
         "running the credential_process of profile {profile:?}"
     ));
-    let mut child = without_own_options(&mut Command::new(&words[0]))
+    let mut command = Command::new(&words[0]);
+    // These are the options of this ec2-role, not of one that the command may run.
+    for name in context.environment.names("EC2_ROLE_") {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(&words[1..])
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
@@ -69,13 +74,6 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             )))
         }
     }
-}
-
-/// The options of this ec2-role are not those of one that the command runs, which has a role and conditions of its own.
-fn without_own_options(command: &mut Command) -> &mut Command {
-    let own =
-        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EC2_ROLE_"));
-    own.fold(command, |command, (name, _)| command.env_remove(name))
 }
 
 /// What it printed is not repeated in an error: it may hold a secret.

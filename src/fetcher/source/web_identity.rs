@@ -1,8 +1,9 @@
 //! A web identity token in a file, exchanged for credentials of a first role: EKS's service accounts, CI systems.
 
-use super::context::{Context, read_file};
+use super::context::Context;
 use crate::common::credential::SourceCredential;
 use crate::common::fault::{Fault, permanent};
+use crate::common::file::NamedFile;
 use crate::common::role::RoleArn;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
@@ -36,7 +37,9 @@ pub fn exchange(
     session_name: Option<&str>,
 ) -> Result<SourceCredential, Fault> {
     let role = RoleArn::parse(role).or_else(|why| permanent(format!("{role_from}: {why}")))?;
-    let token = read_file(file_from, file)?;
+    let token = NamedFile::new(file_from, file)
+        .read_text()
+        .or_else(|error| permanent(error.text))?;
     (context.progress)(&format!("exchanging the web identity token in {file}"));
     (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), token.trim())
 }
