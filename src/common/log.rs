@@ -15,8 +15,8 @@ use rustix::net::{SendFlags, send};
 /// A pipe takes a write of up to this much whole or not at all (PIPE_BUF on Linux), so lines of several processes never mix.
 const MAX_LINE: usize = 4096;
 
-/// So much of a line is the request, so that what was answered has room behind it.
-const MAX_REQUEST: usize = MAX_LINE - 64;
+/// Maximum length of a request line in the access log, escaped; an SDK's longest has some 120 bytes.
+const MAX_REQUEST: usize = 256;
 
 /// Writes one event: `ec2-role: TEXT`.
 pub fn event(text: &str) {
@@ -47,8 +47,9 @@ pub fn access(
     // What it holds is a client's: nothing that a terminal or a reader would take for anything but itself.
     let is_plain = |character: char| character == ' ' || character.is_ascii_graphic();
     let is_odd = |character: char| !is_plain(character) || "\"\\".contains(character);
+    let begin = line.len();
     escape(request_line, is_odd, &mut line);
-    line.truncate(line.floor_char_boundary(MAX_REQUEST));
+    line.truncate(line.floor_char_boundary(begin + MAX_REQUEST));
     _ = write!(line, "\" {status} {body_length} {:.4}", took.as_secs_f64());
     write_line(line);
 }
