@@ -107,19 +107,6 @@ impl Credential {
     }
 }
 
-/// What a call to STS is signed with: the host's own rights, from wherever they come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceCredential {
-    /// The access key's id; not a secret.
-    pub access_key_id: String,
-    /// The secret access key.
-    pub secret_access_key: Secret,
-    /// The session token of a credential that is temporary itself.
-    pub session_token: Option<Secret>,
-    /// Where it comes from, in words.
-    pub origin: String,
-}
-
 /// An object of strings as EC2 writes it: `{`, a line for each pair, `}`.
 pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
     let mut form = Vec::new();

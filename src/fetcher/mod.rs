@@ -1,4 +1,4 @@
-//! One fetcher: a credential, or the host's other metadata. As a process of its own it may hang; nobody waits for it.
+//! The fetcher process: fetches one credential or the host's other metadata. It may hang, so the supervisor gives it a deadline.
 
 pub mod aws_settings;
 pub mod credential;
@@ -7,7 +7,9 @@ pub mod imds_client;
 pub mod metadata;
 pub mod profile;
 mod proxy;
+mod setting;
 pub mod source;
+pub mod source_credential;
 pub mod sts;
 
 use std::io::{Read, Write};
@@ -21,8 +23,8 @@ use crate::common::log;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::fetch::{FetchOrders, FetchReport, Task};
 
-/// The supervisor ends an fetcher that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
-/// moment as long again; whatever is slow then says so itself.
+/// The supervisor kills a fetcher that takes longer. A credential_process may take 45 s, and a call to STS 25 s: each limit within
+/// the fetcher is reached first, so that the error names what is slow.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Runs as the supervisor's fetcher: orders on stdin, reports on stdout.
@@ -62,10 +64,10 @@ fn read_metadata(
     environment: &Environment,
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
-    let own = orders.own_tokens();
-    let session = ImdsClient::open(environment, own.as_ref())?;
+    let own_tokens = orders.own_tokens();
+    let client = ImdsClient::connect(environment, own_tokens.as_ref())?;
     let snapshot = metadata::read(
-        &session,
+        &client,
         arguments.pass_through.unwrap_or_default(),
         BootTime::now(),
     )?;

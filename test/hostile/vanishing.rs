@@ -23,7 +23,7 @@ fn connections(address: SocketAddr) -> usize {
 /// Needs to make a network namespace.
 #[test]
 fn connections_of_vanished_clients_are_gone_within_seconds() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();

@@ -153,7 +153,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
         (
             "AWS_REGION",
             "EU West",
-            "AWS_REGION: \"EU West\" is no region",
+            "AWS_REGION: \"EU West\" is not a region",
         ),
         ("AWS_DEFAULT_REGION", "x.example/", "AWS_DEFAULT_REGION: "),
         ("AWS_CA_BUNDLE", &nowhere, "cannot be read"),
@@ -161,12 +161,12 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
-            "--endpoint-url: it does not go with AWS_USE_FIPS_ENDPOINT",
+            "--endpoint-url: it cannot be combined with AWS_USE_FIPS_ENDPOINT",
         ),
         (
             "AWS_USE_DUALSTACK_ENDPOINT",
             "True",
-            "--endpoint-url: it does not go with AWS_USE_DUALSTACK_ENDPOINT",
+            "--endpoint-url: it cannot be combined with AWS_USE_DUALSTACK_ENDPOINT",
         ),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
@@ -187,7 +187,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
     for (config, said) in [
         (
             "region = EU West",
-            "profile \"default\": region: \"EU West\" is no region",
+            "profile \"default\": region: \"EU West\" is not a region",
         ),
         (
             "use_fips_endpoint = on",
@@ -195,7 +195,7 @@ fn a_wrong_variable_or_file_of_the_sdks_is_named() {
         ),
         (
             "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
-            "profile \"default\": endpoint_url: it does not go with profile \"default\": use_fips_endpoint; unset one of them",
+            "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
         ),
     ] {
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");

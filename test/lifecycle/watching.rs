@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::net::{AddressFamily, SocketType};
-
 use rustix::process::Signal;
 
 use crate::support::container::Container;
@@ -163,7 +162,7 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
 /// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();

@@ -11,7 +11,7 @@ const FAR: &str = "198.51.100.1";
 /// Needs to make a network namespace.
 #[test]
 fn a_container_is_served_at_its_own_subnets_address_only() {
-    if !namespace::enter_for_this_test(|| ()) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();
