@@ -52,8 +52,10 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("token-key-file", "FILE", Value,
             "file that keeps the key of session tokens, so that tokens survive a restart; created if it does not exist"),
         option("container-token-file", "FILE", Value,
-            "also answer /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI) to clients whose Authorization header is the \
-             token in FILE"),
+            "serve the credential at /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI), and only to clients whose \
+             Authorization header is the token in FILE"),
+        option("both-forms", "", Switch,
+            "with --container-token-file, also serve the credential as the metadata service does, without that token"),
         option("pass-through", "", Switch, "also serve the host's other metadata: instance, placement, network"),
         option("pass-through-user-data", "", Switch, "with --pass-through, also its user data, which may hold secrets"),
         option("pass-through-identity-signature", "", Switch,

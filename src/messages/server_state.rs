@@ -36,6 +36,8 @@ pub struct ServerState {
     pub region: Option<String>,
     /// The Authorization token of the container form, if that is answered.
     pub container_token: Option<Secret>,
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
     /// What of the host's other metadata is passed through.
     pub pass_through: Option<PassThrough>,
     /// That metadata, once it has been read.
@@ -78,6 +80,7 @@ impl ServerState {
             "metrics": self.metrics,
             "region": self.region,
             "container_token": self.container_token.as_ref().map(Secret::expose),
+            "both_forms": self.both_forms,
             "pass_through": self.pass_through.map(|what| [what.user_data, what.identity_signature]),
             "snapshot": self.snapshot.as_ref().map(Snapshot::to_json),
             "counts": [self.counts.refreshes, self.counts.failures, self.counts.server_restarts],
@@ -110,6 +113,7 @@ impl ServerState {
             metrics: json["metrics"].as_bool()?,
             region: text("region").map(str::to_owned),
             container_token: text("container_token").map(Secret::new),
+            both_forms: json["both_forms"].as_bool()?,
             pass_through: match &json["pass_through"] {
                 Value::Null => None,
                 what => Some(PassThrough {

@@ -130,6 +130,7 @@ impl<'a> Supervisor<'a> {
                 metrics: arguments.metrics,
                 region: None,
                 container_token: token,
+                both_forms: arguments.both_forms,
                 pass_through: arguments.pass_through,
                 snapshot: None,
                 counts: Counts::default(),

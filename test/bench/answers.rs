@@ -9,7 +9,7 @@ use ec2_role::server::protocol::state::ResponseState;
 
 const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
 "token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",
-"quiet":false,"same_network":false,"allow_hosts":[],"metrics":false,"region":"us-east-1","container_token":null,"pass_through":null,
+"quiet":false,"same_network":false,"allow_hosts":[],"metrics":false,"region":"us-east-1","container_token":null,"both_forms":false,"pass_through":null,
 "snapshot":null,"counts":[1,0,0],"credential":{"access_key_id":"ASIAIOSFODNN7EXAMPLE",
 "secret_access_key":"made-up/secret/access/key/of/bench","session_token":"TOKEN","last_updated":1795467600,
 "expiration":1795471200,"deadline":3600000}}"#;

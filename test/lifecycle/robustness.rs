@@ -296,6 +296,7 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         metrics: false,
         region: None,
         container_token: None,
+        both_forms: false,
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),

@@ -64,6 +64,7 @@ impl World {
             metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
+            both_forms: bit(7),
             pass_through: bit(3).then(PassThrough::default),
             snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
@@ -124,6 +125,9 @@ impl World {
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
+        }
+        if self.state.server.container_token.is_some() && !self.state.server.both_forms {
+            return false;
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
             None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,

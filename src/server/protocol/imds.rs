@@ -26,6 +26,12 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
+    if path
+        .as_ref()
+        .is_some_and(|path| is_withheld(path, &state.server))
+    {
+        return not_found();
+    }
     if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
         return issue_token(request, path, &state.tokens, now);
     }
@@ -58,6 +64,16 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
             response
         }
     }
+}
+
+/// With a container token the credential is served in the container form alone: no path leads to it without that token. Session
+/// tokens are issued only if there is other metadata to read with them.
+fn is_withheld(path: &Path, state: &ServerState) -> bool {
+    !serves_role(state) && (path.is_of_role() || (path.is_token() && state.pass_through.is_none()))
+}
+
+fn serves_role(state: &ServerState) -> bool {
+    state.container_token.is_none() || state.both_forms
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {
@@ -104,7 +120,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     if !is_version(version) {
         return not_found();
     }
-    let has_roles = *version >= FIRST_WITH_ROLES;
+    let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.role_name.as_str();
     let item = match segments {
@@ -249,6 +265,10 @@ impl<'a> Path<'a> {
             segments,
             has_trailing_slash: path.ends_with('/'),
         })
+    }
+
+    fn is_of_role(&self) -> bool {
+        self.segments.len() >= 3 && self.segments[1] == "meta-data" && self.segments[2] == "iam"
     }
 
     fn is_token(&self) -> bool {
