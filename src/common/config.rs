@@ -30,6 +30,8 @@ pub struct Config {
     pub token_key_file: Option<NamedFile>,
     /// Where the Authorization token of the container form is.
     pub container_token_file: Option<NamedFile>,
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
     /// What of the host's metadata is passed through.
     pub pass_through: Option<PassThrough>,
     /// Whether only those are answered who are in the network of the address that they ask.
