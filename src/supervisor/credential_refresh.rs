@@ -183,7 +183,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::from_epoch_seconds;
+    use crate::common::clock::parse_iso8601;
     use crate::common::credential::Credential;
     use crate::common::secret::Secret;
 
@@ -201,8 +201,8 @@ mod tests {
                 access_key_id: "ASIAEXAMPLE".to_owned(),
                 secret_access_key: Secret::new("s3cr3t"),
                 session_token: Secret::new("s3cr3t"),
-                last_updated: from_epoch_seconds(1_685_620_800.0).unwrap(),
-                expiration: from_epoch_seconds(1_685_624_400.0).unwrap(),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
                 deadline: now.after(HOUR),
             },
             clock_offset: 7,
