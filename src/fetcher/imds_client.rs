@@ -199,10 +199,14 @@ impl<'a> HostMetadata<'a> {
         is_own(self.own_tokens, token.as_deref())
     }
 
-    /// A short text, if the service is reachable and has it.
-    pub fn text(&self, path: &str) -> Option<String> {
-        let text = self.client().ok()?.get(path).ok()??;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    /// A short text; `None` if the service is disabled or does not have it.
+    pub fn text(&self, path: &str) -> Result<Option<String>, Fault> {
+        let text = match self.client() {
+            Err(Fault::Permanent(_)) => None,
+            client => client?.get(path)?,
+        };
+        let text = text.map(|text| text.trim().to_owned());
+        Ok(text.filter(|text| !text.is_empty()))
     }
 }
 

@@ -26,7 +26,7 @@ fn check(start: Start, parts: &[&str]) {
         "{parts:?}: {ended:?}"
     );
     assert!(
-        lines[0].starts_with("ec2-role: ") && !lines[0].contains("panicked"),
+        lines[0].contains("ec2-role: ") && !lines[0].contains("panicked"),
         "{ended:?}"
     );
     assert!(!lines[0].contains(SECRET), "{ended:?}");
@@ -67,7 +67,6 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
         ("endpoint-url", "http://a b/", "http"),
         ("endpoint-url", "http://x/?a", "has a query"),
         ("endpoint-url", "http://user:s3cr3t@x/", "a password"),
-        ("profile", "nowhere", "nowhere"),
     ] {
         let option = format!("--{name}");
         let variable = format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase());
@@ -146,9 +145,6 @@ fn a_pipe_in_place_of_a_file_is_refused() {
 #[test]
 fn a_wrong_sdk_variable_or_file_is_named() {
     let sts = Sts::start([Reply::good()]);
-    let files = Directory::new();
-    let nowhere = files.text("nowhere");
-    let no_certificate = files.write("ca.pem", "nothing");
     let rows = [
         (
             "AWS_REGION",
@@ -156,8 +152,6 @@ fn a_wrong_sdk_variable_or_file_is_named() {
             "AWS_REGION: \"EU West\" is not a region",
         ),
         ("AWS_DEFAULT_REGION", "x.example/", "AWS_DEFAULT_REGION: "),
-        ("AWS_CA_BUNDLE", &nowhere, "cannot be read"),
-        ("AWS_CA_BUNDLE", &no_certificate, "no certificate"),
         (
             "AWS_USE_FIPS_ENDPOINT",
             "true",
@@ -170,9 +164,6 @@ fn a_wrong_sdk_variable_or_file_is_named() {
         ),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
-        ("AWS_PROFILE", "nowhere", "profile \"nowhere\""),
-        ("AWS_CONFIG_FILE", "/", "cannot be read"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/", "cannot be read"),
     ];
     each(rows, |(name, value, right)| {
         // Without the options that win over these variables.
@@ -184,24 +175,6 @@ fn a_wrong_sdk_variable_or_file_is_named() {
             &[right],
         );
     });
-    for (config, said) in [
-        (
-            "region = EU West",
-            "profile \"default\": region: \"EU West\" is not a region",
-        ),
-        (
-            "use_fips_endpoint = on",
-            "profile \"default\": use_fips_endpoint is \"on\"",
-        ),
-        (
-            "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
-            "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
-        ),
-    ] {
-        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
-        let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
-        check(start.arguments([ROLE]), &[said]);
-    }
     let start =
         Start::bare()
             .keys("AKIA")

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::messages::frame::to_frame;
+use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -33,7 +35,7 @@ const DEATHS: usize = 20;
 /// Kills of the server under load, and the clients that make the load.
 const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
-const HAND_OVERS: usize = 1_000;
+const UPDATES: usize = 1_000;
 /// Seconds. The first refresh comes after 1 to 10 s, and the credential outlives what a test does after that.
 const LIFETIME: i64 = 20;
 
@@ -216,20 +218,29 @@ fn a_killed_server_loses_only_requests_in_flight() {
 }
 
 #[test]
-fn the_newest_of_a_thousand_server_states_is_served() {
+fn newest_of_a_thousand_updates_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (mut channel, theirs) = UnixStream::pair().unwrap();
     let role = RoleArn::parse(ROLE).unwrap();
     let token_key = TokenKey::random().unwrap();
     let now = BootTime::now();
-    let state = |number| ServerState {
+    let credential = |number| Credential {
+        access_key_id: access_key_id(number),
+        secret_access_key: Secret::new("s3cr3t"),
+        session_token: Secret::new("s3cr3t"),
+        last_updated: std::time::SystemTime::now(),
+        expiration: std::time::SystemTime::now(),
+        deadline: now.after(Duration::from_secs(3600)),
+    };
+    let state = ServerState {
         role_name: role.name(),
-        role: role.clone(),
+        role,
         http_tokens: HttpTokens::Optional,
-        token_key: token_key.clone(),
+        token_key,
         boot_id: "boot".into(),
         quiet: true,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
@@ -238,17 +249,13 @@ fn the_newest_of_a_thousand_server_states_is_served() {
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),
-        credential: Some(Credential {
-            access_key_id: access_key_id(number),
-            secret_access_key: Secret::new("s3cr3t"),
-            session_token: Secret::new("s3cr3t"),
-            last_updated: std::time::SystemTime::now(),
-            expiration: std::time::SystemTime::now(),
-            deadline: now.after(Duration::from_secs(3600)),
-        }),
+        credential: Some(credential(0)),
     };
-    let lines: String = (1..=HAND_OVERS)
-        .map(|number| state(number).to_line())
+    let update = |number| to_frame(&ServerUpdate::Fetched(credential(number)));
+    let updates = (1..=UPDATES).flat_map(update);
+    let frames: Vec<u8> = to_frame(&(&state, None::<Vec<u8>>))
+        .into_iter()
+        .chain(updates)
         .collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-server")
@@ -258,12 +265,12 @@ fn the_newest_of_a_thousand_server_states_is_served() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    channel.write_all(lines.as_bytes()).unwrap();
+    channel.write_all(&frames).unwrap();
     let document = http::get(address, DOCUMENT_PATH).unwrap();
     // The server ends when its control channel closes.
     drop(channel);
     assert!(server.wait().unwrap().success());
-    assert_eq!(document.field("AccessKeyId"), access_key_id(HAND_OVERS));
+    assert_eq!(document.field("AccessKeyId"), access_key_id(UPDATES));
 }
 
 #[test]
@@ -380,10 +387,7 @@ fn no_core_pattern_receives_a_crash() {
         // The first fetcher may not have ended yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
-        for (pid, told) in [
-            (server, "server replaced"),
-            (fetcher, "the fetcher ended without a word"),
-        ] {
+        for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
             kill_process(pid, Signal::QUIT).unwrap();
             ec2_role.wait_for_line(told);
         }
@@ -405,7 +409,8 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
     let ended = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .run();
-    assert_eq!((ended.status, ended.lines.len()), (None, 0), "{ended:?}");
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.lines[0].contains("File too large"), "{ended:?}");
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
     assert!(!files.path("key.new").exists());

@@ -328,3 +328,54 @@ fn check_without_an_address_exits_2() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn a_check_prints_json_for_scripts() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let check = |address: &str| {
+        let ended = Start::bare()
+            .listen(address)
+            .arguments(["--check", "--json"])
+            .run();
+        let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert!(ended.lines.is_empty(), "{ended:?}");
+        (ended.status, json)
+    };
+    let address = ec2_role.address.to_string();
+    let (status, json) = check(&address);
+    assert_eq!(status, Some(0));
+    assert_eq!(json["healthy"], true);
+    assert_eq!(json["address"], address);
+    assert_eq!(json["role_name"], "exc_web");
+    let expiration = json["expiration"].as_str().unwrap();
+    assert!(ec2_role::common::clock::parse_iso8601(expiration).is_some());
+    let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
+    let (status, json) = check(&other.address.to_string());
+    assert_eq!((status, &json["healthy"]), (Some(1), &false.into()));
+    assert!(
+        json["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("it answered 404 "),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_check_prints_nothing_raw_from_the_server() {
+    for name in ["a", "a\u{1b}[2J\u{202e}"] {
+        let hostile = Loopback::start(move |request, connection| {
+            let body = if request.target.ends_with("/security-credentials/a") {
+                r#"{"Expiration":"\u001b[31mnow\u2028"}"#
+            } else {
+                name
+            };
+            connection.answer(200, "", body.as_bytes());
+        });
+        let ended = check(&hostile.address.to_string());
+        let said = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
+        let is_raw = |c: char| c != ' ' && !c.is_ascii_graphic();
+        assert!(!said.is_empty() && !said.contains(is_raw), "{ended:?}");
+    }
+}

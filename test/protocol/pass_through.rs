@@ -21,7 +21,7 @@ fn start(upstream: &Upstream, sts: &Sts, arguments: &[&str]) -> Ec2Role {
 
 #[track_caller]
 fn wait_for_reading(ec2_role: &Ec2Role) {
-    ec2_role.wait_for_line("items of the host's metadata read");
+    ec2_role.wait_for_line("items of the host's metadata fetched");
 }
 
 /// The response, and its body as bytes.
@@ -244,8 +244,8 @@ fn excess_metadata_is_left_out_and_the_rest_served() {
         let upstream = Upstream::with_more(count, bytes);
         let sts = Sts::start([Reply::good()]);
         let ec2_role = start(&upstream, &sts, &[]);
-        let line = ec2_role.wait_for_line("items of the host's metadata read");
-        assert!(line.contains(" left out: "), "{line}");
+        let line = ec2_role.wait_for_line("items of the host's metadata fetched");
+        assert!(line.contains(" left out because "), "{line}");
         assert_eq!(ec2_role.document().status, 200);
         assert_eq!(get(&ec2_role, "meta-data/instance-id").0.status, 200);
         let replaced = |line: &String| line.contains("server replaced");
@@ -271,7 +271,7 @@ fn a_rejected_token_is_renewed_once() {
     // A service that rejects every token is not asked for ever.
     let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
     let ec2_role = start(&upstream, &sts, &[]);
-    ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+    ec2_role.wait_for_line("the host's metadata was not fetched");
     assert!(puts(&upstream) <= 4, "{:?}", upstream.requests());
 }
 
@@ -311,7 +311,7 @@ fn metadata_is_503_before_the_first_snapshot() {
             assert_eq!(answer.field("Code"), "Success");
         };
         check();
-        ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+        ec2_role.wait_for_line("the host's metadata was not fetched");
         check();
         // It recovers without a restart.
         upstream.does_now(Manner::Well);
@@ -356,11 +356,11 @@ fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
     std::thread::sleep(Duration::from_secs(50));
     assert_eq!(upstream.requests().len(), before);
     upstream.wait_for_requests(before + 1);
-    ec2_role.wait_for_line("was not read, what was read before is kept");
+    ec2_role.wait_for_line("was not fetched, serving what was fetched before");
     check_status(&ec2_role, &["meta-data/instance-id"], 200);
     let lines = ec2_role.lines().len();
     upstream.does_now(Manner::Well);
-    ec2_role.wait_for_line_after(lines, "items of the host's metadata read");
+    ec2_role.wait_for_line_after(lines, "items of the host's metadata fetched");
 }
 
 /// Without waiting two minutes: the time is an argument of the router.

@@ -149,11 +149,7 @@ fn sigterm_and_sigint_exit_0_and_free_the_port() {
         let server = ec2_role.server();
         ec2_role.signal(signal);
         assert_eq!(ec2_role.wait_for_end().code(), Some(0));
-        assert!(
-            ec2_role
-                .lines()
-                .contains(&format!("ec2-role: ended by {name}"))
-        );
+        ec2_role.wait_for_line(&format!("ec2-role: ended by {name}"));
         assert!(!crate::support::ec2_role::is_alive(server));
         TcpListener::bind(ec2_role.address).unwrap();
     }

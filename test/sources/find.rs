@@ -291,7 +291,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
         let half = format!("[default]\n{half}\n");
         for file in [".aws/config", ".aws/credentials"] {
             let start = start().file(file, &half);
-            check_once(start, 2, &["profile \"default\": ", said]);
+            check_once(start, 1, &["profile \"default\": ", said]);
         }
     }
     let (id, secret) = (
@@ -301,7 +301,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
     let torn = start()
         .file(".aws/config", secret)
         .file(".aws/credentials", id);
-    check_once(torn, 2, &["only one of", "in the credentials file"]);
+    check_once(torn, 1, &["only one of", "in the credentials file"]);
     check_once(
         start().variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
         2,
@@ -313,7 +313,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
         .variable("AWS_ROLE_ARN", role);
     check_once(
         with_role,
-        2,
+        1,
         &["AWS_WEB_IDENTITY_TOKEN_FILE /nowhere", "cannot be read"],
     );
     let with_user = start()
@@ -362,7 +362,7 @@ fn unsupported_profile_keys_are_refused() {
         }
         check_once(
             start,
-            2,
+            1,
             &[
                 &format!("profile \"default\": {name}: "),
                 "credential_process = aws configure export-credentials",
@@ -388,7 +388,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
         "AKIAFILE"
     );
     let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
-    check_once(login, 2, &["login_session: ec2-role does not support it"]);
+    check_once(login, 1, &["login_session: ec2-role does not support it"]);
     // A session token in the other file does not belong to these keys.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
@@ -405,17 +405,16 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
     let sts = sts();
     check_once(
         Start::without_source(&sts),
-        2,
+        1,
         &[
             "AWS_EC2_METADATA_DISABLED is true",
-            "give other credentials",
+            "give keys in variables or a profile",
         ],
     );
-    check_once(
-        Start::without_source(&sts).variable("AWS_PROFILE", "nobody"),
-        2,
-        &["profile \"nobody\"", ".aws/config"],
-    );
+    let nobody = ["profile \"nobody\"", ".aws/config"];
+    let start = || Start::without_source(&sts);
+    check_once(start().variable("AWS_PROFILE", "nobody"), 1, &nobody);
+    check_once(start().arguments(["--profile", "nobody"]), 1, &nobody);
 }
 
 #[test]
@@ -562,7 +561,7 @@ fn a_failing_credential_process_is_one_line_without_output() {
         let config = format!("[default]\ncredential_process = {command}\n");
         check_once(
             Start::without_source(&sts).file(".aws/config", &config),
-            2,
+            1,
             &["credential_process", said],
         );
     }
@@ -626,13 +625,17 @@ fn container_service_faults_are_one_line_with_the_url() {
         check_once(
             start,
             1,
-            &["the container's credential endpoint ", &agent.url(), said],
+            &[
+                "the container's credential endpoint at ",
+                &agent.address.to_string(),
+                said,
+            ],
         );
     }
     for url in [
-        "http://192.0.2.1/",
-        "ftp://127.0.0.1/",
-        "x",
+        "http://192.0.2.1/s3cr3t",
+        "ftp://127.0.0.1/s3cr3t",
+        "s3cr3t",
         "http://",
         "http://example.com/",
         "http://169.254.170.3/",
@@ -640,13 +643,19 @@ fn container_service_faults_are_one_line_with_the_url() {
         "http://[fe80::1]/",
     ] {
         let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-        check_once(start, 2, &["AWS_CONTAINER_CREDENTIALS_FULL_URI", url]);
+        // On ECS the path is the key to the credential.
+        let (line, status) = once(start);
+        assert!(
+            line.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI: ") && !line.contains("s3cr3t"),
+            "{line}"
+        );
+        assert_eq!(status, 2, "{line}");
     }
     let relative = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
     check_once(
         Start::without_source(&sts).variable(relative, ".example.com/"),
         2,
-        &[relative, "\".example.com/\" does not begin with /"],
+        &[relative, "does not begin with /"],
     );
     let agent = container("", 200, &document("A"));
     let start =
@@ -654,12 +663,12 @@ fn container_service_faults_are_one_line_with_the_url() {
     check_once(
         start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb"),
         2,
-        &["a line break"],
+        &["AWS_CONTAINER_AUTHORIZATION_TOKEN: character 2 is U+000A"],
     );
     let nowhere = start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere");
     check_once(
         nowhere,
-        2,
+        1,
         &[
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE /nowhere",
             "cannot be read",
@@ -892,7 +901,8 @@ fn a_source_that_is_this_server_itself_is_refused() {
         .write(".aws/credentials", &keys("default", &access_key_id(1)));
     let line = ec2_role.wait_for_line("this is the credential that this server serves");
     assert!(
-        line.contains("profile \"default\"") && line.contains("is kept"),
+        line.contains("profile \"default\"")
+            && line.contains("; serving the credential valid until "),
         "{line}"
     );
     ec2_role
@@ -904,6 +914,28 @@ fn a_source_that_is_this_server_itself_is_refused() {
             .any(|call| call.access_key_id() == "AKIAHOST2")
             .then_some(())
     });
+}
+
+#[test]
+fn a_wrong_setting_of_a_profile_is_named() {
+    for (config, said) in [
+        (
+            "region = EU West",
+            "profile \"default\": region: \"EU West\" is not a region",
+        ),
+        (
+            "use_fips_endpoint = on",
+            "profile \"default\": use_fips_endpoint is \"on\"",
+        ),
+        (
+            "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
+            "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
+        ),
+    ] {
+        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+        let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
+        check_once(start.arguments([ROLE]), 1, &[said]);
+    }
 }
 
 #[test]

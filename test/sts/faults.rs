@@ -36,6 +36,11 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
+            Reply::error(403, "RegionDisabledException", "oh"),
+            "activate STS for this region",
+            1,
+        ),
+        (
             Reply::error(403, "AccessDenied", denied),
             "must name arn:aws:iam::123456789012:user/bob, whose own policy must allow sts:AssumeRole",
             1,

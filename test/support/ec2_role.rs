@@ -166,7 +166,8 @@ impl Start {
     pub fn start(self) -> Ec2Role {
         let mut ec2_role = self.spawn();
         let line = ec2_role.wait_for_line("listening on ");
-        ec2_role.address = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+        let (_, listening) = line.split_once("listening on ").unwrap();
+        ec2_role.address = listening.split(' ').next().unwrap().parse().unwrap();
         ec2_role
     }
 
