@@ -21,7 +21,7 @@ pub struct Credential {
     pub last_updated: SystemTime,
     /// When it ends, by STS's own clock.
     pub expiration: SystemTime,
-    /// When it ends, by the one clock that nobody can set: its receipt plus what STS's clock said was left.
+    /// When it ends, by the one clock that nobody can set.
     pub deadline: BootTime,
 }
 
@@ -31,17 +31,6 @@ impl Credential {
         self.expiration
             .duration_since(self.last_updated)
             .unwrap_or_default()
-    }
-
-    /// Until when one may be served that was received at `received` from an STS whose clock then showed `date`. Its life is
-    /// told by that clock and counted on CLOCK_BOOTTIME: this machine's own clock has no part in it. `None` if it has none left.
-    pub fn deadline(
-        expiration: SystemTime,
-        date: SystemTime,
-        received: BootTime,
-    ) -> Option<BootTime> {
-        let lifetime = expiration.duration_since(date).ok()?;
-        Some(received.after(lifetime)).filter(|deadline| *deadline > received)
     }
 
     /// Whether it may still be served.
