@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use super::aws_settings;
 use crate::common::clock::{self, BootTime};
-use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
+use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
+use crate::common::secret::Secret;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
@@ -19,6 +20,9 @@ use crate::messages::fetch_report::{FetchReport, Fetched};
 
 /// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
+
+/// Replaces a secret in a line of the log.
+const HIDDEN: &str = "(secret)";
 
 pub fn fetch(
     config: &Config,
@@ -107,7 +111,10 @@ fn web_identity(
             origin: format!("the web identity's role {role}"),
         }),
         // Another program writes the token.
-        Err(error) => transient(describe(&error, "AssumeRoleWithWebIdentity", role, sts)),
+        Err(error) => {
+            let text = describe(&error, "AssumeRoleWithWebIdentity", role, sts);
+            transient(text.replace(token, HIDDEN))
+        }
     }
 }
 
@@ -176,6 +183,7 @@ impl AssumeRoleCall<'_> {
     ) -> Result<(), Fault> {
         let fault = || {
             let text = describe(error, "AssumeRole", &self.config.role, self.sts);
+            let text = without_secrets(text, &self.source, &self.config.assume_role);
             match error.reaction() {
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
                 _ => Fault::Transient(text),
@@ -213,7 +221,7 @@ impl AssumeRoleCall<'_> {
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
                     self.config.assume_role.duration_seconds,
-                    error.describe()
+                    without_secrets(error.describe(), &self.source, &self.config.assume_role)
                 )));
             }
             _ => return Err(fault()),
@@ -240,6 +248,18 @@ fn life(
     let is_plausible = |now: &SystemTime| left(*now).is_some_and(|left| left <= most);
     let now = date.filter(is_plausible).unwrap_or(signed_for);
     Some((now, left(now)?.min(asked)))
+}
+
+/// Hides what STS repeats of the request. External id and policy are not for everyone who reads the log either.
+fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
+    let secrets = [
+        Some(source.secret_access_key.expose()),
+        source.session_token.as_ref().map(Secret::expose),
+        parameters.external_id.as_deref(),
+        parameters.policy.as_deref(),
+    ];
+    let secrets = secrets.into_iter().flatten();
+    secrets.fold(text, |text, secret| text.replace(secret, HIDDEN))
 }
 
 fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {

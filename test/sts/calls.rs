@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::http::LIST_PATH;
 use crate::support::sts::{Expiration, access_key_id, request_id};
-use crate::support::{Directory, ROLE, Reply, Start, Sts, each};
+use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
 const DAY: i64 = 86_400;
@@ -299,6 +299,58 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
             assert!(ended.lines[0].contains(&said), "{ended:?}");
         }
     }
+}
+
+#[test]
+fn an_error_of_sts_repeats_no_secret_of_the_request() {
+    let token = format!("{SECRET}/session");
+    // As STS says it, with the headers of the request; and as another might.
+    let canonical = format!(
+        "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
+         x-amz-security-token:{token}\n'"
+    );
+    let rows = [
+        (
+            canonical,
+            "The request signature we calculated does not match (request ",
+        ),
+        (
+            format!("token {token} is bad"),
+            "token (secret) is bad (request ",
+        ),
+        (
+            format!("id {SECRET}-id is bad"),
+            "id (secret) is bad (request ",
+        ),
+        (
+            format!("key {SECRET}/key+of/the/source is bad"),
+            "key (secret) is bad",
+        ),
+    ];
+    each(rows, |(message, said)| {
+        for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {
+            let sts = Sts::start([Reply::error(403, code, &message)]);
+            let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
+            let id = format!("{SECRET}-id");
+            let ended = start
+                .arguments(["--credential-process", "--external-id", &id])
+                .run();
+            let line = &ended.lines[0];
+            assert!(line.contains(said) && !line.contains(SECRET), "{line}");
+        }
+    });
+    let sts = Sts::start([Reply::error(400, "InvalidIdentityToken", &token)]);
+    let start = Start::without_source(&sts).file("token", &token);
+    let file = start.home.text("token");
+    let start = start.variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+    let ended = start
+        .variable("AWS_ROLE_ARN", ROLE)
+        .arguments(["--credential-process"])
+        .run();
+    assert!(
+        ended.lines[0].contains("InvalidIdentityToken (400): (secret)"),
+        "{ended:?}"
+    );
 }
 
 /// What only the user can mend.

@@ -78,6 +78,8 @@ impl StsError {
                 message,
                 answer,
             } => {
+                // With a wrong signature, further lines repeat the headers of the request.
+                let message = message.lines().next().unwrap_or_default();
                 let message = message.trim_end_matches('.');
                 (format!("{code} ({}): {message}", answer.status), answer)
             }
