@@ -22,6 +22,8 @@ pub struct Config {
     pub http_tokens: HttpTokens,
     pub token_key_file: Option<NamedFile>,
     pub container_token_file: Option<NamedFile>,
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
     pub pass_through: Option<PassThrough>,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,

@@ -17,7 +17,7 @@ pub struct Credential {
     pub last_updated: SystemTime,
     /// By STS's clock.
     pub expiration: SystemTime,
-    /// The expiration on CLOCK_BOOTTIME: when the credential was received, plus its life by STS's clock.
+    /// The expiration on CLOCK_BOOTTIME, which nobody can set.
     pub deadline: BootTime,
 }
 
@@ -27,17 +27,6 @@ impl Credential {
         self.expiration
             .duration_since(self.last_updated)
             .unwrap_or_default()
-    }
-
-    /// The deadline of a credential that was received when STS's clock showed `date`; `None` if it has already expired. Both
-    /// times are STS's, so that a wrong clock of this machine does not matter.
-    pub fn deadline(
-        expiration: SystemTime,
-        date: SystemTime,
-        received: BootTime,
-    ) -> Option<BootTime> {
-        let lifetime = expiration.duration_since(date).ok()?;
-        Some(received.after(lifetime)).filter(|deadline| *deadline > received)
     }
 
     pub fn is_valid(&self, now: BootTime) -> bool {

@@ -16,6 +16,8 @@ pub struct CredentialRefresh {
     role: RoleArn,
     next: BootTime,
     failures: u32,
+    /// What STS asked for at the failure that is being reported.
+    retry_after: Duration,
     /// Whether the next credential is the first after a start or an outage.
     is_first: bool,
     serving: Option<Serving>,
@@ -40,6 +42,7 @@ impl CredentialRefresh {
             role,
             next: now,
             failures: 0,
+            retry_after: Duration::ZERO,
             is_first: true,
             serving: None,
             has_logged_expiry: false,
@@ -89,7 +92,8 @@ impl CredentialRefresh {
         let mut log = self.expire(now).log;
         self.failures += 1;
         self.is_first = true;
-        let wait = schedule::retry(self.failures, jitter);
+        let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
+        let wait = schedule::retry(self.failures, jitter).max(asked);
         self.next = now.after(wait);
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
@@ -141,6 +145,10 @@ impl Refresh for CredentialRefresh {
                     update: Some(ServerUpdate::Region(name)),
                     ..Effects::default()
                 }
+            }
+            FetchReport::RetryAfter(seconds) => {
+                self.retry_after = Duration::from_secs(seconds.into());
+                Effects::default()
             }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
