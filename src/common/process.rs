@@ -49,7 +49,7 @@ impl ProcessKind {
 
     /// A command that starts this very file again, also when it was replaced or deleted since. In a process group of its own,
     /// so that an interrupt from the keyboard comes to the supervisor alone, and whatever an fetcher starts ends with it.
-    pub fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
         for variable in SYSTEMD_VARIABLES {

@@ -68,7 +68,7 @@ impl RoleArn {
 
     /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
     /// ec2-metadata package takes the role's name from the end of this ARN.
-    pub fn instance_profile(&self, name: &RoleName) -> String {
+    pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!(
             "arn:{partition}:iam::{account}:instance-profile/{}",

@@ -41,7 +41,7 @@ pub fn set_format(format: Format) {
     *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = Some(format);
 }
 
-pub fn format() -> Format {
+pub(crate) fn format() -> Format {
     let format = FORMAT.read().unwrap_or_else(PoisonError::into_inner);
     format.clone().unwrap_or_default()
 }
@@ -58,11 +58,11 @@ pub enum Level {
     Info = 6,
 }
 
-pub fn event(text: &str) {
+pub(crate) fn event(text: &str) {
     at(Level::Info, text);
 }
 
-pub fn warning(text: &str) {
+pub(crate) fn warning(text: &str) {
     at(Level::Warning, text);
 }
 
@@ -71,7 +71,7 @@ pub fn error(text: &str) {
 }
 
 /// Writes an event.
-pub fn at(level: Level, text: &str) {
+pub(crate) fn at(level: Level, text: &str) {
     let format = format();
     write_line(
         &format,
@@ -102,7 +102,7 @@ fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> Stri
 
 /// Writes a request in the common log format with the seconds that the answer took at its end:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
-pub fn access(
+pub(crate) fn access(
     peer: Option<IpAddr>,
     at: SystemTime,
     request_line: &str,
@@ -141,7 +141,7 @@ fn write_line(format: &Format, level: Level, line: String) {
 
 /// Escapes what a terminal or a reader could take for something else: control characters, and invisible or reordering ones such as
 /// U+202E, U+200B and U+2028. Letters and digits of every script stay.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '
             || c.is_ascii_graphic()
