@@ -20,7 +20,8 @@ impl From<ServerState> for ResponseState {
         let credential = server.credential.as_ref();
         ResponseState {
             tokens: TokenAuthority::new(&server.token_key, &server.boot_id),
-            document: credential.map(|credential| Secret::new(credential.ec2_document())),
+            document: credential
+                .map(|credential| Secret::new(credential.ec2_document(server.role.account_id()))),
             last_modified: credential.map(Credential::last_modified),
             server,
         }
