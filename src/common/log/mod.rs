@@ -7,7 +7,7 @@ pub use sink::is_journal;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -35,15 +35,14 @@ pub struct Format {
 }
 
 /// Until [`set_format`], that of an error on the command line.
-static FORMAT: RwLock<Option<Format>> = RwLock::new(None);
+static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
-    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = Some(format);
+    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
 }
 
-pub(crate) fn format() -> Format {
-    let format = FORMAT.read().unwrap_or_else(PoisonError::into_inner);
-    format.clone().unwrap_or_default()
+pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
+    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line's priority, in syslog's numbers.
