@@ -81,15 +81,14 @@ pub(crate) fn at(level: Level, text: &str) {
 
 fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
     let time = clock::iso8601(at);
-    let line = |message: &str| {
-        match (format.json, format.time) {
+    let line = |message: &str| match (format.json, format.time) {
         (true, _) => json!({
-            "time": time, "level": level, "event": "message", "role": format.role, "message": message,
+            "time": time, "level": level, "event": "message",
+            "role": format.role, "message": message,
         })
         .to_string(),
         (false, true) => format!("{time} ec2-role: {message}"),
         (false, false) => format!("ec2-role: {message}"),
-    }
     };
     let mut text = printable(text);
     if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
@@ -115,8 +114,9 @@ pub(crate) fn access(
     request.truncate(request.floor_char_boundary(MAX_REQUEST));
     let line = if format.json {
         json!({
-            "time": clock::iso8601(at), "level": Level::Info, "event": "request", "role": format.role, "client": peer,
-            "request": request, "status": status, "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
+            "time": clock::iso8601(at), "level": Level::Info, "event": "request",
+            "role": format.role, "client": peer, "request": request, "status": status,
+            "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
         })
         .to_string()
     } else {
