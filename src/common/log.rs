@@ -25,6 +25,14 @@ pub fn event(text: &str) {
     write_line(line);
 }
 
+/// Writes an event unless it is the last of these again.
+pub fn event_once(last: &mut String, text: &str) {
+    if last != text {
+        event(text);
+        text.clone_into(last);
+    }
+}
+
 /// Writes one access in NCSA's common log format, with the seconds that the answer took at its end:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
 pub fn access(

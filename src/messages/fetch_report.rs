@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::credential::Credential;
 use crate::common::fault::Fault;
+use crate::common::secret::Secret;
 
 /// A credential, and what the next fetcher should know.
 #[derive(Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct FetchedMetadata {
     pub snapshot: Vec<u8>,
 }
 
-/// Any number of steps, notices and regions; then one outcome, which is the last report.
+/// Any number of steps, notices, regions and container tokens; then one outcome, which is the last report.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
     /// What the fetcher does now.
@@ -37,5 +38,24 @@ pub enum FetchReport {
     Region(String),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
+    /// The token of the container form.
+    ContainerToken(Secret),
+    /// The watched file is as it was reported.
+    Unchanged,
     Failed(Fault),
+}
+
+impl FetchReport {
+    pub fn is_outcome(&self) -> bool {
+        match self {
+            FetchReport::Step(_)
+            | FetchReport::Notice(_)
+            | FetchReport::Region(_)
+            | FetchReport::ContainerToken(_) => false,
+            FetchReport::Fetched(_)
+            | FetchReport::Metadata(_)
+            | FetchReport::Unchanged
+            | FetchReport::Failed(_) => true,
+        }
+    }
 }

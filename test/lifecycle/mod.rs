@@ -4,4 +4,5 @@ mod refresh;
 mod robustness;
 mod schedule;
 mod secrets;
+mod surroundings;
 mod watching;

@@ -470,14 +470,16 @@ fn a_token_key_is_kept_whole_or_not_at_all() {
     let files = Directory::new();
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
-    // The first byte that it writes into a file ends it.
+    // No byte can be written into a file.
     let ended = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .run();
-    assert_eq!((ended.status, ended.lines.len()), (None, 0), "{ended:?}");
+    assert_eq!((ended.status, ended.lines.len()), (Some(2), 1), "{ended:?}");
+    assert!(ended.lines[0].contains("cannot be created: File too large"));
+    assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 0);
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
-    assert!(!files.path("key.new").exists());
+    assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 1);
 }
 
 #[test]

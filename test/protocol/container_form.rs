@@ -244,7 +244,7 @@ fn a_token_is_taken_anew_when_its_file_changes_and_kept_while_it_cannot_be_read(
         served.files.write("token", content);
         served
             .ec2_role
-            .wait_for_line_after(lines, "the token that it held is kept");
+            .wait_for_line_after(lines, "the token that was read before stays valid");
         assert_eq!(served.get(PATH, "second").status, 200);
         served.files.write("token", "second");
         std::fs::write(served.files.path("token"), "third\n").unwrap();
