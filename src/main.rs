@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
-use ec2_role::common::log;
+use ec2_role::common::log::writer::{self, LogWriter};
+use ec2_role::common::log::{self, Format};
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
 use ec2_role::messages::fetch_report::FetchReport;
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
     kind.harden();
+    writer::block_signals_of_writing();
+    if kind == ProcessKind::LogWriter {
+        writer::run();
+        return ExitCode::SUCCESS;
+    }
     if kind == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -32,6 +38,11 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = words.collect();
     let environment = Environment::of_process();
+    let mut format = Format {
+        priority: log::is_journal(environment.get("JOURNAL_STREAM")),
+        ..Format::default()
+    };
+    log::set_format(format.clone());
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if kind == ProcessKind::Fetcher => {
@@ -45,6 +56,10 @@ fn main() -> ExitCode {
         Invocation::Version(text) => print(&format!("{text}\n")),
         Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
+            Err(text) if check.json => {
+                print(&format!("{text}\n"));
+                ExitCode::from(EXIT_TRANSIENT)
+            }
             Err(error) => fail(&error, EXIT_TRANSIENT),
         },
         Invocation::CredentialProcess(config) => match fetcher::print(&config, &environment) {
@@ -56,10 +71,21 @@ fn main() -> ExitCode {
             fetcher::run(&config, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(config) => match supervisor::run(&config, &words, &environment) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, EXIT_PERMANENT),
-        },
+        Invocation::Serve(config) => {
+            format.time = !format.priority;
+            format.json = config.json_log;
+            format.role = config.role.as_str().to_owned();
+            log::set_format(format);
+            let log_writer = LogWriter::start();
+            let status = match supervisor::run(&config, &words, &environment) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, EXIT_PERMANENT),
+            };
+            if let Some(log_writer) = log_writer {
+                log_writer.finish();
+            }
+            status
+        }
     }
 }
 
@@ -71,6 +97,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &str, status: u8) -> ExitCode {
-    log::event(error);
+    log::error(error);
     ExitCode::from(status)
 }

@@ -1,13 +1,13 @@
-//! The three kinds of process: how each is started, and what each does first.
+//! The kinds of process: how each is started, and what each does first.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nix::sys::signal::{SigSet, Signal as Blockable};
+use nix::sys::signal::SigSet;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
-use signal_hook::consts::{SIGCHLD, SIGXFSZ};
+use signal_hook::consts::SIGCHLD;
 
 /// systemd sets these for the process that it starts: no child may notify in its name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
@@ -25,15 +25,21 @@ pub enum ProcessKind {
     Server,
     /// Fetches what the supervisor orders.
     Fetcher,
+    /// Writes the log where stderr is a file.
+    LogWriter,
 }
 
 impl ProcessKind {
     /// The kind is in argument zero, which `ps` shows too.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
-        [ProcessKind::Server, ProcessKind::Fetcher]
-            .into_iter()
-            .find(|kind| kind.name() == argument_zero)
-            .unwrap_or(ProcessKind::Supervisor)
+        [
+            ProcessKind::Server,
+            ProcessKind::Fetcher,
+            ProcessKind::LogWriter,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == argument_zero)
+        .unwrap_or(ProcessKind::Supervisor)
     }
 
     /// At most 15 bytes: the kernel truncates a longer name (TASK_COMM_LEN).
@@ -42,6 +48,7 @@ impl ProcessKind {
             ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
             ProcessKind::Fetcher => "ec2-role-fetch",
+            ProcessKind::LogWriter => "ec2-role-log",
         }
     }
 
@@ -60,7 +67,7 @@ impl ProcessKind {
     /// name, and ends with its supervisor. Where a sandbox forbids a call, the rest still works.
     pub fn harden(self) {
         set_signals();
-        if self != ProcessKind::Supervisor {
+        if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
             // Before the process stops being dumpable: afterwards root owns the file.
             raise_oom_score();
         }
@@ -86,15 +93,10 @@ impl ProcessKind {
     }
 }
 
-/// A parent's blocked SIGTERM would never arrive, its ignored SIGCHLD would hide how a child ended. SIGTTOU would stop a process
-/// that logs to a terminal with `tostop`, SIGXFSZ would end one that logs to a file at its size limit: the write fails instead.
+/// A parent's blocked SIGTERM would never arrive, and its ignored SIGCHLD would hide how a child ended.
 fn set_signals() {
-    let mut blocked = SigSet::empty();
-    blocked.add(Blockable::SIGTTOU);
-    _ = blocked.thread_set_mask();
-    for signal in [SIGCHLD, SIGXFSZ] {
-        _ = signal_hook::flag::register(signal, Arc::<AtomicBool>::default());
-    }
+    _ = SigSet::empty().thread_set_mask();
+    _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
 }
 
 fn raise_oom_score() {

@@ -8,7 +8,7 @@ pub mod imds_client;
 pub mod metadata;
 pub mod profile;
 mod proxy;
-mod setting;
+pub mod setting;
 pub mod source;
 pub mod source_credential;
 pub mod sts;
@@ -82,7 +82,7 @@ pub fn report(report: FetchReport) {
 pub fn print(config: &Config, environment: &Environment) -> Result<String, Fault> {
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
-            log::event(&text);
+            log::warning(&text);
         }
     };
     let fetched = credential::fetch(config, environment, &FetchOrders::default(), &report)?;

@@ -26,6 +26,8 @@ pub struct FetchOrders {
     pub boot_id: String,
     /// The access key id of the served credential, which cannot be the source.
     pub serving: Option<String>,
+    /// The region in use, as an earlier fetcher found.
+    pub region: Option<String>,
     /// How many seconds this machine's clock is behind that of STS, as an earlier fetcher found.
     pub clock_offset: i64,
     /// The longest life in seconds that STS grants, as an earlier fetcher found.

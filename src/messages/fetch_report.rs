@@ -27,7 +27,7 @@ pub struct FetchedMetadata {
     pub snapshot: Vec<u8>,
 }
 
-/// Any number of steps, notices, regions and container tokens; then one outcome, which is the last report.
+/// Any number of steps and other information; then one outcome, which is the last report.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
     /// What the fetcher does now.
@@ -36,6 +36,8 @@ pub enum FetchReport {
     Notice(String),
     /// The region in use, unless it is a guess.
     Region(String),
+    /// For how many seconds STS asks not to be called.
+    RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
     /// The token of the container form.
@@ -51,6 +53,7 @@ impl FetchReport {
             FetchReport::Step(_)
             | FetchReport::Notice(_)
             | FetchReport::Region(_)
+            | FetchReport::RetryAfter(_)
             | FetchReport::ContainerToken(_) => false,
             FetchReport::Fetched(_)
             | FetchReport::Metadata(_)

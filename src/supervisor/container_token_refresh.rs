@@ -36,7 +36,7 @@ impl ContainerTokenRefresh {
             (1, false) => "requests for it are answered 401",
             _ => return Effects::default(),
         };
-        Effects::log(format!("{why}; {served}"))
+        Effects::warning(format!("{why}; {served}"))
     }
 }
 
@@ -73,7 +73,7 @@ impl Refresh for ContainerTokenRefresh {
             }
             FetchReport::Notice(text) if text != self.last_notice => {
                 self.last_notice = text;
-                Effects::log(&self.last_notice)
+                Effects::warning(&self.last_notice)
             }
             FetchReport::Unchanged => {
                 self.next = now;

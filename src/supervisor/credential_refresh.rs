@@ -6,6 +6,7 @@ use super::refresh::{Effects, Refresh, Status};
 use super::schedule;
 use crate::common::clock::{BootTime, iso8601};
 use crate::common::fault::Fault;
+use crate::common::log::Level;
 use crate::common::role::RoleArn;
 use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, Fetched};
@@ -23,11 +24,14 @@ pub struct CredentialRefresh {
     started: Option<BootTime>,
     next: BootTime,
     failures: u32,
+    /// What STS asked for at the failure that is being reported.
+    retry_after: Duration,
     /// Whether the next credential is the first after a start or an outage.
     is_first: bool,
     serving: Option<Serving>,
     has_logged_expiry: bool,
     /// What the last fetcher found for the next.
+    region: Option<String>,
     clock_offset: i64,
     /// The longest life in seconds that STS grants, and until when this is believed.
     duration_limit: Option<(u32, BootTime)>,
@@ -49,9 +53,11 @@ impl CredentialRefresh {
             started: None,
             next: now,
             failures: 0,
+            retry_after: Duration::ZERO,
             is_first: true,
             serving: None,
             has_logged_expiry: false,
+            region: None,
             clock_offset: 0,
             duration_limit: None,
         }
@@ -86,6 +92,7 @@ impl CredentialRefresh {
             update: Some(ServerUpdate::Fetched(credential)),
             log: vec![format!("{status}, next refresh in {}", in_words(wait))],
             status: Some(Status::Ready(status)),
+            ..Effects::default()
         }
     }
 
@@ -97,12 +104,18 @@ impl CredentialRefresh {
     }
 
     /// Keeps what is served, and sets the next try.
-    fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
+    fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
+        let (why, level) = match fault {
+            Fault::Permanent(why) => (why, Level::Error),
+            Fault::Transient(why) => (why, Level::Warning),
+        };
         // Logged before the failure, so that the lines are in the order of the events.
         let mut log = self.expire(now).log;
         self.failures += 1;
         self.is_first = true;
-        let wait = self.schedule(schedule::retry(self.failures, jitter), now);
+        let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
+        let wait = schedule::retry(self.failures, jitter).max(asked);
+        let wait = self.schedule(wait, now);
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
             Some(serving) => format!(
@@ -115,6 +128,7 @@ impl CredentialRefresh {
         Effects {
             update: Some(ServerUpdate::FetchFailed),
             log,
+            level,
             status: Some(Status::Trouble(status)),
         }
     }
@@ -136,6 +150,7 @@ impl Refresh for CredentialRefresh {
         FetchOrders {
             task: Task::Credential,
             serving: serving.map(|serving| serving.access_key_id.clone()),
+            region: self.region.clone(),
             clock_offset: self.clock_offset,
             duration_limit: self.duration_limit.map(|(limit, _)| limit),
             ..orders
@@ -150,16 +165,23 @@ impl Refresh for CredentialRefresh {
         jitter: f64,
     ) -> Result<Effects, String> {
         Ok(match report {
-            FetchReport::Notice(text) => Effects::log(text),
-            FetchReport::Region(name) => Effects {
-                update: Some(ServerUpdate::Region(name)),
-                ..Effects::default()
-            },
+            FetchReport::Notice(text) => Effects::warning(text),
+            FetchReport::Region(name) => {
+                self.region = Some(name.clone());
+                Effects {
+                    update: Some(ServerUpdate::Region(name)),
+                    ..Effects::default()
+                }
+            }
+            FetchReport::RetryAfter(seconds) => {
+                self.retry_after = Duration::from_secs(seconds.into());
+                Effects::default()
+            }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
             }
-            FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
+            FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
             _ => Effects::default(),
         })
     }
@@ -179,9 +201,8 @@ impl Refresh for CredentialRefresh {
             self.role
         );
         Effects {
-            log: vec![text.clone()],
-            status: Some(Status::Trouble(text)),
-            update: None,
+            status: Some(Status::Trouble(text.clone())),
+            ..Effects::warning(text)
         }
     }
 }
@@ -197,7 +218,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::from_epoch_seconds;
+    use crate::common::clock::parse_iso8601;
     use crate::common::credential::Credential;
     use crate::common::secret::Secret;
 
@@ -215,8 +236,8 @@ mod tests {
                 access_key_id: "ASIAEXAMPLE".to_owned(),
                 secret_access_key: Secret::new("s3cr3t"),
                 session_token: Secret::new("s3cr3t"),
-                last_updated: from_epoch_seconds(1_685_620_800.0).unwrap(),
-                expiration: from_epoch_seconds(1_685_624_400.0).unwrap(),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
                 deadline: now.after(HOUR),
             },
             clock_offset: 7,
@@ -378,6 +399,9 @@ mod tests {
         let is_region =
             |update| matches!(update, ServerUpdate::Region(name) if name == "eu-west-1");
         assert!(effects.update.is_some_and(is_region));
+        let orders = refresh.start(FetchOrders::default(), now);
+        assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
+        let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
         let effects = receive(FetchReport::Notice("set the clock".to_owned()));
         assert_eq!(effects.log, ["set the clock"]);
         let effects = receive(FetchReport::Step("signing".to_owned()));

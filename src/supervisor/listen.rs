@@ -11,6 +11,9 @@ use crate::common::log;
 
 /// Connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower it.
 const BACKLOG: i32 = 4096;
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default it keeps an answered and closed
+/// connection for some 100 s, charged to this cgroup; enough of them would get the supervisor killed for memory.
+const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 /// Between two tries: a bridge's address appears when Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,7 +38,7 @@ pub fn listen(
                     _ if limit::is_limit(&error) => limit::name(&error),
                     _ => return Err(format!("--listen {address}: {}", remedy(&error))),
                 };
-                log::event_once(
+                log::warning_once(
                     &mut last,
                     &format!("--listen {address}: {cause}; trying again"),
                 );
@@ -45,6 +48,8 @@ pub fn listen(
             }
         }
     };
+    // Connections inherit it when the kernel accepts them, before there is a server; optional, as a sandbox may not know it.
+    _ = rustix::net::sockopt::set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
     Ok(Some(listener))
 }

@@ -75,7 +75,7 @@ fn watch_signals() -> Result<Signals, String> {
             Ok(signals) => return Ok(signals),
             Err(error) if limit::is_limit(&error) => {
                 let cause = limit::name(&error);
-                log::event_once(&mut last, &format!("signals: {cause}; trying again"));
+                log::warning_once(&mut last, &format!("signals: {cause}; trying again"));
                 std::thread::sleep(LIMIT_PAUSE);
             }
             Err(error) => {
@@ -126,11 +126,13 @@ fn prepare<'a>(
         token_key,
         boot_id,
         quiet: config.quiet,
+        log_format: log::format(),
         same_network: config.same_network,
         allow_hosts: config.allow_hosts.clone(),
         metrics: config.metrics,
         region: None,
         container_token,
+        both_forms: config.both_forms,
         pass_through: config.pass_through,
         snapshot: None,
         counts: Counts::default(),

@@ -80,7 +80,7 @@ impl ServerSupervisor {
             }
             Err(error) => {
                 let cause = limit::name(&error);
-                log::event_once(
+                log::warning_once(
                     &mut self.last_error,
                     &format!("server cannot be started: {cause}; trying again"),
                 );
@@ -153,7 +153,7 @@ impl ServerSupervisor {
     /// Kills the server; the next is due at once.
     fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
-            log::event(&format!("server replaced ({}): {why}", server.pid));
+            log::warning(&format!("server replaced ({}): {why}", server.pid));
             server.kill();
             self.next_start = now;
         }
@@ -164,7 +164,7 @@ impl ServerSupervisor {
         let Some(server) = self.server.take_if(|server| server.pid == pid) else {
             return;
         };
-        log::event(&format!(
+        log::warning(&format!(
             "server replaced ({pid}): {}",
             child_process::ending(status)
         ));

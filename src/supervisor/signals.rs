@@ -82,7 +82,7 @@ impl Signals {
             }
             Signal::SIGCHLD => None,
             other => {
-                log::event(&format!(
+                log::warning(&format!(
                     "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
                 ));
                 None

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         date: Some(date),
         ..Answer::default()
     };
-    match sts::parse(&answer) {
+    match sts::parse(answer) {
         Ok(issued) => {
             let credential = Credential {
                 access_key_id: issued.access_key_id,
