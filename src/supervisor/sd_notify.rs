@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_at_a_path_and_at_an_abstract_name() {
+    fn socket_is_a_path_or_an_abstract_name() {
         let name = format!("ec2-role-notify-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
         for (variable, address) in [
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_pinged_at_half_its_limit_by_the_process_it_watches() {
+    fn watchdog_is_pinged_at_half_its_limit() {
         let name = format!("ec2-role-watchdog-{}", std::process::id());
         let systemd = listening_at(&SocketAddr::from_abstract_name(&name).unwrap());
         let socket = format!("@{name}");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn without_systemd_nothing_is_told() {
+    fn without_systemd_nothing_is_sent() {
         for address in [
             "",
             "vsock:2:1234",
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_the_queue_full_is_sent_again_when_there_is_room() {
+    fn messages_wait_for_room_in_a_full_queue() {
         let name = format!("ec2-role-full-{}", std::process::id());
         let systemd = listening_at(&SocketAddr::from_abstract_name(&name).unwrap());
         let socket = format!("@{name}");

@@ -149,8 +149,10 @@ fn container_token_file_that_hangs_stops_neither_refresh_nor_end() {
         (children(ec2_role.pid).len() == 2).then_some(())
     });
     let reader = stop_reader_of_token(&ec2_role);
+    let before = ec2_role.lines().len();
     ec2_role.signal(Signal::HUP);
-    ec2_role.wait_for_document_of_call(2);
+    sts.wait_for_calls(2);
+    ec2_role.wait_for_line_after(before, "credential of ");
     let answer = ec2_role.request(
         "GET",
         "/v2/credentials/exc_web",
