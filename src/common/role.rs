@@ -62,6 +62,12 @@ impl RoleArn {
         self.0.split(':').nth(1).unwrap_or_default()
     }
 
+    /// The account, if it is one of AWS's: twelve digits.
+    pub fn account_id(&self) -> Option<&str> {
+        let id = self.account();
+        Some(id).filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()))
+    }
+
     pub fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()
     }
