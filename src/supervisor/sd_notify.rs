@@ -1,6 +1,5 @@
 //! Tells systemd how things stand: sd_notify(3). Without systemd it does nothing.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,8 +14,8 @@ use crate::common::environment::Environment;
 pub struct SdNotify {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
-    /// What systemd's queue had no room for yet: the newest value of each variable.
-    unsent: BTreeMap<&'static str, String>,
+    /// What systemd's queue had no room for yet: each variable with its newest value.
+    unsent: Vec<(&'static str, String)>,
 }
 
 struct Watchdog {
@@ -44,7 +43,7 @@ impl SdNotify {
         SdNotify {
             socket: Some(socket),
             watchdog,
-            unsent: BTreeMap::new(),
+            unsent: Vec::new(),
         }
     }
 
@@ -87,7 +86,8 @@ impl SdNotify {
 
     fn set(&mut self, variable: &'static str, value: &str) {
         if self.socket.is_some() {
-            self.unsent.insert(variable, value.to_owned());
+            self.unsent.retain(|(other, _)| *other != variable);
+            self.unsent.push((variable, value.to_owned()));
         }
     }
 
