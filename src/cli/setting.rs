@@ -15,7 +15,7 @@ const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE
 const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
 
 fn variable_name(name: &str) -> String {
-    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
 /// A value and its origin, the option or variable that an error about it names.

@@ -29,6 +29,28 @@ pub struct Contents {
     pub bytes: Vec<u8>,
     /// The permission bits.
     pub mode: u32,
+    /// The user id of the owner.
+    pub owner: u32,
+}
+
+impl Contents {
+    /// Who else than ec2-role's user and root can read or change a secret file, and the remedy; `mask` is what nobody else may do.
+    pub fn exposure(&self, mask: u32) -> Option<String> {
+        let user = rustix::process::geteuid().as_raw();
+        if self.owner != user && self.owner != 0 {
+            return Some(format!(
+                "it belongs to user {}; chown it to {user} or root",
+                self.owner
+            ));
+        }
+        let mode = self.mode;
+        (mode & mask != 0).then(|| {
+            format!(
+                "others can read or write it (mode {mode:o}); chmod {:o}",
+                mode & !mask
+            )
+        })
+    }
 }
 
 /// Why a file could not be read.
@@ -84,6 +106,7 @@ impl NamedFile {
         Ok(Contents {
             bytes,
             mode: metadata.mode() & 0o777,
+            owner: metadata.uid(),
         })
     }
 }

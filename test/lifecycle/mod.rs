@@ -6,4 +6,5 @@ mod refresh;
 mod robustness;
 mod schedule;
 mod secrets;
+mod surroundings;
 mod watching;

@@ -69,6 +69,14 @@ pub fn error(text: &str) {
     at(Level::Error, text);
 }
 
+/// Warns unless it is the last of these warnings again.
+pub fn warning_once(last: &mut String, text: &str) {
+    if last != text {
+        warning(text);
+        text.clone_into(last);
+    }
+}
+
 /// Writes an event.
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
