@@ -5,6 +5,7 @@ pub mod credential;
 pub mod http_client;
 pub mod imds_client;
 pub mod metadata;
+mod panic_report;
 pub mod profile;
 mod proxy;
 pub mod setting;
@@ -31,6 +32,7 @@ pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Runs as a fetcher of the supervisor: orders on stdin, reports on stdout.
 pub fn run(arguments: &Config, environment: &Environment) {
+    panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
     let orders: Option<FetchOrders> = std::io::stdin()
         .read_to_end(&mut frame)
@@ -53,6 +55,7 @@ pub fn report(report: FetchReport) {
 
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
 pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fault> {
+    panic_report::install(|fault| log::event(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
             log::event(&text);

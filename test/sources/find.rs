@@ -530,7 +530,7 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
         (
             "echo '{\"Version\":1,\"SecretAccessKey\":\"s3cr3t\"}'",
             1,
-            "AccessKeyId or SecretAccessKey is missing",
+            "AccessKeyId or SecretAccessKey is missing or malformed",
         ),
         (
             long.as_str(),

@@ -1,3 +1,4 @@
 mod faults;
 mod files;
 mod find;
+mod values;
