@@ -9,6 +9,7 @@ mod panic_report;
 pub mod profile;
 mod proxy;
 pub mod setting;
+pub mod shared_file;
 pub mod source;
 pub mod source_credential;
 pub mod sts;

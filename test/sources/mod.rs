@@ -1,3 +1,4 @@
+mod botocore;
 mod faults;
 mod files;
 mod find;
