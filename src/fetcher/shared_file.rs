@@ -205,7 +205,7 @@ mod tests {
     fn nesting_is_relative_to_the_key_above() {
         let sections = parse(
             "  [default]\n  services = local\n  s3 =\n    endpoint_url = http://s3/\n  region = r\n  [services local]\n  sts =\n\
-             \tendpoint_url = http://sts/\n",
+             \x20   endpoint_url = http://sts/\n",
         );
         assert_eq!(sections["default"]["s3.endpoint_url"], "http://s3/");
         assert_eq!(sections["default"].get("endpoint_url"), None);
