@@ -59,7 +59,7 @@ pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fa
     panic_report::install(|fault| log::event(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
-            log::event(&text);
+            log::warning(&text);
         }
     };
     let fetched = credential::fetch(arguments, environment, &FetchOrders::default(), &report)?;

@@ -6,6 +6,7 @@ use super::refresh::{Effects, Refresh, Status};
 use super::schedule;
 use crate::common::clock::{BootTime, iso8601};
 use crate::common::fault::Fault;
+use crate::common::log::Level;
 use crate::common::role::RoleArn;
 use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, Fetched};
@@ -77,11 +78,16 @@ impl CredentialRefresh {
             update: Some(ServerUpdate::Fetched(credential)),
             log: vec![format!("{status}, next refresh in {}", in_words(wait))],
             status: Some(Status::Ready(status)),
+            ..Effects::default()
         }
     }
 
     /// Keeps what is served, and sets the next try.
-    fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
+    fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
+        let (why, level) = match fault {
+            Fault::Permanent(why) => (why, Level::Error),
+            Fault::Transient(why) => (why, Level::Warning),
+        };
         // Logged before the failure, so that the lines are in the order of the events.
         let mut log = self.expire(now).log;
         self.failures += 1;
@@ -101,6 +107,7 @@ impl CredentialRefresh {
         Effects {
             update: Some(ServerUpdate::FetchFailed),
             log,
+            level,
             status: Some(Status::Trouble(status)),
         }
     }
@@ -131,7 +138,7 @@ impl Refresh for CredentialRefresh {
         jitter: f64,
     ) -> Result<Effects, String> {
         Ok(match report {
-            FetchReport::Notice(text) => Effects::log(text),
+            FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => {
                 self.region = Some(name.clone());
                 Effects {
@@ -147,7 +154,7 @@ impl Refresh for CredentialRefresh {
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
             }
-            FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
+            FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
             FetchReport::Step(_) | FetchReport::Metadata(_) => Effects::default(),
         })
     }
@@ -167,9 +174,8 @@ impl Refresh for CredentialRefresh {
             self.role
         );
         Effects {
-            log: vec![text.clone()],
-            status: Some(Status::Trouble(text)),
-            update: None,
+            status: Some(Status::Trouble(text.clone())),
+            ..Effects::warning(text)
         }
     }
 }
@@ -185,7 +191,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::from_epoch_seconds;
+    use crate::common::clock::parse_iso8601;
     use crate::common::credential::Credential;
     use crate::common::secret::Secret;
 
@@ -203,8 +209,8 @@ mod tests {
                 access_key_id: "ASIAEXAMPLE".to_owned(),
                 secret_access_key: Secret::new("s3cr3t"),
                 session_token: Secret::new("s3cr3t"),
-                last_updated: from_epoch_seconds(1_685_620_800.0).unwrap(),
-                expiration: from_epoch_seconds(1_685_624_400.0).unwrap(),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
                 deadline: now.after(HOUR),
             },
             clock_offset: 7,

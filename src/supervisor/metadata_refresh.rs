@@ -42,7 +42,7 @@ impl MetadataRefresh {
         Effects {
             update: Some(ServerUpdate::Metadata(fetched.snapshot)),
             log: is_news.then_some(line).into_iter().collect(),
-            status: None,
+            ..Effects::default()
         }
     }
 
@@ -57,7 +57,7 @@ impl MetadataRefresh {
             true => "serving what was fetched before",
             false => "requests for it are answered 503",
         };
-        Effects::log(format!(
+        Effects::warning(format!(
             "pass-through: {why}; the host's metadata was not fetched, {served}"
         ))
     }

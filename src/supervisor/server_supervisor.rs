@@ -70,7 +70,7 @@ impl ServerSupervisor {
                 self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
-                log::event(&format!(
+                log::warning(&format!(
                     "server cannot be started: {error}; is there memory, and room for a process?"
                 ));
                 self.next_start = now.after(MAX_PAUSE);
@@ -139,7 +139,7 @@ impl ServerSupervisor {
     /// Kills the server; the next is due at once.
     fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
-            log::event(&format!("server replaced ({}): {why}", server.pid));
+            log::warning(&format!("server replaced ({}): {why}", server.pid));
             server.kill();
             self.next_start = now;
         }
@@ -150,7 +150,7 @@ impl ServerSupervisor {
         let Some(server) = self.server.take_if(|server| server.pid == pid) else {
             return;
         };
-        log::event(&format!(
+        log::warning(&format!(
             "server replaced ({pid}): {}",
             child_process::ending(status)
         ));

@@ -1,10 +1,10 @@
-//! Which STS is called, for which region: options, variables, the profile, the host, in that order.
+//! Endpoint and region of STS: options, variables, the profile, the host, in that order.
 
 use crate::support::host_metadata::{ImdsClient, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
 use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
 
-/// Nobody listens there.
+/// No process listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const CHINAS: &str = "arn:aws-cn:iam::123456789012:role/exc_web";
 
@@ -12,7 +12,7 @@ fn bare() -> Start {
     Start::bare().listen("127.0.0.1:0").keys("AKIA")
 }
 
-/// The region that the one call of this start is signed for.
+/// The region that the STS call of this start is signed for.
 #[track_caller]
 fn signed_for(sts: &Sts, start: Start) -> String {
     drop(
@@ -26,10 +26,10 @@ fn signed_for(sts: &Sts, start: Start) -> String {
 }
 
 #[test]
-fn an_endpoint_is_the_options_else_the_variables_else_the_services_else_the_profiles() {
+fn the_endpoint_is_taken_in_the_documented_order() {
     let sts = Sts::start([Reply::good()]);
     for place in 0..5 {
-        // What goes before is not set, what comes after leads nowhere.
+        // Settings that win are unset; settings that lose have an endpoint that fails.
         let url = |at: usize| match at.cmp(&place) {
             std::cmp::Ordering::Less => String::new(),
             std::cmp::Ordering::Equal => sts.url(),
@@ -63,7 +63,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // Without a URL a region is needed, so it does not come to a call.
+    // Without a URL a region is needed, so STS is not called.
     let ended = ignoring().arguments([CHINAS]).run();
     assert!(
         ended.lines.last().unwrap().contains("no region"),
@@ -78,7 +78,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 }
 
 #[test]
-fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_else_the_global_one() {
+fn the_region_is_taken_in_the_documented_order() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
@@ -95,7 +95,7 @@ fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_els
 }
 
 #[test]
-fn a_page_in_place_of_the_hosts_region_is_no_region() {
+fn an_html_page_is_no_region() {
     let sts = Sts::start([Reply::good()]);
     for page in [
         "<html>s3cr3t</html>",

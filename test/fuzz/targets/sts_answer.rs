@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
                 expiration: issued.expiration,
                 deadline: BootTime(1),
             };
-            let document = credential.ec2_document();
+            let document = credential.ec2_document(None);
             let setting = document.rsplit('"').nth(1).unwrap();
             let read = clock::parse_iso8601(setting).expect(setting);
             assert_eq!(
