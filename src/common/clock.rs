@@ -96,6 +96,8 @@ mod tests {
             "2023-06-01T12:06:40Z"
         );
         assert_eq!(from_epoch_seconds(1.6856212E9), Some(time));
+        assert_eq!(epoch_seconds(time), 1_685_621_200);
+        assert_eq!(epoch_seconds(UNIX_EPOCH - Duration::from_secs(1)), -1);
         for wrong in [
             "",
             "yesterday",
