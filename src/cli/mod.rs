@@ -75,6 +75,12 @@ fn config(settings: &Settings) -> Result<Config, String> {
         },
         token_key_file: settings.value("token-key-file").map(Setting::file),
         container_token_file: settings.value("container-token-file").map(Setting::file),
+        both_forms: addition(
+            settings,
+            "both-forms",
+            settings.value("container-token-file").is_some(),
+            "container-token-file",
+        )?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
         allow_hosts: allow_hosts(settings)?,
@@ -126,24 +132,27 @@ fn check(settings: &Settings) -> Result<Check, String> {
         address,
         role,
         json: settings.has("json"),
+        container_token_file: settings.value("container-token-file").map(Setting::file),
     })
 }
 
 fn pass_through(settings: &Settings) -> Result<Option<PassThrough>, String> {
-    let addition = |name: &str| -> Result<bool, String> {
-        let is_on = settings.switch(name)?;
-        if is_on && !settings.switch("pass-through")? {
-            return Err(format!(
-                "--{name}: it adds to --pass-through; give that too"
-            ));
-        }
-        Ok(is_on)
-    };
+    let is_on = settings.switch("pass-through")?;
+    let addition = |name: &str| addition(settings, name, is_on, "pass-through");
     let additions = PassThrough {
         user_data: addition("pass-through-user-data")?,
         identity_signature: addition("pass-through-identity-signature")?,
     };
-    Ok(settings.switch("pass-through")?.then_some(additions))
+    Ok(is_on.then_some(additions))
+}
+
+/// A switch that means nothing without another option.
+fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Result<bool, String> {
+    let is_on = settings.switch(name)?;
+    if is_on && !has_base {
+        return Err(format!("--{name}: it adds to --{base}; give that too"));
+    }
+    Ok(is_on)
 }
 
 fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {

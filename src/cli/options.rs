@@ -52,8 +52,10 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("token-key-file", "FILE", Value,
             "file that keeps the key of session tokens, so that tokens survive a restart; created if it does not exist"),
         option("container-token-file", "FILE", Value,
-            "also answer /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI) to clients whose Authorization header is the \
-             token in FILE"),
+            "serve the credential at /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI), and only to clients whose \
+             Authorization header is the token in FILE"),
+        option("both-forms", "", Switch,
+            "with --container-token-file, also serve the credential as the metadata service does, without that token"),
         option("pass-through", "", Switch, "also serve the host's other metadata: instance, placement, network"),
         option("pass-through-user-data", "", Switch, "with --pass-through, also its user data, which may hold secrets"),
         option("pass-through-identity-signature", "", Switch,
@@ -61,7 +63,8 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("same-network", "", Switch,
             "only answer the host and clients on the subnet of the address they connect to, such as a bridge's own containers"),
         option("allow-host", "NAME", Repeated,
-            "also answer requests with this Host header; other names with a dot are refused, against DNS rebinding"),
+            "also answer requests with this Host header; against DNS rebinding, others must be an address, localhost or, except on a \
+              loopback address, a name without a dot or below .internal"),
         option("metrics", "", Switch, "answer the host's own requests for /metrics, in Prometheus' format"),
         option("quiet", "", Switch, "do not log requests"),
         option("log-format", "text|json", Value, "lines of text, or one JSON object a line (default: text)"),

@@ -29,7 +29,7 @@ pub struct HttpClient {
 }
 
 /// An answer of any status.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
@@ -39,6 +39,8 @@ pub struct Answer {
     pub date: Option<SystemTime>,
     /// The `x-amzn-RequestId` header, by which AWS's support finds a call.
     pub request_id: Option<String>,
+    /// The `Retry-After` header in seconds.
+    pub retry_after: Option<u32>,
 }
 
 impl Answer {
@@ -164,6 +166,7 @@ impl HttpClient {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let request_id = header("x-amzn-requestid").map(str::to_owned);
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let is_binary = header("content-type")
             .is_some_and(|value| value.starts_with("application/octet-stream"));
         let body = response
@@ -177,6 +180,7 @@ impl HttpClient {
             is_binary,
             date,
             request_id,
+            retry_after,
         })
     }
 

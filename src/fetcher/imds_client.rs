@@ -188,10 +188,18 @@ impl<'a> HostMetadata<'a> {
     }
 
     /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own.
-    pub fn is_this_server(&self, url: &str, http_client: &HttpClient) -> bool {
-        let request = Request::put(format!("{url}/latest/api/token"))
-            .header(TTL_HEADER, TOKEN_TTL_SECONDS)
-            .body(String::new());
+    pub fn is_this_server(
+        &self,
+        url: &str,
+        authorization: Option<&str>,
+        http_client: &HttpClient,
+    ) -> bool {
+        let mut request =
+            Request::put(format!("{url}/latest/api/token")).header(TTL_HEADER, TOKEN_TTL_SECONDS);
+        if let Some(token) = authorization {
+            request = request.header("Authorization", token);
+        }
+        let request = request.body(String::new());
         let answer = request
             .ok()
             .and_then(|request| http_client.send(request).ok());

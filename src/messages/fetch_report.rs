@@ -26,7 +26,7 @@ pub struct FetchedMetadata {
     pub snapshot: Vec<u8>,
 }
 
-/// Any number of steps, notices and regions; then one outcome, which is the last report.
+/// Any number of steps and other information; then one outcome, which is the last report.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
     /// What the fetcher does now.
@@ -35,6 +35,8 @@ pub enum FetchReport {
     Notice(String),
     /// The region in use, unless it is a guess.
     Region(String),
+    /// For how many seconds STS asks not to be called.
+    RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
     Failed(Fault),

@@ -37,6 +37,8 @@ pub struct ServerState {
     pub region: Option<String>,
     /// The Authorization token of the container form, if that is served.
     pub container_token: Option<Secret>,
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
     /// Which of the host's other metadata is served.
     pub pass_through: Option<PassThrough>,
     /// That metadata, once it was fetched. The supervisor has only the bytes.

@@ -112,7 +112,7 @@ impl Connections {
                 return Ok(Some(Next::Done));
             }
             None => {
-                self.close_overdue(now);
+                self.abort_overdue(now);
                 self.wait(now, drain_deadline)?;
                 None
             }
@@ -127,7 +127,7 @@ impl Connections {
         self.advance(connection);
     }
 
-    fn close_overdue(&mut self, now: Instant) {
+    fn abort_overdue(&mut self, now: Instant) {
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.evict_oldest();
         }
@@ -190,17 +190,20 @@ impl Connections {
         )))
     }
 
-    /// Closes the oldest connection; `false` if there is none.
+    /// Aborts the oldest connection; `false` if there is none.
     fn evict_oldest(&mut self) -> bool {
         let oldest = self.open.first_key_value().map(|(id, _)| *id);
-        oldest.and_then(|id| self.take(id)).is_some()
+        let oldest = oldest.and_then(|id| self.take(id));
+        oldest.map(Connection::abort).is_some()
     }
 
-    /// Closes the connection that buffers most, the oldest of several.
+    /// Aborts the connection that buffers most, the oldest of several.
     fn evict_largest(&mut self) {
         let newest_first = self.open.values().rev();
-        if let Some(largest) = newest_first.max_by_key(|connection| connection.buffered_bytes()) {
-            self.take(largest.id);
+        let largest = newest_first.max_by_key(|connection| connection.buffered_bytes());
+        let id = largest.map(|connection| connection.id);
+        if let Some(largest) = id.and_then(|id| self.take(id)) {
+            largest.abort();
         }
     }
 
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_closed_at_the_end_of_its_lifetime() {
+    fn a_connection_is_aborted_at_the_end_of_its_lifetime() {
         let (mut connections, address) = connections();
         let start = Instant::now();
         let mut first = TcpStream::connect(address).unwrap();
@@ -276,11 +279,11 @@ mod tests {
         // Further bytes do not prolong it.
         first.write_all(b"x").unwrap();
         let end = start + MAX_LIFETIME;
-        connections.close_overdue(end - Duration::from_nanos(1));
+        connections.abort_overdue(end - Duration::from_nanos(1));
         assert_eq!(open(&connections), [0, 1]);
-        connections.close_overdue(end);
+        connections.abort_overdue(end);
         assert_eq!(open(&connections), [1]);
-        connections.close_overdue(end + MAX_LIFETIME / 2);
+        connections.abort_overdue(end + MAX_LIFETIME / 2);
         assert!(open(&connections).is_empty());
     }
 

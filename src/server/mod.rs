@@ -4,6 +4,7 @@
 //! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
 //! listening socket.
 
+mod access_log;
 mod connection;
 mod connections;
 mod control_channel;
@@ -23,6 +24,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use crate::common::clock::BootTime;
 use crate::common::http_headers::CHECK_AGENT;
 use crate::common::log;
+use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
 use control_channel::{Channel, Closed};
@@ -53,6 +55,7 @@ pub fn run() -> io::Result<()> {
         tiny_http: TinyHttpAdapter::start()?,
         state: first.into(),
         metrics: Metrics::default(),
+        access_log: AccessLog::new(Instant::now()),
     };
     let mut drain_deadline = None;
     loop {
@@ -61,15 +64,20 @@ pub fn run() -> io::Result<()> {
             Some(Next::Request(connection, head)) => {
                 handler.handle(&mut connections, connection, head)?;
             }
-            Some(Next::ControlChannel) => match channel.receive() {
-                Ok(updates) => updates
-                    .into_iter()
-                    .for_each(|update| handler.state.apply(update)),
-                Err(Closed) => {
-                    connections.stop_accepting();
-                    drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
+            Some(Next::ControlChannel) => {
+                match channel.receive() {
+                    Ok(updates) => updates
+                        .into_iter()
+                        .for_each(|update| handler.state.apply(update)),
+                    Err(Closed) => {
+                        connections.stop_accepting();
+                        drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
+                    }
                 }
-            },
+                // Heartbeats come more often than windows end.
+                let left_out = handler.access_log.end_window(Instant::now());
+                left_out.iter().for_each(|line| log::event(line));
+            }
             Some(Next::Done) => return Ok(()),
         }
     }
@@ -91,6 +99,7 @@ struct Handler {
     tiny_http: TinyHttpAdapter,
     state: ResponseState,
     metrics: Metrics,
+    access_log: AccessLog,
 }
 
 impl Handler {
@@ -101,8 +110,8 @@ impl Handler {
         head: RequestHead,
     ) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let peer = connection.peer_address();
-        let (mut is_head, mut is_logged) = (false, !self.state.server.quiet);
+        let (peer, local) = (connection.peer_address(), connection.local_address());
+        let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
                 let parsed = self.tiny_http.parse(&head)?;
@@ -115,10 +124,11 @@ impl Handler {
                     method: parsed.method().as_str(),
                     target: parsed.url(),
                     headers: &headers,
+                    is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
-                is_logged &= !is_own_check(&request, peer);
-                let response = self.response(&request, peer, connection.local_address());
+                is_check = is_own_check(&request, peer);
+                let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
                 response
@@ -137,13 +147,13 @@ impl Handler {
             response.to_bytes(is_head, now),
             head.has_more_input,
         );
-        if is_logged {
+        if !self.state.server.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,
                 now,
                 &head.request_line,
                 response.status.code(),
-                response.body.len(),
+                if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
         }
@@ -177,7 +187,7 @@ impl Handler {
     }
 }
 
-/// A `--check` from this machine, which comes every few seconds and would fill the access log.
+/// Whether it is a `--check` from this machine.
 fn is_own_check(request: &Request, peer: Option<IpAddr>) -> bool {
     request.header("User-Agent") == Some(CHECK_AGENT) && peer.is_some_and(subnet::is_this_machine)
 }

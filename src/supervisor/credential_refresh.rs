@@ -16,6 +16,8 @@ pub struct CredentialRefresh {
     role: RoleArn,
     next: BootTime,
     failures: u32,
+    /// What STS asked for at the failure that is being reported.
+    retry_after: Duration,
     /// Whether the next credential is the first after a start or an outage.
     is_first: bool,
     serving: Option<Serving>,
@@ -40,6 +42,7 @@ impl CredentialRefresh {
             role,
             next: now,
             failures: 0,
+            retry_after: Duration::ZERO,
             is_first: true,
             serving: None,
             has_logged_expiry: false,
@@ -89,7 +92,8 @@ impl CredentialRefresh {
         let mut log = self.expire(now).log;
         self.failures += 1;
         self.is_first = true;
-        let wait = schedule::retry(self.failures, jitter);
+        let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
+        let wait = schedule::retry(self.failures, jitter).max(asked);
         self.next = now.after(wait);
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
@@ -142,6 +146,10 @@ impl Refresh for CredentialRefresh {
                     ..Effects::default()
                 }
             }
+            FetchReport::RetryAfter(seconds) => {
+                self.retry_after = Duration::from_secs(seconds.into());
+                Effects::default()
+            }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
@@ -183,7 +191,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::from_epoch_seconds;
+    use crate::common::clock::parse_iso8601;
     use crate::common::credential::Credential;
     use crate::common::secret::Secret;
 
@@ -201,8 +209,8 @@ mod tests {
                 access_key_id: "ASIAEXAMPLE".to_owned(),
                 secret_access_key: Secret::new("s3cr3t"),
                 session_token: Secret::new("s3cr3t"),
-                last_updated: from_epoch_seconds(1_685_620_800.0).unwrap(),
-                expiration: from_epoch_seconds(1_685_624_400.0).unwrap(),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
                 deadline: now.after(HOUR),
             },
             clock_offset: 7,

@@ -72,7 +72,7 @@ impl Fetcher {
         for report in &reports {
             match report {
                 FetchReport::Step(step) => process.step.clone_from(step),
-                FetchReport::Notice(_) | FetchReport::Region(_) => {}
+                FetchReport::Notice(_) | FetchReport::Region(_) | FetchReport::RetryAfter(_) => {}
                 FetchReport::Fetched(_) | FetchReport::Metadata(_) | FetchReport::Failed(_) => {
                     is_over = true;
                 }

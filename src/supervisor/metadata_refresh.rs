@@ -88,6 +88,7 @@ impl Refresh for MetadataRefresh {
             FetchReport::Step(_)
             | FetchReport::Notice(_)
             | FetchReport::Region(_)
+            | FetchReport::RetryAfter(_)
             | FetchReport::Fetched(_) => Effects::default(),
         })
     }

@@ -102,6 +102,7 @@ fn prepare<'a>(
         metrics: config.metrics,
         region: None,
         container_token: token,
+        both_forms: config.both_forms,
         pass_through: config.pass_through,
         snapshot: None,
         counts: Counts::default(),

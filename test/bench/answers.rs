@@ -38,6 +38,7 @@ fn main() {
         metrics: false,
         region: Some("us-east-1".to_owned()),
         container_token: None,
+        both_forms: false,
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),
@@ -54,6 +55,7 @@ fn main() {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
+        ..Request::default()
     };
     let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
@@ -69,6 +71,7 @@ fn main() {
             ),
             (TOKEN_HEADER, token),
         ],
+        ..Request::default()
     };
     for _ in 0..number {
         let response = std::hint::black_box(respond(&request, &state, NOW));

@@ -1,5 +1,5 @@
-//! Each attack by itself, briefly: while its connections are held open every other client is served. scripts/test-hostile runs
-//! the same attacks at their full rate, with figures.
+//! Each attack on its own, briefly: every other client is served while the attack's connections stay open. scripts/test-hostile
+//! runs the same attacks at their full rate and reports figures.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -177,18 +177,16 @@ fn no_body_is_taken_for_a_request() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let both = format!(
+        "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
+        smuggled.len()
+    );
     for (lengths, status) in [
-        (
-            format!(
-                "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
-                smuggled.len()
-            ),
-            "413",
-        ),
-        ("Transfer-Encoding: chunked\r\n".to_owned(), "200"),
-        ("Content-Length: 5\r\n".to_owned(), "200"),
+        (both.as_str(), "413"),
+        ("Transfer-Encoding: chunked\r\n", "200"),
+        ("Content-Length: 5\r\n", "200"),
     ] {
-        let request = format!("{}{smuggled}", request_with(&lengths));
+        let request = format!("{}{smuggled}", request_with(lengths));
         let mut stream = send(ec2_role.address, request.as_bytes());
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut responses = String::new();

@@ -246,6 +246,7 @@ fn newest_of_a_thousand_updates_is_served() {
         metrics: false,
         region: None,
         container_token: None,
+        both_forms: false,
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),

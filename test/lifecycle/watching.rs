@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::Signal;
 
 use crate::support::container::Container;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
@@ -317,6 +318,22 @@ fn check_is_not_in_the_access_log() {
     ec2_role.get(LIST_PATH);
     let line = ec2_role.wait_for_line(" - - [");
     assert!(line.contains(LIST_PATH), "{line}");
+}
+
+#[test]
+fn the_access_log_has_a_rate() {
+    let sts = Sts::start([Reply::good()]);
+    let mut ec2_role = Start::with(&sts).serving();
+    for _ in 0..1_100 {
+        ec2_role.get("/");
+    }
+    ec2_role.signal(Signal::TERM);
+    ec2_role.wait_for_end();
+    let lines = ec2_role.lines();
+    let accesses = lines
+        .iter()
+        .filter(|line| line.starts_with("127.0.0.1 - -"));
+    assert_eq!(accesses.count(), 1_000);
 }
 
 #[test]

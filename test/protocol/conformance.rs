@@ -457,26 +457,48 @@ fn a_path_with_dots_or_bad_escapes_is_404() {
 }
 
 #[test]
-fn only_api_versions_since_2012_01_12_have_roles() {
+fn roles_are_served_from_version_2012_01_12_on() {
     let served = serve(&[]);
     let versions = served.get("/").body;
-    assert!(
-        versions.starts_with("2012-01-12\n") && versions.ends_with("\nlatest"),
-        "{versions}"
-    );
-    for version in versions.lines().chain(["2030-01-01"]) {
+    assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\nlatest"));
+    let (old, new) = versions.split_at(versions.find("2012-01-12").unwrap());
+    for version in new.lines().chain(["2030-01-01"]) {
         let list = format!("/{version}/meta-data/iam/security-credentials/");
         assert_eq!(served.get(&list).body, "exc_web", "{version}");
-        assert_eq!(
-            served.get(&format!("{list}exc_web")).status,
-            200,
-            "{version}"
+        let document = served.get(&format!("{list}exc_web"));
+        assert_eq!(document.status, 200, "{version}");
+    }
+    // Debian's ec2metadata asks 2009-04-04 for everything.
+    for version in old.lines().chain(["2012-01-11"]) {
+        for (path, body) in [
+            ("", "meta-data"),
+            ("meta-data/", "placement/"),
+            ("meta-data/placement/", "region"),
+            ("meta-data/placement/region", "eu-west-1"),
+        ] {
+            assert_eq!(
+                served.get(&format!("/{version}/{path}")).body,
+                body,
+                "{version}"
+            );
+        }
+        let iam = format!("/{version}/meta-data/iam");
+        served.statuses(
+            "GET",
+            &[
+                &format!("{iam}/"),
+                &format!("{iam}/info"),
+                &format!("{iam}/security-credentials/"),
+                &format!("{iam}/security-credentials/exc_web"),
+            ],
+            &[],
+            404,
         );
     }
     for version in [
-        "1.0",
-        "2007-01-19",
-        "2012-01-11",
+        "1.1",
+        "2007-01-18",
+        "0000-00-00",
         "2012-1-12",
         "2021-03-23x",
         "newest",
@@ -485,7 +507,6 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         served.statuses(
             "GET",
             &[
-                &format!("/{version}/meta-data/iam/security-credentials/"),
                 &format!("/{version}/meta-data/iam/security-credentials/exc_web"),
                 &format!("/{version}/meta-data/"),
                 &format!("/{version}/"),
@@ -690,8 +711,7 @@ fn a_host_header_with_a_foreign_name_is_403() {
         "[::1]:4567",
         "localhost",
         "LOCALHOST:4567",
-        "ec2-role",
-        "ec2-role:4567",
+        "localhost.",
         "metadata.example.com",
         "Metadata.Example.COM:4567",
     ] {
@@ -703,7 +723,11 @@ fn a_host_header_with_a_foreign_name_is_403() {
         "169.254.169.254.evil.example",
         "x.metadata.example.com",
         "metadata.example.com.evil.example",
-        "localhost.",
+        "169.254.169.254.nip.io",
+        "127.0.0.1:80:evil.com",
+        "[::1].evil.com",
+        "ec2-role:4567",
+        "host.docker.internal",
         "[evil.example]",
         "169.254.169.254, evil.example",
     ] {
@@ -724,7 +748,7 @@ fn browser_requests_are_403() {
         "origin: null",
         "ORIGIN:",
         "Sec-Fetch-Site: none",
-        "sec-fetch-mode: navigate",
+        "sec-fetch-mode: cors\r\nsec-fetch-dest: empty",
         "SEC-FETCH-DEST: document",
     ] {
         for path in ["/", LIST_PATH, DOCUMENT_PATH] {
@@ -738,6 +762,9 @@ fn browser_requests_are_403() {
         let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
         assert_eq!(put.status, 403, "{header}");
     }
+    // Node's fetch is no page.
+    let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
+    assert_eq!(node.status, 200);
 }
 
 #[test]

@@ -380,7 +380,7 @@ fn warnings_are_503_from_a_snapshot_two_minutes_old() {
             let request = Request {
                 method: "GET",
                 target: &format!("/latest/{path}"),
-                headers: &[],
+                ..Request::default()
             };
             world.check(&request).status.code()
         };

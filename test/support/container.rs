@@ -1,6 +1,9 @@
 //! A container as the network sees it: a namespace behind a veth pair. The test must be in a namespace itself.
 
+use std::os::fd::AsFd;
 use std::process::{Child, Command};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::until;
 
@@ -34,6 +37,20 @@ impl Container {
         self.run(&format!(
             "exec 3<>/dev/tcp/{address}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
         ))
+    }
+
+    /// Runs `inside` in a thread of the container's network. The sockets it opens stay there.
+    pub fn enter<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
+        let path = format!("/proc/{}/ns/net", self.0.id());
+        let network = std::fs::File::open(path).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                    .unwrap();
+                inside()
+            });
+            thread.join().unwrap()
+        })
     }
 
     fn run(&self, script: &str) -> String {

@@ -51,7 +51,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let http_client = http_client(context, name, &uri)?;
     (context.report_step)(&format!("requesting a credential from {endpoint}"));
     let mut request = Request::get(&uri).header("Accept", "application/json");
-    if let Some(token) = token(context)? {
+    let token = token(context)?;
+    if let Some(token) = &token {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
@@ -63,7 +64,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         ))
     })?;
     if answer.status != 200 {
-        if is_this_server(context, &uri, &http_client) {
+        if is_this_server(context, &uri, token.as_deref(), &http_client) {
             return permanent(format!(
                 "{endpoint}: it is this server itself; unset {name}, or give other credentials"
             ));
@@ -118,8 +119,13 @@ fn token(context: &Context) -> Result<Option<String>, Fault> {
 }
 
 /// Checked only if the endpoint gives no credential: this server has none before its first fetch, and would wait for itself.
-fn is_this_server(context: &Context, uri: &Uri, http_client: &HttpClient) -> bool {
+fn is_this_server(
+    context: &Context,
+    uri: &Uri,
+    token: Option<&str>,
+    http_client: &HttpClient,
+) -> bool {
     uri.authority().is_some_and(|authority| {
-        (context.host).is_this_server(&format!("http://{authority}"), http_client)
+        (context.host).is_this_server(&format!("http://{authority}"), token, http_client)
     })
 }
