@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Request;
 
 use crate::common::file::NamedFile;
 use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
+use crate::common::log::printable;
 use crate::common::role::{RoleArn, RoleName};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
@@ -26,17 +27,36 @@ pub struct Check {
     pub(super) role: Option<(RoleArn, RoleName)>,
     /// Ask in the container form, with this token.
     pub(super) container_token_file: Option<NamedFile>,
+    pub json: bool,
+}
+
+struct Healthy {
+    role_name: String,
+    expiration: String,
 }
 
 impl Check {
-    /// One line that says what is served, or what is wrong.
+    /// One line, or one JSON object, that says what is served or what is wrong.
     pub fn run(&self) -> Result<String, String> {
-        let http_client = HttpClient::direct(TIMEOUTS);
-        self.ask(&http_client)
-            .map_err(|error| format!("{}: {error}", self.address))
+        let address = self.address;
+        match self.ask(&HttpClient::direct(TIMEOUTS)) {
+            Ok(Healthy {
+                role_name,
+                expiration,
+            }) => Ok(if self.json {
+                json!({"healthy": true, "address": address, "role_name": role_name, "expiration": expiration}).to_string()
+            } else {
+                format!("{address}: all is well: it serves {role_name} until {expiration}")
+            }),
+            Err(error) => Err(if self.json {
+                json!({"healthy": false, "address": address, "error": error}).to_string()
+            } else {
+                format!("{address}: {error}")
+            }),
+        }
     }
 
-    fn ask(&self, http_client: &HttpClient) -> Result<String, String> {
+    fn ask(&self, http_client: &HttpClient) -> Result<Healthy, String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {
                 let token = file.read_text().map_err(|error| error.text)?;
@@ -52,6 +72,8 @@ impl Check {
         let list = get(root)?;
         let name = list.text();
         let document = get(&format!("{root}{name}"))?;
+        // What another program answers may hold a terminal's control codes.
+        let role_name = printable(&name);
         if let Some((role, expected)) = &self.role {
             let is_it = if self.container_token_file.is_some() {
                 name == expected.as_str()
@@ -62,16 +84,16 @@ impl Check {
             };
             if !is_it {
                 return Err(format!(
-                    "it serves {name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
+                    "it serves {role_name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
                     expected.as_str()
                 ));
             }
         }
         match field(&document, "Expiration") {
-            Some(until) => Ok(format!(
-                "{}: all is well: it serves {name} until {until}",
-                self.address
-            )),
+            Some(expiration) => Ok(Healthy {
+                role_name,
+                expiration: printable(&expiration),
+            }),
             None => Err("its answer is not a credential; is it another program?".into()),
         }
     }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A role's ARN, as `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleArn(String);
 
 /// What STS takes at most for RoleArn (its API reference).
@@ -104,7 +106,7 @@ impl fmt::Display for RoleArn {
 }
 
 /// A role's name as it stands in the list and in the document's path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleName(String);
 
 /// IAM's own limit for a role's name.

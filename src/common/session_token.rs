@@ -9,6 +9,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use ring::hmac;
+use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
@@ -40,7 +41,7 @@ impl Ttl {
 }
 
 /// The key that tokens are sealed with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {

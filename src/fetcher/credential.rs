@@ -7,14 +7,15 @@ use crate::common::clock::{self, BootTime};
 use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
-use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
+use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_report::{FetchReport, Fetched};
 
 /// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
@@ -29,11 +30,22 @@ pub fn fetch(
     let own_tokens = orders.own_tokens();
     let host = HostMetadata::new(environment, own_tokens.as_ref());
     let profile = Profile::load(environment, config.profile.as_deref())?;
-    let region = aws_settings::region(config, environment, &profile, &host)?;
-    if let Some(region) = &region {
-        report(FetchReport::Region(region.clone()));
+    let (sts, region) = aws_settings::sts(config, environment, &profile, || {
+        match host.text("meta-data/placement/region") {
+            // Without an answer the region is still the one that an earlier fetcher found.
+            Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
+            result => result,
+        }
+    })?;
+    match region {
+        Ok(Some(region)) if !sts::is_pseudo_region(&region) => report(FetchReport::Region(region)),
+        Err(fault) if orders.serving.is_none() => report(FetchReport::Notice(format!(
+            "{}; the region is not known, so signing for {}; give --region if that is wrong",
+            fault.text(),
+            sts.signing_region()
+        ))),
+        _ => {}
     }
-    let sts = aws_settings::sts(config, environment, &profile, region.as_deref())?;
     let context = Context {
         environment,
         profile: &profile,
@@ -45,7 +57,7 @@ pub fn fetch(
     let find_source = || {
         let source = source::find(&context)?;
         if orders.serving.as_ref() == Some(&source.access_key_id) {
-            return permanent(format!(
+            return transient(format!(
                 "{}: this is the credential that this server serves; give ec2-role the host's own",
                 source.origin
             ));
@@ -94,7 +106,8 @@ fn web_identity(
             session_token: Some(issued.session_token),
             origin: format!("the web identity's role {role}"),
         }),
-        Err(error) => Err(fault(&error, "AssumeRoleWithWebIdentity", role, sts)),
+        // Another program writes the token.
+        Err(error) => transient(describe(&error, "AssumeRoleWithWebIdentity", role, sts)),
     }
 }
 
@@ -160,7 +173,13 @@ impl AssumeRoleCall<'_> {
         error: &StsError,
         find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
     ) -> Result<(), Fault> {
-        let fault = || fault(error, "AssumeRole", &self.config.role, self.sts);
+        let fault = || {
+            let text = describe(error, "AssumeRole", &self.config.role, self.sts);
+            match error.reaction() {
+                Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
+                _ => Fault::Transient(text),
+            }
+        };
         match (error.reaction(), error.date()) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
@@ -191,17 +210,13 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-fn fault(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> Fault {
-    let text = format!(
+fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {
+    format!(
         "{action} of {role} at {}: {}; {}",
         sts.url(),
         error.describe(),
         error.remedy(role.as_str(), sts.url())
-    );
-    match error.reaction() {
-        Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
-        _ => Fault::Transient(text),
-    }
+    )
 }
 
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.
@@ -210,7 +225,8 @@ fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata)
         return name.clone();
     }
     let instance = (source.origin == source::instance::ORIGIN)
-        .then(|| host.text("meta-data/instance-id"))
+        .then(|| host.text("meta-data/instance-id").ok())
+        .flatten()
         .flatten();
     let caller = instance.unwrap_or_else(|| {
         rustix::system::uname()

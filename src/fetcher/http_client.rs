@@ -10,7 +10,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::fetcher::proxy;
 
 /// Largest accepted body. An answer of STS or a metadata service is far smaller.
@@ -269,7 +269,7 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
         })
         .collect();
     if certificates.is_empty() {
-        return permanent(format!(
+        return transient(format!(
             "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
         ));
     }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::common::file::NamedFile;
 use crate::fetcher::setting::Setting;
 
@@ -63,7 +63,7 @@ impl Profile {
         };
         let in_credentials = credentials.section(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
-            return permanent(format!(
+            return transient(format!(
                 "profile {name:?}: it is neither in {} nor in {}; name an existing one with --profile or AWS_PROFILE",
                 config.path.display(),
                 credentials.path.display()
@@ -98,13 +98,13 @@ impl Profile {
     }
 
     pub fn setting(&self, key: &str) -> Option<Setting<'_>> {
-        Setting::option(&self.origin(key), self.get(key))
+        Setting::in_file(self.origin(key), self.get(key))
     }
 
     /// The `endpoint_url` of STS in the `[services …]` section.
     pub fn sts_endpoint_url(&self) -> Option<Setting<'_>> {
         let url = non_empty(&self.services, "sts.endpoint_url");
-        Setting::option(&self.origin("services: sts: endpoint_url"), url)
+        Setting::in_file(self.origin("services: sts: endpoint_url"), url)
     }
 
     /// What errors about a key begin with.
@@ -140,7 +140,7 @@ impl SharedFile {
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 String::new()
             }
-            result => result.or_else(|error| permanent(error.text))?,
+            result => result.or_else(|error| transient(error.text))?,
         };
         let sections = parse(&text);
         Ok(SharedFile { path, sections })

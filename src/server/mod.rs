@@ -49,6 +49,7 @@ pub fn run() -> io::Result<()> {
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
+    log::set_format(first.log_format.clone());
     stay_on_one_processor();
     let mut handler = Handler {
         tiny_http: TinyHttpAdapter::start()?,
@@ -64,9 +65,10 @@ pub fn run() -> io::Result<()> {
                 handler.handle(&mut connections, connection, head)?;
             }
             Some(Next::ControlChannel) => {
-                match channel.hear() {
-                    Ok(Some(state)) => handler.state = state.into(),
-                    Ok(None) => {}
+                match channel.receive() {
+                    Ok(updates) => updates
+                        .into_iter()
+                        .for_each(|update| handler.state.apply(update)),
                     Err(Closed) => {
                         connections.stop_accepting();
                         drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);

@@ -41,7 +41,7 @@ impl ContainerToken {
             }
             Err(error) => {
                 if !self.has_complained {
-                    log::event(&format!("{error}; the token that it held is kept"));
+                    log::warning(&format!("{error}; the token that it held is kept"));
                 }
                 self.has_complained = true;
                 None

@@ -31,7 +31,7 @@ pub fn listen(
                     Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                         if !has_said {
                             has_said = true;
-                            log::event(&format!(
+                            log::warning(&format!(
                                 "--listen {address}: this machine does not have the address yet; waiting for it"
                             ));
                         }

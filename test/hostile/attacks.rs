@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::attack::{self, Attack, Form};
 use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
-use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUTS, each};
+use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches of the victim during each attack: a token, the list and the document each time.
 const FETCHES: usize = 20;
@@ -135,7 +135,7 @@ fn a_slow_drip_does_not_prolong_a_connection() {
         let is_cut = stream.write_all(b"x").is_err();
         match stream.read(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && !is_cut => {
-                assert!(begun.elapsed() < TIMEOUTS, "it is never cut");
+                assert!(begun.elapsed() < TIMEOUT, "it is never cut");
             }
             Ok(0) | Err(_) => break,
             Ok(_) => panic!("an answer to half a request"),

@@ -44,7 +44,7 @@ impl Served {
     }
 }
 
-/// An error that every SDK can read: Go's reads the small letters, JavaScript's the capitals.
+/// An error that every SDK can parse: Go's SDK takes the lower-case keys, JavaScript's the capitalised ones.
 #[track_caller]
 fn check_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
@@ -60,7 +60,7 @@ fn check_error(answer: &Answer, status: u16, code: &str) {
 }
 
 #[test]
-fn with_the_right_token_it_is_the_document_of_ecs() {
+fn the_right_token_gets_the_document_of_ecs() {
     let served = Served::serving(FIRST, &["--both-forms"]);
     for path in [
         PATH,
@@ -109,7 +109,7 @@ fn a_wrong_or_missing_token_is_401_in_json() {
         &session,
     ] {
         check_error(&served.get(PATH, wrong), 401, "Unauthorized");
-        // Also where there is nothing: who has no token learns no names.
+        // Also for unknown names: a client without a token must not learn which names exist.
         check_error(
             &served.get("/v2/credentials/other", wrong),
             401,
@@ -128,7 +128,7 @@ fn a_scheme_in_the_file_is_part_of_the_token() {
 }
 
 #[test]
-fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
+fn errors_of_the_container_endpoint_are_json() {
     let served = Served::serving(FIRST, &["--role-name", "temp"]);
     assert_eq!(served.get("/v2/credentials/temp", FIRST).status, 200);
     assert_eq!(served.get("/v2/credentials/", FIRST).body, "temp");
@@ -163,7 +163,7 @@ fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Not below the root, so the metadata's own 404.
+    // Outside /v2/credentials/, so the 404 of the metadata service.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"
@@ -269,7 +269,7 @@ fn check_shows_the_container_token() {
 }
 
 #[test]
-fn without_the_option_it_is_404_whatever_token_is_shown() {
+fn without_the_option_the_endpoint_is_404() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for headers in [
@@ -286,7 +286,7 @@ fn without_the_option_it_is_404_whatever_token_is_shown() {
 }
 
 #[test]
-fn with_nothing_valid_it_is_500_in_json_and_well_again_without_a_restart() {
+fn without_a_credential_it_is_500_in_json_and_recovers() {
     let served = Served::new(FIRST, &[], Reply::error(503, "ServiceUnavailable", "later"));
     served
         .ec2_role
@@ -301,7 +301,7 @@ fn with_nothing_valid_it_is_500_in_json_and_well_again_without_a_restart() {
 }
 
 #[test]
-fn where_tokens_are_required_each_form_needs_its_own() {
+fn required_tokens_are_separate_for_each_endpoint() {
     let served = Served::serving(FIRST, &["--http-tokens", "required", "--both-forms"]);
     let session = served.ec2_role.token("60");
     assert_eq!(served.get(PATH, FIRST).status, 200);
@@ -324,7 +324,7 @@ fn where_tokens_are_required_each_form_needs_its_own() {
 }
 
 #[test]
-fn a_token_is_taken_anew_when_its_file_changes_and_kept_while_it_cannot_be_read() {
+fn a_changed_container_token_file_is_read_again() {
     let served = Served::serving(FIRST, &[]);
     assert_eq!(served.get(PATH, FIRST).status, 200);
     served.files.write("token", "second");

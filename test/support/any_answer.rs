@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::metadata_snapshot::{Item, Snapshot};
 use ec2_role::common::pass_through::PassThrough;
 use ec2_role::common::role::{RoleArn, RoleName};
@@ -59,6 +60,7 @@ impl World {
             token_key,
             boot_id: "boot".to_owned(),
             quiet: true,
+            log_format: Format::default(),
             same_network: false,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,

@@ -1,4 +1,4 @@
-//! What a container is to the network: a namespace of its own, at the other end of a pair. The test must be in one itself.
+//! A container as the network sees it: a namespace behind a veth pair. The test must be in a namespace itself.
 
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
@@ -7,7 +7,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::until;
 
-/// At 192.0.2.2, with its way out over this namespace, which is 192.0.2.1.
+/// Has 192.0.2.2; its default route is the test's namespace, 192.0.2.1.
 pub struct Container(Child);
 
 impl Container {
@@ -31,7 +31,7 @@ impl Container {
         container
     }
 
-    /// The whole answer to a GET from inside.
+    /// The whole response to a GET from inside.
     pub fn get(&self, address: &str, path: &str) -> String {
         let address = address.replacen(':', "/", 1);
         self.run(&format!(

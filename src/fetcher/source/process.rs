@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::document;
 use crate::common::clock;
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::fault::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
@@ -30,13 +30,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return permanent(named(
+        return transient(named(
             "it runs itself; let the command name another profile with --profile".to_owned(),
         ));
     }
     // Split as botocore splits it. A scratch image has no shell.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return permanent(named(
+        return transient(named(
             "a quote is not closed; correct the profile".to_owned(),
         ));
     };
@@ -55,8 +55,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdout(Stdio::piped())
         .spawn()
         .or_else(|error| {
-            permanent(named(format!(
-                "{} cannot be run: {error}; correct the profile",
+            transient(named(format!(
+                "{} cannot be run: {error}; install it where ec2-role runs, or correct the profile",
                 words[0]
             )))
         })?;

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::{process, web_identity};
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::common::secret::Secret;
 use crate::fetcher::profile::{File, Profile};
 use crate::fetcher::source_credential::SourceCredential;
@@ -79,5 +79,5 @@ fn static_keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>
             "only one of aws_access_key_id and aws_secret_access_key in the {file} file; give both or neither"
         ),
     };
-    permanent(format!("profile {:?}: it has {what} there", profile.name))
+    transient(format!("profile {:?}: it has {what} there", profile.name))
 }

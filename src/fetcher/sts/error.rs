@@ -35,7 +35,7 @@ pub enum Reaction {
     CorrectClock,
     /// Call once more at once, for one hour: the longest life if the caller's credential is a role's (role chaining).
     ShortenDuration,
-    /// Only the user can correct the call.
+    /// A parameter from the command line is wrong.
     GiveUp,
 }
 
@@ -60,11 +60,9 @@ impl StsError {
             {
                 Reaction::ShortenDuration
             }
-            "ValidationError"
-            | "MalformedPolicyDocument"
-            | "PackedPolicyTooLarge"
-            | "RegionDisabledException"
-            | "RegionDisabled" => Reaction::GiveUp,
+            "ValidationError" | "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
+                Reaction::GiveUp
+            }
             _ => Reaction::RetryLater,
         }
     }
@@ -205,7 +203,7 @@ mod tests {
             ("RequestExpired", Reaction::CorrectClock),
             ("ValidationError", Reaction::GiveUp),
             ("PackedPolicyTooLarge", Reaction::GiveUp),
-            ("RegionDisabledException", Reaction::GiveUp),
+            ("RegionDisabledException", Reaction::RetryLater),
             ("Throttling", Reaction::RetryLater),
             ("IDPCommunicationError", Reaction::RetryLater),
             ("SomethingNew", Reaction::RetryLater),

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
 
 pub use answer::{Issued, parse};
-pub use endpoint::{Endpoint, EndpointOptions, is_region};
+pub use endpoint::{Endpoint, EndpointOptions, is_pseudo_region, is_region};
 pub use error::{Reaction, StsError};
 
 use crate::common::config::AssumeRole;
@@ -101,6 +101,10 @@ impl Client {
 
     pub fn url(&self) -> &str {
         &self.endpoint.url
+    }
+
+    pub fn signing_region(&self) -> &str {
+        &self.endpoint.signing_region
     }
 
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.

@@ -3,7 +3,7 @@
 use crate::common::credential::Credential;
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenAuthority;
-use crate::messages::server_state::ServerState;
+use crate::messages::server_state::{ServerState, ServerUpdate};
 
 pub struct ResponseState {
     /// As the supervisor sent it.
@@ -17,13 +17,28 @@ pub struct ResponseState {
 
 impl From<ServerState> for ResponseState {
     fn from(server: ServerState) -> Self {
-        let credential = server.credential.as_ref();
-        ResponseState {
+        let mut state = ResponseState {
             tokens: TokenAuthority::new(&server.token_key, &server.boot_id),
-            document: credential
-                .map(|credential| Secret::new(credential.ec2_document(server.role.account_id()))),
-            last_modified: credential.map(Credential::last_modified),
+            document: None,
+            last_modified: None,
             server,
-        }
+        };
+        state.derive();
+        state
+    }
+}
+
+impl ResponseState {
+    pub fn apply(&mut self, update: ServerUpdate) {
+        self.server.apply(update);
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        let credential = self.server.credential.as_ref();
+        let account_id = self.server.role.account_id();
+        self.document =
+            credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
+        self.last_modified = credential.map(Credential::last_modified);
     }
 }
