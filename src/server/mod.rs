@@ -5,6 +5,7 @@
 //! listening socket.
 
 mod access_log;
+mod confinement;
 mod connection;
 mod connections;
 mod control_channel;
@@ -59,6 +60,12 @@ pub fn run() -> io::Result<()> {
         access_log: AccessLog::new(Instant::now()),
         interfaces: Interfaces::open().ok(),
     };
+    log::open();
+    if let Err(error) = confinement::confine() {
+        log::warning(&format!(
+            "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
+        ));
+    }
     let mut drain_deadline = None;
     loop {
         match connections.step(Instant::now(), drain_deadline)? {

@@ -3,6 +3,7 @@ mod log;
 mod log_file;
 mod refresh;
 mod robustness;
+mod sandbox;
 mod schedule;
 mod secrets;
 mod watching;

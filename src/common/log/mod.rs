@@ -51,6 +51,11 @@ pub fn format() -> Format {
         .clone()
 }
 
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
+    sink::open();
+}
+
 /// A line's priority, in syslog's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
