@@ -5,14 +5,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ec2_role::cli::check;
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
 use ec2_role::common::log;
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
-use ec2_role::messages::fetch::FetchReport;
+use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -36,14 +35,15 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
-            return print(&FetchReport::Failed(Fault::Permanent(error)).to_line());
+            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
+            return ExitCode::SUCCESS;
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };
     match invocation {
         Invocation::Help(text) => print(&text),
         Invocation::Version(text) => print(&format!("{text}\n")),
-        Invocation::Check(address, role) => match check::check(address, role.as_ref()) {
+        Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => fail(&error, EXIT_FAILED),
         },
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words) {
+        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words, &environment) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, EXIT_TO_CORRECT),
         },

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::file::NamedFile;
 use super::pass_through::PassThrough;
 use super::role::{RoleArn, RoleName};
@@ -50,7 +52,7 @@ pub enum Listen {
 }
 
 /// Whether version 1 of the protocol, without tokens, is answered: the names of `modify-instance-metadata-options`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HttpTokens {
     /// Versions 1 and 2.
     Optional,

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
 
 /// The credential of the role, as STS gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// The access key's id; not a secret.
     pub access_key_id: String,
@@ -79,45 +80,6 @@ impl Credential {
         })
         .to_string()
     }
-
-    /// For a pipe between two of our own processes.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "access_key_id": self.access_key_id,
-            "secret_access_key": self.secret_access_key.expose(),
-            "session_token": self.session_token.expose(),
-            "last_updated": clock::epoch_seconds(self.last_updated),
-            "expiration": clock::epoch_seconds(self.expiration),
-            "deadline": self.deadline.0,
-        })
-    }
-
-    /// Reads what [`Credential::to_json`] wrote.
-    pub fn from_json(json: &Value) -> Option<Self> {
-        let text = |key: &str| json.get(key)?.as_str().map(str::to_owned);
-        let time = |key: &str| clock::from_epoch_seconds(json.get(key)?.as_f64()?);
-        Some(Credential {
-            access_key_id: text("access_key_id")?,
-            secret_access_key: Secret::new(text("secret_access_key")?),
-            session_token: Secret::new(text("session_token")?),
-            last_updated: time("last_updated")?,
-            expiration: time("expiration")?,
-            deadline: BootTime(json.get("deadline")?.as_u64()?),
-        })
-    }
-}
-
-/// What a call to STS is signed with: the host's own rights, from wherever they come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceCredential {
-    /// The access key's id; not a secret.
-    pub access_key_id: String,
-    /// The secret access key.
-    pub secret_access_key: Secret,
-    /// The session token of a credential that is temporary itself.
-    pub session_token: Option<Secret>,
-    /// Where it comes from, in words.
-    pub origin: String,
 }
 
 /// An object of strings as EC2 writes it: `{`, a line for each pair, `}`.
@@ -166,15 +128,6 @@ mod tests {
     fn a_credential_is_valid_until_its_deadline_and_not_a_millisecond_more() {
         assert!(credential().is_valid(BootTime(3_599_999)));
         assert!(!credential().is_valid(BootTime(3_600_000)));
-    }
-
-    #[test]
-    fn a_credential_survives_the_pipe_between_two_processes() {
-        assert_eq!(
-            Credential::from_json(&credential().to_json()),
-            Some(credential())
-        );
-        assert_eq!(Credential::from_json(&json!({"access_key_id": "A"})), None);
     }
 
     #[test]

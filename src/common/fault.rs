@@ -1,7 +1,9 @@
 //! Why something did not work, in one line, and whether waiting may help.
 
+use serde::{Deserialize, Serialize};
+
 /// A fault: the line names the thing first and the remedy last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// Only the user can mend it: what they wrote, or a role's own settings. At the first start it ends the program.
     Permanent(String),

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
@@ -14,7 +12,7 @@ use crate::common::clock::BootTime;
 const MAX_AGE_OF_WARNINGS: Duration = Duration::from_secs(120);
 
 /// One item of the metadata, which may be secret: user-data, or a signature.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// Its type: EC2 has two.
     pub is_binary: bool,
@@ -29,7 +27,7 @@ impl fmt::Debug for Item {
 }
 
 /// All items by their path below `/latest/`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When they were read.
     pub taken: BootTime,
@@ -52,44 +50,6 @@ impl Snapshot {
     pub fn bytes(&self) -> usize {
         let items = self.items.iter();
         items.map(|(path, item)| path.len() + item.body.len()).sum()
-    }
-
-    /// For a pipe between two of our own processes.
-    pub fn to_json(&self) -> Value {
-        let items: BTreeMap<&str, Value> = self
-            .items
-            .iter()
-            .map(|(path, item)| {
-                (
-                    path.as_str(),
-                    json!([item.is_binary, BASE64_STANDARD.encode(&item.body)]),
-                )
-            })
-            .collect();
-        json!({ "taken": self.taken.0, "items": items, "left_out": self.left_out })
-    }
-
-    /// Reads what [`Snapshot::to_json`] wrote.
-    pub fn from_json(json: &Value) -> Option<Self> {
-        let item = |(path, item): (&String, &Value)| {
-            let body = BASE64_STANDARD.decode(item[1].as_str()?).ok()?;
-            Some((
-                path.clone(),
-                Item {
-                    is_binary: item[0].as_bool()?,
-                    body,
-                },
-            ))
-        };
-        Some(Snapshot {
-            taken: BootTime(json["taken"].as_u64()?),
-            left_out: json["left_out"].as_u64()?.try_into().ok()?,
-            items: json["items"]
-                .as_object()?
-                .iter()
-                .map(item)
-                .collect::<Option<_>>()?,
-        })
     }
 }
 
@@ -139,15 +99,6 @@ mod tests {
             items: items.map(|(path, item)| (path.to_owned(), item)).into(),
             left_out: 1,
         }
-    }
-
-    #[test]
-    fn a_snapshot_survives_the_pipe_between_two_processes() {
-        assert_eq!(Snapshot::from_json(&snapshot().to_json()), Some(snapshot()));
-        assert_eq!(
-            Snapshot::from_json(&json!({"taken": 1, "items": {"a": [true, "%"]}, "left_out": 0})),
-            None
-        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What of the host's other metadata a container may know.
 
+use serde::{Deserialize, Serialize};
+
 /// What below `meta-data/` is read, each with all below it: what describes the instance, its place and its network. Not `iam` and
 /// `identity-credentials`, which are rights of the host, and not `public-keys`, which say who may log in to it.
 const ALLOWED: [&str; 30] = [
@@ -45,7 +47,7 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 const USER_DATA: &str = "user-data";
 
 /// What the user lets through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassThrough {
     /// User-data too.
     pub user_data: bool,

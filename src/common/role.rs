@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A role's ARN, as `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleArn(String);
 
 /// What STS takes at most for RoleArn (its API reference).
@@ -98,7 +100,7 @@ impl fmt::Display for RoleArn {
 }
 
 /// A role's name as it stands in the list and in the document's path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleName(String);
 
 /// IAM's own limit for a role's name.
@@ -157,10 +159,15 @@ mod tests {
             ("arn:aws:iam::123456789012:role/a/..", "name is 1 to 64"),
             ("arn:aws:iam::123456789012:role/a b", "a space or another"),
             ("arn:aws:iam::123456789012:role/x\n", "a space or another"),
+            ("arn:aws:iam::123456789012:role/é", "a space or another"),
             ("arn:aws:iam::123456789012", "names \"\""),
         ] {
             let error = RoleArn::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text:?} gave {error:?}");
+            assert!(
+                error.contains("arn:aws:iam::ACCOUNT:role/NAME"),
+                "{error:?}"
+            );
             assert!(!error.contains('\n'), "{error:?} is one line");
         }
     }

@@ -9,6 +9,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
 use ring::hmac;
+use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
@@ -40,7 +41,7 @@ impl Ttl {
 }
 
 /// The key that tokens are sealed with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
@@ -51,21 +52,15 @@ impl TokenKey {
             .map(|random| TokenKey(random.expose()))
     }
 
-    /// Reads the 64 hexadecimal digits that [`TokenKey::to_hex`] writes.
+    /// Parses 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut key = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        }
+        hex::decode_to_slice(text, &mut key).ok()?;
         Some(TokenKey(key))
     }
 
-    /// 64 hexadecimal digits, for the key file and the hand-over.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 }
 

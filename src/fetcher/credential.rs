@@ -1,80 +1,81 @@
-//! Fetches one credential: source credentials → sign → STS → a credential.
+//! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
 use std::time::SystemTime;
 
 use super::aws_settings;
 use crate::common::clock::{self, BootTime};
 use crate::common::config::{Config, DEFAULT_DURATION_SECONDS};
-use crate::common::credential::{Credential, SourceCredential};
+use crate::common::credential::Credential;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent, transient};
 use crate::common::role::RoleArn;
-use crate::fetcher::imds_client::Host;
+use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
-use crate::fetcher::sts::{self, Answered, Client, Retry, StsError};
-use crate::messages::fetch::{FetchOrders, FetchReport, Fetched};
+use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
+use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_report::{FetchReport, Fetched};
 
-/// A clock that is off by less signs well: STS allows five minutes.
+/// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
-/// Fetches one; reports on the way what it does.
 pub fn fetch(
-    arguments: &Config,
+    config: &Config,
     environment: &Environment,
     orders: &FetchOrders,
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
-    let progress = |step: &str| report(FetchReport::Step(step.to_owned()));
-    let own = orders.own_tokens();
-    let host = Host::new(environment, own.as_ref());
-    let profile = Profile::load(environment, arguments.profile.as_deref())?;
-    let region = aws_settings::region(arguments, environment, &profile, &host)?;
+    let report_step = |step: &str| report(FetchReport::Step(step.to_owned()));
+    let own_tokens = orders.own_tokens();
+    let host = HostMetadata::new(environment, own_tokens.as_ref());
+    let profile = Profile::load(environment, config.profile.as_deref())?;
+    let region = aws_settings::region(config, environment, &profile, &host)?;
     if let Some(region) = &region {
         report(FetchReport::Region(region.clone()));
     }
-    let sts = aws_settings::sts(arguments, environment, &profile, region.as_deref())?;
+    let sts = aws_settings::sts(config, environment, &profile, region.as_deref())?;
     let context = Context {
         environment,
         profile: &profile,
-        profile_is_option: arguments.profile.is_some(),
+        profile_is_option: config.profile.is_some(),
         host: &host,
-        progress: &progress,
+        report_step: &report_step,
         web_identity: &|role, session_name, token| web_identity(&sts, role, session_name, token),
     };
     let find_source = || {
         let source = source::find(&context)?;
         if orders.serving.as_ref() == Some(&source.access_key_id) {
             return permanent(format!(
-                "{}: it is this server's own credential; let ec2-role have the host's",
+                "{}: this is the credential that this server serves; give ec2-role the host's own",
                 source.origin
             ));
         }
         Ok(source)
     };
     let source = find_source()?;
-    let longest = arguments.assume_role.duration_seconds;
-    let mut call = Call {
+    let wanted = config.assume_role.duration_seconds;
+    let mut call = AssumeRoleCall {
         sts: &sts,
-        arguments,
+        config,
         report,
-        session_name: session_name(arguments, &source, &host),
+        session_name: session_name(config, &source, &host),
         source,
-        duration_seconds: longest.min(orders.duration_limit.unwrap_or(u32::MAX)),
+        duration_seconds: wanted.min(orders.duration_limit.unwrap_or(u32::MAX)),
         clock_offset: orders.clock_offset,
         may_reload: true,
         may_set_clock: true,
     };
     loop {
-        progress(&format!(
-            "asking {} to assume {}",
-            sts.url(),
-            arguments.role
+        report_step(&format!(
+            "calling AssumeRole of {} at {}",
+            config.role,
+            sts.url()
         ));
-        // Before the call: however slowly the answer comes, the credential's life began when STS gave it.
-        let (asked, wall_clock) = (BootTime::now(), SystemTime::now());
+        // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
+        let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
         match call.send(wall_clock) {
-            Ok(answered) => return call.fetched(answered, asked, wall_clock),
+            Ok(issued) => return call.fetched(issued, called_at, wall_clock),
             Err(error) => call.adjust_for_retry(&error, &find_source)?,
         }
     }
@@ -88,20 +89,20 @@ fn web_identity(
 ) -> Result<SourceCredential, Fault> {
     let form = sts::web_identity_form(role, session_name, token);
     match sts.call(form, None, SystemTime::now()) {
-        Ok(answered) => Ok(SourceCredential {
-            access_key_id: answered.access_key_id,
-            secret_access_key: answered.secret_access_key,
-            session_token: Some(answered.session_token),
+        Ok(issued) => Ok(SourceCredential {
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret_access_key,
+            session_token: Some(issued.session_token),
             origin: format!("the web identity's role {role}"),
         }),
         Err(error) => Err(fault(&error, "AssumeRoleWithWebIdentity", role, sts)),
     }
 }
 
-/// The call of AssumeRole, as what STS has said so far has it.
-struct Call<'a> {
+/// Parameters of AssumeRole, adjusted after each error of STS.
+struct AssumeRoleCall<'a> {
     sts: &'a Client,
-    arguments: &'a Config,
+    config: &'a Config,
     report: &'a dyn Fn(FetchReport),
     session_name: String,
     source: SourceCredential,
@@ -111,11 +112,11 @@ struct Call<'a> {
     may_set_clock: bool,
 }
 
-impl Call<'_> {
-    fn send(&self, wall_clock: SystemTime) -> Result<Answered, StsError> {
+impl AssumeRoleCall<'_> {
+    fn send(&self, wall_clock: SystemTime) -> Result<Issued, StsError> {
         let form = sts::assume_role_form(
-            &self.arguments.assume_role,
-            &self.arguments.role,
+            &self.config.assume_role,
+            &self.config.role,
             &self.session_name,
             self.duration_seconds,
         );
@@ -123,65 +124,65 @@ impl Call<'_> {
         self.sts.call(form, Some(&self.source), now)
     }
 
-    /// What the answer to a call gives that was sent at `asked`, when this machine's clock showed `wall_clock`.
+    /// The result of a successful call, sent at `called_at` when this machine's clock showed `wall_clock`.
     fn fetched(
         &self,
-        answered: Answered,
-        asked: BootTime,
+        issued: Issued,
+        called_at: BootTime,
         wall_clock: SystemTime,
     ) -> Result<Fetched, Fault> {
-        let date = answered
+        let date = issued
             .date
             .unwrap_or_else(|| clock::shifted(wall_clock, self.clock_offset));
-        let Some(deadline) = Credential::deadline(answered.expiration, date, asked) else {
+        let Some(deadline) = Credential::deadline(issued.expiration, date, called_at) else {
             return transient(format!(
-                "AssumeRole at {}: its credential has expired by its own clock; look at that STS's clock",
+                "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
                 self.sts.url()
             ));
         };
-        let longest = self.arguments.assume_role.duration_seconds;
+        let wanted = self.config.assume_role.duration_seconds;
         Ok(Fetched {
             credential: Credential {
-                access_key_id: answered.access_key_id,
-                secret_access_key: answered.secret_access_key,
-                session_token: answered.session_token,
+                access_key_id: issued.access_key_id,
+                secret_access_key: issued.secret_access_key,
+                session_token: issued.session_token,
                 last_updated: date,
-                expiration: answered.expiration,
+                expiration: issued.expiration,
                 deadline,
             },
             clock_offset: clock::epoch_seconds(date) - clock::epoch_seconds(wall_clock),
-            duration_limit: (self.duration_seconds < longest).then_some(self.duration_seconds),
+            duration_limit: (self.duration_seconds < wanted).then_some(self.duration_seconds),
         })
     }
 
-    /// Changes what an error says has to be changed, for one more call; gives the fault if there is nothing to change.
+    /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
     fn adjust_for_retry(
         &mut self,
         error: &StsError,
         find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
     ) -> Result<(), Fault> {
-        let fault = || fault(error, "AssumeRole", &self.arguments.role, self.sts);
-        match (error.retry(), error.date()) {
-            (Retry::Reload, _) if self.may_reload => {
+        let fault = || fault(error, "AssumeRole", &self.config.role, self.sts);
+        match (error.reaction(), error.date()) {
+            (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
                 self.source = find_source()?;
             }
-            (Retry::SetClock, Some(date)) if self.may_set_clock => {
+            (Reaction::CorrectClock, Some(date)) if self.may_set_clock => {
                 self.may_set_clock = false;
                 let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
                 if (offset - self.clock_offset).abs() < TOLERATED_SKEW_SECONDS {
                     return Err(fault());
                 }
                 (self.report)(FetchReport::Notice(format!(
-                    "this machine's clock is off by {offset} s against STS's; signing by STS's; set the clock"
+                    "this machine's clock is off by {offset} s against the clock of STS; signing with the latter; set the clock"
                 )));
                 self.clock_offset = offset;
             }
-            (Retry::AskLess, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
+            (Reaction::ShortenDuration, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
                 self.duration_seconds = DEFAULT_DURATION_SECONDS;
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
-                    self.arguments.assume_role.duration_seconds,
+                    self.config.assume_role.duration_seconds,
                     error.describe()
                 )));
             }
@@ -198,27 +199,27 @@ fn fault(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> Fault 
         error.describe(),
         error.remedy(role.as_str(), sts.url())
     );
-    match error.retry() {
-        Retry::Mend | Retry::AskLess => Fault::Permanent(text),
+    match error.reaction() {
+        Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
         _ => Fault::Transient(text),
     }
 }
 
-/// `ec2-role-` and the instance's id, else the host's name: CloudTrail then says who it was.
-fn session_name(arguments: &Config, source: &SourceCredential, host: &Host) -> String {
-    if let Some(name) = &arguments.assume_role.session_name {
+/// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.
+fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata) -> String {
+    if let Some(name) = &config.assume_role.session_name {
         return name.clone();
     }
     let instance = (source.origin == source::instance::ORIGIN)
         .then(|| host.text("meta-data/instance-id"))
         .flatten();
-    let who = instance.unwrap_or_else(|| {
+    let caller = instance.unwrap_or_else(|| {
         rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned()
     });
-    let allowed = who
+    let allowed = caller
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
     "ec2-role-".chars().chain(allowed).take(64).collect()

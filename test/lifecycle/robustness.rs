@@ -19,7 +19,8 @@ use ec2_role::common::credential::Credential;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::messages::frame::to_frame;
+use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -44,7 +45,7 @@ const DEATHS: usize = 20;
 /// Deaths of the server under load, and the clients that make it.
 const DEATHS_UNDER_LOAD: usize = 100;
 const CLIENTS: usize = 8;
-const HAND_OVERS: usize = 1_000;
+const UPDATES: usize = 1_000;
 const STARTS: usize = 50;
 /// A credential that is refreshed within 1 to 10 s, and lives long enough after that for all that is done meanwhile.
 const LIFETIME: i64 = 20;
@@ -174,8 +175,7 @@ fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced()
 
 #[test]
 fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
-    let name = "robustness::while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced";
-    if !namespace::enter_for_this_test(name) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     // A name server that says nothing, and before that a hosts file that knows the name.
@@ -278,18 +278,26 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
 }
 
 #[test]
-fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served() {
+fn newest_of_a_thousand_updates_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (mut channel, theirs) = UnixStream::pair().unwrap();
     let role = RoleArn::parse(ROLE).unwrap();
     let token_key = TokenKey::random().unwrap();
     let now = BootTime::now();
-    let state = |number| ServerState {
+    let credential = |number| Credential {
+        access_key_id: access_key_id(number),
+        secret_access_key: Secret::new("s3cr3t"),
+        session_token: Secret::new("s3cr3t"),
+        last_updated: std::time::SystemTime::now(),
+        expiration: std::time::SystemTime::now(),
+        deadline: now.after(Duration::from_secs(3600)),
+    };
+    let state = ServerState {
         role_name: role.name(),
-        role: role.clone(),
+        role,
         http_tokens: HttpTokens::Optional,
-        token_key: token_key.clone(),
+        token_key,
         boot_id: "boot".into(),
         quiet: true,
         same_network: false,
@@ -300,17 +308,13 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),
-        credential: Some(Credential {
-            access_key_id: access_key_id(number),
-            secret_access_key: Secret::new("s3cr3t"),
-            session_token: Secret::new("s3cr3t"),
-            last_updated: std::time::SystemTime::now(),
-            expiration: std::time::SystemTime::now(),
-            deadline: now.after(Duration::from_secs(3600)),
-        }),
+        credential: Some(credential(0)),
     };
-    let lines: String = (1..=HAND_OVERS)
-        .map(|number| state(number).to_line())
+    let update = |number| to_frame(&ServerUpdate::Fetched(credential(number)));
+    let updates = (1..=UPDATES).flat_map(update);
+    let frames: Vec<u8> = to_frame(&(&state, None::<Vec<u8>>))
+        .into_iter()
+        .chain(updates)
         .collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-server")
@@ -320,12 +324,12 @@ fn of_a_thousand_hand_overs_without_a_request_between_them_the_newest_is_served(
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    channel.write_all(lines.as_bytes()).unwrap();
+    channel.write_all(&frames).unwrap();
     let document = http::get(address, DOCUMENT_PATH).unwrap();
     // The end of the channel ends the server.
     drop(channel);
     assert!(server.wait().unwrap().success());
-    assert_eq!(document.field("AccessKeyId"), access_key_id(HAND_OVERS));
+    assert_eq!(document.field("AccessKeyId"), access_key_id(UPDATES));
 }
 
 #[test]
@@ -447,11 +451,8 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let server = ec2_role.server();
         // The first may not have gone yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
-        let fetcher = until("an fetcher that hangs", || ec2_role.fetcher());
-        for (pid, told) in [
-            (server, "server replaced"),
-            (fetcher, "the fetcher ended without a word"),
-        ] {
+        let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
+        for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
             kill_process(pid, Signal::QUIT).unwrap();
             ec2_role.wait_for_line(told);
         }

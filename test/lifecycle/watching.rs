@@ -161,9 +161,7 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
 /// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
 #[test]
 fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
-    if !namespace::enter_for_this_test(
-        "watching::metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container",
-    ) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();
@@ -267,7 +265,7 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
             ),
             (
                 glad.address,
-                "its answer is no credential; is it another program?",
+                "its answer is not a credential; is it another program?",
             ),
             (garbage.address, "is ec2-role running"),
         ],

@@ -7,11 +7,12 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::attack::{self, Attack, Target};
+use crate::attack::Target;
 use crate::bounds::Bounds;
 use crate::client::{self, Figures};
 use crate::processes::{self, Held};
 use crate::subject::Subject;
+use crate::support::attack::{self, Attack, Form};
 use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 
@@ -23,13 +24,13 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// What a look falls upon, such as an fetcher, is not there at all of them.
+/// Samples after an attack; their minimum leaves out short-lived processes such as a fetcher.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 struct Row {
     name: &'static str,
-    attacks: Vec<Attack>,
+    attacks: Vec<Form>,
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
@@ -53,7 +54,7 @@ struct Attacked {
     _bounds: Option<Bounds>,
 }
 
-fn row(name: &'static str, attacks: Vec<Attack>) -> Row {
+fn row(name: &'static str, attacks: Vec<Form>) -> Row {
     Row {
         name,
         attacks,
@@ -65,14 +66,19 @@ fn row(name: &'static str, attacks: Vec<Attack>) -> Row {
     }
 }
 
+fn named(name: &str) -> Form {
+    let attack = attack::all().into_iter().find(|attack| attack.name == name);
+    attack.expect("an attack").form
+}
+
 fn rows() -> Vec<Row> {
-    let idle = || vec![attack::named("2,000 idle connections")];
+    let idle = || vec![named("2,000 idle connections")];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let mut rows = vec![row("none", Vec::new())];
     rows.extend(
-        attack::ALL
-            .iter()
-            .map(|(name, attack)| row(name, vec![*attack])),
+        attack::all()
+            .into_iter()
+            .map(|Attack { name, form }| row(name, vec![form])),
     );
     rows.push(Row {
         before: words(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]),
@@ -83,8 +89,8 @@ fn rows() -> Vec<Row> {
         ..row("64 threads, 2,000 idle connections", idle())
     });
     let attacks = vec![
-        attack::named("2,000 idle connections"),
-        attack::named("128 MiB in one header line"),
+        named("2,000 idle connections"),
+        named("128 MiB in one header line"),
     ];
     rows.push(Row {
         bounds: Some(Bounds::memory(16 << 20)),
@@ -93,7 +99,7 @@ fn rows() -> Vec<Row> {
             attacks,
         )
     });
-    let puts = || vec![attack::named("a flood of token PUTs")];
+    let puts = || vec![named("a flood of token PUTs")];
     let (reader, writer) = std::io::pipe().unwrap();
     rows.push(Row {
         stderr: Some(writer.into()),
@@ -109,7 +115,10 @@ fn rows() -> Vec<Row> {
         stderr: Some(full.into()),
         ..row("stderr on a full disk, token PUTs", puts())
     });
-    let all = attack::ALL.iter().map(|(_, attack)| *attack).collect();
+    let all = attack::all()
+        .into_iter()
+        .map(|attack| attack.form)
+        .collect();
     rows.push(Row {
         length: 2,
         ..row("all of these that come over the network together", all)
@@ -164,9 +173,8 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         ended: AtomicBool::new(false),
     };
     let (figures, peak) = std::thread::scope(|scope| {
-        for attack in row.attacks {
-            let target = &target;
-            scope.spawn(move || attack(target));
+        for form in &row.attacks {
+            scope.spawn(|| target.attack(form));
         }
         let victim =
             scope.spawn(|| client::fetch_until(&target.ended, VICTIM, address, &access_key_id(1)));

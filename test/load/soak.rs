@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ec2_role::common::clock;
 use rustix::process::{Signal, kill_process};
 
-use crate::argumentsent;
+use crate::client;
 use crate::processes::{self, Held};
 use crate::support::ec2_role::is_alive;
 use crate::support::http::{self, Answer};
@@ -171,12 +171,12 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // What leaks raises the least too; what an fetcher or a new server takes for a moment does not.
+    // A leak raises the minimum too; a fetcher or a new server, which take resources for a moment, do not.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(
         "{} fetches; the server killed {} times; STS called {} times, {} of them in vain.\n\
-         {} fetches failed because their server was killed, {} because STS had settings nothing in time, {} without a reason. \
+         {} fetches failed because their server was killed, {} because STS had given no credential in time, {} without a reason. \
          Slowest {:.0?}.\n\
          The supervisor, at least in the first quarter and in the last: {} and {} KiB of its own, {} and {} descriptors, {} and {} threads.",
         seen.fetches,

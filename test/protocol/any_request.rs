@@ -1,5 +1,5 @@
-//! Any request whatever, straight to the function that answers: never a panic, the credential to nobody but whom it is for, and
-//! one complete answer. Without a process and a socket, so that thousands of requests take a moment.
+//! Any request, given to the router without a process or socket: one complete response, never a panic, and the credential only
+//! for those who are entitled to it.
 
 use ec2_role::server::protocol::http::{Request, Status};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use crate::support::any_answer::{CONTAINER_TOKEN, World};
 
-/// Pieces that mean something somewhere in a path.
+/// Segments with a meaning somewhere in a path.
 const PIECES: [&str; 36] = [
     "/",
     "/",
@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_request_gets_one_complete_answer_and_the_credential_only_if_it_is_entitled_to_it(
+    fn only_entitled_requests_get_the_credential(
         choice: u8, method in methods(), target in targets(), headers in headers()
     ) {
         check(choice, &method, &target, &headers);
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn the_judge_of_any_answer_knows_the_requests_that_are_entitled() {
+fn the_check_itself_recognizes_entitled_requests() {
     let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     let (token, container) = (
         header("X-aws-ec2-metadata-token", "TOKEN"),

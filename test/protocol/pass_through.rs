@@ -22,7 +22,7 @@ fn start(upstream: &Upstream, sts: &Sts, arguments: &[&str]) -> Ec2Role {
 
 #[track_caller]
 fn wait_for_reading(ec2_role: &Ec2Role) {
-    ec2_role.wait_for_line("items of the host's metadata read");
+    ec2_role.wait_for_line("items of the host's metadata fetched");
 }
 
 /// The answer, and its body as it came.
@@ -245,8 +245,8 @@ fn more_than_can_be_handed_over_is_left_out_and_the_credential_is_served() {
         let upstream = Upstream::with_more(count, bytes);
         let sts = Sts::start([Reply::good()]);
         let ec2_role = start(&upstream, &sts, &[]);
-        let line = ec2_role.wait_for_line("items of the host's metadata read");
-        assert!(line.contains(" left out: "), "{line}");
+        let line = ec2_role.wait_for_line("items of the host's metadata fetched");
+        assert!(line.contains(" left out because "), "{line}");
         assert_eq!(ec2_role.document().status, 200);
         assert_eq!(get(&ec2_role, "meta-data/instance-id").0.status, 200);
         let replaced = |line: &String| line.contains("server replaced");
@@ -272,7 +272,7 @@ fn a_service_that_forgot_our_token_is_asked_for_another_once() {
     // One that knows none at all: it is not asked for ever.
     let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
     let ec2_role = start(&upstream, &sts, &[]);
-    ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+    ec2_role.wait_for_line("the host's metadata was not fetched");
     assert!(puts(&upstream) <= 4, "{:?}", upstream.requests());
 }
 
@@ -313,7 +313,7 @@ fn before_the_first_reading_it_is_503_and_no_fault_of_the_host_delays_an_answer(
             assert!(answer.took < Duration::from_millis(500), "{answer:?}");
         };
         check();
-        ec2_role.wait_for_line("pass-through: the host's metadata was not read");
+        ec2_role.wait_for_line("the host's metadata was not fetched");
         check();
         // And well again soon, without a restart.
         upstream.does_now(Manner::Well);
@@ -360,11 +360,11 @@ fn the_host_is_read_again_every_minute_and_what_was_read_stays_when_that_fails()
     assert_eq!(upstream.requests().len(), before);
     upstream.wait_for_requests(before + 1);
     assert!(begun.elapsed() < Duration::from_secs(65));
-    ec2_role.wait_for_line("was not read, what was read before is kept");
+    ec2_role.wait_for_line("was not fetched, serving what was fetched before");
     check_status(&ec2_role, &["meta-data/instance-id"], 200);
     let lines = ec2_role.lines().len();
     upstream.does_now(Manner::Well);
-    ec2_role.wait_for_line_after(lines, "items of the host's metadata read");
+    ec2_role.wait_for_line_after(lines, "items of the host's metadata fetched");
 }
 
 /// Without waiting for them: the function that answers gets the time.

@@ -9,55 +9,19 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 
 use crate::support::ec2_role::SOURCE_KEY;
-use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
+use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::{access_key_id, secret_access_key, session_token};
 use crate::support::{Reply, Start, Sts, until};
 
-const TTL_ANSWER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
-
 #[test]
-fn the_list_is_the_roles_name_without_its_path_and_nothing_more() {
+fn the_role_is_served_by_its_given_name_only() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .arguments(["--role-name", "temp"])
         .serving();
-    for path in [LIST_PATH, LIST_PATH.trim_end_matches('/')] {
-        let answer = ec2_role.get(path);
-        assert_eq!((answer.status, answer.body.as_str()), (200, "temp"));
-        assert_eq!(answer.header("Content-Type"), "text/plain");
-        assert_eq!(answer.header("Connection"), "close");
-    }
-    assert_eq!(ec2_role.get(DOCUMENT_PATH).status, 404);
+    assert_eq!(ec2_role.get(LIST_PATH).body, "temp");
     assert_eq!(ec2_role.get(&format!("{LIST_PATH}temp")).status, 200);
-}
-
-#[test]
-fn the_document_is_in_ec2s_form_to_the_byte() {
-    let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).serving();
-    let answer = ec2_role.document();
-    let (updated, expiration) = (answer.field("LastUpdated"), answer.field("Expiration"));
-    let (key, secret, token) = (access_key_id(1), secret_access_key(1), session_token(1));
-    let document = format!(
-        "{{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"{updated}\",\n  \"Type\" : \"AWS-HMAC\",\n  \"AccessKeyId\" : \"{key}\",\n  \
-         \"SecretAccessKey\" : \"{secret}\",\n  \"Token\" : \"{token}\",\n  \"Expiration\" : \"{expiration}\"\n}}"
-    );
-    assert_eq!(answer.body, document);
-    let seconds = |text: &str| {
-        assert!(text.len() == 20 && text.ends_with('Z'), "{text}");
-        ec2_role::common::clock::epoch_seconds(
-            ec2_role::common::clock::parse_iso8601(text).unwrap(),
-        )
-    };
-    assert_eq!(seconds(&expiration) - seconds(&updated), 3600);
-    assert_eq!(ec2_role.get(&format!("{DOCUMENT_PATH}/")).body, document);
-    assert_eq!(
-        ec2_role
-            .get("//latest/meta-data/iam/security-credentials/exc_web")
-            .body,
-        document
-    );
-    assert_eq!(ec2_role.get(&format!("{LIST_PATH}EXC_WEB")).status, 404);
+    assert_eq!(ec2_role.get(DOCUMENT_PATH).status, 404);
 }
 
 #[test]
@@ -80,65 +44,6 @@ fn no_request_makes_a_call_to_sts() {
     );
     assert_eq!(sts.calls().len(), 1);
     assert_eq!(sts.calls()[0].access_key_id(), SOURCE_KEY);
-}
-
-#[test]
-fn version_2_gives_a_token_and_every_answer_says_how_long_it_lasts() {
-    let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).serving();
-    let answer = ec2_role.request("PUT", TOKEN_PATH, &[(TTL, "60")]);
-    assert_eq!((answer.status, answer.header(TTL_ANSWER)), (200, "60"));
-    for path in ["/", LIST_PATH, DOCUMENT_PATH] {
-        let answer = ec2_role.request("GET", path, &[(TOKEN, &answer.body)]);
-        assert_eq!(answer.status, 200);
-        assert!(
-            (1..=60).contains(&answer.header(TTL_ANSWER).parse().unwrap()),
-            "{answer:?}"
-        );
-    }
-    assert_eq!(
-        ec2_role
-            .request("GET", LIST_PATH, &[(TOKEN, "INVALID")])
-            .status,
-        401
-    );
-    assert_eq!(ec2_role.get(LIST_PATH).header(TTL_ANSWER), "");
-    for ttl in ["", "0", "-1", "21601", "1.5", "abc"] {
-        assert_eq!(
-            ec2_role.request("PUT", TOKEN_PATH, &[(TTL, ttl)]).status,
-            400,
-            "{ttl:?}"
-        );
-    }
-    let forwarded = [(TTL, "60"), ("X-Forwarded-For", "10.0.0.1")];
-    assert_eq!(ec2_role.request("PUT", TOKEN_PATH, &forwarded).status, 403);
-}
-
-#[test]
-fn a_token_is_refused_when_its_time_is_over() {
-    let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).serving();
-    let token = ec2_role.token("1");
-    until("the token's end", || {
-        Some(ec2_role.request("GET", LIST_PATH, &[(TOKEN, &token)]))
-            .filter(|answer| answer.status == 401)
-    });
-}
-
-#[test]
-fn with_http_tokens_required_only_a_token_gets_anything() {
-    let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts)
-        .variable("EC2_ROLE_HTTP_TOKENS", "required")
-        .serving();
-    for path in ["/", LIST_PATH, DOCUMENT_PATH] {
-        let answer = ec2_role.get(path);
-        assert_eq!((answer.status, answer.body.as_str()), (401, ""));
-    }
-    assert_eq!(
-        http::fetch(ec2_role.address).unwrap().field("AccessKeyId"),
-        access_key_id(1)
-    );
 }
 
 #[test]

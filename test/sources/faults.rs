@@ -9,7 +9,7 @@ fn check_each(when: When) {
         (
             Token,
             Wrong::Hang,
-            "it took the connection and did not answer in time; hop limit 1?",
+            "it accepted the connection and did not answer in time; hop limit 1?",
         ),
         (
             Token,
@@ -21,7 +21,7 @@ fn check_each(when: When) {
         (
             List,
             Wrong::Hang,
-            "it took the connection and did not answer in time; nothing to do if it passes",
+            "it accepted the connection and did not answer in time; nothing to do if it passes",
         ),
         (
             List,
@@ -31,7 +31,7 @@ fn check_each(when: When) {
         (
             Document,
             Wrong::Hang,
-            "it took the connection and did not answer in time; nothing to do if it passes",
+            "it accepted the connection and did not answer in time; nothing to do if it passes",
         ),
         (
             Document,

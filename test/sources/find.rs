@@ -206,8 +206,7 @@ fn a_web_identity_in_a_profile_is_exchanged_whatever_keys_stand_beside() {
 
 #[test]
 fn a_relative_uri_is_of_the_ecs_agent() {
-    let name = "sources::a_relative_uri_is_of_the_ecs_agent";
-    if !namespace::enter_for_this_test(name) {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let added = std::process::Command::new("ip")
@@ -392,7 +391,7 @@ fn in_a_profile_a_process_goes_before_the_config_files_keys_and_after_the_creden
         "AKIAFILE"
     );
     let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
-    check_once(login, 2, &["login_session: ec2-role does not follow it"]);
+    check_once(login, 2, &["login_session: ec2-role does not support it"]);
     // A token of the other file is not theirs.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
@@ -494,8 +493,7 @@ fn a_credential_process_that_leads_back_to_its_profile_is_refused() {
         .arguments(["--profile", "there", "--credential-process"])
         .run();
     assert!(
-        ended.lines[0]
-            .contains("profile \"there\": credential_process: it leads back to this profile"),
+        ended.lines[0].contains("profile \"there\": credential_process: it runs itself"),
         "{ended:?}"
     );
     // Each of the two above it says that its own has failed.
@@ -562,7 +560,7 @@ fn a_credential_process_that_fails_or_prints_rubbish_is_one_line_that_repeats_no
     });
     for (command, said) in [
         ("/nowhere/at/all", "cannot be run"),
-        ("sh -c 'x", "its quotes do not match"),
+        ("sh -c 'x", "a quote is not closed"),
     ] {
         let config = format!("[default]\ncredential_process = {command}\n");
         check_once(
@@ -615,13 +613,13 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
     let rows = [
         ("x", 200, "", "it answered 401"),
         ("", 500, "", "it answered 500"),
-        ("", 200, "{}", "the answer holds none"),
-        ("", 200, "<", "holds none"),
+        ("", 200, "{}", "the answer holds no credential"),
+        ("", 200, "<", "holds no credential"),
         (
             "",
             200,
             "{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}",
-            "holds none",
+            "holds no credential",
         ),
     ];
     for (authorization, status, body, said) in rows {
@@ -631,7 +629,7 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
         check_once(
             start,
             1,
-            &["the container's credentials at ", &agent.url(), said],
+            &["the container's credential endpoint ", &agent.url(), said],
         );
     }
     for url in [
@@ -659,7 +657,7 @@ fn a_container_service_that_refuses_or_fails_is_one_line_with_its_address() {
     check_once(
         start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb"),
         2,
-        &["an end of line"],
+        &["a line break"],
     );
     let nowhere = start().variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nowhere");
     check_once(
@@ -895,9 +893,10 @@ fn a_source_that_is_this_server_itself_is_refused() {
     ec2_role
         .home
         .write(".aws/credentials", &keys("default", &access_key_id(1)));
-    let line = ec2_role.wait_for_line("it is this server's own credential");
+    let line = ec2_role.wait_for_line("this is the credential that this server serves");
     assert!(
-        line.contains("profile \"default\"") && line.contains("is kept"),
+        line.contains("profile \"default\"")
+            && line.contains("; serving the credential valid until "),
         "{line}"
     );
     ec2_role

@@ -30,20 +30,20 @@ fn check_each(when: When) {
     let doors = [
         (
             Door::Tls(Authority::new("another").certify(HERE, VALID)),
-            "of an authority that is not trusted here; name a file with the authority's own in AWS_CA_BUNDLE",
+            "from an authority that is not trusted here; name a file with that authority's certificate in AWS_CA_BUNDLE",
         ),
         // One that was made anew under its old name.
         (
             Door::Tls(Authority::new("ours").certify(HERE, VALID)),
-            "its certificate is not good: BadSignature; look at the URL, the certificate and AWS_CA_BUNDLE",
+            "its certificate is invalid: BadSignature; check the URL, the certificate and AWS_CA_BUNDLE",
         ),
         (
             Door::Tls(authority.certify(HERE, OVER)),
-            "its certificate is not valid now: Expired; let it be renewed, or set this machine's clock",
+            "its certificate is not valid now: Expired; renew the certificate, or set this machine's clock",
         ),
         (
             Door::Tls(authority.certify("DNS:elsewhere.test", VALID)),
-            "its certificate is not good: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); look at the URL",
+            "its certificate is invalid: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); check the URL",
         ),
         (Door::Open, "it does not speak TLS; is it http://?"),
         (Door::Silent, "it took too long (connect and TLS); is "),

@@ -16,9 +16,9 @@ const PACE: Duration = Duration::from_millis(20);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// How a failure's line begins, with a credential and without.
-const KEPT: &str = "ec2-role: refresh failed, the credential until ";
-const NONE: &str = "ec2-role: no credential, requests are answered 500: ";
+/// What a failure means, with a credential and without.
+const KEPT: &str = "; serving the credential valid until ";
+const NONE: &str = "; no credential, requests are answered 500; ";
 
 pub struct Fault<'a> {
     /// What it is, for whoever reads of a test that fails.

@@ -2,6 +2,9 @@
 
 pub mod any_answer;
 pub mod any_head;
+// The rates are for test/load alone.
+#[allow(dead_code)]
+pub mod attack;
 pub mod certificates;
 pub mod container;
 pub mod directory;

@@ -79,7 +79,6 @@ impl Call {
 pub struct Reply {
     status: u16,
     body: Body,
-    form: Form,
     expiration: Expiration,
     lifetime: i64,
     clock: i64,
@@ -110,15 +109,7 @@ impl fmt::Debug for Body {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Json,
-    Xml,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiration {
-    /// `1.7E9`, as the real STS in JSON.
-    Float,
     /// `2026-01-01T00:00:00Z`
     Iso,
     /// `2026-01-01T00:00:00.227783Z`, as moto.
@@ -137,13 +128,12 @@ enum Manner {
 }
 
 impl Reply {
-    /// A good answer, for an hour, in JSON with the expiration as a float: as the real STS.
+    /// A credential for an hour.
     pub fn good() -> Self {
         Reply {
             status: 200,
             body: Body::Credential,
-            form: Form::Json,
-            expiration: Expiration::Float,
+            expiration: Expiration::Iso,
             lifetime: 3600,
             clock: 0,
             is_strict: false,
@@ -223,16 +213,8 @@ impl Reply {
         }
     }
 
-    pub fn form(self, form: Form, expiration: Expiration) -> Self {
-        Reply {
-            form,
-            expiration,
-            ..self
-        }
-    }
-
-    pub fn xml(self) -> Self {
-        self.form(Form::Xml, Expiration::Iso)
+    pub fn expiration(self, expiration: Expiration) -> Self {
+        Reply { expiration, ..self }
     }
 
     /// Its clock is ahead by so many seconds, and it refuses what is signed more than five minutes off, as the real one does.
@@ -255,20 +237,14 @@ impl Reply {
             );
             return Reply {
                 clock: self.clock,
-                form: self.form,
                 ..refusal
             }
             .send(number, call, connection);
         }
         let body = self.body(number, now);
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now as u64));
-        let kind = if self.form == Form::Json {
-            "application/json"
-        } else {
-            "text/xml"
-        };
         let headers = format!(
-            "x-amzn-RequestId: {}\r\nContent-Type: {kind}\r\nDate: {date}\r\n",
+            "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n",
             request_id(number)
         );
         let half = body.len() / 2;
@@ -304,30 +280,26 @@ impl Reply {
 
     fn body(&self, number: usize, now: i64) -> Vec<u8> {
         let id = request_id(number);
-        match (&self.body, self.form) {
-            (Body::Bytes(bytes), _) => return bytes.clone(),
-            (Body::Error(code, message), Form::Json) => {
-                format!(r#"{{"Error":{{"Code":"{code}","Message":"{message}","Type":"Sender"}},"RequestId":"{id}"}}"#)
-            }
-            (Body::Error(code, message), Form::Xml) => format!(
+        match &self.body {
+            Body::Bytes(bytes) => return bytes.clone(),
+            Body::Error(code, message) => format!(
                 "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
                  <Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
             ),
-            (Body::Credential, form) => {
+            Body::Credential => {
                 let expiration = self.expiration.write(now + self.lifetime);
-                let (key, secret, token) = (access_key_id(number), secret_access_key(number), session_token(number));
-                match form {
-                    Form::Json => format!(
-                        r#"{{"AssumeRoleResponse":{{"AssumeRoleResult":{{"AssumedRoleUser":{{"Arn":"arn:aws:sts::123456789012:assumed-role/exc_web/s","AssumedRoleId":"AROA:s"}},"Credentials":{{"AccessKeyId":"{key}","Expiration":{expiration},"SecretAccessKey":"{secret}","SessionToken":"{token}"}},"PackedPolicySize":null,"SourceIdentity":null}},"ResponseMetadata":{{"RequestId":"{id}"}}}}}}"#
-                    ),
-                    Form::Xml => format!(
-                        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials>\
-                         <AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>\
-                         <Expiration>{}</Expiration></Credentials></AssumeRoleResult><ResponseMetadata><RequestId>{id}</RequestId>\
-                         </ResponseMetadata></AssumeRoleResponse>",
-                        expiration.trim_matches('"')
-                    ),
-                }
+                let (key, secret, token) = (
+                    access_key_id(number),
+                    secret_access_key(number),
+                    session_token(number),
+                );
+                format!(
+                    "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><AssumedRoleUser>\
+                     <AssumedRoleId>AROA:s</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exc_web/s</Arn></AssumedRoleUser>\
+                     <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+                     <SessionToken>{token}</SessionToken><Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult>\
+                     <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></AssumeRoleResponse>"
+                )
             }
         }
         .into_bytes()
@@ -338,11 +310,8 @@ impl Expiration {
     fn write(self, epoch: i64) -> String {
         let iso = ec2_role::common::clock::iso8601(UNIX_EPOCH + Duration::from_secs(epoch as u64));
         match self {
-            Expiration::Float => {
-                format!("{}.{:09}E9", epoch / 1_000_000_000, epoch % 1_000_000_000)
-            }
-            Expiration::Iso => format!("\"{iso}\""),
-            Expiration::Microseconds => format!("\"{}.227783Z\"", iso.trim_end_matches('Z')),
+            Expiration::Iso => iso,
+            Expiration::Microseconds => format!("{}.227783Z", iso.trim_end_matches('Z')),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The host's own credentials, in the SDKs' order; read again for every fetcher, because files and services rotate theirs
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
+//! The sources of the host's own credential, in the SDKs' order. Each fetcher reads them again, because files and services rotate
+//! their credentials (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
 
 mod container;
 mod context;
@@ -12,11 +12,11 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::credential::SourceCredential;
 use crate::common::fault::Fault;
+use crate::fetcher::source_credential::SourceCredential;
 
-/// The first source that has credentials. One that is only half there is a fault, not passed over: what follows it would be
-/// other rights than the user meant.
+/// The credential of the first source that has one. An incomplete source is a fault: the next one would have other rights than
+/// the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let sources = [
         variables::find,

@@ -1,41 +1,40 @@
-//! Keeps browsers out: no page that a person looks at needs this server, and one that reaches it means harm.
+//! Refuses browsers, against DNS rebinding and cross-site requests: no page that a person looks at needs this server.
 
-use crate::server::protocol::http::{Refusal, Request};
+use super::http::{Refusal, Request};
 
-/// Whether a request may come from a browser. Host must be absent, an address, `localhost`, a name without a dot (as compose calls
-/// its services), or one of `allowed`.
-pub fn suspect(request: &Request, allowed: &[String]) -> Option<Refusal> {
+/// Headers that only a browser's page sends.
+const PAGE_HEADERS: [&str; 4] = [
+    "Origin",
+    "Sec-Fetch-Site",
+    "Sec-Fetch-Mode",
+    "Sec-Fetch-Dest",
+];
+
+/// Host must be absent, an address, a name without a dot (`localhost`, or a compose service), or one of `allowed_hosts`.
+pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
-        if name.eq_ignore_ascii_case("origin") || starts_with_ignoring_case(name, "sec-fetch-") {
-            return Some(Refusal::Script);
+        let is = |other: &&str| name.eq_ignore_ascii_case(other);
+        if PAGE_HEADERS.iter().any(is) {
+            return Err(Refusal::Script);
         }
-        if name.eq_ignore_ascii_case("host") && !is_known(value.trim(), allowed) {
-            return Some(Refusal::Host);
+        if is(&"Host") && !is_allowed(value.trim(), allowed_hosts) {
+            return Err(Refusal::Host);
         }
     }
-    None
+    Ok(())
 }
 
-fn is_known(host: &str, allowed: &[String]) -> bool {
-    let name = match host.strip_prefix('[') {
-        // An IPv6 address in brackets.
-        Some(rest) => {
-            return rest
-                .split_once(']')
-                .is_some_and(|(address, _)| address.parse::<std::net::Ipv6Addr>().is_ok());
-        }
-        None => host.split_once(':').map_or(host, |(name, _port)| name),
-    };
+fn is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
+    if let Some(in_brackets) = host.strip_prefix('[') {
+        let address = in_brackets.split_once(']').map(|(address, _)| address);
+        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _port)| name);
     name.parse::<std::net::Ipv4Addr>().is_ok()
         || !name.contains('.')
-        || allowed
+        || allowed_hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(name))
-}
-
-fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
@@ -43,19 +42,19 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(headers: &[(&str, &str)], expected: Option<Refusal>) {
+    fn check(headers: &[(&str, &str)], expected: Result<(), Refusal>) {
         let allowed = ["metadata.example.com".to_owned()];
         let request = Request {
             method: "GET",
             target: "/",
             headers,
         };
-        assert_eq!(suspect(&request, &allowed), expected, "{headers:?}");
+        assert_eq!(super::check(&request, &allowed), expected, "{headers:?}");
     }
 
     #[test]
-    fn a_host_that_no_name_server_is_needed_for_is_answered() {
-        check(&[], None);
+    fn hosts_that_need_no_name_server_are_allowed() {
+        check(&[], Ok(()));
         for host in [
             "169.254.169.254",
             "127.0.0.1:4567",
@@ -66,13 +65,13 @@ mod tests {
             "ec2-role:4567",
             "",
         ] {
-            check(&[("Host", host)], None);
+            check(&[("Host", host)], Ok(()));
         }
-        check(&[("host", "Metadata.Example.com:4567")], None);
+        check(&[("host", "Metadata.Example.com:4567")], Ok(()));
     }
 
     #[test]
-    fn a_host_with_a_dot_is_refused_unless_it_is_allowed() {
+    fn a_host_with_a_dot_is_refused_unless_it_is_configured() {
         for host in [
             "evil.example",
             "169.254.169.254.evil.example",
@@ -81,18 +80,18 @@ mod tests {
             "[evil.example]",
             "[::1",
         ] {
-            check(&[("Host", host)], Some(Refusal::Host));
+            check(&[("Host", host)], Err(Refusal::Host));
         }
         check(
             &[("Host", "127.0.0.1"), ("HOST", "evil.example")],
-            Some(Refusal::Host),
+            Err(Refusal::Host),
         );
     }
 
     #[test]
-    fn a_script_in_a_page_is_refused_in_any_letter_case() {
+    fn headers_of_a_page_are_refused_in_any_letter_case() {
         for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-mode"] {
-            check(&[("Host", "127.0.0.1"), (name, "x")], Some(Refusal::Script));
+            check(&[("Host", "127.0.0.1"), (name, "x")], Err(Refusal::Script));
         }
     }
 }
