@@ -407,9 +407,9 @@ def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
 
 
 @pytest.mark.parametrize("arguments, complaint", [
-    (("add", "--to", "127.0.0.1:4567"), "drops what is redirected from a bridge to loopback"),
-    (("add", "--to", "169.254.169.254:80"), "the metadata service"),
-    (("add", "--to", "0.0.0.0:4567"), "not an address to send to"),
+    (("add", "--to", "127.0.0.1:4567"), "containers cannot be sent there"),
+    (("add", "--to", "169.254.169.254:80"), "containers cannot be sent there"),
+    (("add", "--to", "0.0.0.0:4567"), "containers cannot be sent there"),
     (("add", "--to", "172.17.0.1"), "no port"),
     (("add", "--to", "172.17.0.1:0"), "1 to 65535"),
     (("add", "--to", "172.17.0.1:70000"), "1 to 65535"),
