@@ -307,3 +307,51 @@ def test_what_fails_is_undone_and_said(docker, arguments, complaint):
     assert refused.returncode == 1 and complaint in refused.stderr
     assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_a_pruned_network_is_said_and_made_again(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    gateway = gateway_of(docker, "php")
+    docker.docker("stop", "--time", "0", container)
+    docker.docker("network", "prune", "--force")
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and f"php: its network is gone (docker network prune?); to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
+    create(docker, "php")
+    assert gateway_of(docker, "php") == gateway and network(docker, "list").stderr == ""
+    docker.docker("start", container)
+    assert role_name(docker, container) == "php"
+
+
+@pytest.mark.parametrize("broken", [("stop", "--time", "0", "ec2-role-php"), ("rm", "--force", "ec2-role-php")], ids=["stopped", "gone"])
+def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    docker.docker(*broken)
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and "NOT ok: er-php: nobody listens at " in listed.stderr
+    create(docker, "php")
+    assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
+    # It is not said to be of another role.
+    refused = network(docker, "create", arn("fluentd"), "--name", "php", check=False)
+    assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
+
+
+def test_replace_keeps_lines_and_emptiness_of_values(docker, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("AWS_NOTE=\nAWS_OTHER=a  b\n")
+    # Without a space: moto would sign it as a plus.
+    policy = '{\n"Version":"2012-10-17",\n"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]\n}\n'
+    network(docker, "create", arn("php"), "--env-file", variables, "--", "--endpoint-url", ENDPOINT, "--policy", policy)
+    kept = ("{{json .Config.Cmd}}", "{{json .Config.Env}}")
+    before = [json.loads(docker.inspect("ec2-role-php", template)) for template in kept]
+    network(docker, "replace", "php")
+    after = [json.loads(docker.inspect("ec2-role-php", template)) for template in kept]
+    assert before[0] == after[0] and policy in after[0] and "AWS_NOTE=" in after[1]
+    assert sorted(before[1]) == sorted(after[1])
+
+
+def test_region_discovery_works_in_a_role_network(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    wait_until(lambda: metadata(docker, container, "/latest/meta-data/placement/region", "--fail")[0] == "us-east-1", what="the region")
