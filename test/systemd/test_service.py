@@ -17,6 +17,11 @@ def test_it_is_active_when_a_container_gets_the_role_and_says_until_when(host, a
     assert status == f"credential of arn:aws:iam::123456789012:role/exc_web until {document['Expiration']}"
 
 
+def test_region_discovery_works_as_without_ec2_role(host):
+    host.wait_until_served()
+    assert wait_until(lambda: host.ask("/latest/meta-data/placement/region"), what="an answer") == (200, "us-east-1")
+
+
 def test_its_processes_are_nobody_and_may_nothing(host):
     processes = host.processes()
     assert {"ec2-role", "ec2-role-server"} <= processes.keys()
