@@ -153,7 +153,7 @@ def test_one_that_cannot_be_turned_on_says_so(host, tmp_path):
     host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
     failed = host.guard("on", check=False)
     assert failed.returncode == 1
-    assert failed.stderr == "ec2-role-guard: NOT on: containers may have the host's role: ip -4 rule add pref 0 prohibit: no\n"
+    assert failed.stderr == "ec2-role-guard: NOT on: containers may have the host's role: ip -4 rule add to 169.254.169.254 pref 0 prohibit: no\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("on", "off"), ("guard",)])
