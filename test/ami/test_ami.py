@@ -49,7 +49,7 @@ def test_cloud_init_finds_ec2_by_itself_and_takes_the_user_data(guarded, documen
     assert guarded.run("cat", "/var/lib/cloud/instance/user-data.txt").stdout == document
 
 
-def test_before_the_install_a_container_is_refused_from_the_start(guarded):
+def test_before_the_install_a_container_is_refused(guarded):
     wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
     assert guarded.answers() == ["started", "nobody"]
     assert guarded.ask() is None
@@ -59,7 +59,7 @@ def test_before_the_install_a_container_is_refused_from_the_start(guarded):
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
 
 
-def test_with_the_release_cloud_init_ends_well_and_units_are_active(guarded, release):
+def test_with_the_release_cloud_init_and_units_are_well(guarded, release):
     release.allowed.set()
     status = guarded.cloud_init()
     assert "status: done" in status and "DataSourceEc2" in status, f"{status}\n{guarded.console()[-3000:]}"
@@ -124,7 +124,7 @@ def test_networkd_which_removes_unknown_rules_leaves_the_guard(guarded, aws):
     credential(guarded, aws)
 
 
-def test_a_flushed_nat_table_refuses_containers_until_the_hook_is_back(guarded, aws):
+def test_a_flushed_nat_table_refuses_until_the_hook_is_back(guarded, aws):
     guarded.run("iptables", "--table", "nat", "--flush")
     assert guarded.ask() is None
     wait_until(lambda: guarded.answers()[-1] == "nobody", PATIENCE, what="the refusal of the polling container")
@@ -139,7 +139,7 @@ def wait_until_the_container_was_started_and_served(machine, answers):
                what="the role in the container that was started again")
 
 
-def test_a_restart_of_docker_serves_again_and_leaves_ec2_role_alone(guarded, aws):
+def test_a_restart_of_docker_leaves_ec2_role_alone(guarded, aws):
     answers, keeper = len(guarded.answers()), guarded.show(UNIT, "MainPID")
     guarded.run("systemctl", "restart", "docker")
     wait_until_the_container_was_started_and_served(guarded, answers)

@@ -102,7 +102,7 @@ while time.monotonic() < deadline:
     assert role_name(docker, container) == "exc_web"
 
 
-def test_5_docker_started_after_guard_on_gives_nobody_the_hosts_role(docker):
+def test_5_docker_started_after_the_guard(docker):
     docker.stop()
     try:
         docker.instance.guard("on")

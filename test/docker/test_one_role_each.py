@@ -60,7 +60,7 @@ def test_4_each_of_the_pair_may_do_its_own_call_only(docker, pair):
         assert denied.returncode != 0 and "AccessDenied" in denied.stderr
 
 
-def test_4_neither_gets_another_role_by_any_path_header_or_address(docker, pair, aws):
+def test_4_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
     documents = {role: document(docker, container) for role, container in pair.items()}
     for role in pair:
         assert f":assumed-role/{role}/" in aws.whose(documents[role])
@@ -146,7 +146,7 @@ def test_remove_takes_network_server_and_hook_away(docker):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_after_a_boot_containers_get_their_role_and_never_the_hosts(docker, tmp_path):
+def test_after_a_boot_containers_get_no_role_but_their_own(docker, tmp_path):
     create(docker, "php")
     seen = tmp_path / "seen"
     seen.mkdir()
@@ -171,7 +171,7 @@ def test_after_a_boot_containers_get_their_role_and_never_the_hosts(docker, tmp_
     assert set((seen / "by-container").read_text().split()) == {"php"}
 
 
-def test_a_network_with_a_container_running_or_not_is_not_removed(docker, pair):
+def test_a_network_with_any_container_is_not_removed(docker, pair):
     for state in ("running", "stopped"):
         if state == "stopped":
             docker.docker("stop", "--time", "0", pair["php"])

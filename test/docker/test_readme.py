@@ -82,7 +82,7 @@ def test_without_iptables_by_the_name_of_a_service(docker, published_images, tmp
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)
 
 
-def test_without_iptables_beside_one_container_by_the_container_variables(docker, published_images, tmp_path):
+def test_without_iptables_beside_one_container(docker, published_images, tmp_path):
     script = block("Without iptables", "sh").replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
     started, asked = script.split("docker run --rm")
     shell(docker, started, tmp_path, cwd=tmp_path)

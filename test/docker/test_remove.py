@@ -7,7 +7,7 @@ from instance import REPOSITORY, firewall, routing
 STATES = REPOSITORY / "target/docker"
 
 
-def test_7_after_remove_and_off_firewall_and_routing_are_as_before(docker):
+def test_7_after_remove_and_off_the_host_is_as_before(docker):
     # A table that was once used stays, empty.
     for program in ("iptables", "ip6tables"):
         for table in ("raw", "nat", "filter"):

@@ -13,7 +13,7 @@ def answers(host):
     return host.run("cat", "/var/log/answers", check=False).stdout.splitlines()
 
 
-def test_over_reboots_a_polling_container_never_sees_the_hosts_role(fresh_host):
+def test_over_reboots_no_container_sees_the_hosts_role(fresh_host):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "enable", "--now", "docker")

@@ -46,7 +46,7 @@ WantedBy=multi-user.target
 """
 
 
-def test_a_container_started_by_any_unit_is_refused_from_the_boot(fresh_host):
+def test_a_container_started_by_any_unit_is_refused(fresh_host):
     host = fresh_host
     host.install_docker()
     host.put(EARLY, "/etc/systemd/system/early.service")

@@ -77,7 +77,7 @@ def test_the_guard_is_the_very_file_of_the_release(release):
     assert command.partition(start)[2].partition(end)[0] == (SCRIPTS / "ec2-role-guard").read_text()
 
 
-def test_a_new_instance_serves_its_role_and_never_showed_the_hosts(fresh_host, release):
+def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     host = fresh_host
     boot_with(host, user_data(*release))
     host.wait_until_active("ec2-role@web", seconds=30)
@@ -261,7 +261,7 @@ def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
     (("--url", "http://x/x86_64", "--sha256", "short"), "64 hexadecimal digits"),
     (("--url", "http://x/y", "--sha256", "0" * 64), "x86_64 or aarch64"),
     (("--url", "http://x/' x86_64", "--sha256", "0" * 64), "no quotes"),
-    (("--variable", "A=b\nc"), "line break"),
+    *((("--variable", f"A=b{byte}c"), "printable ASCII") for byte in ("\n", "\r", "\x1b", "\x7f", "\u2028", "é", "\udcff", "'")),
     (("--colour",), "no such option"),
 ])
 def test_what_is_written_wrong_is_one_line_with_the_remedy(arguments, said):
