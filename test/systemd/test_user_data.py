@@ -89,7 +89,7 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert "docker0 → 172.17.0.1:4567 (exc_web)\n" in host.run("ec2-role-hook", "status").stdout
     # Twice is as good as once, containers running, and so is a boot.
     docker, keeper = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
-    with host.under_load(seconds=8):
+    with host.under_load(seconds=20):
         host.run("sh", "/etc/ec2-role/install")
         host.wait_until_active("ec2-role@web")
     assert host.show("ec2-role@web", "MainPID") != keeper
