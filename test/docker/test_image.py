@@ -29,7 +29,7 @@ def server(docker, ec2_role_image):
     return started
 
 
-def test_6_the_image_is_the_binary_and_nothing_else_and_its_user_is_nobody(docker, ec2_role_image):
+def test_6_the_image_is_the_binary_alone_and_runs_as_nobody(docker, ec2_role_image):
     made = docker.docker("create", "ec2-role").stdout.strip()
     exported = tarfile.open(fileobj=io.BytesIO(docker.docker("export", made, text=False).stdout))
     # What Docker itself puts into every container, for it to mount over.
@@ -53,7 +53,7 @@ def commit():
     return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def test_6_the_image_holds_what_the_tree_has_and_not_what_was_built_before(docker, ec2_role_image):
+def test_6_the_image_holds_what_the_tree_has(docker, ec2_role_image):
     assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
 
 
@@ -62,7 +62,7 @@ def configuration(docker, image):
     return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint")}
 
 
-def test_6_a_releases_image_is_loaded_and_serves_and_says_what_the_built_one_says(docker, ec2_role_image):
+def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image):
     built = configuration(docker, "ec2-role")
     docker.docker("tag", "ec2-role", "ec2-role:built")
     tarball = subprocess.run([REPOSITORY / "scripts/release", "--image"], capture_output=True, check=True, env=docker.environment).stdout
@@ -85,7 +85,7 @@ def test_6_the_image_for_the_other_architecture_says_so(docker):
     assert docker.docker("image", "inspect", "--format", "{{.Architecture}}", "ec2-role:other").stdout.strip() == other[1]
 
 
-def test_6_it_serves_with_a_read_only_root_without_capabilities_in_16_mb(docker, server):
+def test_6_it_serves_confined_and_in_16_mb(docker, server):
     docker.instance.hook("add")
     container = start_client(docker)
     for _ in range(20):
