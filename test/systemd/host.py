@@ -9,7 +9,7 @@ import threading
 from images import debian_tree
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
-from readme import block
+from readme import OPERATING, block
 from sts import ENDPOINT
 from systemd_host import SystemdHost
 
@@ -20,7 +20,7 @@ PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")
-INSTALL, REMOVE = (block("On a host with systemd", "sh", number) for number in (0, 1))
+INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
 _number = itertools.count()
 
 
