@@ -18,7 +18,8 @@ SCRIPTS = REPOSITORY / "scripts"
 IMAGE = "minimal-host"
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
-RELEASE = ("ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
+RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
+           "ec2-role-hook.service")
 INSTALL, REMOVE = (block("On a host with systemd", "sh", number) for number in (0, 1))
 _number = itertools.count()
 
@@ -63,9 +64,17 @@ class Host(SystemdHost):
         wait_until(lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in booted,
                    seconds=90, what="the end of the boot")
 
-    def reboot(self):
+    def reboot(self, wait=True):
         self._engine.docker("restart", self.container)
-        self._wait_until_booted()
+        if wait:
+            self._wait_until_booted()
+
+    def give_user_data(self, document):
+        """As to a new instance: cloud-init finds the document in its seed directory, at the next boot."""
+        self.put("network: {config: disabled}\n", "/etc/cloud/cloud.cfg.d/90_network.cfg")
+        self.put("datasource_list: [NoCloud]\n", "/etc/cloud/cloud.cfg.d/91_datasource.cfg")
+        self.put("instance-id: i-0123456789abcdef0\n", "/var/lib/cloud/seed/nocloud/meta-data")
+        self.put(document, "/var/lib/cloud/seed/nocloud/user-data")
 
     def console(self):
         return self._engine.log(self.container)
