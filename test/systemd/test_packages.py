@@ -8,7 +8,6 @@ import tarfile
 import pytest
 
 from host import SCRIPTS
-from images import machine_suite
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
 from packages import PackageHost, import_suite, make, make_older
