@@ -8,3 +8,6 @@ pub mod fetcher;
 pub mod messages;
 pub mod server;
 pub mod supervisor;
+
+#[cfg(test)]
+mod imports;

@@ -5,14 +5,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ec2_role::cli::check;
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::environment::Environment;
 use ec2_role::common::fault::Fault;
-use ec2_role::common::log;
+use ec2_role::common::log::writer::{self, LogWriter};
+use ec2_role::common::log::{self, Format};
 use ec2_role::common::process::ProcessKind;
 use ec2_role::fetcher;
-use ec2_role::messages::fetch::FetchReport;
+use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -25,6 +25,11 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let part = ProcessKind::from_name(&words.next().unwrap_or_default());
     part.harden();
+    writer::block_signals_of_writing();
+    if part == ProcessKind::LogWriter {
+        writer::run();
+        return ExitCode::SUCCESS;
+    }
     if part == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
@@ -33,18 +38,28 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = words.collect();
     let environment = Environment::of_process();
+    let mut format = Format {
+        priority: log::is_journal(environment.get("JOURNAL_STREAM")),
+        ..Format::default()
+    };
+    log::set_format(format.clone());
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
         Err(error) if part == ProcessKind::Fetcher => {
-            return print(&FetchReport::Failed(Fault::Permanent(error)).to_line());
+            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
+            return ExitCode::SUCCESS;
         }
         Err(error) => return fail(&error, EXIT_TO_CORRECT),
     };
     match invocation {
         Invocation::Help(text) => print(&text),
         Invocation::Version(text) => print(&format!("{text}\n")),
-        Invocation::Check(address, role) => match check::check(address, role.as_ref()) {
+        Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
+            Err(text) if check.json => {
+                print(&format!("{text}\n"));
+                ExitCode::from(EXIT_FAILED)
+            }
             Err(error) => fail(&error, EXIT_FAILED),
         },
         Invocation::CredentialProcess(arguments) => {
@@ -58,10 +73,21 @@ fn main() -> ExitCode {
             fetcher::run(&arguments, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => match supervisor::run(&arguments, &words) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, EXIT_TO_CORRECT),
-        },
+        Invocation::Serve(arguments) => {
+            format.time = !format.priority;
+            format.json = arguments.json_log;
+            format.role = arguments.role.as_str().to_owned();
+            log::set_format(format);
+            let log_writer = LogWriter::start();
+            let status = match supervisor::run(&arguments, &words, &environment) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, EXIT_TO_CORRECT),
+            };
+            if let Some(log_writer) = log_writer {
+                log_writer.finish();
+            }
+            status
+        }
     }
 }
 
@@ -73,6 +99,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &str, status: u8) -> ExitCode {
-    log::event(error);
+    log::error(error);
     ExitCode::from(status)
 }

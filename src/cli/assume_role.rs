@@ -3,63 +3,62 @@
 
 use super::setting::{Setting, Settings};
 use crate::common::config::{AssumeRole, DEFAULT_DURATION_SECONDS};
+use crate::common::file::NamedFile;
 
-/// What the options say, checked as far as STS's own limits are known.
-pub fn assume_role(settings: &Settings) -> Result<AssumeRole, String> {
-    const NAME: &str = "write 2 to 64 letters, digits or any of _+=,.@-";
-    const EXTERNAL_ID: &str = "write 2 to 1224 letters, digits or any of _+=,.@:/-";
-    Ok(AssumeRole {
-        session_name: text(settings, "role-session-name", 2..=64, "_+=,.@-", NAME)?,
-        external_id: text(settings, "external-id", 2..=1224, "_+=,.@:/-", EXTERNAL_ID)?,
-        duration_seconds: match settings.value("duration-seconds") {
-            None => DEFAULT_DURATION_SECONDS,
-            Some(setting) => match setting.text.parse() {
-                Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
-                _ => {
-                    return setting
-                        .wrong("write whole seconds from 900 (15 minutes) to 43200 (12 hours)");
-                }
-            },
+const MAX_POLICY_ARNS: usize = 10;
+const MAX_TAGS: usize = 50;
+
+pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
+    let duration_seconds = match settings.value("duration-seconds") {
+        None => DEFAULT_DURATION_SECONDS,
+        Some(setting) => match setting.value.parse() {
+            Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
+            _ => {
+                return setting
+                    .wrong("write whole seconds from 900 (15 minutes) to 43200 (12 hours)");
+            }
         },
+    };
+    let transitive_tag_keys = settings.values("transitive-tag-keys")?;
+    Ok(AssumeRole {
+        session_name: text(settings, "role-session-name", 64, "_+=,.@-")?,
+        external_id: text(settings, "external-id", 1224, "_+=,.@:/-")?,
+        duration_seconds,
         policy: settings.value("policy").map(policy).transpose()?,
         policy_arns: policy_arns(settings)?,
         tags: tags(settings)?,
-        transitive_tag_keys: settings
-            .values("transitive-tag-keys")?
-            .into_iter()
-            .map(|setting| setting.text)
+        transitive_tag_keys: (transitive_tag_keys.into_iter())
+            .map(|setting| setting.value)
             .collect(),
-        source_identity: text(settings, "source-identity", 2..=64, "_+=,.@-", NAME)?,
+        source_identity: text(settings, "source-identity", 64, "_+=,.@-")?,
     })
 }
 
+/// A text of 2 to `max` letters, digits and `others`.
 fn text(
     settings: &Settings,
     name: &str,
-    length: std::ops::RangeInclusive<usize>,
-    also: &str,
-    right: &str,
+    max: usize,
+    others: &str,
 ) -> Result<Option<String>, String> {
     let Some(setting) = settings.value(name) else {
         return Ok(None);
     };
-    let allowed = setting
-        .text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || also.contains(c));
-    if !allowed || !length.contains(&setting.text.len()) {
-        setting.wrong(right)
-    } else {
-        Ok(Some(setting.text))
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+    if !setting.value.chars().all(is_allowed) || !(2..=max).contains(&setting.value.len()) {
+        return setting.wrong(&format!(
+            "write 2 to {max} letters, digits or any of {others}"
+        ));
     }
+    Ok(Some(setting.value))
 }
 
 fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
     let mut arns = Vec::new();
     for setting in settings.values("policy-arns")? {
-        // The CLI writes arn=ARN.
-        let arn = setting.text.strip_prefix("arn=").unwrap_or(&setting.text);
-        if !arn.starts_with("arn:") || arns.len() == 10 {
+        // The AWS CLI writes arn=ARN.
+        let arn = setting.value.strip_prefix("arn=").unwrap_or(&setting.value);
+        if !arn.starts_with("arn:") || arns.len() == MAX_POLICY_ARNS {
             return setting.wrong(
                 "write the ARN of a managed policy, arn:aws:iam::…:policy/NAME, at most ten times",
             );
@@ -70,29 +69,27 @@ fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
 }
 
 fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
-    let mut tags = Vec::new();
+    let mut tags: Vec<(String, String)> = Vec::new();
     for setting in settings.values("tags")? {
-        // The CLI's own form, or KEY=VALUE split at the first `=`.
-        let cli = setting
-            .text
-            .strip_prefix("Key=")
-            .and_then(|rest| rest.split_once(",Value="));
-        let Some((key, value)) = cli.or(setting.text.split_once('=')) else {
+        // The AWS CLI's form Key=KEY,Value=VALUE, or KEY=VALUE split at the first `=`.
+        let cli = (setting.value.strip_prefix("Key=")).and_then(|rest| rest.split_once(",Value="));
+        let Some((key, value)) = cli.or(setting.value.split_once('=')) else {
             return setting.wrong("the value is missing; write KEY=VALUE");
         };
         if tags
             .iter()
-            .any(|(other, _): &(String, String)| other.eq_ignore_ascii_case(key))
+            .any(|(other, _)| other.eq_ignore_ascii_case(key))
         {
-            return setting.wrong(
-                "there is a tag of this key already, in whatever letter case; give each once",
-            );
+            return setting
+                .wrong("another tag has this key, in whatever letter case; give each key once");
         }
         if !(1..=128).contains(&key.chars().count())
             || value.chars().count() > 256
-            || tags.len() == 50
+            || tags.len() == MAX_TAGS
         {
-            return setting.wrong("write KEY=VALUE, the key 1 to 128 characters, the value up to 256, at most fifty times");
+            return setting.wrong(
+                "write KEY=VALUE, the key 1 to 128 characters, the value up to 256, at most fifty times",
+            );
         }
         tags.push((key.to_owned(), value.to_owned()));
     }
@@ -100,16 +97,11 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
 }
 
 fn policy(setting: Setting) -> Result<String, String> {
-    let text = match setting.text.strip_prefix("file://") {
-        None => setting.text.clone(),
-        Some(path) => match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => {
-                return setting.wrong(&format!(
-                    "it cannot be read: {error}; name a file that ec2-role's user can read"
-                ));
-            }
-        },
+    let text = match setting.value.strip_prefix("file://") {
+        None => setting.value.clone(),
+        Some(path) => NamedFile::new(&setting.origin, path)
+            .read_text()
+            .map_err(|error| error.text)?,
     };
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(policy) if policy.is_object() => Ok(text),

@@ -1,72 +1,128 @@
-//! `--check`: asks a running ec2-role, as a client would, whether all is well.
+//! `--check`: asks a running ec2-role, as a client would, whether it serves a valid credential.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Request;
 
+use crate::common::file::NamedFile;
 use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
+use crate::common::log::printable;
 use crate::common::role::{RoleArn, RoleName};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
-/// SDKs give up after one second; who cannot answer in two is not well.
+/// SDKs give up after one second, so a server that needs two is unhealthy.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(2),
 };
-const LIST: &str = "meta-data/iam/security-credentials/";
+const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
+const CONTAINER_LIST: &str = "/v2/credentials/";
+const REMEDY: &str = "is ec2-role running, and is --listen what it was started with?";
 
-/// Says in a line that an unexpired credential is served, of a role by a name if they are given, or what is wrong.
-pub fn check(address: SocketAddr, role: Option<&(RoleArn, RoleName)>) -> Result<String, String> {
-    let http_client = HttpClient::direct(TIMEOUTS);
-    let send = |method: &str, path: &str, header: (&str, &str)| -> Result<Answer, String> {
+pub struct Check {
+    pub(super) address: SocketAddr,
+    /// The role that must be served, and its name in the list.
+    pub(super) role: Option<(RoleArn, RoleName)>,
+    /// Ask in the container form, with this token.
+    pub(super) container_token_file: Option<NamedFile>,
+    pub json: bool,
+}
+
+struct Healthy {
+    role_name: String,
+    expiration: String,
+}
+
+impl Check {
+    /// One line, or one JSON object, that says what is served or what is wrong.
+    pub fn run(&self) -> Result<String, String> {
+        let address = self.address;
+        match self.ask(&HttpClient::direct(TIMEOUTS)) {
+            Ok(Healthy {
+                role_name,
+                expiration,
+            }) => Ok(if self.json {
+                json!({"healthy": true, "address": address, "role_name": role_name, "expiration": expiration}).to_string()
+            } else {
+                format!("{address}: all is well: it serves {role_name} until {expiration}")
+            }),
+            Err(error) => Err(if self.json {
+                json!({"healthy": false, "address": address, "error": error}).to_string()
+            } else {
+                format!("{address}: {error}")
+            }),
+        }
+    }
+
+    fn ask(&self, http_client: &HttpClient) -> Result<Healthy, String> {
+        let (root, header, token) = match &self.container_token_file {
+            Some(file) => {
+                let token = file.read_text().map_err(|error| error.text)?;
+                (CONTAINER_LIST, "Authorization", token.trim_end().to_owned())
+            }
+            None => {
+                let put = ("PUT", "/latest/api/token");
+                let token = self.send(http_client, put, (TTL_HEADER, "10"))?;
+                (INSTANCE_LIST, TOKEN_HEADER, token.text().into_owned())
+            }
+        };
+        let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
+        let list = get(root)?;
+        let name = list.text();
+        // What another program answers may hold a terminal's control codes.
+        let role_name = printable(&name);
+        let document = get(&format!("{root}{name}"))?;
+        if let Some((role, expected)) = &self.role {
+            let is_it = if self.container_token_file.is_some() {
+                name == expected.as_str()
+                    && field(&document, "RoleArn").as_deref() == Some(role.as_str())
+            } else {
+                let profile = field(&get("/latest/meta-data/iam/info")?, "InstanceProfileArn");
+                profile.as_deref() == Some(&role.instance_profile(expected))
+            };
+            if !is_it {
+                return Err(format!(
+                    "it serves {role_name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
+                    expected.as_str()
+                ));
+            }
+        }
+        match field(&document, "Expiration") {
+            Some(expiration) => Ok(Healthy {
+                role_name,
+                expiration: printable(&expiration),
+            }),
+            None => Err("its answer is not a credential; is it another program?".into()),
+        }
+    }
+
+    fn send(
+        &self,
+        http_client: &HttpClient,
+        (method, path): (&str, &str),
+        (header, value): (&str, &str),
+    ) -> Result<Answer, String> {
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{address}/latest/{path}"))
+            .uri(format!("http://{}{path}", self.address))
             .header("User-Agent", CHECK_AGENT)
-            .header(header.0, header.1);
-        let request = request
+            .header(header, value)
             .body(String::new())
-            .map_err(|error| format!("{address}: {error}"))?;
-        let remedy = "is ec2-role running, and is --listen what it was started with?";
+            .map_err(|error| error.to_string())?;
         let answer = http_client
             .send(request)
-            .map_err(|error| format!("{address}: {error}; {remedy}"))?;
+            .map_err(|error| format!("{error}; {REMEDY}"))?;
         match answer.status {
             200 => Ok(answer),
-            500 => Err(format!(
-                "{address}: ec2-role runs, and has no valid credential; its log says why"
-            )),
-            status => Err(format!(
-                "{address}: it answered {status} to {method} /latest/{path}; {remedy}"
-            )),
-        }
-    };
-    let token = send("PUT", "api/token", (TTL_HEADER, "10"))?;
-    let token = token.text();
-    let get = |path: &str| send("GET", path, (TOKEN_HEADER, &token));
-    let name = get(LIST)?;
-    let name = name.text();
-    let field = |answer: Answer, key: &str| {
-        let json: Value = serde_json::from_slice(&answer.body).ok()?;
-        json[key].as_str().map(str::to_owned)
-    };
-    if let Some((role, expected)) = role {
-        let profile = field(get("meta-data/iam/info")?, "InstanceProfileArn");
-        if profile.as_deref() != Some(&role.instance_profile(expected)) {
-            return Err(format!(
-                "{address}: it serves {name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
-                expected.as_str()
-            ));
+            500 => Err("ec2-role runs, and has no valid credential; its log says why".into()),
+            status => Err(format!("it answered {status} to {method} {path}; {REMEDY}")),
         }
     }
-    match field(get(&format!("{LIST}{name}"))?, "Expiration") {
-        Some(until) => Ok(format!(
-            "{address}: all is well: it serves {name} until {until}"
-        )),
-        None => Err(format!(
-            "{address}: its answer is no credential; is it another program?"
-        )),
-    }
+}
+
+fn field(answer: &Answer, key: &str) -> Option<String> {
+    let json: Value = serde_json::from_slice(&answer.body).ok()?;
+    Some(json[key].as_str()?.to_owned())
 }

@@ -1,73 +1,74 @@
-//! What is given, on the command line or in a variable, and where: whatever is wrong is called by that.
+//! Values from the command line and the variables, each with its origin.
 
 use getopts::{Fail, Matches, Options};
 
 use super::options::Kind::{Repeated, Switch, Value};
-use super::options::{ACTIONS, SETTINGS};
+use super::options::{self, ACTIONS};
 use crate::common::environment::Environment;
 use crate::common::file::NamedFile;
 
 const PREFIX: &str = "EC2_ROLE_";
-/// The variables that are no option: the role, and what the systemd unit tells the hook.
+/// Variables that are not options: the role, and what the systemd units tell ec2-role-hook.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
+
+/// Options whose values an error does not repeat.
+const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
 
 fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
 }
 
-/// A text and where it was written, for the error that names it.
-pub struct Setting {
-    pub text: String,
-    pub place: String,
+/// A value and its origin, the option or variable that an error about it names.
+pub(super) struct Setting {
+    pub value: String,
+    pub origin: String,
 }
 
 impl Setting {
     pub fn file(self) -> NamedFile {
-        NamedFile {
-            path: self.text.into(),
-            place: self.place,
-        }
+        NamedFile::new(self.origin, self.value)
     }
 
-    /// The error that names it, and what would be right.
     pub fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
-        Err(format!("{} {:?}: {what_is_right}", self.place, self.text))
+        let is_of =
+            |name: &str| self.origin == format!("--{name}") || self.origin == variable_name(name);
+        if CONFIDENTIAL.into_iter().any(is_of) {
+            return Err(format!("{}: {what_is_right}", self.origin));
+        }
+        Err(format!("{} {:?}: {what_is_right}", self.origin, self.value))
     }
 }
 
-/// The command line and the variables; an option wins over its variable.
-pub struct Settings<'a> {
+/// The command line and the variables; an option overrides its variable.
+pub(super) struct Settings<'a> {
     matches: Matches,
     pub environment: &'a Environment,
 }
 
 impl<'a> Settings<'a> {
-    /// Reads the command line, without the program's name.
-    pub fn read(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
+    /// Parses the command line without the program's name.
+    pub fn parse(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
         let mut options = Options::new();
-        for flag in SETTINGS
-            .iter()
-            .flat_map(|(_, flags)| flags.iter())
-            .chain(&ACTIONS)
-        {
+        for flag in options::settings().chain(&ACTIONS) {
             match flag.kind {
                 Value => options.optopt("", flag.name, "", flag.hint),
                 Repeated => options.optmulti("", flag.name, "", flag.hint),
                 Switch => options.optflag("", flag.name, ""),
             };
         }
-        options.optflag("h", "", "");
-        let matches = options.parse(arguments).map_err(misread)?;
+        options.optflag("h", "", "").optflag("V", "", "");
+        let matches = options.parse(arguments).map_err(in_own_words)?;
         Ok(Settings {
             matches,
             environment,
         })
     }
 
-    /// One that is misspelt would leave a setting, as of security, silently off.
-    pub fn know_all_variables(&self) -> Result<(), String> {
-        let flags = SETTINGS.iter().flat_map(|(_, flags)| flags.iter());
-        let known: Vec<String> = flags.map(|flag| variable_name(flag.name)).collect();
+    /// Rejects unknown EC2_ROLE_ variables: a typo would silently disable a security setting.
+    pub fn reject_unknown_variables(&self) -> Result<(), String> {
+        let known: Vec<String> = options::settings()
+            .map(|flag| variable_name(flag.name))
+            .collect();
         let is_known =
             |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
         match self.environment.names(PREFIX).find(|name| !is_known(name)) {
@@ -83,63 +84,54 @@ impl<'a> Settings<'a> {
         self.matches.opt_present(name)
     }
 
-    /// What is no option.
+    /// The arguments that are not options.
     pub fn free(&self) -> &[String] {
         &self.matches.free
     }
 
     /// The value of an option, or else of its variable.
     pub fn value(&self, name: &str) -> Option<Setting> {
-        let by_flag = self.matches.opt_str(name).map(|text| Setting {
-            text,
-            place: format!("--{name}"),
-        });
-        by_flag.or_else(|| {
-            let place = variable_name(name);
-            self.environment.get(&place).map(|text| Setting {
-                text: text.to_owned(),
-                place: place.clone(),
-            })
-        })
+        let setting = |value: String, origin| Setting { value, origin };
+        if let Some(value) = self.matches.opt_str(name) {
+            return Some(setting(value, format!("--{name}")));
+        }
+        let variable = variable_name(name);
+        let value = self.environment.get(&variable)?.to_owned();
+        Some(setting(value, variable))
     }
 
-    /// All values of a repeatable option; in its variable, separated by spaces and quoted as a shell has it.
+    /// All values of a repeatable option; its variable holds them separated by spaces and quoted as in a shell.
     pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
-        let setting = |place: String| {
-            move |text: String| Setting {
-                text,
-                place: place.clone(),
-            }
+        let settings = |values: Vec<String>, origin: String| {
+            let setting = |value| Setting {
+                value,
+                origin: origin.clone(),
+            };
+            values.into_iter().map(setting).collect()
         };
-        if self.matches.opt_present(name) {
-            return Ok(self
-                .matches
-                .opt_strs(name)
-                .into_iter()
-                .map(setting(format!("--{name}")))
-                .collect());
+        if self.has(name) {
+            return Ok(settings(self.matches.opt_strs(name), format!("--{name}")));
         }
         let Some(list) = self.value(name) else {
             return Ok(Vec::new());
         };
-        match shlex::split(&list.text) {
-            Some(texts) => Ok(texts.into_iter().map(setting(list.place)).collect()),
-            None => list.wrong("its quotes do not match"),
+        match shlex::split(&list.value) {
+            Some(values) => Ok(settings(values, list.origin)),
+            None => list.wrong("its quotes do not match; close each quote"),
         }
     }
 
-    /// Whether a switch is given, or its variable true.
     pub fn switch(&self, name: &str) -> Result<bool, String> {
         let by_variable = self
             .environment
             .is_on(&variable_name(name))
             .map_err(|fault| fault.text().to_owned())?;
-        Ok(self.matches.opt_present(name) || by_variable)
+        Ok(self.has(name) || by_variable)
     }
 }
 
-/// In the words of the other errors.
-fn misread(fail: Fail) -> String {
+/// A getopts error in the form of the other errors.
+fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
         Fail::ArgumentMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),

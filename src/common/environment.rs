@@ -1,15 +1,15 @@
-//! The environment's variables, read once, as a value that tests can make.
+//! Environment variables, read once, as a value that tests can make.
 
 use std::collections::BTreeMap;
 
 use crate::common::fault::{Fault, permanent};
 
-/// The variables of one process. An empty one counts as not set, as every SDK has it.
+/// The variables of a process. An empty variable counts as unset, as in every SDK.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// This process's own. What is not UTF-8 in a value is replaced, so that it is as wrong as it was, and not as if unset.
+    /// The variables of this process. Bytes that are not UTF-8 become U+FFFD, so that a wrong value stays wrong instead of unset.
     pub fn of_process() -> Self {
         Environment(
             std::env::vars_os()
@@ -21,7 +21,7 @@ impl Environment {
         )
     }
 
-    /// All names that begin so.
+    /// The names with a prefix.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .keys()
@@ -29,7 +29,6 @@ impl Environment {
             .filter(move |name| name.starts_with(prefix))
     }
 
-    /// The variable's value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
@@ -37,14 +36,14 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// A switch: `true` or `false` in any letter case, off when not set.
+    /// A switch, which is off if unset.
     pub fn is_on(&self, name: &str) -> Result<bool, Fault> {
         self.get(name)
             .map_or(Ok(false), |value| switch(name, value))
     }
 }
 
-/// What a switch says, `true` or `false` in any letter case; `name` is what the user calls it.
+/// Parses a switch: `true` or `false`, in any letter case. `name` is its origin.
 pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),

@@ -2,40 +2,121 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-/// A path, and the option or variable that names it, which an error begins with.
+/// Largest file that is read: five times a distribution's CA bundle, which is the largest that has a use.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A path and its origin, with which every error about the file begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
-    /// The path.
     pub path: PathBuf,
-    /// `--token-key-file` or `EC2_ROLE_TOKEN_KEY_FILE`.
-    pub place: String,
+    /// The option, variable or profile setting that names the file, such as `--token-key-file`.
+    pub origin: String,
 }
 
 impl fmt::Display for NamedFile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.place, self.path.display())
+        write!(formatter, "{} {}", self.origin, self.path.display())
     }
 }
 
+pub struct Contents {
+    pub bytes: Vec<u8>,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+/// Why a file could not be read.
+pub struct FileError {
+    pub kind: ErrorKind,
+    /// One line with origin, path, cause and remedy.
+    pub text: String,
+}
+
 impl NamedFile {
-    /// Reads it, and gives its mode too. Never waits: a pipe would, for whoever writes to it.
-    pub fn read(&self) -> io::Result<(Vec<u8>, u32)> {
-        let mut file = OpenOptions::new()
+    pub fn new(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        NamedFile {
+            path: path.into(),
+            origin: origin.into(),
+        }
+    }
+
+    /// Reads a regular file of at most 1 MiB. A FIFO is refused instead of waited for; a hanging file system still blocks.
+    pub fn read(&self) -> Result<Contents, FileError> {
+        self.try_read().map_err(|error| self.error(error))
+    }
+
+    pub fn read_text(&self) -> Result<String, FileError> {
+        String::from_utf8(self.read()?.bytes)
+            .map_err(|_| self.error(io::Error::other("it is not UTF-8 text")))
+    }
+
+    fn error(&self, cause: io::Error) -> FileError {
+        FileError {
+            kind: cause.kind(),
+            text: format!(
+                "{self}: cannot be read: {cause}; name a regular file of at most {} KiB that ec2-role's user can read",
+                MAX_BYTES >> 10
+            ),
+        }
+    }
+
+    fn try_read(&self) -> io::Result<Contents> {
+        let file = OpenOptions::new()
             .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            // NONBLOCK: opening a FIFO would wait for its writer. NOCTTY: a terminal would become the controlling one.
+            .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
             .open(&self.path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok((bytes, metadata.mode() & 0o777))
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > MAX_BYTES {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        Ok(Contents {
+            bytes,
+            mode: metadata.mode() & 0o777,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_more_than_one_mebibyte_is_refused() {
+        let path = std::env::temp_dir().join(format!("ec2-role-file-{}", std::process::id()));
+        let file = NamedFile::new("--policy", &path);
+        std::fs::write(&path, vec![b' '; MAX_BYTES]).unwrap();
+        assert_eq!(file.read().ok().unwrap().bytes.len(), MAX_BYTES);
+        std::fs::write(&path, vec![b' '; MAX_BYTES + 1]).unwrap();
+        let error = file.read().err().unwrap().text;
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.starts_with(&format!("--policy {}: ", path.display())));
+        assert!(
+            error.contains("too large") && error.contains("at most 1024 KiB"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused() {
+        for path in ["/dev/zero", "/"] {
+            let error = NamedFile::new("AWS_CA_BUNDLE", path)
+                .read()
+                .err()
+                .unwrap()
+                .text;
+            assert!(error.contains("not a regular file"), "{error}");
+        }
     }
 }

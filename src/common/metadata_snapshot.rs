@@ -1,24 +1,21 @@
-//! The host's other metadata, as it was at one moment: what `--pass-through` serves from.
+//! The host's other metadata as of one fetch, from which `--pass-through` serves.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
-/// What warns of an interruption is worth nothing when it is older than this: AWS gives two minutes' notice.
-const MAX_AGE_OF_WARNINGS: Duration = Duration::from_secs(120);
+/// The age at which a notice of an interruption is useless: AWS gives it two minutes ahead.
+const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
-/// One item of the metadata, which may be secret: user-data, or a signature.
-#[derive(Clone, PartialEq, Eq)]
+/// One item, which may be secret: user data or a signature.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// Its type: EC2 has two.
+    /// EC2 has two content types: octet-stream for binary items, plain text for the others.
     pub is_binary: bool,
-    /// Its bytes, unchanged.
     pub body: Vec<u8>,
 }
 
@@ -28,24 +25,22 @@ impl fmt::Debug for Item {
     }
 }
 
-/// All items by their path below `/latest/`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// When they were read.
     pub taken: BootTime,
-    /// The items.
+    /// By path, relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// How many more there were than can be held.
+    /// The number of items that did not fit.
     pub left_out: usize,
 }
 
 impl Snapshot {
-    /// Whether a path tells of an interruption to come, and this snapshot is too old for that.
+    /// Whether a path is a notice of an interruption that is useless by now.
     pub fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
-        let warns = ["meta-data/spot", "meta-data/events"]
+        let is_notice = ["meta-data/spot", "meta-data/events"]
             .iter()
             .any(|root| path.starts_with(root));
-        warns && self.taken.after(MAX_AGE_OF_WARNINGS) < now
+        is_notice && self.taken.after(MAX_AGE_OF_NOTICES) < now
     }
 
     /// The length of all paths and bodies.
@@ -53,70 +48,6 @@ impl Snapshot {
         let items = self.items.iter();
         items.map(|(path, item)| path.len() + item.body.len()).sum()
     }
-
-    /// For a pipe between two of our own processes.
-    pub fn to_json(&self) -> Value {
-        let items: BTreeMap<&str, Value> = self
-            .items
-            .iter()
-            .map(|(path, item)| {
-                (
-                    path.as_str(),
-                    json!([item.is_binary, BASE64_STANDARD.encode(&item.body)]),
-                )
-            })
-            .collect();
-        json!({ "taken": self.taken.0, "items": items, "left_out": self.left_out })
-    }
-
-    /// Reads what [`Snapshot::to_json`] wrote.
-    pub fn from_json(json: &Value) -> Option<Self> {
-        let item = |(path, item): (&String, &Value)| {
-            let body = BASE64_STANDARD.decode(item[1].as_str()?).ok()?;
-            Some((
-                path.clone(),
-                Item {
-                    is_binary: item[0].as_bool()?,
-                    body,
-                },
-            ))
-        };
-        Some(Snapshot {
-            taken: BootTime(json["taken"].as_u64()?),
-            left_out: json["left_out"].as_u64()?.try_into().ok()?,
-            items: json["items"]
-                .as_object()?
-                .iter()
-                .map(item)
-                .collect::<Option<_>>()?,
-        })
-    }
-}
-
-/// The entries of a directory, given all leaves below the root: names in order, those that are directories with a slash.
-/// `None` if nothing is below it.
-pub fn entries<'a>(leaves: impl Iterator<Item = &'a str>, directory: &str) -> Option<Vec<String>> {
-    let mut entries: Vec<String> = leaves
-        .filter_map(|leaf| leaf.strip_prefix(directory)?.strip_prefix('/'))
-        .map(|below| match below.split_once('/') {
-            Some((name, _)) => format!("{name}/"),
-            None => below.to_owned(),
-        })
-        .collect();
-    entries.sort();
-    entries.dedup();
-    Some(entries).filter(|entries| !entries.is_empty())
-}
-
-/// The first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
-pub fn roots<'a>(leaves: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut roots: Vec<String> = leaves
-        .filter_map(|leaf| leaf.split('/').next())
-        .map(str::to_owned)
-        .collect();
-    roots.sort();
-    roots.dedup();
-    roots
 }
 
 #[cfg(test)]
@@ -142,29 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_survives_the_pipe_between_two_processes() {
-        assert_eq!(Snapshot::from_json(&snapshot().to_json()), Some(snapshot()));
-        assert_eq!(
-            Snapshot::from_json(&json!({"taken": 1, "items": {"a": [true, "%"]}, "left_out": 0})),
-            None
-        );
-    }
-
-    #[test]
-    fn a_directory_lists_what_is_below_it_once() {
-        let snapshot = snapshot();
-        let list = |directory| entries(snapshot.items.keys().map(String::as_str), directory);
-        assert_eq!(
-            list("meta-data").unwrap(),
-            ["instance-id", "placement/", "spot/"]
-        );
-        assert_eq!(list("meta-data/placement").unwrap(), ["region"]);
-        assert_eq!(list("meta-data/instance"), None);
-        assert_eq!(list("meta-data/instance-id"), None);
-    }
-
-    #[test]
-    fn a_warning_is_too_old_after_two_minutes_and_a_name_never() {
+    fn notice_is_too_old_after_two_minutes_and_a_name_never() {
         let snapshot = snapshot();
         assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_000)));
         assert!(snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_001)));

@@ -1,4 +1,4 @@
-//! What every process may use: values, clocks, the log. Imports nothing of the other rooms.
+//! What every process uses: values, clocks, files, the log. It imports nothing of the other rooms.
 
 pub mod clock;
 pub mod config;

@@ -20,15 +20,21 @@ pub enum ProcessKind {
     Server,
     /// Fetches one credential, or reads the host's metadata.
     Fetcher,
+    /// Writes the log where stderr is a file.
+    LogWriter,
 }
 
 impl ProcessKind {
     /// Told by the name it was started under, which is also what `ps` shows.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
-        [ProcessKind::Server, ProcessKind::Fetcher]
-            .into_iter()
-            .find(|part| part.name() == argument_zero)
-            .unwrap_or(ProcessKind::Supervisor)
+        [
+            ProcessKind::Server,
+            ProcessKind::Fetcher,
+            ProcessKind::LogWriter,
+        ]
+        .into_iter()
+        .find(|part| part.name() == argument_zero)
+        .unwrap_or(ProcessKind::Supervisor)
     }
 
     /// The name it is started under, at most 15 bytes: the kernel cuts off a longer one (TASK_COMM_LEN).
@@ -37,6 +43,7 @@ impl ProcessKind {
             ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
             ProcessKind::Fetcher => "ec2-role-fetch",
+            ProcessKind::LogWriter => "ec2-role-log",
         }
     }
 
@@ -54,7 +61,8 @@ impl ProcessKind {
     /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
     /// and goes when its supervisor goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
     pub fn harden(self) {
-        if self != ProcessKind::Supervisor {
+        let is_replaceable = matches!(self, ProcessKind::Server | ProcessKind::Fetcher);
+        if is_replaceable {
             // Before it is not dumpable: then the file is root's.
             _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
         }
@@ -66,8 +74,10 @@ impl ProcessKind {
                 maximum: Some(0),
             },
         );
-        if self != ProcessKind::Supervisor {
+        if is_replaceable {
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        }
+        if self != ProcessKind::Supervisor {
             let mut name = self.name().as_bytes().to_vec();
             name.push(0);
             if let Ok(name) = std::ffi::CStr::from_bytes_with_nul(&name) {

@@ -1,142 +1,147 @@
-//! Where an fetcher goes: the region in use, and STS.
+//! The region in use, and STS as options, variables and the profile set it.
 
 use std::time::Duration;
 
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
+use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts};
-use crate::fetcher::imds_client::Host;
 use crate::fetcher::profile::Profile;
+use crate::fetcher::setting::Setting;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 
-/// For STS: what SDKs allow is 60 s; a busy STS answers within seconds, and a later try is better than a longer wait.
+/// SDKs allow 60 s. STS answers within seconds even when busy, so a later retry is better than a longer wait.
 const STS_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(10),
 };
 
-/// The region in use, if it is written somewhere: a guess is none.
-pub fn region(
-    arguments: &Config,
-    environment: &Environment,
-    profile: &Profile,
-    host: &Host,
-) -> Result<Option<String>, Fault> {
-    let of_profile = format!("profile {:?}: region", profile.name);
-    let variable = |name| Some((name, environment.get(name)?));
-    let setting = (arguments
-        .region
-        .as_deref()
-        .map(|region| ("--region", region)))
-    .or(variable("AWS_REGION"))
-    .or(variable("AWS_DEFAULT_REGION"))
-    .or(profile
-        .get("region")
-        .map(|region| (of_profile.as_str(), region)));
-    match setting {
-        Some((_, region)) if sts::is_region(region) => Ok(Some(region.to_owned())),
-        Some((from, region)) => permanent(format!(
-            "{from}: {region:?} is no region; write it like eu-west-1"
-        )),
-        // Whatever plays the service may answer with a page of its own.
-        None => Ok(host
-            .text("meta-data/placement/region")
-            .filter(|region| sts::is_region(region) && region.contains('-'))),
-    }
-}
+/// The region in use; `None` if neither the user nor the host names one, a fault if the host could not be asked.
+type Region = Result<Option<String>, Fault>;
 
-/// STS at the endpoint that options, variables and profile say, by the way that they say.
+/// STS at the endpoint and through the proxy that the settings name, and the region in use. `host_region` asks the host.
 pub fn sts(
-    arguments: &Config,
+    config: &Config,
     environment: &Environment,
     profile: &Profile,
-    region: Option<&str>,
-) -> Result<Client, Fault> {
-    let endpoint = endpoint(arguments, environment, profile, region)?;
+    host_region: impl Fn() -> Region,
+) -> Result<(Client, Region), Fault> {
+    let region = match set_region(config, environment, profile)? {
+        Some(region) => Ok(Some(region)),
+        // Another program at the service's address may answer with a page of its own.
+        None => host_region()
+            .map(|region| region.filter(|region| sts::is_region(region) && region.contains('-'))),
+    };
+    let endpoint = endpoint(config, environment, profile, &region)?;
     let ca_bundle = ca_bundle(environment, profile)?;
     let ca_bundle = ca_bundle
         .as_ref()
         .map(|(name, pem)| (*name, pem.as_slice()));
     let http_client = HttpClient::for_url(&endpoint.url, environment, ca_bundle, STS_TIMEOUTS)?;
-    Ok(Client::new(endpoint, http_client))
+    Ok((Client::new(endpoint, http_client), region))
+}
+
+fn set_region(
+    config: &Config,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<Option<String>, Fault> {
+    let setting = Setting::option("--region", config.region.as_deref())
+        .or_else(|| Setting::variable(environment, "AWS_REGION"))
+        .or_else(|| Setting::variable(environment, "AWS_DEFAULT_REGION"))
+        .or_else(|| profile.setting("region"));
+    match setting {
+        Some(setting) if !sts::is_region(setting.value) => setting.wrong(&format!(
+            "{:?} is not a region; write it like eu-west-1",
+            setting.value
+        )),
+        setting => Ok(setting.map(|setting| setting.value.to_owned())),
+    }
 }
 
 fn endpoint(
-    arguments: &Config,
+    config: &Config,
     environment: &Environment,
     profile: &Profile,
-    region: Option<&str>,
+    region: &Region,
 ) -> Result<Endpoint, Fault> {
-    let url = endpoint_url(arguments, environment, profile)?;
-    let fips = switched_on(environment, profile, "AWS_USE_FIPS_ENDPOINT")?;
-    let dual_stack = switched_on(environment, profile, "AWS_USE_DUALSTACK_ENDPOINT")?;
-    if let (Some((from, _)), Some(switch)) = (&url, fips.as_ref().or(dual_stack.as_ref())) {
-        return permanent(format!(
-            "{from}: it does not go with {switch}; unset one of them"
+    let url = endpoint_url(config, environment, profile)?;
+    let fips = enabled(environment, profile, "AWS_USE_FIPS_ENDPOINT")?;
+    let dual_stack = enabled(environment, profile, "AWS_USE_DUALSTACK_ENDPOINT")?;
+    if let (Some(url), Some(switch)) = (&url, fips.as_ref().or(dual_stack.as_ref())) {
+        return url.wrong(&format!(
+            "it cannot be combined with {}; unset one of them",
+            switch.origin
         ));
     }
-    let legacy = (environment.get("AWS_STS_REGIONAL_ENDPOINTS"))
-        .or(profile.get("sts_regional_endpoints"))
-        == Some("legacy");
-    Endpoint::find(&EndpointOptions {
-        partition: arguments.role.partition(),
-        region,
-        url: url.as_ref().map(|(from, url)| (from.as_str(), *url)),
+    let regional = Setting::variable(environment, "AWS_STS_REGIONAL_ENDPOINTS")
+        .or_else(|| profile.setting("sts_regional_endpoints"));
+    let options = EndpointOptions {
+        partition: config.role.partition(),
+        region: (region.as_ref().ok())
+            .and_then(Option::as_deref)
+            .filter(|region| !sts::is_pseudo_region(region)),
+        url: url.as_ref(),
         fips: fips.is_some(),
         dual_stack: dual_stack.is_some(),
-        legacy,
-    })
+        legacy: regional.is_some_and(|setting| setting.value == "legacy"),
+    };
+    match (Endpoint::find(&options), region) {
+        (Err(_), Err(fault)) if options.needs_region() => {
+            transient(format!("{}; or give --region", fault.text()))
+        }
+        (endpoint, _) => endpoint,
+    }
 }
 
-/// The URL that is written for STS, if there is one, after where it is written.
+/// The URL that replaces AWS's endpoint of STS.
 fn endpoint_url<'a>(
-    arguments: &'a Config,
+    config: &'a Config,
     environment: &'a Environment,
     profile: &'a Profile,
-) -> Result<Option<(String, &'a str)>, Fault> {
-    if let Some(url) = &arguments.endpoint_url {
-        return Ok(Some(("--endpoint-url".to_owned(), url)));
+) -> Result<Option<Setting<'a>>, Fault> {
+    if let Some(url) = Setting::option("--endpoint-url", config.endpoint_url.as_deref()) {
+        return Ok(Some(url));
     }
     if environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
         return Ok(None);
     }
-    let variable = |name: &str| Some((name.to_owned(), environment.get(name)?));
-    let of_profile = |what: &str, url| Some((format!("profile {:?}: {what}", profile.name), url?));
-    Ok(variable("AWS_ENDPOINT_URL_STS")
-        .or_else(|| variable("AWS_ENDPOINT_URL"))
-        .or_else(|| of_profile("services: sts: endpoint_url", profile.sts_endpoint_url()))
-        .or_else(|| of_profile("endpoint_url", profile.get("endpoint_url"))))
+    Ok(Setting::variable(environment, "AWS_ENDPOINT_URL_STS")
+        .or_else(|| Setting::variable(environment, "AWS_ENDPOINT_URL"))
+        .or_else(|| profile.sts_endpoint_url())
+        .or_else(|| profile.setting("endpoint_url")))
 }
 
-/// Where a switch is on, if it is: the variable goes before the profile's setting, which has its name in small letters.
-fn switched_on(
-    environment: &Environment,
-    profile: &Profile,
+/// The setting that turns a switch on, if it is on. The profile's key is the variable's name in lower case without `aws_`.
+fn enabled<'a>(
+    environment: &'a Environment,
+    profile: &'a Profile,
     variable: &str,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<Setting<'a>>, Fault> {
     let key = variable.trim_start_matches("AWS_").to_lowercase();
-    let (from, value) = match (environment.get(variable), profile.get(&key)) {
-        (Some(value), _) => (variable.to_owned(), value),
-        (None, Some(value)) => (format!("profile {:?}: {key}", profile.name), value),
-        (None, None) => return Ok(None),
+    let setting = Setting::variable(environment, variable).or_else(|| profile.setting(&key));
+    let Some(setting) = setting else {
+        return Ok(None);
     };
-    Ok(switch(&from, value)?.then_some(from))
+    match switch(&setting.origin, setting.value) {
+        Ok(is_on) => Ok(is_on.then_some(setting)),
+        Err(fault) if setting.may_change => transient(fault.text()),
+        Err(fault) => Err(fault),
+    }
 }
 
-/// The name of the file with the authorities to trust in place of the public ones, and what it holds.
+/// The path and content of the file with the authorities that replace the public ones.
 fn ca_bundle<'a>(
     environment: &'a Environment,
     profile: &'a Profile,
 ) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
-    let named = environment.get("AWS_CA_BUNDLE");
-    let Some(path) = named.or(profile.get("ca_bundle")) else {
+    let setting =
+        Setting::variable(environment, "AWS_CA_BUNDLE").or_else(|| profile.setting("ca_bundle"));
+    let Some(Setting { origin, value, .. }) = setting else {
         return Ok(None);
     };
-    let pem = std::fs::read(path).or_else(|error| {
-        permanent(format!(
-            "CA bundle {path}: it cannot be read: {error}; correct AWS_CA_BUNDLE or the profile's ca_bundle"
-        ))
-    })?;
-    Ok(Some((path, pem)))
+    let contents = NamedFile::new(origin, value).read();
+    let contents = contents.or_else(|error| transient(error.text))?;
+    Ok(Some((value, contents.bytes)))
 }

@@ -1,53 +1,50 @@
-//! One request to the outside, over ureq with every default set that we rely on.
+//! HTTP client over ureq: sends one request and reads the complete answer.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use ureq::config::{IpFamily, RedirectAuthHeaders};
 use ureq::http::{self, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::fetcher::proxy;
 
-/// More than any answer that we want; less than what could trouble an fetcher.
+/// Largest accepted body. An answer of STS or a metadata service is far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
-/// More than any header that AWS sends.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// A whole head must find room, of an answer or of a request with a long session token.
+/// ureq needs room for a complete head, also of a request with a long session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
-/// How std begins what the resolver says.
-const NOT_FOUND: &str = "failed to lookup address information: ";
+/// Prefix of the standard library's error for a name that is not resolved.
+const NAME_ERROR: &str = "failed to lookup address information: ";
 
-/// A client for one kind of destination.
 pub struct HttpClient {
     agent: Agent,
-    /// What the proxy before it is called, if there is one.
+    /// The name of the proxy for error messages.
     proxy: Option<String>,
 }
 
-/// An answer of whatever status.
-#[derive(Default)]
+/// An answer of any status.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The status code.
     pub status: u16,
-    /// The body, at most 256 KiB.
     pub body: Vec<u8>,
-    /// Whether it is of a type that is not text.
+    /// Whether the content type is `application/octet-stream`.
     pub is_binary: bool,
-    /// The `Date` header, if there is a good one.
+    /// The `Date` header, if it is well-formed.
     pub date: Option<SystemTime>,
     /// The `x-amzn-RequestId` header, by which AWS's support finds a call.
     pub request_id: Option<String>,
+    /// The `Retry-After` header in seconds.
+    pub retry_after: Option<u32>,
 }
 
 impl Answer {
-    /// The body as text; what is not UTF-8 in it is replaced.
+    /// The body as text, with U+FFFD for bytes that are not UTF-8.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }
@@ -56,74 +53,78 @@ impl Answer {
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// The peer accepted the connection, and then said nothing in time.
-    Silent,
-    /// It is known what is wrong: what, and what to do about it.
-    Wrong(String, &'static str),
-    /// Anything else, in words.
+    /// The peer accepted the connection and sent no head before the timeout.
+    NoResponse,
+    /// An error with a known remedy.
+    Known {
+        cause: String,
+        remedy: &'static str,
+    },
     Other(String),
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendError::Silent => {
-                formatter.write_str("it took the connection and did not answer in time")
+            SendError::NoResponse => {
+                formatter.write_str("it accepted the connection and did not answer in time")
             }
-            SendError::Wrong(text, _) | SendError::Other(text) => formatter.write_str(text),
+            SendError::Known { cause: text, .. } | SendError::Other(text) => {
+                formatter.write_str(text)
+            }
         }
     }
 }
 
 impl SendError {
-    /// What rustls and the resolver say, which they say in words alone; anything else as it is.
-    fn from_words(text: String) -> Self {
-        if let Some((_, why)) = text.split_once(NOT_FOUND) {
-            return SendError::Wrong(
-                format!("its name is not found: {why}"),
-                "look at the name, and at the name servers in /etc/resolv.conf",
-            );
+    /// Classifies an error of rustls or the resolver by its text: they expose nothing else through ureq.
+    fn from_text(text: String) -> Self {
+        if let Some((_, why)) = text.split_once(NAME_ERROR) {
+            return SendError::Known {
+                cause: format!("its name is not found: {why}"),
+                remedy: "check the name, and the name servers in /etc/resolv.conf",
+            };
         }
-        let (why, remedy) = match text.split_once("invalid peer certificate: ") {
+        let (cause, remedy) = match text.split_once("invalid peer certificate: ") {
             Some((_, "UnknownIssuer")) => (
-                "its certificate is of an authority that is not trusted here".to_owned(),
-                "name a file with the authority's own in AWS_CA_BUNDLE",
+                "its certificate is from an authority that is not trusted here".to_owned(),
+                "name a file with that authority's certificate in AWS_CA_BUNDLE",
             ),
-            Some((_, why)) if is_of_time(why) => (
+            Some((_, why)) if is_about_time(why) => (
                 format!("its certificate is not valid now: {why}"),
-                "let it be renewed, or set this machine's clock",
+                "renew the certificate, or set this machine's clock",
             ),
             Some((_, why)) => (
-                format!("its certificate is not good: {why}"),
-                "look at the URL, the certificate and AWS_CA_BUNDLE",
+                format!("its certificate is invalid: {why}"),
+                "check the URL, the certificate and AWS_CA_BUNDLE",
             ),
             None if text.contains("InvalidContentType") => {
                 ("it does not speak TLS".to_owned(), "is it http://?")
             }
             None => return SendError::Other(text),
         };
-        SendError::Wrong(why, remedy)
+        SendError::Known { cause, remedy }
     }
 }
 
-/// `Expired` and `NotValidYet`, or a sentence about either.
-fn is_of_time(why: &str) -> bool {
+/// Whether rustls says `Expired` or `NotValidYet`, in one word or in a sentence.
+fn is_about_time(why: &str) -> bool {
     let letters = why.to_lowercase().replace(' ', "");
     letters.contains("expired") || letters.contains("notvalidyet")
 }
 
-/// How long each phase of a request may take. Name resolution has no limit here, as ureq would start a thread for it: the
-/// supervisor's deadline for the whole fetcher is its limit.
+/// Time limit for each phase of a request. Name resolution has none, because ureq would start a thread for it; the supervisor's
+/// deadline limits the whole fetch.
 #[derive(Clone, Copy)]
 pub struct Timeouts {
-    /// For the connection, TLS included.
+    /// For connecting, TLS included.
     pub connect: Duration,
-    /// For sending, for the head of the answer and for its body, each.
+    /// For sending, for the answer's head and for its body, each.
     pub answer: Duration,
 }
 
 impl HttpClient {
-    /// For link-local and loopback services: never through a proxy.
+    /// For services on this machine or its link: never through a proxy.
     pub fn direct(timeouts: Timeouts) -> Self {
         HttpClient {
             agent: agent(timeouts, None, RootCerts::WebPki),
@@ -131,8 +132,8 @@ impl HttpClient {
         }
     }
 
-    /// For `url`, through the proxy that the environment names for it (never for this machine or its link), trusting `ca_bundle`
-    /// (the text and the name of a PEM file) in place of the public authorities if it is given.
+    /// For `url`, through the proxy that the environment names for it. `ca_bundle` is the name and the text of a PEM file whose
+    /// authorities replace the public ones.
     pub fn for_url(
         url: &str,
         environment: &Environment,
@@ -144,7 +145,7 @@ impl HttpClient {
             Some((name, pem)) => roots(name, pem)?,
         };
         let proxy = match url.parse::<Uri>() {
-            Ok(uri) if !uri.host().is_some_and(is_near) => proxy::find(&uri, environment)?,
+            Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
             _ => None,
         };
         let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
@@ -154,112 +155,103 @@ impl HttpClient {
         })
     }
 
-    /// Sends one request and reads the whole answer.
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
-        let read = || {
-            let mut response = self.agent.run(request)?;
-            let header = |name| response.headers().get(name)?.to_str().ok();
-            let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-            let request_id = header("x-amzn-requestid").map(str::to_owned);
-            let is_binary = header("content-type")
-                .is_some_and(|value| value.starts_with("application/octet-stream"));
-            let body = response
-                .body_mut()
-                .with_config()
-                .limit(MAX_BODY_BYTES)
-                .read_to_vec()?;
-            Ok(Answer {
-                status: response.status().as_u16(),
-                body,
-                is_binary,
-                date,
-                request_id,
-            })
-        };
-        read().map_err(|error| self.why(error, is_tls))
+        self.try_send(request)
+            .map_err(|error| self.classify(error, is_tls))
     }
 
-    fn why(&self, error: ureq::Error, is_tls: bool) -> SendError {
+    fn try_send(&self, request: http::Request<String>) -> Result<Answer, ureq::Error> {
+        let mut response = self.agent.run(request)?;
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let request_id = header("x-amzn-requestid").map(str::to_owned);
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
+        let is_binary = header("content-type")
+            .is_some_and(|value| value.starts_with("application/octet-stream"));
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_BODY_BYTES)
+            .read_to_vec()?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            body,
+            is_binary,
+            date,
+            request_id,
+            retry_after,
+        })
+    }
+
+    fn classify(&self, error: ureq::Error, is_tls: bool) -> SendError {
         let text = match &error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::Silent,
+            ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::NoResponse,
             ureq::Error::Timeout(Timeout::Connect) if is_tls => {
                 "it took too long (connect and TLS)".to_owned()
             }
             ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
             ureq::Error::BodyExceedsLimit(_) => {
-                return SendError::Wrong(
-                    format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
-                    "is its URL the one that was meant?",
-                );
+                return SendError::Known {
+                    cause: format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
+                    remedy: "check the URL",
+                };
             }
-            ureq::Error::Io(error) => without_number(error),
+            ureq::Error::Io(error) => without_errno(error),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
         match &self.proxy {
-            Some(name) if is_at_proxy(&error) => SendError::Wrong(
-                format!("{name}: {text}"),
-                "look at that variable and the proxy; NO_PROXY excepts a host from it",
-            ),
-            _ => SendError::from_words(text),
+            Some(name) if is_of_proxy(&error) => SendError::Known {
+                cause: format!("{name}: {text}"),
+                remedy: "check that variable and the proxy; NO_PROXY excepts a host from it",
+            },
+            _ => SendError::from_text(text),
         }
     }
 }
 
-/// Whether it is the proxy that fails, where there is one: its name is the only one that is looked up, and it alone is connected
-/// to. What the system did not say comes out of the tunnel, as from TLS.
-fn is_at_proxy(error: &ureq::Error) -> bool {
+/// Whether an error of a request through a proxy concerns the proxy. Only the proxy is resolved and connected to; an I/O error
+/// without an errno comes from TLS inside the tunnel.
+fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)
         | ureq::Error::HostNotFound
         | ureq::Error::Timeout(Timeout::Connect) => true,
         ureq::Error::Io(error) => {
-            error.raw_os_error().is_some() || error.to_string().contains(NOT_FOUND)
+            error.raw_os_error().is_some() || error.to_string().contains(NAME_ERROR)
         }
         _ => false,
     }
 }
 
 /// `Connection refused`, without `(os error 111)`.
-fn without_number(error: &std::io::Error) -> String {
+fn without_errno(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let (message, _) = text.split_once(" (os error").unwrap_or((&text, ""));
+    message.to_owned()
 }
 
 fn agent(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
     Agent::config_builder()
-        // An error's body says what is wrong.
+        // The body of an error says what is wrong.
         .http_status_as_error(false)
-        // Neither STS nor a metadata service redirects; what does is something else, and its answer says what.
+        // Neither STS nor a metadata service redirects; a redirect is reported with its status.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .redirect_auth_headers(RedirectAuthHeaders::Never)
-        .save_redirect_history(false)
-        // Metadata services speak plain http.
-        .https_only(false)
-        .allow_non_standard_methods(false)
-        // A private subnet may have either.
-        .ip_family(IpFamily::Any)
-        // A request is one write, and its answer is waited for.
-        .no_delay(true)
         .proxy(proxy)
-        .tls_config(tls(roots))
+        .tls_config(
+            TlsConfig::builder()
+                .provider(TlsProvider::Rustls)
+                .root_certs(roots)
+                .build(),
+        )
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
-        .timeout_global(None)
-        .timeout_per_call(None)
-        .timeout_resolve(None)
-        // It would start anew with each piece; the phases below have limits.
-        .timeout_per_read(None)
-        .timeout_per_write(None)
+        // Limits for each phase: a limit for each read restarts with each chunk, so a slow drip never reaches it.
         .timeout_connect(Some(timeouts.connect))
         .timeout_send_request(Some(timeouts.answer))
-        // Nothing here sends Expect.
         .timeout_await_100(None)
         .timeout_send_body(Some(timeouts.answer))
         .timeout_recv_response(Some(timeouts.answer))
@@ -267,23 +259,10 @@ fn agent(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         .max_response_header_size(MAX_HEADER_BYTES)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        // An fetcher is over before a connection could be of use again.
+        // The fetcher ends before it could reuse a connection.
         .max_idle_connections(0)
-        .max_idle_connections_per_host(0)
         .build()
         .into()
-}
-
-fn tls(roots: RootCerts) -> TlsConfig {
-    TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .root_certs(roots)
-        // By signature and by token it is known who calls.
-        .client_cert(None)
-        // AWS has many hosts on one address.
-        .use_sni(true)
-        .disable_verification(false)
-        .build()
 }
 
 fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
@@ -294,16 +273,16 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
         })
         .collect();
     if certificates.is_empty() {
-        return permanent(format!(
+        return transient(format!(
             "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
         ));
     }
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// A text as the URL of a host, for http or https; or why it is none. What stands before an `@` may be a password: such a URL would
-/// be shown in the log, so it is refused, and not repeated.
-pub fn read_url(text: &str) -> Result<Uri, String> {
+/// Parses the http or https URL of a host; the error says what is wrong. Text before an `@` may be a password, and URLs are
+/// logged, so a URL with an `@` is refused and not repeated.
+pub fn parse_url(text: &str) -> Result<Uri, String> {
     let uri = text.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|host| !host.is_empty())
@@ -315,15 +294,15 @@ pub fn read_url(text: &str) -> Result<Uri, String> {
     }
 }
 
-/// The address that a URL's host is, if it is one.
-pub fn address(host: &str) -> Option<IpAddr> {
+/// The IP address in a URL's host, if the host is one.
+pub fn ip_address(host: &str) -> Option<IpAddr> {
     let text = host.trim_start_matches('[').trim_end_matches(']');
     text.parse().ok()
 }
 
-/// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's own IPv6 ones.
-pub fn is_near(host: &str) -> bool {
-    match address(host) {
+/// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's fd00:ec2::/32.
+fn is_local(host: &str) -> bool {
+    match ip_address(host) {
         Some(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         Some(IpAddr::V6(address)) => {
             address.is_loopback()
@@ -339,13 +318,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_not_valid_yet_tells_of_the_clock() {
+    fn a_certificate_not_valid_yet_points_to_the_clock() {
         for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
-            let error = SendError::from_words(format!("invalid peer certificate: {why}"));
-            let expected = SendError::Wrong(
-                format!("its certificate is not valid now: {why}"),
-                "let it be renewed, or set this machine's clock",
-            );
+            let error = SendError::from_text(format!("invalid peer certificate: {why}"));
+            let expected = SendError::Known {
+                cause: format!("its certificate is not valid now: {why}"),
+                remedy: "renew the certificate, or set this machine's clock",
+            };
             assert_eq!(error, expected);
         }
     }

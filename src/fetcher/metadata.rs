@@ -1,4 +1,4 @@
-//! Reads what of the host's other metadata may be known, with a session token of its own.
+//! Reads the host's other metadata, as far as it may be passed through.
 
 use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
@@ -6,42 +6,39 @@ use crate::common::metadata_snapshot::Snapshot;
 use crate::common::pass_through::PassThrough;
 use crate::fetcher::imds_client::ImdsClient;
 
-/// An instance with fifteen interfaces has some 300 items.
+/// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
-/// Of all their paths and bodies. User-data is at most 16 KiB, all else together some 40; twice of it, in base64, is what the supervisor
-/// can hand to a server at a time, beside the credential.
+/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. Twice as much in
+/// base64 still fits with the credential into one message to the server.
 const MAX_BYTES: usize = 96 * 1024;
-/// `network/interfaces/macs/MAC/ipv4-associations/IP` has six.
+/// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;
 
-/// Reads all that is allowed and there.
-pub fn read(session: &ImdsClient, what: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
+pub fn read(client: &ImdsClient, allowed: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
     let mut snapshot = Snapshot {
         taken: now,
         ..Snapshot::default()
     };
-    walk(session, "meta-data/", 1, &mut snapshot)?;
-    for path in what.documents() {
-        read_item(session, path, &mut snapshot)?;
+    walk(client, "meta-data/", 1, &mut snapshot)?;
+    for path in allowed.documents() {
+        read_item(client, path, &mut snapshot)?;
     }
     Ok(snapshot)
 }
 
 fn walk(
-    session: &ImdsClient,
+    client: &ImdsClient,
     directory: &str,
     depth: usize,
     snapshot: &mut Snapshot,
 ) -> Result<(), Fault> {
-    let Some(listing) = session.get(directory)? else {
+    let Some(listing) = client.get(directory)? else {
         return Ok(());
     };
     for entry in listing.lines().map(str::trim) {
         let name = entry.strip_suffix('/').unwrap_or(entry);
-        // As of tags, which may hold the most.
-        let is_name = !name.is_empty()
-            && name != ".."
-            && name != "."
+        // The characters of tag keys, which are the most varied names.
+        let is_name = !matches!(name, "" | "." | "..")
             && name
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
@@ -50,16 +47,16 @@ fn walk(
         }
         let path = format!("{directory}{entry}");
         if !entry.ends_with('/') {
-            read_item(session, &path, snapshot)?;
+            read_item(client, &path, snapshot)?;
         } else if depth < MAX_DEPTH {
-            walk(session, &path, depth + 1, snapshot)?;
+            walk(client, &path, depth + 1, snapshot)?;
         }
     }
     Ok(())
 }
 
-fn read_item(session: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let Some(item) = session.get_item(path)? else {
+fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let Some(item) = client.get_item(path)? else {
         return Ok(());
     };
     if snapshot.items.len() < MAX_ITEMS

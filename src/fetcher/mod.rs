@@ -1,4 +1,4 @@
-//! One fetcher: a credential, or the host's other metadata. As a process of its own it may hang; nobody waits for it.
+//! The fetcher process: fetches one credential or the host's other metadata. It may hang, so the supervisor gives it a deadline.
 
 pub mod aws_settings;
 pub mod credential;
@@ -7,7 +7,9 @@ pub mod imds_client;
 pub mod metadata;
 pub mod profile;
 mod proxy;
+pub mod setting;
 pub mod source;
+pub mod source_credential;
 pub mod sts;
 
 use std::io::{Read, Write};
@@ -19,23 +21,21 @@ use crate::common::environment::Environment;
 use crate::common::fault::Fault;
 use crate::common::log;
 use crate::fetcher::imds_client::ImdsClient;
-use crate::messages::fetch::{FetchOrders, FetchReport, Task};
+use crate::messages::fetch_orders::{FetchOrders, Task};
+use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
+use crate::messages::frame::{from_frame, to_frame};
 
-/// The supervisor ends an fetcher that takes longer. A credential_process has 45 s and one call of STS that answers in pieces at the last
-/// moment as long again; whatever is slow then says so itself.
+/// The supervisor kills a fetcher that takes longer. A credential_process may take 45 s, and a call to STS 25 s: each limit within
+/// the fetcher is reached first, so that the error names what is slow.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
-/// Runs as the supervisor's fetcher: orders on stdin, reports on stdout.
+/// Runs as a fetcher of the supervisor: orders on stdin, reports on stdout.
 pub fn run(arguments: &Config, environment: &Environment) {
-    let report = |report: FetchReport| {
-        // If nobody listens any more there is nobody to tell.
-        _ = std::io::stdout().write_all(report.to_line().as_bytes());
-    };
-    let mut line = String::new();
-    let orders = std::io::stdin()
-        .read_to_string(&mut line)
+    let mut frame = Vec::new();
+    let orders: Option<FetchOrders> = std::io::stdin()
+        .read_to_end(&mut frame)
         .ok()
-        .and_then(|_| FetchOrders::from_line(&line));
+        .and_then(|_| from_frame(frame));
     let Some(orders) = orders else { return };
     let outcome = match orders.task {
         Task::Credential => {
@@ -46,11 +46,16 @@ pub fn run(arguments: &Config, environment: &Environment) {
     report(outcome.unwrap_or_else(FetchReport::Failed));
 }
 
+/// Reports to the supervisor. Without one, nobody is left to report to.
+pub fn report(report: FetchReport) {
+    _ = std::io::stdout().write_all(&to_frame(&report));
+}
+
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
 pub fn print(arguments: &Config, environment: &Environment) -> Result<String, Fault> {
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
-            log::event(&text);
+            log::warning(&text);
         }
     };
     let fetched = credential::fetch(arguments, environment, &FetchOrders::default(), &report)?;
@@ -62,12 +67,13 @@ fn read_metadata(
     environment: &Environment,
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
-    let own = orders.own_tokens();
-    let session = ImdsClient::open(environment, own.as_ref())?;
-    let snapshot = metadata::read(
-        &session,
-        arguments.pass_through.unwrap_or_default(),
-        BootTime::now(),
-    )?;
-    Ok(FetchReport::Metadata(snapshot))
+    let own_tokens = orders.own_tokens();
+    let client = ImdsClient::connect(environment, own_tokens.as_ref())?;
+    let what = arguments.pass_through.unwrap_or_default();
+    let snapshot = metadata::read(&client, what, BootTime::now())?;
+    Ok(FetchReport::Metadata(FetchedMetadata {
+        items: snapshot.items.len(),
+        left_out: snapshot.left_out,
+        snapshot: to_frame(&snapshot),
+    }))
 }

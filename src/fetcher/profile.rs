@@ -1,5 +1,5 @@
 //! The shared config and credentials files
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is asked for.
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), and the one profile of them that is in use.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,24 +7,25 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
+use crate::common::file::NamedFile;
+use crate::fetcher::setting::Setting;
 
-/// What some editors write at the start of a file.
+/// Some editors write it at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 type Settings = BTreeMap<String, String>;
 
-/// One profile's settings, from both files; the credentials file wins.
+/// The settings of one profile. Those of the credentials file win.
 #[derive(Default)]
 pub struct Profile {
-    /// The profile's name.
     pub name: String,
     config: Settings,
     credentials: Settings,
+    /// The `[services …]` section that the profile names.
     services: Settings,
 }
 
-/// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum File {
     /// `~/.aws/config`
@@ -43,10 +44,10 @@ impl fmt::Display for File {
 }
 
 impl Profile {
-    /// Reads the profile that `wanted`, `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names. One that was named must be there;
-    /// `default` need not.
-    pub fn load(environment: &Environment, wanted: Option<&str>) -> Result<Self, Fault> {
-        let named = wanted
+    /// Reads the profile that `--profile` (`option`), `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names, which must exist, or else
+    /// `default`, which need not.
+    pub fn load(environment: &Environment, option: Option<&str>) -> Result<Self, Fault> {
+        let named = option
             .or(environment.get("AWS_PROFILE"))
             .or(environment.get("AWS_DEFAULT_PROFILE"));
         let name = named.unwrap_or("default");
@@ -54,7 +55,7 @@ impl Profile {
         let credentials =
             SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
         let in_config = match name {
-            // Both are right in the config file; the longer one wins.
+            // The config file may have either; the longer one wins.
             "default" => config
                 .section("profile default")
                 .or(config.section("default")),
@@ -62,8 +63,8 @@ impl Profile {
         };
         let in_credentials = credentials.section(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
-            return permanent(format!(
-                "profile {name:?}: it is neither in {} nor in {}; name one that is there with --profile or AWS_PROFILE",
+            return transient(format!(
+                "profile {name:?}: it is neither in {} nor in {}; name an existing one with --profile or AWS_PROFILE",
                 config.path.display(),
                 credentials.path.display()
             ));
@@ -81,28 +82,38 @@ impl Profile {
         Ok(profile)
     }
 
-    /// A setting; an empty one counts as not set.
+    /// The value of a key, unless it is empty.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.get_in(File::Credentials, key)
             .or(self.get_in(File::Config, key))
     }
 
-    /// A setting as one of the files has it.
+    /// The value of a key in one of the files, unless it is empty.
     pub fn get_in(&self, file: File, key: &str) -> Option<&str> {
         let settings = match file {
             File::Config => &self.config,
             File::Credentials => &self.credentials,
         };
-        set_in(settings, key)
+        non_empty(settings, key)
     }
 
-    /// STS's own `endpoint_url` in the `[services …]` section that the profile names.
-    pub fn sts_endpoint_url(&self) -> Option<&str> {
-        set_in(&self.services, "sts.endpoint_url")
+    pub fn setting(&self, key: &str) -> Option<Setting<'_>> {
+        Setting::in_file(self.origin(key), self.get(key))
+    }
+
+    /// The `endpoint_url` of STS in the `[services …]` section.
+    pub fn sts_endpoint_url(&self) -> Option<Setting<'_>> {
+        let url = non_empty(&self.services, "sts.endpoint_url");
+        Setting::in_file(self.origin("services: sts: endpoint_url"), url)
+    }
+
+    /// What errors about a key begin with.
+    pub fn origin(&self, key: &str) -> String {
+        format!("profile {:?}: {key}", self.name)
     }
 }
 
-fn set_in<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+fn non_empty<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
     settings
         .get(key)
         .map(String::as_str)
@@ -115,34 +126,24 @@ struct SharedFile {
 }
 
 impl SharedFile {
-    /// A file that is not there is as one that is empty, as in every SDK; one that cannot be read is a fault.
+    /// Reads a file; one that does not exist counts as empty, as for every SDK.
     fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
         let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
         let path = match environment.get(variable) {
             None => home.join(".aws").join(default),
-            // No shell has seen a path that stands in a unit or a compose file.
+            // No shell expands `~` in a unit or a compose file.
             Some(path) => path
                 .strip_prefix("~/")
                 .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
         };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(SharedFile {
-                sections: parse(&text),
-                path,
-            }),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                Ok(SharedFile {
-                    sections: BTreeMap::new(),
-                    path,
-                })
+        let text = match NamedFile::new(variable, &path).read_text() {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                String::new()
             }
-            Err(error) => permanent(format!(
-                "{}: it cannot be read: {error}; let the user that runs ec2-role read it, or name another with {variable}",
-                path.display()
-            )),
-        }
+            result => result.or_else(|error| transient(error.text))?,
+        };
+        let sections = parse(&text);
+        Ok(SharedFile { path, sections })
     }
 
     fn section(&self, name: &str) -> Option<&Settings> {
@@ -150,8 +151,8 @@ impl SharedFile {
     }
 }
 
-/// Sections of settings. A setting without a value opens a nested block, whose indented lines become `outer.inner`. Lines that
-/// are neither are left out, as the SDKs leave them: the file belongs to others too.
+/// Parses sections of settings. A key without a value opens a nested block, whose indented lines become `outer.inner`. Other
+/// lines are ignored, as SDKs ignore them, because the file belongs to other tools too.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<String> = None;
@@ -162,7 +163,6 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
             continue;
         }
         if let Some(header) = content.strip_prefix('[') {
-            // A comment may follow.
             section = header.split_once(']').map(|(name, _)| section_name(name));
             if let Some(name) = &section {
                 sections.entry(name.clone()).or_default();
@@ -195,8 +195,8 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     sections
 }
 
-/// `[profile  x]` and `[ profile x ]` are the same. Quotes are taken off as in a shell, as botocore does it; where there are none
-/// a backslash is the name's own.
+/// Normalizes white space in a section's name, and removes quotes as botocore does, by a shell's rules. Without quotes a backslash
+/// is part of the name.
 fn section_name(header: &str) -> String {
     let has_quotes = header.contains(['\'', '"']);
     let words = has_quotes.then(|| shlex::split(header)).flatten();
@@ -206,8 +206,8 @@ fn section_name(header: &str) -> String {
     }
 }
 
-/// What stands before a comment, `#` or `;` after a space. botocore knows none in a line, other SDKs do. In quotes it is no comment
-/// but part of a command (`sh -c 'a ; b'`).
+/// Removes a comment, which is `#` or `;` after white space. botocore keeps it in the value, other SDKs remove it. Inside quotes it
+/// is part of a command (`sh -c 'a ; b'`).
 fn without_comment(value: &str) -> &str {
     let mut quote = None;
     let mut characters = value.char_indices();
@@ -216,7 +216,7 @@ fn without_comment(value: &str) -> &str {
             (None | Some('"'), '\\') => _ = characters.next(),
             (None, '\'' | '"') => quote = Some(character),
             (None, '#' | ';') if value[..at].ends_with([' ', '\t']) => return &value[..at],
-            (Some(begun), _) if begun == character => quote = None,
+            (Some(opening), _) if opening == character => quote = None,
             _ => {}
         }
     }
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shared_file_is_read_with_its_comments_spaces_and_nested_blocks() {
+    fn comments_spaces_and_nested_blocks_are_parsed() {
         let sections = parse(
             "# a comment\nregion = lost\n[default]\nRegion=eu-west-1 # where\n\n[profile  web]\n; another\naws_access_key_id = AKIA\n\
              s3 =\n  max_queue = 10\nservices = local\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1/\nnonsense\n[broken\nx=y\n",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_file_is_read_as_botocore_reads_it_where_editors_and_people_differ() {
+    fn colons_quotes_and_byte_order_mark_are_parsed_as_botocore() {
         let sections = parse(
             "\u{feff}[default]\nregion: eu-west-1\nendpoint_url = http://h:1/\nca_bundle:/a=b\n\
              [profile 'a  b'] # said\nx=1\n[profile \"web\"]\nx=2\n[services 'local']\nx=3\n[profile D\\u]\nx=4\n[it's]\nx=5\n",
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_ends_a_value_but_not_within_a_commands_quotes() {
+    fn a_comment_ends_a_value_except_inside_quotes() {
         for (value, read) in [
             ("a # b", "a"),
             ("a\t; b", "a"),

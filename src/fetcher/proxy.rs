@@ -1,4 +1,4 @@
-//! The proxy that stands before a host, by the environment's variables: read as Python (so botocore) and curl read them.
+//! The proxy for a URL, by the environment's variables as Python (thus botocore) and curl read them.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -6,28 +6,26 @@ use ureq::{Proxy, ProxyProtocol};
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent};
 
-/// A proxy, and how it is called in a line of the log.
 pub struct NamedProxy {
-    /// For ureq.
     pub proxy: Proxy,
-    /// `the proxy HOST:PORT of VARIABLE`: never its user and password.
+    /// `the proxy HOST:PORT of VARIABLE`, without user and password.
     pub name: String,
 }
 
-/// The proxy for a URL's host, if a variable names one and none excepts the host. Where both spellings are set the small letters
-/// count.
+/// The proxy that a variable names for a URL, unless NO_PROXY excepts the host. The lower-case spelling of a variable wins.
 pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<NamedProxy>, Fault> {
     let host = uri.host().unwrap_or_default();
-    let set = |name: &'static str| Some((name, environment.get(name)?));
-    let except = set("no_proxy").or(set("NO_PROXY"));
-    if except.is_some_and(|(_, list)| is_in(list, host)) {
+    let variable = |name: &'static str| Some((name, environment.get(name)?));
+    let exceptions = variable("no_proxy").or(variable("NO_PROXY"));
+    if exceptions.is_some_and(|(_, list)| is_excepted(list, host)) {
         return Ok(None);
     }
-    let of_scheme = match uri.scheme_str() {
-        Some("https") => set("https_proxy").or(set("HTTPS_PROXY")),
-        _ => set("http_proxy").or(set("HTTP_PROXY")),
+    let for_scheme = match uri.scheme_str() {
+        Some("https") => variable("https_proxy").or(variable("HTTPS_PROXY")),
+        _ => variable("http_proxy").or(variable("HTTP_PROXY")),
     };
-    let Some((variable, value)) = of_scheme.or(set("all_proxy")).or(set("ALL_PROXY")) else {
+    let for_all = || variable("all_proxy").or(variable("ALL_PROXY"));
+    let Some((variable, value)) = for_scheme.or_else(for_all) else {
         return Ok(None);
     };
     match Proxy::new(value) {
@@ -35,32 +33,28 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<NamedProxy>, 
             let name = format!("the proxy {}:{} of {variable}", proxy.host(), proxy.port());
             Ok(Some(NamedProxy { proxy, name }))
         }
-        // Its value may hold a password.
+        // The value is not repeated: it may hold a password.
         _ => permanent(format!(
-            "{variable}: it is not the URL of a proxy that speaks HTTP; write http://HOST:PORT, or unset it"
+            "{variable}: it is not the URL of an HTTP proxy; write http://HOST:PORT, or unset it"
         )),
     }
 }
 
-/// Whether a list as in NO_PROXY holds a host, or a domain that it is in. Ports are not compared: an entry excepts its host.
-fn is_in(list: &str, host: &str) -> bool {
+/// Whether the NO_PROXY list names a host or a domain above it. Ports in the list are ignored.
+fn is_excepted(list: &str, host: &str) -> bool {
     let host = without_port(host).to_ascii_lowercase();
-    let excepts = |entry: &str| {
+    let covers = |entry: &str| {
         let domain = without_port(entry).to_ascii_lowercase();
         let domain = domain.trim_start_matches('*').trim_start_matches('.');
-        let is_below = |above: &str| above.ends_with('.');
-        entry == "*"
-            || (!domain.is_empty()
-                && host
-                    .strip_suffix(domain)
-                    .is_some_and(|above| above.is_empty() || is_below(above)))
+        let rest = host.strip_suffix(domain).filter(|_| !domain.is_empty());
+        entry == "*" || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     list.split([',', ' ', '\t'])
         .filter(|entry| !entry.is_empty())
-        .any(excepts)
+        .any(covers)
 }
 
-/// The host of `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6`.
+/// The host in `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6`.
 fn without_port(text: &str) -> &str {
     if let Some(inside) = text.strip_prefix('[') {
         return inside.split(']').next().unwrap_or_default();
@@ -76,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_proxy_excepts_a_host_and_what_is_below_it() {
+    fn no_proxy_excepts_a_host_and_its_subdomains() {
         for (list, host) in [
             ("sts.example", "sts.example"),
             ("STS.example", "sts.EXAMPLE"),
@@ -93,7 +87,7 @@ mod tests {
             ("2001:db8::1", "[2001:db8::1]"),
             ("[2001:db8::1]:443", "[2001:db8::1]"),
         ] {
-            assert!(is_in(list, host), "{list:?} {host}");
+            assert!(is_excepted(list, host), "{list:?} {host}");
         }
         for (list, host) in [
             ("", "sts.example"),
@@ -104,12 +98,12 @@ mod tests {
             ("sts.example.org", "sts.example"),
             ("192.0.2.1", "192.0.2.11"),
         ] {
-            assert!(!is_in(list, host), "{list:?} {host}");
+            assert!(!is_excepted(list, host), "{list:?} {host}");
         }
     }
 
     #[test]
-    fn small_letters_go_before_capitals_and_the_schemes_own_before_all_proxy() {
+    fn lower_case_wins_and_all_proxy_comes_last() {
         let named = |url: &str, environment: Environment| {
             find(&url.parse().unwrap(), &environment)
                 .unwrap()
@@ -142,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_proxy_is_refused_without_repeating_it() {
+    fn a_bad_proxy_is_refused_without_repeating_its_url() {
         for value in [
             "http://user:s3cr3t@[x",
             "socks5://user:s3cr3t@h:1",

@@ -1,4 +1,6 @@
 //! What the processes tell each other.
 
-pub mod fetch;
+pub mod fetch_orders;
+pub mod fetch_report;
+pub mod frame;
 pub mod server_state;

@@ -1,135 +1,92 @@
-//! What the supervisor hands over to the server: all that it serves, in one line of JSON on their channel.
+//! What the supervisor tells the server: the whole state once, at the start, then each change.
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 use crate::common::config::HttpTokens;
 use crate::common::credential::Credential;
+use crate::common::log;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::common::pass_through::PassThrough;
 use crate::common::role::{RoleArn, RoleName};
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
+use crate::messages::frame::from_frame;
 
-/// All that the server knows. It never learns more: it has nothing of the supervisor's environment, and opens no file for it.
-#[derive(Clone)]
+/// All that the server knows: it inherits no environment variable and opens no file.
+#[derive(Serialize, Deserialize)]
 pub struct ServerState {
-    /// The role.
     pub role: RoleArn,
-    /// The name that the list shows.
+    /// The name in the list of roles.
     pub role_name: RoleName,
-    /// Whether requests without a token are served.
     pub http_tokens: HttpTokens,
-    /// What session tokens are sealed with.
+    /// Signs session tokens.
     pub token_key: TokenKey,
     /// The boot that session tokens belong to.
     pub boot_id: String,
-    /// Whether to leave the access log out.
+    /// Whether to write no access log.
     pub quiet: bool,
-    /// Whether only those are answered who are in the network of the address that they ask.
+    pub log_format: log::Format,
+    /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Host names that are answered though they have a dot.
+    /// Host names that are accepted although they have a dot.
     pub allow_hosts: Vec<String>,
-    /// Whether `/metrics` is answered.
+    /// Whether to serve `/metrics`.
     pub metrics: bool,
-    /// The region in use, if it is more than a guess.
+    /// The region in use, unless it is a guess.
     pub region: Option<String>,
-    /// The Authorization token of the container form, if that is answered.
+    /// The Authorization token of the container form, if that is served.
     pub container_token: Option<Secret>,
-    /// What of the host's other metadata is passed through.
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
+    /// Which of the host's other metadata is served.
     pub pass_through: Option<PassThrough>,
-    /// That metadata, once it has been read.
+    /// That metadata, once it was fetched. The supervisor has only the bytes.
+    #[serde(skip)]
     pub snapshot: Option<Snapshot>,
-    /// What the supervisor has counted.
     pub counts: Counts,
-    /// The credential, if there is one yet.
     pub credential: Option<Credential>,
 }
 
-/// What the supervisor counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the supervisor counts, for `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Credentials that STS gave.
     pub refreshes: u64,
-    /// Errands that brought none.
+    /// Fetches that failed.
     pub failures: u64,
     /// Servers that were started after the first.
     pub server_restarts: u64,
 }
 
+/// One change of a [`ServerState`]. Everything else stays as it is.
+#[derive(Serialize, Deserialize)]
+pub enum ServerUpdate {
+    Fetched(Credential),
+    FetchFailed,
+    Region(String),
+    ContainerToken(Secret),
+    /// A [`Snapshot`] as the fetcher encoded it.
+    Metadata(Vec<u8>),
+}
+
 impl ServerState {
-    /// The credential, if it may still be served.
+    pub fn apply(&mut self, update: ServerUpdate) {
+        match update {
+            ServerUpdate::Fetched(credential) => {
+                self.credential = Some(credential);
+                self.counts.refreshes += 1;
+            }
+            ServerUpdate::FetchFailed => self.counts.failures += 1,
+            ServerUpdate::Region(name) => self.region = Some(name),
+            ServerUpdate::ContainerToken(token) => self.container_token = Some(token),
+            ServerUpdate::Metadata(snapshot) => self.snapshot = from_frame(snapshot),
+        }
+    }
+
+    /// The credential, unless it has expired.
     pub fn valid_credential(&self, now: BootTime) -> Option<&Credential> {
         let credential = self.credential.as_ref();
         credential.filter(|credential| credential.is_valid(now))
-    }
-
-    /// One line, with its end.
-    pub fn to_line(&self) -> String {
-        let json = json!({
-            "role": self.role.as_str(),
-            "role_name": self.role_name.as_str(),
-            "tokens_required": self.http_tokens == HttpTokens::Required,
-            "token_key": self.token_key.to_hex(),
-            "boot_id": self.boot_id,
-            "quiet": self.quiet,
-            "same_network": self.same_network,
-            "allow_hosts": self.allow_hosts,
-            "metrics": self.metrics,
-            "region": self.region,
-            "container_token": self.container_token.as_ref().map(Secret::expose),
-            "pass_through": self.pass_through.map(|what| [what.user_data, what.identity_signature]),
-            "snapshot": self.snapshot.as_ref().map(Snapshot::to_json),
-            "counts": [self.counts.refreshes, self.counts.failures, self.counts.server_restarts],
-            "credential": self.credential.as_ref().map(Credential::to_json),
-        });
-        format!("{json}\n")
-    }
-
-    /// Reads what [`ServerState::to_line`] wrote.
-    pub fn from_line(line: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(line).ok()?;
-        let text = |key: &str| json[key].as_str();
-        Some(ServerState {
-            role: RoleArn::parse(text("role")?).ok()?,
-            role_name: RoleName::parse(text("role_name")?).ok()?,
-            http_tokens: if json["tokens_required"].as_bool()? {
-                HttpTokens::Required
-            } else {
-                HttpTokens::Optional
-            },
-            token_key: TokenKey::from_hex(text("token_key")?)?,
-            boot_id: text("boot_id")?.to_owned(),
-            quiet: json["quiet"].as_bool()?,
-            same_network: json["same_network"].as_bool()?,
-            allow_hosts: json["allow_hosts"]
-                .as_array()?
-                .iter()
-                .map(|name| name.as_str().map(str::to_owned))
-                .collect::<Option<_>>()?,
-            metrics: json["metrics"].as_bool()?,
-            region: text("region").map(str::to_owned),
-            container_token: text("container_token").map(Secret::new),
-            pass_through: match &json["pass_through"] {
-                Value::Null => None,
-                what => Some(PassThrough {
-                    user_data: what[0].as_bool()?,
-                    identity_signature: what[1].as_bool()?,
-                }),
-            },
-            snapshot: match &json["snapshot"] {
-                Value::Null => None,
-                snapshot => Some(Snapshot::from_json(snapshot)?),
-            },
-            counts: Counts {
-                refreshes: json["counts"][0].as_u64()?,
-                failures: json["counts"][1].as_u64()?,
-                server_restarts: json["counts"][2].as_u64()?,
-            },
-            credential: match &json["credential"] {
-                Value::Null => None,
-                credential => Some(Credential::from_json(credential)?),
-            },
-        })
     }
 }

@@ -1,72 +1,69 @@
-//! The server's end of the channel to the supervisor.
+//! The server's end of the control channel: the supervisor sends state and heartbeats, the server answers each heartbeat.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::messages::server_state::ServerState;
+use crate::messages::frame::{from_frame, take_frame};
+use crate::messages::server_state::{ServerState, ServerUpdate};
 
-/// The supervisor's end of the channel is closed: it ends, or has ended.
+/// The supervisor's end is closed: the supervisor ends, or has ended.
 pub struct Closed;
 
 pub struct Channel {
     stream: UnixStream,
-    read: Vec<u8>,
+    received: Vec<u8>,
 }
 
 impl Channel {
-    /// Waits for the first hand-over, which the supervisor sends with the start; afterwards nothing here waits.
+    /// Waits for the first message, the whole state, which the supervisor sends at the start. Later calls never wait.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let mut channel = Channel {
             stream,
-            read: Vec::new(),
+            received: Vec::new(),
         };
-        let first = loop {
-            match channel.read_piece() {
+        let (mut state, metadata): (ServerState, Option<Vec<u8>>) = loop {
+            match channel.read() {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
             }
-            if let Some(first) = channel.take_newest() {
-                break first;
+            if let Some(frame) = take_frame(&mut channel.received) {
+                break from_frame(frame)?;
             }
         };
+        state.snapshot = metadata.and_then(from_frame);
         channel.stream.set_nonblocking(true).ok()?;
-        Some((channel, first))
+        // No event will tell of what is already read.
+        let updates = channel.receive().ok()?;
+        updates.into_iter().for_each(|update| state.apply(update));
+        Some((channel, state))
     }
 
-    /// Reads all that the supervisor has said, and says that it was heard: that is how the supervisor knows that this process goes on.
-    /// Gives the newest complete hand-over, if there is one.
-    pub fn hear(&mut self) -> Result<Option<ServerState>, Closed> {
+    /// Receives all that the supervisor has sent, and answers: the answer is the sign of life that the supervisor waits for.
+    pub fn receive(&mut self) -> Result<Vec<ServerUpdate>, Closed> {
         loop {
-            match self.read_piece() {
+            match self.read() {
                 Ok(0) => return Err(Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // An end that was closed before all was read is a reset.
+                // The supervisor closed its end with unread answers in it, which resets the connection.
                 Err(_) => return Err(Closed),
             }
         }
-        // A supervisor that does not read it has enough of them.
+        // The buffer is full only if the supervisor has many answers to read yet.
         _ = self.stream.write(b".");
-        Ok(self.take_newest())
+        Ok(self.updates().collect())
     }
 
-    fn read_piece(&mut self) -> std::io::Result<usize> {
+    fn read(&mut self) -> std::io::Result<usize> {
         let mut piece = [0; 4096];
         let length = self.stream.read(&mut piece)?;
-        self.read.extend_from_slice(&piece[..length]);
+        self.received.extend_from_slice(&piece[..length]);
         Ok(length)
     }
 
-    fn take_newest(&mut self) -> Option<ServerState> {
-        let end = self.read.iter().rposition(|byte| *byte == b'\n')?;
-        let mut lines = self.read[..end].rsplit(|byte| *byte == b'\n');
-        // An empty one is a question, and no more.
-        let newest = lines
-            .find(|line| !line.is_empty())
-            .and_then(|line| std::str::from_utf8(line).ok())
-            .and_then(ServerState::from_line);
-        self.read.drain(..=end);
-        newest
+    fn updates(&mut self) -> impl Iterator<Item = ServerUpdate> {
+        // A heartbeat is no update.
+        std::iter::from_fn(|| take_frame(&mut self.received)).filter_map(from_frame)
     }
 }

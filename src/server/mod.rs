@@ -1,9 +1,11 @@
-//! The server: one blocking loop that takes one whole request after the other from the gate, has tiny_http read it, and answers.
+//! The server process: one blocking loop takes a request from the connection table, has tiny_http parse it, and responds.
 //!
-//! No client can do more than to lose its own connection: the [`gate`] holds them all, within bounds, in this one thread;
-//! tiny_http, which by itself survives no hostile client, is given whole heads only ([`head`]) and by this loop alone ([`reader`]).
-//! Whatever else goes wrong ends this process, and the supervisor starts the next on the same listening socket.
+//! A client can lose only its own connection: [`connections`] holds all of them, within bounds, in this one thread, and tiny_http
+//! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
+//! listening socket.
 
+mod access_log;
+mod connection;
 mod connections;
 mod control_channel;
 pub mod protocol;
@@ -12,7 +14,7 @@ mod subnet;
 pub mod tiny_http_adapter;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,89 +24,113 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use crate::common::clock::BootTime;
 use crate::common::http_headers::CHECK_AGENT;
 use crate::common::log;
-use crate::server::protocol::http::{Outcome, Refusal, Request, Response, Status};
-use crate::server::protocol::metrics::{self, Metrics};
-use crate::server::protocol::router;
-use crate::server::protocol::state::Served;
-use connections::{Client, Connections, Next};
+use access_log::AccessLog;
+use connection::Connection;
+use connections::{Connections, Next};
 use control_channel::{Channel, Closed};
+use protocol::http::{Outcome, Refusal, Request, Response, Status};
+use protocol::metrics::{self, Metrics};
+use protocol::router;
+use protocol::state::ResponseState;
 use request_head::RequestHead;
 use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
-/// When the process ends, whoever is in is still answered, for so long; the supervisor waits longer.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout.
+const DRAIN_TIME: Duration = Duration::from_millis(100);
 
-/// Runs the server on the listening socket that is its stdin, fed through the channel that is its stdout, until the supervisor
-/// closes that channel. An error is for good: another process may do better.
+/// Runs the server on the listening socket that is its stdin until the supervisor closes the control channel, which is its
+/// stdout. An error is permanent for this process; the next one may do better.
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut connections = Connections::open(listener, &supervisor)?;
+    let mut connections = Connections::new(listener, &supervisor)?;
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
+    log::set_format(first.log_format.clone());
     stay_on_one_processor();
     let mut handler = Handler {
-        reader: TinyHttpAdapter::start()?,
-        served: first.into(),
+        tiny_http: TinyHttpAdapter::start()?,
+        state: first.into(),
         metrics: Metrics::default(),
+        access_log: AccessLog::new(Instant::now()),
     };
-    let mut end = None;
+    let mut drain_deadline = None;
     loop {
-        match connections.next(end)? {
-            Next::Answer(client, asked) => handler.answer(&mut connections, client, asked)?,
-            Next::Supervisor => match channel.hear() {
-                Ok(Some(state)) => handler.served = state.into(),
-                Ok(None) => {}
-                Err(Closed) => {
-                    connections.close();
-                    end.get_or_insert(Instant::now() + LAST_ANSWERS);
+        match connections.step(Instant::now(), drain_deadline)? {
+            None => {}
+            Some(Next::Request(connection, head)) => {
+                handler.handle(&mut connections, connection, head)?;
+            }
+            Some(Next::ControlChannel) => {
+                match channel.receive() {
+                    Ok(updates) => updates
+                        .into_iter()
+                        .for_each(|update| handler.state.apply(update)),
+                    Err(Closed) => {
+                        connections.stop_accepting();
+                        drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
+                    }
                 }
-            },
-            Next::Nothing => return Ok(()),
+                // Heartbeats come more often than windows end.
+                let left_out = handler.access_log.end_window(Instant::now());
+                left_out.iter().for_each(|line| log::event(line));
+            }
+            Some(Next::Done) => return Ok(()),
         }
     }
 }
 
-/// This loop and tiny_http's thread hand each request to each other and never work at one time; on several processors each hand-over
-/// would wake another one. Before there are threads, which inherit it. Where a sandbox forbids it, each runs where the kernel likes.
+/// This loop and tiny_http's thread hand each request to each other and never run at the same time, so on two processors every
+/// hand-over would wake another one. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
-    // A machine may have more than a set has room for.
+    // A machine can have more processors than the set has room for.
     if processor < CpuSet::MAX_CPU {
-        let mut here = CpuSet::new();
-        here.set(processor);
-        _ = sched_setaffinity(None, &here);
+        let mut current = CpuSet::new();
+        current.set(processor);
+        _ = sched_setaffinity(None, &current);
     }
 }
 
-/// Where requests become answers.
 struct Handler {
-    reader: TinyHttpAdapter,
-    served: Served,
+    tiny_http: TinyHttpAdapter,
+    state: ResponseState,
     metrics: Metrics,
+    access_log: AccessLog,
 }
 
 impl Handler {
-    fn answer(
+    fn handle(
         &mut self,
         connections: &mut Connections,
-        client: Client,
-        asked: RequestHead,
+        connection: Connection,
+        head: RequestHead,
     ) -> io::Result<()> {
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let peer = client.address();
-        let (mut is_head, mut is_logged) = (false, !self.served.state.quiet);
-        let response = match asked.head {
+        let (peer, local) = (connection.peer_address(), connection.local_address());
+        let (mut is_head, mut is_check) = (false, false);
+        let response = match head.normalized {
             Ok(head) => {
-                let request = self.reader.read(&head)?;
-                is_head = *request.method() == tiny_http::Method::Head;
-                is_logged &= !is_own_check(&request, &client);
-                let response = self.response(&request, &client);
-                // Dropped as it is it would be answered.
-                drop(request.into_writer());
+                let parsed = self.tiny_http.parse(&head)?;
+                let headers: Vec<(&str, &str)> = parsed
+                    .headers()
+                    .iter()
+                    .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+                    .collect();
+                let request = Request {
+                    method: parsed.method().as_str(),
+                    target: parsed.url(),
+                    headers: &headers,
+                    is_to_loopback: local.is_some_and(|local| local.is_loopback()),
+                };
+                is_head = request.method == "HEAD";
+                is_check = is_own_check(&request, peer);
+                let response = self.response(&request, peer, local);
+                // Take the writer out: dropping a `tiny_http::Request` sends a 500.
+                drop(parsed.into_writer());
                 response
             }
             Err(refusal) => {
@@ -116,64 +142,52 @@ impl Handler {
                 Response::empty(status)
             }
         };
-        connections.answer(
-            client,
+        connections.respond(
+            connection,
             response.to_bytes(is_head, now),
-            asked.has_more_input,
+            head.has_more_input,
         );
-        if is_logged {
+        if !self.state.server.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,
                 now,
-                &asked.line,
+                &head.request_line,
                 response.status.code(),
-                response.body.len(),
+                if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
         }
         Ok(())
     }
 
-    fn response(&mut self, request: &tiny_http::Request, client: &Client) -> Response {
-        let state = &self.served.state;
-        let is_for_it = !state.same_network || is_near(client);
-        let headers: Vec<(&str, &str)> = request
-            .headers()
-            .iter()
-            .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
-            .collect();
-        let request = Request {
-            method: request.method().as_str(),
-            target: request.url(),
-            headers: &headers,
+    fn response(
+        &mut self,
+        request: &Request,
+        peer: Option<IpAddr>,
+        local: Option<IpAddr>,
+    ) -> Response {
+        let server = &self.state.server;
+        let is_on_subnet = || {
+            let both = local.zip(peer);
+            both.is_some_and(|(local, peer)| subnet::is_on_subnet_of(local, peer))
         };
-        if is_for_it
-            && state.metrics
-            && metrics::is_asked_for(&request, &state.allow_hosts)
-            && client.address().is_some_and(subnet::is_this_machine)
-        {
-            return self.metrics.answer(state);
-        }
-        let response = if is_for_it {
-            router::answer(&request, &self.served, BootTime::now())
-        } else {
+        let response = if server.same_network && !is_on_subnet() {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)
+        } else if server.metrics
+            && metrics::is_requested(request, &server.allow_hosts)
+            && peer.is_some_and(subnet::is_this_machine)
+        {
+            return self.metrics.response(server);
+        } else {
+            router::respond(request, &self.state, BootTime::now())
         };
         self.metrics.count(response.outcome);
         response
     }
 }
 
-/// Whether it is a `--check` of this machine's, which comes every few seconds and would be all that the log has.
-fn is_own_check(request: &tiny_http::Request, client: &Client) -> bool {
-    let mut headers = request.headers().iter();
-    headers.any(|header| header.field.equiv("User-Agent") && header.value == CHECK_AGENT)
-        && client.address().is_some_and(subnet::is_this_machine)
-}
-
-/// Whether a client is in the network of the address that it has asked.
-fn is_near(client: &Client) -> bool {
-    let both = client.asked().zip(client.address());
-    both.is_some_and(|(asked, client)| subnet::is_in_network_of(asked, client))
+/// Whether it is a `--check` from this machine.
+fn is_own_check(request: &Request, peer: Option<IpAddr>) -> bool {
+    request.header("User-Agent") == Some(CHECK_AGENT) && peer.is_some_and(subnet::is_this_machine)
 }

@@ -1,115 +1,120 @@
-//! The head of a request: as a client sends it, and as tiny_http is given it. Pure.
+//! A request head: parsed from a client's bytes, and normalized for tiny_http. Pure.
 
 use crate::server::protocol::http::Refusal;
 
-/// A head is at most this long. SDKs send some 300 bytes; the longest token that any of them may show is below 4 KiB.
+/// Maximum length of a head. SDKs send some 300 bytes; the longest token that one of them may send is below 4 KiB.
 pub const MAX_BYTES: usize = 8 * 1024;
 /// SDKs send fewer than ten.
 const MAX_HEADERS: usize = 64;
-/// No request here has a body. One that is so small is passed over, as EC2 does; more is refused.
+/// Maximum length of a body. No request here needs one; a small one is ignored, as EC2 does, a larger one refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// What tiny_http would act on by itself: it reads a body, or allocates it; ends the connection; answers.
-pub const LEFT_OUT: [&str; 4] = [
+/// Headers that tiny_http would act on: it allocates or reads a body, ends the connection, or sends a response.
+pub const REMOVED_HEADERS: [&str; 4] = [
     "Connection",
     "Content-Length",
     "Expect",
     "Transfer-Encoding",
 ];
 
-/// A request whose head has come whole.
+/// A complete request head.
 pub struct RequestHead {
-    /// Its first line, for the log.
-    pub line: String,
-    /// What tiny_http is given: it takes each of these, and waits for nothing more.
-    pub head: Result<String, Refusal>,
-    /// Whether the client has sent, or will send, more than the head.
+    /// For the access log; `-` if it could be something else than a request line.
+    pub request_line: String,
+    /// The head as tiny_http is given it: always one that it accepts, without a body.
+    pub normalized: Result<String, Refusal>,
+    /// Whether the client sends more than the head.
     pub has_more_input: bool,
 }
 
 impl RequestHead {
-    /// Reads the bytes that have come. `None` if the head does not end in them.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    /// `None` if the head is not complete yet.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
-                // A head that fills the buffer may have more behind it, which is not read yet.
-                let has_more = bytes.len() > length || length == MAX_BYTES;
-                Some(RequestHead::from_parts(&request, has_more, bytes))
+                // A head that fills the buffer may have unread bytes behind it.
+                let has_more_input = bytes.len() > length || length == MAX_BYTES;
+                RequestHead::normalize(&request, has_more_input)
+                    .or_else(|| Some(RequestHead::malformed(bytes)))
             }
             Ok(httparse::Status::Partial) | Err(_) => Some(RequestHead::malformed(bytes)),
         }
     }
 
-    fn from_parts(request: &httparse::Request, has_more: bool, bytes: &[u8]) -> Self {
-        let (Some(method), Some(target), Some(minor)) =
-            (request.method, request.path, request.version)
-        else {
-            return RequestHead::malformed(bytes);
-        };
+    /// `None` if it is not ASCII, which tiny_http does not accept.
+    fn normalize(request: &httparse::Request, has_more_input: bool) -> Option<Self> {
+        let (method, target, minor) = (request.method?, request.path?, request.version?);
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
-        let mut body = Ok(0);
         for header in request.headers.iter() {
-            if header.name.eq_ignore_ascii_case("Transfer-Encoding") {
-                body = Err(Refusal::Body);
+            let is = |name: &&str| header.name.eq_ignore_ascii_case(name);
+            if !REMOVED_HEADERS.iter().any(is) {
+                let value = std::str::from_utf8(header.value).ok()?;
+                for part in [header.name, ": ", value, "\r\n"] {
+                    head.push_str(part);
+                }
             }
-            if header.name.eq_ignore_ascii_case("Content-Length") {
-                body = body.and_then(|so_far| Ok(length(header.value)?.max(so_far)));
-            }
-            if LEFT_OUT
-                .iter()
-                .any(|name| header.name.eq_ignore_ascii_case(name))
-            {
-                continue;
-            }
-            let Ok(value) = std::str::from_utf8(header.value) else {
-                return RequestHead::malformed(bytes);
-            };
-            for part in [header.name, ": ", value, "\r\n"] {
-                head.push_str(part);
-            }
-        }
-        // tiny_http takes no other.
-        if !head.is_ascii() {
-            return RequestHead::malformed(bytes);
         }
         head.push_str("\r\n");
-        RequestHead {
-            line: format!("{method} {target} HTTP/1.{minor}"),
-            has_more_input: has_more || body != Ok(0),
-            head: body.map(|_| head),
-        }
+        let has_body = has_body(request);
+        head.is_ascii().then(|| RequestHead {
+            request_line: format!("{method} {target} HTTP/1.{minor}"),
+            has_more_input: has_more_input || has_body != Ok(false),
+            normalized: has_body.map(|_| head),
+        })
     }
 
     fn malformed(bytes: &[u8]) -> Self {
         let mut lines = bytes.split(|byte| matches!(byte, b'\r' | b'\n'));
-        let line = String::from_utf8_lossy(lines.find(|line| !line.is_empty()).unwrap_or_default());
-        // What is no first line may be a header, and hold a token.
-        let is_first = line
-            .rsplit_once(' ')
-            .is_some_and(|(_, version)| version.starts_with("HTTP/"));
+        let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        let first = String::from_utf8_lossy(first);
+        // Log only what looks like a request line; anything else could be a header with a token in it.
+        let version = first.rsplit_once(' ').map(|(_, version)| version);
+        let is_request_line = version.is_some_and(|version| version.starts_with("HTTP/"));
         RequestHead {
-            line: if is_first {
-                line.into_owned()
-            } else {
-                "-".to_owned()
-            },
-            head: Err(Refusal::Malformed),
+            request_line: if is_request_line { &first } else { "-" }.to_owned(),
+            normalized: Err(Refusal::Malformed),
             has_more_input: true,
         }
     }
 }
 
-/// RFC 9110, 8.6: digits, and nothing else.
-fn length(value: &[u8]) -> Result<u64, Refusal> {
+/// Whether a body follows, which is ignored; or why it is refused. Nothing parses a body and the connection closes after one
+/// response, so no body is taken for a request; one whose length could be read in two ways is refused all the same.
+fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
+    let values = |name: &'static str| {
+        let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);
+        let headers = request.headers.iter().filter(named);
+        headers.map(|header| header.value)
+    };
+    let mut length = None;
+    for value in values("Content-Length") {
+        length = Some(content_length(value)?).max(length);
+    }
+    let mut encodings = values("Transfer-Encoding");
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(length.is_some_and(|length| length > 0)),
+        // s3fs before 1.92 and Java's BodyPublishers send it with an empty body. HTTP/1.0 does not know it.
+        (Some(encoding), None)
+            if encoding.eq_ignore_ascii_case(b"chunked")
+                && length.is_none()
+                && request.version == Some(1) =>
+        {
+            Ok(true)
+        }
+        _ => Err(Refusal::Body),
+    }
+}
+
+/// RFC 9110, 8.6: digits only.
+fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::Malformed);
     }
-    let length = std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let length = text.parse().ok();
     length
         .filter(|length| *length <= MAX_BODY_BYTES)
         .ok_or(Refusal::Body)
@@ -119,39 +124,39 @@ fn length(value: &[u8]) -> Result<u64, Refusal> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> RequestHead {
-        RequestHead::read(text.as_bytes()).unwrap()
+    fn parse(text: &str) -> RequestHead {
+        RequestHead::parse(text.as_bytes()).unwrap()
     }
 
     #[test]
-    fn a_head_is_passed_on_without_what_tiny_http_would_act_on_by_itself() {
-        let asked = read(
+    fn headers_that_tiny_http_acts_on_are_removed() {
+        let head = parse(
             "GET /latest/ HTTP/1.0\r\nHost: x\r\nconnection: close\r\nX-a: b \r\nExpect: y\r\nContent-Length: 0\r\n\r\n",
         );
-        assert_eq!(asked.line, "GET /latest/ HTTP/1.0");
+        assert_eq!(head.request_line, "GET /latest/ HTTP/1.0");
         assert_eq!(
-            asked.head.unwrap(),
+            head.normalized.unwrap(),
             "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n"
         );
-        assert!(!asked.has_more_input);
+        assert!(!head.has_more_input);
     }
 
     #[test]
-    fn a_head_that_has_not_ended_is_waited_for_until_it_is_too_long() {
+    fn an_incomplete_head_is_awaited_up_to_the_maximum() {
         let begin = "GET / HTTP/1.1\r\nX: ";
         for length in 0..begin.len() {
-            assert!(RequestHead::read(&begin.as_bytes()[..length]).is_none());
+            assert!(RequestHead::parse(&begin.as_bytes()[..length]).is_none());
         }
         let long = format!("{begin}{}", "x".repeat(MAX_BYTES));
-        assert!(RequestHead::read(&long.as_bytes()[..MAX_BYTES - 1]).is_none());
-        let asked = RequestHead::read(&long.as_bytes()[..MAX_BYTES]).unwrap();
-        assert_eq!(asked.head, Err(Refusal::Malformed));
+        assert!(RequestHead::parse(&long.as_bytes()[..MAX_BYTES - 1]).is_none());
+        let head = RequestHead::parse(&long.as_bytes()[..MAX_BYTES]).unwrap();
+        assert_eq!(head.normalized, Err(Refusal::Malformed));
     }
 
     #[test]
-    fn a_small_body_is_passed_over_and_a_larger_one_or_one_of_unknown_length_refused() {
-        let with = |header: &str| read(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
-        assert!(with("Content-Length: 1024").head.is_ok());
+    fn a_small_body_is_ignored_and_any_other_refused() {
+        let with = |header: &str| parse(&format!("PUT / HTTP/1.1\r\n{header}\r\n\r\n"));
+        assert!(with("Content-Length: 1024").normalized.is_ok());
         assert!(
             with("Content-Length: 1").has_more_input && !with("Content-Length: 0").has_more_input
         );
@@ -162,23 +167,51 @@ mod tests {
             "18446744073709551615",
             "18446744073709551616",
         ] {
-            let asked = with(&format!("content-length: {large}"));
-            assert_eq!(asked.head, Err(Refusal::Body), "{large}");
+            let head = with(&format!("content-length: {large}"));
+            assert_eq!(head.normalized, Err(Refusal::Body), "{large}");
         }
         for no_length in ["-1", "+1", "", "1, 1", "0x1", "abc"] {
-            let asked = with(&format!("Content-Length: {no_length}"));
-            assert_eq!(asked.head, Err(Refusal::Malformed), "{no_length}");
-        }
-        for both in [
-            "Content-Length: 0\r\nTransfer-Encoding: chunked",
-            "Transfer-Encoding: x\r\nContent-Length: 0",
-        ] {
-            assert_eq!(with(both).head, Err(Refusal::Body), "{both}");
+            let head = with(&format!("Content-Length: {no_length}"));
+            assert_eq!(head.normalized, Err(Refusal::Malformed), "{no_length}");
         }
     }
 
     #[test]
-    fn what_is_no_request_is_malformed() {
+    fn a_chunked_body_is_ignored_if_nothing_else_says_its_length() {
+        for chunked in ["chunked", "Chunked"] {
+            let head = parse(&format!(
+                "PUT / HTTP/1.1\r\nTransfer-Encoding: {chunked}\r\n\r\n"
+            ));
+            assert!(head.has_more_input, "{chunked}");
+            assert_eq!(head.normalized.unwrap(), "PUT / HTTP/1.1\r\n\r\n");
+        }
+        for (version, headers) in [
+            ("1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked"),
+            ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5"),
+            (
+                "1.1",
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            ),
+            (
+                "1.1",
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+            ),
+            ("1.1", "Transfer-Encoding: gzip, chunked"),
+            ("1.1", "Transfer-Encoding: \"chunked\""),
+            ("1.1", "Transfer-Encoding: xchunked"),
+            ("1.1", "Transfer-Encoding: identity"),
+            ("1.1", "Transfer-Encoding:"),
+            ("1.0", "Transfer-Encoding: chunked"),
+        ] {
+            let head = parse(&format!("PUT / HTTP/{version}\r\n{headers}\r\n\r\n"));
+            assert_eq!(head.normalized, Err(Refusal::Body), "{version} {headers}");
+        }
+        let wrong = parse("PUT / HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n");
+        assert_eq!(wrong.normalized, Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn invalid_request_heads_are_malformed() {
         for wrong in [
             "GET /\u{e9} HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nX: \u{e9}\r\n\r\n",
@@ -188,23 +221,27 @@ mod tests {
             "GET / HTTP/1.1\r\nX y: z\r\n\r\n",
             "\u{16}\u{3}\u{1}",
         ] {
-            assert_eq!(read(wrong).head, Err(Refusal::Malformed), "{wrong:?}");
+            assert_eq!(
+                parse(wrong).normalized,
+                Err(Refusal::Malformed),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
-    fn of_what_is_malformed_the_log_has_the_first_line_and_no_header() {
+    fn a_malformed_head_is_logged_only_as_a_request_line() {
         assert_eq!(
-            read("GET /\u{1b} HTTP/2.0\r\n\r\n").line,
+            parse("GET /\u{1b} HTTP/2.0\r\n\r\n").request_line,
             "GET /\u{1b} HTTP/2.0"
         );
         for other in ["X-aws-ec2-metadata-token: x\r\n\r\n", "\0", "AQAE \r\n"] {
-            assert_eq!(read(other).line, "-", "{other:?}");
+            assert_eq!(parse(other).request_line, "-", "{other:?}");
         }
     }
 
     #[test]
-    fn what_follows_a_head_is_noticed() {
-        assert!(read("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").has_more_input);
+    fn input_after_the_head_is_noticed() {
+        assert!(parse("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n").has_more_input);
     }
 }

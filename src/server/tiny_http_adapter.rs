@@ -1,7 +1,7 @@
-//! tiny_http, on one connection that leads from this process to itself.
+//! tiny_http, on a socket pair within this process.
 //!
-//! It reads every request, but never from a client: by itself it survives no hostile one. What it is given is whole, small and
-//! well formed (see [`super::head`]), one at a time.
+//! tiny_http parses every request but never reads from a client, because it does not withstand a hostile one (body allocation,
+//! blocking reads, panics). It is given one head at a time, complete, small and well formed (see [`super::request_head`]).
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -9,19 +9,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
-/// tiny_http, and the connection to it.
 pub struct TinyHttpAdapter {
-    /// Its destructor would connect to its address once more, and there is nothing at it.
+    /// Never dropped: its destructor connects to its own address, where nothing listens any more.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
 }
 
 impl TinyHttpAdapter {
-    /// Starts it.
     pub fn start() -> io::Result<Self> {
-        let (listener, stream) = connection()?;
+        let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // Its thread that accepts takes the one connection, fails to take another, says so, and ends.
+        // Its accept thread takes the one connection, fails at the next accept, reports that, and ends.
         match server.recv() {
             Err(_) => Ok(TinyHttpAdapter {
                 server: ManuallyDrop::new(server),
@@ -31,15 +29,16 @@ impl TinyHttpAdapter {
         }
     }
 
-    /// Has it read one head, which takes microseconds; if it never ends the supervisor notices. An error is for good.
-    pub fn read(&mut self, head: &str) -> io::Result<tiny_http::Request> {
+    /// Has tiny_http parse one head, which takes microseconds; if it never returns, the supervisor replaces this process for
+    /// its missed heartbeats. An error is permanent.
+    pub fn parse(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         self.stream.write_all(head.as_bytes())?;
         self.server.recv()
     }
 }
 
-/// A listening socket on which one connection waits, and can ever: its other end is here.
-fn connection() -> io::Result<(UnixListener, UnixStream)> {
+/// A listening socket with one connection in its accept queue, which accepts no other, and that connection's other end.
+fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     let socket = || {
         rustix::net::socket_with(
             AddressFamily::UNIX,
@@ -49,9 +48,9 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
         )
     };
     let (listener, stream) = (socket()?, socket()?);
-    // The kernel gives it a name in no directory.
+    // Autobind: an abstract name that the kernel chooses.
     rustix::net::bind(&listener, &SocketAddrUnix::new_unnamed())?;
-    // A backlog of 0 has room for one: if somebody else were there first, connecting would fail here.
+    // A backlog of 0 has room for one connection: if another process took it, the connect below would fail.
     rustix::net::listen(&listener, 0)?;
     rustix::io::ioctl_fionbio(&stream, true)?;
     rustix::net::connect(&stream, &rustix::net::getsockname(&listener)?)?;

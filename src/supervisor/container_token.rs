@@ -41,7 +41,7 @@ impl ContainerToken {
             }
             Err(error) => {
                 if !self.has_complained {
-                    log::event(&format!("{error}; the token that it held is kept"));
+                    log::warning(&format!("{error}; the token that it held is kept"));
                 }
                 self.has_complained = true;
                 None
@@ -60,13 +60,7 @@ impl ContainerToken {
     }
 
     fn read(&self) -> Result<Secret, String> {
-        let (bytes, _) = self.file.read().map_err(|error| {
-            format!(
-                "{}: it cannot be read: {error}; name a file that ec2-role's user can read",
-                self.file
-            )
-        })?;
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.file.read_text().map_err(|error| error.text)?;
         let token = text.trim_end_matches(['\r', '\n']);
         // What SDKs can send as a header's value, and what is left of it on the way.
         let is_value = token.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
@@ -88,10 +82,7 @@ mod tests {
     fn a_token_is_read_again_when_its_file_changes_and_kept_while_it_cannot_be_read() {
         let file =
             std::env::temp_dir().join(format!("ec2-role-container-token-{}", std::process::id()));
-        let named = NamedFile {
-            path: file.clone(),
-            place: "--container-token-file".to_owned(),
-        };
+        let named = NamedFile::new("--container-token-file", &file);
         std::fs::write(&file, " spaces ").unwrap();
         assert!(ContainerToken::open(named.clone()).is_err());
         std::fs::write(&file, "first\n").unwrap();

@@ -1,45 +1,127 @@
-//! An fetcher as the supervisor sees it: a process that reports on a pipe, until its outcome or its deadline.
+//! A fetcher as the supervisor sees it: a process that reports on a pipe until its outcome, its end or its deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdout, Stdio};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, WaitStatus};
 
-use super::child;
+use super::child_process;
 use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
 use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
-use crate::messages::fetch::{FetchOrders, FetchReport};
+use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_report::FetchReport;
+use crate::messages::frame::{from_frame, take_frame, to_frame};
 
-/// More than any report: what is in one is bounded where it is read.
+/// Larger than any report: the fetcher bounds what is in one.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-pub struct FetcherProcess {
-    pub pid: Pid,
-    /// What it reports on; to be polled for reading.
-    pub reports: ChildStdout,
-    pub deadline: BootTime,
-    /// What it last said that it does.
-    pub step: String,
-    read: Vec<u8>,
+/// At most one fetcher process. Every end of it is an outcome: the last of its reports, or a failure.
+#[derive(Default)]
+pub struct Fetcher {
+    process: Option<Process>,
 }
 
-impl FetcherProcess {
-    /// Starts one with the supervisor's own arguments and environment.
+struct Process {
+    pid: Pid,
+    reports: ChildStdout,
+    deadline: BootTime,
+    /// What it last reported to do.
+    step: String,
+    received: Vec<u8>,
+}
+
+impl Fetcher {
+    /// Starts the process with the supervisor's own arguments and environment.
     pub fn start(
+        &mut self,
         arguments: &[String],
         orders: &FetchOrders,
         now: BootTime,
-    ) -> Result<Self, String> {
-        Self::spawn(arguments, orders, now).map_err(|error| {
-            format!(
-                "an fetcher cannot be started: {error}; is there memory, and room for a process?"
-            )
-        })
+    ) -> Result<(), Fault> {
+        match Process::start(arguments, orders, now) {
+            Ok(process) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            Err(error) => Err(Fault::Transient(format!(
+                "fetcher cannot be started: {error}; is there memory, and room for a process?"
+            ))),
+        }
     }
 
-    fn spawn(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
+    /// When the process is killed; `None` if there is none.
+    pub fn deadline(&self) -> Option<BootTime> {
+        self.process.as_ref().map(|process| process.deadline)
+    }
+
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let process = self.process.as_ref();
+        process.map(|process| PollFd::new(&process.reports, PollFlags::IN))
+    }
+
+    /// The reports that have come, without waiting. After an outcome, and at its deadline, the process is killed.
+    pub fn receive(&mut self, now: BootTime) -> Vec<FetchReport> {
+        let Some(process) = &mut self.process else {
+            return Vec::new();
+        };
+        let mut reports = process.receive();
+        let mut is_over = false;
+        for report in &reports {
+            match report {
+                FetchReport::Step(step) => process.step.clone_from(step),
+                FetchReport::Notice(_) | FetchReport::Region(_) | FetchReport::RetryAfter(_) => {}
+                FetchReport::Fetched(_) | FetchReport::Metadata(_) | FetchReport::Failed(_) => {
+                    is_over = true;
+                }
+            }
+        }
+        if !is_over && now >= process.deadline {
+            is_over = true;
+            reports.push(failed(format!(
+                "fetcher killed after {} s while {}; check the network and the credential source",
+                DEADLINE.as_secs(),
+                process.step
+            )));
+        }
+        if is_over {
+            self.kill();
+        }
+        reports
+    }
+
+    /// A child has ended. If it was this process, gives its last reports, and a failure if none of them is an outcome.
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) -> Vec<FetchReport> {
+        if self
+            .process
+            .as_ref()
+            .is_none_or(|process| process.pid != pid)
+        {
+            return Vec::new();
+        }
+        let mut reports = self.receive(now);
+        if self.process.is_some() {
+            self.kill();
+            let how = child_process::ending(status);
+            reports.push(failed(format!(
+                "fetcher {how} without a result; out of memory?"
+            )));
+        }
+        reports
+    }
+
+    /// Kills the process and all that it has started. It is reaped like any child.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            _ = rustix::process::kill_process_group(process.pid, Signal::KILL);
+        }
+    }
+}
+
+impl Process {
+    fn start(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
         let mut child = ProcessKind::Fetcher
             .command()
             .args(arguments)
@@ -51,60 +133,39 @@ impl FetcherProcess {
             return Err(ErrorKind::Other.into());
         };
         rustix::io::ioctl_fionbio(&reports, true)?;
-        // A pipe takes so little at once, whether it is read or not.
-        stdin.write_all(orders.to_line().as_bytes())?;
-        Ok(FetcherProcess {
+        // Shorter than a page, which any pipe has room for.
+        stdin.write_all(&to_frame(orders))?;
+        Ok(Process {
             pid,
             reports,
             deadline: now.after(DEADLINE),
             step: "starting".to_owned(),
-            read: Vec::new(),
+            received: Vec::new(),
         })
     }
 
-    /// The reports that have come, without waiting.
-    pub fn receive_reports(&mut self) -> Vec<FetchReport> {
+    fn receive(&mut self) -> Vec<FetchReport> {
         let mut piece = [0; 4096];
-        while self.read.len() < MAX_REPORT_BYTES {
+        while self.received.len() < MAX_REPORT_BYTES {
             match self.reports.read(&mut piece) {
                 Ok(0) => break,
-                Ok(length) => self.read.extend_from_slice(&piece[..length]),
+                Ok(length) => self.received.extend_from_slice(&piece[..length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
-        let Some(end) = self.read.iter().rposition(|byte| *byte == b'\n') else {
-            if self.read.len() < MAX_REPORT_BYTES {
-                return Vec::new();
-            }
-            // Not to be waited for: what comes is not read, and would wake the supervisor again and again.
-            let why = "the fetcher said too much; look at what the source and STS answer";
-            return vec![FetchReport::Failed(Fault::Transient(why.to_owned()))];
-        };
-        let lines: Vec<u8> = self.read.drain(..=end).collect();
-        String::from_utf8_lossy(&lines)
-            .lines()
-            .filter_map(FetchReport::from_line)
-            .collect()
+        let frames = std::iter::from_fn(|| take_frame(&mut self.received));
+        let mut reports: Vec<FetchReport> = frames.filter_map(from_frame).collect();
+        if self.received.len() >= MAX_REPORT_BYTES {
+            // Unread, the rest would wake the poll loop again and again.
+            reports.push(failed(format!(
+                "fetcher reported more than {MAX_REPORT_BYTES} bytes; check what the credential source and STS answer"
+            )));
+        }
+        reports
     }
+}
 
-    /// Ends it at its deadline, and says so.
-    pub fn end_overdue(self) -> String {
-        self.kill();
-        let (seconds, step) = (DEADLINE.as_secs(), self.step);
-        format!(
-            "the fetcher was ended after {seconds} s, {step}; look at the network and the source"
-        )
-    }
-
-    /// What there is to say of one that ended by itself with neither a result nor an error.
-    pub fn ended_without_result(status: WaitStatus) -> String {
-        let how = child::ending(status);
-        format!("the fetcher ended without a word ({how}); is there memory?")
-    }
-
-    /// Ends it and whatever it has started. It is reaped like any child.
-    pub fn kill(&self) {
-        _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
-    }
+fn failed(text: String) -> FetchReport {
+    FetchReport::Failed(Fault::Transient(text))
 }

@@ -10,6 +10,9 @@ use crate::common::log;
 
 /// How many connections may wait for the server; std asks for fewer. The kernel's somaxconn may lower it.
 const BACKLOG: i32 = 4096;
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default it keeps an answered and closed
+/// connection for some 100 s, charged to this cgroup; enough of them would get the supervisor killed for memory.
+const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 /// A bridge's address appears when Docker starts; asked for again after this long.
 const NO_ADDRESS_YET: Duration = Duration::from_millis(200);
 
@@ -28,7 +31,7 @@ pub fn listen(
                     Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                         if !has_said {
                             has_said = true;
-                            log::event(&format!(
+                            log::warning(&format!(
                                 "--listen {address}: this machine does not have the address yet; waiting for it"
                             ));
                         }
@@ -41,6 +44,8 @@ pub fn listen(
             }
         }
     };
+    // Connections inherit it when the kernel accepts them, before there is a server; optional, as a sandbox may not know it.
+    _ = rustix::net::sockopt::set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
     Ok(Some(listener))
 }

@@ -1,135 +1,163 @@
-//! The readings of the host's other metadata, for `--pass-through`: an fetcher every minute, and what was read last stays.
+//! When to fetch the host's other metadata, for `--pass-through`, and what each outcome changes. Pure.
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, WaitStatus};
-
-use super::fetcher_process::FetcherProcess;
-use super::jitter::jitter;
+use super::refresh::{Effects, Refresh};
+use super::schedule;
 use crate::common::clock::BootTime;
-use crate::common::log;
-use crate::common::metadata_snapshot::Snapshot;
-use crate::messages::fetch::{FetchOrders, FetchReport, Task};
-use crate::supervisor::schedule;
+use crate::messages::fetch_orders::{FetchOrders, Task};
+use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
+use crate::messages::server_state::ServerUpdate;
 
-/// As often as AWS asks to look for an interruption of a spot instance, and more.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// AWS recommends to look for the interruption of a spot instance every 5 s; a minute leaves half of its two minutes' notice.
+const INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct MetadataRefresh {
-    fetcher: Option<FetcherProcess>,
     next: BootTime,
-    missed: u32,
-    has_read: bool,
+    failures: u32,
+    has_fetched: bool,
 }
 
 impl MetadataRefresh {
-    /// The first is due now.
+    /// The first fetch is due at once.
     pub fn new(now: BootTime) -> Self {
         MetadataRefresh {
-            fetcher: None,
             next: now,
-            missed: 0,
-            has_read: false,
+            failures: 0,
+            has_fetched: false,
         }
     }
 
-    pub fn start_if_due(&mut self, words: &[String], orders: &FetchOrders, now: BootTime) {
-        if self.fetcher.is_some() || now < self.next {
-            return;
-        }
-        self.next = now.after(HEARTBEAT_INTERVAL);
-        let orders = FetchOrders {
-            task: Task::Metadata,
-            ..orders.clone()
+    fn fetched(&mut self, fetched: FetchedMetadata) -> Effects {
+        let is_news = !self.has_fetched || self.failures > 0;
+        (self.has_fetched, self.failures) = (true, 0);
+        let left_out = match fetched.left_out {
+            0 => String::new(),
+            more => format!(", {more} left out because they are too many or too large"),
         };
-        match FetcherProcess::start(words, &orders, now) {
-            Ok(fetcher) => self.fetcher = Some(fetcher),
-            Err(error) => self.failed(&error, now),
+        let line = format!(
+            "pass-through: {} items of the host's metadata fetched{left_out}",
+            fetched.items
+        );
+        Effects {
+            update: Some(ServerUpdate::Metadata(fetched.snapshot)),
+            log: is_news.then_some(line).into_iter().collect(),
+            ..Effects::default()
         }
     }
 
-    /// When the next thing is to be done here.
-    pub fn due(&self) -> BootTime {
-        self.fetcher
-            .as_ref()
-            .map_or(self.next, |fetcher| fetcher.deadline)
-    }
-
-    /// What to poll for what the fetcher reports.
-    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        self.fetcher
-            .as_ref()
-            .map(|fetcher| PollFd::new(&fetcher.reports, PollFlags::IN))
-    }
-
-    /// Takes what the fetcher brings, with a line for the log when that is news; ends it at its deadline.
-    pub fn hear(&mut self, now: BootTime) -> Option<(Snapshot, Option<String>)> {
-        let mut read = None;
-        for report in self
-            .fetcher
-            .as_mut()
-            .map(FetcherProcess::receive_reports)
-            .unwrap_or_default()
-        {
-            match report {
-                FetchReport::Metadata(snapshot) => {
-                    self.fetcher = None;
-                    let count = snapshot.items.len();
-                    let left_out = match snapshot.left_out {
-                        0 => String::new(),
-                        more => format!(", {more} left out: they are too many or too large"),
-                    };
-                    let line = format!(
-                        "pass-through: {count} items of the host's metadata read{left_out}"
-                    );
-                    let is_news = !self.has_read || self.missed > 0;
-                    (self.has_read, self.missed) = (true, 0);
-                    read = Some((snapshot, is_news.then_some(line)));
-                }
-                FetchReport::Failed(fault) => {
-                    self.fetcher = None;
-                    self.failed(fault.text(), now);
-                }
-                FetchReport::Step(_)
-                | FetchReport::Notice(_)
-                | FetchReport::Region(_)
-                | FetchReport::Fetched(_) => {}
-            }
+    /// Logs the first failure of a row only. The first retries come soon: the host's service may start after ec2-role.
+    fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
+        self.failures += 1;
+        self.next = now.after(schedule::retry(self.failures, jitter));
+        if self.failures > 1 {
+            return Effects::default();
         }
-        if let Some(fetcher) = self.fetcher.take_if(|fetcher| now >= fetcher.deadline) {
-            self.failed(&fetcher.end_overdue(), now);
-        }
-        read
+        let served = match self.has_fetched {
+            true => "serving what was fetched before",
+            false => "requests for it are answered 503",
+        };
+        Effects::warning(format!(
+            "pass-through: {why}; the host's metadata was not fetched, {served}"
+        ))
+    }
+}
+
+impl Refresh for MetadataRefresh {
+    fn due(&self) -> BootTime {
+        self.next
     }
 
-    /// A child has ended; if it was the fetcher, its last words were heard before.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) {
-        if self.fetcher.take_if(|fetcher| fetcher.pid == pid).is_some() {
-            self.failed(&FetcherProcess::ended_without_result(status), now);
+    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
+        self.next = now.after(INTERVAL);
+        FetchOrders {
+            task: Task::Metadata,
+            ..orders
         }
     }
 
-    /// Said once, and again when it works again. Tried again soon at first: a host's service may come up after ec2-role.
-    fn failed(&mut self, why: &str, now: BootTime) {
-        if self.missed == 0 {
-            let kept = if self.has_read {
-                ", what was read before is kept"
-            } else {
-                ""
-            };
-            log::event(&format!(
-                "pass-through: the host's metadata was not read{kept}: {why}"
-            ));
-        }
-        self.missed += 1;
-        self.next = now.after(schedule::retry(self.missed, jitter()));
+    fn receive(
+        &mut self,
+        report: FetchReport,
+        now: BootTime,
+        jitter: f64,
+    ) -> Result<Effects, String> {
+        Ok(match report {
+            FetchReport::Metadata(fetched) => self.fetched(fetched),
+            FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
+            FetchReport::Step(_)
+            | FetchReport::Notice(_)
+            | FetchReport::Region(_)
+            | FetchReport::RetryAfter(_)
+            | FetchReport::Fetched(_) => Effects::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::fault::Fault;
+
+    fn fetched(left_out: usize) -> FetchReport {
+        FetchReport::Metadata(FetchedMetadata {
+            items: 40,
+            left_out,
+            snapshot: vec![7],
+        })
     }
 
-    /// Ends the fetcher at once.
-    pub fn end(&mut self) {
-        if let Some(fetcher) = self.fetcher.take() {
-            fetcher.kill();
+    fn failed() -> FetchReport {
+        FetchReport::Failed(Fault::Permanent("the host is silent".to_owned()))
+    }
+
+    #[test]
+    fn metadata_is_fetched_every_minute_and_retried_sooner() {
+        let mut refresh = MetadataRefresh::new(BootTime(5));
+        assert_eq!(refresh.due(), BootTime(5));
+        let orders = refresh.start(FetchOrders::default(), BootTime(5));
+        assert_eq!(orders.task, Task::Metadata);
+        refresh.receive(fetched(0), BootTime(3000), 0.5).unwrap();
+        assert_eq!(refresh.due(), BootTime(60_005));
+        for failures in 1..=3 {
+            refresh.receive(failed(), BootTime(0), 0.5).unwrap();
+            let wait = schedule::retry(failures, 0.5);
+            assert_eq!(refresh.due(), BootTime(0).after(wait));
         }
+    }
+
+    #[test]
+    fn snapshot_is_passed_on_as_it_came() {
+        let mut refresh = MetadataRefresh::new(BootTime(0));
+        let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();
+        let is_same = |update| matches!(update, ServerUpdate::Metadata(bytes) if bytes == [7]);
+        assert!(effects.update.is_some_and(is_same));
+    }
+
+    #[test]
+    fn only_the_first_success_and_failure_of_a_row_are_logged() {
+        let mut refresh = MetadataRefresh::new(BootTime(0));
+        let mut log = |report| refresh.receive(report, BootTime(0), 0.5).unwrap().log;
+        let prefix = "pass-through: the host is silent; the host's metadata was not fetched";
+        assert_eq!(
+            log(failed()),
+            [format!("{prefix}, requests for it are answered 503")]
+        );
+        assert!(log(failed()).is_empty());
+        assert_eq!(
+            log(fetched(0)),
+            ["pass-through: 40 items of the host's metadata fetched"]
+        );
+        assert!(log(fetched(0)).is_empty());
+        assert_eq!(
+            log(failed()),
+            [format!("{prefix}, serving what was fetched before")]
+        );
+        assert_eq!(
+            log(fetched(2)),
+            [
+                "pass-through: 40 items of the host's metadata fetched, 2 left out because they are too many or too large"
+            ]
+        );
     }
 }

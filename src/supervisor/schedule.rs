@@ -12,7 +12,7 @@ const JITTER: f64 = 0.1;
 /// The first retry comes after at most this, and each further one after at most twice as long …
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// … up to this: long enough not to burden a failing STS, short enough to be well again soon.
-const MAX_RETRY: Duration = Duration::from_secs(60);
+pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// How long after its receipt a credential with this lifetime is due to be replaced, at the latest: 30 minutes before the end
 /// of an hour's, 11 before the end of 15 minutes'; half way through one that is shorter.

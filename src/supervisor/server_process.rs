@@ -1,4 +1,4 @@
-//! The server as the supervisor sees it: a process, and the channel to it.
+//! One server as the supervisor sees it: a process, and the control channel to it.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::common::clock::BootTime;
 use crate::common::process::ProcessKind;
-use crate::messages::server_state::ServerState;
+use crate::messages::frame::END;
 use crate::server::THREAD_STACK_BYTES;
 
 pub struct ServerProcess {
@@ -20,8 +20,8 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts one on the listening socket, with nothing of the environment, and hands over.
-    pub fn start(listener: &TcpListener, state: &ServerState, now: BootTime) -> io::Result<Self> {
+    /// Starts a server on the listening socket, without any environment variable of the supervisor.
+    pub fn start(listener: &TcpListener, now: BootTime) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
         let child = ProcessKind::Server
@@ -31,48 +31,44 @@ impl ServerProcess {
             .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;
-        let pid = Pid::from_child(&child);
-        let mut server = ServerProcess {
-            pid,
+        Ok(ServerProcess {
+            pid: Pid::from_child(&child),
             started: now,
             channel,
-        };
-        server.state(state)?;
-        Ok(server)
+        })
     }
 
-    /// Hands over without waiting; an error means that it does not take it.
-    pub fn state(&mut self, state: &ServerState) -> io::Result<()> {
-        let line = state.to_line();
-        match self.channel.write(line.as_bytes())? {
-            length if length == line.len() => Ok(()),
+    /// Sends a frame whole, without waiting. A server that has no room for it hangs.
+    pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        match self.channel.write(frame)? {
+            length if length == frame.len() => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    /// Asks whether it goes on, without waiting. One that does not take the question will not answer it.
-    pub fn ask(&mut self) {
-        _ = self.channel.write(b"\n");
+    /// Sends an empty message, which the server answers. A server that has no room for it will not answer it.
+    pub fn send_heartbeat(&mut self) {
+        _ = self.channel.write(&[END]);
     }
 
-    /// To be polled for reading: what it says on it says that it goes on.
+    /// Readable when the server has answered.
     pub fn channel(&self) -> &UnixStream {
         &self.channel
     }
 
-    /// Whether it has said so since the last call.
+    /// Whether the server has answered since the last call.
     pub fn is_alive(&mut self) -> bool {
         self.channel
             .read(&mut [0; 64])
             .is_ok_and(|length| length > 0)
     }
 
-    /// Tells it to answer whoever is in, and go.
+    /// Tells the server to answer its open requests and end.
     pub fn close(&self) {
         _ = self.channel.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Ends it at once. It is reaped like any child.
+    /// Kills the server. It is reaped like any child.
     pub fn kill(&self) {
         _ = rustix::process::kill_process(self.pid, Signal::KILL);
     }

@@ -1,4 +1,4 @@
-//! What faces containers: a server at any time, which is asked now and then whether it goes on.
+//! Keeps one server running, with the current state, and replaces a server that ends or does not answer heartbeats.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -6,42 +6,47 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitStatus};
 
-use super::child;
+use super::child_process;
 use super::server_process::ServerProcess;
 use crate::common::clock::BootTime;
 use crate::common::log;
-use crate::messages::server_state::ServerState;
+use crate::messages::frame::to_frame;
+use crate::messages::server_state::{ServerState, ServerUpdate};
 
-/// Clients that come before the first credential wait in the backlog for it, but no longer than their own patience allows.
+/// How long the first server waits for the first fetch: until then clients wait in the backlog, and SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that lives no longer than this was not hit by chance …
+/// A server that lives no longer than this fails by itself: a client's request alone takes as long to come.
 const SHORT_LIFE: Duration = Duration::from_millis(50);
-/// … and after some of them in a row the next start waits: 10 ms, doubling, to a second.
+/// After so many short lives in a row the next start waits: 10 ms, doubling, up to 1 s.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// How often to ask. On the channel and not at the door, where a crowd may stand before the question. Three in vain and the time
-/// until the next make a server that was stopped be replaced within 3 s …
+/// Heartbeat interval, over the control channel so that a full accept queue cannot delay it. A server that misses 3 is replaced
+/// after 2.8 s; one that is merely short of CPU survives.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
-/// … and one that only had to wait for a processor go on.
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 
 pub struct ServerSupervisor {
     listener: TcpListener,
+    state: ServerState,
+    /// The host's metadata as the fetcher encoded it.
+    metadata: Option<Vec<u8>>,
     server: Option<ServerProcess>,
     next_start: BootTime,
     starts: u64,
     short_lives: u32,
     next_heartbeat: BootTime,
-    /// Questions since the server was last heard.
+    /// Heartbeats since the last answer.
     missed: u32,
 }
 
 impl ServerSupervisor {
-    /// On a listening socket. The first server starts when it is told that it may, or soon.
-    pub fn new(listener: TcpListener, now: BootTime) -> Self {
+    /// The first server starts after the first outcome of a fetch, or soon.
+    pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
         ServerSupervisor {
             listener,
+            state,
+            metadata: None,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             starts: 0,
@@ -51,35 +56,52 @@ impl ServerSupervisor {
         }
     }
 
-    /// There is something to serve, or the reason why not: the first server need not wait longer.
-    pub fn start_now(&mut self, now: BootTime) {
-        if self.starts == 0 {
-            self.next_start = now;
-        }
-    }
-
     /// Starts a server if there is none.
-    pub fn start_if_due(&mut self, state: &mut ServerState, now: BootTime) {
+    pub fn start_if_due(&mut self, now: BootTime) {
         if self.server.is_some() || now < self.next_start {
             return;
         }
-        state.counts.server_restarts = self.starts;
-        match ServerProcess::start(&self.listener, state, now) {
+        self.state.counts.server_restarts = self.starts;
+        match ServerProcess::start(&self.listener, now) {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
                 (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
+                self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
-                log::event(&format!(
-                    "the server cannot be started: {error}; is there memory, and room for a process?"
+                log::warning(&format!(
+                    "server cannot be started: {error}; is there memory, and room for a process?"
                 ));
                 self.next_start = now.after(MAX_PAUSE);
             }
         }
     }
 
-    /// Asks the server whether it goes on, if it is time to; replaces one that was asked in vain. Whether it was time.
+    /// Changes the state, here and in the server. The first outcome of a fetch starts the first server.
+    pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
+        let is_outcome = matches!(update, ServerUpdate::Fetched(_) | ServerUpdate::FetchFailed);
+        if self.starts == 0 && is_outcome {
+            self.next_start = now;
+        }
+        if self.server.is_some() {
+            self.send(&to_frame(&update), now);
+        }
+        match update {
+            ServerUpdate::Metadata(snapshot) => self.metadata = Some(snapshot),
+            update => self.state.apply(update),
+        }
+    }
+
+    fn send(&mut self, frame: &[u8], now: BootTime) {
+        if let Some(server) = &mut self.server
+            && server.send(frame).is_err()
+        {
+            self.replace("it does not receive its state", now);
+        }
+    }
+
+    /// Sends a heartbeat if one is due, and replaces a server that has answered none of the last ones. Whether one was due.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) -> bool {
         let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
             return false;
@@ -87,22 +109,13 @@ impl ServerSupervisor {
         if self.missed == MAX_MISSED_HEARTBEATS {
             self.replace("it does not answer", now);
         } else {
-            server.ask();
+            server.send_heartbeat();
             (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
         }
         true
     }
 
-    /// Hands over to the server that is there; one that does not take it is replaced.
-    pub fn state(&mut self, state: &ServerState, now: BootTime) {
-        if let Some(server) = &mut self.server
-            && server.state(state).is_err()
-        {
-            self.replace("it does not take what is handed over", now);
-        }
-    }
-
-    /// When the next thing is to be done here.
+    /// When the next start or heartbeat is due.
     pub fn due(&self) -> BootTime {
         match self.server {
             None => self.next_start,
@@ -110,36 +123,36 @@ impl ServerSupervisor {
         }
     }
 
-    /// What to poll for an answer of the server's.
+    /// What to poll for the answers of the server.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let server = self.server.as_ref();
         server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
     }
 
-    /// Takes what the server says.
-    pub fn hear(&mut self) {
+    /// Receives the answers of the server.
+    pub fn receive(&mut self) {
         if self.server.as_mut().is_some_and(ServerProcess::is_alive) {
             self.missed = 0;
         }
     }
 
-    /// Ends the server that is there; the next is due at once.
+    /// Kills the server; the next is due at once.
     fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
-            log::event(&format!("server replaced ({}): {why}", server.pid));
+            log::warning(&format!("server replaced ({}): {why}", server.pid));
             server.kill();
             self.next_start = now;
         }
     }
 
-    /// A child has ended; if it was the server, the next is due.
+    /// A child has ended. If it was the server, the next is due.
     pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) {
         let Some(server) = self.server.take_if(|server| server.pid == pid) else {
             return;
         };
-        log::event(&format!(
+        log::warning(&format!(
             "server replaced ({pid}): {}",
-            child::ending(status)
+            child_process::ending(status)
         ));
         self.short_lives = if now.left(server.started) < SHORT_LIFE {
             self.short_lives + 1
@@ -153,7 +166,7 @@ impl ServerSupervisor {
         self.next_start = now.after(pause);
     }
 
-    /// Lets nobody in any more. The server that is there answers whoever is in, and goes.
+    /// Tells the server to accept no more, answer its open requests and end.
     pub fn close(&mut self) -> Option<ServerProcess> {
         let server = self.server.take()?;
         server.close();

@@ -12,16 +12,14 @@ use crate::common::session_token::TokenKey;
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return fresh() };
     match file.read() {
-        Ok((bytes, mode)) => read(&bytes, mode),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Ok(contents) => read(&contents.bytes, contents.mode),
+        Err(error) if error.kind == ErrorKind::NotFound => {
             let key = fresh()?;
             make(file, &key).map(|()| key).map_err(|error| {
                 format!("it cannot be made: {error}; name a file in a directory that has room and that ec2-role's user can write")
             })
         }
-        Err(error) => Err(format!(
-            "it cannot be read: {error}; name a file that ec2-role's user owns"
-        )),
+        Err(error) => return Err(error.text),
     }
     .map_err(|what| format!("{file}: {what}"))
 }

@@ -1,18 +1,20 @@
 //! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use ec2_role::messages::server_state::ServerState;
-use ec2_role::server::protocol::http::Request;
-use ec2_role::server::protocol::router::answer;
-use ec2_role::server::protocol::state::Served;
+use std::time::{Duration, UNIX_EPOCH};
 
-const LINE: &str = r#"{"role":"arn:aws:iam::123456789012:role/exc_web","role_name":"exc_web","tokens_required":true,
-"token_key":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1","boot_id":"c0ffee00-0000-4000-8000-000000000000",
-"quiet":false,"same_network":false,"allow_hosts":[],"metrics":false,"region":"us-east-1","container_token":null,"pass_through":null,
-"snapshot":null,"counts":[1,0,0],"credential":{"access_key_id":"ASIAIOSFODNN7EXAMPLE",
-"secret_access_key":"made-up/secret/access/key/of/bench","session_token":"TOKEN","last_updated":1795467600,
-"expiration":1795471200,"deadline":3600000}}"#;
+use ec2_role::common::clock::BootTime;
+use ec2_role::common::config::HttpTokens;
+use ec2_role::common::credential::Credential;
+use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::common::log::Format;
+use ec2_role::common::role::RoleArn;
+use ec2_role::common::secret::Secret;
+use ec2_role::common::session_token::TokenKey;
+use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::server::protocol::http::Request;
+use ec2_role::server::protocol::router::respond;
+use ec2_role::server::protocol::state::ResponseState;
+
 /// As long as what STS gives is at least.
 const TOKEN_LENGTH: usize = 400;
 const NOW: BootTime = BootTime(1000);
@@ -22,14 +24,40 @@ fn main() {
         .nth(1)
         .and_then(|word| word.parse().ok())
         .expect("answers NUMBER");
-    let line = LINE.replace("TOKEN", &"t".repeat(TOKEN_LENGTH));
-    let served = Served::from(ServerState::from_line(&line).expect("a hand-over"));
+    let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").expect("an ARN");
+    let state = ResponseState::from(ServerState {
+        role_name: role.name(),
+        role,
+        http_tokens: HttpTokens::Required,
+        token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
+        boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
+        quiet: false,
+        log_format: Format::default(),
+        same_network: false,
+        allow_hosts: Vec::new(),
+        metrics: false,
+        region: Some("us-east-1".to_owned()),
+        container_token: None,
+        both_forms: false,
+        pass_through: None,
+        snapshot: None,
+        counts: Counts::default(),
+        credential: Some(Credential {
+            access_key_id: "ASIAIOSFODNN7EXAMPLE".to_owned(),
+            secret_access_key: Secret::new("made-up/secret/access/key/of/bench"),
+            session_token: Secret::new("t".repeat(TOKEN_LENGTH)),
+            last_updated: UNIX_EPOCH + Duration::from_secs(1_795_467_600),
+            expiration: UNIX_EPOCH + Duration::from_secs(1_795_471_200),
+            deadline: BootTime(3_600_000),
+        }),
+    });
     let asks_for_token = Request {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
+        ..Request::default()
     };
-    let token = answer(&asks_for_token, &served, NOW).body;
+    let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
     let request = Request {
         method: "GET",
@@ -43,9 +71,10 @@ fn main() {
             ),
             (TOKEN_HEADER, token),
         ],
+        ..Request::default()
     };
     for _ in 0..number {
-        let response = std::hint::black_box(answer(&request, &served, NOW));
+        let response = std::hint::black_box(respond(&request, &state, NOW));
         assert_eq!(response.status.code(), 200);
     }
 }

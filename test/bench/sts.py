@@ -11,12 +11,6 @@ import ssl
 import time
 
 ANSWER = (
-    '{{"AssumeRoleResponse":{{"AssumeRoleResult":{{"AssumedRoleUser":{{"Arn":"arn:aws:sts::123456789012:assumed-role/exc_web/s",'
-    '"AssumedRoleId":"AROA:s"}},"Credentials":{{"AccessKeyId":"ASIA{number:016}","Expiration":{expiration:.3f},'
-    '"SecretAccessKey":"made-up/secret/access/key/of/bench","SessionToken":"{token}"}},"PackedPolicySize":null}},'
-    '"ResponseMetadata":{{"RequestId":"c0ffee00-0000-4000-8000-{number:012}"}}}}}}'
-)
-XML_ANSWER = (
     '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
     "<AccessKeyId>ASIA{number:016}</AccessKeyId><SecretAccessKey>made-up/secret/access/key/of/bench</SecretAccessKey>"
     "<SessionToken>{token}</SessionToken><Expiration>{iso}</Expiration></Credentials></AssumeRoleResult>"
@@ -52,10 +46,8 @@ def answer(head, number, lifetime):
     values = {"number": number, "expiration": expiration, "iso": iso, "token": TOKEN}
     if head.startswith("GET"):
         kind, form = "application/json", EC2_ANSWER
-    elif "accept: application/json" in head.lower():
-        kind, form = "application/json", ANSWER
     else:
-        kind, form = "text/xml", XML_ANSWER
+        kind, form = "text/xml", ANSWER
     body = form.format(**values)
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
     return (

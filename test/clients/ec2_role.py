@@ -30,10 +30,10 @@ class Ec2Role(Program):
         )
 
     def start(self):
-        self.endpoint = "http://" + self.wait_for(r"^ec2-role: listening on (\S+)")[1]
+        self.endpoint = "http://" + self.wait_for(r"ec2-role: listening on (\S+)")[1]
 
     def wait_for_credential(self):
-        self.wait_for("^ec2-role: credential of ")
+        self.wait_for("ec2-role: credential of ")
 
     def requests(self):
         """What it was asked so far, oldest first: (method, path, status) of each line of its access log."""

@@ -19,7 +19,7 @@ def test_an_sdk_gets_the_role_by_the_container_variables_and_only_with_the_token
     token = tmp_path / "token"
     token.write_text("made-up-token")
     token.chmod(0o600)
-    server = start_server("exc_web", "172.17.0.1:4567", "--container-token-file", str(token))
+    server = start_server("exc_web", "172.17.0.1:4567", "--container-token-file", str(token), "--both-forms")
     docker.instance.hook("add", "--container-endpoint")
     container = start_client(docker)
     variables = ("--env", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/exc_web",

@@ -32,7 +32,7 @@ def add(tree, directory, into, *names):
 def rust_image(one_engine, tmp_path_factory):
     directory = tmp_path_factory.mktemp("rust")
     tree = shutil.copy(debian_tree("rust", PACKAGES), directory / "tree.tar")
-    sysroot = pathlib.Path(output("rustc", "--print", "sysroot").strip())
+    sysroot = pathlib.Path(output("bash", "-c", ". scripts/toolchain && rustc --print sysroot").strip())
     of_rustlib = ("components", "multirust-*", "manifest-*", TARGET, TARGET.replace("musl", "gnu"))
     add(tree, sysroot, "usr/local/rustup/toolchains/here", "bin/cargo", "bin/rustc",
         *(str(file.relative_to(sysroot)) for pattern in ("lib*.so*", *(f"rustlib/{name}" for name in of_rustlib)) for file in (sysroot / "lib").glob(pattern)))
@@ -47,6 +47,11 @@ def rust_image(one_engine, tmp_path_factory):
     one_engine.docker("import", "--change", HOMES, tree, "rust", timeout=300)
     tree.unlink()
     return "rust"
+
+
+def test_dockerfile_names_the_rust_of_releases():
+    pinned = re.search(r"^rust=(.*)", (REPOSITORY / "scripts/toolchain").read_text(), re.M)[1]
+    assert f"rust:{pinned}-" in (REPOSITORY / "scripts/Dockerfile").read_text()
 
 
 def test_dockerfile_builds_what_scripts_image_builds(docker, ec2_role_image, rust_image, tmp_path):

@@ -1,5 +1,6 @@
 mod bad_input;
 mod log;
+mod log_file;
 mod refresh;
 mod robustness;
 mod schedule;

@@ -7,35 +7,36 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::attack::{self, Attack, Target};
+use crate::attack::Target;
 use crate::bounds::Bounds;
 use crate::client::{self, Figures};
 use crate::processes::{self, Held};
 use crate::subject::Subject;
+use crate::support::attack::{self, Attack, Form};
 use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// A victim's fetch that is late or fails costs an SDK a retry, or its patience.
+/// Percent. A failed or late fetch makes an SDK retry or give up.
 const LEAST_SUCCESS: f64 = 99.9;
 const MAX_P99: Duration = Duration::from_millis(20);
 /// Go's SDK gives up after this.
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// What a look falls upon, such as an fetcher, is not there at all of them.
+/// Samples after an attack; their minimum leaves out short-lived processes such as a fetcher.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 struct Row {
     name: &'static str,
-    attacks: Vec<Attack>,
+    attacks: Vec<Form>,
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// What is kept open, such as a pipe that nobody reads.
+    /// Kept open during the attack: a pipe that nobody reads.
     _kept: Option<std::io::PipeReader>,
-    /// So many times as long as the others.
+    /// Length of the attack in multiples of the others'.
     length: u32,
 }
 
@@ -49,11 +50,11 @@ struct Attacked {
     calls: usize,
     token: String,
     _kept: Option<std::io::PipeReader>,
-    // Goes when its processes are gone.
+    // Dropped last, when its processes have ended.
     _bounds: Option<Bounds>,
 }
 
-fn row(name: &'static str, attacks: Vec<Attack>) -> Row {
+fn row(name: &'static str, attacks: Vec<Form>) -> Row {
     Row {
         name,
         attacks,
@@ -65,14 +66,19 @@ fn row(name: &'static str, attacks: Vec<Attack>) -> Row {
     }
 }
 
+fn named(name: &str) -> Form {
+    let attack = attack::all().into_iter().find(|attack| attack.name == name);
+    attack.expect("an attack").form
+}
+
 fn rows() -> Vec<Row> {
-    let idle = || vec![attack::named("2,000 idle connections")];
+    let idle = || vec![named("2,000 idle connections")];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let mut rows = vec![row("none", Vec::new())];
     rows.extend(
-        attack::ALL
-            .iter()
-            .map(|(name, attack)| row(name, vec![*attack])),
+        attack::all()
+            .into_iter()
+            .map(|Attack { name, form }| row(name, vec![form])),
     );
     rows.push(Row {
         before: words(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]),
@@ -83,8 +89,8 @@ fn rows() -> Vec<Row> {
         ..row("64 threads, 2,000 idle connections", idle())
     });
     let attacks = vec![
-        attack::named("2,000 idle connections"),
-        attack::named("128 MiB in one header line"),
+        named("2,000 idle connections"),
+        named("128 MiB in one header line"),
     ];
     rows.push(Row {
         bounds: Some(Bounds::memory(16 << 20)),
@@ -93,7 +99,7 @@ fn rows() -> Vec<Row> {
             attacks,
         )
     });
-    let puts = || vec![attack::named("a flood of token PUTs")];
+    let puts = || vec![named("a flood of token PUTs")];
     let (reader, writer) = std::io::pipe().unwrap();
     rows.push(Row {
         stderr: Some(writer.into()),
@@ -109,7 +115,10 @@ fn rows() -> Vec<Row> {
         stderr: Some(full.into()),
         ..row("stderr on a full disk, token PUTs", puts())
     });
-    let all = attack::ALL.iter().map(|(_, attack)| *attack).collect();
+    let all = attack::all()
+        .into_iter()
+        .map(|attack| attack.form)
+        .collect();
     rows.push(Row {
         length: 2,
         ..row("all of these that come over the network together", all)
@@ -117,7 +126,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Prints the table. Gives what misses the bars.
+/// Prints the table and gives the bars that were missed.
 pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let (length, wait) = (Duration::from_secs(seconds), Duration::from_secs(wait));
     println!(
@@ -132,7 +141,7 @@ pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let mut attacked: Vec<Attacked> = Vec::new();
     let chosen = |row: &Row| row.name == "none" || row.name.contains(only);
     for row in rows().into_iter().filter(chosen) {
-        // The wait of one is the attack of the next.
+        // While one row waits for its last sample, the next attack runs.
         while attacked
             .first()
             .is_some_and(|first| first.ended.elapsed() >= wait)
@@ -164,9 +173,8 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         ended: AtomicBool::new(false),
     };
     let (figures, peak) = std::thread::scope(|scope| {
-        for attack in row.attacks {
-            let target = &target;
-            scope.spawn(move || attack(target));
+        for form in &row.attacks {
+            scope.spawn(|| target.attack(form));
         }
         let victim =
             scope.spawn(|| client::fetch_until(&target.ended, VICTIM, address, &access_key_id(1)));
@@ -194,7 +202,7 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
 
 #[derive(Default)]
 struct Table {
-    /// What the first row, without an attack, holds after it.
+    /// Resources after the first row, which has no attack.
     quiet: Option<Held>,
     missed: Vec<String>,
     notes: Vec<String>,
@@ -272,7 +280,7 @@ impl Table {
     }
 }
 
-/// Whether there is one, or a process would leave one.
+/// Whether there is a core file, or a process is allowed to write one.
 fn leaves_core_files(subject: &Subject) -> bool {
     let files = std::fs::read_dir(subject.ec2_role.home.path("")).unwrap();
     let is_core = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("core");

@@ -1,4 +1,4 @@
-//! Any bytes whatever, as a client sends them: what passes the gate tiny_http takes as it is, one after the other.
+//! Any bytes of a client: tiny_http parses each normalized head to exactly what it says, one after the other.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::any_head::check_is_taken_as_it_is;
+use crate::support::any_head::check_is_parsed_unchanged;
 
-/// It takes microseconds, on a machine that has a processor for it.
-const TIMEOUTS: Duration = Duration::from_secs(5);
+/// Parsing takes microseconds; only a busy machine needs more.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What means something to one of the two that read it.
+/// Tokens with a meaning to httparse or to tiny_http.
 #[rustfmt::skip]
 const PIECES: [&str; 35] = [
     "GET", "PUT", "PROPFIND", "x", " ", "/", "/latest", "*", "é", "\u{1b}", "\0", "\"", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "\r\n", "\n",
@@ -26,7 +26,7 @@ fn pieces(most: usize) -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..most).prop_map(|pieces| pieces.concat())
 }
 
-/// Half of them with a first line as it should be, and headers that are nearly.
+/// Half of them with a valid request line and nearly valid headers.
 fn any_request() -> impl Strategy<Value = String> {
     let headers = vec((select(&PIECES[..]), pieces(4)), 0..5);
     prop_oneof![
@@ -40,32 +40,32 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Has tiny_http read one after the other. In a thread: what it would wait for never comes.
-fn all_are_taken(heads: Vec<String>) -> bool {
+/// In a thread, because tiny_http would wait for ever for input that a wrong head announces.
+fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut reader = TinyHttpAdapter::start().unwrap();
+        let mut tiny_http = TinyHttpAdapter::start().unwrap();
         heads
             .iter()
-            .for_each(|head| check_is_taken_as_it_is(&mut reader, head));
+            .for_each(|head| check_is_parsed_unchanged(&mut tiny_http, head));
         _ = sender.send(());
     });
-    receiver.recv_timeout(TIMEOUTS).is_ok()
+    receiver.recv_timeout(TIMEOUT).is_ok()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // Each that fails may take all of the patience.
+        // A failing case can take the whole timeout.
         max_shrink_iters: 10,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
-    fn whatever_passes_the_gate_tiny_http_takes_as_it_is_and_one_after_the_other(
+    fn tiny_http_parses_every_normalized_head_unchanged(
         requests in vec(any_request(), 1..20),
     ) {
-        let heads = requests.iter().filter_map(|request| RequestHead::read(request.as_bytes())?.head.ok());
-        prop_assert!(all_are_taken(heads.collect()));
+        let heads = requests.iter().filter_map(|request| RequestHead::parse(request.as_bytes())?.normalized.ok());
+        prop_assert!(all_are_parsed(heads.collect()));
     }
 }

@@ -1,5 +1,5 @@
-//! Any request whatever, straight to the function that answers: never a panic, the credential to nobody but whom it is for, and
-//! one complete answer. Without a process and a socket, so that thousands of requests take a moment.
+//! Any request, given to the router without a process or socket: one complete response, never a panic, and the credential only
+//! for those who are entitled to it.
 
 use ec2_role::server::protocol::http::{Request, Status};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use crate::support::any_answer::{CONTAINER_TOKEN, World};
 
-/// Pieces that mean something somewhere in a path.
+/// Segments with a meaning somewhere in a path.
 const PIECES: [&str; 36] = [
     "/",
     "/",
@@ -46,7 +46,7 @@ const PIECES: [&str; 36] = [
     "%69am",
     "é",
 ];
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "X-aws-ec2-metadata-token",
     "x-AWS-ec2-metadata-token",
     "X-aws-ec2-metadata-token-ttl-seconds",
@@ -56,9 +56,10 @@ const NAMES: [&str; 10] = [
     "Host",
     "Origin",
     "Sec-Fetch-Site",
+    "Sec-Fetch-Mode",
     "Accept",
 ];
-const VALUES: [&str; 14] = [
+const VALUES: [&str; 20] = [
     "",
     "TOKEN",
     "TOKEN",
@@ -72,6 +73,12 @@ const VALUES: [&str; 14] = [
     "evil.example",
     "allowed.example",
     "localhost",
+    "localhost.",
+    "ec2-role",
+    "host.docker.internal",
+    "internal.example",
+    "127.0.0.1:80:evil.example",
+    "[::1].evil.example",
     "TOKEN ",
 ];
 
@@ -115,7 +122,13 @@ fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((name, value), 0..4)
 }
 
-fn check(choice: u8, method: &str, target: &str, headers: &[(String, String)]) -> Status {
+fn check(
+    choice: u8,
+    is_to_loopback: bool,
+    method: &str,
+    target: &str,
+    headers: &[(String, String)],
+) -> Status {
     let world = World::new(choice);
     let headers: Vec<(&str, &str)> = headers
         .iter()
@@ -132,6 +145,7 @@ fn check(choice: u8, method: &str, target: &str, headers: &[(String, String)]) -
         method,
         target,
         headers: &headers,
+        is_to_loopback,
     };
     world.check(&request).status
 }
@@ -140,15 +154,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_request_gets_one_complete_answer_and_the_credential_only_if_it_is_entitled_to_it(
-        choice: u8, method in methods(), target in targets(), headers in headers()
+    fn only_entitled_requests_get_the_credential(
+        choice: u8, is_to_loopback: bool, method in methods(), target in targets(), headers in headers()
     ) {
-        check(choice, &method, &target, &headers);
+        check(choice, is_to_loopback, &method, &target, &headers);
     }
 }
 
 #[test]
-fn the_judge_of_any_answer_knows_the_requests_that_are_entitled() {
+fn the_check_itself_recognizes_entitled_requests() {
     let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     let (token, container) = (
         header("X-aws-ec2-metadata-token", "TOKEN"),
@@ -179,6 +193,10 @@ fn the_judge_of_any_answer_knows_the_requests_that_are_entitled() {
             Status::Unauthorized,
         ),
     ] {
-        assert_eq!(check(choice, "GET", target, headers), status, "{target}");
+        assert_eq!(
+            check(choice, true, "GET", target, headers),
+            status,
+            "{target}"
+        );
     }
 }

@@ -1,19 +1,17 @@
-//! `--same-network`: who is answered by the address that they ask.
+//! `--same-network`: which clients are served at which address.
 
 use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
 use crate::support::{Reply, Start, Sts, namespace};
 
-/// The host's addresses: in the container's network, and in another's.
+/// The host's addresses: on the container's subnet, and on another.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 
 /// Needs to make a network namespace.
 #[test]
-fn a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all() {
-    if !namespace::enter_for_this_test(
-        "same_network::a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_at_all",
-    ) {
+fn a_container_is_served_at_its_own_subnets_address_only() {
+    if !namespace::enter_for_this_test() {
         return;
     }
     let container = Container::start();
@@ -22,7 +20,7 @@ fn a_container_is_answered_at_its_own_networks_address_and_at_no_other_the_host_
     for (listen, arguments, from_afar) in [
         ("0.0.0.0:0", vec![], "200 OK"),
         ("0.0.0.0:0", vec!["--same-network"], "403 Forbidden"),
-        // Where addresses of version 4 look like some of version 6.
+        // A dual-stack socket reports IPv4 addresses in their IPv6-mapped form.
         ("[::]:0", vec!["--same-network"], "403 Forbidden"),
     ] {
         let ec2_role = Start::with(&sts)

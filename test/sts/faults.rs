@@ -1,10 +1,10 @@
-//! Every fault of STS that may pass, at the first start and during a refresh.
+//! Every transient fault of STS, at the start and during a refresh.
 
 use std::time::Duration;
 
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
-/// What STS says or does to a call, what the line says of it, and how many calls one attempt makes.
+/// What STS answers, what the log line says, and how many calls one attempt makes.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
@@ -16,7 +16,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
-            Reply::error(503, "ServiceUnavailable", "oh").xml(),
+            Reply::error(503, "ServiceUnavailable", "oh"),
             "ServiceUnavailable (503): oh",
             1,
         ),
@@ -31,8 +31,13 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
-            Reply::error(418, "SomethingNew", "oh").xml(),
+            Reply::error(418, "SomethingNew", "oh"),
             "SomethingNew (418): oh",
+            1,
+        ),
+        (
+            Reply::error(403, "RegionDisabledException", "oh"),
+            "activate STS for this region",
             1,
         ),
         (
@@ -42,54 +47,50 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::error(403, "ExpiredToken", "oh"),
-            "let them be renewed",
+            "the source's credential has expired: let it be renewed",
             2,
         ),
         (
-            Reply::error(403, "InvalidClientTokenId", "oh").xml(),
-            "access key is unknown to this STS",
+            Reply::error(403, "InvalidClientTokenId", "oh"),
+            "this STS does not know the source's access key",
             2,
         ),
         (
             Reply::error(403, "SignatureDoesNotMatch", "oh"),
-            "the source's secret key is wrong, or the clock is off",
+            "the source's secret key or this machine's clock is wrong",
             1,
         ),
         (
             Reply::bytes(502, "<html><body>Bad gateway</body></html>"),
-            "status 502 with XML (<html>)",
+            "status 502 with XML (<html>) without AccessKeyId",
             1,
         ),
         (
             Reply::bytes(200, "<!DOCTYPE html><p>Log in<br>here"),
-            "status 200 with neither JSON nor XML",
+            "status 200 with a body that is not XML",
             1,
         ),
-        (Reply::bytes(302, ""), "status 302 with an empty answer", 1),
-        (Reply::bytes(200, ""), "status 200 with an empty answer", 1),
+        (Reply::bytes(302, ""), "status 302 with an empty body", 1),
+        (Reply::bytes(200, ""), "status 200 with an empty body", 1),
         (
             Reply::bytes(200, vec![0xff; 100]),
-            "status 200 with neither JSON nor XML",
+            "status 200 with a body that is not XML",
             1,
         ),
-        (
-            Reply::bytes(200, "{}"),
-            "JSON without a whole credential",
-            1,
-        ),
+        (Reply::bytes(200, "{}"), "a body that is not XML", 1),
         (
             Reply::bytes(200, "[".repeat(100_000)),
-            "neither JSON nor XML",
+            "a body that is not XML",
             1,
         ),
         (
             Reply::bytes(200, "{\"a\":".repeat(40_000)),
-            "neither JSON nor XML",
+            "a body that is not XML",
             1,
         ),
         (
             Reply::bytes(200, "<a>".repeat(80_000)),
-            "neither JSON nor XML",
+            "a body that is not XML",
             1,
         ),
         (
@@ -101,17 +102,17 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         (Reply::close_at_once(), "Peer disconnected", 1),
         (
             Reply::good().valid_for(-5),
-            "its credential has expired by its own clock",
+            "by the clock of that STS its credential has expired",
             1,
         ),
         (
             Reply::hang(),
-            "it took the connection and did not answer in time",
+            "it accepted the connection and did not answer in time",
             1,
         ),
         (
             Reply::hang_mid_head(),
-            "it took the connection and did not answer in time",
+            "it accepted the connection and did not answer in time",
             1,
         ),
         (Reply::hang_mid_body(), "it took too long", 1),
@@ -123,7 +124,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// What is before STS says anything, and what the line says of it.
+/// How connecting fails, and what the log line says.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),
@@ -158,11 +159,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_fault_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn sts_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_fault_during_a_refresh_is_one_line_and_the_old_key_is_served_until_its_end_and_not_after() {
+fn sts_faults_during_refresh_keep_the_credential_to_its_end() {
     check_each(When::DuringARefresh);
 }

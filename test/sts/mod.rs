@@ -1,5 +1,5 @@
+mod aws_settings;
 mod calls;
-mod destination;
 mod faults;
 mod name_resolution;
 mod proxy;

@@ -1,11 +1,12 @@
-//! What holds for the answer to any request whatever. The property tests and the fuzz target share it, so it knows the
-//! protocol by itself and asks nothing of the code that it judges.
+//! What holds of the response to any request; shared by the property tests and the fuzz target. It has its own knowledge of the
+//! protocol and uses nothing of the code that it checks.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::metadata_snapshot::{Item, Snapshot};
 use ec2_role::common::pass_through::PassThrough;
 use ec2_role::common::role::{RoleArn, RoleName};
@@ -13,22 +14,22 @@ use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::{TokenKey, Ttl};
 use ec2_role::messages::server_state::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, Status};
-use ec2_role::server::protocol::router::answer;
-use ec2_role::server::protocol::state::Served;
+use ec2_role::server::protocol::router::respond;
+use ec2_role::server::protocol::state::ResponseState;
 
 const SECRETS: [&str; 2] = ["s3cr3t/key", "s3cr3t/token"];
 pub const CONTAINER_TOKEN: &str = "Bearer container/token";
 const NOW: BootTime = BootTime(1_000_000_000);
 
-/// What is served, and when.
+/// A server's state at one moment.
 pub struct World {
-    served: Served,
-    /// A session token that is valid.
+    state: ResponseState,
+    /// A valid session token.
     pub token: String,
 }
 
 impl World {
-    /// One of all that there are: each choice is some bits of a number.
+    /// One of all combinations: each bit of the number is a choice.
     pub fn new(choice: u8) -> Self {
         let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
         let bit = |at: u8| choice >> at & 1 == 1;
@@ -48,7 +49,7 @@ impl World {
             })
             .into(),
         };
-        let served = Served::from(ServerState {
+        let state = ResponseState::from(ServerState {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
             role_name: RoleName::parse("exc_web").unwrap(),
             http_tokens: if bit(0) {
@@ -59,11 +60,13 @@ impl World {
             token_key,
             boot_id: "boot".to_owned(),
             quiet: true,
+            log_format: Format::default(),
             same_network: false,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
+            both_forms: bit(7),
             pass_through: bit(3).then(PassThrough::default),
             snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
@@ -76,19 +79,18 @@ impl World {
                 deadline: if bit(2) { NOW } else { BootTime(NOW.0 + 1) },
             }),
         });
-        let token = served.tokens.issue(Ttl::parse("60").unwrap(), NOW);
-        World { served, token }
+        let token = state.tokens.issue(Ttl::parse("60").unwrap(), NOW);
+        World { state, token }
     }
 
-    /// Answers a request, and panics unless the answer is one complete answer that tells no secret but to whom it is for, and
-    /// tells it to them.
+    /// Panics unless the response is complete, and has the credential exactly if the request is entitled to it.
     pub fn check(&self, request: &Request) -> Response {
-        let response = answer(request, &self.served, NOW);
-        check_is_one_complete_answer(&response);
+        let response = respond(request, &self.state, NOW);
+        check_is_one_complete_response(&response);
         let text = String::from_utf8_lossy(&response.body);
-        let tells = SECRETS.iter().any(|secret| text.contains(secret));
-        assert_eq!(tells, self.is_entitled(request), "{request:?}\n{text}");
-        assert!(!tells || response.status == Status::Ok, "{response:?}");
+        let has_secret = SECRETS.iter().any(|secret| text.contains(secret));
+        assert_eq!(has_secret, self.is_entitled(request), "{request:?}\n{text}");
+        assert!(!has_secret || response.status == Status::Ok, "{response:?}");
         for (_, value) in &response.headers {
             assert!(!SECRETS.iter().any(|secret| value.contains(secret)));
         }
@@ -96,7 +98,7 @@ impl World {
         response
     }
 
-    /// Whether the credential is for whoever sent this.
+    /// Whether the credential is for the sender of this request.
     fn is_entitled(&self, request: &Request) -> bool {
         let values = |name: &str| -> Vec<&str> {
             let named = |header: &&(&str, &str)| header.0.to_lowercase() == name;
@@ -105,27 +107,32 @@ impl World {
         };
         let is_of_a_page = request.headers.iter().any(|(name, _)| {
             let name = name.to_lowercase();
-            name == "origin" || name.starts_with("sec-fetch-")
+            name == "origin" || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode")
         });
-        let valid = self.served.state.credential.as_ref();
+        let valid = self.state.server.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
         if !is_valid
             || is_of_a_page
             || !values("x-forwarded-for").is_empty()
-            || !values("host").into_iter().all(is_good_host)
+            || !values("host")
+                .into_iter()
+                .all(|host| is_good_host(host, request.is_to_loopback))
             || !["GET", "HEAD"].contains(&request.method)
         {
             return false;
         }
         let path = request.target.split('?').next().unwrap_or_default();
-        if self.served.state.container_token.is_some()
+        if self.state.server.container_token.is_some()
             && let Some(name) = path.strip_prefix("/v2/credentials/")
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
+        if self.state.server.container_token.is_some() && !self.state.server.both_forms {
+            return false;
+        }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.served.state.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {
@@ -139,7 +146,7 @@ impl World {
     }
 }
 
-fn check_is_one_complete_answer(response: &Response) {
+fn check_is_one_complete_response(response: &Response) {
     const END: &[u8] = b"\r\n\r\n";
     for is_head in [false, true] {
         let bytes = response.to_bytes(is_head, UNIX_EPOCH);
@@ -168,19 +175,36 @@ fn check_is_one_complete_answer(response: &Response) {
     }
 }
 
-/// No name, or an address, or a name without a dot, or the one that is allowed.
-fn is_good_host(host: &str) -> bool {
-    let host = host.trim().to_lowercase();
+/// An address, a name that nobody can register, or the configured one; with a port or without.
+fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
+    let host = host.trim().to_ascii_lowercase();
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = host.strip_prefix('[') {
-        let address = rest.split_once(']').map(|(address, _)| address);
-        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        return rest.split_once(']').is_some_and(|(address, after)| {
+            let is_end = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+            is_end && address.parse::<std::net::Ipv6Addr>().is_ok()
+        });
     }
-    let name = host.split(':').next().unwrap_or_default();
-    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
-    is_address || !name.contains('.') || name == "allowed.example"
+    let (name, port) = host.split_once(':').unwrap_or((&host, ""));
+    let mut labels: Vec<&str> = name.split('.').collect();
+    if labels.len() > 1 && labels.last() == Some(&"") {
+        labels.pop();
+    }
+    let is_label = |label: &&str| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        label.bytes().all(is_allowed)
+    };
+    let is_known = match labels.last() {
+        _ if labels == ["allowed", "example"] => true,
+        Some(&"localhost") => true,
+        Some(&"internal") => !is_to_loopback,
+        _ if labels.len() == 1 => !is_to_loopback || labels == [""],
+        _ => labels.join(".").parse::<std::net::Ipv4Addr>().is_ok(),
+    };
+    is_port(port) && labels.iter().all(is_label) && is_known
 }
 
-/// The segments of a path that are not empty, each decoded once; nothing if one is not printable ASCII, climbs, or has a broken
+/// The non-empty segments of a path, each decoded once; `None` if one is not printable ASCII, is `.` or `..`, or has an incomplete
 /// escape.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();

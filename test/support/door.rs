@@ -1,4 +1,4 @@
-//! A port of one's own, and how it is with those who connect to it.
+//! A port of a test's own, and what happens to those who connect to it.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,20 +11,20 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::loopback::Connection;
 
-/// As std's own.
+/// The default of std.
 const BACKLOG: i32 = 128;
 
 #[derive(Clone, Debug)]
 pub enum Door {
-    /// All are served …
+    /// Everyone is served.
     Open,
-    /// … by TLS, and shown a certificate.
+    /// Everyone is served by TLS with this certificate.
     Tls(Arc<ServerConfig>),
-    /// All are let in, and not a word is said.
+    /// Everyone is accepted, and nothing is sent.
     Silent,
-    /// Nobody is let in, nor told so: as many wait as may.
+    /// Nobody is accepted or refused: the accept queue is full.
     Stuck,
-    /// Nobody is there.
+    /// Connections are refused.
     Shut,
 }
 
@@ -32,10 +32,10 @@ pub type Serve = dyn Fn(Connection) + Send + Sync;
 
 pub struct Port {
     pub address: SocketAddr,
-    /// Never listens: nobody else gets the port while nobody does.
+    /// Never listens: reserves the port while nothing else listens on it.
     _bound: OwnedFd,
     serve: Arc<Serve>,
-    /// What does, until it is dropped.
+    /// The current listener, which stops when it is dropped.
     listening: Mutex<Option<Box<dyn Send>>>,
 }
 
@@ -80,7 +80,7 @@ impl Port {
         Listener(Arc::new(socket.into()))
     }
 
-    /// A listener that lets everybody in, each to a thread of its own.
+    /// A listener that accepts everyone, each in a thread of its own.
     fn accept(&self, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Option<Box<dyn Send>> {
         let listener = self.listen(BACKLOG);
         let (socket, serve) = (Arc::clone(&listener.0), Arc::new(serve));
@@ -91,7 +91,7 @@ impl Port {
                         let serve = Arc::clone(&serve);
                         std::thread::spawn(move || serve(stream));
                     }
-                    // It does not listen any more.
+                    // The socket has stopped listening.
                     Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                     Err(_) => {}
                 }
@@ -100,7 +100,7 @@ impl Port {
         Some(Box::new(listener))
     }
 
-    /// A listener whose backlog is full, and who waits in it.
+    /// A listener whose accept queue is full, and the connections in it.
     fn full(&self) -> (Listener, Vec<TcpStream>) {
         let listener = self.listen(0);
         let connect = || TcpStream::connect_timeout(&self.address, Duration::from_millis(100)).ok();
@@ -109,7 +109,7 @@ impl Port {
     }
 }
 
-/// Listens until it is dropped, whoever else has the socket: a child has all of them between its fork and its exec.
+/// Stops listening when it is dropped, even if a child has a copy of the socket between its fork and its exec.
 struct Listener(Arc<TcpListener>);
 
 impl Drop for Listener {
@@ -118,7 +118,7 @@ impl Drop for Listener {
     }
 }
 
-/// A socket on this address, which only those of the same user that ask for it so may share.
+/// A socket on this address; SO_REUSEPORT lets the same user bind several.
 fn bind(address: SocketAddr) -> OwnedFd {
     let socket = rustix::net::socket_with(
         AddressFamily::INET,

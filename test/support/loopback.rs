@@ -1,4 +1,4 @@
-//! An HTTP service on a loopback port of its own: a thread for each connection, one request on each.
+//! An HTTP server on a loopback port: one thread and one request for each connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ pub struct Loopback {
     port: Port,
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// Every byte of it, and what came with it.
+    /// Every byte received.
     pub bytes: Vec<u8>,
 }
 
 impl Request {
-    /// The value of a header, or nothing.
+    /// The value of a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         http::value(&self.headers, name)
     }
 
     fn read(stream: impl Read) -> Option<Self> {
         let mut reader = BufReader::new(stream);
-        // What is no HTTP may have no end of line to wait for.
+        // Other protocols may never send the newline that a read of a line waits for.
         if !reader.fill_buf().ok()?.first()?.is_ascii_uppercase() {
             return None;
         }
@@ -66,16 +66,16 @@ impl Request {
     }
 }
 
-/// Where bytes come and go: TCP, or TLS on it.
+/// TCP, or TLS over it.
 pub trait Stream: Read + Write + Send {}
 
 impl<Any: Read + Write + Send> Stream for Any {}
 
-/// The client's end, to answer on.
+/// The connection to the client.
 pub struct Connection(pub Box<dyn Stream>);
 
 impl Connection {
-    /// A whole answer. The client may be gone, which is its own affair.
+    /// Sends a complete response. An error, as when the client has gone, is ignored.
     pub fn answer(&mut self, status: u16, headers: &str, body: &[u8]) {
         let length = body.len();
         let head = format!(
@@ -84,7 +84,7 @@ impl Connection {
         _ = self.0.write_all(&[head.as_bytes(), body].concat());
     }
 
-    /// Says nothing more until the client goes.
+    /// Sends nothing until the client closes.
     pub fn hang(&mut self) {
         _ = self.0.read_to_end(&mut Vec::new());
     }
@@ -95,7 +95,7 @@ impl Loopback {
         Self::at(([127, 0, 0, 1], 0).into(), handler)
     }
 
-    /// At an address that is known, and so in a network namespace of the test's own.
+    /// At a fixed address, hence in a network namespace of the test's own.
     pub fn at(
         address: SocketAddr,
         handler: impl Fn(Request, &mut Connection) + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Namespaces of a test's own, where the machine allows them.
+//! Namespaces for a test, where the machine allows them.
 
 use std::process::Command;
 
@@ -20,10 +20,10 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Runs the calling test, whose name this is, once more in a network namespace with nothing but loopback, with an /etc/hosts
-/// and an /etc/resolv.conf of its own (which names 127.0.0.1). True if the caller is already inside.
+/// Runs the calling test once more in a network namespace with nothing but loopback, with an /etc/hosts and an /etc/resolv.conf of
+/// its own (which names 127.0.0.1). True if the caller is already inside.
 #[track_caller]
-pub fn enter_for_this_test(name: &str) -> bool {
+pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -31,6 +31,9 @@ pub fn enter_for_this_test(name: &str) -> bool {
     if !can(&words) {
         return false;
     }
+    // libtest names a test's thread by the test.
+    let thread = std::thread::current();
+    let name = thread.name().unwrap();
     let files = Directory::new();
     let (hosts, resolver) = (
         files.write("hosts", ""),
@@ -45,8 +48,10 @@ pub fn enter_for_this_test(name: &str) -> bool {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    print!("{printed}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    assert!(printed.contains("1 passed"), "{name} did not run");
     false
 }

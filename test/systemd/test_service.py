@@ -14,7 +14,7 @@ def test_it_is_active_when_a_container_gets_the_role_and_says_until_when(host, a
     document = host.wait_until_served()
     assert aws.whose(document).endswith("assumed-role/exc_web/ec2-role-i-0123456789abcdef0")
     status = host.show(UNIT, "StatusText")
-    assert status == f"credential of arn:aws:iam::123456789012:role/exc_web until {document['Expiration']}"
+    assert status == f"credential of arn:aws:iam::123456789012:role/exc_web valid until {document['Expiration']}"
 
 
 def test_its_processes_are_nobody_and_may_nothing(host):
@@ -98,7 +98,7 @@ def test_an_out_of_memory_kill_of_the_server_leaves_the_keeper(host):
         wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), what="the kill")
     finally:
         host.run("systemctl", "set-property", "--runtime", UNIT, f"MemoryMax={limit}")
-    assert f"server replaced ({before['ec2-role-server']}): it was ended by signal 9" in host.journal()
+    assert f"server replaced ({before['ec2-role-server']}): killed by signal 9" in host.journal()
     assert host.processes()["ec2-role"] == before["ec2-role"]
     assert host.ask(LIST, token) == (200, "exc_web")
 
@@ -109,7 +109,7 @@ def test_the_journal_holds_the_access_log_and_no_secret(host):
     assert host.ask(LIST, token)[0] == 200
     journal = host.run("journalctl", "--no-pager", "--output=export").stdout
     assert '"GET /latest/meta-data/iam/security-credentials/ HTTP/1.1" 200' in journal
-    assert f"credential of arn:aws:iam::123456789012:role/exc_web until {document['Expiration']}" in journal
+    assert f"credential of arn:aws:iam::123456789012:role/exc_web valid until {document['Expiration']}" in journal
     of_the_host = host.real_metadata.credential
     for secret in (token, document["SecretAccessKey"], document["Token"], of_the_host["SecretAccessKey"], of_the_host["Token"]):
         assert secret not in journal

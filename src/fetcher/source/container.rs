@@ -1,4 +1,4 @@
-//! A container's own credentials: ECS task roles, EKS Pod Identity
+//! A container's credential endpoint: ECS task roles, EKS Pod Identity
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ureq::http::{Request, Uri};
 
-use super::context::{Context, read_file};
+use super::context::Context;
 use super::document;
-use crate::common::credential::SourceCredential;
 use crate::common::fault::{Fault, permanent, transient};
-use crate::fetcher::http_client::{HttpClient, Timeouts, address, read_url};
+use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
+use crate::fetcher::setting::Setting;
+use crate::fetcher::source_credential::SourceCredential;
 
-/// What SDKs allow for each.
+/// The SDKs' time limits.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(5),
@@ -23,7 +24,7 @@ const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
-/// Where ECS's agent is, EKS's by IPv4 and by IPv6: beside loopback the only ones that plain http goes to.
+/// The agents of ECS, of EKS by IPv4, and of EKS by IPv6. Plain http is allowed to these and to loopback only.
 const AGENTS: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
@@ -33,94 +34,98 @@ const AGENTS: [IpAddr; 3] = [
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
     let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
-        (Some(path), _) => (RELATIVE_URI, of_ecs(path)?),
+        (Some(path), _) => (RELATIVE_URI, ecs_url(path)?),
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
-    let uri = read_url(&url).or_else(|why| {
+    // The path is not repeated anywhere: on ECS whoever knows it gets the credential.
+    let uri = parse_url(&url).or_else(|_| {
         permanent(format!(
-            "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
+            "{name}: it is not the URL of a host, or it holds a user or a password; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
+    let endpoint = format!(
+        "the container's credential endpoint at {} ({name})",
+        uri.authority().map_or("", |it| it.as_str())
+    );
     let http_client = http_client(context, name, &uri)?;
-    (context.progress)(&format!("asking {url} for the container's credentials"));
+    (context.report_step)(&format!("requesting a credential from {endpoint}"));
     let mut request = Request::get(&uri).header("Accept", "application/json");
-    if let Some(token) = token(context)? {
+    let token = token(context)?;
+    if let Some(token) = &token {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
-        return permanent(
-            "the container authorization token: it cannot be sent as a header; correct it",
-        );
+        return permanent(format!("{name}: it is not a URL; correct it"));
     };
-    let called = format!("the container's credentials at {url}");
     let answer = http_client.send(request).or_else(|error| {
         transient(format!(
-            "{called}: {error}; is the agent that serves them running?"
+            "{endpoint}: {error}; is the agent that serves it running?"
         ))
     })?;
     if answer.status != 200 {
-        if is_this_server(context, &uri, &http_client) {
+        if is_this_server(context, &uri, token.as_deref(), &http_client) {
             return permanent(format!(
-                "{called}: it is this server itself; unset {name}, or give other credentials"
+                "{endpoint}: it is this server itself; unset {name}, or give other credentials"
             ));
         }
         return transient(format!(
-            "{called}: it answered {}; look at the token and the agent that serves them",
+            "{endpoint}: it answered {}; check the token and the agent",
             answer.status
         ));
     }
     let document = serde_json::from_slice(&answer.body).ok();
-    match document.and_then(|json| document::read_role(&json, "the container's credentials")) {
+    match document.and_then(|json| document::parse_role(&json, "the container's credential")) {
         Some(found) => Ok(Some(found)),
         None => transient(format!(
-            "{called}: the answer holds none; look at the agent that serves them"
+            "{endpoint}: the answer holds no credential; check the agent"
         )),
     }
 }
 
-fn of_ecs(path: &str) -> Result<String, Fault> {
+fn ecs_url(path: &str) -> Result<String, Fault> {
     if !path.starts_with('/') {
-        // It would be the rest of a host's name.
+        // The text would extend the host's name.
         return permanent(format!(
-            "{RELATIVE_URI}: {path:?} does not begin with /; write it as ECS does, /v2/credentials/ID"
+            "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
         ));
     }
     Ok(format!("http://{}{path}", AGENTS[0]))
 }
 
-/// The way to it: https anywhere, through a proxy if one is set; plain http, which shows the token to the network, only on this host.
+/// Allows https to any host, through a proxy if one is set. Plain http shows the token to the network, so only to this host.
 fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")
-        || address(host).is_some_and(|address| address.is_loopback() || AGENTS.contains(&address));
+        || ip_address(host)
+            .is_some_and(|address| address.is_loopback() || AGENTS.contains(&address));
     match uri.scheme_str() {
         _ if is_here => Ok(HttpClient::direct(TIMEOUTS)),
         Some("https") => HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS),
         _ => permanent(format!(
-            "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
+            "{name}: {host} is not this host, and the URL is not https; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
         )),
     }
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
-    let variable = |name| context.environment.get(name);
-    let token = match variable(TOKEN_FILE) {
-        Some(file) => Some(read_file(TOKEN_FILE, file)?),
-        None => variable(TOKEN).map(str::to_owned),
-    };
-    match token {
-        Some(token) if token.contains(['\r', '\n']) => permanent(
-            "the container authorization token: it holds an end of line; write it without one",
-        ),
-        token => Ok(token),
+    let variable = |name| Setting::variable(context.environment, name);
+    match (variable(TOKEN_FILE), variable(TOKEN)) {
+        (Some(file), _) => file.read_token().map(Some),
+        (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),
+        (None, None) => Ok(None),
     }
 }
 
-/// RequestHead only of what gives no credentials: this server has none before its first, and would wait for itself without end.
-fn is_this_server(context: &Context, uri: &Uri, http_client: &HttpClient) -> bool {
+/// Checked only if the endpoint gives no credential: this server has none before its first fetch, and would wait for itself.
+fn is_this_server(
+    context: &Context,
+    uri: &Uri,
+    token: Option<&str>,
+    http_client: &HttpClient,
+) -> bool {
     uri.authority().is_some_and(|authority| {
-        (context.host).is_this_server(&format!("http://{authority}"), http_client)
+        (context.host).is_this_server(&format!("http://{authority}"), token, http_client)
     })
 }

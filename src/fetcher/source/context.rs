@@ -1,37 +1,20 @@
-//! What the sources look at.
+//! What the sources need.
 
-use std::path::Path;
-
-use crate::common::credential::SourceCredential;
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::Fault;
 use crate::common::role::RoleArn;
-use crate::fetcher::imds_client::Host;
+use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
+use crate::fetcher::source_credential::SourceCredential;
 
-/// What the sources look at.
 pub struct Context<'a> {
-    /// The variables.
     pub environment: &'a Environment,
-    /// The profile of the shared files.
     pub profile: &'a Profile,
-    /// Whether the profile was named by an option: it then goes before the variables.
+    /// Whether an option names the profile, which then wins over the variables with keys.
     pub profile_is_option: bool,
-    /// The host's metadata service.
-    pub host: &'a Host<'a>,
-    /// Told what is begun, for whoever waits.
-    pub progress: &'a dyn Fn(&str),
-    /// Calls AssumeRoleWithWebIdentity: role, session name, token.
+    pub host: &'a HostMetadata<'a>,
+    /// Reports what the fetcher does now.
+    pub report_step: &'a dyn Fn(&str),
+    /// Calls AssumeRoleWithWebIdentity with a role, a session name and a token.
     pub web_identity: &'a dyn Fn(&RoleArn, &str, &str) -> Result<SourceCredential, Fault>,
-}
-
-/// Reads a file that the user named by `what`.
-pub fn read_file(what: &str, path: impl AsRef<Path>) -> Result<String, Fault> {
-    let path = path.as_ref();
-    std::fs::read_to_string(path).or_else(|error| {
-        permanent(format!(
-            "{what} {}: it cannot be read: {error}; name a file that ec2-role's user can read",
-            path.display()
-        ))
-    })
 }

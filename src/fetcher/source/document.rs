@@ -1,17 +1,17 @@
-//! The JSON documents in which AWS's sources give a credential.
+//! The JSON documents in which services and programs give a credential.
 
 use serde_json::Value;
 
-use crate::common::credential::SourceCredential;
 use crate::common::secret::Secret;
+use crate::fetcher::source_credential::SourceCredential;
 
-/// A role's credential from the JSON document of a service; `None` if a part is missing: without its token it is none, to SDKs too.
-pub fn read_role(json: &Value, origin: &str) -> Option<SourceCredential> {
-    read(json, "Token", origin).filter(|found| found.session_token.is_some())
+/// Parses a role's credential, which without its session token is incomplete.
+pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
+    parse(json, "Token", origin).filter(|found| found.session_token.is_some())
 }
 
-/// A credential from one of the JSON documents that AWS's sources use; `None` if a key is missing.
-pub fn read(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
+/// Parses a credential whose session token has the key `token_key`; `None` if a key is missing.
+pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
     let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
     Some(SourceCredential {
         access_key_id: text("AccessKeyId")?.to_owned(),

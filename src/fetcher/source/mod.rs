@@ -1,5 +1,5 @@
-//! The host's own credentials, in the SDKs' order; read again for every fetcher, because files and services rotate theirs
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
+//! The sources of the host's own credential, in the SDKs' order. Each fetcher reads them again, because files and services rotate
+//! their credentials (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
 
 mod container;
 mod context;
@@ -12,11 +12,11 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::credential::SourceCredential;
-use crate::common::fault::Fault;
+use crate::common::fault::{Fault, transient};
+use crate::fetcher::source_credential::SourceCredential;
 
-/// The first source that has credentials. One that is only half there is a fault, not passed over: what follows it would be
-/// other rights than the user meant.
+/// The credential of the first source that has one. An incomplete source is a fault: the next one would have other rights than
+/// the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let sources = [
         variables::find,
@@ -29,6 +29,12 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         if let Some(found) = source(context)? {
             return Ok(found);
         }
+    }
+    if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+        // A shared file may still be written or mounted.
+        return transient(
+            "no source has a credential, and AWS_EC2_METADATA_DISABLED is true; give keys in variables or a profile, or unset it",
+        );
     }
     instance::find(context)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,55 +14,59 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::clock;
-use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::fault::{Fault, transient};
+use crate::fetcher::source_credential::SourceCredential;
 
-/// As long as Go's SDK waits, less what the rest of an fetcher needs before its own deadline.
+/// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
 const DEADLINE: Duration = Duration::from_secs(45);
-/// A credential is a few kilobytes.
+/// A credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
-/// The variable that tells an ec2-role below this one which profiles' processes it runs in, a line each.
+/// Tells an ec2-role that the command runs which profiles' commands it runs under, one on each line.
 const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return permanent(named(
-            "it leads back to this profile; let the command name another with --profile".to_owned(),
+        return transient(named(
+            "it runs itself; let the command name another profile with --profile".to_owned(),
         ));
     }
-    // Split as botocore does it, without a shell: there is none in a scratch container.
+    // Split as botocore splits it. A scratch image has no shell.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return permanent(named(
-            "its quotes do not match; correct the profile".to_owned(),
+        return transient(named(
+            "a quote is not closed; correct the profile".to_owned(),
         ));
     };
-    (context.progress)(&format!(
+    (context.report_step)(&format!(
         "running the credential_process of profile {profile:?}"
     ));
-    let mut child = without_own_options(&mut Command::new(&words[0]))
+    let mut command = Command::new(&words[0]);
+    // These are the options of this ec2-role, not of one that the command may run.
+    for name in context.environment.names("EC2_ROLE_") {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(&words[1..])
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .or_else(|error| {
-            permanent(named(format!(
-                "{} cannot be run: {error}; correct the profile",
+            transient(named(format!(
+                "{} cannot be run: {error}; install it where ec2-role runs, or correct the profile",
                 words[0]
             )))
         })?;
-    match watch(&mut child, Instant::now() + DEADLINE) {
-        Ok((output, status)) if status.success() => read(&output)
+    match collect(&mut child, Instant::now() + DEADLINE) {
+        Ok((output, status)) if status.success() => parse(&output)
             .or_else(|why| transient(named(format!("{why}; run it by hand to see why")))),
         Ok((_, status)) => transient(named(format!(
             "it failed ({status}); run it by hand to see why"
         ))),
         Err(why) => {
-            // Its end is not waited for either. What it has started itself the supervisor ends with the fetcher.
+            // The supervisor kills the rest of the process group when the fetcher ends.
             _ = child.kill();
             transient(named(format!(
                 "{why} and was ended; run it by hand to see why"
@@ -71,56 +75,43 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     }
 }
 
-/// The options of this ec2-role are not those of one that the command runs, which has a role and conditions of its own.
-fn without_own_options(command: &mut Command) -> &mut Command {
-    let own =
-        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"EC2_ROLE_"));
-    own.fold(command, |command, (name, _)| command.env_remove(name))
-}
-
-/// What it printed is not repeated in an error: it may hold a secret.
-fn read(output: &[u8]) -> Result<SourceCredential, &'static str> {
+/// Parses the output. Errors do not repeat it, because it may hold a secret.
+fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     let json: Value = serde_json::from_slice(output).map_err(|_| "it printed no JSON")?;
     if json["Version"] != 1 {
         return Err("it printed no Version 1 credential");
     }
-    if let Some(text) = json["Expiration"].as_str() {
-        let expiration = clock::parse_iso8601(text).ok_or("its Expiration is not a time")?;
-        if expiration <= SystemTime::now() {
-            return Err("it printed a credential that has expired");
-        }
-    }
-    document::read(&json, "SessionToken", "credential_process")
+    // Whether the credential has expired is for STS to say: this machine's clock may be ahead.
+    document::parse(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing in what it printed")
 }
 
-/// Why a process is ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Excess {
+enum Overrun {
     Time,
     Output,
 }
 
-impl fmt::Display for Excess {
+impl fmt::Display for Overrun {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Excess::Time => write!(formatter, "it took longer than {} s", DEADLINE.as_secs()),
-            Excess::Output => write!(formatter, "it printed more than {MAX_OUTPUT_BYTES} bytes"),
+            Overrun::Time => write!(formatter, "it took longer than {} s", DEADLINE.as_secs()),
+            Overrun::Output => write!(formatter, "it printed more than {MAX_OUTPUT_BYTES} bytes"),
         }
     }
 }
 
-/// What it printed, and how it ended.
-fn watch(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), Excess> {
+/// The output and the exit status.
+fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), Overrun> {
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         read_to_end(stdout, &mut output, deadline)?;
     }
-    // It may close its stdout long before. Without pidfds (Linux before 5.3) the supervisor's deadline is the only one.
+    // The process may close its stdout long before it ends. Without pidfds (Linux before 5.3) only the supervisor's deadline holds.
     if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
         wait_readable(&pidfd, deadline)?;
     }
-    let status = child.wait().map_err(|_| Excess::Time)?;
+    let status = child.wait().map_err(|_| Overrun::Time)?;
     Ok((output, status))
 }
 
@@ -128,7 +119,7 @@ fn read_to_end(
     mut stdout: ChildStdout,
     output: &mut Vec<u8>,
     deadline: Instant,
-) -> Result<(), Excess> {
+) -> Result<(), Overrun> {
     let mut piece = [0; 4096];
     loop {
         wait_readable(&stdout, deadline)?;
@@ -137,20 +128,20 @@ fn read_to_end(
             Ok(length) if output.len() + length <= MAX_OUTPUT_BYTES => {
                 output.extend_from_slice(&piece[..length])
             }
-            Ok(_) => return Err(Excess::Output),
+            Ok(_) => return Err(Overrun::Output),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // It cannot fail; what has come is judged by itself.
+            // Reading a pipe does not fail otherwise; incomplete output is not JSON.
             Err(_) => return Ok(()),
         }
     }
 }
 
-fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), Excess> {
+fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), Overrun> {
     loop {
         let left = deadline
             .checked_duration_since(Instant::now())
-            .ok_or(Excess::Time)?;
-        let timeout = Timespec::try_from(left).map_err(|_| Excess::Time)?;
+            .ok_or(Overrun::Time)?;
+        let timeout = Timespec::try_from(left).map_err(|_| Overrun::Time)?;
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => {}
             _ => return Ok(()),
@@ -163,25 +154,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_prints_or_lives_too_long_is_told_by_which_it_was() {
-        for (script, excess) in [
-            ("exec sleep 600", Excess::Time),
-            ("exec sleep 600 >&-", Excess::Time),
-            ("exec yes", Excess::Output),
+    fn a_process_that_overruns_is_reported_with_the_limit() {
+        for (script, overrun) in [
+            ("exec sleep 600", Overrun::Time),
+            ("exec sleep 600 >&-", Overrun::Time),
+            ("exec yes", Overrun::Output),
         ] {
             let mut child = Command::new("sh")
                 .args(["-c", script])
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let timeouts = match excess {
-                Excess::Time => Duration::from_millis(100),
-                Excess::Output => DEADLINE,
+            let limit = match overrun {
+                Overrun::Time => Duration::from_millis(100),
+                Overrun::Output => DEADLINE,
             };
-            let watched = watch(&mut child, Instant::now() + timeouts);
+            let collected = collect(&mut child, Instant::now() + limit);
             _ = child.kill();
             _ = child.wait();
-            assert_eq!(watched.unwrap_err(), excess, "{script}");
+            assert_eq!(collected.unwrap_err(), overrun, "{script}");
         }
     }
 }

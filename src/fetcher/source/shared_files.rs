@@ -2,14 +2,15 @@
 
 use super::context::Context;
 use super::{process, web_identity};
-use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::common::secret::Secret;
 use crate::fetcher::profile::{File, Profile};
+use crate::fetcher::source_credential::SourceCredential;
 
-/// What names a source that takes further steps. SDKs take it before any keys beside it, which may have other rights.
+/// Keys of sources that ec2-role does not support. SDKs prefer such a source to static keys in the same profile, which may have
+/// other rights.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Likewise; but a `credential_process` beside these is there for whoever cannot follow them, and gives the same role.
+/// Likewise, except that a `credential_process` in the same profile gives the same role to programs without SSO.
 const SSO_KEYS: [&str; 5] = [
     "sso_session",
     "sso_start_url",
@@ -18,87 +19,65 @@ const SSO_KEYS: [&str; 5] = [
     "sso_role_name",
 ];
 
-/// The order is botocore's (`ProfileProviderBuilder.providers`), so that the rights are those that the user has elsewhere: a command
-/// in either file goes before keys in the config file, and after keys in the credentials file.
+/// The order is botocore's (`ProfileProviderBuilder.providers`), so that the user gets the same rights: static keys in the
+/// credentials file, then a command in either file, then static keys in the config file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let profile = context.profile;
-    if let Some(file) = profile.get("web_identity_token_file") {
-        return exchange(context, file).map(Some);
+    if let Some(file) = profile.setting("web_identity_token_file") {
+        let Some(role) = profile.setting("role_arn") else {
+            return file.wrong(
+                "it is set, role_arn is not; set both (role_arn is the first role, which assumes the served one)",
+            );
+        };
+        let session_name = profile.get("role_session_name");
+        return web_identity::exchange(context, &file, &role, session_name).map(Some);
     }
     let command = profile.get("credential_process");
     let sso_keys = SSO_KEYS.iter().filter(|_| command.is_none());
     for key in ROLE_KEYS.iter().chain(sso_keys) {
         refuse(profile, key)?;
     }
-    if let Some(keys) = keys(profile, File::Credentials)? {
+    if let Some(keys) = static_keys(profile, File::Credentials)? {
         return Ok(Some(keys));
     }
     refuse(profile, "login_session")?;
     match command {
         Some(command) => process::run(context, &profile.name, command).map(Some),
-        None => keys(profile, File::Config),
+        None => static_keys(profile, File::Config),
     }
-}
-
-fn exchange(context: &Context, file: &str) -> Result<SourceCredential, Fault> {
-    let profile = context.profile;
-    let Some(role) = profile.get("role_arn") else {
-        return permanent(named(
-            profile,
-            "web_identity_token_file: it is set, role_arn is not; set both (role_arn is the first role, which assumes the served one)",
-        ));
-    };
-    web_identity::exchange(
-        context,
-        &named(profile, "web_identity_token_file"),
-        file,
-        &named(profile, "role_arn"),
-        role,
-        profile.get("role_session_name"),
-    )
 }
 
 fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
-    if profile.get(key).is_none() {
+    let Some(setting) = profile.setting(key) else {
         return Ok(());
-    }
-    permanent(named(
-        profile,
-        &format!(
-            "{key}: ec2-role does not follow it by itself; set credential_process = aws configure export-credentials --profile {} in \
-             another profile, and name that one",
-            profile.name
-        ),
+    };
+    setting.wrong(&format!(
+        "ec2-role does not support it; set credential_process = aws configure export-credentials --profile {} in another profile, \
+         and name that one",
+        profile.name
     ))
 }
 
-/// The keys of one file: a token of the other one would not be theirs.
-fn keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>, Fault> {
+/// The static keys in one file. A session token in the other file does not belong to them.
+fn static_keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>, Fault> {
     let get = |key| profile.get_in(file, key);
     let token = get("aws_session_token").or(get("aws_security_token"));
-    match (get("aws_access_key_id"), get("aws_secret_access_key")) {
-        (Some(key), Some(secret)) => Ok(Some(SourceCredential {
-            access_key_id: key.to_owned(),
-            secret_access_key: Secret::new(secret),
-            session_token: token.map(Secret::new),
-            origin: format!("profile {:?}", profile.name),
-        })),
-        (None, None) if token.is_none() => Ok(None),
-        (None, None) => permanent(named(
-            profile,
-            &format!(
-                "it has a session token and no keys in the {file} file; give all three or none there"
-            ),
-        )),
-        _ => permanent(named(
-            profile,
-            &format!(
-                "it has only one of aws_access_key_id and aws_secret_access_key in the {file} file; give both or neither there"
-            ),
-        )),
-    }
-}
-
-fn named(profile: &Profile, what: &str) -> String {
-    format!("profile {:?}: {what}", profile.name)
+    let what = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
+        (Some(key_id), Some(secret)) => {
+            return Ok(Some(SourceCredential {
+                access_key_id: key_id.to_owned(),
+                secret_access_key: Secret::new(secret),
+                session_token: token.map(Secret::new),
+                origin: format!("profile {:?}", profile.name),
+            }));
+        }
+        (None, None) if token.is_none() => return Ok(None),
+        (None, None) => {
+            format!("a session token and no keys in the {file} file; give all three or none")
+        }
+        _ => format!(
+            "only one of aws_access_key_id and aws_secret_access_key in the {file} file; give both or neither"
+        ),
+    };
+    transient(format!("profile {:?}: it has {what} there", profile.name))
 }

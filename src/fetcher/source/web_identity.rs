@@ -1,42 +1,35 @@
-//! A web identity token in a file, exchanged for credentials of a first role: EKS's service accounts, CI systems.
+//! A web identity token in a file, exchanged for the credential of a first role: EKS's service accounts, CI systems.
 
-use super::context::{Context, read_file};
-use crate::common::credential::SourceCredential;
-use crate::common::fault::{Fault, permanent};
+use super::context::Context;
+use crate::common::fault::Fault;
 use crate::common::role::RoleArn;
+use crate::fetcher::setting::Setting;
+use crate::fetcher::source_credential::SourceCredential;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| context.environment.get(name);
+    let variable = |name| Setting::variable(context.environment, name);
     let Some(file) = variable("AWS_WEB_IDENTITY_TOKEN_FILE") else {
         return Ok(None);
     };
     let Some(role) = variable("AWS_ROLE_ARN") else {
-        return permanent(
-            "AWS_WEB_IDENTITY_TOKEN_FILE: it is set, AWS_ROLE_ARN is not; set both (AWS_ROLE_ARN is the first role, which assumes the served one)",
+        return file.wrong(
+            "it is set, AWS_ROLE_ARN is not; set both (AWS_ROLE_ARN is the first role, which assumes the served one)",
         );
     };
-    exchange(
-        context,
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        file,
-        "AWS_ROLE_ARN",
-        role,
-        variable("AWS_ROLE_SESSION_NAME"),
-    )
-    .map(Some)
+    let session_name = context.environment.get("AWS_ROLE_SESSION_NAME");
+    exchange(context, &file, &role, session_name).map(Some)
 }
 
-/// Exchanges the token in `file` for credentials of `role`; `file_from` and `role_from` are where the user wrote these.
+/// Exchanges the token in `file` for the credential of `role`.
 pub fn exchange(
     context: &Context,
-    file_from: &str,
-    file: &str,
-    role_from: &str,
-    role: &str,
+    file: &Setting,
+    role: &Setting,
     session_name: Option<&str>,
 ) -> Result<SourceCredential, Fault> {
-    let role = RoleArn::parse(role).or_else(|why| permanent(format!("{role_from}: {why}")))?;
-    let token = read_file(file_from, file)?;
-    (context.progress)(&format!("exchanging the web identity token in {file}"));
-    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), token.trim())
+    let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
+    let token = file.read_token()?;
+    let path = file.value;
+    (context.report_step)(&format!("exchanging the web identity token in {path}"));
+    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), &token)
 }

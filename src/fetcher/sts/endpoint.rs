@@ -1,45 +1,40 @@
-//! Where STS is, by partition and region
+//! The endpoint of STS, by partition and region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
 use crate::common::fault::{Fault, permanent};
-use crate::fetcher::http_client::read_url;
+use crate::fetcher::http_client::parse_url;
+use crate::fetcher::setting::Setting;
 
-/// Where to send a call, and for which region to sign it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The URL, ending in `/`.
     pub url: String,
-    /// The region in the signature.
     pub signing_region: String,
 }
 
-/// What decides on the endpoint.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct EndpointOptions<'a> {
-    /// The role's partition.
+    /// The partition in the role's ARN.
     pub partition: &'a str,
-    /// The region, if one is known: of a region's form.
+    /// A name that [`is_region`] accepts.
     pub region: Option<&'a str>,
-    /// A URL that is used as it is, after where it is written.
-    pub url: Option<(&'a str, &'a str)>,
-    /// FIPS 140 endpoints.
+    /// The URL that replaces AWS's endpoint.
+    pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
-    /// Endpoints with IPv4 and IPv6.
     pub dual_stack: bool,
-    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint for the regions of its time.
+    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
     pub legacy: bool,
 }
 
-/// The global endpoint's region.
+/// The region that signs for the global endpoint.
 const GLOBAL_REGION: &str = "us-east-1";
 
-/// The regions that `legacy` sends to the global endpoint; the list is closed.
-const LEGACY_REGIONS: [&str; 16] = [
+/// AWS adds no region to this list (botocore's STS endpoint rule set).
+const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1",
     "ap-south-1",
     "ap-southeast-1",
     "ap-southeast-2",
-    "aws-global",
     "ca-central-1",
     "eu-central-1",
     "eu-north-1",
@@ -53,8 +48,14 @@ const LEGACY_REGIONS: [&str; 16] = [
     "us-west-2",
 ];
 
+impl EndpointOptions<'_> {
+    /// Whether the endpoint depends on the region: only partition `aws` has a global endpoint.
+    pub fn needs_region(&self) -> bool {
+        self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
+    }
+}
+
 impl Endpoint {
-    /// The endpoint for these options, or in one line why there is none.
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
         let at = |url: String, region: &str| {
             Ok(Endpoint {
@@ -62,11 +63,12 @@ impl Endpoint {
                 signing_region: region.to_owned(),
             })
         };
-        if let Some((from, url)) = options.url {
+        if let Some(setting) = options.url {
+            let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
-            let uri = read_url(url).or_else(|why| permanent(format!("{from}: {why}; {remedy}")))?;
+            let uri = parse_url(url).or_else(|why| setting.wrong(&format!("{why}; {remedy}")))?;
             if uri.query().is_some() {
-                return permanent(format!("{from}: {url:?} has a query; {remedy}"));
+                return setting.wrong(&format!("{url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
@@ -75,25 +77,21 @@ impl Endpoint {
         }
         let Some((suffix, dual_stack_suffix)) = suffixes(options.partition) else {
             return permanent(format!(
-                "partition {:?}: its STS endpoint is not known to this version; give it with --endpoint-url and --region",
+                "partition {:?}: this version does not know its STS endpoint; give it with --endpoint-url and --region",
                 options.partition
             ));
         };
         let global = "https://sts.amazonaws.com/".to_owned();
         let Some(region) = options.region else {
-            if options.partition == "aws" && !options.fips && !options.dual_stack {
+            if !options.needs_region() {
                 return at(global, GLOBAL_REGION);
             }
             return permanent(format!(
-                "no region: partition {} has no global endpoint of STS; give --region",
+                "no region: partition {} has no global STS endpoint; give --region",
                 options.partition
             ));
         };
-        if options.partition == "aws"
-            && (region == "aws-global" || (options.legacy && LEGACY_REGIONS.contains(&region)))
-            && !options.fips
-            && !options.dual_stack
-        {
+        if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
             return at(global, GLOBAL_REGION);
         }
         let host = match (options.fips, options.dual_stack) {
@@ -118,13 +116,18 @@ impl Endpoint {
     }
 }
 
-/// Whether a text has the form of a region's name, in whatever partition: it becomes a part of a host's name.
+/// Whether a name stands for a global endpoint in place of a region, such as `aws-global`.
+pub fn is_pseudo_region(text: &str) -> bool {
+    text.ends_with("-global")
+}
+
+/// Whether a text is formed like a region's name, so that it can be part of a host name.
 pub fn is_region(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// A partition's domain, and that of its dual-stack endpoints.
+/// The domain of a partition's endpoints, and of its dual-stack endpoints.
 fn suffixes(partition: &str) -> Option<(&'static str, Option<&'static str>)> {
     Some(match partition {
         "aws" | "aws-us-gov" => ("amazonaws.com", Some("api.aws")),
@@ -227,7 +230,7 @@ mod tests {
         check(cn, "https://sts.cn-north-1.amazonaws.com.cn/", "cn-north-1");
         check(
             EndpointOptions {
-                url: Some(("--endpoint-url", "http://127.0.0.1:5000")),
+                url: Setting::option("--endpoint-url", Some("http://127.0.0.1:5000")).as_ref(),
                 region: None,
                 ..aws
             },
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_endpoint_is_refused_with_the_remedy() {
+    fn options_without_an_endpoint_are_refused_with_a_remedy() {
         let cn = EndpointOptions {
             partition: "aws-cn",
             ..EndpointOptions::default()
@@ -254,7 +257,7 @@ mod tests {
             ),
             (
                 EndpointOptions {
-                    url: Some(("AWS_ENDPOINT_URL", "ftp://x")),
+                    url: Setting::option("AWS_ENDPOINT_URL", Some("ftp://x")).as_ref(),
                     ..cn
                 },
                 "https://",

@@ -1,162 +1,155 @@
-//! STS's errors, sorted by what to do about them.
+//! Errors of a call to STS, sorted by what the fetcher does about them.
 
-use std::time::SystemTime;
+use crate::fetcher::http_client::{Answer, SendError};
 
-use crate::fetcher::http_client::SendError;
-
-/// Why a call gave no credential.
+/// Why a call returned no credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StsError {
-    /// There was no answer.
-    Unsent(SendError),
-    /// STS said no, with a code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
-    #[allow(missing_docs)]
+    NoAnswer(SendError),
+    /// STS refused, with a code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
     Refused {
-        status: u16,
         code: String,
         message: String,
-        request_id: Option<String>,
-        date: Option<SystemTime>,
+        answer: Box<Answer>,
     },
-    /// Something answered that is not STS, or broken.
-    #[allow(missing_docs)]
-    Unreadable {
-        status: u16,
+    /// The answer is no answer of STS, or a broken one.
+    NotFromSts {
         what: String,
-        request_id: Option<String>,
-        date: Option<SystemTime>,
+        answer: Box<Answer>,
     },
 }
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// Try again later.
-    Wait,
-    /// Read the source credentials again, and try once more at once.
-    Reload,
-    /// Set the clock by STS's `Date`, and try once more at once, if it is off by much.
-    SetClock,
-    /// Ask for an hour, the most that a role may give to a role.
-    AskLess,
-    /// The trust policy or the caller's policy, or IAM not yet knowing of either: try again later.
-    Trust,
-    /// Only the user can mend it.
-    Mend,
+pub enum Reaction {
+    RetryLater,
+    /// Read the source credential again, and call once more at once.
+    ReloadSource,
+    /// Take the time from the `Date` of STS, and call once more at once, if this machine's clock is off by much.
+    CorrectClock,
+    /// Call once more at once, for one hour: the longest life if the caller's credential is a role's (role chaining).
+    ShortenDuration,
+    /// A parameter from the command line is wrong.
+    GiveUp,
 }
 
 impl StsError {
-    /// What to do.
-    pub fn retry(&self) -> Retry {
+    pub fn reaction(&self) -> Reaction {
         let StsError::Refused { code, message, .. } = self else {
-            return Retry::Wait;
+            return Reaction::RetryLater;
         };
         match code.as_str() {
-            "AccessDenied" | "AccessDeniedException" => Retry::Trust,
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => Retry::Reload,
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => {
+                Reaction::ReloadSource
+            }
             "SignatureDoesNotMatch"
             | "RequestExpired"
             | "RequestTimeTooSkewed"
             | "InvalidSignatureException"
             | "AuthFailure"
-            | "RequestInTheFuture" => Retry::SetClock,
+            | "RequestInTheFuture" => Reaction::CorrectClock,
             "ValidationError"
                 if message.contains("1 hour session limit")
                     || message.contains("MaxSessionDuration") =>
             {
-                Retry::AskLess
+                Reaction::ShortenDuration
             }
-            "ValidationError"
-            | "MalformedPolicyDocument"
-            | "PackedPolicyTooLarge"
-            | "RegionDisabledException"
-            | "RegionDisabled" => Retry::Mend,
-            _ => Retry::Wait,
+            "ValidationError" | "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
+                Reaction::GiveUp
+            }
+            _ => Reaction::RetryLater,
         }
     }
 
-    /// STS's clock, if it told it.
-    pub fn date(&self) -> Option<SystemTime> {
+    /// The answer without its body, if there is one.
+    pub fn answer(&self) -> Option<&Answer> {
         match self {
-            StsError::Unsent(_) => None,
-            StsError::Refused { date, .. } | StsError::Unreadable { date, .. } => *date,
+            StsError::NoAnswer(_) => None,
+            StsError::Refused { answer, .. } | StsError::NotFromSts { answer, .. } => Some(answer),
         }
     }
 
-    /// One line about it, with STS's request id, which AWS's support asks for; without the remedy.
+    /// The error without its remedy, with the request id that AWS's support asks for.
     pub fn describe(&self) -> String {
-        let (text, request_id) = match self {
-            StsError::Unsent(error) => return error.to_string(),
+        let (text, answer) = match self {
+            StsError::NoAnswer(error) => return error.to_string(),
             StsError::Refused {
-                status,
                 code,
                 message,
-                request_id,
-                ..
+                answer,
             } => {
+                // With a wrong signature, further lines repeat the headers of the request.
+                let message = message.lines().next().unwrap_or_default();
                 let message = message.trim_end_matches('.');
-                (format!("{code} ({status}): {message}"), request_id)
+                (format!("{code} ({}): {message}", answer.status), answer)
             }
-            StsError::Unreadable {
-                status,
-                what,
-                request_id,
-                ..
-            } => (format!("status {status} with {what}"), request_id),
+            StsError::NotFromSts { what, answer } => {
+                (format!("status {} with {what}", answer.status), answer)
+            }
         };
-        match request_id {
+        match &answer.request_id {
             Some(id) => format!("{text} (request {id})"),
             None => text,
         }
     }
 
-    /// What the user can do about it; `role` and `endpoint` are what they wrote, or what stands for it.
+    /// What the user can do about the error.
     pub fn remedy(&self, role: &str, endpoint: &str) -> String {
-        let StsError::Refused {
-            status,
-            code,
-            message,
-            ..
-        } = self
-        else {
-            return match self {
-                // Whatever stands before STS may be down, or have too much to do, by itself.
-                StsError::Unreadable {
-                    status: 429 | 500..,
-                    ..
-                } => "nothing to do if it passes".to_owned(),
-                StsError::Unreadable { .. } => format!(
+        const WAIT: &str = "nothing to do if it passes";
+        let (status, code, message) = match self {
+            StsError::Refused {
+                code,
+                message,
+                answer,
+            } => (answer.status, code.as_str(), message),
+            // A proxy or load balancer before STS may be down or overloaded.
+            StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
+                return WAIT.to_owned();
+            }
+            StsError::NotFromSts { .. } => {
+                return format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
-                ),
-                StsError::Unsent(SendError::Wrong(_, remedy)) => (*remedy).to_owned(),
-                _ => format!("is {endpoint} reachable from here?"),
-            };
+                );
+            }
+            StsError::NoAnswer(SendError::Known { remedy, .. }) => return (*remedy).to_owned(),
+            StsError::NoAnswer(_) => return format!("is {endpoint} reachable from here?"),
         };
-        match (self.retry(), code.as_str()) {
-            (Retry::Trust, _) => {
-                let whom = caller(message).unwrap_or("the caller".to_owned());
-                format!("the trust policy of {role} must name {whom}, whose own policy must allow sts:AssumeRole on it")
+        match (self.reaction(), code) {
+            (_, "AccessDenied" | "AccessDeniedException") => {
+                let caller = caller(message).unwrap_or("the caller".to_owned());
+                return format!(
+                    "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
+                );
             }
-            (Retry::Reload, "InvalidClientTokenId") => {
-                "the source's access key is unknown to this STS: look at the key, or enable the region in the account".to_owned()
+            (Reaction::ReloadSource, "InvalidClientTokenId") => {
+                "this STS does not know the source's access key: correct the key, or enable the region in the account"
             }
-            (Retry::Reload, _) => "the source's credentials have expired: let them be renewed".to_owned(),
-            (Retry::SetClock, _) => "the source's secret key is wrong, or the clock is off: look at both".to_owned(),
-            (Retry::Mend, "RegionDisabledException" | "RegionDisabled") => {
-                "activate STS for this region in the account's settings, or name another with --region".to_owned()
+            (Reaction::ReloadSource, _) => "the source's credential has expired: let it be renewed",
+            (Reaction::CorrectClock, _) => {
+                "the source's secret key or this machine's clock is wrong: check both"
             }
-            (Retry::Mend, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => "correct --policy, --policy-arns or --tags".to_owned(),
-            (Retry::Mend | Retry::AskLess, _) => "correct the option that it names".to_owned(),
-            (Retry::Wait, code) if *status == 429 || *status >= 500 || passes(code) => {
-                "nothing to do if it passes".to_owned()
+            (_, "RegionDisabledException" | "RegionDisabled") => {
+                "activate STS for this region in the account's settings, or name another with --region"
             }
-            (Retry::Wait, _) => "STS does not take what is asked of it: correct what its message names".to_owned(),
+            (_, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => {
+                "correct --policy, --policy-arns or --tags"
+            }
+            (Reaction::GiveUp | Reaction::ShortenDuration, _) => {
+                "correct the option that the message names"
+            }
+            (Reaction::RetryLater, code) if status == 429 || status >= 500 || is_transient(code) => {
+                WAIT
+            }
+            (Reaction::RetryLater, _) => {
+                "STS rejects a parameter: correct what the message names"
+            }
         }
+        .to_owned()
     }
 }
 
-/// Who called, by STS's own message: `User: ARN is not authorized to perform …`. Of a session the role, which is what a policy
-/// should name: the next instance has another session. Its ARN cannot be said, as the session's lacks the role's path.
+/// The caller in STS's message `User: ARN is not authorized to perform …`. For a session this is its role, because the next
+/// instance has another session. The session's ARN lacks the role's path, so the role's ARN is not known.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {
@@ -167,12 +160,30 @@ fn caller(message: &str) -> Option<String> {
     Some(role().unwrap_or_else(|| arn.to_owned()))
 }
 
-/// Whether a refusal with this code passes by itself, though its status is one of 400.
-fn passes(code: &str) -> bool {
-    code.contains("Throttl")
-        || code.contains("TooMany")
-        || code == "RequestLimitExceeded"
-        || code == "IDPCommunicationError"
+/// Codes of errors that pass although their status is 400: the throttling and transient codes of botocore (`retries/standard.py`,
+/// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
+const TRANSIENT_CODES: [&str; 13] = [
+    "BandwidthLimitExceeded",
+    "IDPCommunicationError",
+    "IDPCommunicationErrorException",
+    "InternalError",
+    "InternalFailure",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "TransactionInProgressException",
+];
+
+fn is_transient(code: &str) -> bool {
+    // Throttling, ThrottledException, RequestThrottled, EC2ThrottledException …; ProvisionedThroughputExceeded …
+    ["Throttl", "TooMany", "Throughput"]
+        .iter()
+        .any(|part| code.contains(part))
+        || TRANSIENT_CODES.contains(&code)
 }
 
 #[cfg(test)]
@@ -181,42 +192,47 @@ mod tests {
 
     fn refused(status: u16, code: &str, message: &str) -> StsError {
         StsError::Refused {
-            status,
             code: code.into(),
             message: message.into(),
-            request_id: Some("r1".into()),
-            date: None,
+            answer: Box::new(Answer {
+                status,
+                request_id: Some("r1".into()),
+                ..Answer::default()
+            }),
         }
     }
 
     #[test]
-    fn errors_are_sorted_by_what_to_do_about_them() {
-        for (code, retry) in [
-            ("AccessDenied", Retry::Trust),
-            ("ExpiredToken", Retry::Reload),
-            ("InvalidClientTokenId", Retry::Reload),
-            ("SignatureDoesNotMatch", Retry::SetClock),
-            ("RequestExpired", Retry::SetClock),
-            ("ValidationError", Retry::Mend),
-            ("PackedPolicyTooLarge", Retry::Mend),
-            ("RegionDisabledException", Retry::Mend),
-            ("Throttling", Retry::Wait),
-            ("IDPCommunicationError", Retry::Wait),
-            ("SomethingNew", Retry::Wait),
+    fn each_code_has_its_reaction() {
+        for (code, reaction) in [
+            ("AccessDenied", Reaction::RetryLater),
+            ("ExpiredToken", Reaction::ReloadSource),
+            ("InvalidClientTokenId", Reaction::ReloadSource),
+            ("SignatureDoesNotMatch", Reaction::CorrectClock),
+            ("RequestExpired", Reaction::CorrectClock),
+            ("ValidationError", Reaction::GiveUp),
+            ("PackedPolicyTooLarge", Reaction::GiveUp),
+            ("RegionDisabledException", Reaction::RetryLater),
+            ("Throttling", Reaction::RetryLater),
+            ("IDPCommunicationError", Reaction::RetryLater),
+            ("SomethingNew", Reaction::RetryLater),
         ] {
-            assert_eq!(refused(403, code, "").retry(), retry, "{code}");
+            assert_eq!(refused(403, code, "").reaction(), reaction, "{code}");
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
         assert_eq!(
-            refused(403, "ValidationError", chaining).retry(),
-            Retry::AskLess
+            refused(403, "ValidationError", chaining).reaction(),
+            Reaction::ShortenDuration
         );
-        assert_eq!(StsError::Unsent(SendError::Silent).retry(), Retry::Wait);
+        assert_eq!(
+            StsError::NoAnswer(SendError::NoResponse).reaction(),
+            Reaction::RetryLater
+        );
     }
 
     #[test]
-    fn a_denial_names_whom_the_trust_policy_must_name() {
-        for (caller, whom) in [
+    fn a_denial_names_the_caller_for_the_trust_policy() {
+        for (caller, named) in [
             ("arn:aws:iam::1:user/bob", "arn:aws:iam::1:user/bob"),
             (
                 "arn:aws:sts::1:assumed-role/host/i-0",
@@ -230,7 +246,7 @@ mod tests {
             assert_eq!(
                 error.remedy("ROLE", "https://sts"),
                 format!(
-                    "the trust policy of ROLE must name {whom}, whose own policy must allow sts:AssumeRole on it"
+                    "the trust policy of ROLE must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
             assert!(error.describe().ends_with("(request r1)"));
@@ -238,16 +254,27 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_told_from_what_does_not() {
+    fn transient_errors_need_no_remedy() {
         for (status, code, says) in [
             (400, "Throttling", "nothing to do"),
-            (400, "IDPCommunicationError", "nothing to do"),
+            (400, "IDPCommunicationErrorException", "nothing to do"),
+            (400, "EC2ThrottledException", "nothing to do"),
+            (
+                400,
+                "ProvisionedThroughputExceededException",
+                "nothing to do",
+            ),
+            (400, "TooManyRequestsException", "nothing to do"),
+            (400, "SlowDown", "nothing to do"),
+            (400, "BandwidthLimitExceeded", "nothing to do"),
+            (400, "PriorRequestNotComplete", "nothing to do"),
+            (400, "RequestTimeout", "nothing to do"),
             (429, "Slow", "nothing to do"),
             (500, "InternalFailure", "nothing to do"),
             (
                 400,
                 "InvalidParameterValue",
-                "correct what its message names",
+                "correct what the message names",
             ),
         ] {
             let remedy = refused(status, code, "").remedy("ROLE", "https://sts");

@@ -1,4 +1,4 @@
-//! AWS STS: build, sign and send one call, and read its answer
+//! AWS STS: builds, signs and sends one call, and parses the answer
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 mod answer;
@@ -12,25 +12,25 @@ use aws_sigv4::sign::v4;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
 
-pub use answer::{Answered, read};
-pub use endpoint::{Endpoint, EndpointOptions, is_region};
-pub use error::{Retry, StsError};
+pub use answer::{Issued, parse};
+pub use endpoint::{Endpoint, EndpointOptions, is_pseudo_region, is_region};
+pub use error::{Reaction, StsError};
 
 use crate::common::config::AssumeRole;
-use crate::common::credential::SourceCredential;
 use crate::common::role::RoleArn;
 use crate::fetcher::http_client::{HttpClient, SendError};
+use crate::fetcher::source_credential::SourceCredential;
 
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
-/// What AWS counts as unreserved, and signs unescaped.
+/// SigV4 leaves only the unreserved characters of RFC 3986 unescaped.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// The form of AssumeRole. `duration_seconds` is passed apart, since STS may allow less than what was asked for.
+/// The form of AssumeRole. `duration_seconds` may be less than in `parameters`, where STS allows less.
 pub fn assume_role_form(
     parameters: &AssumeRole,
     role: &RoleArn,
@@ -57,7 +57,7 @@ pub fn assume_role_form(
     form.0
 }
 
-/// The form of AssumeRoleWithWebIdentity, which is not signed: the token is the proof.
+/// The form of AssumeRoleWithWebIdentity. This call is not signed; the token authenticates it.
 pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
     let mut form = Form::new("AssumeRoleWithWebIdentity");
     form.push("RoleArn", role.as_str());
@@ -85,14 +85,13 @@ impl Form {
     }
 }
 
-/// STS at one endpoint, and the way to it.
+/// STS at one endpoint.
 pub struct Client {
     endpoint: Endpoint,
     http_client: HttpClient,
 }
 
 impl Client {
-    /// For an endpoint that `outbound` leads to.
     pub fn new(endpoint: Endpoint, http_client: HttpClient) -> Self {
         Client {
             endpoint,
@@ -100,32 +99,33 @@ impl Client {
         }
     }
 
-    /// The endpoint's URL.
     pub fn url(&self) -> &str {
         &self.endpoint.url
     }
 
-    /// Posts a form, signed with `source` for the time `now` if there is a source, and reads the answer.
+    pub fn signing_region(&self) -> &str {
+        &self.endpoint.signing_region
+    }
+
+    /// Posts a form and parses the answer. `source` signs it, for the time `now`.
     pub fn call(
         &self,
         form: String,
         source: Option<&SourceCredential>,
         now: SystemTime,
-    ) -> Result<Answered, StsError> {
-        let unsent = |why: String| StsError::Unsent(SendError::Other(why));
+    ) -> Result<Issued, StsError> {
+        let no_answer = |cause: String| StsError::NoAnswer(SendError::Other(cause));
         let mut request = Request::builder()
             .method("POST")
             .uri(self.url())
             .header("Content-Type", CONTENT_TYPE)
-            // STS answers in JSON to this, and in XML to whoever does not know it.
-            .header("Accept", "application/json")
             .body(form)
-            .map_err(|error| unsent(error.to_string()))?;
+            .map_err(|error| no_answer(error.to_string()))?;
         if let Some(source) = source {
-            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(unsent)?;
+            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(no_answer)?;
         }
-        let answer = self.http_client.send(request).map_err(StsError::Unsent)?;
-        read(&answer)
+        let answer = self.http_client.send(request).map_err(StsError::NoAnswer)?;
+        parse(answer)
     }
 }
 
@@ -172,9 +172,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_stands_in_the_form_and_every_odd_byte_is_escaped() {
+    fn the_form_has_every_option_with_reserved_bytes_escaped() {
         let role = RoleArn::parse("arn:aws:iam::123456789012:role/a/exc_web").unwrap();
-        let ask = AssumeRole {
+        let parameters = AssumeRole {
             external_id: Some("a:b/c".into()),
             duration_seconds: 900,
             policy: Some("{\"é\": 1}".into()),
@@ -188,7 +188,7 @@ mod tests {
             ..AssumeRole::default()
         };
         assert_eq!(
-            assume_role_form(&ask, &role, "s@1", 900),
+            assume_role_form(&parameters, &role, "s@1", 900),
             "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Fexc_web&RoleSessionName=s%401\
              &DurationSeconds=900&ExternalId=a%3Ab%2Fc&Policy=%7B%22%C3%A9%22%3A%201%7D&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Fx\
              &Tags.member.1.Key=k%3D1%26&Tags.member.1.Value=v%20%2B&Tags.member.2.Key=empty&Tags.member.2.Value=\

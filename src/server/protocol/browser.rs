@@ -1,98 +1,166 @@
-//! Keeps browsers out: no page that a person looks at needs this server, and one that reaches it means harm.
+//! Refuses browsers, against DNS rebinding and cross-site requests: no page that a person looks at needs this server.
 
-use crate::server::protocol::http::{Refusal, Request};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether a request may come from a browser. Host must be absent, an address, `localhost`, a name without a dot (as compose calls
-/// its services), or one of `allowed`.
-pub fn suspect(request: &Request, allowed: &[String]) -> Option<Refusal> {
+use super::http::{Refusal, Request};
+
+/// Host must be absent, an address, a name that nobody can register (without a dot, below `localhost` by RFC 6761, below `internal`
+/// by ICANN's reservation), or one of `allowed_hosts`.
+pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
-        if name.eq_ignore_ascii_case("origin") || starts_with_ignoring_case(name, "sec-fetch-") {
-            return Some(Refusal::Script);
+        let name = name.to_ascii_lowercase();
+        // Node's `fetch` sends Sec-Fetch-Mode too, but no other of them, and no Origin.
+        let is_of_page = name == "origin" || name.starts_with("sec-fetch-");
+        if is_of_page && name != "sec-fetch-mode" {
+            return Err(Refusal::Script);
         }
-        if name.eq_ignore_ascii_case("host") && !is_known(value.trim(), allowed) {
-            return Some(Refusal::Host);
+        if name == "host" && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
+            return Err(Refusal::Host);
         }
     }
-    None
+    Ok(())
 }
 
-fn is_known(host: &str, allowed: &[String]) -> bool {
-    let name = match host.strip_prefix('[') {
-        // An IPv6 address in brackets.
-        Some(rest) => {
-            return rest
-                .split_once(']')
-                .is_some_and(|(address, _)| address.parse::<std::net::Ipv6Addr>().is_ok());
-        }
-        None => host.split_once(':').map_or(host, |(name, _port)| name),
+fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> bool {
+    let host = host.to_ascii_lowercase();
+    // The port, if there is one, is all that follows.
+    let (name, port) = match host.rfind([':', ']']).map(|at| host.split_at(at)) {
+        Some((name, port)) if port.starts_with(':') => (name, &port[1..]),
+        _ => (host.as_str(), ""),
     };
-    name.parse::<std::net::Ipv4Addr>().is_ok()
-        || !name.contains('.')
-        || allowed
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let in_brackets = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    if let Some(address) = in_brackets {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.bytes().all(is_of_name) {
+        return false;
+    }
+    // On a bridge the engine and compose name the server; on loopback, where browsers are, no other name is needed.
+    let is_of_loopback = name.is_empty() || name == "localhost" || name.ends_with(".localhost");
+    let is_of_network = !name.contains('.') || name.ends_with(".internal");
+    name.parse::<Ipv4Addr>().is_ok()
+        || is_of_loopback
+        || (is_of_network && !is_to_loopback)
+        || allowed_hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(name))
-}
-
-fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LOOPBACK: bool = true;
+
     #[track_caller]
-    fn check(headers: &[(&str, &str)], expected: Option<Refusal>) {
+    fn check(is_to_loopback: bool, headers: &[(&str, &str)], expected: Result<(), Refusal>) {
         let allowed = ["metadata.example.com".to_owned()];
         let request = Request {
             method: "GET",
             target: "/",
             headers,
+            is_to_loopback,
         };
-        assert_eq!(suspect(&request, &allowed), expected, "{headers:?}");
+        assert_eq!(super::check(&request, &allowed), expected, "{headers:?}");
     }
 
     #[test]
-    fn a_host_that_no_name_server_is_needed_for_is_answered() {
-        check(&[], None);
+    fn hosts_that_nobody_can_register_are_allowed() {
+        check(LOOPBACK, &[], Ok(()));
         for host in [
             "169.254.169.254",
             "127.0.0.1:4567",
+            "127.0.0.1:",
             "[fd00:ec2::254]",
             "[::1]:80",
             "localhost",
             "LOCALHOST:80",
-            "ec2-role:4567",
+            "localhost.",
+            "role.localhost:80",
+            "metadata.example.com.",
             "",
         ] {
-            check(&[("Host", host)], None);
+            check(LOOPBACK, &[("Host", host)], Ok(()));
+            check(!LOOPBACK, &[("Host", host)], Ok(()));
         }
-        check(&[("host", "Metadata.Example.com:4567")], None);
+        check(LOOPBACK, &[("host", "Metadata.Example.com:4567")], Ok(()));
     }
 
     #[test]
-    fn a_host_with_a_dot_is_refused_unless_it_is_allowed() {
+    fn names_of_the_network_are_allowed_except_on_loopback() {
+        for host in [
+            "ec2-role:4567",
+            "ec2-role.",
+            "host.docker.internal",
+            "HOST.containers.Internal:4567",
+            "instance-data.ec2.internal.",
+        ] {
+            check(!LOOPBACK, &[("Host", host)], Ok(()));
+            check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));
+        }
+    }
+
+    #[test]
+    fn rebinding_names_are_refused() {
         for host in [
             "evil.example",
             "169.254.169.254.evil.example",
-            "localhost.",
+            "169.254.169.254.nip.io",
+            "169-254-169-254.sslip.io",
+            "localhost.evil.example",
+            "localtest.me",
+            "internal.example",
+            "internal.",
+            "evil.internal.example",
+            "evilinternal.example",
+            "evil.example.",
+            "evil.example..",
+            "localhost..",
             "a.b:4567",
+            "127.0.0.1:80:evil.com",
+            "127.0.0.1:evil.com",
+            "127.0.0.1:80.evil.com",
+            "127.0.0.1@evil.com",
+            "evil.com:80@127.0.0.1",
+            "[::1].evil.com",
+            "[::1]evil.com:80",
+            "[::1]:80:evil.com",
+            "[::1]:evil.com",
             "[evil.example]",
             "[::1",
+            "::1",
+            "169.254.169.254, evil.example",
+            "metadata.example.com.evil.example",
         ] {
-            check(&[("Host", host)], Some(Refusal::Host));
+            check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));
         }
-        check(
-            &[("Host", "127.0.0.1"), ("HOST", "evil.example")],
-            Some(Refusal::Host),
-        );
+        let two = [("Host", "127.0.0.1"), ("HOST", "evil.example")];
+        check(LOOPBACK, &two, Err(Refusal::Host));
     }
 
     #[test]
-    fn a_script_in_a_page_is_refused_in_any_letter_case() {
-        for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-mode"] {
-            check(&[("Host", "127.0.0.1"), (name, "x")], Some(Refusal::Script));
+    fn headers_of_a_page_are_refused_in_any_letter_case() {
+        for name in [
+            "Origin",
+            "origin",
+            "Sec-Fetch-Site",
+            "sec-FETCH-dest",
+            "Sec-Fetch-User",
+        ] {
+            let headers = [
+                ("Host", "127.0.0.1"),
+                ("Sec-Fetch-Mode", "cors"),
+                (name, "x"),
+            ];
+            check(LOOPBACK, &headers, Err(Refusal::Script));
+            check(LOOPBACK, &headers[..2], Ok(()));
         }
     }
 }

@@ -1,91 +1,91 @@
-//! The ECS container-credentials form of the same answer, for the `AWS_CONTAINER_CREDENTIALS_*` variables
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>). Pure.
+//! The ECS form of the credential, for the `AWS_CONTAINER_CREDENTIALS_*` variables
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 
 use serde_json::json;
 
+use super::http::{Refusal, Request, Response, Status};
 use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
 use crate::messages::server_state::ServerState;
-use crate::server::protocol::http::{Refusal, Request, Response, Status};
 
-/// Everything below is this form's.
 const ROOT: &str = "/v2/credentials/";
 
-/// The answer to a request for this form; `None` if it is none, or the form is not served.
-pub fn answer(request: &Request, served: &ServerState, now: BootTime) -> Option<Response> {
-    let token = served.container_token.as_ref()?;
+/// `None` if the path is not of this form, or no container token is set.
+pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<Response> {
+    let token = state.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
-    Some(answer_name(request, name, token, served, now).unwrap_or_else(|refusal| refusal))
+    Some(respond_below_root(request, name, token, state, now).unwrap_or_else(|refusal| refusal))
 }
 
-fn answer_name(
+fn respond_below_root(
     request: &Request,
     name: &str,
     token: &Secret,
-    served: &ServerState,
+    state: &ServerState,
     now: BootTime,
 ) -> Result<Response, Response> {
+    let refuse =
+        |refusal, status, code, message| Err(error(status, code, message).refused(refusal));
     if request.header("X-Forwarded-For").is_some() {
-        let why = error(
-            Status::Forbidden,
-            "Forbidden",
-            "a request with X-Forwarded-For is not answered",
-        );
-        return Err(why.refused(Refusal::Forwarded));
+        let message = "requests with X-Forwarded-For are refused; ask without a proxy";
+        return refuse(Refusal::Forwarded, Status::Forbidden, "Forbidden", message);
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        let why = error(Status::MethodNotAllowed, "MethodNotAllowed", "send GET");
-        return Err(why.with("Allow", "GET, HEAD").refused(Refusal::Method));
+        let refusal = error(Status::MethodNotAllowed, "MethodNotAllowed", "send GET");
+        return Err(refusal
+            .header("Allow", "GET, HEAD")
+            .refused(Refusal::Method));
     }
-    // The header's value as it is: SDKs add no scheme, and the file may hold one.
-    match request.header("Authorization") {
-        None => {
-            let why = error(
-                Status::Unauthorized,
-                "Unauthorized",
-                "no Authorization header: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            );
-            return Err(why.refused(Refusal::NoToken));
-        }
-        Some(settings) if !token.equals(settings) => {
-            let why = error(
-                Status::Unauthorized,
-                "Unauthorized",
-                "the Authorization header does not hold the token of this server",
-            );
-            return Err(why.refused(Refusal::BadToken));
-        }
-        Some(_) => {}
+    let (refusal, message) = match request.header("Authorization") {
+        // Compare the whole value: SDKs add no scheme, and the token file may hold one.
+        Some(sent) if token.equals(sent) => return credential(name, state, now),
+        Some(_) => (
+            Refusal::BadToken,
+            "the Authorization header is not the container token of this server",
+        ),
+        None => (
+            Refusal::NoToken,
+            "no Authorization header: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+    };
+    refuse(refusal, Status::Unauthorized, "Unauthorized", message)
+}
+
+fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
+    if !name.is_empty() && name != state.role_name.as_str() {
+        let message = "no role of this name";
+        return Err(error(Status::NotFound, "InvalidIdInRequest", message));
     }
-    if name != served.role_name.as_str() {
-        return Err(error(
-            Status::NotFound,
-            "InvalidIdInRequest",
-            "no credentials by this name",
-        ));
-    }
-    let Some(credential) = served.valid_credential(now) else {
+    let Some(credential) = state.valid_credential(now) else {
+        let message = "no valid credentials at present";
         return Err(error(
             Status::InternalServerError,
             "CredentialsUninitialized",
-            "no valid credentials at present",
+            message,
         ));
     };
-    let document = json!({
-        "RoleArn": served.role.as_str(),
+    // The list, as in the instance form: --check knows no name.
+    if name.is_empty() {
+        return Ok(Response::text(state.role_name.as_str().to_owned()));
+    }
+    let mut document = json!({
+        "RoleArn": state.role.as_str(),
         "AccessKeyId": credential.access_key_id,
         "SecretAccessKey": credential.secret_access_key.expose(),
         "Token": credential.session_token.expose(),
         "Expiration": clock::iso8601(credential.expiration),
     });
-    Ok(Response::text(document.to_string()).typed("application/json"))
+    if let Some(id) = state.role.account_id() {
+        document["AccountId"] = id.into();
+    }
+    Ok(Response::text(document.to_string()).content_type("application/json"))
 }
 
-/// In both spellings: Go's SDK reads the small letters, JavaScript's the capitals.
+/// Each key in both spellings: Go's SDK reads lower case, JavaScript's reads capitals.
 fn error(status: Status, code: &str, message: &str) -> Response {
     let document = json!({ "code": code, "message": message, "Code": code, "Message": message });
     Response::text(document.to_string())
         .status(status)
-        .typed("application/json")
+        .content_type("application/json")
 }

@@ -1,80 +1,73 @@
-//! A request as the answering functions see it, and a response as it goes over the wire.
+//! Requests and responses of the protocol.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-/// One request, as tiny_http has read it.
-#[derive(Clone, Copy, Debug)]
+/// A request as tiny_http parsed it.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// The method, in the client's own letters.
+    /// As the client wrote it.
     pub method: &'a str,
-    /// The request target: a path, with a query if the client sent one.
     pub target: &'a str,
-    /// The headers in order, but for those that the gate leaves out.
+    /// In order, without `request_head::REMOVED_HEADERS`.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Whether the client connected to a loopback address.
+    pub is_to_loopback: bool,
 }
 
 impl<'a> Request<'a> {
-    /// The first header with this name, in any letter case.
+    /// The first header of this name, in any letter case.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers
-            .iter()
+        let mut headers = self.headers.iter();
+        headers
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| *value)
     }
 }
 
-/// One complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status code.
     pub status: Status,
-    /// The body's type.
     pub content_type: &'static str,
-    /// Further headers, each complete with its value.
+    /// Headers beside those that every response has.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body.
     pub body: Cow<'static, [u8]>,
-    /// What there is to count about it.
     pub outcome: Option<Outcome>,
 }
 
-/// What an answer is counted as, beside being one.
+/// What metrics count about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Version 1 of the protocol was used.
+    /// Served without a session token (IMDSv1).
     VersionOne,
-    /// It was refused, and why.
     Refused(Refusal),
 }
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its Host header is a name of the network's.
+    /// The Host header is not allowed.
     Host,
-    /// A script in a browser's page sent it.
+    /// A browser's page sent it.
     Script,
-    /// It came from another network than that of the address which it asked.
+    /// The client is not on the subnet of the address it connected to.
     Network,
-    /// It came through a proxy.
+    /// It has X-Forwarded-For.
     Forwarded,
-    /// It has no token, and one is required.
+    /// A session or container token is required.
     NoToken,
-    /// Its token is not, or no longer, valid.
+    /// The token is invalid or expired.
     BadToken,
-    /// It asks for a token with a life that none has.
+    /// The requested lifetime of a session token is missing or out of range.
     BadTtl,
-    /// Its method is not answered there.
     Method,
-    /// It announces a body that is large, or does not say how large.
+    /// The body is too large, or its length unknown.
     Body,
-    /// It is no request.
     Malformed,
 }
 
 impl Refusal {
-    /// All of them, in the order of their declaration, with the names that metrics have for them.
+    /// In the order of declaration, with the `reason` label of metrics.
     pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),
@@ -89,9 +82,7 @@ impl Refusal {
     ];
 }
 
-/// The statuses that this server answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Status {
     Ok = 200,
     BadRequest = 400,
@@ -105,12 +96,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// The number.
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// The reason phrase; for 405 EC2's own.
     pub fn reason(self) -> &'static str {
         match self {
             Status::Ok => "OK",
@@ -118,6 +107,7 @@ impl Status {
             Status::Unauthorized => "Unauthorized",
             Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
+            // EC2's wording.
             Status::MethodNotAllowed => "Not Allowed",
             Status::PayloadTooLarge => "Payload Too Large",
             Status::ServiceUnavailable => "Service Unavailable",
@@ -127,82 +117,63 @@ impl Status {
 }
 
 impl Response {
-    /// A text/plain answer.
+    /// A text/plain response.
     pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
-        let body = match body.into() {
+        Response::bytes(match body.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        };
+        })
+    }
+
+    /// A text/plain response whose text may be in any encoding.
+    pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Self {
         Response {
             status: Status::Ok,
             content_type: "text/plain",
             headers: Vec::new(),
-            body,
+            body: body.into(),
             outcome: None,
         }
     }
 
-    /// An answer with nothing but its status.
+    /// A response without a body.
     pub fn empty(status: Status) -> Self {
-        Response {
-            status,
-            ..Response::text("")
-        }
+        Response::text("").status(status)
     }
 
-    /// The same answer with another status.
-    pub fn status(self, status: Status) -> Self {
-        Response { status, ..self }
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
     }
 
-    /// The same answer with another type.
-    pub fn typed(self, content_type: &'static str) -> Self {
-        Response {
-            content_type,
-            ..self
-        }
+    pub fn content_type(mut self, content_type: &'static str) -> Self {
+        self.content_type = content_type;
+        self
     }
 
-    /// The same answer, as a refusal.
-    pub fn refused(self, refusal: Refusal) -> Self {
-        Response {
-            outcome: Some(Outcome::Refused(refusal)),
-            ..self
-        }
+    pub fn refused(mut self, refusal: Refusal) -> Self {
+        self.outcome = Some(Outcome::Refused(refusal));
+        self
     }
 
-    /// The same answer with one more header.
-    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The whole answer as one piece. `Connection: close`, as EC2 says it; for HEAD without the body, its length said.
+    /// The bytes to send. `Connection: close`, as EC2 says; for HEAD the body is left out and its length kept.
     pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
         let mut head = String::with_capacity(320 + self.body.len());
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
-        push(&[
-            "HTTP/1.1 ",
-            &self.status.code().to_string(),
-            " ",
-            self.status.reason(),
-            "\r\n",
-        ]);
-        push(&[
-            "Content-Type: ",
-            self.content_type,
-            "\r\nContent-Length: ",
-            &self.body.len().to_string(),
-            "\r\n",
-        ]);
+        let (code, length) = (self.status.code().to_string(), self.body.len().to_string());
+        push(&["HTTP/1.1 ", &code, " ", self.status.reason()]);
+        push(&["\r\nContent-Type: ", self.content_type]);
+        push(&["\r\nContent-Length: ", &length]);
         for (name, value) in &self.headers {
-            push(&[name, ": ", value, "\r\n"]);
+            push(&["\r\n", name, ": ", value]);
         }
-        push(&[
-            "Date: ",
-            &httpdate::fmt_http_date(now),
-            "\r\nServer: EC2ws\r\nConnection: close\r\n\r\n",
-        ]);
+        push(&["\r\nDate: ", &httpdate::fmt_http_date(now)]);
+        push(&["\r\nServer: EC2ws\r\nConnection: close\r\n\r\n"]);
         let mut bytes = head.into_bytes();
         if !is_head {
             bytes.extend_from_slice(&self.body);
@@ -217,9 +188,9 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn an_answer_is_written_whole_with_its_length_and_closes() {
+    fn a_response_has_its_length_and_closes() {
         let bytes = Response::text("exc_web")
-            .with("Accept-Ranges", "none")
+            .header("Accept-Ranges", "none")
             .to_bytes(false, UNIX_EPOCH);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
@@ -229,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_head_says_its_length_and_has_no_body() {
+    fn a_response_to_head_has_a_length_and_no_body() {
         let text = String::from_utf8(Response::text("exc_web").to_bytes(true, UNIX_EPOCH)).unwrap();
         assert!(text.contains("Content-Length: 7\r\n") && text.ends_with("\r\n\r\n"));
     }
@@ -240,6 +211,7 @@ mod tests {
             method: "GET",
             target: "/",
             headers: &[("x-FORWARDED-for", "1.2.3.4")],
+            ..Request::default()
         };
         assert_eq!(request.header("X-Forwarded-For"), Some("1.2.3.4"));
         assert_eq!(request.header("Via"), None);

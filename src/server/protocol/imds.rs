@@ -1,57 +1,62 @@
-//! The instance metadata protocol: Request → Response. Pure: no clock, socket, environment or log.
+//! The instance metadata protocol.
 //!
-//! What the real service answers stands in AWS's guide
-//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and in published dumps; where
-//! neither tells, the answer is the one that breaks no client, and a comment says so.
+//! What EC2 answers is in AWS's guide (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and
+//! in published dumps; where both are silent, the response is the one that breaks no client, and a comment says so.
 
 use std::borrow::Cow;
 
+use super::directory;
+use super::http::{Outcome, Refusal, Request, Response, Status};
+use super::state::ResponseState;
 use crate::common::clock::{self, BootTime};
 use crate::common::config::HttpTokens;
 use crate::common::credential::{Credential, ec2_form};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::metadata_snapshot;
 use crate::common::secret::Secret;
 use crate::common::session_token::{TokenAuthority, Ttl};
 use crate::messages::server_state::ServerState;
-use crate::server::protocol::http::{Outcome, Refusal, Request, Response, Status};
-use crate::server::protocol::state::Served;
 
-/// [`TTL_HEADER`] in the letters in which EC2 answers.
-const TTL_ANSWER_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
+/// [`TTL_HEADER`] as EC2 spells it in responses.
+const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
-/// The answer to one request. `HEAD` is answered as `GET`; leaving the body out is for whoever writes the answer.
-pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
-    // In any letter case, also when empty: a proxy stands between, and the client may be whoever talks to that proxy.
+/// `HEAD` is treated as `GET`; the caller leaves the body out.
+pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
+    // Also when empty: the request came through a proxy, so its client may be anyone whom the proxy serves.
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
+    if path
+        .as_ref()
+        .is_some_and(|path| is_withheld(request, path, &state.server))
+    {
+        return not_found();
+    }
     if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
-        return answer_token(request, path, &served.tokens, now);
+        return issue_token(request, path, &state.tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        // What EC2 says to these is not published; it says this of its token path. No SDK sends them.
+        // EC2's response is published for its token path only. No SDK sends other methods.
         return method_not_allowed("GET, HEAD");
     }
     let ttl = match request.header(TOKEN_HEADER) {
-        // aws-sdk-cpp sends the header empty once it has fallen back to version 1.
-        None | Some("") => match served.state.http_tokens {
+        // aws-sdk-cpp sends an empty header once it has fallen back to version 1.
+        None | Some("") => match state.server.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
                 return Response::empty(Status::Unauthorized).refused(Refusal::NoToken);
             }
         },
-        Some(token) => match served.tokens.check(token, now) {
+        Some(token) => match state.tokens.check(token, now) {
             Some(seconds) => Some(seconds),
             None => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
         },
     };
-    // Only now: a wrong token is 401 also on what is no path.
-    let mut response = path.map_or_else(not_found, |path| answer_path(&path, served, now));
+    // After the token check: a wrong token is 401 on an invalid path too.
+    let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
     match ttl {
         Some(seconds) if response.status == Status::Ok => {
-            response.with(TTL_ANSWER_HEADER, seconds.to_string())
+            response.header(TTL_RESPONSE_HEADER, seconds.to_string())
         }
         Some(_) => response,
         None => {
@@ -61,201 +66,196 @@ pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
     }
 }
 
+/// With a container token the credential is served in the container form alone: no path leads to it without that token. Session
+/// tokens are issued only if there is other metadata to read with them, and to whoever shows the container token: by its session
+/// token a fetcher recognizes this server as its own source.
+fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
+    let shows_token = || {
+        let token = state.container_token.as_ref();
+        token
+            .zip(request.header("Authorization"))
+            .is_some_and(|(token, shown)| token.equals(shown))
+    };
+    !serves_role(state)
+        && (path.is_of_role()
+            || (path.is_token() && state.pass_through.is_none() && !shows_token()))
+}
+
+fn serves_role(state: &ServerState) -> bool {
+    state.container_token.is_none() || state.both_forms
+}
+
 fn method_not_allowed(allowed: &'static str) -> Response {
     Response::empty(Status::MethodNotAllowed)
-        .with("Allow", allowed)
+        .header("Allow", allowed)
         .refused(Refusal::Method)
 }
 
-fn answer_token(
-    request: &Request,
-    path: &Path,
-    tokens: &TokenAuthority,
-    now: BootTime,
-) -> Response {
+fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: BootTime) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
-    // Not published, but the Allow of EC2's 405 names it.
+    // EC2's response is not published; the Allow header of its 405 names OPTIONS.
     if request.method == "OPTIONS" {
-        return Response::empty(Status::Ok).with("Allow", ALLOWED);
+        return Response::empty(Status::Ok).header("Allow", ALLOWED);
     }
     if request.method != "PUT" {
         return method_not_allowed(ALLOWED);
     }
-    // A dated version, or a slash at the end: forbidden, says the real service.
-    if path.segments[0] != "latest" || path.has_slash {
+    // EC2 forbids a dated version and a trailing slash.
+    if path.segments[0] != "latest" || path.has_trailing_slash {
         return Response::empty(Status::Forbidden);
     }
-    let Some(ttl) = request
-        .header(TTL_HEADER)
-        .and_then(|text| Ttl::parse(text.trim()))
-    else {
-        return Response::empty(Status::BadRequest).refused(Refusal::BadTtl);
-    };
-    Response::text(tokens.issue(ttl, now)).with(TTL_ANSWER_HEADER, ttl.seconds().to_string())
+    let ttl = request.header(TTL_HEADER);
+    match ttl.and_then(|text| Ttl::parse(text.trim())) {
+        Some(ttl) => Response::text(tokens.issue(ttl, now))
+            .header(TTL_RESPONSE_HEADER, ttl.seconds().to_string()),
+        None => Response::empty(Status::BadRequest).refused(Refusal::BadTtl),
+    }
 }
 
-/// The versions that `GET /` lists: those that know roles, from the first of them on.
-const VERSIONS: [&str; 20] = [
-    "2012-01-12",
-    "2014-02-25",
-    "2014-11-05",
-    "2015-10-20",
-    "2016-04-19",
-    "2016-06-30",
-    "2016-09-02",
-    "2018-03-28",
-    "2018-08-17",
-    "2018-09-24",
-    "2019-10-01",
-    "2020-08-24",
-    "2020-10-27",
-    "2021-01-03",
-    "2021-03-23",
-    "2021-07-15",
-    "2022-07-09",
-    "2022-09-24",
-    "2024-04-11",
-    "latest",
-];
+/// The versions that `GET /` lists.
+const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n2007-12-15\n2008-02-01\n2008-09-01\n2009-04-04\n\
+    2011-01-01\n2011-05-01\n2012-01-12\n2014-02-25\n2014-11-05\n2015-10-20\n2016-04-19\n2016-06-30\n2016-09-02\n2018-03-28\n\
+    2018-08-17\n2018-09-24\n2019-10-01\n2020-08-24\n2020-10-27\n2021-01-03\n2021-03-23\n2021-07-15\n2022-07-09\n2022-09-24\n\
+    2024-04-11\nlatest";
+/// The first version after `1.0`, and the first with roles.
+const FIRST_DATE: &str = "2007-01-19";
+const FIRST_WITH_ROLES: &str = "2012-01-12";
 
-fn answer_path(path: &Path, served: &Served, now: BootTime) -> Response {
+fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
     let Some((version, segments)) = segments.split_first() else {
-        return Response::text(VERSIONS.join("\n"));
+        return Response::text(VERSIONS);
     };
-    if !serves_roles(version) {
+    if !is_version(version) {
         return not_found();
     }
-    let state = &served.state;
-    let name = state.role_name.as_str();
-    let answered = match segments {
+    let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
+    let server = &state.server;
+    let name = server.role_name.as_str();
+    let item = match segments {
+        ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
         ["meta-data", "iam", "info"] => {
-            valid(state, now).map(|credential| Response::text(info(credential, state)))
+            valid(server, now).map(|credential| Response::text(info(credential, server)))
         }
         ["meta-data", "iam", "security-credentials"] => {
-            valid(state, now).map(|_| Response::text(name.to_owned()))
+            valid(server, now).map(|_| Response::text(name.to_owned()))
         }
-        ["meta-data", "iam", "security-credentials", asked] if *asked == name => {
-            let document = served.document.as_ref().map(Secret::expose);
-            valid(state, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+        ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
+            let document = state.document.as_ref().map(Secret::expose);
+            valid(server, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
-        // Whatever else begins so is a right of the host's, and no item or listing of ours.
+        // The rest of `iam` and `identity-credentials` are the host's own rights, never served nor listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), state, now),
+        other => other_metadata(&other.join("/"), has_roles, server, now),
     };
-    answered
-        .map(|response| {
-            // EC2 says both of every item.
-            let response = response.with("Accept-Ranges", "none");
-            match &served.last_modified {
-                Some(date) => response.with("Last-Modified", date.clone()),
-                None => response,
-            }
-        })
-        .unwrap_or_else(|refusal| refusal)
+    // EC2 sends both headers with every item.
+    let item = item.map(|response| response.header("Accept-Ranges", "none"));
+    match (item, &state.last_modified) {
+        (Ok(response), Some(date)) => response.header("Last-Modified", date.clone()),
+        (Ok(response), None) | (Err(response), _) => response,
+    }
 }
 
-/// What a container may know beside its role, and the listings of all there is.
-fn other_metadata(path: &str, served: &ServerState, now: BootTime) -> Result<Response, Response> {
+/// What a container may know beside its role, and the listings.
+fn other_metadata(
+    path: &str,
+    has_roles: bool,
+    state: &ServerState,
+    now: BootTime,
+) -> Result<Response, Response> {
+    const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
-    let snapshot = served.snapshot.as_ref();
-    // Also where the snapshot has nothing: an old 404 would say that no interruption is coming.
+    let snapshot = state.snapshot.as_ref();
+    // Also for an item that the snapshot does not have: an outdated 404 would mean that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(Status::ServiceUnavailable));
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
-        let response = Response {
-            body: Cow::Owned(item.body.clone()),
-            ..Response::text("")
-        };
+        let response = Response::bytes(item.body.clone());
         return Ok(if item.is_binary {
-            response.typed("application/octet-stream")
+            response.content_type("application/octet-stream")
         } else {
             response
         });
     }
     if path == REGION
-        && let Some(region) = &served.region
+        && let Some(region) = &state.region
     {
         return Ok(Response::text(region.clone()));
     }
-    let own = ["meta-data/iam/info", "meta-data/iam/security-credentials/"].into_iter();
-    let own = own.chain(served.region.as_ref().map(|_| REGION));
-    let leaves = own.chain(
-        snapshot
-            .into_iter()
-            .flat_map(|snapshot| snapshot.items.keys().map(String::as_str)),
-    );
+    let own = ROLE.into_iter().filter(|_| has_roles);
+    let own = own.chain(state.region.as_ref().map(|_| REGION));
+    let passed_through = snapshot
+        .into_iter()
+        .flat_map(|snapshot| snapshot.items.keys());
+    let leaves = own.chain(passed_through.map(String::as_str));
     let listing = if path.is_empty() {
-        Some(metadata_snapshot::roots(leaves))
+        Some(directory::roots(leaves))
     } else {
-        metadata_snapshot::entries(leaves, path)
+        directory::entries(leaves, path)
     };
     if let Some(entries) = listing {
         return Ok(Response::text(entries.join("\n")));
     }
-    // It may be there: nobody has been able to look yet.
-    let may_be_there = served.pass_through.is_some_and(|what| what.may_hold(path));
-    if may_be_there && snapshot.is_none() {
-        Err(Response::empty(Status::ServiceUnavailable))
+    // Before the first snapshot nobody knows whether the host has the item.
+    let may_exist = state.pass_through.is_some_and(|what| what.may_hold(path));
+    Err(if may_exist && snapshot.is_none() {
+        Response::empty(Status::ServiceUnavailable)
     } else {
-        Err(not_found())
-    }
+        not_found()
+    })
 }
 
-/// With nothing valid, 500 on the list and on the document alike: after a good list a failing document aborts every program on
-/// the AWS C runtime, and PHP's SDK keeps its previous credentials at 500, not at 503.
-fn valid(served: &ServerState, now: BootTime) -> Result<&Credential, Response> {
-    let valid = served.valid_credential(now);
+/// Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
+/// on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
+fn valid(state: &ServerState, now: BootTime) -> Result<&Credential, Response> {
+    let valid = state.valid_credential(now);
     valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
-/// `iam/info` for the role that is served. Its id has the form of an instance profile's.
-fn info(credential: &Credential, served: &ServerState) -> String {
+/// `iam/info` for the served role. The id only has the form of an instance profile's.
+fn info(credential: &Credential, state: &ServerState) -> String {
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
         (
             "InstanceProfileArn",
-            &served.role.instance_profile(&served.role_name),
+            &state.role.instance_profile(&state.role_name),
         ),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
 }
 
-/// EC2's page, also for a name that is not the role's. Its type today is not published; no client reads either.
+/// EC2's page. Its current Content-Type is not published; no client looks at either.
 fn not_found() -> Response {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
         \x20<head>\n  <title>404 - Not Found</title>\n </head>\n <body>\n  <h1>404 - Not Found</h1>\n </body>\n</html>\n";
     Response::text(PAGE)
         .status(Status::NotFound)
-        .typed("text/html")
+        .content_type("text/html")
 }
 
-/// `latest`, or a date from 2012-01-12 on, when roles came in: also one that is not listed, for EC2's list grows. What EC2 says of
-/// roles under an earlier version is not published; no client asks for them there.
-fn serves_roles(version: &str) -> bool {
-    let is_date = version.len() == 10
-        && version.bytes().enumerate().all(|(at, byte)| {
-            if at == 4 || at == 7 {
-                byte == b'-'
-            } else {
-                byte.is_ascii_digit()
-            }
+/// Also an unlisted date, because EC2's list grows. `1.0` and all dates sort as text.
+fn is_version(version: &str) -> bool {
+    let is_date = version.len() == FIRST_DATE.len()
+        && version.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
         });
-    version == "latest" || (is_date && version >= "2012-01-12")
+    matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
-/// A request's path: decoded once, empty segments dropped (JavaScript's client always sends `//latest/…`). With or without a slash
-/// at its end it is the same: aws-sdk-cpp and .NET ask for the list without, fluent-bit for items with, and a redirect is not sent.
+/// The path of a request, decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A trailing
+/// slash matters to the token path alone: aws-sdk-cpp and .NET request the list without one, fluent-bit requests items with one,
+/// and no redirect is sent.
 struct Path<'a> {
     segments: Vec<Cow<'a, str>>,
-    has_slash: bool,
+    has_trailing_slash: bool,
 }
 
 impl<'a> Path<'a> {
-    /// `None` for what no metadata path is: not absolute, `.` or `..`, an escape that is none, a character beyond ASCII.
+    /// `None` if it is not absolute, or has `.` or `..`, an incomplete escape, or a character that is not printable ASCII.
     fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
         if !path.starts_with('/') {
@@ -264,18 +264,20 @@ impl<'a> Path<'a> {
         let mut segments = Vec::new();
         for raw in path.split('/').filter(|raw| !raw.is_empty()) {
             let segment = decode(raw)?;
-            if segment == "."
-                || segment == ".."
-                || !segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
-            {
+            let is_printable = segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+            if segment == "." || segment == ".." || !is_printable {
                 return None;
             }
             segments.push(segment);
         }
         Some(Path {
             segments,
-            has_slash: path.ends_with('/'),
+            has_trailing_slash: path.ends_with('/'),
         })
+    }
+
+    fn is_of_role(&self) -> bool {
+        self.segments.len() >= 3 && self.segments[1] == "meta-data" && self.segments[2] == "iam"
     }
 
     fn is_token(&self) -> bool {
@@ -284,12 +286,12 @@ impl<'a> Path<'a> {
 }
 
 fn decode(raw: &str) -> Option<Cow<'_, str>> {
-    // A lone % is no escape; the crate would leave it as it is.
-    let escapes_are_whole = raw
+    // The crate would leave an incomplete escape as it is.
+    let escapes_are_complete = raw
         .split('%')
         .skip(1)
         .all(|after| after.len() >= 2 && after.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit));
-    if !escapes_are_whole {
+    if !escapes_are_complete {
         return None;
     }
     percent_encoding::percent_decode_str(raw).decode_utf8().ok()

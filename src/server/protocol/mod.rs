@@ -1,7 +1,8 @@
-//! The protocol: a request, the state and the time make a response. Pure: no clock, socket, environment or log.
+//! The protocol: request, state and time → response. Pure: no clock, socket, environment or log.
 
 pub mod browser;
 pub mod container_credentials;
+mod directory;
 pub mod http;
 pub mod imds;
 pub mod metrics;

@@ -1,26 +1,23 @@
-//! The one answer to one request: keeps browsers out, then asks who serves the path. Pure.
+//! Responds to one request: refuses browsers, then asks the form whose path it is.
 
+use super::http::{Refusal, Request, Response, Status};
+use super::state::ResponseState;
+use super::{browser, container_credentials, imds};
 use crate::common::clock::BootTime;
-use crate::server::protocol::browser;
-use crate::server::protocol::container_credentials;
-use crate::server::protocol::http::{Refusal, Request, Response, Status};
-use crate::server::protocol::imds;
-use crate::server::protocol::state::Served;
 
-/// Answers one request.
-pub fn answer(request: &Request, served: &Served, now: BootTime) -> Response {
-    match browser::suspect(request, &served.state.allow_hosts) {
-        Some(Refusal::Host) => refuse(
+pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
+    match browser::check(request, &state.server.allow_hosts) {
+        Err(Refusal::Host) => refuse(
             Refusal::Host,
-            "ec2-role: no --allow-host has this Host name\n",
+            "ec2-role: this Host name is refused; ask by address, or start ec2-role with --allow-host\n",
         ),
-        Some(refusal) => refuse(refusal, "ec2-role: a script in a page is not answered\n"),
-        None => container_credentials::answer(request, &served.state, now)
-            .unwrap_or_else(|| imds::answer(request, served, now)),
+        Err(refusal) => refuse(refusal, "ec2-role: requests of browser pages are refused\n"),
+        Ok(()) => container_credentials::respond(request, &state.server, now)
+            .unwrap_or_else(|| imds::respond(request, state, now)),
     }
 }
 
-/// A refusal that is none of EC2's own, and so says whose it is and why.
+/// A refusal that EC2 does not have, so its body says who refuses and why.
 pub fn refuse(refusal: Refusal, why: &'static str) -> Response {
     Response::text(why)
         .status(Status::Forbidden)

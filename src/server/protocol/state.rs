@@ -1,30 +1,44 @@
-//! All that is served at a time, with what is made from it once and not for every request.
+//! The server's state with what responses need of it precomputed: once for each change, not for each request.
 
 use crate::common::credential::Credential;
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenAuthority;
-use crate::messages::server_state::ServerState;
+use crate::messages::server_state::{ServerState, ServerUpdate};
 
-/// What the supervisor has handed over last.
-pub struct Served {
-    /// As it was handed over.
-    pub state: ServerState,
-    /// Gives session tokens, and checks them.
+pub struct ResponseState {
+    /// As the supervisor sent it.
+    pub server: ServerState,
     pub tokens: TokenAuthority,
-    /// The document of the credential, if there is one, in EC2's form.
+    /// The credential in EC2's form.
     pub document: Option<Secret>,
-    /// When the credential was made, in HTTP's form.
+    /// When STS issued the credential, as HTTP writes it.
     pub last_modified: Option<String>,
 }
 
-impl From<ServerState> for Served {
-    fn from(state: ServerState) -> Self {
-        let credential = state.credential.as_ref();
-        Served {
-            tokens: TokenAuthority::new(&state.token_key, &state.boot_id),
-            document: credential.map(|credential| Secret::new(credential.ec2_document())),
-            last_modified: credential.map(Credential::last_modified),
-            state,
-        }
+impl From<ServerState> for ResponseState {
+    fn from(server: ServerState) -> Self {
+        let mut state = ResponseState {
+            tokens: TokenAuthority::new(&server.token_key, &server.boot_id),
+            document: None,
+            last_modified: None,
+            server,
+        };
+        state.derive();
+        state
+    }
+}
+
+impl ResponseState {
+    pub fn apply(&mut self, update: ServerUpdate) {
+        self.server.apply(update);
+        self.derive();
+    }
+
+    fn derive(&mut self) {
+        let credential = self.server.credential.as_ref();
+        let account_id = self.server.role.account_id();
+        self.document =
+            credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
+        self.last_modified = credential.map(Credential::last_modified);
     }
 }

@@ -1,5 +1,4 @@
-//! The bytes of a client: what passes the gate tiny_http takes as it is. Its beginning is waited for, or read as
-//! the whole is.
+//! Any bytes of a client: tiny_http parses a normalized head to exactly what it says, and no prefix of the bytes gives another head.
 
 #![no_main]
 
@@ -8,21 +7,21 @@ mod any_head;
 
 use std::cell::RefCell;
 
-use any_head::check_is_taken_as_it_is;
+use any_head::check_is_parsed_unchanged;
 use ec2_role::server::request_head::RequestHead;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static READER: RefCell<TinyHttpAdapter> = RefCell::new(TinyHttpAdapter::start().unwrap());
+    static TINY_HTTP: RefCell<TinyHttpAdapter> = RefCell::new(TinyHttpAdapter::start().unwrap());
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some(asked) = RequestHead::read(data) else {
+    let Some(request) = RequestHead::parse(data) else {
         return;
     };
-    let Ok(head) = asked.head else { return };
-    let sooner = RequestHead::read(&data[..data.len() * usize::from(data[0]) / 256]);
-    assert!(sooner.is_none_or(|sooner| sooner.head.as_ref() == Ok(&head)));
-    READER.with_borrow_mut(|reader| check_is_taken_as_it_is(reader, &head));
+    let Ok(head) = request.normalized else { return };
+    let sooner = RequestHead::parse(&data[..data.len() * usize::from(data[0]) / 256]);
+    assert!(sooner.is_none_or(|sooner| sooner.normalized.as_ref() == Ok(&head)));
+    TINY_HTTP.with_borrow_mut(|tiny_http| check_is_parsed_unchanged(tiny_http, &head));
 });

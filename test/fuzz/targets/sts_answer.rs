@@ -1,4 +1,4 @@
-//! Any answer of STS: two bytes of status, then the body. What is taken for a credential makes a document that SDKs read.
+//! Any answer of STS: two bytes of status, then the body. An accepted credential makes a document that SDKs can parse.
 
 #![no_main]
 
@@ -25,17 +25,17 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         date: Some(date),
         ..Answer::default()
     };
-    match sts::read(&answer) {
-        Ok(answered) => {
+    match sts::parse(answer) {
+        Ok(issued) => {
             let credential = Credential {
-                access_key_id: answered.access_key_id,
-                secret_access_key: answered.secret_access_key,
-                session_token: answered.session_token,
+                access_key_id: issued.access_key_id,
+                secret_access_key: issued.secret_access_key,
+                session_token: issued.session_token,
                 last_updated: date,
-                expiration: answered.expiration,
+                expiration: issued.expiration,
                 deadline: BootTime(1),
             };
-            let document = credential.ec2_document();
+            let document = credential.ec2_document(None);
             let setting = document.rsplit('"').nth(1).unwrap();
             let read = clock::parse_iso8601(setting).expect(setting);
             assert_eq!(
@@ -44,9 +44,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
             );
         }
         Err(error) => {
-            // The log makes one line of it.
             _ = (error.describe(), error.remedy("r", "https://sts"));
-            _ = error.retry();
+            _ = error.reaction();
         }
     }
     Corpus::Keep

@@ -2,16 +2,16 @@
 
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-/// The next child that has ended, our own or, as PID 1, anyone's orphan.
+/// The next child that has ended: one of ours or, as PID 1, an orphan.
 pub fn reap() -> Option<(Pid, WaitStatus)> {
     rustix::process::wait(WaitOptions::NOHANG).ok().flatten()
 }
 
-/// How one ended, for the log.
+/// How a child ended, for the log.
 pub fn ending(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("it ended with status {code}"),
-        (None, Some(signal)) => format!("it was ended by signal {signal}"),
-        (None, None) => "it ended".to_owned(),
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
     }
 }

@@ -1,0 +1,169 @@
+//! One client's connection: reads a request head, writes a response, drains further input.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::net::sockopt;
+
+use super::request_head::{self, RequestHead};
+
+/// Maximum lifetime of a connection, from accept to close. SDKs send at once, and give up after one or two seconds.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(3);
+/// Lingering close: drain up to this much unread input first, because closing with unread data sends RST and can destroy the
+/// response.
+const MAX_DRAINED_BYTES: usize = 64 * 1024;
+
+pub struct Connection {
+    pub id: u64,
+    pub deadline: Instant,
+    peer: Option<SocketAddr>,
+    stream: TcpStream,
+    state: State,
+}
+
+enum State {
+    ReadingHead(Vec<u8>),
+    WritingResponse {
+        unsent: Vec<u8>,
+        has_more_input: bool,
+    },
+    Draining {
+        drained: usize,
+    },
+}
+
+/// Where a connection is after it was advanced.
+pub enum Progress {
+    /// A complete request head, which awaits its response.
+    Request(RequestHead),
+    /// Advance it again when its socket is ready for these events.
+    Pending(EventFlags),
+    /// Close it.
+    Done,
+}
+
+impl Connection {
+    pub fn new(id: u64, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) -> Self {
+        Connection {
+            id,
+            deadline: now + MAX_LIFETIME,
+            peer,
+            stream,
+            state: State::ReadingHead(Vec::new()),
+        }
+    }
+
+    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
+    /// The address that the client connected to.
+    pub fn local_address(&self) -> Option<IpAddr> {
+        let local = self.stream.local_addr().ok()?;
+        Some(local.ip().to_canonical())
+    }
+
+    /// Memory held for an incomplete head or an unsent response.
+    pub fn buffered_bytes(&self) -> usize {
+        match &self.state {
+            State::ReadingHead(bytes) | State::WritingResponse { unsent: bytes, .. } => {
+                bytes.capacity()
+            }
+            State::Draining { .. } => 0,
+        }
+    }
+
+    /// Closes with RST, which frees the socket at once: an orderly close would keep it until the client acknowledges.
+    pub fn abort(self) {
+        _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+    }
+
+    /// Sets the response, which [`Connection::advance`] writes. `has_more_input`: the client sends more than the request head.
+    pub fn set_response(&mut self, response: Vec<u8>, has_more_input: bool) {
+        self.state = State::WritingResponse {
+            unsent: response,
+            has_more_input,
+        };
+    }
+
+    /// Reads or writes once, as far as the socket allows. An error means that the connection is lost.
+    pub fn advance(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
+        match &mut self.state {
+            State::ReadingHead(_) => self.read_head(buffer),
+            State::WritingResponse {
+                unsent,
+                has_more_input,
+            } => {
+                let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
+                unsent.drain(..written);
+                if !unsent.is_empty() {
+                    return Ok(Progress::Pending(EventFlags::OUT));
+                }
+                if !*has_more_input {
+                    return Ok(Progress::Done);
+                }
+                self.stream.shutdown(Shutdown::Write)?;
+                self.state = State::Draining { drained: 0 };
+                self.drain(buffer)
+            }
+            State::Draining { .. } => self.drain(buffer),
+        }
+    }
+
+    fn read_head(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
+        let State::ReadingHead(head) = &mut self.state else {
+            return Ok(Progress::Done);
+        };
+        let room = &mut buffer[..request_head::MAX_BYTES - head.len()];
+        let read = match unless_blocked(self.stream.read(room))? {
+            Some(0) => return Ok(Progress::Done),
+            Some(length) => &room[..length],
+            None => return Ok(Progress::Pending(EventFlags::IN)),
+        };
+        // Only a newline can complete a head: one that comes byte by byte is not parsed for each byte. The first bytes alone may
+        // show that it is none.
+        let is_to_be_parsed = head.is_empty()
+            || read.contains(&b'\n')
+            || head.len() + read.len() == request_head::MAX_BYTES;
+        head.extend_from_slice(read);
+        let request = is_to_be_parsed.then(|| RequestHead::parse(head)).flatten();
+        Ok(request.map_or(Progress::Pending(EventFlags::IN), Progress::Request))
+    }
+
+    fn drain(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
+        let State::Draining { drained } = &mut self.state else {
+            return Ok(Progress::Done);
+        };
+        match unless_blocked(self.stream.read(buffer))? {
+            Some(0) => return Ok(Progress::Done),
+            Some(length) => *drained += length,
+            None => {}
+        }
+        Ok(if *drained <= MAX_DRAINED_BYTES {
+            Progress::Pending(EventFlags::IN)
+        } else {
+            Progress::Done
+        })
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// The bytes transferred; `None` if the socket is not ready.
+fn unless_blocked(transferred: io::Result<usize>) -> io::Result<Option<usize>> {
+    match transferred {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

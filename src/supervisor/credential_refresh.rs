@@ -1,0 +1,336 @@
+//! When to fetch the role's credential, and what each outcome changes. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use super::refresh::{Effects, Refresh, Status};
+use super::schedule;
+use crate::common::clock::{BootTime, iso8601};
+use crate::common::fault::Fault;
+use crate::common::log::Level;
+use crate::common::role::RoleArn;
+use crate::messages::fetch_orders::{FetchOrders, Task};
+use crate::messages::fetch_report::{FetchReport, Fetched};
+use crate::messages::server_state::ServerUpdate;
+
+pub struct CredentialRefresh {
+    role: RoleArn,
+    next: BootTime,
+    failures: u32,
+    /// What STS asked for at the failure that is being reported.
+    retry_after: Duration,
+    /// Whether the next credential is the first after a start or an outage.
+    is_first: bool,
+    serving: Option<Serving>,
+    has_logged_expiry: bool,
+    /// What the last fetcher found for the next.
+    region: Option<String>,
+    clock_offset: i64,
+    duration_limit: Option<u32>,
+}
+
+/// The served credential without its secrets.
+struct Serving {
+    access_key_id: String,
+    expiration: SystemTime,
+    deadline: BootTime,
+}
+
+impl CredentialRefresh {
+    /// The first fetch is due at once.
+    pub fn new(role: RoleArn, now: BootTime) -> Self {
+        CredentialRefresh {
+            role,
+            next: now,
+            failures: 0,
+            retry_after: Duration::ZERO,
+            is_first: true,
+            serving: None,
+            has_logged_expiry: false,
+            region: None,
+            clock_offset: 0,
+            duration_limit: None,
+        }
+    }
+
+    fn fetched(&mut self, fetched: Fetched, now: BootTime, jitter: f64) -> Effects {
+        let credential = fetched.credential;
+        let lifetime = credential.lifetime();
+        let wait = if self.is_first {
+            schedule::spread(lifetime, jitter)
+        } else {
+            schedule::steady(lifetime, jitter)
+        };
+        self.next = now.after(wait);
+        self.serving = Some(Serving {
+            access_key_id: credential.access_key_id.clone(),
+            expiration: credential.expiration,
+            deadline: credential.deadline,
+        });
+        (self.is_first, self.failures, self.has_logged_expiry) = (false, 0, false);
+        self.clock_offset = fetched.clock_offset;
+        self.duration_limit = fetched.duration_limit;
+        let status = format!(
+            "credential of {} valid until {}",
+            self.role,
+            iso8601(credential.expiration)
+        );
+        Effects {
+            update: Some(ServerUpdate::Fetched(credential)),
+            log: vec![format!("{status}, next refresh in {}", in_words(wait))],
+            status: Some(Status::Ready(status)),
+            ..Effects::default()
+        }
+    }
+
+    /// Keeps what is served, and sets the next try.
+    fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
+        let (why, level) = match fault {
+            Fault::Permanent(why) => (why, Level::Error),
+            Fault::Transient(why) => (why, Level::Warning),
+        };
+        // Logged before the failure, so that the lines are in the order of the events.
+        let mut log = self.expire(now).log;
+        self.failures += 1;
+        self.is_first = true;
+        let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
+        let wait = schedule::retry(self.failures, jitter).max(asked);
+        self.next = now.after(wait);
+        let valid = self.serving.as_ref().filter(|it| now < it.deadline);
+        let status = match valid {
+            Some(serving) => format!(
+                "{why}; serving the credential valid until {}",
+                iso8601(serving.expiration)
+            ),
+            None => format!("{why}; no credential, requests are answered 500"),
+        };
+        log.push(format!("{status}; next try in {}", in_words(wait)));
+        Effects {
+            update: Some(ServerUpdate::FetchFailed),
+            log,
+            level,
+            status: Some(Status::Trouble(status)),
+        }
+    }
+}
+
+impl Refresh for CredentialRefresh {
+    fn due(&self) -> BootTime {
+        self.next
+    }
+
+    fn start(&mut self, orders: FetchOrders, _now: BootTime) -> FetchOrders {
+        let serving = self.serving.as_ref();
+        FetchOrders {
+            task: Task::Credential,
+            serving: serving.map(|serving| serving.access_key_id.clone()),
+            region: self.region.clone(),
+            clock_offset: self.clock_offset,
+            duration_limit: self.duration_limit,
+            ..orders
+        }
+    }
+
+    /// A permanent fault is fatal only before the first credential; afterwards keep serving and retry.
+    fn receive(
+        &mut self,
+        report: FetchReport,
+        now: BootTime,
+        jitter: f64,
+    ) -> Result<Effects, String> {
+        Ok(match report {
+            FetchReport::Notice(text) => Effects::warning(text),
+            FetchReport::Region(name) => {
+                self.region = Some(name.clone());
+                Effects {
+                    update: Some(ServerUpdate::Region(name)),
+                    ..Effects::default()
+                }
+            }
+            FetchReport::RetryAfter(seconds) => {
+                self.retry_after = Duration::from_secs(seconds.into());
+                Effects::default()
+            }
+            FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
+            FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
+                return Err(text);
+            }
+            FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
+            FetchReport::Step(_) | FetchReport::Metadata(_) => Effects::default(),
+        })
+    }
+
+    fn expiry(&self) -> Option<BootTime> {
+        let serving = self.serving.as_ref().filter(|_| !self.has_logged_expiry);
+        serving.map(|serving| serving.deadline)
+    }
+
+    fn expire(&mut self, now: BootTime) -> Effects {
+        if self.expiry().is_none_or(|deadline| now < deadline) {
+            return Effects::default();
+        }
+        self.has_logged_expiry = true;
+        let text = format!(
+            "the credential of {} has expired; requests are answered 500 until there is a new one",
+            self.role
+        );
+        Effects {
+            status: Some(Status::Trouble(text.clone())),
+            ..Effects::warning(text)
+        }
+    }
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..=119 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::clock::parse_iso8601;
+    use crate::common::credential::Credential;
+    use crate::common::secret::Secret;
+
+    const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn refresh() -> CredentialRefresh {
+        CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), BootTime(0))
+    }
+
+    /// A credential of an hour, which ends an hour after `now`.
+    fn fetched(now: BootTime) -> FetchReport {
+        FetchReport::Fetched(Fetched {
+            credential: Credential {
+                access_key_id: "ASIAEXAMPLE".to_owned(),
+                secret_access_key: Secret::new("s3cr3t"),
+                session_token: Secret::new("s3cr3t"),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
+                deadline: now.after(HOUR),
+            },
+            clock_offset: 7,
+            duration_limit: Some(3600),
+        })
+    }
+
+    fn failed() -> FetchReport {
+        FetchReport::Failed(Fault::Transient("STS is away".to_owned()))
+    }
+
+    fn permanent() -> FetchReport {
+        FetchReport::Failed(Fault::Permanent("no such profile".to_owned()))
+    }
+
+    #[test]
+    fn credential_is_served_then_logged_then_ready() {
+        let mut refresh = refresh();
+        assert_eq!(refresh.due(), BootTime(0));
+        let effects = refresh.receive(fetched(BootTime(0)), BootTime(0), 1.0);
+        let effects = effects.unwrap();
+        assert!(matches!(effects.update, Some(ServerUpdate::Fetched(_))));
+        let status = format!("credential of {ROLE} valid until 2023-06-01T13:00:00Z");
+        assert_eq!(effects.log, [format!("{status}, next refresh in 30 min")]);
+        assert_eq!(effects.status, Some(Status::Ready(status)));
+    }
+
+    #[test]
+    fn first_refresh_after_a_start_or_outage_is_spread_others_are_steady() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        let mut wait_after = |report| {
+            refresh.receive(report, now, 0.5).unwrap();
+            refresh.due().left(now)
+        };
+        assert_eq!(wait_after(fetched(now)), schedule::spread(HOUR, 0.5));
+        assert_eq!(wait_after(fetched(now)), schedule::steady(HOUR, 0.5));
+        assert_eq!(wait_after(failed()), schedule::retry(1, 0.5));
+        assert_eq!(wait_after(permanent()), schedule::retry(2, 0.5));
+        assert_eq!(wait_after(fetched(now)), schedule::spread(HOUR, 0.5));
+        assert_eq!(wait_after(failed()), schedule::retry(1, 0.5));
+    }
+
+    #[test]
+    fn permanent_fault_is_fatal_only_before_the_first_credential() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        let error = refresh.receive(permanent(), now, 0.5).err();
+        assert_eq!(error.as_deref(), Some("no such profile"));
+        refresh.receive(fetched(now), now, 0.5).unwrap();
+        assert!(refresh.receive(permanent(), now, 0.5).is_ok());
+    }
+
+    #[test]
+    fn failure_line_says_what_is_served_and_when_the_next_try_is() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        let mut log = |report, now| refresh.receive(report, now, 1.0).unwrap().log;
+        assert_eq!(
+            log(failed(), now),
+            ["STS is away; no credential, requests are answered 500; next try in 1 s"]
+        );
+        log(fetched(now), now);
+        assert_eq!(
+            log(failed(), now),
+            [
+                "STS is away; serving the credential valid until 2023-06-01T13:00:00Z; next try in 1 s"
+            ]
+        );
+        let lines = log(failed(), now.after(HOUR));
+        assert!(lines[0].contains("has expired; requests are answered 500"));
+        assert!(lines[1].contains("no credential, requests are answered 500; next try in 2 s"));
+    }
+
+    #[test]
+    fn expiry_is_logged_once_and_again_for_the_next_credential() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        assert_eq!(refresh.expiry(), None);
+        for now in [now, now.after(3 * HOUR)] {
+            refresh.receive(fetched(now), now, 1.0).unwrap();
+            let end = now.after(HOUR);
+            assert_eq!(refresh.expiry(), Some(end));
+            assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
+            assert_eq!(refresh.expire(end).log.len(), 1);
+            assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
+        }
+    }
+
+    #[test]
+    fn next_fetcher_is_told_what_the_last_one_found() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        let orders = refresh.start(FetchOrders::default(), now);
+        assert_eq!(
+            (orders.serving, orders.clock_offset, orders.duration_limit),
+            (None, 0, None)
+        );
+        refresh.receive(fetched(now), now, 0.5).unwrap();
+        refresh.receive(failed(), now, 0.5).unwrap();
+        let orders = refresh.start(FetchOrders::default(), now);
+        assert_eq!(
+            (
+                orders.serving.as_deref(),
+                orders.clock_offset,
+                orders.duration_limit
+            ),
+            (Some("ASIAEXAMPLE"), 7, Some(3600))
+        );
+    }
+
+    #[test]
+    fn region_and_notices_are_passed_on_at_once() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
+        let effects = receive(FetchReport::Region("eu-west-1".to_owned()));
+        let is_region =
+            |update| matches!(update, ServerUpdate::Region(name) if name == "eu-west-1");
+        assert!(effects.update.is_some_and(is_region));
+        let orders = refresh.start(FetchOrders::default(), now);
+        assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
+        let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
+        let effects = receive(FetchReport::Notice("set the clock".to_owned()));
+        assert_eq!(effects.log, ["set the clock"]);
+        let effects = receive(FetchReport::Step("signing".to_owned()));
+        assert!(effects.log.is_empty() && effects.update.is_none());
+    }
+}
