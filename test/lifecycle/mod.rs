@@ -1,6 +1,7 @@
 mod bad_input;
 mod log;
 mod log_file;
+mod manuals;
 mod refresh;
 mod robustness;
 mod schedule;
