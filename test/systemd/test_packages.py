@@ -1,8 +1,10 @@
 """The .deb and the .rpm: what is in them, and what installing, upgrading, removing and purging them does to a host that serves."""
 
+import gzip
 import io
 import pathlib
 import re
+import subprocess
 import tarfile
 
 import pytest
@@ -53,16 +55,30 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
 
 
-def test_package_has_the_trees_files_in_a_distributions_places(package_host):
+@pytest.fixture(scope="module")
+def manuals(tmp_path_factory):
+    """{name: content}."""
+    directory = tmp_path_factory.mktemp("manuals")
+    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True)
+    return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+
+
+def test_package_has_the_trees_files_in_a_distributions_places(package_host, manuals):
     archive = tarfile.open(fileobj=io.BytesIO(package_host.payload()))
     members = {f"/{member.name.lstrip('./')}": member for member in archive}
     files = {name: archive.extractfile(member).read() for name, member in members.items() if member.isfile()}
+    pages = {name: gzip.decompress(files.pop(name)) for name in list(files) if name.startswith("/usr/share/man/")}
+    assert pages == {f"/usr/share/man/man8/{name}.gz": content for name, content in manuals.items() if name.endswith(".8")}
+    zsh = {"deb": "vendor-completions", "rpm": "site-functions"}[package_host.kind]
     assert files.pop("/usr/share/doc/ec2-role/copyright").startswith((REPOSITORY / "LICENSE").read_bytes())
     assert files == {
         "/usr/bin/ec2-role": pathlib.Path(BINARY).read_bytes(),
         **{f"/usr/sbin/{name}": content for name, content in PROGRAMS.items()},
         **{f"/usr/lib/systemd/system/{name}": content.encode() for name, content in UNITS.items()},
         "/etc/ec2-role/ec2-role.conf.sample": (SCRIPTS / "ec2-role.conf.sample").read_bytes(),
+        "/usr/share/bash-completion/completions/ec2-role": manuals["ec2-role.bash"],
+        "/usr/share/fish/vendor_completions.d/ec2-role.fish": manuals["ec2-role.fish"],
+        f"/usr/share/zsh/{zsh}/_ec2-role": manuals["_ec2-role"],
         "/usr/share/doc/ec2-role/README.md": (REPOSITORY / "README.md").read_bytes(),
     }
     for name in files:
