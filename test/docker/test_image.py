@@ -7,6 +7,7 @@ import re
 import subprocess
 import tarfile
 import time
+import tomllib
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_6_the_image_holds_what_the_tree_has(docker, ec2_role_image):
 
 def configuration(docker, image):
     configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
-    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint")}
+    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "Labels")}
 
 
 def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image):
@@ -74,6 +75,20 @@ def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image)
         wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")
     finally:
         docker.docker("tag", "ec2-role:built", "ec2-role")
+
+
+def test_6_the_labels_say_which_version_and_under_which_licences(docker, ec2_role_image):
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in configuration(docker, "ec2-role")["Labels"].items()}
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
+    assert labels["title"] == manifest["name"] and labels["version"] == manifest["version"]
+    assert labels["revision"].startswith(commit().removesuffix("-changed"))
+    licences = set(labels["licenses"].split(" AND "))
+    assert manifest["license"] in licences
+    crates = subprocess.run(["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{l}"],
+                            cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for expression in set(crates.splitlines()) - {""}:
+        for choice in re.sub("[()]", "", expression).split(" AND "):
+            assert licences & set(re.split(r" OR |/", choice)), expression
 
 
 def test_6_the_image_for_the_other_architecture_says_so(docker):

@@ -32,7 +32,7 @@ def import_tree(engine):
 class Host(SystemdHost):
     container_namespace = "/run/netns/container"
 
-    def __init__(self, engine):
+    def __init__(self, engine, image=IMAGE):
         self._engine = engine
         self.real_metadata = engine.instance.real_metadata
         self.real_metadata_namespace = engine.instance.aws
@@ -43,7 +43,7 @@ class Host(SystemdHost):
             "--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
             "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker",
             "--sysctl", "net.ipv4.ip_forward=1", "--stop-signal", "SIGRTMIN+3",
-            IMAGE, "/lib/systemd/systemd")
+            image, "/lib/systemd/systemd")
         try:
             self._wait_until_booted()
         except BaseException:
