@@ -133,9 +133,8 @@ impl<'a> Settings<'a> {
 /// A getopts error in the form of the other errors.
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
-        Fail::ArgumentMissing(name) => (name, "its value is missing"),
+        Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),
-        Fail::OptionMissing(name) => (name, "it is missing"),
         Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),
     };

@@ -69,11 +69,11 @@ impl NamedFile {
     }
 
     /// Reads a regular file of at most 1 MiB. A FIFO is refused instead of waited for; a hanging file system still blocks.
-    pub fn read(&self) -> Result<Contents, FileError> {
+    pub(crate) fn read(&self) -> Result<Contents, FileError> {
         self.try_read().map_err(|error| self.error(error))
     }
 
-    pub fn read_text(&self) -> Result<String, FileError> {
+    pub(crate) fn read_text(&self) -> Result<String, FileError> {
         String::from_utf8(self.read()?.bytes)
             .map_err(|_| self.error(io::Error::other("it is not UTF-8 text")))
     }

@@ -54,7 +54,7 @@ impl ProcessKind {
 
     /// Starts this program again, even if its file was replaced or deleted. Each child leads a process group, so that Ctrl-C
     /// reaches the supervisor only, and a fetcher can be killed together with the processes it has started.
-    pub fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
         for variable in SYSTEMD_VARIABLES {

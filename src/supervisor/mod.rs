@@ -126,7 +126,7 @@ fn prepare<'a>(
         token_key,
         boot_id,
         quiet: config.quiet,
-        log_format: log::format(),
+        log_format: log::format().clone(),
         same_network: config.same_network,
         allow_hosts: config.allow_hosts.clone(),
         metrics: config.metrics,
