@@ -192,6 +192,8 @@ def test_access_denied_at_boot_heals_and_needs_nobody(host, second, aws):
         wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), seconds=15, what="the denial")
         assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
         pid = host.show(unit, "MainPID")
+        warnings = host.run("journalctl", "--no-pager", "--output=cat", "--priority=warning", f"--unit={unit}").stdout
+        assert all("AccessDenied" in line for line in warnings.splitlines()) and warnings
     finally:
         metadata.update(allowed)
     host.wait_until_active(unit, seconds=30)
