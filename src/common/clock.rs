@@ -89,6 +89,8 @@ mod tests {
             iso8601(parse_iso8601("2023-06-01T12:06:40.227783Z").unwrap()),
             "2023-06-01T12:06:40Z"
         );
+        assert_eq!(epoch_seconds(time), 1_685_621_200);
+        assert_eq!(epoch_seconds(UNIX_EPOCH - Duration::from_secs(1)), -1);
         for wrong in [
             "",
             "yesterday",
