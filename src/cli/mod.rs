@@ -358,6 +358,11 @@ mod tests {
                 "give each key once",
             ),
             (
+                &[ARN, "--both-forms"],
+                "--both-forms",
+                "--container-token-file;",
+            ),
+            (
                 &[ARN, "--pass-through-user-data"],
                 "--pass-through-user-data",
                 "--pass-through;",

@@ -28,7 +28,7 @@ impl BootTime {
     }
 
     /// The time from `now` to this point; zero if it is past.
-    pub fn left(self, now: BootTime) -> Duration {
+    pub(crate) fn left(self, now: BootTime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }

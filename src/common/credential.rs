@@ -23,38 +23,43 @@ pub struct Credential {
 
 impl Credential {
     /// The life when STS issued the credential.
-    pub fn lifetime(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         self.expiration
             .duration_since(self.last_updated)
             .unwrap_or_default()
     }
 
-    pub fn is_valid(&self, now: BootTime) -> bool {
+    pub(crate) fn is_valid(&self, now: BootTime) -> bool {
         now < self.deadline
     }
 
-    /// The document at `…/iam/security-credentials/NAME`, byte for byte in EC2's form: this order, two spaces, ` : `, no newline
-    /// at the end. It has no other key, because s3fs counts the keys.
-    pub fn ec2_document(&self) -> String {
-        ec2_form(&[
+    /// The document of `…/iam/security-credentials/NAME` in EC2's form: this order, two spaces, ` : `, no newline at the end.
+    /// AccountId, which EC2 has in its extended form, is read by JavaScript's SDK and disturbs no client; RoleArn would: s3fs
+    /// counts the keys that it knows.
+    pub fn ec2_document(&self, account_id: Option<&str>) -> String {
+        let last_updated = clock::iso8601(self.last_updated);
+        let expiration = clock::iso8601(self.expiration);
+        let mut pairs = vec![
             ("Code", "Success"),
-            ("LastUpdated", &clock::iso8601(self.last_updated)),
+            ("LastUpdated", &last_updated),
             ("Type", "AWS-HMAC"),
             ("AccessKeyId", &self.access_key_id),
             ("SecretAccessKey", self.secret_access_key.expose()),
             ("Token", self.session_token.expose()),
-            ("Expiration", &clock::iso8601(self.expiration)),
-        ])
+            ("Expiration", &expiration),
+        ];
+        pairs.extend(account_id.map(|id| ("AccountId", id)));
+        ec2_form(&pairs)
     }
 
     /// An HTTP date (RFC 9110, 5.6.7).
-    pub fn last_modified(&self) -> String {
+    pub(crate) fn last_modified(&self) -> String {
         httpdate::fmt_http_date(self.last_updated)
     }
 
     /// The output of a `credential_process`
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
-    pub fn process_document(&self) -> String {
+    pub(crate) fn process_document(&self) -> String {
         json!({
             "Version": 1,
             "AccessKeyId": self.access_key_id,
@@ -67,7 +72,7 @@ impl Credential {
 }
 
 /// A JSON object of strings in EC2's form, with a line for each pair.
-pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn ec2_form(pairs: &[(&str, &str)]) -> String {
     let mut form = Vec::new();
     let mut before = "{\n  \"";
     for (key, value) in pairs {
@@ -100,11 +105,12 @@ mod tests {
     #[test]
     fn document_is_ec2s_to_the_byte() {
         assert_eq!(
-            credential().ec2_document(),
+            credential().ec2_document(Some("123456789012")),
             "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"2023-06-01T12:00:00Z\",\n  \"Type\" : \"AWS-HMAC\",\n  \
              \"AccessKeyId\" : \"ASIAEXAMPLE\",\n  \"SecretAccessKey\" : \"sec/ret+key\",\n  \"Token\" : \"tok/en==\",\n  \
-             \"Expiration\" : \"2023-06-01T13:00:00Z\"\n}"
+             \"Expiration\" : \"2023-06-01T13:00:00Z\",\n  \"AccountId\" : \"123456789012\"\n}"
         );
+        assert!(!credential().ec2_document(None).contains("AccountId"));
     }
 
     #[test]

@@ -62,13 +62,19 @@ impl RoleArn {
         self.0.split(':').nth(1).unwrap_or_default()
     }
 
+    /// The account, if it is one of AWS's: twelve digits.
+    pub fn account_id(&self) -> Option<&str> {
+        let id = self.account();
+        Some(id).filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()))
+    }
+
     pub fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()
     }
 
     /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
     /// ec2-metadata package takes the role's name from the end of this ARN.
-    pub fn instance_profile(&self, name: &RoleName) -> String {
+    pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!(
             "arn:{partition}:iam::{account}:instance-profile/{}",

@@ -174,7 +174,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
             continue;
         };
         let value = without_comment(value).trim();
-        let key = key.trim().to_lowercase();
+        let key = key.trim().to_ascii_lowercase();
         let is_nested = line.starts_with([' ', '\t']);
         if !is_nested {
             outer = if value.is_empty() {

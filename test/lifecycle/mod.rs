@@ -1,8 +1,10 @@
 mod bad_input;
 mod log;
 mod log_file;
+mod manuals;
 mod refresh;
 mod robustness;
 mod schedule;
 mod secrets;
+mod surroundings;
 mod watching;

@@ -352,7 +352,7 @@ fn the_document_equals_ec2s_to_the_byte() {
             format!(
                 "{{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"{updated}\",\n  \"Type\" : \"AWS-HMAC\",\n  \
                  \"AccessKeyId\" : \"{key}\",\n  \"SecretAccessKey\" : \"{secret}\",\n  \"Token\" : \"{session}\",\n  \
-                 \"Expiration\" : \"{expiration}\"\n}}"
+                 \"Expiration\" : \"{expiration}\",\n  \"AccountId\" : \"123456789012\"\n}}"
             )
         );
         assert_eq!(answer.header("Accept-Ranges"), "none");

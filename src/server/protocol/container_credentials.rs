@@ -69,14 +69,16 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
     if name.is_empty() {
         return Ok(Response::text(state.role_name.as_str().to_owned()));
     }
-    let document = json!({
+    let mut document = json!({
         "RoleArn": state.role.as_str(),
         "AccessKeyId": credential.access_key_id,
         "SecretAccessKey": credential.secret_access_key.expose(),
         "Token": credential.session_token.expose(),
         "Expiration": clock::iso8601(credential.expiration),
-        "AccountId": state.role.account(),
     });
+    if let Some(id) = state.role.account_id() {
+        document["AccountId"] = id.into();
+    }
     Ok(Response::text(document.to_string()).content_type("application/json"))
 }
 

@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
                 expiration: issued.expiration,
                 deadline: BootTime(1),
             };
-            let document = credential.ec2_document();
+            let document = credential.ec2_document(None);
             let written = document.rsplit('"').nth(1).unwrap();
             let parsed = clock::parse_iso8601(written).expect(written);
             assert_eq!(
