@@ -29,10 +29,11 @@ impl Environment {
             .filter(move |name| name.starts_with(prefix))
     }
 
+    /// The variable's value, without the white space that env files and mounted secrets leave at its ends.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
-            .map(String::as_str)
+            .map(|value| value.trim())
             .filter(|value| !value.is_empty())
     }
 

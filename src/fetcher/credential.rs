@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::aws_settings;
+use super::{aws_settings, panic_report};
 use crate::common::clock::{self, BootTime};
 use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
@@ -30,7 +30,10 @@ pub fn fetch(
     orders: &FetchOrders,
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
-    let report_step = |step: &str| report(FetchReport::Step(step.to_owned()));
+    let report_step = |step: &str| {
+        panic_report::set_step(step);
+        report(FetchReport::Step(step.to_owned()));
+    };
     let own_tokens = orders.own_tokens();
     let host = HostMetadata::new(environment, own_tokens.as_ref());
     let profile = Profile::load(environment, config.profile.as_deref())?;

@@ -283,8 +283,10 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
 /// Parses the http or https URL of a host; the error says what is wrong. Text before an `@` may be a password, and URLs are
 /// logged, so a URL with an `@` is refused and not repeated.
 pub fn parse_url(text: &str) -> Result<Uri, String> {
+    let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
     let uri = text.parse::<Uri>().ok().filter(|uri| {
-        matches!(uri.scheme_str(), Some("https" | "http"))
+        is_ascii
+            && matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|host| !host.is_empty())
     });
     match uri {

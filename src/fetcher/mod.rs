@@ -6,9 +6,11 @@ pub mod credential;
 pub mod http_client;
 pub mod imds_client;
 pub mod metadata;
+mod panic_report;
 pub mod profile;
 mod proxy;
 pub mod setting;
+pub mod shared_file;
 pub mod source;
 pub mod source_credential;
 pub mod sts;
@@ -39,6 +41,7 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 
 /// Runs as a fetcher of the supervisor: orders on stdin, reports on stdout.
 pub fn run(config: &Config, environment: &Environment) {
+    panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
     let orders: Option<FetchOrders> = std::io::stdin()
         .lock()
@@ -80,6 +83,7 @@ pub fn report(report: FetchReport) {
 
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
 pub fn print(config: &Config, environment: &Environment) -> Result<String, Fault> {
+    panic_report::install(|fault| log::event(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
             log::warning(&text);

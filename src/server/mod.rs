@@ -5,6 +5,7 @@
 //! listening socket.
 
 mod access_log;
+mod confinement;
 mod connection;
 mod connections;
 mod control_channel;
@@ -33,6 +34,7 @@ use protocol::metrics::{self, Metrics};
 use protocol::router;
 use protocol::state::ResponseState;
 use request_head::RequestHead;
+use subnet::Interfaces;
 use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
@@ -56,7 +58,14 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
+        interfaces: Interfaces::open().ok(),
     };
+    log::open();
+    if let Err(error) = confinement::confine() {
+        log::warning(&format!(
+            "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
+        ));
+    }
     let mut drain_deadline = None;
     loop {
         match connections.step(Instant::now(), drain_deadline)? {
@@ -100,6 +109,8 @@ struct Handler {
     state: ResponseState,
     metrics: Metrics,
     access_log: AccessLog,
+    /// `None` without /proc: then no client is on a subnet.
+    interfaces: Option<Interfaces>,
 }
 
 impl Handler {
@@ -127,7 +138,8 @@ impl Handler {
                     is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
-                is_check = is_own_check(&request, peer);
+                is_check = request.header("User-Agent") == Some(CHECK_AGENT)
+                    && is_this_machine(peer, local);
                 let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
@@ -167,17 +179,15 @@ impl Handler {
         local: Option<IpAddr>,
     ) -> Response {
         let server = &self.state.server;
+        let is_own = is_this_machine(peer, local);
         let is_on_subnet = || {
-            let both = local.zip(peer);
-            both.is_some_and(|(local, peer)| subnet::is_on_subnet_of(local, peer))
+            let both = local.zip(peer).zip(self.interfaces.as_ref());
+            both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_on_subnet() {
+        let response = if server.same_network && !is_own && !is_on_subnet() {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics
-            && metrics::is_requested(request, &server.allow_hosts)
-            && peer.is_some_and(subnet::is_this_machine)
-        {
+        } else if server.metrics && metrics::is_requested(request, &server.allow_hosts) && is_own {
             return self.metrics.response(server);
         } else {
             router::respond(request, &self.state, BootTime::now())
@@ -187,7 +197,7 @@ impl Handler {
     }
 }
 
-/// Whether it is a `--check` from this machine.
-fn is_own_check(request: &Request, peer: Option<IpAddr>) -> bool {
-    request.header("User-Agent") == Some(CHECK_AGENT) && peer.is_some_and(subnet::is_this_machine)
+/// The kernel sends to an address of this machine from that address, and drops a packet from elsewhere that claims to be.
+fn is_this_machine(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
+    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
 }

@@ -4,6 +4,7 @@ mod log_file;
 mod manuals;
 mod refresh;
 mod robustness;
+mod sandbox;
 mod schedule;
 mod secrets;
 mod surroundings;

@@ -457,7 +457,7 @@ fn a_path_with_dots_or_bad_escapes_is_404() {
 }
 
 #[test]
-fn roles_are_served_from_version_2012_01_12_on() {
+fn only_api_versions_since_2012_01_12_have_roles() {
     let served = serve(&[]);
     let versions = served.get("/").body;
     assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\nlatest"));

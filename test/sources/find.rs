@@ -527,7 +527,7 @@ fn a_failing_credential_process_is_one_line_without_output() {
         (
             "echo '{\"Version\":1,\"SecretAccessKey\":\"s3cr3t\"}'",
             1,
-            "AccessKeyId or SecretAccessKey is missing",
+            "AccessKeyId or SecretAccessKey is missing or malformed",
         ),
         (
             long.as_str(),

@@ -45,6 +45,11 @@ pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
     FORMAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
+    sink::open();
+}
+
 /// A line's priority, in syslog's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

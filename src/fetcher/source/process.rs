@@ -83,7 +83,7 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     }
     // Whether the credential has expired is for STS to say: this machine's clock may be ahead.
     document::parse(&json, "SessionToken", "credential_process")
-        .ok_or("AccessKeyId or SecretAccessKey is missing in what it printed")
+        .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed")
 }
 
 #[derive(Debug, PartialEq, Eq)]
