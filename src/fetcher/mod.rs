@@ -8,6 +8,7 @@ pub mod metadata;
 mod panic_report;
 pub mod profile;
 mod proxy;
+mod resolver;
 pub mod setting;
 pub mod shared_file;
 pub mod source;
