@@ -55,7 +55,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .spawn()
         .or_else(|error| {
             transient(named(format!(
-                "{} cannot be run: {error}; install it where ec2-role runs, or correct the profile",
+                "{} cannot be run: {error}; install it where ec2-role runs (a scratch image has no programs: run ec2-role on the host), or correct the profile",
                 words[0]
             )))
         })?;

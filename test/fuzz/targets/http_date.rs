@@ -1,4 +1,4 @@
-//! Any time: as a `Date` header, as the documents and STS write it, and as a number. What is written can be read again.
+//! Any time: as a `Date` header, as the documents and STS write it, and as seconds since 1970. What is written can be read again.
 
 #![no_main]
 
@@ -22,9 +22,8 @@ fuzz_target!(|text: &str| {
             assert_eq!(read, Some(clock::epoch_seconds(time)), "{setting}");
         }
     }
-    if let Some(time) = text.parse().ok().and_then(clock::from_epoch_seconds) {
-        _ = clock::iso8601(time);
-        _ = clock::shifted(time, i64::MIN);
-        _ = clock::shifted(time, i64::MAX);
+    if let Ok(seconds) = text.parse() {
+        let time = clock::shifted(std::time::UNIX_EPOCH, seconds);
+        _ = (clock::iso8601(time), clock::epoch_seconds(time));
     }
 });
