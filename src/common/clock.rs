@@ -28,7 +28,7 @@ impl BootTime {
     }
 
     /// The time from `now` to this point; zero if it is past.
-    pub fn left(self, now: BootTime) -> Duration {
+    pub(crate) fn left(self, now: BootTime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }
@@ -89,6 +89,8 @@ mod tests {
             iso8601(parse_iso8601("2023-06-01T12:06:40.227783Z").unwrap()),
             "2023-06-01T12:06:40Z"
         );
+        assert_eq!(epoch_seconds(time), 1_685_621_200);
+        assert_eq!(epoch_seconds(UNIX_EPOCH - Duration::from_secs(1)), -1);
         for wrong in [
             "",
             "yesterday",

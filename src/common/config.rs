@@ -52,7 +52,7 @@ pub enum HttpTokens {
 }
 
 /// STS's default, and its maximum for a role that assumes a role (role chaining).
-pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
+pub(crate) const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// The parameters of AssumeRole, beside the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,13 +23,13 @@ pub struct Credential {
 
 impl Credential {
     /// The life when STS issued the credential.
-    pub fn lifetime(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         self.expiration
             .duration_since(self.last_updated)
             .unwrap_or_default()
     }
 
-    pub fn is_valid(&self, now: BootTime) -> bool {
+    pub(crate) fn is_valid(&self, now: BootTime) -> bool {
         now < self.deadline
     }
 
@@ -53,13 +53,13 @@ impl Credential {
     }
 
     /// An HTTP date (RFC 9110, 5.6.7).
-    pub fn last_modified(&self) -> String {
+    pub(crate) fn last_modified(&self) -> String {
         httpdate::fmt_http_date(self.last_updated)
     }
 
     /// The output of a `credential_process`
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
-    pub fn process_document(&self) -> String {
+    pub(crate) fn process_document(&self) -> String {
         json!({
             "Version": 1,
             "AccessKeyId": self.access_key_id,
@@ -72,7 +72,7 @@ impl Credential {
 }
 
 /// A JSON object of strings in EC2's form, with a line for each pair.
-pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn ec2_form(pairs: &[(&str, &str)]) -> String {
     let mut form = Vec::new();
     let mut before = "{\n  \"";
     for (key, value) in pairs {

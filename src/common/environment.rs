@@ -22,7 +22,7 @@ impl Environment {
     }
 
     /// The names with a prefix.
-    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .keys()
             .map(String::as_str)
@@ -38,14 +38,14 @@ impl Environment {
     }
 
     /// A switch, which is off if unset.
-    pub fn is_on(&self, name: &str) -> Result<bool, Fault> {
+    pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
         self.get(name)
             .map_or(Ok(false), |value| switch(name, value))
     }
 }
 
 /// Parses a switch: `true` or `false`, in any letter case. `name` is its origin.
-pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
+pub(crate) fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -12,17 +12,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Fault::Permanent(text) | Fault::Transient(text) => text,
         }
     }
 }
 
-pub fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Permanent(text.into()))
 }
 
-pub fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Transient(text.into()))
 }

@@ -36,7 +36,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether a path is a notice of an interruption that is useless by now.
-    pub fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
+    pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
         let is_notice = ["meta-data/spot", "meta-data/events"]
             .iter()
             .any(|root| path.starts_with(root));
@@ -44,7 +44,7 @@ impl Snapshot {
     }
 
     /// The length of all paths and bodies.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let items = self.items.iter();
         items.map(|(path, item)| path.len() + item.body.len()).sum()
     }

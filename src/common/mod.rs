@@ -7,6 +7,7 @@ pub mod environment;
 pub mod fault;
 pub mod file;
 pub mod http_headers;
+pub mod limit;
 pub mod log;
 pub mod metadata_snapshot;
 pub mod pass_through;

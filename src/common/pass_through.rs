@@ -30,12 +30,12 @@ pub struct PassThrough {
 
 impl PassThrough {
     /// Whether an entry of `meta-data/` may be read, with all below it.
-    pub fn allows(entry: &str) -> bool {
+    pub(crate) fn allows(entry: &str) -> bool {
         ALLOWED.contains(&entry)
     }
 
     /// The items outside `meta-data/` that may be read.
-    pub fn documents(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn documents(self) -> impl Iterator<Item = &'static str> {
         let signatures = IDENTITY_SIGNATURES.into_iter();
         [IDENTITY_DOCUMENT]
             .into_iter()
@@ -44,7 +44,7 @@ impl PassThrough {
     }
 
     /// Whether an item that may be read can be at or below a path, which is relative to `/latest/`.
-    pub fn may_hold(self, path: &str) -> bool {
+    pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);
         }

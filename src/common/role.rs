@@ -74,7 +74,7 @@ impl RoleArn {
 
     /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
     /// ec2-metadata package takes the role's name from the end of this ARN.
-    pub fn instance_profile(&self, name: &RoleName) -> String {
+    pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!(
             "arn:{partition}:iam::{account}:instance-profile/{}",
@@ -137,6 +137,10 @@ mod tests {
 
     #[test]
     fn arn_that_is_not_a_roles_is_refused_with_the_reason() {
+        let role = |length| format!("arn:aws:iam::123456789012:role/{}", "x".repeat(length));
+        let long_path = |length| format!("{:y<1$}/x", role(1), length - 2);
+        RoleArn::parse(&role(MAX_NAME_LENGTH)).unwrap();
+        RoleArn::parse(&long_path(MAX_ARN_LENGTH)).unwrap();
         for (text, reason) in [
             ("", "begin with"),
             ("exc_web", "begin with"),
@@ -154,6 +158,8 @@ mod tests {
             ("arn:aws:iam::123456789012:role/x\n", "a space or another"),
             ("arn:aws:iam::123456789012:role/é", "a space or another"),
             ("arn:aws:iam::123456789012", "names \"\""),
+            (&role(MAX_NAME_LENGTH + 1), "name is 1 to 64"),
+            (&long_path(MAX_ARN_LENGTH + 1), "too long"),
         ] {
             let error = RoleArn::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text:?} gave {error:?}");

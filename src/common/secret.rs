@@ -16,12 +16,12 @@ impl Secret {
     }
 
     /// The text, for the few places that sign with it, serve it or pass it on.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
     /// Compares in a time that depends on the lengths alone, so that a client cannot guess the secret byte by byte.
-    pub fn equals(&self, other: &str) -> bool {
+    pub(crate) fn equals(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }
 }

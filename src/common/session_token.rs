@@ -34,7 +34,7 @@ impl Ttl {
             .map(Ttl)
     }
 
-    pub fn seconds(self) -> u32 {
+    pub(crate) fn seconds(self) -> u32 {
         self.0
     }
 }
@@ -57,7 +57,7 @@ impl TokenKey {
         Some(TokenKey(key))
     }
 
-    pub fn to_hex(&self) -> String {
+    pub(crate) fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 }
@@ -96,13 +96,13 @@ impl TokenAuthority {
     }
 
     /// The remaining whole seconds, at least 1; `None` if the token is not this key's or has expired.
-    pub fn check(&self, text: &str, now: BootTime) -> Option<u32> {
+    pub(crate) fn check(&self, text: &str, now: BootTime) -> Option<u32> {
         let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
         u32::try_from(left).ok().filter(|seconds| *seconds > 0)
     }
 
     /// The expiry of a token that this key sealed, also if it is past.
-    pub fn open(&self, text: &str) -> Option<BootTime> {
+    pub(crate) fn open(&self, text: &str) -> Option<BootTime> {
         if text.len() != TEXT_LENGTH {
             return None;
         }

@@ -113,7 +113,7 @@ impl SendError {
 
 /// Whether rustls says `Expired` or `NotValidYet`, in one word or in a sentence.
 fn is_about_time(why: &str) -> bool {
-    let letters = why.to_lowercase().replace(' ', "");
+    let letters = why.to_ascii_lowercase().replace(' ', "");
     letters.contains("expired") || letters.contains("notvalidyet")
 }
 

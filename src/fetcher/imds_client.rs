@@ -192,7 +192,8 @@ impl<'a> HostMetadata<'a> {
             .map_err(Clone::clone)
     }
 
-    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own.
+    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
+    /// container token it does so only for a request with that in the Authorization header.
     pub fn is_this_server(
         &self,
         url: &str,
@@ -204,8 +205,8 @@ impl<'a> HostMetadata<'a> {
         if let Some(token) = authorization {
             request = request.header("Authorization", token);
         }
-        let request = request.body(String::new());
         let answer = request
+            .body(String::new())
             .ok()
             .and_then(|request| http_client.send(request).ok());
         let token = answer.map(|answer| answer.text().trim().to_owned());

@@ -90,7 +90,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         } else if let Some((name, value)) = content.split_once(['=', ':'])
             && let Some(settings) = section.as_ref().and_then(|name| sections.get_mut(name))
         {
-            let name = name.trim().to_lowercase();
+            let name = name.trim().to_ascii_lowercase();
             settings.insert(name.clone(), without_comment(value).trim().to_owned());
             key = Some(name);
         }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::credential::Credential;
 use crate::common::fault::Fault;
+use crate::common::secret::Secret;
 
 /// A credential, and what the next fetcher should know.
 #[derive(Serialize, Deserialize)]
@@ -39,5 +40,25 @@ pub enum FetchReport {
     RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
+    /// The token of the container form.
+    ContainerToken(Secret),
+    /// The watched file is as it was reported.
+    Unchanged,
     Failed(Fault),
+}
+
+impl FetchReport {
+    pub fn is_outcome(&self) -> bool {
+        match self {
+            FetchReport::Step(_)
+            | FetchReport::Notice(_)
+            | FetchReport::Region(_)
+            | FetchReport::RetryAfter(_)
+            | FetchReport::ContainerToken(_) => false,
+            FetchReport::Fetched(_)
+            | FetchReport::Metadata(_)
+            | FetchReport::Unchanged
+            | FetchReport::Failed(_) => true,
+        }
+    }
 }

@@ -17,6 +17,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::connection::{Connection, Progress};
 use super::request_head::{self, RequestHead};
+use crate::common::log;
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
@@ -24,10 +25,13 @@ const MAX_CONNECTIONS: usize = 1024;
 /// never does.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Descriptors for everything but clients: three standard streams, listener, control channel, epoll, four of tiny_http's
-/// connection, inherited ones, one to look up a client's subnet, and the client that is accepted before another is evicted.
-const OTHER_DESCRIPTORS: u64 = 16;
-/// Back-off after EMFILE when there is no connection to evict; the level-triggered listener would spin.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
+/// connection, inherited ones, one to look up a client's subnet, the client that is accepted before another is evicted, and those
+/// of [`super::MAX_BATCH`] requests that are being responded to.
+const OTHER_DESCRIPTORS: u64 = 32;
+/// Back-off after EMFILE when there is no connection to evict, and after errors that are not a client's, such as a sandbox's EPERM:
+/// the level-triggered listener would spin.
+const DESCRIPTOR_BACK_OFF: Duration = Duration::from_millis(10);
+const ACCEPT_BACK_OFF: Duration = Duration::from_secs(1);
 /// Events per `epoll_wait`, and accepts before the next one: a crowd of new clients does not delay those that are connected.
 const BATCH: usize = 64;
 
@@ -42,6 +46,10 @@ pub struct Connections {
     /// Ids that epoll has reported and that have not been handled yet.
     ready: VecDeque<u64>,
     accepted_in_batch: usize,
+    /// When to accept again after an error.
+    accept_paused_until: Option<Instant>,
+    /// The error that was logged last, until an accept succeeds.
+    accept_error: Option<Errno>,
     /// By id, so the oldest is first.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
@@ -85,6 +93,8 @@ impl Connections {
             events: Vec::with_capacity(BATCH),
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
+            accept_paused_until: None,
+            accept_error: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
@@ -94,8 +104,19 @@ impl Connections {
     }
 
     pub fn stop_accepting(&mut self) {
-        _ = epoll::delete(&self.epoll, &self.listener);
+        self.accept_paused_until = None;
+        _ = self.watch_listener(EventFlags::empty());
         self.ready.retain(|id| *id != LISTENER);
+    }
+
+    fn watch_listener(&self, events: EventFlags) -> io::Result<()> {
+        let id = EventData::new_u64(LISTENER);
+        Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
+    }
+
+    fn pause_accepting(&mut self, until: Instant) {
+        self.stop_accepting();
+        self.accept_paused_until = Some(until);
     }
 
     /// Handles one event at the time `now`, or waits for more. `drain_deadline` is when the process stops waiting for clients.
@@ -121,6 +142,11 @@ impl Connections {
         Ok(request.map(|(connection, head)| Next::Request(connection, head)))
     }
 
+    /// Whether the next step has an event to handle without waiting.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// `has_more_input`: the client sends more than the request head.
     pub fn respond(&mut self, mut connection: Connection, response: Vec<u8>, has_more_input: bool) {
         connection.set_response(response, has_more_input);
@@ -134,7 +160,15 @@ impl Connections {
     }
 
     fn wait(&mut self, now: Instant, drain_deadline: Option<Instant>) -> io::Result<()> {
-        let until = [self.next_deadline(), drain_deadline];
+        if self.accept_paused_until.is_some_and(|until| until <= now) {
+            self.accept_paused_until = None;
+            self.watch_listener(EventFlags::IN)?;
+        }
+        let until = [
+            self.next_deadline(),
+            drain_deadline,
+            self.accept_paused_until,
+        ];
         let until = until.into_iter().flatten().min();
         let timeout =
             until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
@@ -164,13 +198,24 @@ impl Connections {
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 if !self.evict_oldest() {
-                    std::thread::sleep(ACCEPT_BACK_OFF);
+                    self.pause_accepting(now + DESCRIPTOR_BACK_OFF);
                 }
                 return Ok(None);
             }
-            // The accept queue is empty, or the client has reset its connection.
-            Err(_) => return Ok(None),
+            Err(error) => {
+                if !is_of_client(error) {
+                    self.pause_accepting(now + ACCEPT_BACK_OFF);
+                    if self.accept_error.replace(error) != Some(error) {
+                        log::warning(&format!(
+                            "accept4: {error}; no new client is answered; trying again every second; allow it in the seccomp \
+                             profile or sandbox"
+                        ));
+                    }
+                }
+                return Ok(None);
+            }
         };
+        self.accept_error = None;
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
@@ -237,6 +282,25 @@ impl Connections {
             self.evict_largest();
         }
     }
+}
+
+/// The accept queue is empty, or the error is one of the client's connection (accept(2)).
+fn is_of_client(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::AGAIN
+            | Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::TIMEDOUT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+    )
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! The server process: one blocking loop takes a request from the connection table, has tiny_http parse it, and responds.
+//! The server process: one blocking loop takes requests from the connection table, has tiny_http parse them, and responds.
 //!
 //! A client can lose only its own connection: [`connections`] holds all of them, within bounds, in this one thread, and tiny_http
 //! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
 //! listening socket.
 
 mod access_log;
+mod confinement;
 mod connection;
 mod connections;
 mod control_channel;
@@ -33,10 +34,13 @@ use protocol::metrics::{self, Metrics};
 use protocol::router;
 use protocol::state::ResponseState;
 use request_head::RequestHead;
+use subnet::Interfaces;
 use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
+/// Maximum requests that tiny_http is given at a time: more would save little and hold more memory and descriptors.
+const MAX_BATCH: usize = 16;
 /// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout.
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 
@@ -56,14 +60,20 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
+        interfaces: Interfaces::open().ok(),
     };
+    log::open();
+    if let Err(error) = confinement::confine() {
+        log::warning(&format!(
+            "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
+        ));
+    }
+    let mut batch = Vec::with_capacity(MAX_BATCH);
     let mut drain_deadline = None;
     loop {
         match connections.step(Instant::now(), drain_deadline)? {
             None => {}
-            Some(Next::Request(connection, head)) => {
-                handler.handle(&mut connections, connection, head)?;
-            }
+            Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
                 match channel.receive() {
                     Ok(updates) => updates
@@ -80,11 +90,14 @@ pub fn run() -> io::Result<()> {
             }
             Some(Next::Done) => return Ok(()),
         }
+        if batch.len() == MAX_BATCH || !connections.has_ready() {
+            handler.handle(&mut connections, &mut batch)?;
+        }
     }
 }
 
-/// This loop and tiny_http's thread hand each request to each other and never run at the same time, so on two processors every
-/// hand-over would wake another one. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
+/// This loop and tiny_http's thread hand requests to each other and never run at the same time, so on two processors every
+/// hand-over would wake another one; on one, the thread has parsed a whole batch when this loop goes on. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // A machine can have more processors than the set has room for.
@@ -100,21 +113,39 @@ struct Handler {
     state: ResponseState,
     metrics: Metrics,
     access_log: AccessLog,
+    /// `None` without /proc: then no client is on a subnet.
+    interfaces: Option<Interfaces>,
 }
 
 impl Handler {
     fn handle(
         &mut self,
         connections: &mut Connections,
+        batch: &mut Vec<(Connection, RequestHead)>,
+    ) -> io::Result<()> {
+        let begun = Instant::now();
+        let heads = batch.iter();
+        self.tiny_http
+            .send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
+        for (connection, head) in batch.drain(..) {
+            self.respond(connections, connection, head, begun)?;
+        }
+        Ok(())
+    }
+
+    fn respond(
+        &mut self,
+        connections: &mut Connections,
         connection: Connection,
         head: RequestHead,
+        begun: Instant,
     ) -> io::Result<()> {
-        let (begun, now) = (Instant::now(), SystemTime::now());
+        let now = SystemTime::now();
         let (peer, local) = (connection.peer_address(), connection.local_address());
         let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
-                let parsed = self.tiny_http.parse(&head)?;
+                let parsed = self.tiny_http.receive(&head)?;
                 let headers: Vec<(&str, &str)> = parsed
                     .headers()
                     .iter()
@@ -127,7 +158,8 @@ impl Handler {
                     is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
-                is_check = is_own_check(&request, peer);
+                is_check = request.header("User-Agent") == Some(CHECK_AGENT)
+                    && is_this_machine(peer, local);
                 let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
@@ -167,17 +199,15 @@ impl Handler {
         local: Option<IpAddr>,
     ) -> Response {
         let server = &self.state.server;
+        let is_own = is_this_machine(peer, local);
         let is_on_subnet = || {
-            let both = local.zip(peer);
-            both.is_some_and(|(local, peer)| subnet::is_on_subnet_of(local, peer))
+            let both = local.zip(peer).zip(self.interfaces.as_ref());
+            both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_on_subnet() {
+        let response = if server.same_network && !is_own && !is_on_subnet() {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics
-            && metrics::is_requested(request, &server.allow_hosts)
-            && peer.is_some_and(subnet::is_this_machine)
-        {
+        } else if server.metrics && metrics::is_requested(request, &server.allow_hosts) && is_own {
             return self.metrics.response(server);
         } else {
             router::respond(request, &self.state, BootTime::now())
@@ -187,7 +217,7 @@ impl Handler {
     }
 }
 
-/// Whether it is a `--check` from this machine.
-fn is_own_check(request: &Request, peer: Option<IpAddr>) -> bool {
-    request.header("User-Agent") == Some(CHECK_AGENT) && peer.is_some_and(subnet::is_this_machine)
+/// The kernel sends to an address of this machine from that address, and drops a packet from elsewhere that claims to be.
+fn is_this_machine(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
+    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
 }

@@ -94,3 +94,21 @@ fn the_supervisor_holds_no_secret_of_a_file_source() {
         assert!(has_in_memory(pid, &secret_access_key(1)));
     }
 }
+
+#[test]
+fn every_thread_of_the_server_is_confined() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    assert_eq!(ec2_role.document().status, 200);
+    let threads = std::fs::read_dir(proc(ec2_role.server(), "task")).unwrap();
+    let threads: Vec<_> = threads.map(|thread| thread.unwrap().path()).collect();
+    assert!(threads.len() > 1, "{threads:?}");
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        // 2: by a filter.
+        assert!(
+            status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"),
+            "{status}"
+        );
+    }
+}

@@ -355,6 +355,9 @@ fn the_document_equals_ec2s_to_the_byte() {
                  \"Expiration\" : \"{expiration}\",\n  \"AccountId\" : \"123456789012\"\n}}"
             )
         );
+        assert_eq!(answer.header("Accept-Ranges"), "none");
+        let modified = httpdate::parse_http_date(answer.header("Last-Modified")).unwrap();
+        assert_eq!(clock::iso8601(modified), *updated);
         let [updated, expiration] = times.map(|time| {
             assert!(is_of_form(&time, "0000-00-00T00:00:00Z"), "{time}");
             clock::epoch_seconds(clock::parse_iso8601(&time).unwrap())
@@ -454,7 +457,7 @@ fn a_path_with_dots_or_bad_escapes_is_404() {
 }
 
 #[test]
-fn roles_are_served_from_version_2012_01_12_on() {
+fn only_api_versions_since_2012_01_12_have_roles() {
     let served = serve(&[]);
     let versions = served.get("/").body;
     assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\nlatest"));

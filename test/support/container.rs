@@ -39,6 +39,17 @@ impl Container {
         ))
     }
 
+    /// The same from another address, which the container is the router of.
+    pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
+        let (host, _port) = address.split_once(':').unwrap();
+        self.run(&format!(
+            "ip address replace {source}/32 dev lo; ip route replace {host}/32 dev eth0 src {source}"
+        ));
+        let answer = self.get(address, path);
+        self.run(&format!("ip route del {host}/32"));
+        answer
+    }
+
     /// Runs `inside` in a thread of the container's network. The sockets it opens stay there.
     pub fn enter<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
         let path = format!("/proc/{}/ns/net", self.0.id());

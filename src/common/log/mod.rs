@@ -7,7 +7,7 @@ pub use sink::is_journal;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -35,15 +35,19 @@ pub struct Format {
 }
 
 /// Until [`set_format`], that of an error on the command line.
-static FORMAT: RwLock<Option<Format>> = RwLock::new(None);
+static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
-    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = Some(format);
+    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
 }
 
-pub fn format() -> Format {
-    let format = FORMAT.read().unwrap_or_else(PoisonError::into_inner);
-    format.clone().unwrap_or_default()
+pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
+    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
+    sink::open();
 }
 
 /// A line's priority, in syslog's numbers.
@@ -58,11 +62,11 @@ pub enum Level {
     Info = 6,
 }
 
-pub fn event(text: &str) {
+pub(crate) fn event(text: &str) {
     at(Level::Info, text);
 }
 
-pub fn warning(text: &str) {
+pub(crate) fn warning(text: &str) {
     at(Level::Warning, text);
 }
 
@@ -70,8 +74,16 @@ pub fn error(text: &str) {
     at(Level::Error, text);
 }
 
+/// Warns unless it is the last of these warnings again.
+pub fn warning_once(last: &mut String, text: &str) {
+    if last != text {
+        warning(text);
+        text.clone_into(last);
+    }
+}
+
 /// Writes an event.
-pub fn at(level: Level, text: &str) {
+pub(crate) fn at(level: Level, text: &str) {
     let format = format();
     write_line(
         &format,
@@ -82,15 +94,14 @@ pub fn at(level: Level, text: &str) {
 
 fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
     let time = clock::iso8601(at);
-    let line = |message: &str| {
-        match (format.json, format.time) {
+    let line = |message: &str| match (format.json, format.time) {
         (true, _) => json!({
-            "time": time, "level": level, "event": "message", "role": format.role, "message": message,
+            "time": time, "level": level, "event": "message",
+            "role": format.role, "message": message,
         })
         .to_string(),
         (false, true) => format!("{time} ec2-role: {message}"),
         (false, false) => format!("ec2-role: {message}"),
-    }
     };
     let mut text = printable(text);
     if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
@@ -102,7 +113,7 @@ fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> Stri
 
 /// Writes a request in the common log format with the seconds that the answer took at its end:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
-pub fn access(
+pub(crate) fn access(
     peer: Option<IpAddr>,
     at: SystemTime,
     request_line: &str,
@@ -116,8 +127,9 @@ pub fn access(
     request.truncate(request.floor_char_boundary(MAX_REQUEST));
     let line = if format.json {
         json!({
-            "time": clock::iso8601(at), "level": Level::Info, "event": "request", "role": format.role, "client": peer,
-            "request": request, "status": status, "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
+            "time": clock::iso8601(at), "level": Level::Info, "event": "request",
+            "role": format.role, "client": peer, "request": request, "status": status,
+            "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
         })
         .to_string()
     } else {
@@ -141,7 +153,7 @@ fn write_line(format: &Format, level: Level, line: String) {
 
 /// Escapes what a terminal or a reader could take for something else: control characters, and invisible or reordering ones such as
 /// U+202E, U+200B and U+2028. Letters and digits of every script stay.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '
             || c.is_ascii_graphic()

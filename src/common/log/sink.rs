@@ -30,8 +30,8 @@ pub(super) fn reset() {
     *SINK.write().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// Writes a line or drops it: an unread log, a full disk or a closed terminal must not stop an answer.
-pub(super) fn write(line: &str) {
+/// Chooses the sink unless it is chosen.
+pub(super) fn open() {
     if SINK
         .read()
         .unwrap_or_else(PoisonError::into_inner)
@@ -39,6 +39,11 @@ pub(super) fn write(line: &str) {
     {
         *SINK.write().unwrap_or_else(PoisonError::into_inner) = Some(Sink::of_stderr());
     }
+}
+
+/// Writes a line or drops it: an unread log, a full disk or a closed terminal must not stop an answer.
+pub(super) fn write(line: &str) {
+    open();
     let bytes = line.as_bytes();
     let to_stderr = || std::io::stderr().write_all(bytes).is_ok();
     _ = match SINK.read().unwrap_or_else(PoisonError::into_inner).as_ref() {

@@ -26,14 +26,13 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
-    if path
-        .as_ref()
-        .is_some_and(|path| is_withheld(request, path, &state.server))
-    {
-        return not_found();
-    }
-    if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
-        return issue_token(request, path, &state.tokens, now);
+    if let Some(path) = &path {
+        if is_withheld(request, path, &state.server) {
+            return not_found();
+        }
+        if path.is_token() {
+            return issue_token(request, path, &state.tokens, now);
+        }
     }
     if !matches!(request.method, "GET" | "HEAD") {
         // EC2's response is published for its token path only. No SDK sends other methods.
@@ -66,19 +65,16 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
 }
 
-/// With a container token the credential is served in the container form alone: no path leads to it without that token. Session
-/// tokens are issued only if there is other metadata to read with them, and to whoever shows the container token: by its session
-/// token a fetcher recognizes this server as its own source.
+/// With a container token the credential is served in the container form alone: no other path leads to it. Session tokens are issued
+/// if there is other metadata to read with them, or to the container token: a fetcher recognizes its own server by them.
 fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
-    let shows_token = || {
-        let token = state.container_token.as_ref();
-        token
-            .zip(request.header("Authorization"))
-            .is_some_and(|(token, shown)| token.equals(shown))
+    let shows_container_token = || {
+        let sent = request.header("Authorization");
+        let token = state.container_token.as_ref().zip(sent);
+        token.is_some_and(|(token, sent)| token.equals(sent))
     };
-    !serves_role(state)
-        && (path.is_of_role()
-            || (path.is_token() && state.pass_through.is_none() && !shows_token()))
+    let needs_session_token = || state.pass_through.is_some() || shows_container_token();
+    !serves_role(state) && (path.is_of_role() || (path.is_token() && !needs_session_token()))
 }
 
 fn serves_role(state: &ServerState) -> bool {
