@@ -3,7 +3,7 @@
 //! musl's getaddrinfo asks for IPv4 and IPv6 addresses at once and fails if either answer is an error, and if a search domain fails
 //! it does not try the next one. glibc, so the host's programs, goes on in both cases.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,6 @@ use ureq::config::{Config, IpFamily};
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
-
-use super::http_client::ip_address;
 
 /// No lookup is begun after this time. musl takes 10 s for one that gets no answer, and the fetcher needs time for the call.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
@@ -59,7 +57,7 @@ impl Resolver for FallbackResolver {
             Some("https") => 443,
             _ => 80,
         });
-        let is_name = ip_address(host).is_none();
+        let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
         let mut result = first;
         if result.is_err() && is_name {
             // A dot at the end keeps the search domains out.
