@@ -14,7 +14,7 @@ use ureq::{Agent, Proxy, Timeout};
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::fetcher::proxy::{self, NamedProxy};
-use crate::fetcher::resolver::{FallbackResolver, OtherFamily};
+use crate::fetcher::resolver::FallbackResolver;
 
 /// Largest accepted body. An answer of STS or a metadata service is far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
@@ -27,7 +27,7 @@ const NAME_ERROR: &str = "failed to lookup address information: ";
 
 pub struct HttpClient {
     agent: Agent,
-    other_family: OtherFamily,
+    resolver: FallbackResolver,
     /// The name of the proxy for error messages.
     proxy: Option<String>,
 }
@@ -154,12 +154,11 @@ impl HttpClient {
 
     fn new(timeouts: Timeouts, proxy: Option<NamedProxy>, roots: RootCerts) -> Self {
         let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
-        let other_family = OtherFamily::default();
-        let resolver = FallbackResolver(other_family.clone());
+        let resolver = FallbackResolver::default();
         let config = config(timeouts, proxy, roots);
         HttpClient {
-            agent: Agent::with_parts(config, DefaultConnector::default(), resolver),
-            other_family,
+            agent: Agent::with_parts(config, DefaultConnector::default(), resolver.clone()),
+            resolver,
             proxy: name,
         }
     }
@@ -168,7 +167,7 @@ impl HttpClient {
         let is_tls = request.uri().scheme_str() == Some("https");
         let result = match self.try_send(request.clone(), IpFamily::Any) {
             // Where large packets of one family get lost, it connects and then is silent. The first error is the telling one.
-            Err(error @ ureq::Error::Timeout(_)) => match self.other_family.get() {
+            Err(error @ ureq::Error::Timeout(_)) => match self.resolver.other_family() {
                 Some(family) => self.try_send(request, family).or(Err(error)),
                 None => Err(error),
             },

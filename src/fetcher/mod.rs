@@ -1,5 +1,6 @@
 //! The fetcher process: fetches one credential, the host's other metadata, or the token of the container form. It may hang, so the supervisor gives it a deadline.
 
+mod assume_role_call;
 pub mod aws_settings;
 mod container_token;
 pub mod credential;
