@@ -20,6 +20,9 @@ const EXIT_TO_CORRECT: u8 = 2;
 /// It failed, and may work later.
 const EXIT_FAILED: u8 = 1;
 
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let part = ProcessKind::from_name(&words.next().unwrap_or_default());
