@@ -1,7 +1,6 @@
-//! Black-box tests of the real binary: what goes in by the command line, the environment, files and the network, and what comes
-//! out on its port, to STS and to stderr. Every test has its own process, STS and directory; none needs root or a network, but
-//! those that say so in a line and pass without (where CI is set they fail). `cargo test -- --nocapture` shows the measured
-//! figures.
+//! Black-box tests of the real binary: arguments, environment, files and network traffic in; responses, STS calls, log lines and
+//! exit status out. Every test has its own processes, STS and directory. A test that needs root or a namespace says so and is
+//! skipped without it; where CI is set it fails.
 
 mod support;
 

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Request;
 
+use crate::common::file::NamedFile;
 use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
+use crate::common::log::printable;
 use crate::common::role::{RoleArn, RoleName};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
@@ -15,43 +17,73 @@ const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(2),
 };
-const LIST: &str = "meta-data/iam/security-credentials/";
+const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
+const CONTAINER_LIST: &str = "/v2/credentials/";
 const REMEDY: &str = "is ec2-role running, and is --listen what it was started with?";
 
 pub struct Check {
     pub(super) address: SocketAddr,
     /// The role that must be served, and its name in the list.
     pub(super) role: Option<(RoleArn, RoleName)>,
+    /// Ask in the container form, with this token.
+    pub(super) container_token_file: Option<NamedFile>,
+    pub json: bool,
 }
 
 impl Check {
-    /// One line that says what is served, or what is wrong.
+    /// One line, or one JSON object, that says what is served or what is wrong.
     pub fn run(&self) -> Result<String, String> {
-        let http_client = HttpClient::direct(TIMEOUTS);
-        self.ask(&http_client)
-            .map_err(|error| format!("{}: {error}", self.address))
+        let address = self.address;
+        match (self.ask(&HttpClient::direct(TIMEOUTS)), self.json) {
+            (Ok((name, until)), false) => {
+                Ok(format!("{address}: all is well: it serves {name} until {until}"))
+            }
+            (Ok((name, until)), true) => {
+                Ok(json!({"healthy": true, "address": address, "role_name": name, "expiration": until}).to_string())
+            }
+            (Err(error), false) => Err(format!("{address}: {error}")),
+            (Err(error), true) => {
+                Err(json!({"healthy": false, "address": address, "error": error}).to_string())
+            }
+        }
     }
 
-    fn ask(&self, http_client: &HttpClient) -> Result<String, String> {
-        let token = self.send(http_client, "PUT", "api/token", (TTL_HEADER, "10"))?;
-        let token = token.text();
-        let get = |path: &str| self.send(http_client, "GET", path, (TOKEN_HEADER, &token));
-        let list = get(LIST)?;
+    /// The name and the expiration of the role that is served.
+    fn ask(&self, http_client: &HttpClient) -> Result<(String, String), String> {
+        let (root, header, token) = match &self.container_token_file {
+            Some(file) => {
+                let token = file.read_text().map_err(|error| error.text)?;
+                (CONTAINER_LIST, "Authorization", token.trim_end().to_owned())
+            }
+            None => {
+                let put = ("PUT", "/latest/api/token");
+                let token = self.send(http_client, put, (TTL_HEADER, "10"))?;
+                (INSTANCE_LIST, TOKEN_HEADER, token.text().into_owned())
+            }
+        };
+        let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
+        let list = get(root)?;
         let name = list.text();
+        // What another program answers may hold a terminal's control codes.
+        let role_name = printable(&name);
+        let document = get(&format!("{root}{name}"))?;
         if let Some((role, expected)) = &self.role {
-            let profile = field(&get("meta-data/iam/info")?, "InstanceProfileArn");
-            if profile.as_deref() != Some(&role.instance_profile(expected)) {
+            let is_it = if self.container_token_file.is_some() {
+                name == expected.as_str()
+                    && field(&document, "RoleArn").as_deref() == Some(role.as_str())
+            } else {
+                let profile = field(&get("/latest/meta-data/iam/info")?, "InstanceProfileArn");
+                profile.as_deref() == Some(&role.instance_profile(expected))
+            };
+            if !is_it {
                 return Err(format!(
-                    "it serves {name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
+                    "it serves {role_name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
                     expected.as_str()
                 ));
             }
         }
-        match field(&get(&format!("{LIST}{name}"))?, "Expiration") {
-            Some(until) => Ok(format!(
-                "{}: all is well: it serves {name} until {until}",
-                self.address
-            )),
+        match field(&document, "Expiration") {
+            Some(expiration) => Ok((role_name, printable(&expiration))),
             None => Err("its answer is not a credential; is it another program?".into()),
         }
     }
@@ -59,13 +91,12 @@ impl Check {
     fn send(
         &self,
         http_client: &HttpClient,
-        method: &str,
-        path: &str,
+        (method, path): (&str, &str),
         (header, value): (&str, &str),
     ) -> Result<Answer, String> {
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{}/latest/{path}", self.address))
+            .uri(format!("http://{}{path}", self.address))
             .header("User-Agent", CHECK_AGENT)
             .header(header, value)
             .body(String::new())
@@ -76,9 +107,7 @@ impl Check {
         match answer.status {
             200 => Ok(answer),
             500 => Err("ec2-role runs, and has no valid credential; its log says why".into()),
-            status => Err(format!(
-                "it answered {status} to {method} /latest/{path}; {REMEDY}"
-            )),
+            status => Err(format!("it answered {status} to {method} {path}; {REMEDY}")),
         }
     }
 }

@@ -31,12 +31,15 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     if settings.has("help") || settings.has("h") {
         return Ok(Invocation::Help(options::help()));
     }
-    if settings.has("version") {
+    if settings.has("version") || settings.has("V") {
         return Ok(Invocation::Version(version()));
     }
     settings.reject_unknown_variables()?;
     if settings.has("check") {
         return check(&settings).map(Invocation::Check);
+    }
+    if settings.has("json") {
+        return Err("--json: it adds to --check; give that too".into());
     }
     let config = config(&settings)?;
     if settings.has("credential-process") {
@@ -66,23 +69,41 @@ fn config(settings: &Settings) -> Result<Config, String> {
         endpoint_url: value("endpoint-url"),
         listen: listen(settings)?,
         role_name: role_name(settings, &role)?,
-        http_tokens: match settings.value("http-tokens") {
-            None => HttpTokens::Optional,
-            Some(setting) => match setting.value.as_str() {
-                "optional" => HttpTokens::Optional,
-                "required" => HttpTokens::Required,
-                _ => return setting.wrong("write optional or required"),
-            },
+        http_tokens: match one_of(settings, "http-tokens", ["optional", "required"])? {
+            "required" => HttpTokens::Required,
+            _ => HttpTokens::Optional,
         },
         token_key_file: settings.value("token-key-file").map(Setting::file),
         container_token_file: settings.value("container-token-file").map(Setting::file),
+        both_forms: addition(
+            settings,
+            "both-forms",
+            settings.value("container-token-file").is_some(),
+            "container-token-file",
+        )?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
         allow_hosts: allow_hosts(settings)?,
         metrics: settings.switch("metrics")?,
         quiet: settings.switch("quiet")?,
+        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
         role,
     })
+}
+
+/// The value of an option that has two; the first is the default.
+fn one_of(
+    settings: &Settings,
+    name: &str,
+    values: [&'static str; 2],
+) -> Result<&'static str, String> {
+    let Some(setting) = settings.value(name) else {
+        return Ok(values[0]);
+    };
+    match values.into_iter().find(|value| *value == setting.value) {
+        Some(value) => Ok(value),
+        None => setting.wrong(&format!("write {} or {}", values[0], values[1])),
+    }
 }
 
 fn check(settings: &Settings) -> Result<Check, String> {
@@ -107,24 +128,31 @@ fn check(settings: &Settings) -> Result<Check, String> {
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    Ok(Check { address, role })
+    Ok(Check {
+        address,
+        role,
+        json: settings.has("json"),
+        container_token_file: settings.value("container-token-file").map(Setting::file),
+    })
 }
 
 fn pass_through(settings: &Settings) -> Result<Option<PassThrough>, String> {
-    let addition = |name: &str| -> Result<bool, String> {
-        let is_on = settings.switch(name)?;
-        if is_on && !settings.switch("pass-through")? {
-            return Err(format!(
-                "--{name}: it adds to --pass-through; give that too"
-            ));
-        }
-        Ok(is_on)
-    };
+    let is_on = settings.switch("pass-through")?;
+    let addition = |name: &str| addition(settings, name, is_on, "pass-through");
     let additions = PassThrough {
         user_data: addition("pass-through-user-data")?,
         identity_signature: addition("pass-through-identity-signature")?,
     };
-    Ok(settings.switch("pass-through")?.then_some(additions))
+    Ok(is_on.then_some(additions))
+}
+
+/// A switch that means nothing without another option.
+fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Result<bool, String> {
+    let is_on = settings.switch(name)?;
+    if is_on && !has_base {
+        return Err(format!("--{name}: it adds to --{base}; give that too"));
+    }
+    Ok(is_on)
 }
 
 fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
@@ -330,6 +358,11 @@ mod tests {
                 "give each key once",
             ),
             (
+                &[ARN, "--both-forms"],
+                "--both-forms",
+                "--container-token-file;",
+            ),
+            (
                 &[ARN, "--pass-through-user-data"],
                 "--pass-through-user-data",
                 "--pass-through;",
@@ -340,6 +373,12 @@ mod tests {
                 "one of them",
             ),
             (&[ARN, "--check", "more"], "\"more\"", "too many"),
+            (&[ARN, "--json"], "--json: ", "--check"),
+            (
+                &[ARN, "--log-format", "xml"],
+                "--log-format \"xml\"",
+                "text or json",
+            ),
         ] {
             let error = parsed(arguments, Environment::default()).err().unwrap();
             assert!(
@@ -347,6 +386,25 @@ mod tests {
                 "{error}"
             );
             assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn external_ids_and_policies_are_not_repeated_in_errors() {
+        for (name, value) in [
+            ("EXTERNAL_ID", "s3cr3t id"),
+            ("POLICY", "{s3cr3t}"),
+            ("POLICY", "\"s3cr3t\""),
+        ] {
+            let option = format!("--{}", name.to_lowercase().replace('_', "-"));
+            let variable = format!("EC2_ROLE_{name}");
+            let by_option = parsed(&[ARN, &option, value], Environment::default());
+            let by_variable = parsed(&[ARN], Environment::from([(variable.as_str(), value)]));
+            for (result, origin) in [(by_option, &option), (by_variable, &variable)] {
+                let error = result.err().unwrap();
+                assert!(error.starts_with(&format!("{origin}: ")), "{error}");
+                assert!(!error.contains("s3cr3t"), "{error}");
+            }
         }
     }
 

@@ -52,8 +52,10 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("token-key-file", "FILE", Value,
             "file that keeps the key of session tokens, so that tokens survive a restart; created if it does not exist"),
         option("container-token-file", "FILE", Value,
-            "also answer /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI) to clients whose Authorization header is the \
-             token in FILE"),
+            "serve the credential at /v2/credentials/NAME (AWS_CONTAINER_CREDENTIALS_FULL_URI), and only to clients whose \
+             Authorization header is the token in FILE"),
+        option("both-forms", "", Switch,
+            "with --container-token-file, also serve the credential as the metadata service does, without that token"),
         option("pass-through", "", Switch, "also serve the host's other metadata: instance, placement, network"),
         option("pass-through-user-data", "", Switch, "with --pass-through, also its user data, which may hold secrets"),
         option("pass-through-identity-signature", "", Switch,
@@ -61,19 +63,22 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("same-network", "", Switch,
             "only answer the host and clients on the subnet of the address they connect to, such as a bridge's own containers"),
         option("allow-host", "NAME", Repeated,
-            "also answer requests with this Host header; other names with a dot are refused, against DNS rebinding"),
+            "also answer requests with this Host header; against DNS rebinding, others must be an address, localhost or, except on a \
+              loopback address, a name without a dot or below .internal"),
         option("metrics", "", Switch, "answer the host's own requests for /metrics, in Prometheus' format"),
         option("quiet", "", Switch, "do not log requests"),
+        option("log-format", "text|json", Value, "lines of text, or one JSON object a line (default: text)"),
     ]),
 ];
 
 #[rustfmt::skip]
-pub(super) const ACTIONS: [Flag; 4] = [
+pub(super) const ACTIONS: [Flag; 5] = [
     option("credential-process", "", Switch, "assume the role once, print the credential for an SDK's credential_process, and exit"),
     option("check", "", Switch,
         "ask the ec2-role at --listen whether it has a valid credential, of ROLE_ARN if given as an argument; exit status 0 if so"),
+    option("json", "", Switch, "with --check, print a JSON object: healthy, address, role_name and expiration, or error"),
     option("help", "", Switch, "print this text (also -h)"),
-    option("version", "", Switch, "print the version"),
+    option("version", "", Switch, "print the version (also -V)"),
 ];
 
 /// Options that have a variable.
@@ -86,7 +91,7 @@ const BEFORE: [&str; 3] = [
     "It calls sts:AssumeRole with the host's credentials, keeps the result in memory, refreshes it in time, and serves it at \
      http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/, where every AWS SDK looks for it. For that, redirect the \
      container's traffic to 169.254.169.254 here (ec2-role-hook), or set AWS_EC2_METADATA_SERVICE_ENDPOINT in the container.",
-    "Each option but the last four can also be set by a variable: EC2_ROLE_ and the option's name in capitals, with _ for - \
+    "Each option but the last five can also be set by a variable: EC2_ROLE_ and the option's name in capitals, with _ for - \
      (EC2_ROLE_LISTEN). EC2_ROLE_ARN sets the role. A switch is true or false. Several values are separated by spaces and \
      quoted as in a shell. An option overrides its variable.",
 ];
@@ -98,7 +103,8 @@ const AFTER: [&str; 2] = [
      other AWS variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, HTTPS_PROXY and so on) work \
      as they do in an SDK.",
     "The log on stderr has one line for each event, and one for each request: the common log format with the seconds that the \
-     answer took at its end. Exit status: 0 after SIGTERM or SIGINT, or if --check succeeds; 1 if --check or \
+     answer took at its end. Where stderr is journald's, each line has its priority: warning while something fails that may heal, \
+     error for what only you can correct. Exit status: 0 after SIGTERM or SIGINT, or if --check succeeds; 1 if --check or \
      --credential-process fails and may succeed later; 2 if something must be corrected.",
 ];
 

@@ -11,8 +11,11 @@ const PREFIX: &str = "EC2_ROLE_";
 /// Variables that are not options: the role, and what the systemd units tell ec2-role-hook.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
 
+/// Options whose values an error does not repeat.
+const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
+
 fn variable_name(name: &str) -> String {
-    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
 /// A value and its origin, the option or variable that an error about it names.
@@ -27,6 +30,11 @@ impl Setting {
     }
 
     pub fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
+        let is_of =
+            |name: &str| self.origin == format!("--{name}") || self.origin == variable_name(name);
+        if CONFIDENTIAL.into_iter().any(is_of) {
+            return Err(format!("{}: {what_is_right}", self.origin));
+        }
         Err(format!("{} {:?}: {what_is_right}", self.origin, self.value))
     }
 }
@@ -48,7 +56,7 @@ impl<'a> Settings<'a> {
                 Switch => options.optflag("", flag.name, ""),
             };
         }
-        options.optflag("h", "", "");
+        options.optflag("h", "", "").optflag("V", "", "");
         let matches = options.parse(arguments).map_err(in_own_words)?;
         Ok(Settings {
             matches,
@@ -125,9 +133,8 @@ impl<'a> Settings<'a> {
 /// A getopts error in the form of the other errors.
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
-        Fail::ArgumentMissing(name) => (name, "its value is missing"),
+        Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),
-        Fail::OptionMissing(name) => (name, "it is missing"),
         Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),
     };

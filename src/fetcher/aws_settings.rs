@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use crate::common::config::Config;
 use crate::common::environment::{Environment, switch};
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
 use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts};
-use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
@@ -18,51 +17,54 @@ const STS_TIMEOUTS: Timeouts = Timeouts {
     answer: Duration::from_secs(10),
 };
 
-/// The region that the user or the host's metadata names; `None` if neither does.
-pub fn region(
+/// The region in use; `None` if neither the user nor the host names one, a fault if the host could not be asked.
+type Region = Result<Option<String>, Fault>;
+
+/// STS at the endpoint and through the proxy that the settings name, and the region in use. `host_region` asks the host.
+pub fn sts(
     config: &Config,
     environment: &Environment,
     profile: &Profile,
-    host: &HostMetadata,
+    host_region: impl Fn() -> Region,
+) -> Result<(Client, Region), Fault> {
+    let region = match set_region(config, environment, profile)? {
+        Some(region) => Ok(Some(region)),
+        // Another program at the service's address may answer with a page of its own.
+        None => host_region()
+            .map(|region| region.filter(|region| sts::is_region(region) && region.contains('-'))),
+    };
+    let endpoint = endpoint(config, environment, profile, &region)?;
+    let ca_bundle = ca_bundle(environment, profile)?;
+    let ca_bundle = ca_bundle
+        .as_ref()
+        .map(|(name, pem)| (*name, pem.as_slice()));
+    let http_client = HttpClient::for_url(&endpoint.url, environment, ca_bundle, STS_TIMEOUTS)?;
+    Ok((Client::new(endpoint, http_client), region))
+}
+
+fn set_region(
+    config: &Config,
+    environment: &Environment,
+    profile: &Profile,
 ) -> Result<Option<String>, Fault> {
     let setting = Setting::option("--region", config.region.as_deref())
         .or_else(|| Setting::variable(environment, "AWS_REGION"))
         .or_else(|| Setting::variable(environment, "AWS_DEFAULT_REGION"))
         .or_else(|| profile.setting("region"));
     match setting {
-        Some(setting) if sts::is_region(setting.value) => Ok(Some(setting.value.to_owned())),
-        Some(setting) => setting.wrong(&format!(
+        Some(setting) if !sts::is_region(setting.value) => setting.wrong(&format!(
             "{:?} is not a region; write it like eu-west-1",
             setting.value
         )),
-        // Another program at the service's address may answer with a page of its own.
-        None => Ok(host
-            .text("meta-data/placement/region")
-            .filter(|region| sts::is_region(region) && region.contains('-'))),
+        setting => Ok(setting.map(|setting| setting.value.to_owned())),
     }
-}
-
-/// STS at the endpoint and through the proxy that the settings name.
-pub fn sts(
-    config: &Config,
-    environment: &Environment,
-    profile: &Profile,
-    region: Option<&str>,
-) -> Result<Client, Fault> {
-    let endpoint = endpoint(config, environment, profile, region)?;
-    let ca_bundle = ca_bundle(environment, profile)?;
-    let ca_bundle = ca_bundle
-        .as_ref()
-        .map(|(name, pem)| (*name, pem.as_slice()));
-    let http_client = HttpClient::for_url(&endpoint.url, environment, ca_bundle, STS_TIMEOUTS)?;
-    Ok(Client::new(endpoint, http_client))
 }
 
 fn endpoint(
     config: &Config,
     environment: &Environment,
     profile: &Profile,
-    region: Option<&str>,
+    region: &Region,
 ) -> Result<Endpoint, Fault> {
     let url = endpoint_url(config, environment, profile)?;
     let fips = enabled(environment, profile, "AWS_USE_FIPS_ENDPOINT")?;
@@ -75,14 +77,22 @@ fn endpoint(
     }
     let regional = Setting::variable(environment, "AWS_STS_REGIONAL_ENDPOINTS")
         .or_else(|| profile.setting("sts_regional_endpoints"));
-    Endpoint::find(&EndpointOptions {
+    let options = EndpointOptions {
         partition: config.role.partition(),
-        region,
-        url: url.as_ref().map(|url| (url.origin.as_str(), url.value)),
+        region: (region.as_ref().ok())
+            .and_then(Option::as_deref)
+            .filter(|region| !sts::is_pseudo_region(region)),
+        url: url.as_ref(),
         fips: fips.is_some(),
         dual_stack: dual_stack.is_some(),
         legacy: regional.is_some_and(|setting| setting.value == "legacy"),
-    })
+    };
+    match (Endpoint::find(&options), region) {
+        (Err(_), Err(fault)) if options.needs_region() => {
+            transient(format!("{}; or give --region", fault.text()))
+        }
+        (endpoint, _) => endpoint,
+    }
 }
 
 /// The URL that replaces AWS's endpoint of STS.
@@ -109,11 +119,15 @@ fn enabled<'a>(
     profile: &'a Profile,
     variable: &str,
 ) -> Result<Option<Setting<'a>>, Fault> {
-    let key = variable.trim_start_matches("AWS_").to_lowercase();
+    let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
     let setting = Setting::variable(environment, variable).or_else(|| profile.setting(&key));
-    match setting {
-        Some(setting) if switch(&setting.origin, setting.value)? => Ok(Some(setting)),
-        _ => Ok(None),
+    let Some(setting) = setting else {
+        return Ok(None);
+    };
+    match switch(&setting.origin, setting.value) {
+        Ok(is_on) => Ok(is_on.then_some(setting)),
+        Err(fault) if setting.may_change => transient(fault.text()),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -124,10 +138,10 @@ fn ca_bundle<'a>(
 ) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
     let setting =
         Setting::variable(environment, "AWS_CA_BUNDLE").or_else(|| profile.setting("ca_bundle"));
-    let Some(Setting { origin, value }) = setting else {
+    let Some(Setting { origin, value, .. }) = setting else {
         return Ok(None);
     };
     let contents = NamedFile::new(origin, value).read();
-    let contents = contents.or_else(|error| permanent(error.text))?;
+    let contents = contents.or_else(|error| transient(error.text))?;
     Ok(Some((value, contents.bytes)))
 }

@@ -187,22 +187,35 @@ impl<'a> HostMetadata<'a> {
             .map_err(Clone::clone)
     }
 
-    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own.
-    pub fn is_this_server(&self, url: &str, http_client: &HttpClient) -> bool {
-        let request = Request::put(format!("{url}/latest/api/token"))
-            .header(TTL_HEADER, TOKEN_TTL_SECONDS)
-            .body(String::new());
+    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
+    /// container token it does so only for a request with that in the Authorization header.
+    pub fn is_this_server(
+        &self,
+        url: &str,
+        authorization: Option<&str>,
+        http_client: &HttpClient,
+    ) -> bool {
+        let mut request =
+            Request::put(format!("{url}/latest/api/token")).header(TTL_HEADER, TOKEN_TTL_SECONDS);
+        if let Some(token) = authorization {
+            request = request.header("Authorization", token);
+        }
         let answer = request
+            .body(String::new())
             .ok()
             .and_then(|request| http_client.send(request).ok());
         let token = answer.map(|answer| answer.text().trim().to_owned());
         is_own(self.own_tokens, token.as_deref())
     }
 
-    /// A short text, if the service is reachable and has it.
-    pub fn text(&self, path: &str) -> Option<String> {
-        let text = self.client().ok()?.get(path).ok()??;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    /// A short text; `None` if the service is disabled or does not have it.
+    pub fn text(&self, path: &str) -> Result<Option<String>, Fault> {
+        let text = match self.client() {
+            Err(Fault::Permanent(_)) => None,
+            client => client?.get(path)?,
+        };
+        let text = text.map(|text| text.trim().to_owned());
+        Ok(text.filter(|text| !text.is_empty()))
     }
 }
 

@@ -1,12 +1,17 @@
 //! A value that the user has set, and where.
 
+use std::ops::RangeInclusive;
+
 use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::fault::{Fault, transient};
+use crate::common::file::NamedFile;
 
 pub struct Setting<'a> {
     pub value: &'a str,
     /// The option, variable or profile setting that holds the value. An error begins with it.
     pub origin: String,
+    /// Whether the value is in a file, which another program may still be writing.
+    pub may_change: bool,
 }
 
 impl<'a> Setting<'a> {
@@ -14,6 +19,7 @@ impl<'a> Setting<'a> {
         Some(Setting {
             value: value?,
             origin: name.to_owned(),
+            may_change: false,
         })
     }
 
@@ -21,8 +27,58 @@ impl<'a> Setting<'a> {
         Self::option(name, environment.get(name))
     }
 
+    pub fn in_file(origin: String, value: Option<&'a str>) -> Option<Self> {
+        Some(Setting {
+            value: value?,
+            origin,
+            may_change: true,
+        })
+    }
+
+    /// The value as a header can carry it: trimmed, not empty, and of printable ASCII. The value may be secret, so the fault does
+    /// not repeat it.
+    pub fn header_value(&self) -> Result<&'a str, Fault> {
+        self.of_characters(' '..='~')
+    }
+
+    /// Likewise, and without spaces inside, as every key is.
+    pub fn key(&self) -> Result<&'a str, Fault> {
+        self.of_characters('!'..='~')
+    }
+
+    fn of_characters(&self, allowed: RangeInclusive<char>) -> Result<&'a str, Fault> {
+        let value = self.value.trim();
+        if value.is_empty() {
+            return self.wrong("it is empty; write a value");
+        }
+        let mut characters = value.chars().zip(1..);
+        match characters.find(|(character, _)| !allowed.contains(character)) {
+            None => Ok(value),
+            Some((character, position)) => self.wrong(&format!(
+                "character {position} is U+{:04X}, which it cannot hold; remove it",
+                u32::from(character)
+            )),
+        }
+    }
+
+    /// Reads the token in the file that the value names.
+    pub fn read_token(&self) -> Result<String, Fault> {
+        let file = NamedFile::new(&self.origin, self.value);
+        let text = file.read_text().or_else(|error| transient(error.text))?;
+        let token = Setting {
+            value: &text,
+            origin: file.to_string(),
+            may_change: true,
+        };
+        token.header_value().map(str::to_owned)
+    }
+
     /// The fault of a wrong value; `text` says what is wrong, and the remedy.
     pub fn wrong<T>(&self, text: &str) -> Result<T, Fault> {
-        permanent(format!("{}: {text}", self.origin))
+        let text = format!("{}: {text}", self.origin);
+        Err(match self.may_change {
+            true => Fault::Transient(text),
+            false => Fault::Permanent(text),
+        })
     }
 }

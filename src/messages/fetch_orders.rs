@@ -12,6 +12,8 @@ pub enum Task {
     Credential,
     /// The host's other metadata.
     Metadata,
+    /// The token in `--container-token-file`, each time that it changes.
+    ContainerToken,
 }
 
 /// What a fetcher needs beside the settings, which it parses itself from the arguments and variables of the supervisor.
@@ -24,6 +26,8 @@ pub struct FetchOrders {
     pub boot_id: String,
     /// The access key id of the served credential, which cannot be the source.
     pub serving: Option<String>,
+    /// The region in use, as an earlier fetcher found.
+    pub region: Option<String>,
     /// How many seconds this machine's clock is behind that of STS, as an earlier fetcher found.
     pub clock_offset: i64,
     /// The longest life in seconds that STS grants, as an earlier fetcher found.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::clock::BootTime;
 use crate::common::config::HttpTokens;
 use crate::common::credential::Credential;
+use crate::common::log;
 use crate::common::metadata_snapshot::Snapshot;
 use crate::common::pass_through::PassThrough;
 use crate::common::role::{RoleArn, RoleName};
@@ -25,6 +26,7 @@ pub struct ServerState {
     pub boot_id: String,
     /// Whether to write no access log.
     pub quiet: bool,
+    pub log_format: log::Format,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
     /// Host names that are accepted although they have a dot.
@@ -35,6 +37,8 @@ pub struct ServerState {
     pub region: Option<String>,
     /// The Authorization token of the container form, if that is served.
     pub container_token: Option<Secret>,
+    /// With a container token, whether the instance form is served too.
+    pub both_forms: bool,
     /// Which of the host's other metadata is served.
     pub pass_through: Option<PassThrough>,
     /// That metadata, once it was fetched. The supervisor has only the bytes.

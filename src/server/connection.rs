@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::net::sockopt;
 
 use super::request_head::{self, RequestHead};
 
@@ -74,6 +75,11 @@ impl Connection {
             }
             State::Draining { .. } => 0,
         }
+    }
+
+    /// Closes with RST, which frees the socket at once: an orderly close would keep it until the client acknowledges.
+    pub fn abort(self) {
+        _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
 
     /// Sets the response, which [`Connection::advance`] writes. `has_more_input`: the client sends more than the request head.

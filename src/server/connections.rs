@@ -17,6 +17,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::connection::{Connection, Progress};
 use super::request_head::{self, RequestHead};
+use crate::common::log;
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
@@ -27,8 +28,10 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// connection, inherited ones, one to look up a client's subnet, the client that is accepted before another is evicted, and those
 /// of [`super::MAX_BATCH`] requests that are being responded to.
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Back-off after EMFILE when there is no connection to evict; the level-triggered listener would spin.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
+/// Back-off after EMFILE when there is no connection to evict, and after errors that are not a client's, such as a sandbox's EPERM:
+/// the level-triggered listener would spin.
+const DESCRIPTOR_BACK_OFF: Duration = Duration::from_millis(10);
+const ACCEPT_BACK_OFF: Duration = Duration::from_secs(1);
 /// Events per `epoll_wait`, and accepts before the next one: a crowd of new clients does not delay those that are connected.
 const BATCH: usize = 64;
 
@@ -43,6 +46,10 @@ pub struct Connections {
     /// Ids that epoll has reported and that have not been handled yet.
     ready: VecDeque<u64>,
     accepted_in_batch: usize,
+    /// When to accept again after an error.
+    accept_paused_until: Option<Instant>,
+    /// The error that was logged last, until an accept succeeds.
+    accept_error: Option<Errno>,
     /// By id, so the oldest is first.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
@@ -86,6 +93,8 @@ impl Connections {
             events: Vec::with_capacity(BATCH),
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
+            accept_paused_until: None,
+            accept_error: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
@@ -95,8 +104,19 @@ impl Connections {
     }
 
     pub fn stop_accepting(&mut self) {
-        _ = epoll::delete(&self.epoll, &self.listener);
+        self.accept_paused_until = None;
+        _ = self.watch_listener(EventFlags::empty());
         self.ready.retain(|id| *id != LISTENER);
+    }
+
+    fn watch_listener(&self, events: EventFlags) -> io::Result<()> {
+        let id = EventData::new_u64(LISTENER);
+        Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
+    }
+
+    fn pause_accepting(&mut self, until: Instant) {
+        self.stop_accepting();
+        self.accept_paused_until = Some(until);
     }
 
     /// Handles one event at the time `now`, or waits for more. `drain_deadline` is when the process stops waiting for clients.
@@ -113,7 +133,7 @@ impl Connections {
                 return Ok(Some(Next::Done));
             }
             None => {
-                self.close_overdue(now);
+                self.abort_overdue(now);
                 self.wait(now, drain_deadline)?;
                 None
             }
@@ -133,14 +153,22 @@ impl Connections {
         self.advance(connection);
     }
 
-    fn close_overdue(&mut self, now: Instant) {
+    fn abort_overdue(&mut self, now: Instant) {
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.evict_oldest();
         }
     }
 
     fn wait(&mut self, now: Instant, drain_deadline: Option<Instant>) -> io::Result<()> {
-        let until = [self.next_deadline(), drain_deadline];
+        if self.accept_paused_until.is_some_and(|until| until <= now) {
+            self.accept_paused_until = None;
+            self.watch_listener(EventFlags::IN)?;
+        }
+        let until = [
+            self.next_deadline(),
+            drain_deadline,
+            self.accept_paused_until,
+        ];
         let until = until.into_iter().flatten().min();
         let timeout =
             until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
@@ -170,13 +198,24 @@ impl Connections {
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 if !self.evict_oldest() {
-                    std::thread::sleep(ACCEPT_BACK_OFF);
+                    self.pause_accepting(now + DESCRIPTOR_BACK_OFF);
                 }
                 return Ok(None);
             }
-            // The accept queue is empty, or the client has reset its connection.
-            Err(_) => return Ok(None),
+            Err(error) => {
+                if !is_of_client(error) {
+                    self.pause_accepting(now + ACCEPT_BACK_OFF);
+                    if self.accept_error.replace(error) != Some(error) {
+                        log::warning(&format!(
+                            "accept4: {error}; no new client is answered; trying again every second; allow it in the seccomp \
+                             profile or sandbox"
+                        ));
+                    }
+                }
+                return Ok(None);
+            }
         };
+        self.accept_error = None;
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
@@ -196,17 +235,20 @@ impl Connections {
         )))
     }
 
-    /// Closes the oldest connection; `false` if there is none.
+    /// Aborts the oldest connection; `false` if there is none.
     fn evict_oldest(&mut self) -> bool {
         let oldest = self.open.first_key_value().map(|(id, _)| *id);
-        oldest.and_then(|id| self.take(id)).is_some()
+        let oldest = oldest.and_then(|id| self.take(id));
+        oldest.map(Connection::abort).is_some()
     }
 
-    /// Closes the connection that buffers most, the oldest of several.
+    /// Aborts the connection that buffers most, the oldest of several.
     fn evict_largest(&mut self) {
         let newest_first = self.open.values().rev();
-        if let Some(largest) = newest_first.max_by_key(|connection| connection.buffered_bytes()) {
-            self.take(largest.id);
+        let largest = newest_first.max_by_key(|connection| connection.buffered_bytes());
+        let id = largest.map(|connection| connection.id);
+        if let Some(largest) = id.and_then(|id| self.take(id)) {
+            largest.abort();
         }
     }
 
@@ -242,6 +284,25 @@ impl Connections {
     }
 }
 
+/// The accept queue is empty, or the error is one of the client's connection (accept(2)).
+fn is_of_client(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::AGAIN
+            | Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::TIMEDOUT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -271,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_closed_at_the_end_of_its_lifetime() {
+    fn a_connection_is_aborted_at_the_end_of_its_lifetime() {
         let (mut connections, address) = connections();
         let start = Instant::now();
         let mut first = TcpStream::connect(address).unwrap();
@@ -282,11 +343,11 @@ mod tests {
         // Further bytes do not prolong it.
         first.write_all(b"x").unwrap();
         let end = start + MAX_LIFETIME;
-        connections.close_overdue(end - Duration::from_nanos(1));
+        connections.abort_overdue(end - Duration::from_nanos(1));
         assert_eq!(open(&connections), [0, 1]);
-        connections.close_overdue(end);
+        connections.abort_overdue(end);
         assert_eq!(open(&connections), [1]);
-        connections.close_overdue(end + MAX_LIFETIME / 2);
+        connections.abort_overdue(end + MAX_LIFETIME / 2);
         assert!(open(&connections).is_empty());
     }
 

@@ -4,6 +4,8 @@
 //! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
 //! listening socket.
 
+mod access_log;
+mod confinement;
 mod connection;
 mod connections;
 mod control_channel;
@@ -23,6 +25,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use crate::common::clock::BootTime;
 use crate::common::http_headers::CHECK_AGENT;
 use crate::common::log;
+use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
 use control_channel::{Channel, Closed};
@@ -31,6 +34,7 @@ use protocol::metrics::{self, Metrics};
 use protocol::router;
 use protocol::state::ResponseState;
 use request_head::RequestHead;
+use subnet::Interfaces;
 use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
@@ -49,27 +53,41 @@ pub fn run() -> io::Result<()> {
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
+    log::set_format(first.log_format.clone());
     stay_on_one_processor();
     let mut handler = Handler {
         tiny_http: TinyHttpAdapter::start()?,
         state: first.into(),
         metrics: Metrics::default(),
+        access_log: AccessLog::new(Instant::now()),
+        interfaces: Interfaces::open().ok(),
     };
+    log::open();
+    if let Err(error) = confinement::confine() {
+        log::warning(&format!(
+            "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
+        ));
+    }
     let mut batch = Vec::with_capacity(MAX_BATCH);
     let mut drain_deadline = None;
     loop {
         match connections.step(Instant::now(), drain_deadline)? {
             None => {}
             Some(Next::Request(connection, head)) => batch.push((connection, head)),
-            Some(Next::ControlChannel) => match channel.receive() {
-                Ok(updates) => updates
-                    .into_iter()
-                    .for_each(|update| handler.state.apply(update)),
-                Err(Closed) => {
-                    connections.stop_accepting();
-                    drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
+            Some(Next::ControlChannel) => {
+                match channel.receive() {
+                    Ok(updates) => updates
+                        .into_iter()
+                        .for_each(|update| handler.state.apply(update)),
+                    Err(Closed) => {
+                        connections.stop_accepting();
+                        drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
+                    }
                 }
-            },
+                // Heartbeats come more often than windows end.
+                let left_out = handler.access_log.end_window(Instant::now());
+                left_out.iter().for_each(|line| log::event(line));
+            }
             Some(Next::Done) => return Ok(()),
         }
         if batch.len() == MAX_BATCH || !connections.has_ready() {
@@ -94,6 +112,9 @@ struct Handler {
     tiny_http: TinyHttpAdapter,
     state: ResponseState,
     metrics: Metrics,
+    access_log: AccessLog,
+    /// `None` without /proc: then no client is on a subnet.
+    interfaces: Option<Interfaces>,
 }
 
 impl Handler {
@@ -120,8 +141,8 @@ impl Handler {
         begun: Instant,
     ) -> io::Result<()> {
         let now = SystemTime::now();
-        let peer = connection.peer_address();
-        let (mut is_head, mut is_logged) = (false, !self.state.server.quiet);
+        let (peer, local) = (connection.peer_address(), connection.local_address());
+        let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
                 let parsed = self.tiny_http.receive(&head)?;
@@ -134,10 +155,12 @@ impl Handler {
                     method: parsed.method().as_str(),
                     target: parsed.url(),
                     headers: &headers,
+                    is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
-                is_logged &= !is_own_check(&request, peer);
-                let response = self.response(&request, peer, &connection);
+                is_check = request.header("User-Agent") == Some(CHECK_AGENT)
+                    && is_this_machine(peer, local);
+                let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
                 response
@@ -156,13 +179,13 @@ impl Handler {
             response.to_bytes(is_head, now),
             head.has_more_input,
         );
-        if is_logged {
+        if !self.state.server.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,
                 now,
                 &head.request_line,
                 response.status.code(),
-                response.body.len(),
+                if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
         }
@@ -173,20 +196,18 @@ impl Handler {
         &mut self,
         request: &Request,
         peer: Option<IpAddr>,
-        connection: &Connection,
+        local: Option<IpAddr>,
     ) -> Response {
         let server = &self.state.server;
+        let is_own = is_this_machine(peer, local);
         let is_on_subnet = || {
-            let both = connection.local_address().zip(peer);
-            both.is_some_and(|(local, peer)| subnet::is_on_subnet_of(local, peer))
+            let both = local.zip(peer).zip(self.interfaces.as_ref());
+            both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_on_subnet() {
+        let response = if server.same_network && !is_own && !is_on_subnet() {
             let why = "ec2-role: this is not the address for your network\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics
-            && metrics::is_requested(request, &server.allow_hosts)
-            && peer.is_some_and(subnet::is_this_machine)
-        {
+        } else if server.metrics && metrics::is_requested(request, &server.allow_hosts) && is_own {
             return self.metrics.response(server);
         } else {
             router::respond(request, &self.state, BootTime::now())
@@ -196,7 +217,7 @@ impl Handler {
     }
 }
 
-/// A `--check` from this machine, which comes every few seconds and would fill the access log.
-fn is_own_check(request: &Request, peer: Option<IpAddr>) -> bool {
-    request.header("User-Agent") == Some(CHECK_AGENT) && peer.is_some_and(subnet::is_this_machine)
+/// The kernel sends to an address of this machine from that address, and drops a packet from elsewhere that claims to be.
+fn is_this_machine(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
+    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
 }

@@ -1,27 +1,133 @@
-//! Where a client is, by this machine's routing table. Nothing is sent to find out.
+//! Whether a client is on the subnet of the address it connected to, by the prefixes of this machine's interfaces.
+//!
+//! Linux accepts packets for any local address on any interface (weak host model), so a container of another network, or a host
+//! behind the default route, reaches the address of a bridge too.
 
+use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::FileExt;
 
-pub fn is_this_machine(client: IpAddr) -> bool {
-    client.is_loopback() || source_address_towards(client).is_ok_and(|own| own == client)
+/// The kernel's tables, kept open because the server opens no file later. Each read has the interfaces of that moment.
+pub struct Interfaces {
+    ipv4_routes: File,
+    /// `None` where IPv6 is disabled.
+    ipv6_addresses: Option<File>,
 }
 
-/// Whether a client is on the subnet of the address it connected to, or this machine. Linux accepts packets for any local
-/// address on any interface (weak host model), so compare the address the client connected to with the source address the
-/// kernel would use for the reply.
-pub fn is_on_subnet_of(local: IpAddr, client: IpAddr) -> bool {
-    client.is_loopback()
-        || source_address_towards(client).is_ok_and(|own| own == local || own == client)
+impl Interfaces {
+    pub fn open() -> io::Result<Self> {
+        Ok(Interfaces {
+            ipv4_routes: File::open("/proc/self/net/route")?,
+            ipv6_addresses: File::open("/proc/self/net/if_inet6").ok(),
+        })
+    }
+
+    pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
+        let prefix = match local {
+            IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
+            IpAddr::V6(_) => {
+                let addresses = self.ipv6_addresses.as_ref().map(read);
+                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(local))
+            }
+        };
+        let mask = prefix.map(|length| u128::MAX.checked_shl(128 - length).unwrap_or(0));
+        local.is_ipv4() == client.is_ipv4()
+            && mask.is_some_and(|mask| to_bits(local) & mask == to_bits(client) & mask)
+    }
 }
 
-fn source_address_towards(client: IpAddr) -> io::Result<IpAddr> {
-    let any: IpAddr = match client {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    // Connecting a UDP socket sends nothing and selects the route; any port does.
-    socket.connect(SocketAddr::new(client, 9))?;
-    Ok(socket.local_addr()?.ip())
+fn read(table: &File) -> String {
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(length @ 1..) = table.read_at(&mut piece, text.len() as u64) {
+        text.extend_from_slice(&piece[..length]);
+    }
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// An IPv4 address as the last bits of its IPv4-mapped IPv6 address.
+fn to_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The most specific on-link route to an own address is that of its interface. Lengths are of IPv4-mapped addresses.
+fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
+    let on_link = routes.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let bits = |at: usize| {
+            let bits = u32::from_str_radix(fields.get(at)?, 16).ok()?;
+            Some(u32::from_be_bytes(bits.to_ne_bytes()))
+        };
+        let (destination, gateway, mask) = (bits(1)?, bits(2)?, bits(7)?);
+        let leads_to_local = gateway == 0 && mask != 0 && local.to_bits() & mask == destination;
+        leads_to_local.then(|| 96 + mask.leading_ones())
+    });
+    on_link.max()
+}
+
+fn ipv6_prefix(addresses: &str, local: u128) -> Option<u32> {
+    addresses.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let length = u32::from_str_radix(fields.nth(1)?, 16).ok()?;
+        (address == local).then_some(length)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel writes it: 0.0.0.0/0 by 192.0.2.254, 10.0.0.0/8, 10.1.0.0/16, 192.0.2.0/24.
+    const ROUTES: [(u32, u32, u32); 4] = [
+        (0, 0xc000_02fe, 0),
+        (0x0a00_0000, 0, 0xff00_0000),
+        (0x0a01_0000, 0, 0xffff_0000),
+        (0xc000_0200, 0, 0xffff_ff00),
+    ];
+    const ADDRESSES: &str = "fd000000000000000000000000000001 04 40 00 80     eth0\n\
+        00000000000000000000000000000001 01 80 10 80       lo\n";
+
+    fn prefix(local: &str) -> Option<u32> {
+        let hex = |bits: u32| format!("{:08X}", u32::from_ne_bytes(bits.to_be_bytes()));
+        let lines = ROUTES.map(|(destination, gateway, mask)| {
+            let (destination, gateway, mask) = (hex(destination), hex(gateway), hex(mask));
+            format!("eth0\t{destination}\t{gateway}\t0001\t0\t0\t0\t{mask}\t0\t0\t0   \n")
+        });
+        let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n";
+        ipv4_prefix(
+            &format!("{header}{}", lines.concat()),
+            local.parse().unwrap(),
+        )
+        .map(|length| length - 96)
+    }
+
+    #[test]
+    fn the_most_specific_on_link_route_tells_the_prefix() {
+        assert_eq!(prefix("10.1.0.1"), Some(16));
+        assert_eq!(prefix("10.2.0.1"), Some(8));
+        assert_eq!(prefix("192.0.2.1"), Some(24));
+        assert_eq!(prefix("198.51.100.1"), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_tells_its_prefix() {
+        let prefix = |local: &str| ipv6_prefix(ADDRESSES, to_bits(local.parse().unwrap()));
+        assert_eq!(prefix("fd00::1"), Some(64));
+        assert_eq!(prefix("::1"), Some(128));
+        assert_eq!(prefix("fd00::2"), None);
+    }
+
+    #[test]
+    fn loopback_is_a_subnet_of_its_own() {
+        let interfaces = Interfaces::open().unwrap();
+        let is_near = |local: &str, client: &str| {
+            interfaces.is_on_subnet_of(local.parse().unwrap(), client.parse().unwrap())
+        };
+        assert!(!is_near("127.0.0.1", "192.0.2.1") && !is_near("::1", "fd00::9"));
+        assert!(!is_near("192.0.2.1", "fd00::1") && !is_near("fd00::1", "192.0.2.1"));
+    }
 }

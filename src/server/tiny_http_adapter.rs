@@ -10,6 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::rand::GetRandomFlags;
 
 pub struct TinyHttpAdapter {
     /// Never dropped: its destructor connects to its own address, where nothing listens any more.
@@ -65,12 +66,16 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
         )
     };
     let (listener, stream) = (socket()?, socket()?);
-    // Autobind: an abstract name that the kernel chooses.
-    rustix::net::bind(&listener, &SocketAddrUnix::new_unnamed())?;
+    // An abstract name of our own: sandboxes such as gVisor do not let the kernel choose one.
+    let mut random = [0; 16];
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    let name = format!("ec2-role-server-{}", hex::encode(random));
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    rustix::net::bind(&listener, &address)?;
     // A backlog of 0 has room for one connection: if another process took it, the connect below would fail.
     rustix::net::listen(&listener, 0)?;
     rustix::io::ioctl_fionbio(&stream, true)?;
-    rustix::net::connect(&stream, &rustix::net::getsockname(&listener)?)?;
+    rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
     // The kernel's minimum: the socket is writable when about 1 KiB is unread.

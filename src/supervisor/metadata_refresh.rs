@@ -42,7 +42,7 @@ impl MetadataRefresh {
         Effects {
             update: Some(ServerUpdate::Metadata(fetched.snapshot)),
             log: is_news.then_some(line).into_iter().collect(),
-            status: None,
+            ..Effects::default()
         }
     }
 
@@ -57,7 +57,7 @@ impl MetadataRefresh {
             true => "serving what was fetched before",
             false => "requests for it are answered 503",
         };
-        Effects::log(format!(
+        Effects::warning(format!(
             "pass-through: {why}; the host's metadata was not fetched, {served}"
         ))
     }
@@ -66,6 +66,10 @@ impl MetadataRefresh {
 impl Refresh for MetadataRefresh {
     fn due(&self) -> BootTime {
         self.next
+    }
+
+    fn fetch_now(&mut self, now: BootTime) {
+        self.next = now;
     }
 
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
@@ -85,10 +89,7 @@ impl Refresh for MetadataRefresh {
         Ok(match report {
             FetchReport::Metadata(fetched) => self.fetched(fetched),
             FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
-            FetchReport::Step(_)
-            | FetchReport::Notice(_)
-            | FetchReport::Region(_)
-            | FetchReport::Fetched(_) => Effects::default(),
+            _ => Effects::default(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use crate::common::clock::BootTime;
-use crate::common::log;
+use crate::common::log::{self, Level};
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::FetchReport;
 use crate::messages::server_state::ServerUpdate;
@@ -13,6 +13,9 @@ use crate::messages::server_state::ServerUpdate;
 pub trait Refresh {
     /// When the next fetch is due, if none is running.
     fn due(&self) -> BootTime;
+
+    /// Makes the next fetch due.
+    fn fetch_now(&mut self, now: BootTime);
 
     /// A fetch starts: completes its orders.
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders;
@@ -41,6 +44,7 @@ pub trait Refresh {
 pub struct Effects {
     pub update: Option<ServerUpdate>,
     pub log: Vec<String>,
+    pub level: Level,
     pub status: Option<Status>,
 }
 
@@ -53,9 +57,10 @@ pub enum Status {
 }
 
 impl Effects {
-    pub fn log(line: impl Into<String>) -> Self {
+    pub fn warning(line: impl Into<String>) -> Self {
         Effects {
             log: vec![line.into()],
+            level: Level::Warning,
             ..Effects::default()
         }
     }
@@ -64,7 +69,7 @@ impl Effects {
         if let Some(update) = self.update {
             server.update(update, now);
         }
-        self.log.iter().for_each(|line| log::event(line));
+        self.log.iter().for_each(|line| log::at(self.level, line));
         match self.status {
             Some(Status::Ready(text)) => notify.ready(&text),
             Some(Status::Trouble(text)) => notify.status(&text),

@@ -6,6 +6,7 @@ use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
@@ -31,11 +32,13 @@ fn main() {
         token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
         boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
         quiet: false,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
         region: Some("us-east-1".to_owned()),
         container_token: None,
+        both_forms: false,
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),
@@ -52,6 +55,7 @@ fn main() {
         method: "PUT",
         target: "/latest/api/token",
         headers: &[(TTL_HEADER, "21600")],
+        ..Request::default()
     };
     let token = respond(&asks_for_token, &state, NOW).body;
     let token = std::str::from_utf8(&token).expect("a token");
@@ -67,6 +71,7 @@ fn main() {
             ),
             (TOKEN_HEADER, token),
         ],
+        ..Request::default()
     };
     for _ in 0..number {
         let response = std::hint::black_box(respond(&request, &state, NOW));

@@ -41,7 +41,7 @@ def test_finds_the_role_by_the_relative_uri_where_the_address_is_ours(client, aw
 
 def serving(aws, token_file, **listen):
     (file,) = token_file.values()
-    options = ["--http-tokens", "required", "--container-token-file", file, "--endpoint-url", aws.endpoint]
+    options = ["--http-tokens", "required", "--container-token-file", file, "--both-forms", "--endpoint-url", aws.endpoint]
     return Ec2Role(*options, environment=aws.host_keys, **listen)
 
 

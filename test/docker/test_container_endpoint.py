@@ -15,11 +15,11 @@ print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_ide
 """
 
 
-def test_an_sdk_gets_the_role_by_the_container_variables_and_only_with_the_token(docker, start_server, tmp_path):
+def test_the_container_form_serves_an_sdk_only_with_the_token(docker, start_server, tmp_path):
     token = tmp_path / "token"
     token.write_text("made-up-token")
     token.chmod(0o600)
-    server = start_server("exc_web", "172.17.0.1:4567", "--container-token-file", str(token))
+    server = start_server("exc_web", "172.17.0.1:4567", "--container-token-file", str(token), "--both-forms")
     docker.instance.hook("add", "--container-endpoint")
     container = start_client(docker)
     variables = ("--env", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/exc_web",

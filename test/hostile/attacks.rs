@@ -1,5 +1,5 @@
-//! Each attack by itself, briefly: while its connections are held open every other client is served. scripts/test-hostile runs
-//! the same attacks at their full rate, with figures.
+//! Each attack on its own, briefly: every other client is served while the attack's connections stay open. scripts/test-hostile
+//! runs the same attacks at their full rate and reports figures.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::attack::{self, Attack, Form};
 use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
-use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUTS, each};
+use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches of the victim during each attack: a token, the list and the document each time.
 const FETCHES: usize = 20;
@@ -135,7 +135,7 @@ fn a_slow_drip_does_not_prolong_a_connection() {
         let is_cut = stream.write_all(b"x").is_err();
         match stream.read(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && !is_cut => {
-                assert!(begun.elapsed() < TIMEOUTS, "it is never cut");
+                assert!(begun.elapsed() < TIMEOUT, "it is never cut");
             }
             Ok(0) | Err(_) => break,
             Ok(_) => panic!("an answer to half a request"),
@@ -177,18 +177,16 @@ fn no_body_is_taken_for_a_request() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let both = format!(
+        "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
+        smuggled.len()
+    );
     for (lengths, status) in [
-        (
-            format!(
-                "Content-Length: {}\r\nTransfer-Encoding: chunked\r\n",
-                smuggled.len()
-            ),
-            "413",
-        ),
-        ("Transfer-Encoding: chunked\r\n".to_owned(), "200"),
-        ("Content-Length: 5\r\n".to_owned(), "200"),
+        (both.as_str(), "413"),
+        ("Transfer-Encoding: chunked\r\n", "200"),
+        ("Content-Length: 5\r\n", "200"),
     ] {
-        let request = format!("{}{smuggled}", request_with(&lengths));
+        let request = format!("{}{smuggled}", request_with(lengths));
         let mut stream = send(ec2_role.address, request.as_bytes());
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut responses = String::new();

@@ -1,1 +1,2 @@
 mod attacks;
+mod vanishing;

@@ -1,20 +1,23 @@
-//! What it says on stderr, what it never says, and that a log nobody reads stops nothing.
+//! What is logged to stderr, what never is, and that a stalled log blocks no response.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+
+use rustix::process::Signal;
 
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::access_key_id;
-use crate::support::{Ec2Role, Reply, SECRET, Start, Sts, until};
+use crate::support::{Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
 
-/// More lines than any pipe holds.
+/// More lines than fit into a pipe.
 const REQUESTS: usize = 2_000;
 
 #[test]
-fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
+fn access_log_is_common_log_format_with_duration() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let length = ec2_role.document().body.len();
@@ -43,10 +46,19 @@ fn an_access_is_one_line_in_ncsas_common_log_format_with_the_seconds_it_took() {
         seconds == "0" && fraction.len() == 4 && fraction.parse::<u32>().is_ok(),
         "{line}"
     );
+    ec2_role.request("HEAD", DOCUMENT_PATH, &[]);
+    let line = ec2_role.wait_for_line("\"HEAD ");
+    assert!(line.contains(" HTTP/1.1\" 200 0 0."), "{line}");
+}
+
+/// Whether a line is an event: `2026-01-31T18:20:00Z ec2-role: TEXT`.
+fn is_event(line: &str) -> bool {
+    line.split_once(" ec2-role: ")
+        .is_some_and(|(time, _)| ec2_role::common::clock::parse_iso8601(time).is_some())
 }
 
 #[test]
-fn quiet_drops_the_accesses_and_no_event() {
+fn quiet_leaves_out_requests_and_keeps_events() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let ec2_role = Start::with(&sts)
         .variable("EC2_ROLE_QUIET", "true")
@@ -56,14 +68,11 @@ fn quiet_drops_the_accesses_and_no_event() {
     }
     ec2_role.wait_for_line_after(2, "ec2-role: credential of ");
     let lines = ec2_role.lines();
-    assert!(
-        lines.iter().all(|line| line.starts_with("ec2-role: ")),
-        "{lines:?}"
-    );
+    assert!(lines.iter().all(|line| is_event(line)), "{lines:?}");
 }
 
 #[test]
-fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
+fn control_bytes_and_quotes_are_escaped_in_the_log() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let address = ec2_role.address;
@@ -76,13 +85,15 @@ fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
     request("/\u{1b}[2J\"x\"\\y\tz");
     request("/a\rb\u{7f}c");
     request(&format!("/{}", "long".repeat(3_000)));
+    request(&format!("/{}", "\u{1b}".repeat(1_000)));
+    request(&format!("/{}", "fits".repeat(1_000)));
     ec2_role.get("/last");
     ec2_role.wait_for_line("GET /last ");
     let lines = ec2_role.lines();
     assert!(
         lines
             .iter()
-            .all(|line| line.len() < 4_096 && !line.contains(|c: char| c.is_control())),
+            .all(|line| line.len() < 350 && !line.contains(|c: char| c.is_control())),
         "{lines:?}"
     );
     assert!(
@@ -94,14 +105,14 @@ fn control_bytes_and_quotes_of_a_request_stand_escaped_in_one_line() {
     assert!(
         lines
             .iter()
-            .all(|line| line.starts_with("ec2-role: ") || line.starts_with("127.0.0.1 - - [")),
+            .all(|line| is_event(line) || line.starts_with("127.0.0.1 - - [")),
         "{lines:?}"
     );
 }
 
 #[test]
-fn no_secret_is_in_anything_that_it_says_whatever_fails() {
-    // That holds for every test here: each searches what its process said. This one sends secrets where they do not belong.
+fn no_secret_is_logged_whatever_fails() {
+    // Every test searches the log of its process for secrets. This one also sends secrets in unexpected places.
     let sts = Sts::start([
         Reply::bytes(
             200,
@@ -131,7 +142,7 @@ fn no_secret_is_in_anything_that_it_says_whatever_fails() {
     ec2_role.wait_for_document_of_call(6);
 }
 
-/// One on a socket of the test's own, as its lines are not to be had.
+/// Starts ec2-role on a socket of the test's own, because the test cannot read the address from its log.
 fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -143,7 +154,7 @@ fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAdd
     (ec2_role, address)
 }
 
-/// Many answers, and a refresh after them.
+/// Requests many responses and then waits for a refresh.
 #[track_caller]
 fn check_that_answers_go_on(address: SocketAddr) {
     until("the first credential", || {
@@ -162,7 +173,7 @@ fn check_that_answers_go_on(address: SocketAddr) {
 }
 
 #[test]
-fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
+fn a_full_stderr_pipe_holds_whole_lines_and_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, writer);
@@ -176,8 +187,7 @@ fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
     );
     for line in lines {
         assert!(
-            line.starts_with("ec2-role: ")
-                || (line.starts_with("127.0.0.1 - - [") && line.contains("\" 200 ")),
+            is_event(&line) || (line.starts_with("127.0.0.1 - - [") && line.contains("\" 200 ")),
             "{line:?}"
         );
         assert!(!line.contains(SECRET));
@@ -185,7 +195,7 @@ fn a_stderr_that_is_a_full_pipe_stops_no_answer_and_holds_only_whole_lines() {
 }
 
 #[test]
-fn a_stderr_without_a_reader_stops_no_answer() {
+fn stderr_without_a_reader_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let (reader, writer) = std::io::pipe().unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, writer);
@@ -194,23 +204,23 @@ fn a_stderr_without_a_reader_stops_no_answer() {
 }
 
 #[test]
-fn a_stderr_on_a_full_disk_or_a_socket_nobody_reads_stops_no_answer() {
+fn stderr_on_a_full_disk_or_socket_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (_ec2_role, address) = start_with_stderr(&sts, full);
     check_that_answers_go_on(address);
     let sts = Sts::start([Reply::good().valid_for(2)]);
-    let (mut journal, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut journal, theirs) = UnixStream::pair().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, OwnedFd::from(theirs));
     check_that_answers_go_on(address);
     drop(ec2_role);
     let mut said = String::new();
     journal.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("ec2-role: listening on "), "{said:?}");
+    assert!(said.contains(" ec2-role: listening on "), "{said:?}");
 }
 
 #[test]
-fn a_closed_stderr_stops_no_answer() {
+fn closed_stderr_blocks_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -220,4 +230,115 @@ fn a_closed_stderr_stops_no_answer() {
         .stdin(OwnedFd::from(listener))
         .spawn();
     check_that_answers_go_on(address);
+}
+
+/// What is on stderr from the start to the end, with an answered and a refused request between.
+fn log_of(start: Start) -> Vec<String> {
+    let (stderr, theirs) = UnixStream::pair().unwrap();
+    let stat = rustix::fs::fstat(&theirs).unwrap();
+    let start = start
+        .variable(
+            "JOURNAL_STREAM",
+            &format!("{}:{}", stat.st_dev, stat.st_ino),
+        )
+        .stderr(OwnedFd::from(theirs));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut ec2_role = start.listen("-").stdin(OwnedFd::from(listener)).spawn();
+    let mut lines = BufReader::new(stderr).lines().map(Result::unwrap);
+    let mut log = Vec::new();
+    let mut read_until = |text: &str| {
+        while !log.last().is_some_and(|line: &String| line.contains(text)) {
+            log.push(lines.next().unwrap());
+        }
+    };
+    read_until("next try in ");
+    _ = http::get(address, "/\"\u{1b}odd\\");
+    read_until("odd");
+    ec2_role.signal(Signal::TERM);
+    read_until("ended by SIGTERM");
+    assert!(ec2_role.wait_for_end().success());
+    log
+}
+
+fn denied() -> Sts {
+    Sts::start([Reply::error(403, "AccessDenied", "no\u{202e} \"way\"")])
+}
+
+#[test]
+fn lines_for_journald_begin_with_their_priority() {
+    let sts = denied();
+    let log = log_of(Start::with(&sts));
+    for (text, begins) in [
+        ("listening on ", "<6>ec2-role: listening on "),
+        ("AccessDenied", "<4>ec2-role: "),
+        ("odd", "<6>127.0.0.1 - - ["),
+        ("ended by SIGTERM", "<6>ec2-role: ended by SIGTERM"),
+    ] {
+        let line = log.iter().find(|line| line.contains(text)).unwrap();
+        assert!(line.starts_with(begins), "{log:?}");
+    }
+    let wrong = Start::bare().arguments(["--listen", "x"]);
+    let (mut stderr, theirs) = UnixStream::pair().unwrap();
+    let stat = rustix::fs::fstat(&theirs).unwrap();
+    let mut ended = wrong
+        .variable(
+            "JOURNAL_STREAM",
+            &format!("{}:{}", stat.st_dev, stat.st_ino),
+        )
+        .arguments([ROLE])
+        .stderr(OwnedFd::from(theirs))
+        .spawn();
+    ended.wait_for_end();
+    drop(ended);
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("<3>ec2-role: --listen \"x\""), "{said}");
+}
+
+#[test]
+fn every_line_is_a_json_object_if_asked() {
+    let sts = denied();
+    let log = log_of(Start::with(&sts).arguments(["--log-format", "json"]));
+    let parsed = log.iter().map(|line| {
+        let object = line.split_once('>').unwrap().1;
+        serde_json::from_str::<serde_json::Value>(object).unwrap()
+    });
+    let parsed: Vec<_> = parsed.collect();
+    for object in &parsed {
+        let time = object["time"].as_str().unwrap();
+        assert!(ec2_role::common::clock::parse_iso8601(time).is_some());
+        assert_eq!(object["role"], ROLE);
+    }
+    let of = |key: &str, text: &str| {
+        let has = |object: &&serde_json::Value| {
+            object[key]
+                .as_str()
+                .is_some_and(|value| value.contains(text))
+        };
+        parsed.iter().find(has).unwrap()
+    };
+    let denied = of("message", "AccessDenied");
+    assert_eq!(
+        (&denied["event"], &denied["level"]),
+        (&"message".into(), &"warning".into())
+    );
+    let request = of("request", "odd");
+    assert_eq!(
+        (&request["event"], &request["level"]),
+        (&"request".into(), &"info".into())
+    );
+    assert_eq!(request["client"], "127.0.0.1");
+    assert!(request["status"].is_u64() && request["bytes"].is_u64());
+    assert!(request["seconds"].is_f64());
+}
+
+#[test]
+fn a_log_that_is_not_journalds_has_no_priorities() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .variable("JOURNAL_STREAM", "1:2")
+        .serving();
+    let line = ec2_role.wait_for_line("listening on ");
+    assert!(is_event(&line), "{line}");
 }

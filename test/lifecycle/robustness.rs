@@ -1,14 +1,11 @@
-//! What fails or is killed while clients ask: nobody notices, or only those whose request was in the very process that died.
-//!
-//! The bar is 50 ms for any answer. The tests beside these use the same processors, and a shared machine has others; so a test
-//! fails only if more than a few answers miss the bar or one comes far too late. The measured figures are printed.
+//! Hangs, crashes and kills under load: only requests in flight in a killed server are lost. scripts/bench and scripts/test-soak
+//! measure how fast responses are meanwhile.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +13,7 @@ use std::time::{Duration, Instant};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::TokenKey;
@@ -28,81 +26,36 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// No answer may take longer …
-const BAR: Duration = Duration::from_millis(50);
-/// … but one in so many may, where the machine has other work, and of a few always so many.
-const MISSES_FORGIVEN: usize = 100;
-const ALWAYS_FORGIVEN: usize = 5;
-/// Far more than the machine's other work explains; less than what a client waits that is forgotten.
-const FAR_TOO_LATE: Duration = Duration::from_secs(2);
-/// SIGTERM ends everything within this.
-const END: Duration = Duration::from_secs(1);
-/// Fetches while something hangs; fewer on a machine so busy that they would take longer than this.
-const FETCHES: usize = 10_000;
-const FETCHING: Duration = Duration::from_secs(5);
-/// Deaths of the server, and bodies sent to kill it, while something hangs.
+/// SIGTERM must not wait for a hang, and every hang here lasts longer than this.
+const END: Duration = Duration::from_secs(5);
+/// During a hang: requests, then kills of the server, then requests that would abort tiny_http.
+const FETCHES: usize = 200;
 const DEATHS: usize = 20;
-/// Deaths of the server under load, and the clients that make it.
-const DEATHS_UNDER_LOAD: usize = 100;
+/// Kills of the server under load, and the clients that make the load.
+const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-const STARTS: usize = 50;
-/// A credential that is refreshed within 1 to 10 s, and lives long enough after that for all that is done meanwhile.
+/// Seconds. The first refresh comes after 1 to 10 s, and the credential outlives what a test does after that.
 const LIFETIME: i64 = 20;
 
-/// Says the figures of some times, and holds them to the bar.
-#[track_caller]
-fn hold(what: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    let misses = times.iter().filter(|time| **time > BAR).count();
-    println!(
-        "{what}: {} times, median {:.2?}, p99 {:.2?}, slowest {:.2?}, {misses} over {BAR:?}",
-        times.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
-    assert!(at(1.0) < FAR_TOO_LATE, "{what}: {:?}", at(1.0));
-    assert!(
-        misses <= (times.len() / MISSES_FORGIVEN).max(ALWAYS_FORGIVEN),
-        "{what}: {misses} over {BAR:?}"
-    );
-}
-
-/// Whatever hangs, answers come, dead servers are replaced, and SIGTERM ends everything.
+/// While a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
 #[track_caller]
 fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid>) {
     let address = ec2_role.address;
     let token = ec2_role.token("21600");
-    let fetch = || {
+    let mut hanging = std::collections::HashSet::new();
+    let mut fetch = || {
         let answer = http::request(address, "GET", DOCUMENT_PATH, &[(TOKEN, &token)]).unwrap();
-        assert_eq!(answer.field("AccessKeyId"), access_key_id(1));
-        answer.took
+        assert_eq!(answer.field("AccessKeyId"), access_key_id(1), "{what}");
+        hanging.extend(ec2_role.fetcher());
     };
-    let (begun, fetcher) = (Instant::now(), ec2_role.fetcher());
-    assert!(fetcher.is_some(), "nothing hangs");
-    hold(
-        &format!("{what}: fetches"),
-        (0..FETCHES)
-            .map_while(|_| (begun.elapsed() < FETCHING).then(fetch))
-            .collect(),
-    );
-
-    let mut replaced = Vec::new();
+    (0..FETCHES).for_each(|_| fetch());
     for _ in 0..DEATHS {
-        let (server, dead) = (ec2_role.server(), Instant::now());
+        let server = ec2_role.server();
         kill_process(server, Signal::KILL).unwrap();
         ec2_role.wait_for_line(&format!("server replaced ({server})"));
         fetch();
-        replaced.push(dead.elapsed());
     }
-    hold(
-        &format!("{what}: from the death of a server to an answer of the next"),
-        replaced,
-    );
-
-    let mut answered = Vec::new();
     let mut bodies = Vec::new();
     for _ in 0..DEATHS {
         let body = "Content-Length: 1000000000000\r\n\r\n";
@@ -113,28 +66,21 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         )
         .unwrap();
         bodies.push(hostile);
-        answered.push(fetch());
+        fetch();
     }
-    hold(
-        &format!("{what}: after a body that would abort tiny_http"),
-        answered,
+    // If responses waited for fetchers, there would be no more of them than fetchers.
+    let answers = FETCHES + 2 * DEATHS;
+    assert!(
+        (1..=answers / 10).contains(&hanging.len()),
+        "{what}: {answers} answers during {hanging:?}"
     );
     drop(bodies);
-    println!("{what}: it has hung for {:.1?} meanwhile", begun.elapsed());
-    assert!(
-        !ec2_role
-            .lines()
-            .iter()
-            .any(|line| line.contains("has expired")),
-        "the hang was not to last so long"
-    );
 
     let (server, fetcher, signalled) = (ec2_role.server(), ec2_role.fetcher(), Instant::now());
     ec2_role.signal(Signal::TERM);
     assert_eq!(ec2_role.wait_for_end().code(), Some(0));
     let took = signalled.elapsed();
-    println!("{what}: ended by SIGTERM after {took:.1?}");
-    assert!(took < END, "{took:?}");
+    assert!(took < END, "{what}: {took:?}");
     for pid in [Some(server), fetcher, also_ends].into_iter().flatten() {
         until("the end of every process", || {
             (!is_alive(pid)).then_some(())
@@ -143,7 +89,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
 }
 
 #[test]
-fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_sts_hangs() {
     let sts = Sts::start([Reply::good().valid_for(LIFETIME), Reply::hang()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     sts.wait_for_calls(2);
@@ -151,7 +97,7 @@ fn while_sts_hangs_nobody_waits_and_dead_servers_are_replaced() {
 }
 
 #[test]
-fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_a_credential_process_hangs() {
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
     let start = Start::without_source(&sts).arguments(["--quiet"]);
     let hanging = start.home.path("hanging");
@@ -174,11 +120,11 @@ fn while_a_credential_process_hangs_nobody_waits_and_dead_servers_are_replaced()
 }
 
 #[test]
-fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
+fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    // A name server that says nothing, and before that a hosts file that knows the name.
+    // The hosts file has the name at first; later only a name server that never answers is left.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
@@ -198,7 +144,7 @@ fn while_name_resolution_hangs_nobody_waits_and_dead_servers_are_replaced() {
 }
 
 #[test]
-fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
+fn a_killed_server_loses_only_requests_in_flight() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).serving();
     let (address, token) = (ec2_role.address, ec2_role.token("21600"));
@@ -225,9 +171,9 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
                 }
             });
         }
-        // A server that lives shorter is taken for one that cannot live, and the supervisor's patience with those is another thing.
+        // The supervisor delays the replacement of a server that lived less than 50 ms; this test is about the others.
         let long_life = Duration::from_millis(60);
-        // All have had an answer twice since: one that was begun after the last death.
+        // Each client has had two more responses, so one of them was requested after the last kill.
         let all_are_served = || {
             let before: Vec<u64> = served
                 .iter()
@@ -258,15 +204,8 @@ fn a_server_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
         is_over.store(true, Ordering::Relaxed);
     });
     let failed = failures.load(Ordering::Relaxed);
-    let answers: u64 = served
-        .iter()
-        .map(|count| count.load(Ordering::Relaxed))
-        .sum();
-    println!(
-        "{DEATHS_UNDER_LOAD} deaths under {CLIENTS} clients: {answers} answers, {failed} failures, at most {worst} for one death"
-    );
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // On a busy machine a client may notice a death when the next one is already counted.
+    // On a busy machine a client may notice a kill only after the next one.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     let deaths = ec2_role
         .lines()
@@ -300,11 +239,13 @@ fn newest_of_a_thousand_updates_is_served() {
         token_key,
         boot_id: "boot".into(),
         quiet: true,
+        log_format: Format::default(),
         same_network: false,
         allow_hosts: Vec::new(),
         metrics: false,
         region: None,
         container_token: None,
+        both_forms: false,
         pass_through: None,
         snapshot: None,
         counts: Counts::default(),
@@ -326,14 +267,14 @@ fn newest_of_a_thousand_updates_is_served() {
         .unwrap();
     channel.write_all(&frames).unwrap();
     let document = http::get(address, DOCUMENT_PATH).unwrap();
-    // The end of the channel ends the server.
+    // The server ends when its control channel closes.
     drop(channel);
     assert!(server.wait().unwrap().success());
     assert_eq!(document.field("AccessKeyId"), access_key_id(UPDATES));
 }
 
 #[test]
-fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
+fn replacing_or_deleting_the_binary_changes_nothing() {
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let files = Directory::new();
     let program = files.text("ec2-role");
@@ -352,19 +293,13 @@ fn a_binary_that_is_replaced_and_deleted_on_disk_goes_on_as_it_is() {
 }
 
 #[test]
-fn a_keeper_that_is_killed_outright_leaves_nothing_behind_and_its_port_free_within_a_second() {
+fn a_killed_supervisor_leaves_no_process_and_a_free_port() {
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let mut ec2_role = Start::with(&sts).serving();
     sts.wait_for_calls(2);
     let (server, fetcher) = (ec2_role.server(), ec2_role.fetcher().unwrap());
-    let killed = Instant::now();
     ec2_role.signal(Signal::KILL);
     until("the port", || TcpListener::bind(ec2_role.address).ok());
-    println!(
-        "the port is free {:.1?} after the supervisor is killed",
-        killed.elapsed()
-    );
-    assert!(killed.elapsed() < END);
     for pid in [server, fetcher] {
         until("the end of every process", || {
             (!is_alive(pid)).then_some(())
@@ -391,7 +326,7 @@ fn a_crash_leaves_no_core_file() {
         assert_eq!(line.split_whitespace().nth(4), Some("0"), "{limits}");
     }
     let server = ec2_role.server();
-    // Not SIGSEGV: Rust's runtime catches the first.
+    // Not SIGSEGV: Rust's runtime handles the first one.
     kill_process(server, Signal::QUIT).unwrap();
     ec2_role.wait_for_line("signal 3");
     ec2_role.signal(Signal::QUIT);
@@ -404,7 +339,7 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// How the whole machine writes core files, put back in the end.
+/// Sets the core_pattern of the whole machine, and restores it when dropped.
 struct CorePattern(String);
 
 impl CorePattern {
@@ -426,8 +361,8 @@ impl Drop for CorePattern {
 
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
-fn no_core_pattern_gets_anything_of_a_crash() {
-    // A file, which a limit of 0 forbids, and a program, which no limit does.
+fn no_core_pattern_receives_a_crash() {
+    // A core limit of 0 prevents a file, but not a pipe to a program.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
@@ -449,7 +384,7 @@ fn no_core_pattern_gets_anything_of_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
-        // The first may not have gone yet.
+        // The first fetcher may not have ended yet.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
@@ -465,28 +400,30 @@ fn no_core_pattern_gets_anything_of_a_crash() {
 }
 
 #[test]
-fn a_token_key_is_kept_whole_or_not_at_all() {
+fn a_token_key_file_is_written_whole_or_not_at_all() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
-    // The first byte that it writes into a file ends it.
+    // With a file size limit of 0 no byte can be written to a file.
     let ended = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .run();
-    assert_eq!((ended.status, ended.lines.len()), (None, 0), "{ended:?}");
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.lines[0].contains("File too large"), "{ended:?}");
+    assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 0);
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
-    assert!(!files.path("key.new").exists());
+    assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 1);
 }
 
 #[test]
-fn while_it_waits_for_its_address_it_sleeps_and_ends_when_it_is_told() {
+fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
-    // An address of no machine (RFC 5737).
+    // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // As from an orphan.
+    // As PID 1 gets it when an orphan ends.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());
@@ -504,7 +441,7 @@ fn while_it_waits_for_its_address_it_sleeps_and_ends_when_it_is_told() {
 }
 
 #[test]
-fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
+fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     let words = [
         "unshare",
         "--user",
@@ -518,7 +455,7 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
     }
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // Its child outlives it, in a group of its own, and ends when nobody is there to reap it but PID 1.
+    // The child of the credential_process outlives it in a session of its own, so only PID 1 can reap it.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start
@@ -542,52 +479,5 @@ fn as_pid_1_it_reaps_orphans_and_ends_within_a_second() {
     let signalled = Instant::now();
     kill_process(supervisor, Signal::TERM).unwrap();
     assert_eq!(ec2_role.wait_for_end().code(), Some(0));
-    println!(
-        "as PID 1 it has ended {:.1?} after SIGTERM",
-        signalled.elapsed()
-    );
     assert!(signalled.elapsed() < END);
-}
-
-#[test]
-fn the_first_credential_is_served_soon_after_the_start() {
-    let mut times: Vec<Duration> = (0..STARTS).map(|_| time_to_first_credential()).collect();
-    times.sort_unstable();
-    let (median, slowest) = (times[STARTS / 2], times[STARTS - 1]);
-    println!(
-        "start to first served credential, without STS's own time: {STARTS} starts, median {median:.2?}, slowest {slowest:.2?}"
-    );
-    // 15 ms is the bar of the release binary on a quiet machine; this may be neither.
-    assert!(
-        median < Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 }),
-        "{median:?}"
-    );
-}
-
-fn time_to_first_credential() -> Duration {
-    let sts = Sts::start([Reply::good()]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address: SocketAddr = listener.local_addr().unwrap();
-    let start = Start::with(&sts).listen("-").stdin(OwnedFd::from(listener));
-    // The client connects before there is anybody: the backlog holds it, as it does for a container that starts with the host.
-    let client =
-        std::thread::spawn(move || (http::get(address, DOCUMENT_PATH).unwrap(), Instant::now()));
-    let ec2_role = start.spawn();
-    let (answer, served) = client.join().unwrap();
-    assert_eq!(answer.status, 200, "{answer:?}");
-    (served - ec2_role.started).saturating_sub(sts.own_time())
-}
-
-#[test]
-fn the_server_has_nothing_of_the_environment_and_no_source_key() {
-    let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).variable("SOMETHING", "else").serving();
-    let path = format!("/proc/{}/environ", ec2_role.server().as_raw_nonzero());
-    let Ok(environment) = std::fs::read_to_string(Path::new(&path)) else {
-        // It cannot be traced, so its own user cannot read it either.
-        return skip("only root may read the server's environment");
-    };
-    for text in ["AWS_", "SOMETHING", "s3cr3t", "HOME"] {
-        assert!(!environment.contains(text), "{environment:?}");
-    }
 }

@@ -1,5 +1,5 @@
-//! Where the source's secret is, and where it is not: in the environment and the memory of each process, which root may read.
-//! That no secret is in a log or left in a file holds for every test: each searches what its process said, printed and left.
+//! Which process has the source's secret in its environment or memory; only root can read those. Logs, output and files are
+//! searched for secrets by every test.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::support::sts::secret_access_key;
 use crate::support::{Reply, SECRET, Start, Sts, skip, until};
 
-/// As the tests' sources have it.
+/// The secret that `Start::keys` sets.
 fn source_secret() -> String {
     format!("{SECRET}/key+of/the/source")
 }
@@ -18,7 +18,7 @@ fn proc(pid: Pid, name: &str) -> String {
     format!("/proc/{}/{name}", pid.as_raw_nonzero())
 }
 
-/// Whether a process's memory can be read here; skips the test if not.
+/// Whether this test may read a process's memory; skips the test if not.
 #[track_caller]
 fn can_read(pid: Pid) -> bool {
     let can = File::open(proc(pid, "mem")).is_ok();
@@ -28,7 +28,7 @@ fn can_read(pid: Pid) -> bool {
     can
 }
 
-/// Whether these bytes are anywhere in what a process has mapped and may read.
+/// Whether these bytes are in the readable memory of a process.
 fn has_in_memory(pid: Pid, wanted: &str) -> bool {
     let memory = File::open(proc(pid, "mem")).unwrap();
     let maps = std::fs::read_to_string(proc(pid, "maps")).unwrap();
@@ -37,7 +37,7 @@ fn has_in_memory(pid: Pid, wanted: &str) -> bool {
         let (from, to) = range.split_once('-').unwrap();
         let [from, to] = [from, to].map(|bound| u64::from_str_radix(bound, 16).unwrap());
         let mut bytes = vec![0; (to - from) as usize];
-        // The kernel's own pages, which no one reads so, have no secret of ours.
+        // The kernel's own pages cannot be read this way and hold no secret.
         rest.starts_with('r')
             && memory.read_exact_at(&mut bytes, from).is_ok()
             && bytes
@@ -52,7 +52,7 @@ fn environment(pid: Pid) -> String {
 }
 
 #[test]
-fn the_server_holds_the_roles_secret_and_nothing_of_the_source_nor_of_the_environment() {
+fn the_server_process_holds_no_source_secret() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let server = ec2_role.server();
@@ -67,13 +67,13 @@ fn the_server_holds_the_roles_secret_and_nothing_of_the_source_nor_of_the_enviro
         "{environment_of_server}"
     );
     assert!(!has_in_memory(server, &source_secret()));
-    // The search finds what is there: the role's in the server, and the source's where its environment has it.
+    // The search does find secrets: the role's in the server, the source's in the supervisor, which has it in its environment.
     assert!(has_in_memory(server, &secret_access_key(1)));
     assert!(has_in_memory(ec2_role.pid, &source_secret()));
 }
 
 #[test]
-fn with_a_file_as_the_source_the_keeper_does_not_hold_its_secret_either() {
+fn the_supervisor_holds_no_secret_of_a_file_source() {
     let sts = Sts::start([Reply::good()]);
     let file = format!(
         "[default]\naws_access_key_id = AKIATESTSOURCE000001\naws_secret_access_key = {}\n",
@@ -92,5 +92,23 @@ fn with_a_file_as_the_source_the_keeper_does_not_hold_its_secret_either() {
         assert!(!has_in_memory(pid, &source_secret()));
         assert!(!environment(pid).contains(SECRET));
         assert!(has_in_memory(pid, &secret_access_key(1)));
+    }
+}
+
+#[test]
+fn every_thread_of_the_server_is_confined() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    assert_eq!(ec2_role.document().status, 200);
+    let threads = std::fs::read_dir(proc(ec2_role.server(), "task")).unwrap();
+    let threads: Vec<_> = threads.map(|thread| thread.unwrap().path()).collect();
+    assert!(threads.len() > 1, "{threads:?}");
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        // 2: by a filter.
+        assert!(
+            status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"),
+            "{status}"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Watching it: `/metrics` for the host, `--check` for people and programs.
+//! Monitoring: `/metrics` and `--check`.
 
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::Signal;
 
 use crate::support::container::Container;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
@@ -24,7 +25,7 @@ fn sample(ec2_role: &Ec2Role, name: &str) -> u64 {
 }
 
 #[test]
-fn metrics_are_in_prometheus_form_and_count_what_happens() {
+fn metrics_are_in_prometheus_format_and_count() {
     let sts = Sts::start([
         Reply::error(503, "ServiceUnavailable", "later"),
         Reply::good(),
@@ -32,7 +33,7 @@ fn metrics_are_in_prometheus_form_and_count_what_happens() {
     let ec2_role = Start::with(&sts).arguments(["--metrics"]).serving();
     let answer = ec2_role.get(METRICS);
     assert_eq!(answer.header("Content-Type"), "text/plain; version=0.0.4");
-    // Every family: its help, its type, then its samples with whole numbers; a newline at the end.
+    // Each family has HELP, TYPE and samples with whole numbers; the last line ends with a newline.
     assert!(answer.body.ends_with('\n'));
     let mut family = String::new();
     for line in answer.body.lines() {
@@ -120,7 +121,7 @@ fn metrics_are_in_prometheus_form_and_count_what_happens() {
 }
 
 #[test]
-fn without_a_token_where_one_is_required_is_counted_and_a_restart_of_the_server_too() {
+fn missing_tokens_and_server_restarts_are_counted() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .arguments(["--metrics", "--http-tokens", "required"])
@@ -133,13 +134,13 @@ fn without_a_token_where_one_is_required_is_counted_and_a_restart_of_the_server_
         (ec2_role.server() != server).then_some(())
     });
     assert_eq!(sample(&ec2_role, "server_restarts_total"), 1);
-    // The supervisor counts on, the server begins again.
+    // The supervisor keeps its counts; a new server begins with zero.
     assert_eq!(sample(&ec2_role, "refreshes_total"), 1);
     assert_eq!(sample(&ec2_role, "refusals_total{reason=\"no_token\"}"), 0);
 }
 
 #[test]
-fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
+fn metrics_refuse_browsers_and_are_404_without_the_option() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).arguments(["--metrics"]).serving();
     for header in [
@@ -158,9 +159,9 @@ fn metrics_are_not_for_browsers_and_proxies_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
-/// Needs to make a network namespace. The container is a second namespace at the other end of a pair.
+/// Needs network namespaces.
 #[test]
-fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container() {
+fn metrics_are_for_the_host_and_no_container() {
     if !namespace::enter_for_this_test() {
         return;
     }
@@ -187,7 +188,7 @@ fn metrics_are_answered_to_the_host_by_any_of_its_addresses_and_to_no_container(
     assert!(list.ends_with("\r\n\r\nexc_web"), "{list}");
 }
 
-/// Asks whether all is well at an address.
+/// Runs `--check` for an address.
 #[track_caller]
 fn check(address: &str) -> Ended {
     let ended = Start::bare().listen(address).arguments(["--check"]).run();
@@ -200,27 +201,19 @@ fn check(address: &str) -> Ended {
 }
 
 #[test]
-fn a_check_of_one_that_serves_says_so_with_status_0() {
+fn check_of_a_serving_role_exits_0() {
     let sts = Sts::start([Reply::good()]);
     for mode in ["optional", "required"] {
         let ec2_role = Start::with(&sts)
             .arguments(["--http-tokens", mode])
             .serving();
         let ended = check(&ec2_role.address.to_string());
-        let until = ec2_role::common::clock::iso8601(std::time::SystemTime::now());
-        assert_eq!(ended.status, Some(0), "{ended:?}");
-        let well = format!(
-            "{}: all is well: it serves exc_web until {}",
-            ec2_role.address,
-            &until[..10]
-        );
-        // The day may turn between.
-        assert!(
-            ended.stdout.starts_with(&well[..well.len() - 10]) && ended.stdout.ends_with("Z\n"),
-            "{ended:?}"
-        );
+        let document = http::fetch(ec2_role.address).unwrap();
+        let (address, expiration) = (ec2_role.address, document.field("Expiration"));
+        let well = format!("{address}: all is well: it serves exc_web until {expiration}\n");
+        assert_eq!((ended.status, &ended.stdout), (Some(0), &well), "{ended:?}");
     }
-    // On every address is on loopback too.
+    // A server that listens on every address is checked on loopback.
     let ec2_role = Start::with(&sts).listen("0.0.0.0:0").serving();
     assert_eq!(
         check(&format!("0.0.0.0:{}", ec2_role.address.port())).status,
@@ -229,18 +222,18 @@ fn a_check_of_one_that_serves_says_so_with_status_0() {
 }
 
 #[test]
-fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
+fn check_without_service_says_why_and_exits_1() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let without_credential = Start::with(&sts).start();
     without_credential.wait_for_line("no credential, requests are answered 500");
-    // Bound and not listening: refused, and nobody else gets the port.
+    // Bound but not listening: the port refuses connections, and no other process can take it.
     let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
-    // Bound, and never accepted from.
+    // Listens and never accepts.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
-    let glad = Loopback::start(|_, connection| connection.answer(200, "", b"hello"));
+    let web_server = Loopback::start(|_, connection| connection.answer(200, "", b"hello"));
     let garbage = Loopback::start(|_, connection| {
         use std::io::Write;
         _ = connection.0.write_all(b"\0\xff\r\n\r\n");
@@ -264,7 +257,7 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
                 "it answered 404 to PUT /latest/api/token; is ec2-role running",
             ),
             (
-                glad.address,
+                web_server.address,
                 "its answer is not a credential; is it another program?",
             ),
             (garbage.address, "is ec2-role running"),
@@ -287,7 +280,7 @@ fn a_check_of_one_that_does_not_serve_says_why_with_status_1() {
 }
 
 #[test]
-fn a_check_of_one_that_serves_another_role_says_so_with_status_1() {
+fn check_of_another_role_exits_1() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let check = |role: &str| {
@@ -314,7 +307,7 @@ fn a_check_of_one_that_serves_another_role_says_so_with_status_1() {
 }
 
 #[test]
-fn a_check_is_not_in_the_access_log() {
+fn check_is_not_in_the_access_log() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).listen("0.0.0.0:0").start();
     ec2_role.wait_for_line("credential of ");
@@ -328,11 +321,78 @@ fn a_check_is_not_in_the_access_log() {
 }
 
 #[test]
-fn a_check_that_cannot_know_where_to_ask_is_told_what_to_give_with_status_2() {
+fn the_access_log_has_a_rate() {
+    let sts = Sts::start([Reply::good()]);
+    let mut ec2_role = Start::with(&sts).serving();
+    for _ in 0..1_100 {
+        ec2_role.get("/");
+    }
+    ec2_role.signal(Signal::TERM);
+    ec2_role.wait_for_end();
+    let lines = ec2_role.lines();
+    let accesses = lines
+        .iter()
+        .filter(|line| line.starts_with("127.0.0.1 - -"));
+    assert_eq!(accesses.count(), 1_000);
+}
+
+#[test]
+fn check_without_an_address_exits_2() {
     let ended = check("-");
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(2), ""));
     assert!(
         ended.lines[0].contains("give --listen ADDRESS:PORT"),
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_check_prints_json_for_scripts() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let check = |address: &str| {
+        let ended = Start::bare()
+            .listen(address)
+            .arguments(["--check", "--json"])
+            .run();
+        let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert!(ended.lines.is_empty(), "{ended:?}");
+        (ended.status, json)
+    };
+    let address = ec2_role.address.to_string();
+    let (status, json) = check(&address);
+    assert_eq!(status, Some(0));
+    assert_eq!(json["healthy"], true);
+    assert_eq!(json["address"], address);
+    assert_eq!(json["role_name"], "exc_web");
+    let expiration = json["expiration"].as_str().unwrap();
+    assert!(ec2_role::common::clock::parse_iso8601(expiration).is_some());
+    let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
+    let (status, json) = check(&other.address.to_string());
+    assert_eq!((status, &json["healthy"]), (Some(1), &false.into()));
+    assert!(
+        json["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("it answered 404 "),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_check_prints_nothing_raw_from_the_server() {
+    for name in ["a", "a\u{1b}[2J\u{202e}"] {
+        let hostile = Loopback::start(move |request, connection| {
+            let body = if request.target.ends_with("/security-credentials/a") {
+                r#"{"Expiration":"\u001b[31mnow\u2028"}"#
+            } else {
+                name
+            };
+            connection.answer(200, "", body.as_bytes());
+        });
+        let ended = check(&hostile.address.to_string());
+        let said = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
+        let is_raw = |c: char| c != ' ' && !c.is_ascii_graphic();
+        assert!(!said.is_empty() && !said.contains(is_raw), "{ended:?}");
+    }
 }

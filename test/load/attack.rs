@@ -1,4 +1,4 @@
-//! Runs an attack of the catalogue at its full rate until it is told to end. One thread for each, which waits for no answer.
+//! Runs an attack of the catalogue at its full rate until it is told to end, in one thread with non-blocking sockets.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -11,9 +11,9 @@ use crate::support::attack::Form;
 use crate::support::http::reset;
 
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-/// Where the backlog is full the attack goes on elsewhere.
-const TIMEOUTS: Duration = Duration::from_millis(500);
-/// Between two turns of an attack that writes as fast as it is read.
+/// Gives up a connection while the accept queue is full.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);
 
 pub struct Target {
@@ -47,19 +47,19 @@ impl Target {
     }
 
     fn connect(&self) -> Option<TcpStream> {
-        let stream = client::connect(FROM, self.address, TIMEOUTS).ok()?;
+        let stream = client::connect(FROM, self.address, TIMEOUT).ok()?;
         stream.set_nonblocking(true).ok()?;
         Some(stream)
     }
 
-    /// Connects and sends, as far as it is taken.
+    /// Connects and sends what fits into the socket buffer.
     fn send(&self, bytes: &[u8]) -> Option<TcpStream> {
         let mut stream = self.connect()?;
         _ = stream.write(bytes);
         Some(stream)
     }
 
-    /// Acts so many times a second.
+    /// Calls `act` so many times a second.
     fn pace(&self, per_second: u32, mut act: impl FnMut(usize)) {
         let mut due = Instant::now();
         for number in 0.. {
@@ -67,13 +67,13 @@ impl Target {
                 return;
             }
             act(number);
-            // What is late is not made up for.
-            due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUTS);
+            // After a stall, do not make up for all that was missed.
+            due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUT);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// Opens so many connections a second with these bytes, and holds so many.
+    /// Opens connections, sends the bytes for each one's number, and keeps the last `most` open.
     fn hold(&self, per_second: u32, most: usize, bytes: &fn(usize) -> Vec<u8>) {
         let mut held = VecDeque::new();
         self.pace(per_second, |number| {
@@ -84,7 +84,7 @@ impl Target {
         });
     }
 
-    /// On so many connections, sends a beginning and then for ever the same, reading nothing; a new one for each that is cut.
+    /// On each connection sends `begin` and then `then` for ever, and reads nothing; replaces closed connections.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {

@@ -1,4 +1,4 @@
-//! A bound on what processes may use, as a container has it: a control group, of either version.
+//! Resource limits as a container has them: a control group of version 1 or 2.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ impl Bounds {
         )
     }
 
-    /// Takes root, and control groups that can be made.
+    /// Needs root and a writable control group hierarchy.
     fn new(controller: &str, limits: &[(&str, String)]) -> Self {
         let root = Path::new("/sys/fs/cgroup");
         let version_1 = root.join(controller);
@@ -40,7 +40,7 @@ impl Bounds {
         group
     }
 
-    /// The command that starts another within.
+    /// A command that runs another inside the control group.
     pub fn command(&self) -> [String; 4] {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
         ["sh".into(), "-ec".into(), script, "sh".into()]

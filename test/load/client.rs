@@ -1,4 +1,4 @@
-//! A client with an address of its own, that does all that an SDK does, and its figures.
+//! A client with its own address that makes the three requests of an SDK, and its figures.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::support::http;
 
-/// Begins a fetch so often.
+/// Interval between the starts of two fetches.
 const PERIOD: Duration = Duration::from_millis(10);
-/// The fetches that may be on their way at once: a fetch begins in time though others wait for as long as Go's SDK would.
+/// Concurrent fetches: enough that a fetch begins in time although others wait as long as Go's SDK does.
 const FETCHES: u32 = 50;
 
 /// Connects from one of loopback's many addresses.
@@ -29,11 +29,11 @@ pub fn connect(from: Ipv4Addr, to: SocketAddr, timeouts: Duration) -> io::Result
     Ok(TcpStream::from(socket))
 }
 
-/// What became of many fetches.
+/// Times and failures of many fetches.
 #[derive(Default)]
 pub struct Figures {
     pub times: Vec<Duration>,
-    /// How many failed, by why.
+    /// Count of failures for each reason.
     pub failures: BTreeMap<String, usize>,
 }
 
@@ -45,13 +45,13 @@ impl Figures {
         }
     }
 
-    /// Fetches that were answered well, in percent.
+    /// Percentage of fetches that succeeded.
     pub fn success(&self) -> f64 {
         let failed: usize = self.failures.values().sum();
         100.0 * (1.0 - failed as f64 / self.times.len().max(1) as f64)
     }
 
-    /// The time that this part of the fetches did not exceed.
+    /// The percentile of the times; `part` is from 0 to 1.
     pub fn within(&self, part: f64) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();

@@ -1,4 +1,4 @@
-//! Clients that all begin at the same moment: see scripts/test-crowd.
+//! Clients that begin at the same moment: see scripts/test-crowd.
 
 use std::net::Ipv4Addr;
 use std::sync::{Barrier, Mutex};
@@ -9,7 +9,7 @@ use crate::processes;
 use crate::subject::Subject;
 use crate::support::sts::access_key_id;
 
-/// Clients, and how late the last of them may be.
+/// Number of clients, and the bar for the slowest.
 const CROWDS: [(usize, Duration); 5] = [
     (1, Duration::from_millis(500)),
     (16, Duration::from_millis(500)),
@@ -17,11 +17,11 @@ const CROWDS: [(usize, Duration); 5] = [
     (256, Duration::from_millis(500)),
     (1_000, Duration::from_secs(1)),
 ];
-/// Of each crowd.
+/// Repetitions for each number of clients.
 const REPEATS: usize = 3;
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Prints the table. Gives what misses the bars.
+/// Prints the table and gives the bars that were missed.
 pub fn run(program: &str) -> Vec<String> {
     println!(
         "Clients that begin at the same moment, each with an SDK's three requests; {REPEATS} times.\n"

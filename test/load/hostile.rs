@@ -17,7 +17,7 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// A victim's fetch that is late or fails costs an SDK a retry, or its patience.
+/// Percent. A failed or late fetch makes an SDK retry or give up.
 const LEAST_SUCCESS: f64 = 99.9;
 const MAX_P99: Duration = Duration::from_millis(20);
 /// Go's SDK gives up after this.
@@ -34,9 +34,9 @@ struct Row {
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// What is kept open, such as a pipe that nobody reads.
+    /// Kept open during the attack: a pipe that nobody reads.
     _kept: Option<std::io::PipeReader>,
-    /// So many times as long as the others.
+    /// Length of the attack in multiples of the others'.
     length: u32,
 }
 
@@ -50,7 +50,7 @@ struct Attacked {
     calls: usize,
     token: String,
     _kept: Option<std::io::PipeReader>,
-    // Goes when its processes are gone.
+    // Dropped last, when its processes have ended.
     _bounds: Option<Bounds>,
 }
 
@@ -126,7 +126,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Prints the table. Gives what misses the bars.
+/// Prints the table and gives the bars that were missed.
 pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let (length, wait) = (Duration::from_secs(seconds), Duration::from_secs(wait));
     println!(
@@ -141,7 +141,7 @@ pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let mut attacked: Vec<Attacked> = Vec::new();
     let chosen = |row: &Row| row.name == "none" || row.name.contains(only);
     for row in rows().into_iter().filter(chosen) {
-        // The wait of one is the attack of the next.
+        // While one row waits for its last sample, the next attack runs.
         while attacked
             .first()
             .is_some_and(|first| first.ended.elapsed() >= wait)
@@ -202,7 +202,7 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
 
 #[derive(Default)]
 struct Table {
-    /// What the first row, without an attack, holds after it.
+    /// Resources after the first row, which has no attack.
     quiet: Option<Held>,
     missed: Vec<String>,
     notes: Vec<String>,
@@ -280,7 +280,7 @@ impl Table {
     }
 }
 
-/// Whether there is one, or a process would leave one.
+/// Whether there is a core file, or a process is allowed to write one.
 fn leaves_core_files(subject: &Subject) -> bool {
     let files = std::fs::read_dir(subject.ec2_role.home.path("")).unwrap();
     let is_core = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("core");

@@ -1,7 +1,7 @@
-//! Load and attacks on the static binary, with figures; each program has a script of its own name in scripts/, which says what
-//! it does: `hostile`, `crowd` and `soak`. Nothing leaves loopback, and every number of connections is bounded.
+//! Load and attacks on the static binary, with figures: `hostile`, `crowd` and `soak`, each described by its script
+//! (scripts/test-hostile and so on). Everything stays on loopback, and the number of connections is bounded.
 
-// Each program of the tests uses a part of it.
+// Each test program uses only a part of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;

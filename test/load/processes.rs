@@ -1,4 +1,4 @@
-//! What all processes of one ec2-role together hold.
+//! Memory, threads and descriptors of all processes of one ec2-role.
 
 use rustix::process::Pid;
 
@@ -6,9 +6,9 @@ use crate::support::ec2_role::children;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
-    /// Proportional set size, in KiB: of a page that others have too, a part.
+    /// Proportional set size in KiB: a shared page counts in part.
     pub memory: u64,
-    /// What is its own, in KiB.
+    /// Anonymous memory in KiB.
     pub anonymous: u64,
     pub threads: usize,
     pub descriptors: usize,
@@ -42,7 +42,7 @@ pub fn all(supervisor: Pid) -> Vec<Pid> {
     pids
 }
 
-/// One that ends meanwhile holds nothing.
+/// A process that ends meanwhile counts as nothing.
 pub fn held(supervisor: Pid) -> Held {
     all(supervisor)
         .into_iter()

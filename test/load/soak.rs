@@ -1,7 +1,7 @@
-//! A long run with everything failing at once: see scripts/test-soak.
+//! A long run with many faults at once: see scripts/test-soak.
 //!
-//! Every failure must have its reason: the server was killed while the request was on its way, or STS gave nothing for so long
-//! that no credential was valid. Anything else is a miss.
+//! A failed fetch is excused if the server was killed during it, or if STS failed for so long that no credential was valid. Any
+//! other failure misses the bar.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -19,18 +19,18 @@ use crate::support::{Reply, Start, Sts, until};
 
 const LIFETIME_SECONDS: i64 = 15;
 const CLIENTS: usize = 4;
-/// Each client begins a fetch so often.
+/// Pause of a client between two fetches.
 const PERIOD: Duration = Duration::from_millis(40);
-/// The server is killed, and STS's mood changes, so often.
+/// Interval between kills of the server; STS's behaviour changes with each.
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
-/// What a busy machine may add between a thing and the look at it.
+/// Tolerance for a busy machine between an event and its observation.
 const LATE: Duration = Duration::from_millis(500);
-/// No fetch may take longer: SDKs give up after one or two seconds.
-const TIMEOUTS: Duration = Duration::from_secs(2);
-/// Of the supervisor's own memory, from the first part of the run to the last.
+/// Bar for the slowest fetch: SDKs give up after one or two seconds.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Allowed growth of the supervisor's memory from the first quarter of the run to the last.
 const MAX_GROWTH_KIB: u64 = 64;
 
-/// STS gives a good answer after any of these as soon as it is asked again, at most a minute later.
+/// Transient faults only: ec2-role must recover when STS answers again.
 fn fault(number: u64) -> Reply {
     match number % 9 {
         0 => Reply::error(503, "ServiceUnavailable", "oh"),
@@ -51,13 +51,13 @@ fn fault(number: u64) -> Reply {
 struct Seen {
     fetches: usize,
     slowest: Duration,
-    /// When each fetch that was cut off began and ended, and how.
+    /// Begin, end and error of each fetch whose connection was cut.
     cut: Vec<(Instant, Instant, String)>,
-    /// Those answered 500 when no credential was valid.
+    /// Fetches answered 500 while no credential was valid.
     expired: usize,
-    /// What no failure explains.
+    /// Failures without an excuse.
     wrong: Vec<String>,
-    /// By when the newest document expires that anybody was given.
+    /// Expiration of the newest document that a client was given.
     valid_until: Option<SystemTime>,
 }
 
@@ -71,7 +71,7 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
     let (seen, ended) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
-    // From the signal until it was gone, which takes a busy machine a while.
+    // From the signal to the end of the process, which a busy machine delays.
     let mut kills: Vec<(Instant, Instant)> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut number: u64 = begun.elapsed().as_nanos() as u64;
@@ -91,9 +91,9 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
             number = number
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            let mood = number >> 33;
-            sts.replies_now(match mood % 2 {
-                0 => fault(mood / 2),
+            let choice = number >> 33;
+            sts.replies_now(match choice % 2 {
+                0 => fault(choice / 2),
                 _ => Reply::good().valid_for(LIFETIME_SECONDS),
             });
             held.push(processes::of(supervisor));
@@ -131,7 +131,7 @@ fn fetch(from: Ipv4Addr, address: SocketAddr, seen: &Mutex<Seen>) {
             let document: serde_json::Value = serde_json::from_str(&body).unwrap();
             let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
             let expiration = clock::parse_iso8601(&text("Expiration")).unwrap();
-            // Whole seconds, which STS's own were cut to as well.
+            // Expirations are whole seconds.
             if expiration + LATE + Duration::from_secs(1) < now {
                 seen.wrong
                     .push(format!("{} was served expired", text("AccessKeyId")));
@@ -175,7 +175,7 @@ fn report(
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(
-        "{} fetches; the server killed {} times; STS called {} times, {} of them in vain.\n\
+        "{} fetches; the server killed {} times; STS called {} times, {} of them failed.\n\
          {} fetches failed because their server was killed, {} because STS had given no credential in time, {} without a reason. \
          Slowest {:.0?}.\n\
          The supervisor, at least in the first quarter and in the last: {} and {} KiB of its own, {} and {} descriptors, {} and {} threads.",
@@ -207,7 +207,7 @@ fn report(
             last.threads <= first.threads,
             "the supervisor's threads grow",
         ),
-        (seen.slowest <= TIMEOUTS, "an answer was too slow"),
+        (seen.slowest <= TIMEOUT, "an answer was too slow"),
         (
             count("server replaced") + 2 >= kills.len(),
             "a killed server was not noticed",

@@ -1,4 +1,4 @@
-//! An ec2-role to be put under load, with an STS that is called once.
+//! The ec2-role under load, with an STS that is called once.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// Long enough that the first refresh, which falls anywhere in the first half of it, does not come by chance meanwhile.
+/// Seconds. The first refresh comes at a random time in the first half, so a long lifetime keeps it out of the run.
 const LIFETIME: i64 = 30 * 24 * 3600;
 
 pub struct Subject {
@@ -16,7 +16,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts one from a copy of the program, so that it shares its pages with no other and all of its memory is counted.
+    /// Starts a copy of the binary, so that no other process shares its pages and all of its memory is counted.
     pub fn start(program: &str, before: &[String], stderr: Option<Stdio>) -> Self {
         let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -46,7 +46,7 @@ const PIECES: [&str; 36] = [
     "%69am",
     "é",
 ];
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "X-aws-ec2-metadata-token",
     "x-AWS-ec2-metadata-token",
     "X-aws-ec2-metadata-token-ttl-seconds",
@@ -56,9 +56,10 @@ const NAMES: [&str; 10] = [
     "Host",
     "Origin",
     "Sec-Fetch-Site",
+    "Sec-Fetch-Mode",
     "Accept",
 ];
-const VALUES: [&str; 14] = [
+const VALUES: [&str; 20] = [
     "",
     "TOKEN",
     "TOKEN",
@@ -72,6 +73,12 @@ const VALUES: [&str; 14] = [
     "evil.example",
     "allowed.example",
     "localhost",
+    "localhost.",
+    "ec2-role",
+    "host.docker.internal",
+    "internal.example",
+    "127.0.0.1:80:evil.example",
+    "[::1].evil.example",
     "TOKEN ",
 ];
 
@@ -115,7 +122,13 @@ fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((name, value), 0..4)
 }
 
-fn check(choice: u8, method: &str, target: &str, headers: &[(String, String)]) -> Status {
+fn check(
+    choice: u8,
+    is_to_loopback: bool,
+    method: &str,
+    target: &str,
+    headers: &[(String, String)],
+) -> Status {
     let world = World::new(choice);
     let headers: Vec<(&str, &str)> = headers
         .iter()
@@ -132,6 +145,7 @@ fn check(choice: u8, method: &str, target: &str, headers: &[(String, String)]) -
         method,
         target,
         headers: &headers,
+        is_to_loopback,
     };
     world.check(&request).status
 }
@@ -141,9 +155,9 @@ proptest! {
 
     #[test]
     fn only_entitled_requests_get_the_credential(
-        choice: u8, method in methods(), target in targets(), headers in headers()
+        choice: u8, is_to_loopback: bool, method in methods(), target in targets(), headers in headers()
     ) {
-        check(choice, &method, &target, &headers);
+        check(choice, is_to_loopback, &method, &target, &headers);
     }
 }
 
@@ -179,6 +193,10 @@ fn the_check_itself_recognizes_entitled_requests() {
             Status::Unauthorized,
         ),
     ] {
-        assert_eq!(check(choice, "GET", target, headers), status, "{target}");
+        assert_eq!(
+            check(choice, true, "GET", target, headers),
+            status,
+            "{target}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::http::{Answer, DOCUMENT_PATH, TOKEN};
+use crate::support::http::{Answer, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
 use crate::support::sts::{access_key_id, secret_access_key, session_token};
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, until};
 
@@ -44,7 +44,7 @@ impl Served {
     }
 }
 
-/// An error that every SDK can read: Go's reads the small letters, JavaScript's the capitals.
+/// An error that every SDK can parse: Go's SDK takes the lower-case keys, JavaScript's the capitalised ones.
 #[track_caller]
 fn check_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
@@ -60,8 +60,8 @@ fn check_error(answer: &Answer, status: u16, code: &str) {
 }
 
 #[test]
-fn with_the_right_token_it_is_the_document_of_ecs() {
-    let served = Served::serving(FIRST, &[]);
+fn the_right_token_gets_the_document_of_ecs() {
+    let served = Served::serving(FIRST, &["--both-forms"]);
     for path in [
         PATH,
         "/v2/credentials/exc_web?id=a/b",
@@ -75,6 +75,7 @@ fn with_the_right_token_it_is_the_document_of_ecs() {
         );
         for (key, value) in [
             ("RoleArn", ROLE.to_owned()),
+            ("AccountId", "123456789012".to_owned()),
             ("AccessKeyId", access_key_id(1)),
             ("SecretAccessKey", secret_access_key(1)),
             ("Token", session_token(1)),
@@ -92,7 +93,7 @@ fn with_the_right_token_it_is_the_document_of_ecs() {
 
 #[test]
 fn a_wrong_or_missing_token_is_401_in_json() {
-    let served = Served::serving(FIRST, &[]);
+    let served = Served::serving(FIRST, &["--both-forms"]);
     check_error(&served.ec2_role.get(PATH), 401, "Unauthorized");
     let session = served.ec2_role.token("60");
     let with_session = served.ec2_role.request("GET", PATH, &[(TOKEN, &session)]);
@@ -108,7 +109,7 @@ fn a_wrong_or_missing_token_is_401_in_json() {
         &session,
     ] {
         check_error(&served.get(PATH, wrong), 401, "Unauthorized");
-        // Also where there is nothing: who has no token learns no names.
+        // Also for unknown names: a client without a token must not learn which names exist.
         check_error(
             &served.get("/v2/credentials/other", wrong),
             401,
@@ -127,17 +128,11 @@ fn a_scheme_in_the_file_is_part_of_the_token() {
 }
 
 #[test]
-fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
+fn errors_of_the_container_endpoint_are_json() {
     let served = Served::serving(FIRST, &["--role-name", "temp"]);
     assert_eq!(served.get("/v2/credentials/temp", FIRST).status, 200);
-    for name in [
-        "",
-        "exc_web",
-        "TEMP",
-        "temp/x",
-        "../credentials/temp",
-        "%74emp",
-    ] {
+    assert_eq!(served.get("/v2/credentials/", FIRST).body, "temp");
+    for name in ["exc_web", "TEMP", "temp/x", "../credentials/temp", "%74emp"] {
         let path = format!("/v2/credentials/{name}");
         check_error(&served.get(&path, FIRST), 404, "InvalidIdInRequest");
     }
@@ -168,15 +163,113 @@ fn another_name_is_404_and_another_method_405_and_a_proxy_403_all_in_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Not below the root, so the metadata's own 404.
+    // Outside /v2/credentials/, so the 404 of the metadata service.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"
     );
 }
 
+/// Whoever has the container token has the credential, and nobody else: an instance form beside it would need no token.
 #[test]
-fn without_the_option_it_is_404_whatever_token_is_shown() {
+fn with_a_container_token_no_other_path_leads_to_the_credential() {
+    for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {
+        let served = Served::serving(FIRST, arguments);
+        let ec2_role = &served.ec2_role;
+        let is_passed_through = arguments.contains(&"--pass-through");
+        let put = ec2_role.request("PUT", TOKEN_PATH, &[(TTL, "60")]);
+        assert_eq!(put.status, if is_passed_through { 200 } else { 404 });
+        let session = (TOKEN, put.body.as_str());
+        let authorization = ("Authorization", FIRST);
+        for path in [
+            LIST_PATH,
+            DOCUMENT_PATH,
+            "//latest/meta-data/%69am/security-credentials/exc_web",
+            "/2021-03-23/meta-data/iam/security-credentials/exc_web",
+            "/latest/meta-data/iam/info",
+            "/latest/meta-data/iam/",
+        ] {
+            for headers in [&[][..], &[authorization]] {
+                assert_eq!(ec2_role.request("GET", path, headers).status, 404, "{path}");
+            }
+            if is_passed_through {
+                assert_eq!(
+                    ec2_role.request("GET", path, &[session]).status,
+                    404,
+                    "{path}"
+                );
+            }
+        }
+        if !arguments.contains(&"required") {
+            assert!(!ec2_role.get("/latest/meta-data/").body.contains("iam"));
+            assert_eq!(
+                ec2_role.get("/latest/meta-data/placement/region").status,
+                200
+            );
+        }
+        assert_eq!(
+            served.get(PATH, FIRST).field("AccessKeyId"),
+            access_key_id(1)
+        );
+    }
+}
+
+#[test]
+fn check_shows_the_container_token() {
+    let served = Served::serving(FIRST, &[]);
+    let (address, right) = (
+        served.ec2_role.address.to_string(),
+        served.files.text("token"),
+    );
+    served.files.write("wrong", "wrong");
+    let check = |file: &str, arguments: &[&str]| {
+        Start::bare()
+            .listen(&address)
+            .variable("EC2_ROLE_CONTAINER_TOKEN_FILE", file)
+            .arguments(["--check"])
+            .arguments(arguments.iter().copied())
+            .run()
+    };
+    let other = "arn:aws:iam::210987654321:role/exc_web";
+    for (file, arguments, status, expected) in [
+        (&right, &[][..], 0, "all is well: it serves exc_web until "),
+        (&right, &[ROLE], 0, "all is well: it serves exc_web until "),
+        (
+            &right,
+            &[other],
+            1,
+            "it serves exc_web, and not arn:aws:iam::210987654321",
+        ),
+        (
+            &right,
+            &[ROLE, "--role-name", "x"],
+            1,
+            "--role-name missing?",
+        ),
+        (
+            &served.files.text("wrong"),
+            &[],
+            1,
+            "it answered 401 to GET /v2/credentials/",
+        ),
+        (
+            &served.files.text("none"),
+            &[],
+            1,
+            "EC2_ROLE_CONTAINER_TOKEN_FILE ",
+        ),
+    ] {
+        let ended = check(file, arguments);
+        let said = format!("{}{}", ended.stdout, ended.lines.join(""));
+        assert!(
+            ended.status == Some(status) && said.contains(expected),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn without_the_option_the_endpoint_is_404() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for headers in [
@@ -193,7 +286,7 @@ fn without_the_option_it_is_404_whatever_token_is_shown() {
 }
 
 #[test]
-fn with_nothing_valid_it_is_500_in_json_and_well_again_without_a_restart() {
+fn without_a_credential_it_is_500_in_json_and_recovers() {
     let served = Served::new(FIRST, &[], Reply::error(503, "ServiceUnavailable", "later"));
     served
         .ec2_role
@@ -208,8 +301,8 @@ fn with_nothing_valid_it_is_500_in_json_and_well_again_without_a_restart() {
 }
 
 #[test]
-fn where_tokens_are_required_each_form_needs_its_own() {
-    let served = Served::serving(FIRST, &["--http-tokens", "required"]);
+fn required_tokens_are_separate_for_each_endpoint() {
+    let served = Served::serving(FIRST, &["--http-tokens", "required", "--both-forms"]);
     let session = served.ec2_role.token("60");
     assert_eq!(served.get(PATH, FIRST).status, 200);
     assert_eq!(served.ec2_role.get(PATH).status, 401);
@@ -231,7 +324,7 @@ fn where_tokens_are_required_each_form_needs_its_own() {
 }
 
 #[test]
-fn a_token_is_taken_anew_when_its_file_changes_and_kept_while_it_cannot_be_read() {
+fn a_changed_container_token_file_is_read_again() {
     let served = Served::serving(FIRST, &[]);
     assert_eq!(served.get(PATH, FIRST).status, 200);
     served.files.write("token", "second");
@@ -244,7 +337,7 @@ fn a_token_is_taken_anew_when_its_file_changes_and_kept_while_it_cannot_be_read(
         served.files.write("token", content);
         served
             .ec2_role
-            .wait_for_line_after(lines, "the token that it held is kept");
+            .wait_for_line_after(lines, "the token that was read before stays valid");
         assert_eq!(served.get(PATH, "second").status, 200);
         served.files.write("token", "second");
         std::fs::write(served.files.path("token"), "third\n").unwrap();

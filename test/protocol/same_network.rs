@@ -7,6 +7,7 @@ use crate::support::{Reply, Start, Sts, namespace};
 /// The host's addresses: on the container's subnet, and on another.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
+const BEHIND_ROUTER: &str = "203.0.113.5";
 
 /// Needs to make a network namespace.
 #[test]
@@ -15,7 +16,9 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
         return;
     }
     let container = Container::start();
-    container::run(&format!("ip address add {FAR}/24 dev lo"));
+    container::run(&format!(
+        "ip address add {FAR}/24 dev lo; ip route add default via 192.0.2.2"
+    ));
     let sts = Sts::start([Reply::good()]);
     for (listen, arguments, from_afar) in [
         ("0.0.0.0:0", vec![], "200 OK"),
@@ -36,6 +39,12 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
+        // The container as a router, for a client behind the host's default route.
+        let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
+        assert!(
+            routed.starts_with(&format!("HTTP/1.1 {from_afar}")),
+            "{listen}: {routed}"
+        );
         for address in ["127.0.0.1", NEAR, FAR] {
             let answer = http::get(format!("{address}:{port}").parse().unwrap(), LIST_PATH);
             assert_eq!(answer.unwrap().status, 200, "{address}");

@@ -1,4 +1,4 @@
-//! What a client gets: tokens, the list, the document.
+//! What a client is served from start to shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::sts::{access_key_id, secret_access_key, session_token};
 use crate::support::{Reply, Start, Sts, until};
 
 #[test]
-fn the_role_is_served_by_its_given_name_only() {
+fn the_role_name_option_renames_the_role() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts)
         .arguments(["--role-name", "temp"])
@@ -25,7 +25,7 @@ fn the_role_is_served_by_its_given_name_only() {
 }
 
 #[test]
-fn no_request_makes_a_call_to_sts() {
+fn no_request_causes_an_sts_call() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     for path in [
@@ -47,7 +47,7 @@ fn no_request_makes_a_call_to_sts() {
 }
 
 #[test]
-fn a_token_outlives_a_server_that_is_killed() {
+fn a_token_outlives_a_killed_server() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let (token, server) = (ec2_role.token("60"), ec2_role.server());
@@ -60,7 +60,7 @@ fn a_token_outlives_a_server_that_is_killed() {
 }
 
 #[test]
-fn a_token_outlives_the_keeper_only_with_a_key_file() {
+fn a_token_outlives_the_supervisor_only_with_a_key_file() {
     let sts = Sts::start([Reply::good()]);
     let key = crate::support::Directory::new();
     let start = || {
@@ -83,7 +83,7 @@ fn a_token_outlives_the_keeper_only_with_a_key_file() {
 }
 
 #[test]
-fn with_nothing_valid_the_list_and_the_document_are_500_and_well_again_without_a_restart() {
+fn without_a_credential_it_is_500_and_recovers() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
     let ec2_role = Start::with(&sts).start();
     ec2_role.wait_for_line("no credential, requests are answered 500");
@@ -112,20 +112,19 @@ fn the_region_is_known_before_there_is_a_credential() {
 }
 
 #[test]
-fn clients_that_come_before_the_first_credential_get_it_or_500_but_no_refusal() {
+fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
     let ec2_role = Start::with(&sts).start();
-    // Connected before there is a server: the backlog holds it.
+    // The client connects before there is a server process: the accept queue keeps the connection.
     assert_eq!(ec2_role.document().status, 200);
     let sts = Sts::start([Reply::hang()]);
     let ec2_role = Start::with(&sts).start();
-    let answer = ec2_role.document();
-    assert_eq!(answer.status, 500);
-    assert!(answer.took.as_millis() < 1000, "{answer:?}");
+    assert_eq!(ec2_role.document().status, 500);
+    assert!(ec2_role.fetcher().is_some(), "STS hangs no longer");
 }
 
 #[test]
-fn it_listens_on_ipv6_and_on_a_socket_that_is_its_stdin() {
+fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).listen("[::1]:0").start();
     assert!(ec2_role.address.is_ipv6());
@@ -143,25 +142,21 @@ fn it_listens_on_ipv6_and_on_a_socket_that_is_its_stdin() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_status_0_and_free_the_port() {
+fn sigterm_and_sigint_exit_0_and_free_the_port() {
     let sts = Sts::start([Reply::good()]);
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut ec2_role = Start::with(&sts).serving();
         let server = ec2_role.server();
         ec2_role.signal(signal);
         assert_eq!(ec2_role.wait_for_end().code(), Some(0));
-        assert!(
-            ec2_role
-                .lines()
-                .contains(&format!("ec2-role: ended by {name}"))
-        );
+        ec2_role.wait_for_line(&format!("ec2-role: ended by {name}"));
         assert!(!crate::support::ec2_role::is_alive(server));
         TcpListener::bind(ec2_role.address).unwrap();
     }
 }
 
 #[test]
-fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
+fn credential_process_prints_what_sdks_read() {
     let sts = Sts::start([Reply::good()]);
     let ended = Start::with(&sts).arguments(["--credential-process"]).run();
     let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -174,17 +169,17 @@ fn as_a_credential_process_it_prints_one_credential_as_sdks_read_it() {
 }
 
 #[test]
-fn a_client_whose_port_comes_again_is_answered_again() {
+fn a_client_port_reused_after_a_reset_is_answered() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
     let mut ask = || {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        // Ends in a reset, which frees the port at once.
+        // Close with a reset, which frees the port at once.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
-        // Its last connection may still be in the kernel's hands.
+        // The kernel may still hold the last connection of this port.
         rustix::net::connect(&socket, &ec2_role.address).ok()?;
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
@@ -202,7 +197,7 @@ fn a_client_whose_port_comes_again_is_answered_again() {
 }
 
 #[test]
-fn a_client_that_reads_to_the_end_waits_for_nothing_and_may_come_again_from_the_same_port() {
+fn the_server_closes_first_and_the_port_is_reusable() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
@@ -213,9 +208,9 @@ fn a_client_that_reads_to_the_end_waits_for_nothing_and_may_come_again_from_the_
         rustix::net::connect(&socket, &ec2_role.address).unwrap();
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        // A server that waits for its client to close does so for three seconds.
+        // A server that waited for the client to close would wait three seconds.
         stream
-            .set_read_timeout(Some(Duration::from_secs(1)))
+            .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
         write!(stream, "GET / HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         let mut answer = String::new();

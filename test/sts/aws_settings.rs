@@ -1,10 +1,10 @@
-//! Which STS is called, for which region: options, variables, the profile, the host, in that order.
+//! Endpoint and region of STS: options, variables, the profile, the host, in that order.
 
-use crate::support::host_metadata::{ImdsClient, REGION, Tokens};
+use crate::support::host_metadata::{ImdsClient, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
-use crate::support::{ROLE, Reply, Start, Sts};
+use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
 
-/// Nobody listens there.
+/// No process listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const CHINAS: &str = "arn:aws-cn:iam::123456789012:role/exc_web";
 
@@ -12,7 +12,7 @@ fn bare() -> Start {
     Start::bare().listen("127.0.0.1:0").keys("AKIA")
 }
 
-/// The region that the one call of this start is signed for.
+/// The region that the STS call of this start is signed for.
 #[track_caller]
 fn signed_for(sts: &Sts, start: Start) -> String {
     drop(
@@ -26,10 +26,10 @@ fn signed_for(sts: &Sts, start: Start) -> String {
 }
 
 #[test]
-fn an_endpoint_is_the_options_else_the_variables_else_the_services_else_the_profiles() {
+fn the_endpoint_is_taken_in_the_documented_order() {
     let sts = Sts::start([Reply::good()]);
     for place in 0..5 {
-        // What goes before is not set, what comes after leads nowhere.
+        // Settings that win are unset; settings that lose have an endpoint that fails.
         let url = |at: usize| match at.cmp(&place) {
             std::cmp::Ordering::Less => String::new(),
             std::cmp::Ordering::Equal => sts.url(),
@@ -63,7 +63,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // Without a URL a region is needed, so it does not come to a call.
+    // Without a URL a region is needed, so STS is not called.
     let ended = ignoring().arguments([CHINAS]).run();
     assert!(
         ended.lines.last().unwrap().contains("no region"),
@@ -78,7 +78,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 }
 
 #[test]
-fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_else_the_global_one() {
+fn the_region_is_taken_in_the_documented_order() {
     let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
@@ -95,7 +95,7 @@ fn a_region_is_the_options_else_a_variables_else_the_profiles_else_the_hosts_els
 }
 
 #[test]
-fn a_page_in_place_of_the_hosts_region_is_no_region() {
+fn an_html_page_is_no_region() {
     let sts = Sts::start([Reply::good()]);
     for page in [
         "<html>s3cr3t</html>",
@@ -110,4 +110,115 @@ fn a_page_in_place_of_the_hosts_region_is_no_region() {
             .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host.url());
         assert_eq!(signed_for(&sts, start), "us-east-1", "{page}");
     }
+}
+
+#[test]
+fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
+    // Whatever is called then is called through a proxy that is not there.
+    let proxy = "127.0.0.1:1";
+    let rows = [
+        (CHINAS, "AWS_USE_FIPS_ENDPOINT", "false"),
+        (
+            "arn:aws-us-gov:iam::123456789012:role/x",
+            "AWS_USE_FIPS_ENDPOINT",
+            "false",
+        ),
+        (ROLE, "AWS_USE_FIPS_ENDPOINT", "true"),
+        (ROLE, "AWS_USE_DUALSTACK_ENDPOINT", "true"),
+    ];
+    let wrong = [
+        (None, Door::Shut),
+        (None, Door::Stuck),
+        (Some((Step::Token, Wrong::Hang)), Door::Open),
+        (Some((Step::Token, Wrong::Status(503))), Door::Open),
+    ];
+    let rows = rows.into_iter().zip(wrong);
+    each(rows, |((role, switch, value), (wrong, door))| {
+        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+        host.wrong_now(wrong);
+        host.door_now(door);
+        let start = host.known_to(bare()).variable(switch, value);
+        let start = start.variable("HTTPS_PROXY", &format!("http://{proxy}"));
+        let ec2_role = start.arguments([role]).start();
+        let line = ec2_role.wait_for_line("no credential");
+        assert!(
+            line.contains(&host.url()) && line.contains("give --region"),
+            "{line}"
+        );
+        host.wrong_now(None);
+        host.door_now(Door::Open);
+        ec2_role.wait_for_line(&format!(".{REGION}."));
+    });
+}
+
+#[test]
+fn a_known_region_stays_when_the_host_does_not_answer() {
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let sts = Sts::start([Reply::good().valid_for(2)]);
+    let start = host.known_to(bare());
+    let _ec2_role = start
+        .arguments([ROLE, "--endpoint-url", &sts.url()])
+        .serving();
+    host.door_now(Door::Shut);
+    let before = sts.calls().len();
+    until("three more calls", || {
+        (sts.calls().len() > before + 2).then_some(())
+    });
+    for call in sts.calls() {
+        let authorization = call.request.header("Authorization");
+        assert!(
+            authorization.contains(&format!("/{REGION}/sts/")),
+            "{authorization}"
+        );
+    }
+}
+
+#[test]
+fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
+    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    host.door_now(Door::Shut);
+    let sts = Sts::start([Reply::good()]);
+    let start = host.known_to(bare());
+    let ec2_role = start
+        .arguments([ROLE, "--endpoint-url", &sts.url()])
+        .serving();
+    let line = ec2_role.wait_for_line("signing for us-east-1");
+    assert!(line.contains("Connection refused"), "{line}");
+}
+
+#[test]
+fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
+    let sts = Sts::start([Reply::good()]);
+    let start = bare().variable("AWS_REGION", "aws-global");
+    let ec2_role = start
+        .arguments([ROLE, "--endpoint-url", &sts.url()])
+        .serving();
+    let authorization = sts.calls()[0].request.header("Authorization").to_owned();
+    assert!(authorization.contains("/us-east-1/sts/"), "{authorization}");
+    assert_eq!(
+        ec2_role.get("/latest/meta-data/placement/region").status,
+        404
+    );
+    let ended = bare()
+        .variable("AWS_REGION", "aws-cn-global")
+        .arguments([CHINAS])
+        .run();
+    assert!(ended.lines[1].contains("no region"), "{ended:?}");
+}
+
+#[test]
+fn an_indented_file_calls_the_endpoint_of_sts_and_of_nothing_else() {
+    let sts = Sts::start([Reply::good()]);
+    let config = format!(
+        "  [default]\n  region = eu-west-1\n  services = mine\n  s3 =\n    endpoint_url = {NOWHERE}\n  [services mine]\n  sts =\n\
+         \x20   endpoint_url = {}\n",
+        sts.url()
+    );
+    drop(
+        bare()
+            .file(".aws/config", &config)
+            .arguments([ROLE])
+            .serving(),
+    );
+    assert_eq!(sts.calls().len(), 1);
 }

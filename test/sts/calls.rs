@@ -1,10 +1,10 @@
-//! What is made of each answer of STS: good ones in every form, and what is more than a fault that passes (faults.rs).
+//! The AssumeRole call, and what each answer of STS leads to. Transient faults are in `faults.rs`.
 
 use std::time::Duration;
 
 use crate::support::http::LIST_PATH;
 use crate::support::sts::{Expiration, access_key_id, request_id};
-use crate::support::{Directory, ROLE, Reply, Start, Sts, each};
+use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
 const DAY: i64 = 86_400;
@@ -87,7 +87,7 @@ fn an_error_of_sts_is_logged_with_its_code_and_request_id() {
 }
 
 #[test]
-fn an_sts_that_cannot_do_tls_and_a_bundle_without_a_good_certificate_are_one_line() {
+fn an_sts_without_tls_or_a_bad_bundle_is_one_line() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("http:", "https:");
     let home = Directory::new();
@@ -107,7 +107,7 @@ fn an_sts_that_cannot_do_tls_and_a_bundle_without_a_good_certificate_are_one_lin
 }
 
 #[test]
-fn an_answer_that_comes_slowly_but_in_time_is_taken() {
+fn a_slow_sts_answer_is_accepted() {
     let sts = Sts::start([Reply::good()
         .drip(Duration::from_millis(1))
         .after(Duration::from_millis(500))]);
@@ -116,7 +116,7 @@ fn an_answer_that_comes_slowly_but_in_time_is_taken() {
 }
 
 #[test]
-fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and_for_good() {
+fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
             Reply::good().clock_ahead(ahead).valid_for(2),
@@ -130,14 +130,14 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
             .find_map(|word| word.parse().ok())
             .unwrap();
         assert!((offset - ahead).abs() <= 2, "{line}");
-        // Served, though by this machine's clock it may have expired a day ago.
+        // Served, although by the local clock it may have expired a day ago.
         let document = ec2_role.wait_for_document_of_call(2);
         let expiration =
             ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();
         let ahead_of_here = ec2_role::common::clock::epoch_seconds(expiration)
             - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
         assert!((ahead_of_here - ahead).abs() < 10, "{document:?}");
-        // The next one is signed right at the first attempt.
+        // The next call has the corrected time in its signature.
         ec2_role.wait_for_document_of_call(3);
         assert_eq!(sts.calls().len(), 3);
         let notices = ec2_role
@@ -150,7 +150,7 @@ fn a_clock_that_is_off_by_a_day_either_way_is_corrected_by_stss_date_at_once_and
 }
 
 #[test]
-fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
+fn a_clock_step_between_refreshes_fails_neither() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
             Reply::good().valid_for(4),
@@ -162,7 +162,7 @@ fn a_clock_that_is_set_wrong_between_two_refreshes_fails_neither() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        // One call more than refreshes: the first after the step is signed twice.
+        // One call more than refreshes: the first call after the step is repeated with a new signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -193,7 +193,7 @@ fn a_small_skew_is_not_a_reason_to_try_twice() {
 }
 
 #[test]
-fn a_duration_that_role_chaining_forbids_falls_back_to_an_hour_and_is_remembered() {
+fn role_chaining_falls_back_to_an_hour_for_good() {
     let refusal = Reply::error(400, "ValidationError", CHAINING);
     let sts = Sts::start([refusal, Reply::good().valid_for(2), Reply::good()]);
     let ec2_role = Start::with(&sts)
@@ -210,7 +210,150 @@ fn a_duration_that_role_chaining_forbids_falls_back_to_an_hour_and_is_remembered
     assert_eq!(durations, ["7200", "3600", "3600"]);
 }
 
-/// What only the user can mend.
+#[test]
+fn a_life_is_at_most_what_was_asked_for() {
+    let century = 100 * 365 * DAY;
+    let replies = [
+        Reply::good().valid_for(900).date_ahead(-3600),
+        Reply::good().valid_for(900).date_ahead(3600),
+        // 1970.
+        Reply::good().valid_for(900).date_ahead(-century),
+        Reply::good().valid_for(900).date_ahead(century),
+        Reply::good().valid_for(century),
+    ];
+    each(replies, |reply| {
+        let sts = Sts::start([reply.clone()]);
+        let start = Start::with(&sts).arguments(["--duration-seconds", "900"]);
+        let ec2_role = start.serving();
+        let expiration = ec2_role.document().field("Expiration");
+        let left = ec2_role::common::clock::parse_iso8601(&expiration).unwrap();
+        let left = ec2_role::common::clock::epoch_seconds(left)
+            - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
+        assert!((870..=901).contains(&left), "{reply:?}: {left} s");
+        let line = ec2_role.wait_for_line("credential of ");
+        // With 15 minutes the next refresh is after 4 minutes at the latest.
+        let time = line.rsplit(' ').nth(1).unwrap().parse::<u32>().unwrap();
+        assert!(!line.ends_with("min") || time <= 4, "{line}");
+    });
+}
+
+#[test]
+fn a_date_that_is_always_wrong_spoils_no_signature() {
+    each([DAY, -DAY], |ahead| {
+        let good = || Reply::good().clock_ahead(0).date_ahead(ahead).valid_for(2);
+        let sts = Sts::start([good()]);
+        let ec2_role = Start::with(&sts).serving();
+        ec2_role.wait_for_document_of_call(3);
+        let lines = ec2_role.lines();
+        let is_trouble = |line: &&String| line.contains("clock") || line.contains("failed");
+        assert_eq!(lines.iter().find(is_trouble), None, "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
+    // This machine's clock is set right, and a proxy goes on with the old time.
+    let sts = Sts::start([
+        Reply::good().clock_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY),
+    ]);
+    let ec2_role = Start::with(&sts).serving();
+    ec2_role.wait_for_document_of_call(5);
+    let lines = ec2_role.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("failed")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn retry_after_is_heeded_up_to_a_minute() {
+    each([(30, 30), (86_400, 60)], |(asked, waits)| {
+        let refusal = Reply::error(503, "SlowDown", "oh").retry_after(asked);
+        let sts = Sts::start([refusal]);
+        let ec2_role = Start::with(&sts).start();
+        let line = ec2_role.wait_for_line("SlowDown");
+        assert!(line.ends_with(&format!("next try in {waits} s")), "{line}");
+    });
+}
+
+#[test]
+fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
+    for inside in ["<!-- -->", "<b/>", "<![CDATA[x]]><!-- -->", "<?pi?>"] {
+        for name in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
+            let parts = ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|part| {
+                let inside = if part == name { inside } else { "" };
+                format!("<{part}>s3cr3tA{inside}B</{part}>")
+            });
+            let body = format!(
+                "<A>{}<Expiration>2999-01-01T00:00:00Z</Expiration></A>",
+                parts.concat()
+            );
+            let sts = Sts::start([Reply::bytes(200, body)]);
+            let ended = Start::with(&sts).arguments(["--credential-process"]).run();
+            let said = format!("XML (<A>) without {name} (request ");
+            assert_eq!(ended.status, Some(1), "{ended:?}");
+            assert!(ended.lines[0].contains(&said), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_sts_repeats_no_secret_of_the_request() {
+    let token = format!("{SECRET}/session");
+    // As STS says it, with the headers of the request; and as another might.
+    let canonical = format!(
+        "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
+         x-amz-security-token:{token}\n'"
+    );
+    let rows = [
+        (
+            canonical,
+            "The request signature we calculated does not match (request ",
+        ),
+        (
+            format!("token {token} is bad"),
+            "token (secret) is bad (request ",
+        ),
+        (
+            format!("id {SECRET}-id is bad"),
+            "id (secret) is bad (request ",
+        ),
+        (
+            format!("key {SECRET}/key+of/the/source is bad"),
+            "key (secret) is bad",
+        ),
+    ];
+    each(rows, |(message, said)| {
+        for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {
+            let sts = Sts::start([Reply::error(403, code, &message)]);
+            let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
+            let id = format!("{SECRET}-id");
+            let ended = start
+                .arguments(["--credential-process", "--external-id", &id])
+                .run();
+            let line = &ended.lines[0];
+            assert!(line.contains(said) && !line.contains(SECRET), "{line}");
+        }
+    });
+    let sts = Sts::start([Reply::error(400, "InvalidIdentityToken", &token)]);
+    let start = Start::without_source(&sts).file("token", &token);
+    let file = start.home.text("token");
+    let start = start.variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+    let ended = start
+        .variable("AWS_ROLE_ARN", ROLE)
+        .arguments(["--credential-process"])
+        .run();
+    assert!(
+        ended.lines[0].contains("InvalidIdentityToken (400): (secret)"),
+        "{ended:?}"
+    );
+}
+
+/// Permanent errors: only the user can remove their cause.
 fn lasting_faults() -> Vec<(Reply, &'static str)> {
     vec![
         (
@@ -226,10 +369,6 @@ fn lasting_faults() -> Vec<(Reply, &'static str)> {
             "correct --policy, --policy-arns or --tags",
         ),
         (
-            Reply::error(403, "RegionDisabledException", "oh"),
-            "activate STS for this region",
-        ),
-        (
             Reply::error(400, "ValidationError", CHAINING),
             "correct the option that the message names",
         ),
@@ -237,7 +376,7 @@ fn lasting_faults() -> Vec<(Reply, &'static str)> {
 }
 
 #[test]
-fn what_only_the_user_can_mend_ends_it_with_status_2_at_the_first_start() {
+fn permanent_errors_at_the_first_start_exit_2() {
     each(lasting_faults(), |(reply, said)| {
         let sts = Sts::start([reply.clone()]);
         let ended = Start::with(&sts).run();
@@ -252,7 +391,7 @@ fn what_only_the_user_can_mend_ends_it_with_status_2_at_the_first_start() {
 }
 
 #[test]
-fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
+fn permanent_errors_with_a_credential_are_only_logged() {
     each(lasting_faults(), |(reply, said)| {
         let sts = Sts::start([Reply::good().valid_for(4), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
@@ -264,7 +403,7 @@ fn what_only_the_user_can_mend_is_only_logged_while_there_is_a_credential() {
 }
 
 #[test]
-fn as_a_credential_process_it_fails_at_once_with_1_for_what_may_pass_and_2_for_what_lasts() {
+fn credential_process_exits_1_if_transient_2_if_permanent() {
     let rows = [
         (Reply::error(503, "ServiceUnavailable", "oh"), 1),
         (Reply::error(403, "AccessDenied", "oh"), 1),

@@ -1,10 +1,10 @@
-//! Every fault of STS that may pass, at the first start and during a refresh.
+//! Every transient fault of STS, at the start and during a refresh.
 
 use std::time::Duration;
 
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
-/// What STS says or does to a call, what the line says of it, and how many calls one attempt makes.
+/// What STS answers, what the log line says, and how many calls one attempt makes.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
@@ -33,6 +33,11 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         (
             Reply::error(418, "SomethingNew", "oh"),
             "SomethingNew (418): oh",
+            1,
+        ),
+        (
+            Reply::error(403, "RegionDisabledException", "oh"),
+            "activate STS for this region",
             1,
         ),
         (
@@ -119,7 +124,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// What is before STS says anything, and what the line says of it.
+/// How connecting fails, and what the log line says.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),
@@ -154,11 +159,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_fault_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn sts_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_fault_during_a_refresh_is_one_line_and_the_old_key_is_served_until_its_end_and_not_after() {
+fn sts_faults_during_refresh_keep_the_credential_to_its_end() {
     check_each(When::DuringARefresh);
 }

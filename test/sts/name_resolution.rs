@@ -1,20 +1,20 @@
-//! Names that are not found: one line, nothing withheld, and well again by itself. One that hangs is in robustness.rs.
+//! Names that cannot be resolved. Name resolution that hangs is in `lifecycle/robustness.rs`.
 
 use std::net::UdpSocket;
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
-/// Of these name servers one knows every name, one knows none, and one is not there.
+/// Name servers: one resolves every name, one resolves none, one does not exist.
 const KNOWS: &str = "127.0.0.1";
 const KNOWS_NONE: &str = "127.0.0.2";
 const NOBODY: &str = "127.0.0.3";
 
-/// Errands read it anew: each is a process of its own.
+/// Each fetcher is a new process and reads the file again.
 fn ask(name_server: &str, resolver: &str) {
     std::fs::write(resolver, format!("nameserver {name_server}\n")).unwrap();
 }
 
-/// Says of every name that it is 127.0.0.1 and nothing else, or that there is none.
+/// Resolves every name to 127.0.0.1, or none.
 fn serve_names(address: &str) {
     let knows = address == KNOWS;
     let socket = UdpSocket::bind((address, 53)).unwrap();
@@ -35,9 +35,9 @@ fn serve_names(address: &str) {
     });
 }
 
-/// Needs to make a network namespace.
+/// Needs a network namespace.
 #[test]
-fn a_name_that_does_not_exist_or_a_name_server_that_is_not_there_is_one_line_and_heals() {
+fn unresolvable_names_are_one_line_and_heal() {
     if !namespace::enter_for_this_test() {
         return;
     }

@@ -1,6 +1,6 @@
-//! STS through the proxy that the variables name, and when none is used.
+//! When STS is called through the proxy of the variables.
 //!
-//! 0.0.0.0 stands for a host that is elsewhere: a connection to it ends on this machine, but it is no loopback address.
+//! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::support::{ROLE, Reply, SECRET, Start, Sts, Watched};
 
-/// A proxy for CONNECT, which lets through to wherever it is told; it goes on until the tests end.
+/// A CONNECT proxy that leads every tunnel to one target. It runs until the tests end.
 struct Proxy {
     address: SocketAddr,
     heads: Arc<Watched<Vec<Vec<String>>>>,
@@ -53,7 +53,7 @@ fn tunnel(client: &TcpStream, target: SocketAddr) {
     });
 }
 
-/// The port of an STS, on a host that is not near.
+/// The URL of an STS on a host that counts as remote.
 fn elsewhere(sts: &Sts) -> String {
     sts.url().replace("127.0.0.1", "0.0.0.0")
 }
@@ -77,7 +77,7 @@ fn start(endpoint: &str) -> Start {
 fn sts_is_called_through_the_proxy_with_its_user_and_password() {
     let sts = Sts::start([Reply::good()]);
     let proxy = Proxy::answering("200 Established", address(&sts));
-    // The proxy alone knows where this is.
+    // Only the proxy can reach this name.
     let ended = start("http://sts.example")
         .variable("http_proxy", &proxy.url())
         .run();
@@ -90,7 +90,7 @@ fn sts_is_called_through_the_proxy_with_its_user_and_password() {
 }
 
 #[test]
-fn neither_this_machine_nor_what_no_proxy_names_is_reached_through_a_proxy() {
+fn loopback_and_no_proxy_hosts_bypass_the_proxy() {
     let sts = Sts::start([Reply::good()]);
     let proxy = Proxy::answering("403 Forbidden", address(&sts));
     let direct = |endpoint: &str, except: &str| {
@@ -109,7 +109,7 @@ fn neither_this_machine_nor_what_no_proxy_names_is_reached_through_a_proxy() {
 }
 
 #[test]
-fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
+fn a_refusing_proxy_is_named_without_its_password() {
     let sts = Sts::start([Reply::good()]);
     let refusing = Proxy::answering("407 Who are you", address(&sts));
     let nobody = {
@@ -135,10 +135,10 @@ fn a_proxy_that_does_not_let_through_is_named_without_its_password() {
 }
 
 #[test]
-fn what_fails_behind_the_proxy_is_not_laid_on_it() {
+fn a_tls_error_behind_the_proxy_names_sts() {
     let sts = Sts::start([Reply::good()]);
     let proxy = Proxy::answering("200 Established", address(&sts));
-    // It speaks no TLS.
+    // The target does not speak TLS.
     let ended = start("https://sts.example")
         .variable("HTTPS_PROXY", &proxy.url())
         .run();

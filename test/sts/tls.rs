@@ -1,10 +1,10 @@
-//! STS behind TLS: an authority of one's own, and what can be wrong with a certificate or in place of TLS.
+//! STS over TLS with a private certificate authority, and each fault of a certificate or of TLS.
 
 use crate::support::certificates::{self, Authority};
 use crate::support::{Door, Fault, ROLE, Reply, Start, Sts, When, each};
 
 const HERE: &str = "IP:127.0.0.1";
-/// From now on; and over since yesterday.
+/// Days that a certificate is valid: from now on, and until yesterday.
 const VALID: i32 = 2;
 const OVER: i32 = -1;
 
@@ -12,7 +12,7 @@ fn url(sts: &Sts) -> String {
     sts.url().replace("http:", "https:")
 }
 
-/// An STS by https, whose authority is trusted.
+/// Calls STS by https and trusts this authority.
 fn start(sts: &Sts, authority: &Authority) -> Start {
     Start::bare()
         .keys("AKIA")
@@ -32,7 +32,7 @@ fn check_each(when: When) {
             Door::Tls(Authority::new("another").certify(HERE, VALID)),
             "from an authority that is not trusted here; name a file with that authority's certificate in AWS_CA_BUNDLE",
         ),
-        // One that was made anew under its old name.
+        // An authority of the same name with another key.
         (
             Door::Tls(Authority::new("ours").certify(HERE, VALID)),
             "its certificate is invalid: BadSignature; check the URL, the certificate and AWS_CA_BUNDLE",
@@ -68,11 +68,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_wrong_certificate_or_no_tls_at_the_first_start_is_one_line_and_heals_without_a_restart() {
+fn tls_faults_at_start_are_one_line_and_heal() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_wrong_certificate_or_no_tls_during_a_refresh_takes_no_valid_key_away() {
+fn tls_faults_during_refresh_keep_the_credential() {
     check_each(When::DuringARefresh);
 }

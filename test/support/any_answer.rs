@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ec2_role::common::clock::BootTime;
 use ec2_role::common::config::HttpTokens;
 use ec2_role::common::credential::Credential;
+use ec2_role::common::log::Format;
 use ec2_role::common::metadata_snapshot::{Item, Snapshot};
 use ec2_role::common::pass_through::PassThrough;
 use ec2_role::common::role::{RoleArn, RoleName};
@@ -59,11 +60,13 @@ impl World {
             token_key,
             boot_id: "boot".to_owned(),
             quiet: true,
+            log_format: Format::default(),
             same_network: false,
             allow_hosts: vec!["allowed.example".to_owned()],
             metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
+            both_forms: bit(7),
             pass_through: bit(3).then(PassThrough::default),
             snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
@@ -104,14 +107,16 @@ impl World {
         };
         let is_of_a_page = request.headers.iter().any(|(name, _)| {
             let name = name.to_lowercase();
-            name == "origin" || name.starts_with("sec-fetch-")
+            name == "origin" || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode")
         });
         let valid = self.state.server.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);
         if !is_valid
             || is_of_a_page
             || !values("x-forwarded-for").is_empty()
-            || !values("host").into_iter().all(is_good_host)
+            || !values("host")
+                .into_iter()
+                .all(|host| is_good_host(host, request.is_to_loopback))
             || !["GET", "HEAD"].contains(&request.method)
         {
             return false;
@@ -122,6 +127,9 @@ impl World {
         {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
+        }
+        if self.state.server.container_token.is_some() && !self.state.server.both_forms {
+            return false;
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
             None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,
@@ -167,16 +175,33 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// An address, a name without a dot, or the configured one.
-fn is_good_host(host: &str) -> bool {
-    let host = host.trim().to_lowercase();
+/// An address, a name that nobody can register, or the configured one; with a port or without.
+fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
+    let host = host.trim().to_ascii_lowercase();
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = host.strip_prefix('[') {
-        let address = rest.split_once(']').map(|(address, _)| address);
-        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        return rest.split_once(']').is_some_and(|(address, after)| {
+            let is_end = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+            is_end && address.parse::<std::net::Ipv6Addr>().is_ok()
+        });
     }
-    let name = host.split(':').next().unwrap_or_default();
-    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
-    is_address || !name.contains('.') || name == "allowed.example"
+    let (name, port) = host.split_once(':').unwrap_or((&host, ""));
+    let mut labels: Vec<&str> = name.split('.').collect();
+    if labels.len() > 1 && labels.last() == Some(&"") {
+        labels.pop();
+    }
+    let is_label = |label: &&str| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        label.bytes().all(is_allowed)
+    };
+    let is_known = match labels.last() {
+        _ if labels == ["allowed", "example"] => true,
+        Some(&"localhost") => true,
+        Some(&"internal") => !is_to_loopback,
+        _ if labels.len() == 1 => !is_to_loopback || labels == [""],
+        _ => labels.join(".").parse::<std::net::Ipv4Addr>().is_ok(),
+    };
+    is_port(port) && labels.iter().all(is_label) && is_known
 }
 
 /// The non-empty segments of a path, each decoded once; `None` if one is not printable ASCII, is `.` or `..`, or has an incomplete

@@ -1,4 +1,4 @@
-//! A certificate authority of a test's own, by openssl.
+//! A certificate authority for a test, made with openssl.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -
 
 pub struct Authority(Directory);
 
-/// Whether they can be made here; skips the test if not.
+/// Whether there is an openssl; skips the test if not.
 #[track_caller]
 pub fn can() -> bool {
     let can = Command::new("openssl").arg("version").output().is_ok();
@@ -32,12 +32,12 @@ impl Authority {
         authority
     }
 
-    /// The file with its own certificate, for whoever trusts it.
+    /// The file with its certificate, for AWS_CA_BUNDLE.
     pub fn bundle(&self) -> String {
         self.0.text("authority.pem")
     }
 
-    /// A server's certificate for a name, as openssl writes one (`IP:127.0.0.1`), and so many days from now on.
+    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`), valid for so many days from now.
     pub fn certify(&self, name: &str, days: i32) -> Arc<ServerConfig> {
         let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
         self.0.write("extensions", &extensions);

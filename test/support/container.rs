@@ -1,10 +1,13 @@
-//! What a container is to the network: a namespace of its own, at the other end of a pair. The test must be in one itself.
+//! A container as the network sees it: a namespace behind a veth pair. The test must be in a namespace itself.
 
+use std::os::fd::AsFd;
 use std::process::{Child, Command};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::until;
 
-/// At 192.0.2.2, with its way out over this namespace, which is 192.0.2.1.
+/// Has 192.0.2.2; its default route is the test's namespace, 192.0.2.1.
 pub struct Container(Child);
 
 impl Container {
@@ -28,12 +31,37 @@ impl Container {
         container
     }
 
-    /// The whole answer to a GET from inside.
+    /// The whole response to a GET from inside.
     pub fn get(&self, address: &str, path: &str) -> String {
         let address = address.replacen(':', "/", 1);
         self.run(&format!(
             "exec 3<>/dev/tcp/{address}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
         ))
+    }
+
+    /// The same from another address, which the container is the router of.
+    pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
+        let (host, _port) = address.split_once(':').unwrap();
+        self.run(&format!(
+            "ip address replace {source}/32 dev lo; ip route replace {host}/32 dev eth0 src {source}"
+        ));
+        let answer = self.get(address, path);
+        self.run(&format!("ip route del {host}/32"));
+        answer
+    }
+
+    /// Runs `inside` in a thread of the container's network. The sockets it opens stay there.
+    pub fn enter<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
+        let path = format!("/proc/{}/ns/net", self.0.id());
+        let network = std::fs::File::open(path).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                    .unwrap();
+                inside()
+            });
+            thread.join().unwrap()
+        })
     }
 
     fn run(&self, script: &str) -> String {

@@ -1,4 +1,4 @@
-//! A directory of a test's own, gone with the test.
+//! A directory for a test, removed when it is dropped.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,7 @@ impl Directory {
         self.path(name).into_os_string().into_string().unwrap()
     }
 
-    /// The files in it that have one of these texts in them.
+    /// The files that contain one of these texts.
     pub fn files_with(&self, texts: &[&str]) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut directories = vec![self.0.clone()];
@@ -46,7 +46,7 @@ impl Directory {
         found
     }
 
-    /// Writes a file, with the directories that lead to it. Whole at once: whoever reads it meanwhile sees the old or the new.
+    /// Writes a file and its parent directories. Atomic: a reader sees the old content or the new.
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

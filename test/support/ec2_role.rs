@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
 use super::sts::SECRET_OF_ROLE;
-use super::{Directory, SECRET, Sts, TIMEOUTS, Watched, until};
+use super::{Directory, SECRET, Sts, TIMEOUT, Watched, until};
 
 /// The role that is served, unless a test says otherwise.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
@@ -19,10 +19,10 @@ pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
 /// How a session token begins, EC2's or ours.
 const SESSION_TOKEN: &str = "AQAE";
-/// SIGTERM ends everything within a second; what is still there after this is killed.
+/// Time between SIGTERM and SIGKILL when a test drops its process.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
-/// What to start, and with what.
+/// How to start the binary.
 pub struct Start {
     pub home: Directory,
     program: String,
@@ -34,7 +34,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// With nothing: no argument, and of the environment only HOME and that there is no metadata service.
+    /// No argument, and an environment of HOME and AWS_EC2_METADATA_DISABLED.
     pub fn bare() -> Self {
         let home = Directory::new();
         let variables = [
@@ -52,7 +52,7 @@ impl Start {
         }
     }
 
-    /// With the role, a free port and this STS, and no source yet.
+    /// The role, a free port and this STS, without a credential source.
     pub fn without_source(sts: &Sts) -> Self {
         Self::bare().listen("127.0.0.1:0").arguments([
             ROLE,
@@ -63,7 +63,7 @@ impl Start {
         ])
     }
 
-    /// As [`Start::without_source`], with keys in variables.
+    /// [`Start::without_source`] with keys in variables.
     pub fn with(sts: &Sts) -> Self {
         Self::without_source(sts).keys(SOURCE_KEY)
     }
@@ -101,19 +101,19 @@ impl Start {
         self
     }
 
-    /// Another file of the program.
+    /// Starts another copy of the binary.
     pub fn program(mut self, program: String) -> Self {
         self.program = program;
         self
     }
 
-    /// A command that starts it.
+    /// A command that runs the binary as its last arguments.
     pub fn before<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
         self.before = words.into_iter().map(str::to_owned).collect();
         self
     }
 
-    /// A stderr that is not gathered.
+    /// Another stderr; the test then sees no log lines.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
@@ -124,7 +124,7 @@ impl Start {
         self
     }
 
-    /// Starts it, whatever becomes of it.
+    /// Starts the process and waits for nothing.
     pub fn spawn(self) -> Ec2Role {
         let mut words = self.before.clone();
         words.push(self.program.clone());
@@ -161,16 +161,17 @@ impl Start {
         }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the process and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Ec2Role {
         let mut ec2_role = self.spawn();
         let line = ec2_role.wait_for_line("listening on ");
-        ec2_role.address = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+        let (_, listening) = line.split_once("listening on ").unwrap();
+        ec2_role.address = listening.split(' ').next().unwrap().parse().unwrap();
         ec2_role
     }
 
-    /// Starts it and waits until it has a credential.
+    /// Starts the process and waits until it serves a credential.
     #[track_caller]
     pub fn serving(self) -> Ec2Role {
         let ec2_role = self.start();
@@ -178,7 +179,7 @@ impl Start {
         ec2_role
     }
 
-    /// Runs it to its end.
+    /// Runs the process to its end.
     #[track_caller]
     pub fn run(self) -> Ended {
         let mut ec2_role = self.spawn();
@@ -191,7 +192,7 @@ impl Start {
             .unwrap()
             .read_to_string(&mut stdout)
             .unwrap();
-        // The reader has them all when the pipe is closed, which the last process of it does.
+        // wait_for_end has waited until the last process closed the pipe, so no line is missing.
         Ended {
             status: status.code(),
             stdout,
@@ -200,7 +201,7 @@ impl Start {
     }
 }
 
-/// What is left of one that has ended.
+/// Status and output of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub status: Option<i32>,
@@ -208,30 +209,29 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
-/// A running one. Dropped, it is ended, and everything that it said, printed and left in files is searched for secrets.
+/// A running ec2-role. When it is dropped, it is ended, and its log, its stdout and its files are searched for secrets.
 pub struct Ec2Role {
     pub home: Directory,
     pub address: SocketAddr,
     pub pid: Pid,
-    /// When it was started.
     pub started: Instant,
     pub child: Child,
     lines: Arc<Watched<Vec<String>>>,
 }
 
 impl Ec2Role {
-    /// What it has said so far.
+    /// The log so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.look(Clone::clone)
     }
 
-    /// Waits for a line with this text in it, also one that has come already.
+    /// Waits for a log line with this text; earlier lines count.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
         self.wait_for_line_after(0, text)
     }
 
-    /// The same, among the lines after the first `count`.
+    /// Like `wait_for_line`, without the first `count` lines.
     #[track_caller]
     pub fn wait_for_line_after(&self, count: usize, text: &str) -> String {
         self.lines.wait(text, |lines| {
@@ -258,7 +258,7 @@ impl Ec2Role {
         self.get(DOCUMENT_PATH)
     }
 
-    /// A session token for so many seconds.
+    /// A session token that is valid for so many seconds.
     #[track_caller]
     pub fn token(&self, seconds: &str) -> String {
         let answer = self.request("PUT", TOKEN_PATH, &[(TTL, seconds)]);
@@ -266,7 +266,7 @@ impl Ec2Role {
         answer.body
     }
 
-    /// Waits until the document is of the STS's call with this number.
+    /// Waits until the document has the credential of this STS call.
     #[track_caller]
     pub fn wait_for_document_of_call(&self, number: usize) -> Answer {
         let key = super::sts::access_key_id(number);
@@ -275,13 +275,13 @@ impl Ec2Role {
         })
     }
 
-    /// The server's process, once there is one.
+    /// Waits for a server process.
     #[track_caller]
     pub fn server(&self) -> Pid {
         until("a server", || self.child_named("ec2-role-server"))
     }
 
-    /// The fetcher's process, if there is one.
+    /// The fetcher process, if there is one.
     pub fn fetcher(&self) -> Option<Pid> {
         self.child_named("ec2-role-fetch")
     }
@@ -293,7 +293,7 @@ impl Ec2Role {
         })
     }
 
-    /// What is on its stdout, if nobody has taken that; whoever it has started may have it yet.
+    /// The stdout so far, unless the test has taken it. Not to its end: a child may still hold the pipe.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();
@@ -306,11 +306,11 @@ impl Ec2Role {
         rustix::process::kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     #[track_caller]
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let status = until("its end", || self.child.try_wait().unwrap());
-        // Nobody writes any more, so the reader comes to the end of the pipe.
+        // The thread that reads the log ends when no process holds the pipe.
         until("the end of its lines", || {
             (Arc::strong_count(&self.lines) == 1).then_some(())
         });
@@ -328,7 +328,7 @@ pub fn children(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// Whether a process is there, and not only waiting to be reaped.
+/// Whether a process exists and is not a zombie.
 pub fn is_alive(pid: Pid) -> bool {
     let stat =
         std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
@@ -343,7 +343,7 @@ impl Drop for Ec2Role {
             self.signal(Signal::TERM);
             let begun = Instant::now();
             while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-                if begun.elapsed() > LAST_MOMENTS.min(TIMEOUTS) {
+                if begun.elapsed() > LAST_MOMENTS.min(TIMEOUT) {
                     _ = self.child.kill();
                     _ = self.child.wait();
                 }
@@ -356,7 +356,7 @@ impl Drop for Ec2Role {
         }
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(said.into_iter().chain(self.printed()).find(told), None);
-        // What it is given stands in files of the test.
+        // The test itself writes the source's secret into files, so search for the role's.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");
     }

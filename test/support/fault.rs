@@ -1,17 +1,15 @@
-//! A fault of something outside that comes and passes, and what holds for every one of them: each failure is one line that names
-//! the cause, no valid credential is withheld, nothing expired is served, and it is well again by itself.
+//! A transient fault of a peer, and what must hold for each: a failure is one line that names the cause, a valid credential is
+//! served to its end and not after it, and ec2-role recovers without a restart.
 
 use std::time::{Duration, Instant};
 
 use super::http::LIST_PATH;
-use super::sts::{access_key_id, request_id};
+use super::sts::{Call, access_key_id, request_id};
 use super::{Ec2Role, Reply, Start, Sts};
 
-/// Of the credential that is there when the fault comes: it is due to be renewed after 1 to 2 s.
+/// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
-/// What a busy machine may add to a time.
-const LATE: Duration = Duration::from_millis(800);
-/// How often clients ask; oftener, those of a table at once would take the processors from it.
+/// Interval of the requests. All rows of a table run at once, and shorter intervals would take all processors.
 const PACE: Duration = Duration::from_millis(20);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
@@ -21,13 +19,13 @@ const KEPT: &str = "; serving the credential valid until ";
 const NONE: &str = "; no credential, requests are answered 500; ";
 
 pub struct Fault<'a> {
-    /// What it is, for whoever reads of a test that fails.
+    /// Names the row when the test fails.
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
     pub comes: &'a (dyn Fn() + Sync),
     pub passes: &'a (dyn Fn() + Sync),
-    /// What stands in each line, and how many calls of STS each tells of.
+    /// Parts of each log line, and how many STS calls each failure makes.
     pub said: &'a [&'a str],
     pub calls: usize,
 }
@@ -65,13 +63,7 @@ impl Fault<'_> {
         let ec2_role = self.start().serving();
         (self.comes)();
         let calls = self.sts.calls();
-        let key = access_key_id(calls.len());
-        let served_for = last_served(&ec2_role, &key) - calls.last().unwrap().at;
-        assert!(
-            served_for + LATE > LIFETIME && served_for < LIFETIME + LATE,
-            "{}: served for {served_for:?}",
-            self.what
-        );
+        check_is_served_for(&ec2_role, calls.last().unwrap(), calls.len(), LIFETIME);
         ec2_role.wait_for_line(EXPIRED);
         let line = ec2_role.wait_for_line(FAILED);
         self.check_request_id(&line, calls.len());
@@ -91,7 +83,7 @@ impl Fault<'_> {
         );
     }
 
-    /// Lets it pass, waits for a credential, and looks at all that was said since the start.
+    /// Ends the fault, waits for a credential, and checks the whole log.
     #[track_caller]
     fn check_recovery(&self, ec2_role: &Ec2Role) {
         let before = ec2_role.lines().len();
@@ -117,18 +109,23 @@ impl Fault<'_> {
     }
 }
 
-/// Asks until there is no credential any more, and gives when it was last there. Until then it is this one.
+/// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
+///
+/// ec2-role counts the lifetime from just before the call: after the start of the process, and before the call arrives. These are
+/// exact bounds, however busy the machine is.
 #[track_caller]
-fn last_served(ec2_role: &Ec2Role, key: &str) -> Instant {
-    let mut last = Instant::now();
+pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {
         let asked = Instant::now();
         let answer = ec2_role.document();
         if answer.status != 200 {
-            return last;
+            let served_for = ec2_role.started.elapsed();
+            assert!(served_for >= lifetime, "withheld after {served_for:?}");
+            return;
         }
-        assert_eq!(answer.field("AccessKeyId"), key);
-        last = asked;
+        let age = asked - call.at;
+        assert!(age < lifetime, "served expired, after {age:?}");
+        assert_eq!(answer.field("AccessKeyId"), access_key_id(number));
         std::thread::sleep(PACE);
     }
 }

@@ -1,4 +1,4 @@
-//! A host's metadata service, as told: EC2's own, an old one, one that is out of reach of a container.
+//! A host's metadata service that behaves as EC2's, as an old one, or as one beyond the hop limit.
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,18 +16,18 @@ pub struct Host {
     wrong: Watched<Option<(Step, Wrong)>>,
 }
 
-/// What becomes of a PUT for a session token.
+/// How a PUT for a session token is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tokens {
-    /// Version 2, and nothing without a token.
+    /// IMDSv2 only.
     Required,
-    /// This status, and version 1 for all that asks without a token.
+    /// With this status; requests without a token are served (IMDSv1).
     Refused(u16),
-    /// No answer: the hop limit is 1, and a bridge between.
+    /// Not at all, as behind a bridge with a hop limit of 1.
     Silent,
 }
 
-/// What a client asks for, one after the other.
+/// The requests of a client, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Token,
@@ -35,26 +35,26 @@ pub enum Step {
     Document,
 }
 
-/// How an answer is wrong.
+/// How a response is wrong.
 #[derive(Clone, Copy, Debug)]
 pub enum Wrong {
     Status(u16),
     Hang,
     /// A byte at a time.
     Drip,
-    /// Half of it, and the end.
+    /// Half of the body, then a close.
     Cut,
     TooLong,
 }
 
 const TOKEN: &str = "AQAETHEHOSTSTOKEN==";
-/// What the service calls its instance's role, region and instance.
+/// Role, region and id of the instance.
 pub const ROLE_NAME: &str = "host-role";
 pub const REGION: &str = "eu-north-1";
 pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
 
 impl ImdsClient {
-    /// Its role's credential has this access key id.
+    /// With this access key id in its role's credential.
     pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
         let host = Host {
             tokens,
@@ -66,7 +66,7 @@ impl ImdsClient {
         host
     }
 
-    /// Gives another credential from now on.
+    /// Serves another credential from now on.
     pub fn rotate(&self, access_key_id: &str) {
         self.document_now(&format!(
             "{{\"Code\":\"Success\",\"AccessKeyId\":\"{access_key_id}\",\"SecretAccessKey\":\"{SECRET}/key+of/the/host\",\"Token\":\"{SECRET}/token\"}}"
@@ -77,7 +77,7 @@ impl ImdsClient {
         self.state.document.change(|now| *now = document.to_owned());
     }
 
-    /// Goes wrong at this step from now on, or at none.
+    /// Answers this step wrongly from now on, or none.
     pub fn wrong_now(&self, wrong: Option<(Step, Wrong)>) {
         self.state.wrong.change(|now| *now = wrong);
     }

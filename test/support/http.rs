@@ -2,9 +2,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// As long as the most patient SDK waits.
+/// The longest timeout of an SDK.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub const TOKEN_PATH: &str = "/latest/api/token";
@@ -13,18 +13,16 @@ pub const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/exc_
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 pub const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// From before the connection to the last byte.
-    pub took: Duration,
 }
 
 impl Answer {
-    /// The value of a header, or nothing.
+    /// The value of a header, or an empty text.
     pub fn header(&self, name: &str) -> &str {
         value(&self.headers, name)
     }
@@ -40,13 +38,13 @@ impl Answer {
             .to_owned()
     }
 
-    /// Reads a head, and as much of a body as it announces: as every SDK does, which then closes.
+    /// Reads a head and the body of the announced length, as every SDK does.
     fn read(stream: &mut impl Read, has_body: bool) -> io::Result<Self> {
         let bytes = Self::read_bytes(stream, has_body)?;
         Self::parse(&bytes).ok_or_else(|| io::Error::from(ErrorKind::InvalidData))
     }
 
-    /// The same, as it came.
+    /// Like `read`, as bytes.
     fn read_bytes(stream: &mut impl Read, has_body: bool) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let cut = |bytes: &[u8]| {
@@ -70,7 +68,7 @@ impl Answer {
         }
     }
 
-    /// Reads a whole answer.
+    /// Parses a complete response.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (head, body) = halves(bytes)?;
         let head = std::str::from_utf8(head).ok()?.trim_end();
@@ -84,12 +82,11 @@ impl Answer {
             status: status.parse().ok()?,
             headers: headers.collect::<Option<_>>()?,
             body: String::from_utf8_lossy(body).into_owned(),
-            took: Duration::ZERO,
         })
     }
 }
 
-/// The value of the header with this name, in any letter case; or nothing.
+/// The value of the header with this name in any letter case, or an empty text.
 pub fn value<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     let header = headers
         .iter()
@@ -97,35 +94,30 @@ pub fn value<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     header.map_or("", |(_, value)| value)
 }
 
-/// The head with the empty line that ends it, and the body.
+/// The head with its final empty line, and the body.
 pub fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let at = bytes.windows(END.len()).position(|window| window == END)?;
     Some(bytes.split_at(at + END.len()))
 }
 
-/// Sends bytes and reads one answer. One that is cut short is an error.
+/// Sends bytes and reads one response; an incomplete one is an error.
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
     exchange_on(|| connect(address), bytes)
 }
 
-/// The same on a connection that the caller makes.
+/// Like `exchange`, on a connection that the caller makes.
 pub fn exchange_on(
     connect: impl FnOnce() -> io::Result<TcpStream>,
     bytes: &[u8],
 ) -> io::Result<Answer> {
-    let begun = Instant::now();
     let mut stream = connect()?;
     stream.write_all(bytes)?;
-    let answer = Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))?;
-    Ok(Answer {
-        took: begun.elapsed(),
-        ..answer
-    })
+    Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))
 }
 
-/// Sends bytes, reads an answer, closes as it says, and reads on to the end: every byte of the server. An end that is not clean
-/// is an error.
+/// Sends bytes, reads a response, closes the sending side and reads to the end. Gives every byte of the server; a reset is an
+/// error.
 pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = connect(address)?;
     stream.write_all(bytes)?;
@@ -143,7 +135,7 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// One request with headers of its own.
+/// Sends one request.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -153,7 +145,7 @@ pub fn request(
     exchange(address, text(address, method, path, headers).as_bytes())
 }
 
-/// A request without a body, as it is sent.
+/// The text of a request without a body.
 pub fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let headers: String = headers
         .iter()
@@ -162,12 +154,12 @@ pub fn text(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n")
 }
 
-/// A request for the document with these header lines, right or wrong, as an attack sends it.
+/// A request for the document with these header lines, valid or not.
 pub fn request_with(lines: &str) -> String {
     format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n")
 }
 
-/// Closes with a reset in place of an end.
+/// Closes with a reset.
 pub fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
@@ -176,12 +168,12 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     request(address, "GET", path, &[])
 }
 
-/// All that an SDK does: a session token, the list, the document.
+/// The three requests of an SDK: session token, list, document.
 pub fn fetch(address: SocketAddr) -> io::Result<Answer> {
     fetch_on(|| connect(address), address)
 }
 
-/// The same on connections that the caller makes. It ends with the first answer that is not good.
+/// Like `fetch`, on connections that the caller makes. Stops at the first response that is not 200.
 pub fn fetch_on(
     connect: impl Fn() -> io::Result<TcpStream>,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! A host's metadata service: it keeps the requests that it gets, and a program can be led to it.
+//! The frame of a host's metadata service: it records requests and can be made known to ec2-role.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
         self.requests.look(Clone::clone)
     }
 
-    /// Waits until so many requests have come in all.
+    /// Waits until there have been this many requests.
     #[track_caller]
     pub fn wait_for_requests(&self, number: usize) {
         self.requests.wait("a request for metadata", |requests| {
@@ -48,7 +48,7 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
         });
     }
 
-    /// Lets a program find it.
+    /// Makes ec2-role use it as the host's metadata service.
     pub fn known_to(&self, start: Start) -> Start {
         start
             .without_variable("AWS_EC2_METADATA_DISABLED")

@@ -27,7 +27,7 @@ pub use ec2_role::{Ec2Role, Ended, ROLE, Start};
 pub use fault::{Fault, When};
 pub use skip::skip;
 pub use sts::{Reply, Sts};
-pub use watched::{TIMEOUTS, Watched, each, until};
+pub use watched::{TIMEOUT, Watched, each, until};
 
-/// Stands in every secret that a test makes up, so that one search finds any of them where none may be.
+/// Part of every secret in the tests, so that one search finds any of them.
 pub const SECRET: &str = "s3cr3t";

@@ -1,4 +1,4 @@
-//! Namespaces of a test's own, where the machine allows them.
+//! Namespaces for a test, where the machine allows them.
 
 use std::process::Command;
 

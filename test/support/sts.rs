@@ -1,4 +1,4 @@
-//! An STS that fails as told: on a loopback port of its own, a reply for each call.
+//! An STS on a loopback port that gives prepared replies.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,13 +16,10 @@ pub struct Sts {
 
 struct State {
     calls: Watched<Vec<Call>>,
-    /// How long the replies took it, from the request's last byte on.
-    own_time: Watched<Duration>,
-    /// The last one stays.
+    /// The last one is used for all further calls.
     replies: Watched<VecDeque<Reply>>,
 }
 
-/// A call that came.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub request: Request,
@@ -30,7 +27,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A parameter of the form, or nothing.
+    /// A parameter of the form, or an empty text.
     pub fn parameter(&self, name: &str) -> String {
         let pairs = self
             .request
@@ -47,7 +44,7 @@ impl Call {
             .into_owned()
     }
 
-    /// The access key id that signed it; nothing if it is not signed.
+    /// The access key id of the signature; empty without a signature.
     pub fn access_key_id(&self) -> &str {
         let authorization = self.request.header("Authorization");
         let after = authorization
@@ -56,7 +53,7 @@ impl Call {
         after.split('/').next().unwrap()
     }
 
-    /// The time that it is signed for.
+    /// The time in the signature.
     fn signed_at(&self) -> i64 {
         let date = self.request.header("X-Amz-Date"); // 20261123T210000Z
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or("0");
@@ -74,7 +71,7 @@ impl Call {
     }
 }
 
-/// What to do with one call.
+/// The reply to one call.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -82,6 +79,9 @@ pub struct Reply {
     expiration: Expiration,
     lifetime: i64,
     clock: i64,
+    /// How far the `Date` header is ahead of that clock.
+    date: i64,
+    retry_after: Option<u32>,
     is_strict: bool,
     delay: Duration,
     manner: Manner,
@@ -94,7 +94,7 @@ enum Body {
     Bytes(Vec<u8>),
 }
 
-/// A test that fails names its row by this: of many bytes the first will do.
+/// Failed tests print replies, so print only the first bytes of a long one.
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,7 +112,7 @@ impl fmt::Debug for Body {
 pub enum Expiration {
     /// `2026-01-01T00:00:00Z`
     Iso,
-    /// `2026-01-01T00:00:00.227783Z`, as moto.
+    /// `2026-01-01T00:00:00.227783Z`, as moto writes it.
     Microseconds,
 }
 
@@ -128,7 +128,7 @@ enum Manner {
 }
 
 impl Reply {
-    /// A credential for an hour.
+    /// A credential that is valid for an hour.
     pub fn good() -> Self {
         Reply {
             status: 200,
@@ -136,6 +136,8 @@ impl Reply {
             expiration: Expiration::Iso,
             lifetime: 3600,
             clock: 0,
+            date: 0,
+            retry_after: None,
             is_strict: false,
             delay: Duration::ZERO,
             manner: Manner::Whole,
@@ -217,11 +219,26 @@ impl Reply {
         Reply { expiration, ..self }
     }
 
-    /// Its clock is ahead by so many seconds, and it refuses what is signed more than five minutes off, as the real one does.
+    /// STS's clock is ahead by so many seconds. Like the real STS it rejects signatures that are more than five minutes off.
     pub fn clock_ahead(self, seconds: i64) -> Self {
         Reply {
             clock: seconds,
             is_strict: true,
+            ..self
+        }
+    }
+
+    /// Its `Date` header is ahead by so many seconds, as of a proxy with a wrong clock.
+    pub fn date_ahead(self, seconds: i64) -> Self {
+        Reply {
+            date: seconds,
+            ..self
+        }
+    }
+
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Reply {
+            retry_after: Some(seconds),
             ..self
         }
     }
@@ -237,14 +254,18 @@ impl Reply {
             );
             return Reply {
                 clock: self.clock,
+                date: self.date,
                 ..refusal
             }
             .send(number, call, connection);
         }
         let body = self.body(number, now);
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now as u64));
+        let date = (now + self.date).max(0) as u64;
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(date));
+        let retry_after = self.retry_after;
+        let retry_after = retry_after.map_or(String::new(), |it| format!("Retry-After: {it}\r\n"));
         let headers = format!(
-            "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n",
+            "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n{retry_after}",
             request_id(number)
         );
         let half = body.len() / 2;
@@ -316,12 +337,12 @@ impl Expiration {
     }
 }
 
-/// What the call with this number, from 1, is given.
+/// The access key id that this call gets; calls are counted from 1.
 pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
 
-/// Stands in every secret of the role, and in no file that a test writes.
+/// Part of every secret of the role, and of no file that a test writes.
 pub const SECRET_OF_ROLE: &str = "+of/the/role/";
 
 pub fn secret_access_key(number: usize) -> String {
@@ -344,11 +365,10 @@ fn epoch_now() -> i64 {
 }
 
 impl Sts {
-    /// Replies in this order; the last one goes for all further calls.
+    /// Replies in this order; the last one is used for all further calls.
     pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let state = Arc::new(State {
             calls: Watched::default(),
-            own_time: Watched::default(),
             replies: Watched::default(),
         });
         state.replies.change(|queue| queue.extend(replies));
@@ -358,7 +378,7 @@ impl Sts {
                 request,
                 at: Instant::now(),
             };
-            // Numbered and replied to in one order.
+            // Under one lock, so that a call's number and its reply match.
             let (number, reply) = of_service.replies.change(|queue| {
                 let number = of_service.calls.change(|calls| {
                     calls.push(call.clone());
@@ -372,25 +392,17 @@ impl Sts {
                 (number, reply.expect("a reply"))
             });
             reply.send(number, &call, connection);
-            of_service
-                .own_time
-                .change(|time| *time += call.at.elapsed());
         });
         Sts { service, state }
     }
 
-    /// Replies so to every call from now on.
+    /// Uses this reply for every call from now on.
     pub fn replies_now(&self, reply: Reply) {
         self.state.replies.change(|queue| *queue = [reply].into());
     }
 
     pub fn door_now(&self, door: Door) {
         self.service.door_now(door);
-    }
-
-    /// The time that was its own, of all calls together.
-    pub fn own_time(&self) -> Duration {
-        self.state.own_time.look(|time| *time)
     }
 
     pub fn url(&self) -> String {
@@ -401,7 +413,7 @@ impl Sts {
         self.state.calls.look(Clone::clone)
     }
 
-    /// Waits until so many calls have come in all.
+    /// Waits until there have been this many calls.
     #[track_caller]
     pub fn wait_for_calls(&self, number: usize) -> Vec<Call> {
         let what = format!("call {number} of STS");

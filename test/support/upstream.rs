@@ -1,4 +1,4 @@
-//! A host's metadata service with a whole tree in it.
+//! A host's metadata service with a whole tree of items.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,30 +13,30 @@ pub type Upstream = MetadataService<Tree>;
 #[derive(Default)]
 pub struct Tree {
     items: BTreeMap<String, (String, Vec<u8>)>,
-    /// Lines that stand in every listing besides.
+    /// Extra lines of every listing.
     strays: Vec<String>,
     manner: Watched<Manner>,
     tokens: AtomicUsize,
 }
 
-/// What it does with a request for an item.
+/// How a request for an item is answered.
 #[derive(Clone, Debug, Default)]
 pub enum Manner {
-    /// Answers it.
+    /// As EC2 does.
     #[default]
     Well,
-    /// Knows no token but those from this one on: what it gave before is of a service that was replaced.
+    /// Rejects the tokens before this one, as after a restart of the service.
     TokensFrom(usize),
-    /// Takes it and says nothing.
+    /// Never.
     Hang,
-    /// Says this and closes.
+    /// With these bytes and a close.
     Say(Vec<u8>),
 }
 
-/// The binary user-data: what gzip writes begins so.
+/// Binary user-data; it begins like a gzip file.
 pub const USER_DATA: &[u8] = b"\x1f\x8b\x08\0\xff\r\n\r\n\0s3cr3t";
 
-/// What a container may know, with its type.
+/// Items that `--pass-through` serves, with their text.
 pub const KNOWN: [(&str, &str); 12] = [
     ("meta-data/ami-id", "ami-0123"),
     ("meta-data/events/maintenance/scheduled", "[]"),
@@ -57,13 +57,13 @@ pub const KNOWN: [(&str, &str); 12] = [
         "{\n  \"accountId\" : \"123456789012\"\n}",
     ),
 ];
-/// What proves the host's identity to others.
+/// Items that prove the host's identity, served only by an option of their own.
 pub const SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7",
     "dynamic/instance-identity/rsa2048",
     "dynamic/instance-identity/signature",
 ];
-/// What is nobody's but the host's.
+/// Items that are never served.
 pub const NEVER: [&str; 6] = [
     "meta-data/iam/info",
     "meta-data/iam/security-credentials/host-role",
@@ -85,7 +85,7 @@ impl Upstream {
         Self::answering(tree, Tree::answer)
     }
 
-    /// With so many items more, of so many bytes each.
+    /// With this many further items of this many bytes.
     pub fn with_more(count: usize, bytes: usize) -> Self {
         let mut tree = Tree::well();
         let more = (0..count).map(|number| {
@@ -165,7 +165,7 @@ impl Tree {
     }
 }
 
-/// The token that it gives to the PUT with this number, from 1.
+/// The token for this PUT; PUTs are counted from 1.
 pub fn token(number: usize) -> String {
     format!("AQAETHEHOSTSTOKEN{number}==")
 }

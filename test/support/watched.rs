@@ -1,11 +1,11 @@
-//! Waiting for what happens, with a deadline, and without sleeping past it.
+//! Waiting for an event, with a timeout.
 
 use std::fmt::Debug;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything before it fails: far more than any of it takes on a busy machine.
-pub const TIMEOUTS: Duration = Duration::from_secs(30);
+/// How long a test waits for an event before it fails. Far longer than any event takes on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A value that one thread changes and another waits for.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl<T: Debug> Watched<T> {
         look(&self.lock())
     }
 
-    /// Waits until `look` finds what it looks for; fails the test if that does not come.
+    /// Waits until `look` gives something; fails the test after the timeout.
     #[track_caller]
     pub fn wait<R>(&self, what: &str, mut look: impl FnMut(&T) -> Option<R>) -> R {
         let begun = Instant::now();
@@ -34,7 +34,7 @@ impl<T: Debug> Watched<T> {
             if let Some(found) = look(&value) {
                 return found;
             }
-            let left = TIMEOUTS.saturating_sub(begun.elapsed());
+            let left = TIMEOUT.saturating_sub(begun.elapsed());
             assert!(
                 !left.is_zero(),
                 "{what}: it did not come; there is {value:#?}"
@@ -51,7 +51,7 @@ impl<T: Debug> Watched<T> {
     }
 }
 
-/// Asks again and again until there is an answer, for what cannot be waited for; fails the test if none comes.
+/// Polls until `ask` gives something, where there is no event to wait for; fails the test after the timeout.
 #[track_caller]
 pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     let begun = Instant::now();
@@ -59,12 +59,12 @@ pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < TIMEOUTS, "{what}: it did not come");
+        assert!(begun.elapsed() < TIMEOUT, "{what}: it did not come");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Checks every row, all at the same time: most of a row is waiting. A row that fails fails the test.
+/// Checks all rows at the same time, because most of a row is waiting. A row that fails, fails the test.
 pub fn each<Row: Send>(rows: impl IntoIterator<Item = Row>, check: impl Fn(Row) + Sync) {
     std::thread::scope(|scope| {
         for row in rows {

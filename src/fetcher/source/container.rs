@@ -9,8 +9,8 @@ use ureq::http::{Request, Uri};
 use super::context::Context;
 use super::document;
 use crate::common::fault::{Fault, permanent, transient};
-use crate::common::file::NamedFile;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
+use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// The SDKs' time limits.
@@ -38,30 +38,33 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
-    let uri = parse_url(&url).or_else(|why| {
+    // The path is not repeated anywhere: on ECS whoever knows it gets the credential.
+    let uri = parse_url(&url).or_else(|_| {
         permanent(format!(
-            "{name}: {why}; write https://HOST[:PORT]/PATH, or http to this host"
+            "{name}: it is not the URL of a host, or it holds a user or a password; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
+    let endpoint = format!(
+        "the container's credential endpoint at {} ({name})",
+        uri.authority().map_or("", |it| it.as_str())
+    );
     let http_client = http_client(context, name, &uri)?;
-    (context.report_step)(&format!("asking {url} for the container's credential"));
+    (context.report_step)(&format!("requesting a credential from {endpoint}"));
     let mut request = Request::get(&uri).header("Accept", "application/json");
-    if let Some(token) = token(context)? {
+    let token = token(context)?;
+    if let Some(token) = &token {
         request = request.header("Authorization", token);
     }
     let Ok(request) = request.body(String::new()) else {
-        return permanent(
-            "the container authorization token: it cannot be a header's value; correct it",
-        );
+        return permanent(format!("{name}: it is not a URL; correct it"));
     };
-    let endpoint = format!("the container's credential endpoint {url}");
     let answer = http_client.send(request).or_else(|error| {
         transient(format!(
             "{endpoint}: {error}; is the agent that serves it running?"
         ))
     })?;
     if answer.status != 200 {
-        if is_this_server(context, &uri, &http_client) {
+        if is_this_server(context, &uri, token.as_deref(), &http_client) {
             return permanent(format!(
                 "{endpoint}: it is this server itself; unset {name}, or give other credentials"
             ));
@@ -84,7 +87,7 @@ fn ecs_url(path: &str) -> Result<String, Fault> {
     if !path.starts_with('/') {
         // The text would extend the host's name.
         return permanent(format!(
-            "{RELATIVE_URI}: {path:?} does not begin with /; write it as ECS does, /v2/credentials/ID"
+            "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
         ));
     }
     Ok(format!("http://{}{path}", AGENTS[0]))
@@ -100,33 +103,29 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
         _ if is_here => Ok(HttpClient::direct(TIMEOUTS)),
         Some("https") => HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS),
         _ => permanent(format!(
-            "{name}: {uri} is neither https nor on this host; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
+            "{name}: {host} is not this host, and the URL is not https; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
         )),
     }
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
-    let variable = |name| context.environment.get(name);
-    let token = match variable(TOKEN_FILE) {
-        Some(file) => Some(
-            NamedFile::new(TOKEN_FILE, file)
-                .read_text()
-                .or_else(|error| permanent(error.text))?,
-        ),
-        None => variable(TOKEN).map(str::to_owned),
-    };
-    match token {
-        Some(token) if token.contains(['\r', '\n']) => permanent(
-            "the container authorization token: it holds a line break; write it without one",
-        ),
-        token => Ok(token),
+    let variable = |name| Setting::variable(context.environment, name);
+    match (variable(TOKEN_FILE), variable(TOKEN)) {
+        (Some(file), _) => file.read_token().map(Some),
+        (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),
+        (None, None) => Ok(None),
     }
 }
 
 /// Checked only if the endpoint gives no credential: this server has none before its first fetch, and would wait for itself.
-fn is_this_server(context: &Context, uri: &Uri, http_client: &HttpClient) -> bool {
+fn is_this_server(
+    context: &Context,
+    uri: &Uri,
+    token: Option<&str>,
+    http_client: &HttpClient,
+) -> bool {
     uri.authority().is_some_and(|authority| {
-        (context.host).is_this_server(&format!("http://{authority}"), http_client)
+        (context.host).is_this_server(&format!("http://{authority}"), token, http_client)
     })
 }

@@ -12,7 +12,7 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::fault::Fault;
+use crate::common::fault::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// The credential of the first source that has one. An incomplete source is a fault: the next one would have other rights than
@@ -29,6 +29,12 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         if let Some(found) = source(context)? {
             return Ok(found);
         }
+    }
+    if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+        // A shared file may still be written or mounted.
+        return transient(
+            "no source has a credential, and AWS_EC2_METADATA_DISABLED is true; give keys in variables or a profile, or unset it",
+        );
     }
     instance::find(context)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,8 +14,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::clock;
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::fault::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
@@ -30,13 +29,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return permanent(named(
+        return transient(named(
             "it runs itself; let the command name another profile with --profile".to_owned(),
         ));
     }
     // Split as botocore splits it. A scratch image has no shell.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return permanent(named(
+        return transient(named(
             "a quote is not closed; correct the profile".to_owned(),
         ));
     };
@@ -55,8 +54,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdout(Stdio::piped())
         .spawn()
         .or_else(|error| {
-            permanent(named(format!(
-                "{} cannot be run: {error}; correct the profile",
+            transient(named(format!(
+                "{} cannot be run: {error}; install it where ec2-role runs, or correct the profile",
                 words[0]
             )))
         })?;
@@ -82,14 +81,9 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     if json["Version"] != 1 {
         return Err("it printed no Version 1 credential");
     }
-    if let Some(text) = json["Expiration"].as_str() {
-        let expiration = clock::parse_iso8601(text).ok_or("its Expiration is not a time")?;
-        if expiration <= SystemTime::now() {
-            return Err("it printed a credential that has expired");
-        }
-    }
+    // Whether the credential has expired is for STS to say: this machine's clock may be ahead.
     document::parse(&json, "SessionToken", "credential_process")
-        .ok_or("AccessKeyId or SecretAccessKey is missing in what it printed")
+        .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed")
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! A web identity token in a file, exchanged for the credential of a first role: EKS's service accounts, CI systems.
 
 use super::context::Context;
-use crate::common::fault::{Fault, permanent};
-use crate::common::file::NamedFile;
+use crate::common::fault::Fault;
 use crate::common::role::RoleArn;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
@@ -29,10 +28,8 @@ pub fn exchange(
     session_name: Option<&str>,
 ) -> Result<SourceCredential, Fault> {
     let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
-    let token = NamedFile::new(&file.origin, file.value)
-        .read_text()
-        .or_else(|error| permanent(error.text))?;
+    let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));
-    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), token.trim())
+    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), &token)
 }

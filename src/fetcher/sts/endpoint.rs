@@ -3,6 +3,7 @@
 
 use crate::common::fault::{Fault, permanent};
 use crate::fetcher::http_client::parse_url;
+use crate::fetcher::setting::Setting;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -11,14 +12,14 @@ pub struct Endpoint {
     pub signing_region: String,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct EndpointOptions<'a> {
     /// The partition in the role's ARN.
     pub partition: &'a str,
     /// A name that [`is_region`] accepts.
     pub region: Option<&'a str>,
-    /// A URL that replaces AWS's endpoint, after the option, variable or setting that names it.
-    pub url: Option<(&'a str, &'a str)>,
+    /// The URL that replaces AWS's endpoint.
+    pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
     pub dual_stack: bool,
     /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
@@ -29,12 +30,11 @@ pub struct EndpointOptions<'a> {
 const GLOBAL_REGION: &str = "us-east-1";
 
 /// AWS adds no region to this list (botocore's STS endpoint rule set).
-const LEGACY_REGIONS: [&str; 16] = [
+const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1",
     "ap-south-1",
     "ap-southeast-1",
     "ap-southeast-2",
-    "aws-global",
     "ca-central-1",
     "eu-central-1",
     "eu-north-1",
@@ -48,6 +48,13 @@ const LEGACY_REGIONS: [&str; 16] = [
     "us-west-2",
 ];
 
+impl EndpointOptions<'_> {
+    /// Whether the endpoint depends on the region: only partition `aws` has a global endpoint.
+    pub fn needs_region(&self) -> bool {
+        self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
+    }
+}
+
 impl Endpoint {
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
         let at = |url: String, region: &str| {
@@ -56,12 +63,12 @@ impl Endpoint {
                 signing_region: region.to_owned(),
             })
         };
-        if let Some((from, url)) = options.url {
+        if let Some(setting) = options.url {
+            let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
-            let uri =
-                parse_url(url).or_else(|why| permanent(format!("{from}: {why}; {remedy}")))?;
+            let uri = parse_url(url).or_else(|why| setting.wrong(&format!("{why}; {remedy}")))?;
             if uri.query().is_some() {
-                return permanent(format!("{from}: {url:?} has a query; {remedy}"));
+                return setting.wrong(&format!("{url:?} has a query; {remedy}"));
             }
             return at(
                 format!("{}/", url.trim_end_matches('/')),
@@ -76,7 +83,7 @@ impl Endpoint {
         };
         let global = "https://sts.amazonaws.com/".to_owned();
         let Some(region) = options.region else {
-            if options.partition == "aws" && !options.fips && !options.dual_stack {
+            if !options.needs_region() {
                 return at(global, GLOBAL_REGION);
             }
             return permanent(format!(
@@ -84,33 +91,25 @@ impl Endpoint {
                 options.partition
             ));
         };
-        if options.partition == "aws"
-            && (region == "aws-global" || (options.legacy && LEGACY_REGIONS.contains(&region)))
-            && !options.fips
-            && !options.dual_stack
-        {
+        if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
             return at(global, GLOBAL_REGION);
         }
-        let host = match (options.fips, options.dual_stack) {
-            (false, false) => format!("sts.{region}.{suffix}"),
-            // GovCloud's ordinary endpoints are the FIPS ones.
-            (true, false) if options.partition == "aws-us-gov" => format!("sts.{region}.{suffix}"),
-            (true, false) => format!("sts-fips.{region}.{suffix}"),
-            (fips, true) => {
-                let Some(suffix) = dual_stack_suffix else {
-                    return permanent(format!(
-                        "partition {}: it has no dual-stack endpoints; unset AWS_USE_DUALSTACK_ENDPOINT",
-                        options.partition
-                    ));
-                };
-                format!(
-                    "{}.{region}.{suffix}",
-                    if fips { "sts-fips" } else { "sts" }
-                )
-            }
+        // GovCloud's ordinary endpoints are the FIPS ones.
+        let is_fips_name =
+            options.fips && (options.dual_stack || options.partition != "aws-us-gov");
+        let service = if is_fips_name { "sts-fips" } else { "sts" };
+        let suffix = if options.dual_stack {
+            dual_stack_suffix
+        } else {
+            suffix
         };
-        at(format!("https://{host}/"), region)
+        at(format!("https://{service}.{region}.{suffix}/"), region)
     }
+}
+
+/// Whether a name stands for a global endpoint in place of a region, such as `aws-global`.
+pub fn is_pseudo_region(text: &str) -> bool {
+    text.ends_with("-global")
 }
 
 /// Whether a text is formed like a region's name, so that it can be part of a host name.
@@ -119,16 +118,16 @@ pub fn is_region(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// The domain of a partition's endpoints, and of its dual-stack endpoints.
-fn suffixes(partition: &str) -> Option<(&'static str, Option<&'static str>)> {
+/// The domains of a partition's endpoints and of its dual-stack endpoints, from `partitions.json` of botocore 1.44.
+fn suffixes(partition: &str) -> Option<(&'static str, &'static str)> {
     Some(match partition {
-        "aws" | "aws-us-gov" => ("amazonaws.com", Some("api.aws")),
-        "aws-cn" => ("amazonaws.com.cn", Some("api.amazonwebservices.com.cn")),
-        "aws-eusc" => ("amazonaws.eu", Some("api.amazonwebservices.eu")),
-        "aws-iso" => ("c2s.ic.gov", None),
-        "aws-iso-b" => ("sc2s.sgov.gov", None),
-        "aws-iso-e" => ("cloud.adc-e.uk", None),
-        "aws-iso-f" => ("csp.hci.ic.gov", None),
+        "aws" | "aws-us-gov" => ("amazonaws.com", "api.aws"),
+        "aws-cn" => ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+        "aws-eusc" => ("amazonaws.eu", "api.amazonwebservices.eu"),
+        "aws-iso" => ("c2s.ic.gov", "api.aws.ic.gov"),
+        "aws-iso-b" => ("sc2s.sgov.gov", "api.aws.scloud"),
+        "aws-iso-e" => ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+        "aws-iso-f" => ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
         _ => return None,
     })
 }
@@ -222,7 +221,7 @@ mod tests {
         check(cn, "https://sts.cn-north-1.amazonaws.com.cn/", "cn-north-1");
         check(
             EndpointOptions {
-                url: Some(("--endpoint-url", "http://127.0.0.1:5000")),
+                url: Setting::option("--endpoint-url", Some("http://127.0.0.1:5000")).as_ref(),
                 region: None,
                 ..aws
             },
@@ -249,19 +248,10 @@ mod tests {
             ),
             (
                 EndpointOptions {
-                    url: Some(("AWS_ENDPOINT_URL", "ftp://x")),
+                    url: Setting::option("AWS_ENDPOINT_URL", Some("ftp://x")).as_ref(),
                     ..cn
                 },
                 "https://",
-            ),
-            (
-                EndpointOptions {
-                    partition: "aws-iso",
-                    region: Some("us-iso-east-1"),
-                    dual_stack: true,
-                    ..cn
-                },
-                "AWS_USE_DUALSTACK_ENDPOINT",
             ),
         ] {
             let fault = Endpoint::find(&options).unwrap_err();

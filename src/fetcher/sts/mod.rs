@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
 
 pub use answer::{Issued, parse};
-pub use endpoint::{Endpoint, EndpointOptions, is_region};
+pub use endpoint::{Endpoint, EndpointOptions, is_pseudo_region, is_region};
 pub use error::{Reaction, StsError};
 
 use crate::common::config::AssumeRole;
@@ -103,6 +103,10 @@ impl Client {
         &self.endpoint.url
     }
 
+    pub fn signing_region(&self) -> &str {
+        &self.endpoint.signing_region
+    }
+
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
     pub fn call(
         &self,
@@ -121,7 +125,7 @@ impl Client {
             sign(&mut request, source, &self.endpoint.signing_region, now).map_err(no_answer)?;
         }
         let answer = self.http_client.send(request).map_err(StsError::NoAnswer)?;
-        parse(&answer)
+        parse(answer)
     }
 }
 

@@ -1,37 +1,53 @@
 //! Refuses browsers, against DNS rebinding and cross-site requests: no page that a person looks at needs this server.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::http::{Refusal, Request};
 
-/// Headers that only a browser's page sends.
-const PAGE_HEADERS: [&str; 4] = [
-    "Origin",
-    "Sec-Fetch-Site",
-    "Sec-Fetch-Mode",
-    "Sec-Fetch-Dest",
-];
-
-/// Host must be absent, an address, a name without a dot (`localhost`, or a compose service), or one of `allowed_hosts`.
+/// Host must be absent, an address, a name that nobody can register (without a dot, below `localhost` by RFC 6761, below `internal`
+/// by ICANN's reservation), or one of `allowed_hosts`.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
-        let is = |other: &&str| name.eq_ignore_ascii_case(other);
-        if PAGE_HEADERS.iter().any(is) {
+        let name = name.to_ascii_lowercase();
+        // Node's `fetch` sends Sec-Fetch-Mode too, but no other of them, and no Origin.
+        let is_of_page = name == "origin" || name.starts_with("sec-fetch-");
+        if is_of_page && name != "sec-fetch-mode" {
             return Err(Refusal::Script);
         }
-        if is(&"Host") && !is_allowed(value.trim(), allowed_hosts) {
+        if name == "host" && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
             return Err(Refusal::Host);
         }
     }
     Ok(())
 }
 
-fn is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
-    if let Some(in_brackets) = host.strip_prefix('[') {
-        let address = in_brackets.split_once(']').map(|(address, _)| address);
-        return address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> bool {
+    let host = host.to_ascii_lowercase();
+    // The port, if there is one, is all that follows.
+    let (name, port) = match host.rfind([':', ']']).map(|at| host.split_at(at)) {
+        Some((name, port)) if port.starts_with(':') => (name, &port[1..]),
+        _ => (host.as_str(), ""),
+    };
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
     }
-    let name = host.split_once(':').map_or(host, |(name, _port)| name);
-    name.parse::<std::net::Ipv4Addr>().is_ok()
-        || !name.contains('.')
+    let in_brackets = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    if let Some(address) = in_brackets {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.bytes().all(is_of_name) {
+        return false;
+    }
+    // On a bridge the engine and compose name the server; on loopback, where browsers are, no other name is needed.
+    let is_of_loopback = name.is_empty() || name == "localhost" || name.ends_with(".localhost");
+    let is_of_network = !name.contains('.') || name.ends_with(".internal");
+    name.parse::<Ipv4Addr>().is_ok()
+        || is_of_loopback
+        || (is_of_network && !is_to_loopback)
         || allowed_hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(name))
@@ -41,57 +57,110 @@ fn is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
 mod tests {
     use super::*;
 
+    const LOOPBACK: bool = true;
+
     #[track_caller]
-    fn check(headers: &[(&str, &str)], expected: Result<(), Refusal>) {
+    fn check(is_to_loopback: bool, headers: &[(&str, &str)], expected: Result<(), Refusal>) {
         let allowed = ["metadata.example.com".to_owned()];
         let request = Request {
             method: "GET",
             target: "/",
             headers,
+            is_to_loopback,
         };
         assert_eq!(super::check(&request, &allowed), expected, "{headers:?}");
     }
 
     #[test]
-    fn hosts_that_need_no_name_server_are_allowed() {
-        check(&[], Ok(()));
+    fn hosts_that_nobody_can_register_are_allowed() {
+        check(LOOPBACK, &[], Ok(()));
         for host in [
             "169.254.169.254",
             "127.0.0.1:4567",
+            "127.0.0.1:",
             "[fd00:ec2::254]",
             "[::1]:80",
             "localhost",
             "LOCALHOST:80",
-            "ec2-role:4567",
+            "localhost.",
+            "role.localhost:80",
+            "metadata.example.com.",
             "",
         ] {
-            check(&[("Host", host)], Ok(()));
+            check(LOOPBACK, &[("Host", host)], Ok(()));
+            check(!LOOPBACK, &[("Host", host)], Ok(()));
         }
-        check(&[("host", "Metadata.Example.com:4567")], Ok(()));
+        check(LOOPBACK, &[("host", "Metadata.Example.com:4567")], Ok(()));
     }
 
     #[test]
-    fn a_host_with_a_dot_is_refused_unless_it_is_configured() {
+    fn names_of_the_network_are_allowed_except_on_loopback() {
+        for host in [
+            "ec2-role:4567",
+            "ec2-role.",
+            "host.docker.internal",
+            "HOST.containers.Internal:4567",
+            "instance-data.ec2.internal.",
+        ] {
+            check(!LOOPBACK, &[("Host", host)], Ok(()));
+            check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));
+        }
+    }
+
+    #[test]
+    fn rebinding_names_are_refused() {
         for host in [
             "evil.example",
             "169.254.169.254.evil.example",
-            "localhost.",
+            "169.254.169.254.nip.io",
+            "169-254-169-254.sslip.io",
+            "localhost.evil.example",
+            "localtest.me",
+            "internal.example",
+            "internal.",
+            "evil.internal.example",
+            "evilinternal.example",
+            "evil.example.",
+            "evil.example..",
+            "localhost..",
             "a.b:4567",
+            "127.0.0.1:80:evil.com",
+            "127.0.0.1:evil.com",
+            "127.0.0.1:80.evil.com",
+            "127.0.0.1@evil.com",
+            "evil.com:80@127.0.0.1",
+            "[::1].evil.com",
+            "[::1]evil.com:80",
+            "[::1]:80:evil.com",
+            "[::1]:evil.com",
             "[evil.example]",
             "[::1",
+            "::1",
+            "169.254.169.254, evil.example",
+            "metadata.example.com.evil.example",
         ] {
-            check(&[("Host", host)], Err(Refusal::Host));
+            check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));
         }
-        check(
-            &[("Host", "127.0.0.1"), ("HOST", "evil.example")],
-            Err(Refusal::Host),
-        );
+        let two = [("Host", "127.0.0.1"), ("HOST", "evil.example")];
+        check(LOOPBACK, &two, Err(Refusal::Host));
     }
 
     #[test]
     fn headers_of_a_page_are_refused_in_any_letter_case() {
-        for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-mode"] {
-            check(&[("Host", "127.0.0.1"), (name, "x")], Err(Refusal::Script));
+        for name in [
+            "Origin",
+            "origin",
+            "Sec-Fetch-Site",
+            "sec-FETCH-dest",
+            "Sec-Fetch-User",
+        ] {
+            let headers = [
+                ("Host", "127.0.0.1"),
+                ("Sec-Fetch-Mode", "cors"),
+                (name, "x"),
+            ];
+            check(LOOPBACK, &headers, Err(Refusal::Script));
+            check(LOOPBACK, &headers[..2], Ok(()));
         }
     }
 }

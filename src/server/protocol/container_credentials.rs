@@ -53,7 +53,7 @@ fn respond_below_root(
 }
 
 fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
-    if name != state.role_name.as_str() {
+    if !name.is_empty() && name != state.role_name.as_str() {
         let message = "no role of this name";
         return Err(error(Status::NotFound, "InvalidIdInRequest", message));
     }
@@ -65,13 +65,20 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
             message,
         ));
     };
-    let document = json!({
+    // The list, as in the instance form: --check knows no name.
+    if name.is_empty() {
+        return Ok(Response::text(state.role_name.as_str().to_owned()));
+    }
+    let mut document = json!({
         "RoleArn": state.role.as_str(),
         "AccessKeyId": credential.access_key_id,
         "SecretAccessKey": credential.secret_access_key.expose(),
         "Token": credential.session_token.expose(),
         "Expiration": clock::iso8601(credential.expiration),
     });
+    if let Some(id) = state.role.account_id() {
+        document["AccountId"] = id.into();
+    }
     Ok(Response::text(document.to_string()).content_type("application/json"))
 }
 

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 /// A request as tiny_http parsed it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
     /// As the client wrote it.
     pub method: &'a str,
     pub target: &'a str,
     /// In order, without `request_head::REMOVED_HEADERS`.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Whether the client connected to a loopback address.
+    pub is_to_loopback: bool,
 }
 
 impl<'a> Request<'a> {
@@ -209,6 +211,7 @@ mod tests {
             method: "GET",
             target: "/",
             headers: &[("x-FORWARDED-for", "1.2.3.4")],
+            ..Request::default()
         };
         assert_eq!(request.header("X-Forwarded-For"), Some("1.2.3.4"));
         assert_eq!(request.header("Via"), None);

@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, Status};
 use super::state::ResponseState;
 use crate::common::clock::{self, BootTime};
 use crate::common::config::HttpTokens;
 use crate::common::credential::{Credential, ec2_form};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::metadata_snapshot;
 use crate::common::secret::Secret;
 use crate::common::session_token::{TokenAuthority, Ttl};
 use crate::messages::server_state::ServerState;
@@ -26,8 +26,13 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
-    if let Some(path) = path.as_ref().filter(|path| path.is_token()) {
-        return issue_token(request, path, &state.tokens, now);
+    if let Some(path) = &path {
+        if is_withheld(request, path, &state.server) {
+            return not_found();
+        }
+        if path.is_token() {
+            return issue_token(request, path, &state.tokens, now);
+        }
     }
     if !matches!(request.method, "GET" | "HEAD") {
         // EC2's response is published for its token path only. No SDK sends other methods.
@@ -60,6 +65,22 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
 }
 
+/// With a container token the credential is served in the container form alone: no other path leads to it. Session tokens are issued
+/// if there is other metadata to read with them, or to the container token: a fetcher recognizes its own server by them.
+fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
+    let shows_container_token = || {
+        let sent = request.header("Authorization");
+        let token = state.container_token.as_ref().zip(sent);
+        token.is_some_and(|(token, sent)| token.equals(sent))
+    };
+    let needs_session_token = || state.pass_through.is_some() || shows_container_token();
+    !serves_role(state) && (path.is_of_role() || (path.is_token() && !needs_session_token()))
+}
+
+fn serves_role(state: &ServerState) -> bool {
+    state.container_token.is_none() || state.both_forms
+}
+
 fn method_not_allowed(allowed: &'static str) -> Response {
     Response::empty(Status::MethodNotAllowed)
         .header("Allow", allowed)
@@ -87,22 +108,28 @@ fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boo
     }
 }
 
-/// The versions that `GET /` lists: those with roles.
-const VERSIONS: &str = "2012-01-12\n2014-02-25\n2014-11-05\n2015-10-20\n2016-04-19\n2016-06-30\n2016-09-02\n2018-03-28\n\
+/// The versions that `GET /` lists.
+const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n2007-12-15\n2008-02-01\n2008-09-01\n2009-04-04\n\
+    2011-01-01\n2011-05-01\n2012-01-12\n2014-02-25\n2014-11-05\n2015-10-20\n2016-04-19\n2016-06-30\n2016-09-02\n2018-03-28\n\
     2018-08-17\n2018-09-24\n2019-10-01\n2020-08-24\n2020-10-27\n2021-01-03\n2021-03-23\n2021-07-15\n2022-07-09\n2022-09-24\n\
     2024-04-11\nlatest";
+/// The first version after `1.0`, and the first with roles.
+const FIRST_DATE: &str = "2007-01-19";
+const FIRST_WITH_ROLES: &str = "2012-01-12";
 
 fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS);
     };
-    if !serves_roles(version) {
+    if !is_version(version) {
         return not_found();
     }
+    let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.role_name.as_str();
     let item = match segments {
+        ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
         ["meta-data", "iam", "info"] => {
             valid(server, now).map(|credential| Response::text(info(credential, server)))
         }
@@ -115,7 +142,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
         }
         // The rest of `iam` and `identity-credentials` are the host's own rights, never served nor listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), server, now),
+        other => other_metadata(&other.join("/"), has_roles, server, now),
     };
     // EC2 sends both headers with every item.
     let item = item.map(|response| response.header("Accept-Ranges", "none"));
@@ -126,7 +153,13 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
 }
 
 /// What a container may know beside its role, and the listings.
-fn other_metadata(path: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
+fn other_metadata(
+    path: &str,
+    has_roles: bool,
+    state: &ServerState,
+    now: BootTime,
+) -> Result<Response, Response> {
+    const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let snapshot = state.snapshot.as_ref();
     // Also for an item that the snapshot does not have: an outdated 404 would mean that no interruption is coming.
@@ -146,16 +179,16 @@ fn other_metadata(path: &str, state: &ServerState, now: BootTime) -> Result<Resp
     {
         return Ok(Response::text(region.clone()));
     }
-    let own = ["meta-data/iam/info", "meta-data/iam/security-credentials/"].into_iter();
+    let own = ROLE.into_iter().filter(|_| has_roles);
     let own = own.chain(state.region.as_ref().map(|_| REGION));
     let passed_through = snapshot
         .into_iter()
         .flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
     let listing = if path.is_empty() {
-        Some(metadata_snapshot::roots(leaves))
+        Some(directory::roots(leaves))
     } else {
-        metadata_snapshot::entries(leaves, path)
+        directory::entries(leaves, path)
     };
     if let Some(entries) = listing {
         return Ok(Response::text(entries.join("\n")));
@@ -199,15 +232,14 @@ fn not_found() -> Response {
         .content_type("text/html")
 }
 
-/// `latest`, or a date from 2012-01-12 on, when EC2 introduced roles; also an unlisted date, because EC2's list grows. EC2's response
-/// to roles under an earlier version is not published; no client asks for them there.
-fn serves_roles(version: &str) -> bool {
-    let is_date = version.len() == 10
+/// Also an unlisted date, because EC2's list grows. `1.0` and all dates sort as text.
+fn is_version(version: &str) -> bool {
+    let is_date = version.len() == FIRST_DATE.len()
         && version.bytes().enumerate().all(|(at, byte)| match at {
             4 | 7 => byte == b'-',
             _ => byte.is_ascii_digit(),
         });
-    version == "latest" || (is_date && version >= "2012-01-12")
+    matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
 /// The path of a request, decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A trailing
@@ -238,6 +270,10 @@ impl<'a> Path<'a> {
             segments,
             has_trailing_slash: path.ends_with('/'),
         })
+    }
+
+    fn is_of_role(&self) -> bool {
+        self.segments.len() >= 3 && self.segments[1] == "meta-data" && self.segments[2] == "iam"
     }
 
     fn is_token(&self) -> bool {

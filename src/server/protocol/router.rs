@@ -9,7 +9,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     match browser::check(request, &state.server.allow_hosts) {
         Err(Refusal::Host) => refuse(
             Refusal::Host,
-            "ec2-role: no --allow-host has this Host name\n",
+            "ec2-role: this Host name is refused; ask by address, or start ec2-role with --allow-host\n",
         ),
         Err(refusal) => refuse(refusal, "ec2-role: requests of browser pages are refused\n"),
         Ok(()) => container_credentials::respond(request, &state.server, now)

@@ -36,7 +36,9 @@ impl ResponseState {
 
     fn derive(&mut self) {
         let credential = self.server.credential.as_ref();
-        self.document = credential.map(|credential| Secret::new(credential.ec2_document()));
+        let account_id = self.server.role.account_id();
+        self.document =
+            credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
         self.last_modified = credential.map(Credential::last_modified);
     }
 }

@@ -28,6 +28,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         method,
         target,
         headers: &headers,
+        is_to_loopback: false,
     });
     Corpus::Keep
 });

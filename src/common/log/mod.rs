@@ -1,0 +1,225 @@
+//! Log lines on stderr: bounded, without a character that could forge a line, and written without waiting.
+
+mod sink;
+pub mod writer;
+
+pub use sink::is_journal;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::clock;
+
+/// Longest line, without priority and end. A pipe takes a write of up to 4,096 bytes whole or not at all (PIPE_BUF), so lines of
+/// several processes never mix.
+const MAX_LINE: usize = 4096 - "<N>\n".len();
+/// Longest part of a request line that is logged; SDKs send about 100 bytes, and a client must not fill the host's disk.
+const MAX_REQUEST: usize = 256;
+
+/// How lines are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Format {
+    /// Begin each line with `<N>`, sd-daemon's priority, which journald removes.
+    pub priority: bool,
+    /// Begin each event with the time; request lines have it anyway.
+    pub time: bool,
+    /// Write a JSON object a line.
+    pub json: bool,
+    /// The role that JSON lines name.
+    pub role: String,
+}
+
+/// Until [`set_format`], that of an error on the command line.
+static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
+
+pub fn set_format(format: Format) {
+    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
+}
+
+pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
+    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
+    sink::open();
+}
+
+/// A line's priority, in syslog's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Only the user can correct it.
+    Error = 3,
+    /// It fails now and may heal by itself.
+    Warning = 4,
+    #[default]
+    Info = 6,
+}
+
+pub(crate) fn event(text: &str) {
+    at(Level::Info, text);
+}
+
+pub(crate) fn warning(text: &str) {
+    at(Level::Warning, text);
+}
+
+pub fn error(text: &str) {
+    at(Level::Error, text);
+}
+
+/// Warns unless it is the last of these warnings again.
+pub fn warning_once(last: &mut String, text: &str) {
+    if last != text {
+        warning(text);
+        text.clone_into(last);
+    }
+}
+
+/// Writes an event.
+pub(crate) fn at(level: Level, text: &str) {
+    let format = format();
+    write_line(
+        &format,
+        level,
+        event_line(&format, level, text, SystemTime::now()),
+    );
+}
+
+fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
+    let time = clock::iso8601(at);
+    let line = |message: &str| match (format.json, format.time) {
+        (true, _) => json!({
+            "time": time, "level": level, "event": "message",
+            "role": format.role, "message": message,
+        })
+        .to_string(),
+        (false, true) => format!("{time} ec2-role: {message}"),
+        (false, false) => format!("ec2-role: {message}"),
+    };
+    let mut text = printable(text);
+    if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
+        // Each byte of the text is at least one of the line.
+        text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
+    }
+    line(&text)
+}
+
+/// Writes a request in the common log format with the seconds that the answer took at its end:
+/// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
+pub(crate) fn access(
+    peer: Option<IpAddr>,
+    at: SystemTime,
+    request_line: &str,
+    status: u16,
+    body_length: usize,
+    took: Duration,
+) {
+    let (format, seconds) = (format(), took.as_secs_f64());
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic() && !"\"\\".contains(c);
+    let mut request = escaped(request_line, is_plain);
+    request.truncate(request.floor_char_boundary(MAX_REQUEST));
+    let line = if format.json {
+        json!({
+            "time": clock::iso8601(at), "level": Level::Info, "event": "request",
+            "role": format.role, "client": peer, "request": request, "status": status,
+            "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
+        })
+        .to_string()
+    } else {
+        let peer = peer.map_or("-".to_owned(), |address| address.to_string());
+        // "Sat, 17 Jan 2015 04:58:54 GMT", in another order.
+        let date = httpdate::fmt_http_date(at);
+        let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
+        format!(
+            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{request}\" {status} {body_length} {seconds:.4}"
+        )
+    };
+    write_line(&format, Level::Info, line);
+}
+
+fn write_line(format: &Format, level: Level, line: String) {
+    sink::write(&match format.priority {
+        true => format!("<{}>{line}\n", level as u8),
+        false => line + "\n",
+    });
+}
+
+/// Escapes what a terminal or a reader could take for something else: control characters, and invisible or reordering ones such as
+/// U+202E, U+200B and U+2028. Letters and digits of every script stay.
+pub(crate) fn printable(text: &str) -> String {
+    escaped(text, |c| {
+        c == ' '
+            || c.is_ascii_graphic()
+            || c == '…'
+            || c.is_alphanumeric() && !INVISIBLE.contains(&c)
+    })
+}
+
+/// Letters by their category, and blank (Hangul fillers).
+const INVISIBLE: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
+
+/// Writes the bytes of characters that are not plain as `\xNN`.
+fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_plain(character) {
+            escaped.push(character);
+            continue;
+        }
+        for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+            _ = write!(escaped, "\\x{byte:02x}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_events_are_cut_so_that_the_line_fits() {
+        let json = Format {
+            json: true,
+            role: "r".repeat(2048),
+            ..Format::default()
+        };
+        let now = SystemTime::UNIX_EPOCH;
+        for text in ["\"".repeat(9000), "é".repeat(9000), "\u{1}".repeat(9000)] {
+            let line = event_line(&json, Level::Error, &text, now);
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert!(
+                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
+                "{line}"
+            );
+            assert_eq!(object["level"], "error");
+            let line = event_line(&Format::default(), Level::Error, &text, now);
+            assert!(
+                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn control_and_invisible_characters_are_escaped() {
+        for (text, line) in [
+            (
+                "a\u{1b}[2J\r\n\"x\" é\u{85}",
+                "a\\x1b[2J\\x0d\\x0a\"x\" é\\xc2\\x85",
+            ),
+            ("\u{202e}a\u{200b}", "\\xe2\\x80\\xaea\\xe2\\x80\\x8b"),
+            ("\u{2028}\u{feff}", "\\xe2\\x80\\xa8\\xef\\xbb\\xbf"),
+            ("\u{3164}…", "\\xe3\\x85\\xa4…"),
+        ] {
+            assert_eq!(printable(text), line);
+        }
+    }
+}

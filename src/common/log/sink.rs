@@ -1,0 +1,89 @@
+//! Writing to stderr without waiting.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{PoisonError, RwLock};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::net::{SendFlags, send};
+use rustix::stdio::stderr;
+
+/// How to write without waiting. O_NONBLOCK on stderr itself would be set for every program that shares it.
+enum Sink {
+    /// A socket, such as journald's: a flag of the call says not to wait.
+    Socket,
+    /// A pipe or terminal, opened once more and not blocking.
+    Reopened(File),
+    /// A regular file. Only commands that end by themselves write to one; a server has a log writer.
+    File,
+    /// Another kind, or one that could not be opened again: polled for room first.
+    Polled,
+}
+
+/// Chosen at the first line.
+static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+
+/// Chooses anew at the next line, after stderr was replaced.
+pub(super) fn reset() {
+    *SINK.write().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Chooses the sink unless it is chosen.
+pub(super) fn open() {
+    if SINK
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_none()
+    {
+        *SINK.write().unwrap_or_else(PoisonError::into_inner) = Some(Sink::of_stderr());
+    }
+}
+
+/// Writes a line or drops it: an unread log, a full disk or a closed terminal must not stop an answer.
+pub(super) fn write(line: &str) {
+    open();
+    let bytes = line.as_bytes();
+    let to_stderr = || std::io::stderr().write_all(bytes).is_ok();
+    _ = match SINK.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        Some(Sink::Socket) => {
+            send(stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
+        }
+        Some(Sink::Reopened(file)) => {
+            let mut file = file;
+            file.write_all(bytes).is_ok()
+        }
+        Some(Sink::File) => to_stderr(),
+        Some(Sink::Polled) | None => has_room() && to_stderr(),
+    };
+}
+
+impl Sink {
+    fn of_stderr() -> Sink {
+        let kind = fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        match kind {
+            Ok(FileType::Socket) => Sink::Socket,
+            Ok(FileType::RegularFile) => Sink::File,
+            Ok(FileType::Fifo | FileType::CharacterDevice) => OpenOptions::new()
+                .write(true)
+                .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
+                .open("/proc/self/fd/2")
+                .map_or(Sink::Polled, Sink::Reopened),
+            _ => Sink::Polled,
+        }
+    }
+}
+
+fn has_room() -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether stderr is the stream of journald that `JOURNAL_STREAM` (systemd.exec(5)) names by device and inode.
+pub fn is_journal(journal_stream: Option<&str>) -> bool {
+    let Ok(stat) = fstat(stderr()) else {
+        return false;
+    };
+    journal_stream == Some(&format!("{}:{}", stat.st_dev, stat.st_ino))
+}

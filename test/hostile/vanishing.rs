@@ -1,0 +1,58 @@
+//! Clients that vanish: the kernel would keep a closed connection for some 100 s to send it again, at the server's expense.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+
+use crate::support::container::{self, Container};
+use crate::support::http::{self, request_with};
+use crate::support::{Reply, Start, Sts, namespace, until};
+
+const CLIENTS: usize = 50;
+
+/// The kernel's sockets on this port, but for the listening one.
+fn connections(address: SocketAddr) -> usize {
+    let port = format!(":{:04X} ", address.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = table.lines().filter(|line| {
+        line.split_once(": ")
+            .is_some_and(|(_, rest)| rest[8..].starts_with(&port))
+    });
+    local.filter(|line| !line.contains(" 0A ")).count()
+}
+
+/// Needs to make a network namespace.
+#[test]
+fn connections_of_vanished_clients_are_gone_within_seconds() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let container = Container::start();
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).listen("192.0.2.1:0").serving();
+    let address = ec2_role.address;
+    let connect = || {
+        (0..2 * CLIENTS)
+            .map(|_| http::connect(address).unwrap())
+            .collect()
+    };
+    let mut clients: Vec<TcpStream> = container.enter(connect);
+    // From here on packets for the container go to an address that no interface has.
+    container::run(
+        "ip neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:99 dev host0 nud permanent",
+    );
+    // One half has its response written to it, the other never sends a request.
+    for client in &mut clients[..CLIENTS] {
+        client.write_all(request_with("").as_bytes()).unwrap();
+    }
+    until("all requests", || {
+        let lines = ec2_role.lines();
+        let requests = lines
+            .iter()
+            .filter(|line| line.starts_with("192.0.2.2 - - ["));
+        (requests.count() == CLIENTS).then_some(())
+    });
+    assert!(connections(address) >= CLIENTS);
+    until("the end of all connections", || {
+        (connections(address) == 0).then_some(())
+    });
+}

@@ -1,0 +1,156 @@
+//! A log that cannot be written, in a file or on a terminal, neither stops nor ends a process.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+
+use crate::support::http::{self, DOCUMENT_PATH};
+use crate::support::{Directory, Ec2Role, Reply, Start, Sts, skip, until};
+
+/// More than the limits below allow to be logged.
+const REQUESTS: usize = 200;
+
+fn start(start: Start) -> (Ec2Role, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ec2_role = start.listen("-").stdin(OwnedFd::from(listener)).spawn();
+    until("the first credential", || is_served(address));
+    (ec2_role, address)
+}
+
+fn is_served(address: SocketAddr) -> Option<()> {
+    let answer = http::get(address, DOCUMENT_PATH).ok()?;
+    (answer.status == 200).then_some(())
+}
+
+#[track_caller]
+fn check_that_requests_are_answered(address: SocketAddr) {
+    for _ in 0..REQUESTS {
+        assert_eq!(is_served(address), Some(()));
+    }
+}
+
+#[track_caller]
+fn check_that_sigterm_ends(ec2_role: &mut Ec2Role) {
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+}
+
+#[test]
+fn a_log_file_has_every_line_when_the_server_has_ended() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let (mut ec2_role, address) = start(Start::with(&sts).stderr(log));
+    check_that_requests_are_answered(address);
+    check_that_sigterm_ends(&mut ec2_role);
+    let log = fs::read_to_string(files.path("log")).unwrap();
+    assert!(log.matches("\" 200 ").count() >= REQUESTS, "{log}");
+    assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
+}
+
+#[test]
+fn a_log_file_at_its_size_limit_ends_no_process() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let limited = ["sh", "-c", "ulimit -f 2; exec \"$@\"", "sh"];
+    let (mut ec2_role, address) = start(Start::with(&sts).before(limited).stderr(log));
+    let server = ec2_role.server();
+    check_that_requests_are_answered(address);
+    assert_eq!(ec2_role.server(), server);
+    check_that_sigterm_ends(&mut ec2_role);
+    assert!(fs::metadata(files.path("log")).unwrap().len() <= 1024);
+}
+
+#[test]
+fn a_terminal_that_stops_background_output_stops_no_process() {
+    let sts = Sts::start([Reply::good()]);
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    // The supervisor is the terminal's foreground, and the server a process group in its background.
+    let on_terminal = [
+        "sh",
+        "-c",
+        "exec 3<&0 <&2; exec setsid -c sh -c 'stty tostop; exec \"$@\" <&3 3<&-' sh \"$@\"",
+        "sh",
+    ];
+    let (mut ec2_role, address) = start(Start::with(&sts).before(on_terminal).stderr(terminal));
+    let server = ec2_role.server();
+    check_that_requests_are_answered(address);
+    assert_eq!(ec2_role.server(), server);
+    check_that_sigterm_ends(&mut ec2_role);
+}
+
+/// A file system in a loop device, which is thawed and unmounted whatever becomes of the test.
+struct FileSystem {
+    mount_point: PathBuf,
+}
+
+impl FileSystem {
+    fn make(files: &Directory) -> Option<Self> {
+        let (image, mount_point) = (files.path("image"), files.path("mounted"));
+        File::create(&image).unwrap().set_len(1 << 22).unwrap();
+        fs::create_dir(&mount_point).unwrap();
+        let made = run("mkfs.ext4", &["-q".as_ref(), image.as_ref()])
+            && run(
+                "mount",
+                &[
+                    "-o".as_ref(),
+                    "loop".as_ref(),
+                    image.as_ref(),
+                    mount_point.as_ref(),
+                ],
+            );
+        made.then_some(FileSystem { mount_point })
+    }
+
+    fn freeze(&self, option: &str) -> bool {
+        run("fsfreeze", &[option.as_ref(), self.mount_point.as_ref()])
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        self.freeze("--unfreeze");
+        until("the file system's end", || {
+            run("umount", &[self.mount_point.as_ref()]).then_some(())
+        });
+    }
+}
+
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_log_file_on_a_frozen_file_system_stops_no_process() {
+    let files = Directory::new();
+    let Some(file_system) = FileSystem::make(&files) else {
+        return skip("mounting a loop device is not allowed here");
+    };
+    let sts = Sts::start([Reply::good()]);
+    let log = file_system.mount_point.join("log");
+    let (mut ec2_role, address) = start(Start::with(&sts).stderr(File::create(&log).unwrap()));
+    assert!(file_system.freeze("--freeze"));
+    // A process that does wait for the file can be ended only after the thaw.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        check_that_requests_are_answered(address);
+        check_that_sigterm_ends(&mut ec2_role);
+    }));
+    assert!(file_system.freeze("--unfreeze"));
+    outcome.unwrap();
+    until("the lines that waited", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.ends_with("ended by SIGTERM\n").then_some(())
+    });
+}

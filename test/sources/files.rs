@@ -1,0 +1,221 @@
+//! Files and programs that other programs write, mount or start: what is wrong with them may pass, at the first start too.
+
+use std::fs::OpenOptions;
+use std::sync::Mutex;
+
+use crate::support::certificates;
+use crate::support::directory::set_mode;
+use crate::support::loopback::Loopback;
+use crate::support::{Directory, Fault, Reply, SECRET, Start, Sts, When, each};
+
+const ROLE_BEFORE: &str = "arn:aws:iam::123456789012:role/first";
+
+/// What a file has, or stands in its place.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    Text(&'static str),
+    Bytes(&'static [u8]),
+    Absent,
+    Directory,
+    Unreadable,
+    /// A program that someone still writes to: ETXTBSY.
+    Busy,
+}
+use Content::{Absent, Busy, Bytes, Text, Unreadable};
+
+/// How the file is used.
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    Credentials,
+    Config,
+    Profile,
+    Program,
+    CaBundle,
+    WebIdentity,
+    ContainerToken,
+}
+
+fn good(of: Use) -> String {
+    match of {
+        Use::Credentials => {
+            format!("[default]\naws_access_key_id = AKIA\naws_secret_access_key = {SECRET}/key\n")
+        }
+        Use::Config => "[default]\nregion = eu-west-1\n".to_owned(),
+        Use::Profile => {
+            format!("[other]\naws_access_key_id = AKIA\naws_secret_access_key = {SECRET}/key\n")
+        }
+        Use::Program => format!(
+            "#!/bin/sh\necho '{{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"{SECRET}/key\"}}'\n"
+        ),
+        Use::CaBundle => {
+            std::fs::read_to_string(certificates::Authority::new("ours").bundle()).unwrap()
+        }
+        Use::WebIdentity | Use::ContainerToken => format!("{SECRET}.token\n"),
+    }
+}
+
+fn start(of: Use, sts: &Sts, agent: &Loopback, files: &Directory) -> Start {
+    let file = files.text("file");
+    let start = Start::without_source(sts);
+    match of {
+        Use::Credentials => start.variable("AWS_SHARED_CREDENTIALS_FILE", &file),
+        Use::Config => start.keys("AKIA").variable("AWS_CONFIG_FILE", &file),
+        Use::Profile => start
+            .variable("AWS_SHARED_CREDENTIALS_FILE", &file)
+            .variable("AWS_PROFILE", "other"),
+        Use::Program => {
+            let config = format!("[default]\ncredential_process = {file}\n");
+            start.file(".aws/config", &config)
+        }
+        Use::CaBundle => start.keys("AKIA").variable("AWS_CA_BUNDLE", &file),
+        Use::WebIdentity => start
+            .variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+            .variable("AWS_ROLE_ARN", ROLE_BEFORE),
+        Use::ContainerToken => start
+            .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url())
+            .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file),
+    }
+}
+
+fn check_each(when: When) {
+    let rows = [
+        (
+            Use::Credentials,
+            Text("[default]\naws_access_key_id = AKIA\n"),
+            "only one of aws_access_key_id and",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\naws_session_token = s3cr3t\n"),
+            "a session token and no keys",
+        ),
+        (Use::Credentials, Text(""), "no source has a credential"),
+        (Use::Credentials, Absent, "no source has a credential"),
+        (Use::Credentials, Content::Directory, "not a regular file"),
+        (
+            Use::Credentials,
+            Bytes(b"[default]\naws_access_key_id = AKIA\xe9\n"),
+            "its encoding is not UTF-8",
+        ),
+        (
+            Use::Credentials,
+            Bytes(b"\xff\xfe[\0d\0e\0f\0a\0u\0l\0t\0]\0\n\0"),
+            "its encoding is not UTF-8",
+        ),
+        (
+            Use::Config,
+            Bytes(b"[\0d\0e\0f\0a\0u\0l\0t\0]\0\n\0"),
+            "its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\nsso_session = x\n"),
+            "sso_session: ec2-role does not support it",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\ncredential_process = sh -c 'x\n"),
+            "a quote is not closed",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\nweb_identity_token_file = /nowhere\n"),
+            "role_arn is not",
+        ),
+        (
+            Use::Config,
+            Text("[default]\nuse_fips_endpoint = tr"),
+            "use_fips_endpoint is \"tr\"",
+        ),
+        (Use::Profile, Absent, "profile \"other\": it is neither in "),
+        (
+            Use::Profile,
+            Text("[oth"),
+            "profile \"other\": it is neither in ",
+        ),
+        (Use::Program, Absent, "cannot be run: No such file"),
+        (
+            Use::Program,
+            Text("not a program"),
+            "cannot be run: Exec format error",
+        ),
+        (Use::Program, Unreadable, "cannot be run: Permission denied"),
+        (Use::Program, Busy, "cannot be run: Text file busy"),
+        (Use::CaBundle, Absent, "AWS_CA_BUNDLE"),
+        (Use::CaBundle, Text(""), "no certificate"),
+        (Use::WebIdentity, Absent, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        (Use::WebIdentity, Text("\n"), "it is empty"),
+        (
+            Use::ContainerToken,
+            Absent,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+        (Use::ContainerToken, Text(""), "it is empty"),
+        (Use::ContainerToken, Text("a\nb"), "U+000A"),
+    ];
+    let rows = rows
+        .into_iter()
+        .filter(|(of, ..)| !matches!(of, Use::CaBundle) || certificates::can());
+    each(rows, |(of, content, said)| {
+        let files = Directory::new();
+        let body = format!(
+            "{{\"AccessKeyId\":\"ASIA\",\"SecretAccessKey\":\"{SECRET}/key\",\"Token\":\"{SECRET}/token\"}}"
+        );
+        let agent = Loopback::start(move |_, connection| {
+            connection.answer(200, "", body.as_bytes());
+        });
+        let sts = Sts::start([Reply::good()]);
+        let writer = Mutex::new(None);
+        let remove = || {
+            let path = files.path("file");
+            _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        };
+        let write = |bytes: &[u8]| {
+            // In place of what was there, as whoever mounts or writes it does.
+            let new = files.path("new");
+            std::fs::write(&new, bytes).unwrap();
+            set_mode(&new, 0o755);
+            remove();
+            std::fs::rename(&new, files.path("file")).unwrap();
+        };
+        let passes = || {
+            *writer.lock().unwrap() = None;
+            sts.replies_now(Reply::good());
+            write(good(of).as_bytes());
+        };
+        passes();
+        Fault {
+            what: format!("{of:?}, {content:?}"),
+            sts: &sts,
+            start: &|| start(of, &sts, &agent, &files),
+            comes: &|| match content {
+                Text(text) => write(text.as_bytes()),
+                Bytes(bytes) => write(bytes),
+                Absent => remove(),
+                Content::Directory => {
+                    remove();
+                    std::fs::create_dir(files.path("file")).unwrap();
+                }
+                Unreadable => set_mode(&files.path("file"), 0),
+                Busy => {
+                    let file = OpenOptions::new().append(true).open(files.path("file"));
+                    *writer.lock().unwrap() = Some(file.unwrap());
+                }
+            },
+            passes: &passes,
+            said: &[said],
+            calls: 0,
+        }
+        .check(when);
+    });
+}
+
+#[test]
+fn a_file_that_is_wrong_at_the_first_start_heals() {
+    check_each(When::AtTheFirstStart);
+}
+
+#[test]
+fn a_file_that_is_wrong_during_a_refresh_heals() {
+    check_each(When::DuringARefresh);
+}
