@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::rand::GetRandomFlags;
 
@@ -32,7 +34,12 @@ impl TinyHttpAdapter {
 
     /// Has tiny_http parse heads. One write for all of them, because each wakes its thread. An error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        self.stream.write_all(heads.collect::<String>().as_bytes())
+        self.stream
+            .write_all(heads.collect::<String>().as_bytes())?;
+        // Wait until its thread has read them: in `receive` that thread would wake this one for each, while it holds the lock that
+        // this one needs. Optional, and needs the small send buffer.
+        _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
+        Ok(())
     }
 
     /// The next head of those sent, parsed, which takes microseconds; if this never returns, the supervisor replaces this process
@@ -71,6 +78,8 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
+    // The kernel's minimum: the socket is writable when about 1 KiB is unread.
+    set_socket_send_buffer_size(&stream, 0)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }
 
