@@ -6,9 +6,17 @@
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Mutex;
+use std::thread::Builder;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::rand::GetRandomFlags;
+
+/// tiny_http's: one accepts, four are its pool, and one of these reads.
+const THREADS: usize = 5;
+/// Pace of the supervisor's next tries when there is no room for threads.
+const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
     /// Never dropped: its destructor connects to its own address, where nothing listens any more.
@@ -18,6 +26,13 @@ pub struct TinyHttpAdapter {
 
 impl TinyHttpAdapter {
     pub fn start() -> io::Result<Self> {
+        try_threads().map_err(|error| {
+            std::thread::sleep(THREADS_BACK_OFF);
+            io::Error::other(format!(
+                "{THREADS} threads cannot be started: {error}; raise the cgroup's pids.max (--pids-limit, TasksMax) or RLIMIT_NPROC \
+                 (ulimit -u)"
+            ))
+        })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // Its accept thread takes the one connection, fails at the next accept, reports that, and ends.
@@ -36,6 +51,18 @@ impl TinyHttpAdapter {
         self.stream.write_all(head.as_bytes())?;
         self.server.recv()
     }
+}
+
+/// Starts as many threads as tiny_http does, which panics if it cannot.
+fn try_threads() -> io::Result<()> {
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        let _closed = gate.lock();
+        (0..THREADS).try_for_each(|_| {
+            let wait = || drop(gate.lock());
+            Builder::new().spawn_scoped(scope, wait).map(drop)
+        })
+    })
 }
 
 /// A listening socket with one connection in its accept queue, which accepts no other, and that connection's other end.
