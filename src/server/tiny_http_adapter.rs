@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::thread::Builder;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 use rustix::rand::GetRandomFlags;
 
 /// tiny_http's: one accepts, four are its pool, and one of these reads.
@@ -67,14 +67,7 @@ fn try_threads() -> io::Result<()> {
 
 /// A listening socket with one connection in its accept queue, which accepts no other, and that connection's other end.
 fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
-    let socket = || {
-        rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-    };
+    let socket = || rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
     let (listener, stream) = (socket()?, socket()?);
     // An abstract name of our own: sandboxes such as gVisor do not let the kernel choose one.
     let mut random = [0; 16];
