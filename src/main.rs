@@ -1,4 +1,4 @@
-//! Picks the part to play.
+//! Runs the kind of process that argument zero names.
 
 #![forbid(unsafe_code)]
 
@@ -16,24 +16,24 @@ use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
-/// Something to correct: a supervisor need not start it again.
-const EXIT_TO_CORRECT: u8 = 2;
-/// It failed, and may work later.
-const EXIT_FAILED: u8 = 1;
+/// Only the user can correct the fault: a unit need not restart ec2-role.
+const EXIT_PERMANENT: u8 = 2;
+/// The fault may pass.
+const EXIT_TRANSIENT: u8 = 1;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let part = ProcessKind::from_name(&words.next().unwrap_or_default());
-    part.harden();
+    let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
+    kind.harden();
     writer::block_signals_of_writing();
-    if part == ProcessKind::LogWriter {
+    if kind == ProcessKind::LogWriter {
         writer::run();
         return ExitCode::SUCCESS;
     }
-    if part == ProcessKind::Server {
+    if kind == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("server: {error}"), EXIT_FAILED),
+            Err(error) => fail(&format!("server: {error}"), EXIT_TRANSIENT),
         };
     }
     let words: Vec<String> = words.collect();
@@ -45,11 +45,11 @@ fn main() -> ExitCode {
     log::set_format(format.clone());
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
-        Err(error) if part == ProcessKind::Fetcher => {
+        Err(error) if kind == ProcessKind::Fetcher => {
             fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(&error, EXIT_TO_CORRECT),
+        Err(error) => return fail(&error, EXIT_PERMANENT),
     };
     match invocation {
         Invocation::Help(text) => print(&text),
@@ -58,30 +58,28 @@ fn main() -> ExitCode {
             Ok(text) => print(&format!("{text}\n")),
             Err(text) if check.json => {
                 print(&format!("{text}\n"));
-                ExitCode::from(EXIT_FAILED)
+                ExitCode::from(EXIT_TRANSIENT)
             }
-            Err(error) => fail(&error, EXIT_FAILED),
+            Err(error) => fail(&error, EXIT_TRANSIENT),
         },
-        Invocation::CredentialProcess(arguments) => {
-            match fetcher::print(&arguments, &environment) {
-                Ok(document) => print(&format!("{document}\n")),
-                Err(Fault::Permanent(error)) => fail(&error, EXIT_TO_CORRECT),
-                Err(Fault::Transient(error)) => fail(&error, EXIT_FAILED),
-            }
-        }
-        Invocation::Serve(arguments) if part == ProcessKind::Fetcher => {
-            fetcher::run(&arguments, &environment);
+        Invocation::CredentialProcess(config) => match fetcher::print(&config, &environment) {
+            Ok(document) => print(&format!("{document}\n")),
+            Err(Fault::Permanent(error)) => fail(&error, EXIT_PERMANENT),
+            Err(Fault::Transient(error)) => fail(&error, EXIT_TRANSIENT),
+        },
+        Invocation::Serve(config) if kind == ProcessKind::Fetcher => {
+            fetcher::run(&config, &environment);
             ExitCode::SUCCESS
         }
-        Invocation::Serve(arguments) => {
+        Invocation::Serve(config) => {
             format.time = !format.priority;
-            format.json = arguments.json_log;
-            format.role = arguments.role.as_str().to_owned();
+            format.json = config.json_log;
+            format.role = config.role.as_str().to_owned();
             log::set_format(format);
             let log_writer = LogWriter::start();
-            let status = match supervisor::run(&arguments, &words, &environment) {
+            let status = match supervisor::run(&config, &words, &environment) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error, EXIT_TO_CORRECT),
+                Err(error) => fail(&error, EXIT_PERMANENT),
             };
             if let Some(log_writer) = log_writer {
                 log_writer.finish();
@@ -94,7 +92,7 @@ fn main() -> ExitCode {
 fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("stdout: {error}"), EXIT_FAILED),
+        Err(error) => fail(&format!("stdout: {error}"), EXIT_TRANSIENT),
     }
 }
 

@@ -103,7 +103,7 @@ fn policy(setting: Setting) -> Result<String, String> {
             .read_text()
             .map_err(|error| error.text)?,
     };
-    match serde_json::from_str::<serde_json::Value>(&text) {
+    match serde_json::from_slice::<serde_json::Value>(text.as_bytes()) {
         Ok(policy) if policy.is_object() => Ok(text),
         Ok(_) => setting.wrong("a policy is a JSON object; correct it"),
         Err(error) => setting.wrong(&format!("it is not JSON: {error}; correct it")),

@@ -30,33 +30,26 @@ pub struct Check {
     pub json: bool,
 }
 
-struct Healthy {
-    role_name: String,
-    expiration: String,
-}
-
 impl Check {
     /// One line, or one JSON object, that says what is served or what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
-        match self.ask(&HttpClient::direct(TIMEOUTS)) {
-            Ok(Healthy {
-                role_name,
-                expiration,
-            }) => Ok(if self.json {
-                json!({"healthy": true, "address": address, "role_name": role_name, "expiration": expiration}).to_string()
-            } else {
-                format!("{address}: all is well: it serves {role_name} until {expiration}")
-            }),
-            Err(error) => Err(if self.json {
-                json!({"healthy": false, "address": address, "error": error}).to_string()
-            } else {
-                format!("{address}: {error}")
-            }),
+        match (self.ask(&HttpClient::direct(TIMEOUTS)), self.json) {
+            (Ok((name, until)), false) => {
+                Ok(format!("{address}: all is well: it serves {name} until {until}"))
+            }
+            (Ok((name, until)), true) => {
+                Ok(json!({"healthy": true, "address": address, "role_name": name, "expiration": until}).to_string())
+            }
+            (Err(error), false) => Err(format!("{address}: {error}")),
+            (Err(error), true) => {
+                Err(json!({"healthy": false, "address": address, "error": error}).to_string())
+            }
         }
     }
 
-    fn ask(&self, http_client: &HttpClient) -> Result<Healthy, String> {
+    /// The name and the expiration of the role that is served.
+    fn ask(&self, http_client: &HttpClient) -> Result<(String, String), String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {
                 let token = file.read_text().map_err(|error| error.text)?;
@@ -71,9 +64,9 @@ impl Check {
         let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
         let list = get(root)?;
         let name = list.text();
-        let document = get(&format!("{root}{name}"))?;
         // What another program answers may hold a terminal's control codes.
         let role_name = printable(&name);
+        let document = get(&format!("{root}{name}"))?;
         if let Some((role, expected)) = &self.role {
             let is_it = if self.container_token_file.is_some() {
                 name == expected.as_str()
@@ -90,10 +83,7 @@ impl Check {
             }
         }
         match field(&document, "Expiration") {
-            Some(expiration) => Ok(Healthy {
-                role_name,
-                expiration: printable(&expiration),
-            }),
+            Some(expiration) => Ok((role_name, printable(&expiration))),
             None => Err("its answer is not a credential; is it another program?".into()),
         }
     }

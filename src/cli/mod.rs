@@ -131,8 +131,8 @@ fn check(settings: &Settings) -> Result<Check, String> {
     Ok(Check {
         address,
         role,
-        container_token_file: settings.value("container-token-file").map(Setting::file),
         json: settings.has("json"),
+        container_token_file: settings.value("container-token-file").map(Setting::file),
     })
 }
 

@@ -15,7 +15,7 @@ const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE
 const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
 
 fn variable_name(name: &str) -> String {
-    format!("{PREFIX}{}", name.replace('-', "_").to_uppercase())
+    format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
 /// A value and its origin, the option or variable that an error about it names.
@@ -133,9 +133,8 @@ impl<'a> Settings<'a> {
 /// A getopts error in the form of the other errors.
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
-        Fail::ArgumentMissing(name) => (name, "its value is missing"),
+        Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),
         Fail::UnrecognizedOption(name) => (name, "no such option"),
-        Fail::OptionMissing(name) => (name, "it is missing"),
         Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),
     };

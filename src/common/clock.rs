@@ -1,7 +1,7 @@
-//! The two clocks, and how times are written.
+//! The two clocks, and the form of times.
 //!
-//! Whether something is still valid is counted on CLOCK_BOOTTIME, which no one can set and which goes on during a suspend.
-//! The wall clock is only for what people and SDKs read.
+//! Validity is counted on CLOCK_BOOTTIME, which nobody can set and which counts during suspend. The wall clock serves only the
+//! times that people and SDKs read.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +14,12 @@ use serde::{Deserialize, Serialize};
 pub struct BootTime(pub u64);
 
 impl BootTime {
-    /// Reads the clock.
     pub fn now() -> Self {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         BootTime(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
     }
 
-    /// This point and a while, at most the end of time.
+    /// Saturates at the end of time.
     pub fn after(self, span: Duration) -> Self {
         BootTime(
             self.0
@@ -28,33 +27,28 @@ impl BootTime {
         )
     }
 
-    /// How long it is from `now` to this point; nothing if that is past.
-    pub fn left(self, now: BootTime) -> Duration {
+    /// The time from `now` to this point; zero if it is past.
+    pub(crate) fn left(self, now: BootTime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }
 
-/// Writes a time as EC2's documents do: `2026-01-31T18:20:00Z`, whole seconds, UTC: some SDKs parse no other form.
+/// The form in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, as some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
-    // Whole seconds, so that no fraction is written; a time out of RFC 3339's range cannot come from the parser below.
+    // From whole seconds, or a fraction is written. Only a year after 9999 fails, which `parse_iso8601` does not return.
     DateTime::from_secs(epoch_seconds(time))
         .fmt(Format::DateTime)
         .unwrap_or_default()
 }
 
-/// Reads an RFC 3339 time, with or without a fraction or an offset; this also without its colon, as Python's `%z` writes it.
+/// Parses an RFC 3339 time, with or without a fraction or an offset. The offset may lack its colon, as Python's `%z` writes it.
 pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
-    let read = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
-    let time = read(text).or_else(|| {
+    let parse = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
+    let time = parse(text).or_else(|| {
         let (before, minutes) = text.split_at_checked(text.len().checked_sub(2)?)?;
-        read(&format!("{before}:{minutes}"))
+        parse(&format!("{before}:{minutes}"))
     });
     SystemTime::try_from(time?).ok()
-}
-
-/// A time from seconds since 1970, whole or not (STS's JSON writes `1.7E9`).
-pub fn from_epoch_seconds(seconds: f64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 /// Whole seconds since 1970, negative before it.
@@ -65,7 +59,7 @@ pub fn epoch_seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// `time` moved by an offset in seconds, as a clock that is wrong by that much would have to be read.
+/// Corrects a time by the offset of the clock that it was read from.
 pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 {
@@ -81,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_as_ec2_writes_it_and_read_in_every_form_of_sts() {
+    fn times_are_parsed_in_every_form_and_written_in_ec2s() {
         let time = UNIX_EPOCH + Duration::from_secs(1_685_621_200);
         assert_eq!(iso8601(time), "2023-06-01T12:06:40Z");
         assert_eq!(parse_iso8601("2023-06-01T12:06:40Z"), Some(time));
@@ -95,7 +89,8 @@ mod tests {
             iso8601(parse_iso8601("2023-06-01T12:06:40.227783Z").unwrap()),
             "2023-06-01T12:06:40Z"
         );
-        assert_eq!(from_epoch_seconds(1.6856212E9), Some(time));
+        assert_eq!(epoch_seconds(time), 1_685_621_200);
+        assert_eq!(epoch_seconds(UNIX_EPOCH - Duration::from_secs(1)), -1);
         for wrong in [
             "",
             "yesterday",
@@ -106,13 +101,10 @@ mod tests {
         ] {
             assert_eq!(parse_iso8601(wrong), None, "{wrong}");
         }
-        for wrong in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
-            assert_eq!(from_epoch_seconds(wrong), None, "{wrong}");
-        }
     }
 
     #[test]
-    fn what_is_past_has_nothing_left() {
+    fn boot_time_saturates_at_both_ends() {
         assert_eq!(BootTime(5).left(BootTime(7)), Duration::ZERO);
         assert_eq!(BootTime(7).left(BootTime(5)), Duration::from_millis(2));
         assert_eq!(

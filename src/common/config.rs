@@ -1,4 +1,4 @@
-//! The settings of one run, parsed: what the command line and the variables say.
+//! The settings of one run: the command line and the variables, parsed.
 
 use std::net::SocketAddr;
 
@@ -8,82 +8,64 @@ use super::file::NamedFile;
 use super::pass_through::PassThrough;
 use super::role::{RoleArn, RoleName};
 
-/// Everything that can be set, parsed.
 pub struct Config {
-    /// The role to assume.
     pub role: RoleArn,
-    /// What else to ask AssumeRole for.
     pub assume_role: AssumeRole,
-    /// The profile of the shared files.
+    /// The profile of AWS's shared files.
     pub profile: Option<String>,
     /// The region of STS.
     pub region: Option<String>,
-    /// Where STS is, in place of AWS's own.
+    /// The URL of STS, instead of AWS's own.
     pub endpoint_url: Option<String>,
-    /// Where to listen.
     pub listen: Listen,
-    /// The name that the list shows.
     pub role_name: RoleName,
-    /// Whether version 1 is answered.
     pub http_tokens: HttpTokens,
-    /// Where the key of session tokens is kept.
     pub token_key_file: Option<NamedFile>,
-    /// Where the Authorization token of the container form is.
     pub container_token_file: Option<NamedFile>,
     /// With a container token, whether the instance form is served too.
     pub both_forms: bool,
-    /// What of the host's metadata is passed through.
     pub pass_through: Option<PassThrough>,
-    /// Whether only those are answered who are in the network of the address that they ask.
+    /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Host names that are answered though they have a dot.
+    /// Host names that are accepted although they have a dot.
     pub allow_hosts: Vec<String>,
-    /// Whether `/metrics` is answered.
     pub metrics: bool,
-    /// Whether to leave the access log out.
+    /// Whether to write no access log.
     pub quiet: bool,
-    /// Whether the log is JSON.
     pub json_log: bool,
 }
 
-/// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On an address.
     Address(SocketAddr),
-    /// On the socket that is stdin.
+    /// On the listening socket that is stdin.
     Stdin,
 }
 
-/// Whether version 1 of the protocol, without tokens, is answered: the names of `modify-instance-metadata-options`.
+/// Whether clients must send a session token: the option of `modify-instance-metadata-options`, and its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HttpTokens {
-    /// Versions 1 and 2.
+    /// IMDSv1 and IMDSv2.
     Optional,
-    /// Version 2 only: no token, 401.
+    /// IMDSv2 only; a request without a token is answered 401.
     Required,
 }
 
-/// The lifetime that STS gives by default, and the most that it gives to a role that assumes a role (role chaining).
-pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
+/// STS's default, and its maximum for a role that assumes a role (role chaining).
+pub(crate) const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
-/// What the user may ask AssumeRole for, beside the role.
+/// The parameters of AssumeRole, beside the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssumeRole {
-    /// RoleSessionName; the source gives one where this is `None`.
+    /// If `None`, the fetcher makes one of the instance's id or the host's name.
     pub session_name: Option<String>,
-    /// ExternalId.
     pub external_id: Option<String>,
-    /// DurationSeconds.
     pub duration_seconds: u32,
-    /// Policy, a JSON text.
+    /// A JSON text.
     pub policy: Option<String>,
-    /// PolicyArns.
     pub policy_arns: Vec<String>,
-    /// Tags, each a key and a value.
+    /// Keys and values.
     pub tags: Vec<(String, String)>,
-    /// TransitiveTagKeys.
     pub transitive_tag_keys: Vec<String>,
-    /// SourceIdentity.
     pub source_identity: Option<String>,
 }

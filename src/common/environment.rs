@@ -1,15 +1,15 @@
-//! The environment's variables, read once, as a value that tests can make.
+//! Environment variables, read once, as a value that tests can make.
 
 use std::collections::BTreeMap;
 
 use crate::common::fault::{Fault, permanent};
 
-/// The variables of one process. An empty one counts as not set, as every SDK has it.
+/// The variables of a process. An empty variable counts as unset, as in every SDK.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// This process's own. What is not UTF-8 in a value is replaced, so that it is as wrong as it was, and not as if unset.
+    /// The variables of this process. Bytes that are not UTF-8 become U+FFFD, so that a wrong value stays wrong instead of unset.
     pub fn of_process() -> Self {
         Environment(
             std::env::vars_os()
@@ -21,31 +21,31 @@ impl Environment {
         )
     }
 
-    /// All names that begin so.
-    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    /// The names with a prefix.
+    pub(crate) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .keys()
             .map(String::as_str)
             .filter(move |name| name.starts_with(prefix))
     }
 
-    /// The variable's value.
+    /// The variable's value, without the white space that env files and mounted secrets leave at its ends.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
-            .map(String::as_str)
+            .map(|value| value.trim())
             .filter(|value| !value.is_empty())
     }
 
-    /// A switch: `true` or `false` in any letter case, off when not set.
-    pub fn is_on(&self, name: &str) -> Result<bool, Fault> {
+    /// A switch, which is off if unset.
+    pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
         self.get(name)
             .map_or(Ok(false), |value| switch(name, value))
     }
 }
 
-/// What a switch says, `true` or `false` in any letter case; `name` is what the user calls it.
-pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
+/// Parses a switch: `true` or `false`, in any letter case. `name` is its origin.
+pub(crate) fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -1,31 +1,28 @@
-//! Why something did not work, in one line, and whether waiting may help.
+//! An error in one line, and whether it can pass.
 
 use serde::{Deserialize, Serialize};
 
-/// A fault: the line names the thing first and the remedy last.
+/// The line names the subject first and the remedy last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// Only the user can mend it: what they wrote, or a role's own settings. At the first start it ends the program.
+    /// Only the user can correct it. Before the first credential it ends the program.
     Permanent(String),
-    /// It may heal by itself, and is tried again.
+    /// It may pass, so it is retried.
     Transient(String),
 }
 
 impl Fault {
-    /// The line.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Fault::Permanent(text) | Fault::Transient(text) => text,
         }
     }
 }
 
-/// A permanent fault.
-pub fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Permanent(text.into()))
 }
 
-/// A transient fault.
-pub fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Transient(text.into()))
 }

@@ -29,6 +29,28 @@ pub struct Contents {
     pub bytes: Vec<u8>,
     /// The permission bits.
     pub mode: u32,
+    /// The user id of the owner.
+    pub owner: u32,
+}
+
+impl Contents {
+    /// Who else than ec2-role's user and root can read or change a secret file, and the remedy; `mask` is what nobody else may do.
+    pub fn exposure(&self, mask: u32) -> Option<String> {
+        let user = rustix::process::geteuid().as_raw();
+        if self.owner != user && self.owner != 0 {
+            return Some(format!(
+                "it belongs to user {}; chown it to {user} or root",
+                self.owner
+            ));
+        }
+        let mode = self.mode;
+        (mode & mask != 0).then(|| {
+            format!(
+                "others can read or write it (mode {mode:o}); chmod {:o}",
+                mode & !mask
+            )
+        })
+    }
 }
 
 /// Why a file could not be read.
@@ -47,11 +69,11 @@ impl NamedFile {
     }
 
     /// Reads a regular file of at most 1 MiB. A FIFO is refused instead of waited for; a hanging file system still blocks.
-    pub fn read(&self) -> Result<Contents, FileError> {
+    pub(crate) fn read(&self) -> Result<Contents, FileError> {
         self.try_read().map_err(|error| self.error(error))
     }
 
-    pub fn read_text(&self) -> Result<String, FileError> {
+    pub(crate) fn read_text(&self) -> Result<String, FileError> {
         String::from_utf8(self.read()?.bytes)
             .map_err(|_| self.error(io::Error::other("it is not UTF-8 text")))
     }
@@ -84,6 +106,7 @@ impl NamedFile {
         Ok(Contents {
             bytes,
             mode: metadata.mode() & 0o777,
+            owner: metadata.uid(),
         })
     }
 }

@@ -1,9 +1,9 @@
-//! Header names and values that both a client and the server of this program write.
+//! Header names and values that clients and the server of this program share.
 
-/// The header that a client shows its session token in.
+/// Carries a client's session token.
 pub const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
-/// The header that asks for a token's life, and tells it.
+/// Carries the requested lifetime of a session token, and the remaining one in the response.
 pub const TTL_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 
-/// What `--check` is as a client (`User-Agent`).
-pub const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));
+/// The `User-Agent` of `--check`.
+pub(crate) const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));

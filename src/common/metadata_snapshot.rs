@@ -1,4 +1,4 @@
-//! The host's other metadata, as it was at one moment: what `--pass-through` serves from.
+//! The host's other metadata as of one fetch, from which `--pass-through` serves.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
-/// What warns of an interruption is worth nothing when it is older than this: AWS gives two minutes' notice.
-const MAX_AGE_OF_WARNINGS: Duration = Duration::from_secs(120);
+/// The age at which a notice of an interruption is useless: AWS gives it two minutes ahead.
+const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
-/// One item of the metadata, which may be secret: user-data, or a signature.
+/// One item, which may be secret: user data or a signature.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// Its type: EC2 has two.
+    /// EC2 has two content types: octet-stream for binary items, plain text for the others.
     pub is_binary: bool,
-    /// Its bytes, unchanged.
     pub body: Vec<u8>,
 }
 
@@ -26,57 +25,29 @@ impl fmt::Debug for Item {
     }
 }
 
-/// All items by their path below `/latest/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// When they were read.
     pub taken: BootTime,
-    /// The items.
+    /// By path, relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// How many more there were than can be held.
+    /// The number of items that did not fit.
     pub left_out: usize,
 }
 
 impl Snapshot {
-    /// Whether a path tells of an interruption to come, and this snapshot is too old for that.
-    pub fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
-        let warns = ["meta-data/spot", "meta-data/events"]
+    /// Whether a path is a notice of an interruption that is useless by now.
+    pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
+        let is_notice = ["meta-data/spot", "meta-data/events"]
             .iter()
             .any(|root| path.starts_with(root));
-        warns && self.taken.after(MAX_AGE_OF_WARNINGS) < now
+        is_notice && self.taken.after(MAX_AGE_OF_NOTICES) < now
     }
 
     /// The length of all paths and bodies.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let items = self.items.iter();
         items.map(|(path, item)| path.len() + item.body.len()).sum()
     }
-}
-
-/// The entries of a directory, given all leaves below the root: names in order, those that are directories with a slash.
-/// `None` if nothing is below it.
-pub fn entries<'a>(leaves: impl Iterator<Item = &'a str>, directory: &str) -> Option<Vec<String>> {
-    let mut entries: Vec<String> = leaves
-        .filter_map(|leaf| leaf.strip_prefix(directory)?.strip_prefix('/'))
-        .map(|below| match below.split_once('/') {
-            Some((name, _)) => format!("{name}/"),
-            None => below.to_owned(),
-        })
-        .collect();
-    entries.sort();
-    entries.dedup();
-    Some(entries).filter(|entries| !entries.is_empty())
-}
-
-/// The first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
-pub fn roots<'a>(leaves: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut roots: Vec<String> = leaves
-        .filter_map(|leaf| leaf.split('/').next())
-        .map(str::to_owned)
-        .collect();
-    roots.sort();
-    roots.dedup();
-    roots
 }
 
 #[cfg(test)]
@@ -102,20 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_lists_what_is_below_it_once() {
-        let snapshot = snapshot();
-        let list = |directory| entries(snapshot.items.keys().map(String::as_str), directory);
-        assert_eq!(
-            list("meta-data").unwrap(),
-            ["instance-id", "placement/", "spot/"]
-        );
-        assert_eq!(list("meta-data/placement").unwrap(), ["region"]);
-        assert_eq!(list("meta-data/instance"), None);
-        assert_eq!(list("meta-data/instance-id"), None);
-    }
-
-    #[test]
-    fn a_warning_is_too_old_after_two_minutes_and_a_name_never() {
+    fn notice_is_too_old_after_two_minutes_and_a_name_never() {
         let snapshot = snapshot();
         assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_000)));
         assert!(snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_001)));

@@ -1,4 +1,4 @@
-//! What every process may use: values, clocks, the log. Imports nothing of the other rooms.
+//! What every process uses: values, clocks, files, the log. It imports nothing of the other rooms.
 
 pub mod clock;
 pub mod config;
@@ -7,6 +7,7 @@ pub mod environment;
 pub mod fault;
 pub mod file;
 pub mod http_headers;
+pub mod limit;
 pub mod log;
 pub mod metadata_snapshot;
 pub mod pass_through;

@@ -1,43 +1,18 @@
-//! What of the host's other metadata a container may know.
+//! Which of the host's other metadata containers may read.
 
 use serde::{Deserialize, Serialize};
 
-/// What below `meta-data/` is read, each with all below it: what describes the instance, its place and its network. Not `iam` and
-/// `identity-credentials`, which are rights of the host, and not `public-keys`, which say who may log in to it.
+/// Entries of `meta-data/` that are fetched, each with all below it: instance, placement and network. `iam` and
+/// `identity-credentials` are credentials of the host, and `public-keys` says who may log in to it. `tags` exists only if the
+/// instance's owner allows it (InstanceMetadataTags).
+#[rustfmt::skip]
 const ALLOWED: [&str; 30] = [
-    "ami-id",
-    "ami-launch-index",
-    "ami-manifest-path",
-    "ancestor-ami-ids",
-    "autoscaling",
-    "block-device-mapping",
-    "elastic-gpus",
-    "events",
-    "hostname",
-    "instance-action",
-    "instance-id",
-    "instance-life-cycle",
-    "instance-type",
-    "ipv6",
-    "kernel-id",
-    "local-hostname",
-    "local-ipv4",
-    "mac",
-    "network",
-    "placement",
-    "product-codes",
-    "profile",
-    "public-hostname",
-    "public-ipv4",
-    "ramdisk-id",
-    "reservation-id",
-    "security-groups",
-    "services",
-    "spot",
-    // There only if the instance's owner has said so (InstanceMetadataTags).
-    "tags",
+    "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling", "block-device-mapping", "elastic-gpus",
+    "events", "hostname", "instance-action", "instance-id", "instance-life-cycle", "instance-type", "ipv6", "kernel-id",
+    "local-hostname", "local-ipv4", "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
+    "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "tags",
 ];
-/// The document names the instance; its signatures prove that to others, and have a flag of their own.
+/// The document names the instance. Its signatures prove the host's identity to others, so they have an option of their own.
 const IDENTITY_DOCUMENT: &str = "dynamic/instance-identity/document";
 const IDENTITY_SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7",
@@ -46,23 +21,21 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 ];
 const USER_DATA: &str = "user-data";
 
-/// What the user lets through.
+/// What `--pass-through` serves beside the entries of `meta-data/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassThrough {
-    /// User-data too.
     pub user_data: bool,
-    /// The identity document's signatures too.
     pub identity_signature: bool,
 }
 
 impl PassThrough {
-    /// Whether an entry of `meta-data/` may be known, with all below it.
-    pub fn allows(entry: &str) -> bool {
+    /// Whether an entry of `meta-data/` may be read, with all below it.
+    pub(crate) fn allows(entry: &str) -> bool {
         ALLOWED.contains(&entry)
     }
 
-    /// The items beside `meta-data/` that may be known.
-    pub fn documents(self) -> impl Iterator<Item = &'static str> {
+    /// The items outside `meta-data/` that may be read.
+    pub(crate) fn documents(self) -> impl Iterator<Item = &'static str> {
         let signatures = IDENTITY_SIGNATURES.into_iter();
         [IDENTITY_DOCUMENT]
             .into_iter()
@@ -70,8 +43,8 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether what may be known can be at a path or below it. Paths are those below `/latest/`.
-    pub fn may_hold(self, path: &str) -> bool {
+    /// Whether an item that may be read can be at or below a path, which is relative to `/latest/`.
+    pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);
         }
@@ -88,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_known_can_be_below_what_leads_to_it_and_nowhere_else() {
+    fn only_paths_to_allowed_items_may_hold_one() {
         let plain = PassThrough::default();
         for path in [
             "meta-data/placement",

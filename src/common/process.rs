@@ -1,31 +1,36 @@
-//! The three parts as processes: which one this is, how another is started, and what each does first.
+//! The kinds of process: how each is started, and what each does first.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use nix::sys::signal::SigSet;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use signal_hook::consts::SIGCHLD;
 
-/// What systemd sets for the one process that it has started: no other may speak in its name.
+/// systemd sets these for the process that it starts: no child may notify in its name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// Where memory is short, what can be replaced goes before the supervisor, which holds the credential; 1000 is the most.
-const OOM_SCORE_ADJUSTMENT: &str = "500";
+const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
+/// Added to the supervisor's score: when memory is short, the replaceable processes go first. The kernel's maximum is 1000.
+const OOM_SCORE_STEP: i32 = 500;
+const MAX_OOM_SCORE: i32 = 1000;
 
-/// The part that this process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessKind {
-    /// What the user started.
+    /// The process that the user starts.
     Supervisor,
     /// Answers containers.
     Server,
-    /// Fetches one credential, or reads the host's metadata.
+    /// Fetches what the supervisor orders.
     Fetcher,
     /// Writes the log where stderr is a file.
     LogWriter,
 }
 
 impl ProcessKind {
-    /// Told by the name it was started under, which is also what `ps` shows.
+    /// The kind is in argument zero, which `ps` shows too.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
         [
             ProcessKind::Server,
@@ -33,12 +38,12 @@ impl ProcessKind {
             ProcessKind::LogWriter,
         ]
         .into_iter()
-        .find(|part| part.name() == argument_zero)
+        .find(|kind| kind.name() == argument_zero)
         .unwrap_or(ProcessKind::Supervisor)
     }
 
-    /// The name it is started under, at most 15 bytes: the kernel cuts off a longer one (TASK_COMM_LEN).
-    pub fn name(self) -> &'static str {
+    /// At most 15 bytes: the kernel truncates a longer name (TASK_COMM_LEN).
+    fn name(self) -> &'static str {
         match self {
             ProcessKind::Supervisor => "ec2-role",
             ProcessKind::Server => "ec2-role-server",
@@ -47,9 +52,9 @@ impl ProcessKind {
         }
     }
 
-    /// A command that starts this very file again, also when it was replaced or deleted since. In a process group of its own,
-    /// so that an interrupt from the keyboard comes to the supervisor alone, and whatever an fetcher starts ends with it.
-    pub fn command(self) -> Command {
+    /// Starts this program again, even if its file was replaced or deleted. Each child leads a process group, so that Ctrl-C
+    /// reaches the supervisor only, and a fetcher can be killed together with the processes it has started.
+    pub(crate) fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
         for variable in SYSTEMD_VARIABLES {
@@ -58,13 +63,13 @@ impl ProcessKind {
         command
     }
 
-    /// What every process does before it holds anything: it leaves no core file and cannot be traced, has a name of its own,
-    /// and goes when its supervisor goes. None of it can fail on Linux; where a sandbox forbids it, the rest still works.
+    /// What every process does first: undoes what the parent set for signals, leaves no core file, cannot be traced, has its own
+    /// name, and ends with its supervisor. Where a sandbox forbids a call, the rest still works.
     pub fn harden(self) {
-        let is_replaceable = matches!(self, ProcessKind::Server | ProcessKind::Fetcher);
-        if is_replaceable {
-            // Before it is not dumpable: then the file is root's.
-            _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
+        set_signals();
+        if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
+            // Before the process stops being dumpable: afterwards root owns the file.
+            raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = rustix::process::setrlimit(
@@ -74,7 +79,8 @@ impl ProcessKind {
                 maximum: Some(0),
             },
         );
-        if is_replaceable {
+        if self == ProcessKind::Server {
+            // A fetcher has children of its own to kill, and notices by itself (fetcher/mod.rs).
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         }
         if self != ProcessKind::Supervisor {
@@ -85,4 +91,17 @@ impl ProcessKind {
             }
         }
     }
+}
+
+/// A parent's blocked SIGTERM would never arrive, and its ignored SIGCHLD would hide how a child ended.
+fn set_signals() {
+    _ = SigSet::empty().thread_set_mask();
+    _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
+}
+
+fn raise_oom_score() {
+    let own = std::fs::read_to_string(OOM_SCORE_FILE).unwrap_or_default();
+    // Inherited from the supervisor.
+    let score = own.trim().parse().unwrap_or(0) + OOM_SCORE_STEP;
+    _ = std::fs::write(OOM_SCORE_FILE, score.min(MAX_OOM_SCORE).to_string());
 }

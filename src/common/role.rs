@@ -1,68 +1,58 @@
-//! A role's ARN and name.
+//! The ARN and the name of a role.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A role's ARN, as `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
+/// `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleArn(String);
 
-/// What STS takes at most for RoleArn (its API reference).
+/// STS's limit for the parameter RoleArn.
 const MAX_ARN_LENGTH: usize = 2048;
 
 impl RoleArn {
-    /// Reads an ARN; the error says in one line what is wrong with it and what would be right.
+    /// The error is one line that says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const FORM: &str = "a role's is arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits";
-        let wrong = |what: &str| Err(format!("{text:?} is not a role's ARN: {what}; {FORM}"));
-        let mut parts = text.splitn(6, ':');
-        if parts.next() != Some("arn") {
-            return wrong("it does not begin with \"arn:\"");
-        }
-        let (partition, service) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        let (region, account, resource) = (
-            parts.next(),
-            parts.next().unwrap_or(""),
-            parts.next().unwrap_or(""),
-        );
-        // Known partitions are a list that grows; what all have in common is their beginning.
-        let after_aws = partition.strip_prefix("aws");
-        let known_form = after_aws.is_some_and(|rest| {
+        const FORM: &str = "write arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits";
+        let fields: Vec<&str> = text.splitn(6, ':').collect();
+        let field = |at: usize| fields.get(at).copied().unwrap_or_default();
+        let (partition, service, account, resource) = (field(1), field(2), field(4), field(5));
+        // The list of partitions grows; their beginning is the same.
+        let has_partition = partition.strip_prefix("aws").is_some_and(|rest| {
             rest.is_empty()
                 || (rest.starts_with('-')
                     && rest.len() > 1
                     && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         });
-        if !known_form {
-            return wrong(&format!(
+        let name = resource
+            .strip_prefix("role/")
+            .and_then(|path| path.rsplit('/').next());
+        let wrong = if field(0) != "arn" {
+            "it does not begin with \"arn:\"".to_owned()
+        } else if !has_partition {
+            format!(
                 "its partition is {partition:?}, not aws, aws-cn, aws-us-gov or another of AWS's"
-            ));
-        }
-        if service != "iam" {
-            return wrong(&format!("its service is {service:?}, not \"iam\""));
-        }
-        if region != Some("") {
-            return wrong(
-                "between the service and the account stands a region, where nothing should",
-            );
-        }
-        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-            return wrong(&format!("its account is {account:?}"));
-        }
-        let Some(path_and_name) = resource.strip_prefix("role/") else {
-            return wrong(&format!("it names {resource:?}, not \"role/NAME\""));
+            )
+        } else if service != "iam" {
+            format!("its service is {service:?}, not \"iam\"")
+        } else if !field(3).is_empty() {
+            "it has a region, which no role has".to_owned()
+        } else if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+            format!("its account is {account:?}")
+        } else if name.is_none() {
+            format!("it names {resource:?}, not \"role/NAME\"")
+        } else if !resource.bytes().all(|b| b.is_ascii_graphic()) || text.len() > MAX_ARN_LENGTH {
+            "it has a space or another character that no ARN has, or it is too long".to_owned()
+        } else if let Err(why) = RoleName::parse(name.unwrap_or_default()) {
+            why
+        } else {
+            return Ok(RoleArn(text.to_owned()));
         };
-        if !path_and_name.bytes().all(|b| b.is_ascii_graphic()) || text.len() > MAX_ARN_LENGTH {
-            return wrong("it has a space or another character that none has, or it is too long");
-        }
-        RoleName::parse(path_and_name.rsplit('/').next().unwrap_or(""))
-            .map_err(|why| format!("{text:?} is not a role's ARN: {why}; {FORM}"))?;
-        Ok(RoleArn(text.to_owned()))
+        Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
-    /// The whole ARN.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -78,14 +68,13 @@ impl RoleArn {
         Some(id).filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()))
     }
 
-    /// The twelve digits of the account.
     pub fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()
     }
 
-    /// The ARN that `iam/info` shows for this role when it is listed as `name`. No such instance profile exists; the ARN ends
-    /// in the listed name because the ec2-metadata package takes the role's name from there.
-    pub fn instance_profile(&self, name: &RoleName) -> String {
+    /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
+    /// ec2-metadata package takes the role's name from the end of this ARN.
+    pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!(
             "arn:{partition}:iam::{account}:instance-profile/{}",
@@ -93,7 +82,7 @@ impl RoleArn {
         )
     }
 
-    /// The role's name: what follows the last slash. EC2 lists just this, without the path.
+    /// The name after the last slash. EC2 lists it without the path.
     pub fn name(&self) -> RoleName {
         RoleName(self.0.rsplit('/').next().unwrap_or_default().to_owned())
     }
@@ -105,18 +94,17 @@ impl fmt::Display for RoleArn {
     }
 }
 
-/// A role's name as it stands in the list and in the document's path.
+/// A role's name, as in the list and in the document's path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleName(String);
 
-/// IAM's own limit for a role's name.
+/// IAM's limit.
 const MAX_NAME_LENGTH: usize = 64;
 
 impl RoleName {
-    /// Reads a name: 1 to 64 of the characters IAM allows, `[A-Za-z0-9+=,.@_-]`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
-        // `.` and `..` would be taken for a path by every client that tidies its URLs.
+        // Clients that normalize URLs take `.` and `..` for steps of a path.
         if text.is_empty()
             || text.len() > MAX_NAME_LENGTH
             || !text.bytes().all(allowed)
@@ -129,7 +117,6 @@ impl RoleName {
         Ok(RoleName(text.to_owned()))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -140,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_arn_gives_its_partition_account_and_name() {
+    fn arn_has_partition_account_and_name() {
         let arn = RoleArn::parse("arn:aws-cn:iam::123456789012:role/team/a/exc_web").unwrap();
         assert_eq!(
             (arn.partition(), arn.account(), arn.name().as_str()),
@@ -149,7 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_that_is_not_a_roles_is_refused_with_the_reason() {
+    fn arn_that_is_not_a_roles_is_refused_with_the_reason() {
+        let role = |length| format!("arn:aws:iam::123456789012:role/{}", "x".repeat(length));
+        let long_path = |length| format!("{:y<1$}/x", role(1), length - 2);
+        RoleArn::parse(&role(MAX_NAME_LENGTH)).unwrap();
+        RoleArn::parse(&long_path(MAX_ARN_LENGTH)).unwrap();
         for (text, reason) in [
             ("", "begin with"),
             ("exc_web", "begin with"),
@@ -167,6 +158,8 @@ mod tests {
             ("arn:aws:iam::123456789012:role/x\n", "a space or another"),
             ("arn:aws:iam::123456789012:role/é", "a space or another"),
             ("arn:aws:iam::123456789012", "names \"\""),
+            (&role(MAX_NAME_LENGTH + 1), "name is 1 to 64"),
+            (&long_path(MAX_ARN_LENGTH + 1), "too long"),
         ] {
             let error = RoleArn::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text:?} gave {error:?}");

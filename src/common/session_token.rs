@@ -1,10 +1,10 @@
-//! Session tokens of version 2 of the protocol: sealed, not stored.
+//! IMDSv2 session tokens, which are sealed instead of stored.
 //!
-//! A token carries its own expiry under a MAC, so the server keeps no table that a client could fill, and a token lives through
-//! a restart of every process that has the same key. SDKs need that: aws-sdk-rust answers a 401 by trying the same token again.
+//! A token holds its own expiry under a MAC. So there is no table that a client could fill, and a token survives a restart of
+//! every process that has the same key. SDKs need that: aws-sdk-rust retries the same token after a 401.
 //!
-//! Form: 40 bytes, in base64url 56 characters beginning with `AQAE`, as EC2's own:
-//! 3 bytes 01 00 04, 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian), 32 bytes HMAC-SHA-256 over the boot's id and those 8.
+//! Form: 40 bytes, which are 56 characters of base64url and begin with `AQAE` as EC2's do. 3 bytes 01 00 04; 5 bytes expiry
+//! (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 over the 8 before and the boot's id.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
-/// How long a token shall live: 1 to 21,600 seconds
+/// A token's lifetime, 1 to 21,600 seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u32);
 
-/// Six hours: EC2's own limit.
+/// Six hours, as EC2 has it.
 const MAX_TTL_SECONDS: u32 = 21_600;
 
 impl Ttl {
-    /// Reads the header's value: decimal digits and nothing else.
+    /// Parses the header's value, decimal digits only.
     pub fn parse(text: &str) -> Option<Self> {
-        // `parse` alone would take "+5".
+        // `u32::from_str` accepts "+5".
         if !text.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
@@ -34,18 +34,16 @@ impl Ttl {
             .map(Ttl)
     }
 
-    /// The whole seconds.
-    pub fn seconds(self) -> u32 {
+    pub(crate) fn seconds(self) -> u32 {
         self.0
     }
 }
 
-/// The key that tokens are sealed with.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
-    /// A fresh key from the kernel's random numbers; `None` if it gives none.
+    /// `None` if the kernel returns no random bytes.
     pub fn random() -> Option<Self> {
         ring::rand::generate(&ring::rand::SystemRandom::new())
             .ok()
@@ -59,12 +57,12 @@ impl TokenKey {
         Some(TokenKey(key))
     }
 
-    pub fn to_hex(&self) -> String {
+    pub(crate) fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 }
 
-/// Issues tokens and knows them again.
+/// Issues tokens and verifies them.
 pub struct TokenAuthority {
     key: hmac::Key,
     boot_id: String,
@@ -73,12 +71,12 @@ pub struct TokenAuthority {
 const PREFIX: [u8; 3] = [1, 0, 4];
 const HEAD_LENGTH: usize = 8;
 const TOKEN_LENGTH: usize = HEAD_LENGTH + 32;
-/// A longer text is no token, and not decoded.
+/// The length in base64.
 const TEXT_LENGTH: usize = TOKEN_LENGTH.div_ceil(3) * 4;
 
 impl TokenAuthority {
-    /// `boot_id` (`/proc/sys/kernel/random/boot_id`) ends a token with the boot whose clock it counts on, where a key file
-    /// outlives that.
+    /// The boot's id (`/proc/sys/kernel/random/boot_id`) is sealed too: a key file can outlive the boot whose CLOCK_BOOTTIME a
+    /// token counts on.
     pub fn new(key: &TokenKey, boot_id: &str) -> Self {
         TokenAuthority {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key.0),
@@ -86,39 +84,37 @@ impl TokenAuthority {
         }
     }
 
-    /// A token that is valid from `now` for `ttl`.
     pub fn issue(&self, ttl: Ttl, now: BootTime) -> String {
         let expiry = now.0 + u64::from(ttl.0) * 1000;
         let mut token = [0; TOKEN_LENGTH];
         token[..3].copy_from_slice(&PREFIX);
-        // Five bytes of milliseconds are 34 years of uptime.
+        // Five bytes of milliseconds last for 34 years of uptime.
         token[3..HEAD_LENGTH].copy_from_slice(&expiry.to_be_bytes()[3..]);
         let seal = hmac::sign(&self.key, &self.sealed(&token[..HEAD_LENGTH]));
         token[HEAD_LENGTH..].copy_from_slice(seal.as_ref());
         BASE64_URL_SAFE.encode(token)
     }
 
-    /// The whole seconds that a token still has, at least 1; `None` if it is not ours, or its time is over.
-    pub fn check(&self, text: &str, now: BootTime) -> Option<u32> {
+    /// The remaining whole seconds, at least 1; `None` if the token is not this key's or has expired.
+    pub(crate) fn check(&self, text: &str, now: BootTime) -> Option<u32> {
         let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
         u32::try_from(left).ok().filter(|seconds| *seconds > 0)
     }
 
-    /// The expiry of a token that was sealed with this key, expired or not.
-    pub fn open(&self, text: &str) -> Option<BootTime> {
+    /// The expiry of a token that this key sealed, also if it is past.
+    pub(crate) fn open(&self, text: &str) -> Option<BootTime> {
         if text.len() != TEXT_LENGTH {
             return None;
         }
         let token = BASE64_URL_SAFE.decode(text).ok()?;
         let (head, seal) = token.split_at_checked(HEAD_LENGTH)?;
-        // Over the prefix too; ring compares in constant time.
+        // ring compares in constant time.
         hmac::verify(&self.key, &self.sealed(head), seal).ok()?;
         let mut expiry = [0; 8];
         expiry[3..].copy_from_slice(&head[3..]);
         Some(BootTime(u64::from_be_bytes(expiry)))
     }
 
-    /// What the seal is over.
     fn sealed(&self, head: &[u8]) -> Vec<u8> {
         [head, self.boot_id.as_bytes()].concat()
     }
@@ -133,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_from_its_issue_until_its_expiry_and_says_how_long_it_has() {
+    fn token_is_valid_until_its_expiry() {
         let tokens = authority("a1");
         let token = tokens.issue(Ttl::parse("60").unwrap(), BootTime(5_000));
         assert_eq!(tokens.check(&token, BootTime(5_000)), Some(60));
@@ -143,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_looks_like_one_of_ec2() {
+    fn token_looks_like_ec2s() {
         let token = authority("a1").issue(Ttl::parse("21600").unwrap(), BootTime(1));
         assert_eq!(token.len(), 56);
         assert!(token.starts_with("AQAE") && token.ends_with("=="));
     }
 
     #[test]
-    fn a_token_of_the_same_key_is_known_again_by_another_process_and_no_other_token_is() {
+    fn token_is_verified_by_the_same_key_and_boot_only() {
         let token = authority("a1").issue(Ttl::parse("60").unwrap(), BootTime(0));
         assert_eq!(authority("a1").check(&token, BootTime(0)), Some(60));
         assert_eq!(authority("a2").check(&token, BootTime(0)), None);
@@ -162,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_any_one_character_changed_is_refused() {
+    fn token_with_one_character_changed_is_refused() {
         let tokens = authority("a1");
         let token = tokens.issue(Ttl::parse("60").unwrap(), BootTime(0));
         for position in 0..token.len() {
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ttl_is_a_whole_number_of_seconds_from_1_to_21600() {
+    fn ttl_is_whole_seconds_from_1_to_21600() {
         for (text, seconds) in [("1", Some(1)), ("21600", Some(21600)), ("007", Some(7))] {
             assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds, "{text}");
         }
@@ -197,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_survives_its_hexadecimal_form() {
+    fn key_survives_its_hexadecimal_form() {
         let key = TokenKey::random().unwrap();
         assert!(TokenKey::from_hex(&key.to_hex()) == Some(key));
         for wrong in ["", "a1", &"g".repeat(64), &"é".repeat(32)] {

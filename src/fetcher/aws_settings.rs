@@ -119,7 +119,7 @@ fn enabled<'a>(
     profile: &'a Profile,
     variable: &str,
 ) -> Result<Option<Setting<'a>>, Fault> {
-    let key = variable.trim_start_matches("AWS_").to_lowercase();
+    let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
     let setting = Setting::variable(environment, variable).or_else(|| profile.setting(&key));
     let Some(setting) = setting else {
         return Ok(None);

@@ -29,7 +29,7 @@ pub struct HttpClient {
 }
 
 /// An answer of any status.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
@@ -39,6 +39,8 @@ pub struct Answer {
     pub date: Option<SystemTime>,
     /// The `x-amzn-RequestId` header, by which AWS's support finds a call.
     pub request_id: Option<String>,
+    /// The `Retry-After` header in seconds.
+    pub retry_after: Option<u32>,
 }
 
 impl Answer {
@@ -107,7 +109,7 @@ impl SendError {
 
 /// Whether rustls says `Expired` or `NotValidYet`, in one word or in a sentence.
 fn is_about_time(why: &str) -> bool {
-    let letters = why.to_lowercase().replace(' ', "");
+    let letters = why.to_ascii_lowercase().replace(' ', "");
     letters.contains("expired") || letters.contains("notvalidyet")
 }
 
@@ -164,6 +166,7 @@ impl HttpClient {
         let header = |name| response.headers().get(name)?.to_str().ok();
         let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let request_id = header("x-amzn-requestid").map(str::to_owned);
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let is_binary = header("content-type")
             .is_some_and(|value| value.starts_with("application/octet-stream"));
         let body = response
@@ -177,6 +180,7 @@ impl HttpClient {
             is_binary,
             date,
             request_id,
+            retry_after,
         })
     }
 
@@ -279,8 +283,10 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
 /// Parses the http or https URL of a host; the error says what is wrong. Text before an `@` may be a password, and URLs are
 /// logged, so a URL with an `@` is refused and not repeated.
 pub fn parse_url(text: &str) -> Result<Uri, String> {
+    let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
     let uri = text.parse::<Uri>().ok().filter(|uri| {
-        matches!(uri.scheme_str(), Some("https" | "http"))
+        is_ascii
+            && matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|host| !host.is_empty())
     });
     match uri {

@@ -1,5 +1,7 @@
 //! A value that the user has set, and where.
 
+use std::ops::RangeInclusive;
+
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::common::file::NamedFile;
@@ -36,15 +38,21 @@ impl<'a> Setting<'a> {
     /// The value as a header can carry it: trimmed, not empty, and of printable ASCII. The value may be secret, so the fault does
     /// not repeat it.
     pub fn header_value(&self) -> Result<&'a str, Fault> {
+        self.of_characters(' '..='~')
+    }
+
+    /// Likewise, and without spaces inside, as every key is.
+    pub fn key(&self) -> Result<&'a str, Fault> {
+        self.of_characters('!'..='~')
+    }
+
+    fn of_characters(&self, allowed: RangeInclusive<char>) -> Result<&'a str, Fault> {
         let value = self.value.trim();
         if value.is_empty() {
             return self.wrong("it is empty; write a value");
         }
-        match value
-            .chars()
-            .zip(1..)
-            .find(|(c, _)| !matches!(c, ' '..='~'))
-        {
+        let mut characters = value.chars().zip(1..);
+        match characters.find(|(character, _)| !allowed.contains(character)) {
             None => Ok(value),
             Some((character, position)) => self.wrong(&format!(
                 "character {position} is U+{:04X}, which it cannot hold; remove it",

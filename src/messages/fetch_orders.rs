@@ -12,6 +12,8 @@ pub enum Task {
     Credential,
     /// The host's other metadata.
     Metadata,
+    /// The token in `--container-token-file`, each time that it changes.
+    ContainerToken,
 }
 
 /// What a fetcher needs beside the settings, which it parses itself from the arguments and variables of the supervisor.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::credential::Credential;
 use crate::common::fault::Fault;
+use crate::common::secret::Secret;
 
 /// A credential, and what the next fetcher should know.
 #[derive(Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct FetchedMetadata {
     pub snapshot: Vec<u8>,
 }
 
-/// Any number of steps, notices and regions; then one outcome, which is the last report.
+/// Any number of steps and other information; then one outcome, which is the last report.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
     /// What the fetcher does now.
@@ -35,7 +36,29 @@ pub enum FetchReport {
     Notice(String),
     /// The region in use, unless it is a guess.
     Region(String),
+    /// For how many seconds STS asks not to be called.
+    RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
+    /// The token of the container form.
+    ContainerToken(Secret),
+    /// The watched file is as it was reported.
+    Unchanged,
     Failed(Fault),
+}
+
+impl FetchReport {
+    pub fn is_outcome(&self) -> bool {
+        match self {
+            FetchReport::Step(_)
+            | FetchReport::Notice(_)
+            | FetchReport::Region(_)
+            | FetchReport::RetryAfter(_)
+            | FetchReport::ContainerToken(_) => false,
+            FetchReport::Fetched(_)
+            | FetchReport::Metadata(_)
+            | FetchReport::Unchanged
+            | FetchReport::Failed(_) => true,
+        }
+    }
 }

@@ -25,8 +25,9 @@ const MAX_CONNECTIONS: usize = 1024;
 /// never does.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Descriptors for everything but clients: three standard streams, listener, control channel, epoll, four of tiny_http's
-/// connection, inherited ones, one to look up a client's subnet, and the client that is accepted before another is evicted.
-const OTHER_DESCRIPTORS: u64 = 16;
+/// connection, inherited ones, the tables of interfaces, the log, the client that is accepted before another is evicted, and those
+/// of [`super::MAX_BATCH`] requests that are being responded to.
+const OTHER_DESCRIPTORS: u64 = 32;
 /// Back-off after EMFILE when there is no connection to evict, and after the refusal of a sandbox; the level-triggered listener would
 /// spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -138,6 +139,11 @@ impl Connections {
         };
         let request = connection.and_then(|connection| self.advance(connection));
         Ok(request.map(|(connection, head)| Next::Request(connection, head)))
+    }
+
+    /// Whether the next step has an event to handle without waiting.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// `has_more_input`: the client sends more than the request head.

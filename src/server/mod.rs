@@ -1,4 +1,4 @@
-//! The server process: one blocking loop takes a request from the connection table, has tiny_http parse it, and responds.
+//! The server process: one blocking loop takes requests from the connection table, has tiny_http parse them, and responds.
 //!
 //! A client can lose only its own connection: [`connections`] holds all of them, within bounds, in this one thread, and tiny_http
 //! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
@@ -39,6 +39,8 @@ use tiny_http_adapter::TinyHttpAdapter;
 
 /// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
+/// Maximum requests that tiny_http is given at a time: more would save little and hold more memory and descriptors.
+const MAX_BATCH: usize = 16;
 /// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout.
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 
@@ -66,13 +68,12 @@ pub fn run() -> io::Result<()> {
             "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
         ));
     }
+    let mut batch = Vec::with_capacity(MAX_BATCH);
     let mut drain_deadline = None;
     loop {
         match connections.step(Instant::now(), drain_deadline)? {
             None => {}
-            Some(Next::Request(connection, head)) => {
-                handler.handle(&mut connections, connection, head)?;
-            }
+            Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
                 match channel.receive() {
                     Ok(updates) => updates
@@ -89,11 +90,14 @@ pub fn run() -> io::Result<()> {
             }
             Some(Next::Done) => return Ok(()),
         }
+        if batch.len() == MAX_BATCH || !connections.has_ready() {
+            handler.handle(&mut connections, &mut batch)?;
+        }
     }
 }
 
-/// This loop and tiny_http's thread hand each request to each other and never run at the same time, so on two processors every
-/// hand-over would wake another one. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
+/// This loop and tiny_http's thread hand requests to each other and never run at the same time, so on two processors every
+/// hand-over would wake another one; on one, the thread has parsed a whole batch when this loop goes on. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // A machine can have more processors than the set has room for.
@@ -117,15 +121,31 @@ impl Handler {
     fn handle(
         &mut self,
         connections: &mut Connections,
+        batch: &mut Vec<(Connection, RequestHead)>,
+    ) -> io::Result<()> {
+        let begun = Instant::now();
+        let heads = batch.iter();
+        self.tiny_http
+            .send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
+        for (connection, head) in batch.drain(..) {
+            self.respond(connections, connection, head, begun)?;
+        }
+        Ok(())
+    }
+
+    fn respond(
+        &mut self,
+        connections: &mut Connections,
         connection: Connection,
         head: RequestHead,
+        begun: Instant,
     ) -> io::Result<()> {
-        let (begun, now) = (Instant::now(), SystemTime::now());
+        let now = SystemTime::now();
         let (peer, local) = (connection.peer_address(), connection.local_address());
         let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
-                let parsed = self.tiny_http.parse(&head)?;
+                let parsed = self.tiny_http.receive(&head)?;
                 let headers: Vec<(&str, &str)> = parsed
                     .headers()
                     .iter()

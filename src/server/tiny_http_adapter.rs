@@ -1,7 +1,7 @@
 //! tiny_http, on a socket pair within this process.
 //!
 //! tiny_http parses every request but never reads from a client, because it does not withstand a hostile one (body allocation,
-//! blocking reads, panics). It is given one head at a time, complete, small and well formed (see [`super::request_head`]).
+//! blocking reads, panics). It is given complete, small and well-formed heads (see [`super::request_head`]), pipelined.
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -45,11 +45,21 @@ impl TinyHttpAdapter {
         }
     }
 
-    /// Has tiny_http parse one head, which takes microseconds; if it never returns, the supervisor replaces this process for
-    /// its missed heartbeats. An error is permanent.
-    pub fn parse(&mut self, head: &str) -> io::Result<tiny_http::Request> {
-        self.stream.write_all(head.as_bytes())?;
-        self.server.recv()
+    /// Has tiny_http parse heads. One write for all of them, because each wakes its thread. An error is permanent.
+    pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        self.stream.write_all(heads.collect::<String>().as_bytes())
+    }
+
+    /// The next head of those sent, parsed, which takes microseconds; if this never returns, the supervisor replaces this process
+    /// for its missed heartbeats. An error is permanent: with another head than the one sent, a client would get the response
+    /// to the request of another.
+    pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
+        let request = self.server.recv()?;
+        let request_line = format!("{} {} HTTP/1.1\r\n", request.method(), request.url());
+        if !head.starts_with(&request_line) {
+            return Err(io::Error::other("tiny_http parsed another head"));
+        }
+        Ok(request)
     }
 }
 
@@ -82,4 +92,29 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_other_than_the_one_sent_is_an_error() {
+        let mut tiny_http = TinyHttpAdapter::start().unwrap();
+        let heads = ["GET /a HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\n\r\n"];
+        tiny_http
+            .send([heads[0], heads[1], heads[0]].into_iter())
+            .unwrap();
+        let is_received = |head| {
+            let request = tiny_http.receive(head);
+            request.is_ok_and(|request| {
+                drop(request.into_writer());
+                true
+            })
+        };
+        assert_eq!(
+            [heads[0], heads[1], heads[1]].map(is_received),
+            [true, true, false]
+        );
+    }
 }

@@ -1,10 +1,21 @@
 //! Children that have ended.
 
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process_group, wait, waitid,
+    waitpid,
+};
 
-/// The next child that has ended: one of ours or, as PID 1, an orphan.
-pub fn reap() -> Option<(Pid, WaitStatus)> {
-    rustix::process::wait(WaitOptions::NOHANG).ok().flatten()
+/// Reaps the next child that has ended: one of ours or, as PID 1, an orphan. The process group of a leader is killed first: once
+/// the leader is reaped, its number may be another's.
+pub fn reap(leaders: impl Iterator<Item = Pid>) -> Option<(Pid, WaitStatus)> {
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    for leader in leaders {
+        if matches!(waitid(WaitId::Pid(leader), peek), Ok(Some(_))) {
+            _ = kill_process_group(leader, Signal::KILL);
+            return waitpid(Some(leader), WaitOptions::NOHANG).ok().flatten();
+        }
+    }
+    wait(WaitOptions::NOHANG).ok().flatten()
 }
 
 /// How a child ended, for the log.

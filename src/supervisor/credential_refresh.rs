@@ -12,10 +12,20 @@ use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, Fetched};
 use crate::messages::server_state::ServerUpdate;
 
+/// Between the starts of two fetches, whatever STS answers and the user orders: STS throttles an account that calls too often.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// A role's MaxSessionDuration may be raised, so the duration that the user asks for is tried again once a day.
+const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
 pub struct CredentialRefresh {
     role: RoleArn,
+    /// The life that the user asks for.
+    asked: Duration,
+    started: Option<BootTime>,
     next: BootTime,
     failures: u32,
+    /// What STS asked for at the failure that is being reported.
+    retry_after: Duration,
     /// Whether the next credential is the first after a start or an outage.
     is_first: bool,
     serving: Option<Serving>,
@@ -23,7 +33,8 @@ pub struct CredentialRefresh {
     /// What the last fetcher found for the next.
     region: Option<String>,
     clock_offset: i64,
-    duration_limit: Option<u32>,
+    /// The longest life in seconds that STS grants, and until when this is believed.
+    duration_limit: Option<(u32, BootTime)>,
 }
 
 /// The served credential without its secrets.
@@ -35,11 +46,14 @@ struct Serving {
 
 impl CredentialRefresh {
     /// The first fetch is due at once.
-    pub fn new(role: RoleArn, now: BootTime) -> Self {
+    pub fn new(role: RoleArn, asked: Duration, now: BootTime) -> Self {
         CredentialRefresh {
             role,
+            asked,
+            started: None,
             next: now,
             failures: 0,
+            retry_after: Duration::ZERO,
             is_first: true,
             serving: None,
             has_logged_expiry: false,
@@ -51,13 +65,14 @@ impl CredentialRefresh {
 
     fn fetched(&mut self, fetched: Fetched, now: BootTime, jitter: f64) -> Effects {
         let credential = fetched.credential;
-        let lifetime = credential.lifetime();
+        // STS grants no more than that: a longer life comes from a wrong clock.
+        let lifetime = credential.lifetime().min(self.asked);
         let wait = if self.is_first {
             schedule::spread(lifetime, jitter)
         } else {
             schedule::steady(lifetime, jitter)
         };
-        self.next = now.after(wait);
+        let wait = self.schedule(wait, now);
         self.serving = Some(Serving {
             access_key_id: credential.access_key_id.clone(),
             expiration: credential.expiration,
@@ -65,7 +80,9 @@ impl CredentialRefresh {
         });
         (self.is_first, self.failures, self.has_logged_expiry) = (false, 0, false);
         self.clock_offset = fetched.clock_offset;
-        self.duration_limit = fetched.duration_limit;
+        let until = self.duration_limit.map(|(_, until)| until);
+        let until = until.unwrap_or(now.after(LIMIT_BELIEVED));
+        self.duration_limit = fetched.duration_limit.map(|limit| (limit, until));
         let status = format!(
             "credential of {} valid until {}",
             self.role,
@@ -79,6 +96,13 @@ impl CredentialRefresh {
         }
     }
 
+    /// Sets the next fetch, and gives the time until then.
+    fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
+        let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
+        self.next = now.after(wait).max(earliest.unwrap_or(now));
+        self.next.left(now)
+    }
+
     /// Keeps what is served, and sets the next try.
     fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
         let (why, level) = match fault {
@@ -89,8 +113,9 @@ impl CredentialRefresh {
         let mut log = self.expire(now).log;
         self.failures += 1;
         self.is_first = true;
-        let wait = schedule::retry(self.failures, jitter);
-        self.next = now.after(wait);
+        let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
+        let wait = schedule::retry(self.failures, jitter).max(asked);
+        let wait = self.schedule(wait, now);
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
             Some(serving) => format!(
@@ -114,14 +139,20 @@ impl Refresh for CredentialRefresh {
         self.next
     }
 
-    fn start(&mut self, orders: FetchOrders, _now: BootTime) -> FetchOrders {
+    fn fetch_now(&mut self, now: BootTime) {
+        self.schedule(Duration::ZERO, now);
+    }
+
+    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
+        self.started = Some(now);
+        self.duration_limit.take_if(|(_, until)| now >= *until);
         let serving = self.serving.as_ref();
         FetchOrders {
             task: Task::Credential,
             serving: serving.map(|serving| serving.access_key_id.clone()),
             region: self.region.clone(),
             clock_offset: self.clock_offset,
-            duration_limit: self.duration_limit,
+            duration_limit: self.duration_limit.map(|(limit, _)| limit),
             ..orders
         }
     }
@@ -142,12 +173,16 @@ impl Refresh for CredentialRefresh {
                     ..Effects::default()
                 }
             }
+            FetchReport::RetryAfter(seconds) => {
+                self.retry_after = Duration::from_secs(seconds.into());
+                Effects::default()
+            }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
             FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
                 return Err(text);
             }
             FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
-            FetchReport::Step(_) | FetchReport::Metadata(_) => Effects::default(),
+            _ => Effects::default(),
         })
     }
 
@@ -183,7 +218,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::from_epoch_seconds;
+    use crate::common::clock::parse_iso8601;
     use crate::common::credential::Credential;
     use crate::common::secret::Secret;
 
@@ -191,7 +226,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn refresh() -> CredentialRefresh {
-        CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), BootTime(0))
+        CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), 2 * HOUR, BootTime(0))
     }
 
     /// A credential of an hour, which ends an hour after `now`.
@@ -201,8 +236,8 @@ mod tests {
                 access_key_id: "ASIAEXAMPLE".to_owned(),
                 secret_access_key: Secret::new("s3cr3t"),
                 session_token: Secret::new("s3cr3t"),
-                last_updated: from_epoch_seconds(1_685_620_800.0).unwrap(),
-                expiration: from_epoch_seconds(1_685_624_400.0).unwrap(),
+                last_updated: parse_iso8601("2023-06-01T12:00:00Z").unwrap(),
+                expiration: parse_iso8601("2023-06-01T13:00:00Z").unwrap(),
                 deadline: now.after(HOUR),
             },
             clock_offset: 7,
@@ -272,6 +307,53 @@ mod tests {
         let lines = log(failed(), now.after(HOUR));
         assert!(lines[0].contains("has expired; requests are answered 500"));
         assert!(lines[1].contains("no credential, requests are answered 500; next try in 2 s"));
+    }
+
+    #[test]
+    fn fetches_start_at_least_a_second_apart() {
+        let mut refresh = refresh();
+        for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
+            refresh.start(FetchOrders::default(), now);
+            // A life of a millisecond, a failure with the shortest wait, an order of the user.
+            let mut short = fetched(now);
+            if let FetchReport::Fetched(fetched) = &mut short {
+                fetched.credential.expiration =
+                    fetched.credential.last_updated + Duration::from_millis(1);
+            }
+            for report in [short, failed()] {
+                let effects = refresh.receive(report, BootTime(now.0 + 5), 0.0).unwrap();
+                assert_eq!(refresh.due(), BootTime(now.0 + 1000));
+                assert!(effects.log[0].ends_with("in 995 ms"), "{:?}", effects.log);
+            }
+            refresh.fetch_now(BootTime(now.0 + 6));
+            assert_eq!(refresh.due(), BootTime(now.0 + 1000));
+        }
+        refresh.fetch_now(BootTime(9000));
+        assert_eq!(refresh.due(), BootTime(9000));
+    }
+
+    #[test]
+    fn life_for_renewing_is_at_most_what_was_asked_for() {
+        let asked = Duration::from_secs(900);
+        let mut refresh = CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), asked, BootTime(0));
+        refresh
+            .receive(fetched(BootTime(0)), BootTime(0), 1.0)
+            .unwrap();
+        assert_eq!(refresh.due().left(BootTime(0)), schedule::due(asked));
+    }
+
+    #[test]
+    fn duration_limit_is_tried_anew_once_a_day() {
+        let mut refresh = refresh();
+        let mut limit_at = |hours: u32| {
+            let now = BootTime(0).after(hours * HOUR);
+            let limit = refresh.start(FetchOrders::default(), now).duration_limit;
+            refresh.receive(fetched(now), now, 0.5).unwrap();
+            limit
+        };
+        let limits = [0, 1, 23, 24, 25, 47, 48].map(&mut limit_at);
+        let known = Some(3600);
+        assert_eq!(limits, [None, known, known, None, known, known, None]);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! A fetcher as the supervisor sees it: a process that reports on a pipe until its outcome, its end or its deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::child_process;
 use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
+use crate::common::fault::{Fault, transient};
+use crate::common::limit;
 use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
 use crate::messages::fetch_orders::FetchOrders;
@@ -18,14 +19,21 @@ use crate::messages::frame::{from_frame, take_frame, to_frame};
 /// Larger than any report: the fetcher bounds what is in one.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
+/// A killed process ends when the system call that it is in does, on a hanging file system perhaps never.
+const MAX_UNREAPED: usize = 8;
+
 /// At most one fetcher process. Every end of it is an outcome: the last of its reports, or a failure.
 #[derive(Default)]
 pub struct Fetcher {
     process: Option<Process>,
+    /// Killed, but not ended yet.
+    unreaped: Vec<Pid>,
 }
 
 struct Process {
     pid: Pid,
+    /// Open as long as the process may run: it ends at the end of its stdin.
+    _stdin: ChildStdin,
     reports: ChildStdout,
     deadline: BootTime,
     /// What it last reported to do.
@@ -41,14 +49,20 @@ impl Fetcher {
         orders: &FetchOrders,
         now: BootTime,
     ) -> Result<(), Fault> {
+        if self.unreaped.len() >= MAX_UNREAPED {
+            return transient(format!(
+                "fetcher cannot be started: {MAX_UNREAPED} killed ones hang in the kernel; check the file systems that it reads"
+            ));
+        }
         match Process::start(arguments, orders, now) {
             Ok(process) => {
                 self.process = Some(process);
                 Ok(())
             }
-            Err(error) => Err(Fault::Transient(format!(
-                "fetcher cannot be started: {error}; is there memory, and room for a process?"
-            ))),
+            Err(error) => transient(format!(
+                "fetcher cannot be started: {}",
+                limit::name(&error)
+            )),
         }
     }
 
@@ -68,20 +82,11 @@ impl Fetcher {
             return Vec::new();
         };
         let mut reports = process.receive();
-        let mut is_over = false;
-        for report in &reports {
-            match report {
-                FetchReport::Step(step) => process.step.clone_from(step),
-                FetchReport::Notice(_) | FetchReport::Region(_) => {}
-                FetchReport::Fetched(_) | FetchReport::Metadata(_) | FetchReport::Failed(_) => {
-                    is_over = true;
-                }
-            }
-        }
+        let mut is_over = reports.iter().any(FetchReport::is_outcome);
         if !is_over && now >= process.deadline {
             is_over = true;
             reports.push(failed(format!(
-                "fetcher killed after {} s while {}; check the network and the credential source",
+                "fetcher killed after {} s while {}; check what it waits for",
                 DEADLINE.as_secs(),
                 process.step
             )));
@@ -93,17 +98,13 @@ impl Fetcher {
     }
 
     /// A child has ended. If it was this process, gives its last reports, and a failure if none of them is an outcome.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) -> Vec<FetchReport> {
-        if self
-            .process
-            .as_ref()
-            .is_none_or(|process| process.pid != pid)
-        {
+    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus) -> Vec<FetchReport> {
+        self.unreaped.retain(|unreaped| *unreaped != pid);
+        let Some(mut process) = self.process.take_if(|process| process.pid == pid) else {
             return Vec::new();
-        }
-        let mut reports = self.receive(now);
-        if self.process.is_some() {
-            self.kill();
+        };
+        let mut reports = process.receive();
+        if !reports.iter().any(FetchReport::is_outcome) {
             let how = child_process::ending(status);
             reports.push(failed(format!(
                 "fetcher {how} without a result; out of memory?"
@@ -116,7 +117,13 @@ impl Fetcher {
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = rustix::process::kill_process_group(process.pid, Signal::KILL);
+            self.unreaped.push(process.pid);
         }
+    }
+
+    /// The leaders of the process groups that this fetcher has started.
+    pub fn leaders(&self) -> impl Iterator<Item = Pid> {
+        self.process.iter().map(|process| process.pid)
     }
 }
 
@@ -137,6 +144,7 @@ impl Process {
         stdin.write_all(&to_frame(orders))?;
         Ok(Process {
             pid,
+            _stdin: stdin,
             reports,
             deadline: now.after(DEADLINE),
             step: "starting".to_owned(),
@@ -156,6 +164,11 @@ impl Process {
         }
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         let mut reports: Vec<FetchReport> = frames.filter_map(from_frame).collect();
+        for report in &reports {
+            if let FetchReport::Step(step) = report {
+                self.step.clone_from(step);
+            }
+        }
         if self.received.len() >= MAX_REPORT_BYTES {
             // Unread, the rest would wake the poll loop again and again.
             reports.push(failed(format!(

@@ -6,17 +6,18 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::common::config::Listen;
+use crate::common::limit;
 use crate::common::log;
 
-/// How many connections may wait for the server; std asks for fewer. The kernel's somaxconn may lower it.
+/// Connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower it.
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default it keeps an answered and closed
 /// connection for some 100 s, charged to this cgroup; enough of them would get the supervisor killed for memory.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
-/// A bridge's address appears when Docker starts; asked for again after this long.
-const NO_ADDRESS_YET: Duration = Duration::from_millis(200);
+/// Between two tries: a bridge's address appears when Docker starts.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// Listens; `pause` waits for that long, and says whether to go on. `None` if it says no.
+/// Listens; `pause` waits, and says whether to go on. `None` if not.
 pub fn listen(
     listen: Listen,
     mut pause: impl FnMut(Duration) -> bool,
@@ -24,22 +25,25 @@ pub fn listen(
     let listener = match listen {
         Listen::Stdin => from_stdin()?,
         Listen::Address(address) => {
-            let mut has_said = false;
+            let mut last = String::new();
             loop {
-                match TcpListener::bind(address) {
+                let error = match TcpListener::bind(address) {
                     Ok(listener) => break listener,
-                    Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
-                        if !has_said {
-                            has_said = true;
-                            log::warning(&format!(
-                                "--listen {address}: this machine does not have the address yet; waiting for it"
-                            ));
-                        }
-                        if !pause(NO_ADDRESS_YET) {
-                            return Ok(None);
-                        }
+                    Err(error) => error,
+                };
+                let cause = match error.kind() {
+                    ErrorKind::AddrNotAvailable => {
+                        "this machine does not have the address yet".to_owned()
                     }
-                    Err(error) => return Err(format!("--listen {address}: {}", remedy(&error))),
+                    _ if limit::is_limit(&error) => limit::name(&error),
+                    _ => return Err(format!("--listen {address}: {}", remedy(&error))),
+                };
+                log::warning_once(
+                    &mut last,
+                    &format!("--listen {address}: {cause}; trying again"),
+                );
+                if !pause(PAUSE) {
+                    return Ok(None);
                 }
             }
         }
@@ -52,14 +56,10 @@ pub fn listen(
 
 fn from_stdin() -> Result<TcpListener, String> {
     let wrong = "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket";
-    let listener = TcpListener::from(
-        std::io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|_| wrong)?,
-    );
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    let listener = TcpListener::from(stdin.map_err(|_| wrong)?);
     let listens = rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false);
-    // A unix socket listens too, but has no address of the kind that is needed.
+    // A listening Unix socket has no address of this kind.
     if !listens || listener.local_addr().is_err() {
         return Err(wrong.to_owned());
     }

@@ -68,6 +68,10 @@ impl Refresh for MetadataRefresh {
         self.next
     }
 
+    fn fetch_now(&mut self, now: BootTime) {
+        self.next = now;
+    }
+
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
         self.next = now.after(INTERVAL);
         FetchOrders {
@@ -85,10 +89,7 @@ impl Refresh for MetadataRefresh {
         Ok(match report {
             FetchReport::Metadata(fetched) => self.fetched(fetched),
             FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
-            FetchReport::Step(_)
-            | FetchReport::Notice(_)
-            | FetchReport::Region(_)
-            | FetchReport::Fetched(_) => Effects::default(),
+            _ => Effects::default(),
         })
     }
 }

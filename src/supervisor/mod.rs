@@ -4,7 +4,7 @@
 //! attacked is in the server, and both are processes that the supervisor replaces.
 
 mod child_process;
-mod container_token;
+mod container_token_refresh;
 mod credential_refresh;
 mod fetcher_process;
 mod jitter;
@@ -20,15 +20,18 @@ mod signals;
 mod token_key_file;
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use crate::common::clock::BootTime;
 use crate::common::config::Config;
 use crate::common::environment::Environment;
+use crate::common::limit;
 use crate::common::log;
+use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::server_state::{Counts, ServerState};
-use container_token::ContainerToken;
+use container_token_refresh::ContainerTokenRefresh;
 use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
 use listen::listen;
@@ -37,30 +40,49 @@ use poll_loop::Supervisor;
 use refresh::Refresh;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
-use signals::Signals;
-use token_key_file::token_key;
+use signals::{Order, Signals};
+use token_key_file::{random, token_key};
 
-/// Serves until SIGTERM or SIGINT. `words` are the arguments as given, for the fetchers. The error is for the user to correct.
+/// Between two tries to get what a limit of the system denies.
+const LIMIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the arguments as given, for the fetchers. The error is for the user to
+/// correct.
 pub fn run(config: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
-    let signals = Signals::watch()
-        .map_err(|error| format!("signals: {error}; this system cannot run ec2-role"))?;
+    let signals = watch_signals()?;
     let token_key = token_key(config.token_key_file.as_ref())?;
+    let mut signal = "";
     let listener = listen(config.listen, |pause| {
         signals.wait(std::iter::empty(), pause);
         // As PID 1 the supervisor gets every orphan.
-        while child_process::reap().is_some() {}
-        signals.end().is_none()
-    })?;
-    let signal = match listener {
-        Some(listener) => {
-            Some(prepare(config, words, environment, listener, token_key)?.run(&signals)?)
+        while child_process::reap(std::iter::empty()).is_some() {}
+        if let Some(Order::End(name)) = signals.order() {
+            signal = name;
         }
-        None => signals.end(),
-    };
-    if let Some(signal) = signal {
-        log::event(&format!("ended by {signal}"));
+        signal.is_empty()
+    })?;
+    if let Some(listener) = listener {
+        signal = prepare(config, words, environment, listener, token_key)?.run(&signals)?;
     }
+    log::event(&format!("ended by {signal}"));
     Ok(())
+}
+
+fn watch_signals() -> Result<Signals, String> {
+    let mut last = String::new();
+    loop {
+        match Signals::watch() {
+            Ok(signals) => return Ok(signals),
+            Err(error) if limit::is_limit(&error) => {
+                let cause = limit::name(&error);
+                log::warning_once(&mut last, &format!("signals: {cause}; trying again"));
+                std::thread::sleep(LIMIT_PAUSE);
+            }
+            Err(error) => {
+                return Err(format!("signals: {error}; this system cannot run ec2-role"));
+            }
+        }
+    }
 }
 
 fn prepare<'a>(
@@ -73,16 +95,24 @@ fn prepare<'a>(
     let address = listener
         .local_addr()
         .map_err(|error| format!("--listen: {error}"))?;
-    let token_file = config.container_token_file.clone();
-    let (container_token, token) = token_file.map(ContainerToken::open).transpose()?.unzip();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot_id = boot_id.trim().to_owned();
     let now = BootTime::now();
-    let credential = CredentialRefresh::new(config.role.clone(), now);
+    let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
+    let credential = CredentialRefresh::new(config.role.clone(), asked, now);
     let mut refreshes: Vec<(Box<dyn Refresh>, Fetcher)> =
         vec![(Box::new(credential), Fetcher::default())];
     if config.pass_through.is_some() {
         refreshes.push((Box::new(MetadataRefresh::new(now)), Fetcher::default()));
+    }
+    // Until the token is read nobody knows it, so that requests are answered 401.
+    let mut container_token = None;
+    if config.container_token_file.is_some() {
+        refreshes.push((
+            Box::new(ContainerTokenRefresh::new(now)),
+            Fetcher::default(),
+        ));
+        container_token = Some(Secret::new(random()?.to_hex()));
     }
     let orders = FetchOrders {
         token_key: Some(token_key.clone()),
@@ -96,12 +126,12 @@ fn prepare<'a>(
         token_key,
         boot_id,
         quiet: config.quiet,
-        log_format: log::format(),
+        log_format: log::format().clone(),
         same_network: config.same_network,
         allow_hosts: config.allow_hosts.clone(),
         metrics: config.metrics,
         region: None,
-        container_token: token,
+        container_token,
         both_forms: config.both_forms,
         pass_through: config.pass_through,
         snapshot: None,
@@ -114,7 +144,6 @@ fn prepare<'a>(
         orders,
         refreshes,
         server: ServerSupervisor::new(listener, state, now),
-        container_token,
         notify: SdNotify::new(environment, std::process::id(), now),
     })
 }

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use super::child_process;
-use super::container_token::ContainerToken;
 use super::fetcher_process::Fetcher;
 use super::jitter::jitter;
 use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
-use super::signals::Signals;
+use super::signals::{Order, Signals};
 use crate::common::clock::BootTime;
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::FetchReport;
-use crate::messages::server_state::ServerUpdate;
 
 /// Kill timeout of the server at the end: longer than its own drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -24,7 +22,6 @@ pub struct Supervisor<'a> {
     pub orders: FetchOrders,
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
-    pub container_token: Option<ContainerToken>,
     pub notify: SdNotify,
 }
 
@@ -38,10 +35,16 @@ impl Supervisor<'_> {
                 break Err(error);
             }
             self.wait(signals, now);
-            if let Some(signal) = signals.end() {
-                break Ok(signal);
+            let now = BootTime::now();
+            match signals.order() {
+                Some(Order::End(signal)) => break Ok(signal),
+                Some(Order::FetchNow) => {
+                    let refreshes = self.refreshes.iter_mut();
+                    refreshes.for_each(|(refresh, _)| refresh.fetch_now(now));
+                }
+                None => {}
             }
-            if let Err(error) = self.receive(BootTime::now()) {
+            if let Err(error) = self.receive(now) {
                 break Err(error);
             }
         };
@@ -60,12 +63,7 @@ impl Supervisor<'_> {
             }
         }
         self.server.start_if_due(now);
-        if self.server.send_heartbeat_if_due(now)
-            && let Some(file) = &mut self.container_token
-            && let Some(token) = file.changed()
-        {
-            self.server.update(ServerUpdate::ContainerToken(token), now);
-        }
+        self.server.send_heartbeat_if_due(now);
         Ok(())
     }
 
@@ -78,7 +76,9 @@ impl Supervisor<'_> {
         let others = [Some(self.server.due()), self.notify.next_ping()];
         let due = refreshes.chain(others).flatten().min().unwrap_or(now);
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
-        let fds = fetchers.chain([self.server.poll_fd()]).flatten();
+        let fds = fetchers
+            .chain([self.server.poll_fd(), self.notify.poll_fd()])
+            .flatten();
         signals.wait(fds, due.left(now));
     }
 
@@ -91,10 +91,14 @@ impl Supervisor<'_> {
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
         }
-        while let Some((pid, status)) = child_process::reap() {
+        loop {
+            let leaders = self.refreshes.iter().flat_map(|(_, it)| it.leaders());
+            let Some((pid, status)) = child_process::reap(leaders) else {
+                break;
+            };
             self.server.child_ended(pid, status, now);
             for (refresh, fetcher) in &mut self.refreshes {
-                for report in fetcher.child_ended(pid, status, now) {
+                for report in fetcher.child_ended(pid, status) {
                     let effects = refresh.receive(report, now, jitter())?;
                     effects.apply(&mut self.server, &mut self.notify, now);
                 }
@@ -117,7 +121,9 @@ impl Supervisor<'_> {
         let deadline = BootTime::now().after(KILL_TIMEOUT);
         loop {
             let now = BootTime::now();
-            if std::iter::from_fn(child_process::reap).any(|(pid, _)| pid == server.pid) {
+            if std::iter::from_fn(|| child_process::reap(std::iter::empty()))
+                .any(|(pid, _)| pid == server.pid)
+            {
                 return;
             }
             if now >= deadline {

@@ -14,6 +14,9 @@ pub trait Refresh {
     /// When the next fetch is due, if none is running.
     fn due(&self) -> BootTime;
 
+    /// Makes the next fetch due.
+    fn fetch_now(&mut self, now: BootTime);
+
     /// A fetch starts: completes its orders.
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders;
 

@@ -1,42 +1,42 @@
-//! When a refresh is due. Pure: chance comes in as a number from 0 to 1.
+//! When a refresh is due. Pure: `jitter` is a random number from 0 to 1.
 
 use std::time::Duration;
 
-/// What an hour's credential has left when it is replaced. SDKs begin to ask again 15 to 25 minutes before expiry (botocore,
-/// s3cmd, s3fs), so nobody ever gets less than they want.
+/// What a credential of an hour has left when it is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd, s3fs),
+/// so no client gets a credential that it would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// The least time between two refreshes of a long enough credential; of the shortest that STS gives, 15 minutes, it leaves 11.
+/// Shortest time between two refreshes, if the life is long enough. The shortest life that STS grants, 15 minutes, has 11 left then.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
-/// A refresh comes earlier by up to this part of its time, so that hosts drift apart. Only ever earlier.
+/// A refresh comes earlier by up to this fraction, and never later, so that hosts drift apart.
 const JITTER: f64 = 0.1;
-/// The first retry comes after at most this, and each further one after at most twice as long …
+/// The first retry comes after at most this, and each further one after at most twice as long, up to a minute: long enough to
+/// spare a failing STS, short enough to recover soon.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// … up to this: long enough not to burden a failing STS, short enough to be well again soon.
-const MAX_RETRY: Duration = Duration::from_secs(60);
+pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// How long after its receipt a credential with this lifetime is due to be replaced, at the latest: 30 minutes before the end
-/// of an hour's, 11 before the end of 15 minutes'; half way through one that is shorter.
+/// The latest time, after its receipt, to replace a credential with this life: 30 minutes before the end of an hour, 11 before
+/// the end of 15 minutes, half way through a shorter life.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left
 }
 
-/// When to refresh in a steady state: [`due`], earlier by up to a tenth.
+/// When to refresh in a steady state: [`due`], or up to a tenth earlier.
 pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
-/// When to refresh for the first time after a start or an outage: anywhere until [`due`], so that hosts that began together
-/// spread out at once; but not within a second, lest a broken chance ask without pause.
+/// When to refresh first after a start or an outage: any time until [`due`], so that hosts that started together spread out at
+/// once.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime)
         .mul_f64(jitter.clamp(0.0, 1.0))
         .max(FIRST_RETRY.min(due(lifetime)))
 }
 
-/// How long to wait after the `failures`th failure in a row (1, 2 …): equal jitter, half of it fixed
-/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). With full jitter a host of an hour's outage
-/// asks every 30 s in the mean, and a fleet of them twice as often as it should.
+/// How long to wait after a number of failures in a row: exponential back-off with equal jitter
+/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). With full jitter a fleet would call twice as
+/// often during an outage.
 pub fn retry(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     (FIRST_RETRY * 2u32.pow(doublings))
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hours_credential_is_replaced_with_30_minutes_left_and_15_minutes_with_11_left() {
+    fn an_hour_is_replaced_with_30_minutes_left() {
         assert_eq!(due(minutes(60)), minutes(30));
         assert_eq!(due(minutes(15)), minutes(4));
         assert_eq!(due(minutes(12 * 60)), minutes(6 * 60));
@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn the_jitter_is_only_ever_earlier() {
+    fn jitter_only_makes_a_refresh_earlier() {
         assert_eq!(steady(minutes(60), 0.0), minutes(30));
         assert_eq!(steady(minutes(60), 1.0), minutes(27));
     }
 
     #[test]
-    fn the_first_refresh_falls_anywhere_until_it_is_due() {
+    fn first_refresh_falls_anywhere_until_it_is_due() {
         assert_eq!(spread(minutes(60), 0.0), Duration::from_secs(1));
         assert_eq!(spread(minutes(60), 0.5), minutes(15));
         assert_eq!(spread(minutes(60), 1.0), minutes(30));

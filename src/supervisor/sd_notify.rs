@@ -1,8 +1,11 @@
-//! Tells systemd how things stand: sd_notify(3), one datagram for each change. Without systemd nothing is told.
+//! Tells systemd how things stand: sd_notify(3). Without systemd it does nothing.
 
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
 
 use crate::common::clock::BootTime;
 use crate::common::environment::Environment;
@@ -11,6 +14,8 @@ use crate::common::environment::Environment;
 pub struct SdNotify {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
+    /// What systemd's queue had no room for yet: each variable with its newest value.
+    unsent: Vec<(&'static str, String)>,
 }
 
 struct Watchdog {
@@ -38,44 +43,72 @@ impl SdNotify {
         SdNotify {
             socket: Some(socket),
             watchdog,
+            unsent: Vec::new(),
         }
     }
 
     /// A credential is served.
-    pub fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={}", one_line(status)));
+    pub fn ready(&mut self, status: &str) {
+        self.set("READY", "1");
+        self.status(status);
     }
 
-    pub fn status(&self, status: &str) {
-        self.tell(&format!("STATUS={}", one_line(status)));
+    pub fn status(&mut self, status: &str) {
+        // A line break would begin another variable.
+        self.set("STATUS", &status.replace(char::is_control, " "));
+        self.send();
     }
 
-    pub fn stopping(&self) {
-        self.tell("STOPPING=1");
+    pub fn stopping(&mut self) {
+        self.set("STOPPING", "1");
+        self.send();
     }
 
-    /// When the next ping is due, if pings are wanted.
+    /// When the next ping is due, if systemd watches this process.
     pub fn next_ping(&self) -> Option<BootTime> {
         self.watchdog.as_ref().map(|watchdog| watchdog.next_ping)
     }
 
-    /// Pings if it is due.
+    /// Pings if a ping is due.
     pub fn ping(&mut self, now: BootTime) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|it| now >= it.next_ping) {
             watchdog.next_ping = now.after(watchdog.interval);
-            self.tell("WATCHDOG=1");
+            self.set("WATCHDOG", "1");
+        }
+        self.send();
+    }
+
+    /// Writable when there is something unsent and systemd's queue has room for it.
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let socket = self.socket.as_ref().filter(|_| !self.unsent.is_empty());
+        socket.map(|socket| PollFd::new(socket, PollFlags::OUT))
+    }
+
+    fn set(&mut self, variable: &'static str, value: &str) {
+        if self.socket.is_some() {
+            self.unsent.retain(|(other, _)| *other != variable);
+            self.unsent.push((variable, value.to_owned()));
         }
     }
 
-    fn tell(&self, state: &str) {
-        if let Some(socket) = &self.socket {
-            // Whether systemd listens changes nothing here.
-            _ = socket.send(state.as_bytes());
+    fn send(&mut self) {
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.unsent.is_empty()) else {
+            return;
+        };
+        let lines: Vec<String> = self
+            .unsent
+            .iter()
+            .map(|(variable, value)| format!("{variable}={value}"))
+            .collect();
+        match socket.send(lines.join("\n").as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // A systemd that is gone is told nothing more.
+            Ok(_) | Err(_) => self.unsent.clear(),
         }
     }
 }
 
-/// A path, or `@` and a name in the abstract namespace. None of what else there is (vsock) is meant for a service.
+/// A path, or `@` and a name in the abstract namespace. systemd gives no service the third form, vsock.
 fn connect(address: &str) -> Option<UnixDatagram> {
     let address = match address.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -83,14 +116,8 @@ fn connect(address: &str) -> Option<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound().ok()?;
     socket.connect_addr(&address.ok()?).ok()?;
-    // A full queue must not hold the supervisor up.
     socket.set_nonblocking(true).ok()?;
     Some(socket)
-}
-
-/// A line break would begin another assignment.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -110,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_at_a_path_and_at_an_abstract_name() {
+    fn socket_is_a_path_or_an_abstract_name() {
         let name = format!("ec2-role-notify-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
         for (variable, address) in [
@@ -122,7 +149,7 @@ mod tests {
         ] {
             let systemd = listening_at(&address.unwrap());
             let environment = Environment::from([("NOTIFY_SOCKET", variable.as_str())]);
-            let notify = SdNotify::new(&environment, 7, BootTime(0));
+            let mut notify = SdNotify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None);
             notify.ready("role until\nSTOPPING=1");
             notify.stopping();
@@ -133,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_pinged_at_half_its_limit_by_the_process_it_watches() {
+    fn watchdog_is_pinged_at_half_its_limit() {
         let name = format!("ec2-role-watchdog-{}", std::process::id());
         let systemd = listening_at(&SocketAddr::from_abstract_name(&name).unwrap());
         let socket = format!("@{name}");
@@ -157,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn without_systemd_nothing_is_told() {
+    fn without_systemd_nothing_is_sent() {
         for address in [
             "",
             "vsock:2:1234",
@@ -166,9 +193,38 @@ mod tests {
         ] {
             let environment =
                 Environment::from([("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "10000000")]);
-            let notify = SdNotify::new(&environment, 7, BootTime(0));
+            let mut notify = SdNotify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None, "{address}");
             notify.ready("nobody hears it");
+            assert!(notify.poll_fd().is_none());
         }
+    }
+
+    #[test]
+    fn messages_wait_for_room_in_a_full_queue() {
+        let name = format!("ec2-role-full-{}", std::process::id());
+        let systemd = listening_at(&SocketAddr::from_abstract_name(&name).unwrap());
+        let socket = format!("@{name}");
+        let environment = Environment::from([
+            ("NOTIFY_SOCKET", socket.as_str()),
+            ("WATCHDOG_USEC", "10000000"),
+        ]);
+        let mut notify = SdNotify::new(&environment, 7, BootTime(0));
+        let mut others = 0;
+        while notify.poll_fd().is_none() {
+            notify.status("other");
+            others += 1;
+        }
+        notify.ready("role");
+        notify.ping(BootTime(0));
+        for _ in 1..others {
+            assert_eq!(received(&systemd), "STATUS=other");
+        }
+        let poll_fd = notify.poll_fd().unwrap();
+        let ready = rustix::event::poll(&mut [poll_fd], Some(&Default::default()));
+        assert_eq!(ready, Ok(1));
+        notify.ping(BootTime(1));
+        assert_eq!(received(&systemd), "READY=1\nSTATUS=role\nWATCHDOG=1");
+        assert!(notify.poll_fd().is_none());
     }
 }

@@ -9,6 +9,7 @@ use rustix::process::{Pid, WaitStatus};
 use super::child_process;
 use super::server_process::ServerProcess;
 use crate::common::clock::BootTime;
+use crate::common::limit;
 use crate::common::log;
 use crate::messages::frame::to_frame;
 use crate::messages::server_state::{ServerState, ServerUpdate};
@@ -33,7 +34,10 @@ pub struct ServerSupervisor {
     metadata: Option<Vec<u8>>,
     server: Option<ServerProcess>,
     next_start: BootTime,
+    awaits_credential: bool,
+    awaits_token: bool,
     starts: u64,
+    last_error: String,
     short_lives: u32,
     next_heartbeat: BootTime,
     /// Heartbeats since the last answer.
@@ -43,13 +47,17 @@ pub struct ServerSupervisor {
 impl ServerSupervisor {
     /// The first server starts after the first outcome of a fetch, or soon.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
+        let awaits_token = state.container_token.is_some();
         ServerSupervisor {
             listener,
             state,
             metadata: None,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
+            awaits_credential: true,
+            awaits_token,
             starts: 0,
+            last_error: String::new(),
             short_lives: 0,
             next_heartbeat: now,
             missed: 0,
@@ -66,22 +74,29 @@ impl ServerSupervisor {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
+                self.last_error.clear();
                 (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
                 self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
-                log::warning(&format!(
-                    "server cannot be started: {error}; is there memory, and room for a process?"
-                ));
+                let cause = limit::name(&error);
+                log::warning_once(
+                    &mut self.last_error,
+                    &format!("server cannot be started: {cause}; trying again"),
+                );
                 self.next_start = now.after(MAX_PAUSE);
             }
         }
     }
 
-    /// Changes the state, here and in the server. The first outcome of a fetch starts the first server.
+    /// Changes the state, here and in the server. The first server starts when the credential and the container token have come.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
-        let is_outcome = matches!(update, ServerUpdate::Fetched(_) | ServerUpdate::FetchFailed);
-        if self.starts == 0 && is_outcome {
+        match update {
+            ServerUpdate::Fetched(_) | ServerUpdate::FetchFailed => self.awaits_credential = false,
+            ServerUpdate::ContainerToken(_) => self.awaits_token = false,
+            ServerUpdate::Region(_) | ServerUpdate::Metadata(_) => {}
+        }
+        if self.starts == 0 && !self.awaits_credential && !self.awaits_token {
             self.next_start = now;
         }
         if self.server.is_some() {
@@ -101,10 +116,10 @@ impl ServerSupervisor {
         }
     }
 
-    /// Sends a heartbeat if one is due, and replaces a server that has answered none of the last ones. Whether one was due.
-    pub fn send_heartbeat_if_due(&mut self, now: BootTime) -> bool {
+    /// Sends a heartbeat if one is due, and replaces a server that has answered none of the last ones.
+    pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
         let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
-            return false;
+            return;
         };
         if self.missed == MAX_MISSED_HEARTBEATS {
             self.replace("it does not answer", now);
@@ -112,7 +127,6 @@ impl ServerSupervisor {
             server.send_heartbeat();
             (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
         }
-        true
     }
 
     /// When the next start or heartbeat is due.

@@ -1,4 +1,4 @@
-//! Signals as a descriptor to poll: SIGTERM and SIGINT end the supervisor, SIGCHLD says that a child has ended.
+//! Signals as a descriptor to poll, and what each of them orders.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -6,13 +6,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+
+use crate::common::log;
+
+/// All that would end a process silently, and SIGCHLD. Those that tell of a fault in the program itself still end it.
+const SIGNALS: [Signal; 14] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGCHLD,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
+    Signal::SIGXCPU,
+];
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End; by the signal with this name.
+    End(&'static str),
+    FetchNow,
+}
 
 pub struct Signals {
     /// Readable when a signal has come.
     wake: UnixStream,
-    ends: [(&'static str, Arc<AtomicBool>); 2],
+    came: Vec<(Signal, Arc<AtomicBool>)>,
 }
 
 impl Signals {
@@ -20,15 +47,15 @@ impl Signals {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        let ends = [("SIGTERM", Arc::default()), ("SIGINT", Arc::default())];
-        // Handlers run in the order of registration: the flag is set before the wake-up.
-        for (signal, (_, flag)) in [SIGTERM, SIGINT].into_iter().zip(&ends) {
-            signal_hook::flag::register(signal, Arc::clone(flag))?;
+        let mut came = Vec::new();
+        for signal in SIGNALS {
+            // Handlers run in the order of registration: the flag is set before the wake-up.
+            let flag = Arc::default();
+            signal_hook::flag::register(signal as i32, Arc::clone(&flag))?;
+            signal_hook::low_level::pipe::register(signal as i32, write.try_clone()?)?;
+            came.push((signal, flag));
         }
-        for signal in [SIGTERM, SIGINT, SIGCHLD] {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
-        Ok(Signals { wake, ends })
+        Ok(Signals { wake, came })
     }
 
     /// Waits until a signal comes, one of `fds` is ready or the time is over.
@@ -43,11 +70,23 @@ impl Signals {
         while (&self.wake).read(&mut bytes).is_ok_and(|length| length > 0) {}
     }
 
-    /// The signal that ends the supervisor, if it has come.
-    pub fn end(&self) -> Option<&'static str> {
-        self.ends
-            .iter()
-            .find(|(_, flag)| flag.load(Ordering::Relaxed))
-            .map(|(name, _)| *name)
+    /// The next order of a signal that has come, to end first. Signals that order nothing are logged.
+    pub fn order(&self) -> Option<Order> {
+        let came = self.came.iter();
+        let mut came = came.filter(|(_, flag)| flag.swap(false, Ordering::Relaxed));
+        came.find_map(|(signal, _)| match signal {
+            Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => Some(Order::End(signal.as_str())),
+            Signal::SIGHUP => {
+                log::event("SIGHUP: fetching now");
+                Some(Order::FetchNow)
+            }
+            Signal::SIGCHLD => None,
+            other => {
+                log::warning(&format!(
+                    "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
+                ));
+                None
+            }
+        })
     }
 }

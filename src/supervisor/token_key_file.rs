@@ -1,49 +1,62 @@
-//! The key of session tokens: fresh for each start, or kept in a file.
+//! The key of session tokens: random for each start, or kept in a file.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::common::file::NamedFile;
+use crate::common::file::{Contents, NamedFile};
 use crate::common::session_token::TokenKey;
 
-/// The key in `file`, which is made, readable for its owner alone, if it is not there; without a file a fresh key.
+/// The key in `file`, which is created if it is missing; a random key without a file.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
-    let Some(file) = file else { return fresh() };
-    match file.read() {
-        Ok(contents) => read(&contents.bytes, contents.mode),
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            let key = fresh()?;
-            make(file, &key).map(|()| key).map_err(|error| {
-                format!("it cannot be made: {error}; name a file in a directory that has room and that ec2-role's user can write")
-            })
+    let Some(file) = file else { return random() };
+    if let Some(key) = read(file)? {
+        return Ok(key);
+    }
+    let key = random()?;
+    match create(file, &key) {
+        Ok(()) => Ok(key),
+        // Another server has created the file meanwhile: both take the key in it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            read(file)?.ok_or(format!("{file}: it comes and goes; leave it where it is"))
         }
-        Err(error) => return Err(error.text),
+        Err(error) => Err(format!(
+            "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
+        )),
     }
-    .map_err(|what| format!("{file}: {what}"))
 }
 
-fn fresh() -> Result<TokenKey, String> {
-    TokenKey::random().ok_or("the kernel gives no random numbers; look at /dev/urandom".to_owned())
+pub fn random() -> Result<TokenKey, String> {
+    TokenKey::random().ok_or("the kernel gives no random numbers; check /dev/urandom".to_owned())
 }
 
-fn read(bytes: &[u8], mode: u32) -> Result<TokenKey, String> {
-    let text = String::from_utf8_lossy(bytes);
+/// `None` if there is no file.
+fn read(file: &NamedFile) -> Result<Option<TokenKey>, String> {
+    match file.read() {
+        Ok(contents) => match parse(&contents) {
+            Ok(key) => Ok(Some(key)),
+            Err(why) => Err(format!("{file}: {why}")),
+        },
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.text),
+    }
+}
+
+fn parse(contents: &Contents) -> Result<TokenKey, String> {
+    let text = String::from_utf8_lossy(&contents.bytes);
     let key = TokenKey::from_hex(text.trim()).ok_or(
-        "it is no key of ec2-role's, which is 64 hexadecimal digits; name another file, or one that is not there",
+        "it holds no key, which is 64 hexadecimal digits; name another file, or one that does not exist yet",
     )?;
-    match mode & 0o077 {
-        0 => Ok(key),
-        _ => Err(format!("others can read it (mode {mode:o}); chmod 600")),
-    }
+    contents.exposure(0o077).map_or(Ok(key), Err)
 }
 
-/// Whole or not at all: an empty file, as a full disk or a crash would leave, could never be read.
-fn make(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
+/// Creates the file whole or not at all: nobody could ever use an empty one, as a full disk or a crash would leave.
+fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
+    // A name of its own, as another server may do the same.
     let mut new = OsString::from(&file.path);
-    new.push(".new");
-    _ = std::fs::remove_file(&new);
+    let suffix = random().map_err(io::Error::other)?.to_hex();
+    new.push(format!(".{}", &suffix[..16]));
     let write = || {
         let mut opened = OpenOptions::new()
             .write(true)
@@ -52,7 +65,48 @@ fn make(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
             .open(&new)?;
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
         opened.sync_all()?;
-        std::fs::rename(&new, &file.path)
+        match fs::hard_link(&new, &file.path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                // A file system without links, such as FAT. Two servers that start at once may then have two keys.
+                fs::rename(&new, &file.path)
+            }
+            result => result,
+        }
     };
-    write().inspect_err(|_| _ = std::fs::remove_file(&new))
+    let result = write();
+    _ = fs::remove_file(&new);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::Barrier;
+
+    #[test]
+    fn servers_that_start_at_once_share_the_key_in_the_file() {
+        let directory = std::env::temp_dir().join(format!("ec2-role-keys-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        for round in 0..100 {
+            let file = NamedFile::new("--token-key-file", directory.join(round.to_string()));
+            let start = Barrier::new(4);
+            let keys: BTreeSet<String> = std::thread::scope(|scope| {
+                let servers: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            token_key(Some(&file)).unwrap().to_hex()
+                        })
+                    })
+                    .collect();
+                let keys = servers.into_iter().map(|server| server.join().unwrap());
+                keys.collect()
+            });
+            let kept = fs::read_to_string(&file.path).unwrap();
+            assert_eq!(keys, BTreeSet::from([kept.trim().to_owned()]));
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 100);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -1,6 +1,8 @@
 """Measures ec2-role beside what could be used in its place, all on loopback and in one run: scripts/bench."""
 
 import argparse
+import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -10,6 +12,7 @@ import sys
 import tempfile
 import time
 
+import commands
 import memory
 import process
 import report
@@ -30,7 +33,7 @@ STARTS = 50
 FETCHES = 200  # of each round; a tenth of them from the peers, which are ten times as slow
 REQUESTS = 100_000
 REFRESHES = 100
-ROLES = 100
+ROLES = (1, 10, 40)
 CROWDS = (1, 8, 64, 256, 1000)
 
 
@@ -44,9 +47,11 @@ class Bench:
         self.rounds = 1 if is_quick else ROUNDS
         self.is_quick = is_quick
         self.rows = []
+        self.tables = []
         self.sts = Sts(directory)
         with self.ec2_role() as ec2_role:
-            self.document = servers.get(ec2_role.document).decode()
+            self.answer = ec2_role.answer()
+            self.document = self.answer.partition(b"\r\n\r\n")[2].decode()
 
     def ec2_role(self, **options):
         return Ec2Role(self.directory, self.sts.url, **options)
@@ -82,35 +87,36 @@ class Bench:
                 self.row(f"… after {refreshes} refreshes over TLS", report.megabytes(memory.of(ec2_role)))
 
     def roles(self):
-        """1 to 100 roles on one host."""
-        started = []
-        try:
-            begun = time.perf_counter()
-            number = 5 if self.is_quick else ROLES
-            for count in range(1, number + 1):
-                started.append(self.ec2_role(name=f"role-{count}"))
-            for one in started:
-                one.__enter__()
-            took = time.perf_counter() - begun
-            pids = [pid for one in started for pid in process.family(one.pid)]
-            total = process.proportional_memory(pids)
-        finally:
-            for one in started:
-                one.process.send_signal(signal.SIGTERM)
-            for one in started:
-                one.process.wait()
-        self.row(f"{number} roles on one host, memory of all", report.megabytes(total))
-        self.row("… of each", report.megabytes(total / number))
-        self.row("… started at once, until all serve", report.milliseconds(took * 1000))
+        """Many roles on one host."""
+        for number in ROLES:
+            with contextlib.ExitStack() as stack:
+                begun = time.perf_counter()
+                started = [self.ec2_role(name=f"role-{count}") for count in range(number)]
+                for one in started:
+                    stack.enter_context(one)
+                took = time.perf_counter() - begun
+                total = sum(memory.of(one) for one in started)
+            self.row(f"{number} roles started at once, until all serve", report.milliseconds(took * 1000))
+            self.row("… memory of each", report.megabytes(total / number))
+
+    def hook(self):
+        """In namespaces of its own, so that no rule of this machine changes."""
+        script = [sys.executable, "-B", servers.HERE / "commands.py", str(self.rounds), *map(str, ROLES)]
+        output = subprocess.run(["unshare", "--net", "--mount", *script], stdout=subprocess.PIPE, check=True).stdout
+        rows = [
+            [roles, *(f"{report.milliseconds(clock)}, {report.milliseconds(processor)}" for clock, processor in times)]
+            for roles, times in json.loads(output).items()
+        ]
+        self.tables.append((["ec2-role-hook, with so many roles: time, of the processor", *commands.COMMANDS], rows))
 
     def lifetimes(self):
         """What a credential's lifetime costs STS."""
         example = pathlib.Path(servers.BINARY).with_name("examples") / "calls_per_day"
         if not example.exists():
             return
-        for line in subprocess.run([example], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
-            minutes, calls = line.split()
-            self.row(f"calls of STS in a day, credentials of {minutes} minutes", calls)
+        output = subprocess.run([example], stdout=subprocess.PIPE, text=True, check=True).stdout
+        header, *rows = [line.split("\t") for line in output.splitlines()]
+        self.tables.append((["calls of STS in a day, credentials of", *header[1:]], rows))
 
     def crowds(self):
         """1 to 1,000 clients."""
@@ -125,6 +131,7 @@ class Bench:
         self.loaded = {}
         with (
             self.ec2_role() as ec2_role,
+            servers.limit(self.directory, self.answer) as limit,
             servers.nginx(self.directory, self.document) as nginx,
             servers.sinatra(self.directory, self.document) as sinatra,
             servers.moto(self.directory) as moto,
@@ -132,6 +139,7 @@ class Bench:
             servers.metadata_proxy(self.directory, self.sts.url) as metadata_proxy,
         ):
             peers = {
+                "limit": limit,
                 "nginx": nginx,
                 "ec2-role": ec2_role,
                 "Sinatra on WEBrick": sinatra,
@@ -143,8 +151,12 @@ class Bench:
                 say(f"round {number + 1} of {self.rounds}")
                 for clients in CLIENTS:
                     for name, server in peers.items():
+                        pids = process.family(server.pid)
+                        before = process.processor_seconds(pids)
                         one = load(server.document, clients, SECONDS)
+                        used = process.processor_seconds(pids) - before
                         self.loaded.setdefault((name, clients), []).append(one)
+                        self.loaded.setdefault((name, clients, "processor"), []).append(used / one.requests * 1e6)
                 for name in ("nginx", "ec2-role", "moto_server"):
                     number_of_fetches = FETCHES if name != "moto_server" else FETCHES // 10
                     times = fetches(peers[name].base, number_of_fetches)
@@ -152,24 +164,31 @@ class Bench:
             self.peers = list(peers)
             self.peers_memory = {name: process.proportional_memory(process.family(one.pid)) for name, one in peers.items()}
 
-    def compare(self):
-        """A row for each server: the ratio to nginx is that of its own round."""
+    def compare(self, clients):
+        """A row for each server: its ratios are those of its own round."""
         rows = []
         for name in self.peers:
-            row = [name]
-            for clients in CLIENTS:
-                own, limit = self.loaded[name, clients], self.loaded["nginx", clients]
-                ratio = median(one.rate / other.rate for one, other in zip(own, limit))
-                times = [report.milliseconds(median(getattr(one, part) for one in own)) for part in ("p50", "p99")]
-                errors = sum(one.errors for one in own)
-                row += [report.rate(median(one.rate for one in own)), f"{ratio:.3f}", *times, str(errors)]
-            row.append(report.milliseconds(median(self.loaded[name, "fetch"])) if (name, "fetch") in self.loaded else "")
-            row.append(report.megabytes(self.peers_memory[name]))
-            rows.append(row)
-        header = ["server"]
-        for clients in CLIENTS:
-            header += [f"{clients} clients", "÷ nginx", "p50", "p99", "errors"]
-        return header + ["botocore's fetch", "memory after"], rows
+            own, nginx = self.loaded[name, clients], self.loaded["nginx", clients]
+            used, limit = (self.loaded[one, clients, "processor"] for one in (name, "limit"))
+            rows.append(
+                [
+                    name,
+                    f"{median(used):.1f} µs",
+                    f"{median(one / other for one, other in zip(used, limit)):.2f}",
+                    report.rate(median(one.rate for one in own)),
+                    f"{median(one.rate / other.rate for one, other in zip(own, nginx)):.3f}",
+                    *(report.milliseconds(median(getattr(one, part) for one in own)) for part in ("p50", "p99")),
+                    str(sum(one.errors for one in own)),
+                ]
+            )
+        return [f"{clients} clients", "processor time per request", "÷ limit", "rate", "÷ nginx", "p50", "p99", "errors"], rows
+
+    def others(self):
+        rows = []
+        for name in self.peers:
+            fetch = self.loaded.get((name, "fetch"))
+            rows.append([name, report.milliseconds(median(fetch)) if fetch else "", report.megabytes(self.peers_memory[name])])
+        return ["server", "botocore's fetch", "memory after"], rows
 
     def hanging(self):
         """The fetch while STS hangs; half of 16 seconds may go until it is asked for the second time."""
@@ -181,24 +200,22 @@ class Bench:
         self.row("botocore's fetch while STS hangs", report.milliseconds(median(times)))
 
     def per_request(self):
-        """What a request costs the server with 8 clients: time of the processor, context switches, system calls."""
+        """What a request costs the server with 8 clients in context switches and system calls."""
         with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
             figures = []
             for one in (ec2_role, nginx):
                 worker = process.family(one.pid)[1]
-                load(one.document, 8, 1)
-                before = process.Scheduled.of(worker)
+                before = process.context_switches(worker)
                 done = load(one.document, 8, SECONDS).requests
-                spent = process.Scheduled.of(worker) - before
+                switches = (process.context_switches(worker) - before) / done
                 with process.SystemCalls(worker, f"{self.directory}/strace") as traced:
                     traced_requests = load(one.document, 8, SECONDS).requests
                 calls = {name: count / traced_requests for name, count in traced.calls.most_common()}
-                figures.append((spent.nanoseconds / done / 1000, spent.switches / done, calls))
-        self.row("processor time per request", *(f"{microseconds:.0f} µs" for microseconds, _, _ in figures))
-        self.row("context switches per request", *(f"{switches:.2f}" for _, switches, _ in figures))
-        self.row("system calls per request", *(f"{sum(calls.values()):.1f}" for _, _, calls in figures))
-        for name in dict.fromkeys(name for _, _, calls in figures for name in calls):
-            counts = [calls.get(name, 0) for _, _, calls in figures]
+                figures.append((switches, calls))
+        self.row("context switches per request", *(f"{switches:.2f}" for switches, _ in figures))
+        self.row("system calls per request", *(f"{sum(calls.values()):.1f}" for _, calls in figures))
+        for name in dict.fromkeys(name for _, calls in figures for name in calls):
+            counts = [calls.get(name, 0) for _, calls in figures]
             if max(counts) >= 0.05:
                 self.row(f"… {name}", *(f"{count:.2f}" for count in counts))
 
@@ -240,9 +257,15 @@ def main():
             bench.hanging()
             bench.per_request()
             bench.crowds()
+            bench.hook()
             bench.lifetimes()
     noise = f"{bench.noise()}; load average {load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores"
-    tables = [bench.compare(), (["figure", "ec2-role", "nginx"], bench.rows)]
+    tables = [
+        *(bench.compare(clients) for clients in CLIENTS),
+        bench.others(),
+        (["figure", "ec2-role", "nginx"], bench.rows),
+        *bench.tables,
+    ]
     title = f"commit {commit()}, {bench.rounds} rounds of {SECONDS} s"
     for form in (report.text, report.markdown):
         print(f"\n{title}\n")

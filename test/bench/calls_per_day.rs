@@ -1,13 +1,51 @@
-//! Prints how often STS is called in a day, for credentials of 15 minutes to 12 hours: a line each, `MINUTES CALLS`.
+//! Prints, with tabs, how often STS is called in a day for one role whose containers ask all the time: by ec2-role's schedule, and by
+//! those of others as their sources have them (test/bench/README.md names the files).
 
 use std::time::Duration;
 
 use ec2_role::supervisor::schedule::steady;
 
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+const DAY: Duration = minutes(24 * 60);
+const LIFETIMES: [(&str, Duration); 3] = [
+    ("15 minutes", minutes(15)),
+    ("1 hour", minutes(60)),
+    ("12 hours", minutes(12 * 60)),
+];
+
+/// How long a credential of this lifetime is used.
+type Schedule = fn(Duration) -> Duration;
+
+const SCHEDULES: [(&str, Schedule); 7] = [
+    ("ec2-role, a host", |lifetime| steady(lifetime, 0.5)),
+    ("kube2iam, a host", |lifetime| lifetime / 2),
+    ("kiam, a server of the cluster's", |lifetime| {
+        lifetime - minutes(5)
+    }),
+    ("rolesanywhere serve, a process", |lifetime| {
+        lifetime - minutes(10)
+    }),
+    ("botocore's own AssumeRole, a process", |lifetime| {
+        lifetime - minutes(15)
+    }),
+    ("Java v2's and JavaScript v3's, a process", |lifetime| {
+        lifetime - minutes(5)
+    }),
+    ("Rust's, a process", |lifetime| {
+        lifetime - Duration::from_secs(10)
+    }),
+];
+
 fn main() {
-    const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;
-    for minutes in [15, 60, 12 * 60] {
-        let every = steady(Duration::from_secs(60 * minutes), 0.5);
-        println!("{minutes} {:.0}", DAY_SECONDS / every.as_secs_f64());
+    println!("\t{}", LIFETIMES.map(|(name, _)| name).join("\t"));
+    for (name, used) in SCHEDULES {
+        let calls = LIFETIMES.map(|(_, lifetime)| match used(lifetime).as_secs_f64() {
+            0.0 => "each request".to_owned(),
+            used => format!("{:.0}", DAY.as_secs_f64() / used),
+        });
+        println!("{name}\t{}", calls.join("\t"));
     }
 }

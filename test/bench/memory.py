@@ -1,18 +1,15 @@
 """Prints the memory of supervisor and server after so many requests, in bytes: `memory.py 10000`."""
 
-import socket
 import sys
 import tempfile
 import time
 
 import process
-from servers import LIST_PATH, Ec2Role, Sts
-
-REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+from servers import Ec2Role, Sts
 
 
 def of(ec2_role):
-    """Bytes, proportional. An fetcher shares its pages with the two and would make them look smaller: waits until it has gone."""
+    """Bytes, proportional. A fetcher shares its pages with the two and would make them look smaller: waits until it has gone."""
     deadline = time.monotonic() + 10
     while len(pids := process.family(ec2_role.pid)) != 2:
         if time.monotonic() > deadline:
@@ -24,10 +21,7 @@ def of(ec2_role):
 def main():
     with tempfile.TemporaryDirectory() as directory, Sts(directory) as sts, Ec2Role(directory, sts.url) as ec2_role:
         for _ in range(int(sys.argv[1])):
-            with socket.create_connection(("127.0.0.1", ec2_role.port), timeout=10) as client:
-                client.sendall(REQUEST)
-                while client.recv(65536):
-                    pass
+            ec2_role.answer()
         print(of(ec2_role))
 
 

@@ -75,10 +75,10 @@ class Sts(Child):
 class Server(Child):
     """`role` is the name that the server lists."""
 
-    def __init__(self, command, environment, log, port, role="exc_web", **options):
+    def __init__(self, command, environment, log, port, role="exc_web", address="127.0.0.1", **options):
         super().__init__(command, environment, log, **options)
-        self.base = f"http://127.0.0.1:{port}/"
-        self.document = f"http://127.0.0.1:{port}{LIST_PATH}{role}"
+        self.base = f"http://{address}:{port}/"
+        self.document = f"{self.base[:-1]}{LIST_PATH}{role}"
 
     def __enter__(self):
         deadline = time.monotonic() + START_SECONDS
@@ -95,10 +95,25 @@ class Server(Child):
 
 
 class Ec2Role(Server):
-    def __init__(self, directory, sts_url, *options, environment={}, name="ec2-role", **popen):
-        self.port = free_port()
-        command = [BINARY, "--listen", f"127.0.0.1:{self.port}", "--endpoint-url", sts_url, *options, ROLE_ARN]
-        super().__init__(command, {**KEYS, **environment}, f"{directory}/{name}.log", self.port, **popen)
+    def __init__(self, directory, sts_url, *options, environment={}, name="ec2-role", address="127.0.0.1", port=None):
+        self.port = port or free_port()
+        command = [BINARY, "--listen", f"{address}:{self.port}", "--endpoint-url", sts_url, *options, ROLE_ARN]
+        super().__init__(command, {**KEYS, **environment}, f"{directory}/{name}.log", self.port, address=address)
+
+
+    def answer(self):
+        """The bytes of a whole response."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+            client.sendall(f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def limit(directory, answer):
+    port = free_port()
+    program, file = f"{directory}/limit", pathlib.Path(directory) / "answer"
+    file.write_bytes(answer)
+    subprocess.run(["cc", "-O2", "-o", program, HERE / "limit.c"], check=True)
+    return Server([program, str(port), str(file)], {}, f"{directory}/limit.log", port)
 
 
 def nginx(directory, document):

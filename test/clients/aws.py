@@ -1,4 +1,4 @@
-"""AWS, played by moto with its checks on, and in it a host that may assume one role."""
+"""AWS, played by moto with authorization on, and a host user that may assume one role."""
 
 import json
 import sys
@@ -10,12 +10,12 @@ from program import Program
 
 BUCKET = "web"
 
-# The calls of `prepare`, made before there is anyone who may make them.
+# Number of calls in `prepare`, which moto must accept without authorization, because no user exists yet.
 UNCHECKED_CALLS = 6
 
 
 class Aws(Program):
-    """After the preparation, checks the signature and the policies of every call."""
+    """After `prepare`, moto checks signature and policies of every call."""
 
     def __init__(self, home):
         super().__init__(

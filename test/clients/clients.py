@@ -1,4 +1,4 @@
-"""The real clients: each a program that finds credentials by its own default chain, and what it asks for on the way."""
+"""The real clients: programs that find credentials by their default chain, and which requests each is known to make."""
 
 import dataclasses
 import os
@@ -30,7 +30,7 @@ class Client:
     command: list
     asks: list  # in this order, once or more often each
     endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-    # The variables that let it use version 1; None if nothing does.
+    # The variables with which it uses IMDSv1; None if it never does.
     version_1: dict | None = dataclasses.field(default_factory=dict)
     # The variables that it reads together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
     container_variables: tuple = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
@@ -39,7 +39,7 @@ class Client:
         return self.name
 
     def run(self, aws, home, environment):
-        """Runs it with nothing configured but what is in the environment given."""
+        """Runs the client with this environment and no other configuration."""
         return subprocess.run(
             [part.format(aws=aws.endpoint, bucket=BUCKET) for part in self.command],
             env={"HOME": str(home), "PATH": os.defpath, **environment},

@@ -36,8 +36,8 @@ class Ec2Role(Program):
         self.wait_for("ec2-role: credential of ")
 
     def requests(self):
-        """What it was asked so far, oldest first: (method, path, status) of each line of its access log."""
-        # Answers are logged in their order: when this request's line is there, the lines of all before it are.
+        """The requests so far, oldest first: (method, path, status) of each line of the access log."""
+        # Requests are logged in order, so when this one is in the log, all earlier ones are.
         marker = f"/{uuid.uuid4()}"
         fetch(self.endpoint, "GET", marker)
         self.wait_for(marker)
@@ -46,7 +46,7 @@ class Ec2Role(Program):
 
 
 def fetch(endpoint, method, path, headers={}):
-    """Status and body of one request, by no proxy."""
+    """Status and body of one request, without a proxy."""
     request = urllib.request.Request(endpoint + path, method=method, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -58,7 +58,7 @@ def fetch(endpoint, method, path, headers={}):
 
 
 def fetch_document(endpoint):
-    """The credential document, as text, by a session token."""
+    """The text of the credential document, requested with a session token."""
     _, token = fetch(endpoint, "PUT", TOKEN_PATH, {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
     status, document = fetch(endpoint, "GET", DOCUMENT_PATH, {"X-aws-ec2-metadata-token": token})
     assert status == 200

@@ -1,4 +1,4 @@
-"""An HTTP server in front of another, which refuses what it is told to refuse and passes on the rest."""
+"""A reverse proxy that refuses chosen requests and passes on the rest."""
 
 import http.client
 import http.server
@@ -21,7 +21,7 @@ class Front:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                # Headers as they came, Host too: it is signed.
+                # Unchanged headers, Host included, because they are signed.
                 behind = http.client.HTTPConnection(netloc, timeout=30)
                 behind.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():

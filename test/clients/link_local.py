@@ -1,4 +1,4 @@
-"""The addresses that SDKs know by themselves.
+"""The addresses that SDKs have built in.
 
 scripts/test makes a network namespace that has them; elsewhere they are not ours to ask.
 """

@@ -1,15 +1,15 @@
-"""A program that runs beside a test and says on its output what the test waits for."""
+"""A program that runs beside a test; the test waits for lines of its output."""
 
 import re
 import subprocess
 import threading
 
-# Longer than any wait that ends well: the longest that ec2-role itself waits between two tries is 60 s.
+# Longer than the longest pause of ec2-role between two tries, 60 s.
 DEADLINE_SECONDS = 75
 
 
 class Program:
-    """Runs from `with` to its end; `start` is what to wait for before it is of use."""
+    """Runs until the end of its `with` block; `start` is the pattern of the line that says it is ready."""
 
     def __init__(self, command, environment):
         self._command = command
@@ -64,7 +64,7 @@ class Program:
             return list(self._lines)
 
     def wait_for(self, pattern):
-        """The match in the first line that has the pattern, written already or still to come."""
+        """The match in the first line with the pattern; waits for the line if necessary."""
 
         def match():
             return next((found for line in self._lines if (found := re.search(pattern, line))), None)

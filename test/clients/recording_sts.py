@@ -1,4 +1,4 @@
-"""An STS that keeps what it is sent and always answers with the same credentials."""
+"""An STS that records requests and always answers with the same credentials."""
 
 import datetime
 import http.server

@@ -62,12 +62,12 @@ def test_aws_config_takes_the_region_that_ec2_role_uses(aws, tmp_path):
 
 
 def credential_requests(ec2_role):
-    """What was asked for, of session tokens and credentials, in the order of the first time."""
+    """The requested paths of session tokens and credentials, in order and without repetitions."""
     return list(dict.fromkeys(asked for asked in ec2_role.requests() if "/api/" in asked[1] or "/iam/" in asked[1]))
 
 
 def assert_has_found(result, document):
-    """What a client tells of what it found is the role's; none tells everything, some only that AWS took their call."""
+    """What a client printed of the credentials is the role's. Some print only that AWS accepted their call."""
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     for key in ("AccessKeyId", "SecretAccessKey", "Token"):

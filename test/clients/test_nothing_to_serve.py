@@ -1,4 +1,4 @@
-"""While STS fails from the start there is no credential: no client crashes, and all are well again when STS is."""
+"""Without a credential, because STS fails, no client crashes; when STS answers, every client finds the credential."""
 
 import json
 import threading

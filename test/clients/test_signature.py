@@ -106,7 +106,7 @@ def assert_is_signed(method, path, headers, body, token, region):
     request = AWSRequest(method, f"http://{headers['Host']}{path}", {name: headers[name] for name in signed}, body)
     request.context["timestamp"] = date
     signer = SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY, token), "sts", region)
-    # Not botocore's choice of headers to sign, but those that were.
+    # Sign the headers that ec2-role signed, not those that botocore would choose.
     signer.headers_to_sign = lambda request: request.headers
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     assert authorization["signature"] == expected

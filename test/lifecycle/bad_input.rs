@@ -238,6 +238,7 @@ fn help_and_version_go_to_stdout_with_status_0_and_need_no_role() {
     for (argument, text) in [
         ("--help", "EC2_ROLE_"),
         ("--version", concat!("ec2-role ", env!("CARGO_PKG_VERSION"))),
+        ("-V", concat!("ec2-role ", env!("CARGO_PKG_VERSION"))),
     ] {
         let ended = Start::bare().arguments([argument]).run();
         assert_eq!((ended.status, ended.lines.len()), (Some(0), 0));

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+
+use rustix::process::Signal;
 
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::access_key_id;
-use crate::support::{Ec2Role, Reply, SECRET, Start, Sts, until};
+use crate::support::{Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
 
 /// More lines than fit into a pipe.
 const REQUESTS: usize = 2_000;
@@ -207,7 +210,7 @@ fn stderr_on_a_full_disk_or_socket_blocks_nothing() {
     let (_ec2_role, address) = start_with_stderr(&sts, full);
     check_that_answers_go_on(address);
     let sts = Sts::start([Reply::good().valid_for(2)]);
-    let (mut journal, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut journal, theirs) = UnixStream::pair().unwrap();
     let (ec2_role, address) = start_with_stderr(&sts, OwnedFd::from(theirs));
     check_that_answers_go_on(address);
     drop(ec2_role);
@@ -227,4 +230,115 @@ fn closed_stderr_blocks_nothing() {
         .stdin(OwnedFd::from(listener))
         .spawn();
     check_that_answers_go_on(address);
+}
+
+/// What is on stderr from the start to the end, with an answered and a refused request between.
+fn log_of(start: Start) -> Vec<String> {
+    let (stderr, theirs) = UnixStream::pair().unwrap();
+    let stat = rustix::fs::fstat(&theirs).unwrap();
+    let start = start
+        .variable(
+            "JOURNAL_STREAM",
+            &format!("{}:{}", stat.st_dev, stat.st_ino),
+        )
+        .stderr(OwnedFd::from(theirs));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut ec2_role = start.listen("-").stdin(OwnedFd::from(listener)).spawn();
+    let mut lines = BufReader::new(stderr).lines().map(Result::unwrap);
+    let mut log = Vec::new();
+    let mut read_until = |text: &str| {
+        while !log.last().is_some_and(|line: &String| line.contains(text)) {
+            log.push(lines.next().unwrap());
+        }
+    };
+    read_until("next try in ");
+    _ = http::get(address, "/\"\u{1b}odd\\");
+    read_until("odd");
+    ec2_role.signal(Signal::TERM);
+    read_until("ended by SIGTERM");
+    assert!(ec2_role.wait_for_end().success());
+    log
+}
+
+fn denied() -> Sts {
+    Sts::start([Reply::error(403, "AccessDenied", "no\u{202e} \"way\"")])
+}
+
+#[test]
+fn lines_for_journald_begin_with_their_priority() {
+    let sts = denied();
+    let log = log_of(Start::with(&sts));
+    for (text, begins) in [
+        ("listening on ", "<6>ec2-role: listening on "),
+        ("AccessDenied", "<4>ec2-role: "),
+        ("odd", "<6>127.0.0.1 - - ["),
+        ("ended by SIGTERM", "<6>ec2-role: ended by SIGTERM"),
+    ] {
+        let line = log.iter().find(|line| line.contains(text)).unwrap();
+        assert!(line.starts_with(begins), "{log:?}");
+    }
+    let wrong = Start::bare().arguments(["--listen", "x"]);
+    let (mut stderr, theirs) = UnixStream::pair().unwrap();
+    let stat = rustix::fs::fstat(&theirs).unwrap();
+    let mut ended = wrong
+        .variable(
+            "JOURNAL_STREAM",
+            &format!("{}:{}", stat.st_dev, stat.st_ino),
+        )
+        .arguments([ROLE])
+        .stderr(OwnedFd::from(theirs))
+        .spawn();
+    ended.wait_for_end();
+    drop(ended);
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("<3>ec2-role: --listen \"x\""), "{said}");
+}
+
+#[test]
+fn every_line_is_a_json_object_if_asked() {
+    let sts = denied();
+    let log = log_of(Start::with(&sts).arguments(["--log-format", "json"]));
+    let parsed = log.iter().map(|line| {
+        let object = line.split_once('>').unwrap().1;
+        serde_json::from_str::<serde_json::Value>(object).unwrap()
+    });
+    let parsed: Vec<_> = parsed.collect();
+    for object in &parsed {
+        let time = object["time"].as_str().unwrap();
+        assert!(ec2_role::common::clock::parse_iso8601(time).is_some());
+        assert_eq!(object["role"], ROLE);
+    }
+    let of = |key: &str, text: &str| {
+        let has = |object: &&serde_json::Value| {
+            object[key]
+                .as_str()
+                .is_some_and(|value| value.contains(text))
+        };
+        parsed.iter().find(has).unwrap()
+    };
+    let denied = of("message", "AccessDenied");
+    assert_eq!(
+        (&denied["event"], &denied["level"]),
+        (&"message".into(), &"warning".into())
+    );
+    let request = of("request", "odd");
+    assert_eq!(
+        (&request["event"], &request["level"]),
+        (&"request".into(), &"info".into())
+    );
+    assert_eq!(request["client"], "127.0.0.1");
+    assert!(request["status"].is_u64() && request["bytes"].is_u64());
+    assert!(request["seconds"].is_f64());
+}
+
+#[test]
+fn a_log_that_is_not_journalds_has_no_priorities() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .variable("JOURNAL_STREAM", "1:2")
+        .serving();
+    let line = ec2_role.wait_for_line("listening on ");
+    assert!(is_event(&line), "{line}");
 }

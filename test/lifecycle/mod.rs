@@ -1,9 +1,11 @@
 mod bad_input;
 mod log;
 mod log_file;
+mod manuals;
 mod refresh;
 mod robustness;
 mod sandbox;
 mod schedule;
 mod secrets;
+mod surroundings;
 mod watching;

@@ -3,10 +3,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::credential::Credential;
 use ec2_role::supervisor::schedule;
 
 const HOSTS: usize = 10_000;
@@ -136,36 +134,4 @@ fn retries_are_half_a_second_to_a_minute_apart() {
             );
         }
     }
-}
-
-#[test]
-fn the_local_clock_does_not_change_a_credentials_lifetime() {
-    let mut jitter = Chance(3);
-    for _ in 0..100_000 {
-        let lifetime = Duration::from_millis(1 + jitter.bits() % (12 * HOUR * 1000));
-        let received = BootTime(jitter.bits() % (10 * 365 * 24 * HOUR * 1000));
-        // STS's clock shows any day; the local wall clock takes no part.
-        let date = SystemTime::UNIX_EPOCH
-            + Duration::from_millis(jitter.bits() % (100 * 365 * 24 * HOUR * 1000));
-        let deadline = Credential::deadline(date + lifetime, date, received).unwrap();
-        // CLOCK_BOOTTIME also counts while the machine is suspended.
-        let awake = lifetime.mul_f64(jitter.next() / 2.0);
-        let suspended = lifetime.mul_f64(jitter.next());
-        let now = received.after(awake).after(suspended);
-        let is_over = now.left(received) >= lifetime;
-        assert_eq!(
-            deadline <= now,
-            is_over,
-            "{lifetime:?}, {awake:?}, {suspended:?}"
-        );
-        assert_eq!(deadline.left(received), lifetime);
-    }
-    let epoch = SystemTime::UNIX_EPOCH;
-    let day = Duration::from_secs(24 * HOUR);
-    assert_eq!(Credential::deadline(epoch, epoch, BootTime(5)), None);
-    assert_eq!(Credential::deadline(epoch, epoch + day, BootTime(5)), None);
-    assert_eq!(
-        Credential::deadline(epoch + day, epoch, BootTime(u64::MAX - 1)),
-        Some(BootTime(u64::MAX))
-    );
 }

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::any_head::check_is_parsed_unchanged;
+use crate::support::any_head::check_are_parsed_unchanged;
 
 /// Parsing takes microseconds; only a busy machine needs more.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,9 +45,7 @@ fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut tiny_http = TinyHttpAdapter::start().unwrap();
-        heads
-            .iter()
-            .for_each(|head| check_is_parsed_unchanged(&mut tiny_http, head));
+        check_are_parsed_unchanged(&mut tiny_http, &heads);
         _ = sender.send(());
     });
     receiver.recv_timeout(TIMEOUT).is_ok()

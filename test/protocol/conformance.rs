@@ -355,6 +355,9 @@ fn the_document_equals_ec2s_to_the_byte() {
                  \"Expiration\" : \"{expiration}\",\n  \"AccountId\" : \"123456789012\"\n}}"
             )
         );
+        assert_eq!(answer.header("Accept-Ranges"), "none");
+        let modified = httpdate::parse_http_date(answer.header("Last-Modified")).unwrap();
+        assert_eq!(clock::iso8601(modified), *updated);
         let [updated, expiration] = times.map(|time| {
             assert!(is_of_form(&time, "0000-00-00T00:00:00Z"), "{time}");
             clock::epoch_seconds(clock::parse_iso8601(&time).unwrap())

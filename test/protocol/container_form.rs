@@ -337,7 +337,7 @@ fn a_changed_container_token_file_is_read_again() {
         served.files.write("token", content);
         served
             .ec2_role
-            .wait_for_line_after(lines, "the token that it held is kept");
+            .wait_for_line_after(lines, "the token that was read before stays valid");
         assert_eq!(served.get(PATH, "second").status, 200);
         served.files.write("token", "second");
         std::fs::write(served.files.path("token"), "third\n").unwrap();

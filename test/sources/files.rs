@@ -95,7 +95,17 @@ fn check_each(when: When) {
         (
             Use::Credentials,
             Bytes(b"[default]\naws_access_key_id = AKIA\xe9\n"),
-            "UTF-8",
+            "its encoding is not UTF-8",
+        ),
+        (
+            Use::Credentials,
+            Bytes(b"\xff\xfe[\0d\0e\0f\0a\0u\0l\0t\0]\0\n\0"),
+            "its encoding is not UTF-8",
+        ),
+        (
+            Use::Config,
+            Bytes(b"[\0d\0e\0f\0a\0u\0l\0t\0]\0\n\0"),
+            "its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8",
         ),
         (
             Use::Credentials,

@@ -1,3 +1,5 @@
+mod botocore;
 mod faults;
 mod files;
 mod find;
+mod values;

@@ -205,3 +205,20 @@ fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
         .run();
     assert!(ended.lines[1].contains("no region"), "{ended:?}");
 }
+
+#[test]
+fn an_indented_file_calls_the_endpoint_of_sts_and_of_nothing_else() {
+    let sts = Sts::start([Reply::good()]);
+    let config = format!(
+        "  [default]\n  region = eu-west-1\n  services = mine\n  s3 =\n    endpoint_url = {NOWHERE}\n  [services mine]\n  sts =\n\
+         \x20   endpoint_url = {}\n",
+        sts.url()
+    );
+    drop(
+        bare()
+            .file(".aws/config", &config)
+            .arguments([ROLE])
+            .serving(),
+    );
+    assert_eq!(sts.calls().len(), 1);
+}

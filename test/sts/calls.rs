@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::http::LIST_PATH;
 use crate::support::sts::{Expiration, access_key_id, request_id};
-use crate::support::{Directory, ROLE, Reply, Start, Sts, each};
+use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
 const DAY: i64 = 86_400;
@@ -208,6 +208,149 @@ fn role_chaining_falls_back_to_an_hour_for_good() {
         .map(|call| call.parameter("DurationSeconds"))
         .collect();
     assert_eq!(durations, ["7200", "3600", "3600"]);
+}
+
+#[test]
+fn a_life_is_at_most_what_was_asked_for() {
+    let century = 100 * 365 * DAY;
+    let replies = [
+        Reply::good().valid_for(900).date_ahead(-3600),
+        Reply::good().valid_for(900).date_ahead(3600),
+        // 1970.
+        Reply::good().valid_for(900).date_ahead(-century),
+        Reply::good().valid_for(900).date_ahead(century),
+        Reply::good().valid_for(century),
+    ];
+    each(replies, |reply| {
+        let sts = Sts::start([reply.clone()]);
+        let start = Start::with(&sts).arguments(["--duration-seconds", "900"]);
+        let ec2_role = start.serving();
+        let expiration = ec2_role.document().field("Expiration");
+        let left = ec2_role::common::clock::parse_iso8601(&expiration).unwrap();
+        let left = ec2_role::common::clock::epoch_seconds(left)
+            - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
+        assert!((870..=901).contains(&left), "{reply:?}: {left} s");
+        let line = ec2_role.wait_for_line("credential of ");
+        // With 15 minutes the next refresh is after 4 minutes at the latest.
+        let time = line.rsplit(' ').nth(1).unwrap().parse::<u32>().unwrap();
+        assert!(!line.ends_with("min") || time <= 4, "{line}");
+    });
+}
+
+#[test]
+fn a_date_that_is_always_wrong_spoils_no_signature() {
+    each([DAY, -DAY], |ahead| {
+        let good = || Reply::good().clock_ahead(0).date_ahead(ahead).valid_for(2);
+        let sts = Sts::start([good()]);
+        let ec2_role = Start::with(&sts).serving();
+        ec2_role.wait_for_document_of_call(3);
+        let lines = ec2_role.lines();
+        let is_trouble = |line: &&String| line.contains("clock") || line.contains("failed");
+        assert_eq!(lines.iter().find(is_trouble), None, "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
+    // This machine's clock is set right, and a proxy goes on with the old time.
+    let sts = Sts::start([
+        Reply::good().clock_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY).valid_for(2),
+        Reply::good().clock_ahead(0).date_ahead(DAY),
+    ]);
+    let ec2_role = Start::with(&sts).serving();
+    ec2_role.wait_for_document_of_call(5);
+    let lines = ec2_role.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("failed")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn retry_after_is_heeded_up_to_a_minute() {
+    each([(30, 30), (86_400, 60)], |(asked, waits)| {
+        let refusal = Reply::error(503, "SlowDown", "oh").retry_after(asked);
+        let sts = Sts::start([refusal]);
+        let ec2_role = Start::with(&sts).start();
+        let line = ec2_role.wait_for_line("SlowDown");
+        assert!(line.ends_with(&format!("next try in {waits} s")), "{line}");
+    });
+}
+
+#[test]
+fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
+    for inside in ["<!-- -->", "<b/>", "<![CDATA[x]]><!-- -->", "<?pi?>"] {
+        for name in ["AccessKeyId", "SecretAccessKey", "SessionToken"] {
+            let parts = ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|part| {
+                let inside = if part == name { inside } else { "" };
+                format!("<{part}>s3cr3tA{inside}B</{part}>")
+            });
+            let body = format!(
+                "<A>{}<Expiration>2999-01-01T00:00:00Z</Expiration></A>",
+                parts.concat()
+            );
+            let sts = Sts::start([Reply::bytes(200, body)]);
+            let ended = Start::with(&sts).arguments(["--credential-process"]).run();
+            let said = format!("XML (<A>) without {name} (request ");
+            assert_eq!(ended.status, Some(1), "{ended:?}");
+            assert!(ended.lines[0].contains(&said), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_sts_repeats_no_secret_of_the_request() {
+    let token = format!("{SECRET}/session");
+    // As STS says it, with the headers of the request; and as another might.
+    let canonical = format!(
+        "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
+         x-amz-security-token:{token}\n'"
+    );
+    let rows = [
+        (
+            canonical,
+            "The request signature we calculated does not match (request ",
+        ),
+        (
+            format!("token {token} is bad"),
+            "token (secret) is bad (request ",
+        ),
+        (
+            format!("id {SECRET}-id is bad"),
+            "id (secret) is bad (request ",
+        ),
+        (
+            format!("key {SECRET}/key+of/the/source is bad"),
+            "key (secret) is bad",
+        ),
+    ];
+    each(rows, |(message, said)| {
+        for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {
+            let sts = Sts::start([Reply::error(403, code, &message)]);
+            let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
+            let id = format!("{SECRET}-id");
+            let ended = start
+                .arguments(["--credential-process", "--external-id", &id])
+                .run();
+            let line = &ended.lines[0];
+            assert!(line.contains(said) && !line.contains(SECRET), "{line}");
+        }
+    });
+    let sts = Sts::start([Reply::error(400, "InvalidIdentityToken", &token)]);
+    let start = Start::without_source(&sts).file("token", &token);
+    let file = start.home.text("token");
+    let start = start.variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
+    let ended = start
+        .variable("AWS_ROLE_ARN", ROLE)
+        .arguments(["--credential-process"])
+        .run();
+    assert!(
+        ended.lines[0].contains("InvalidIdentityToken (400): (secret)"),
+        "{ended:?}"
+    );
 }
 
 /// Permanent errors: only the user can remove their cause.

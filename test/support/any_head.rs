@@ -3,9 +3,16 @@
 use ec2_role::server::request_head::REMOVED_HEADERS;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 
-/// Panics unless tiny_http parses a head to exactly its bytes, without a header that it would act on.
-pub fn check_is_parsed_unchanged(tiny_http: &mut TinyHttpAdapter, head: &str) {
-    let parsed = tiny_http.parse(head).unwrap();
+/// Panics unless tiny_http parses pipelined heads, in their order, to exactly their bytes, without a header that it would act on.
+pub fn check_are_parsed_unchanged(tiny_http: &mut TinyHttpAdapter, heads: &[String]) {
+    tiny_http.send(heads.iter().map(String::as_str)).unwrap();
+    for head in heads {
+        check_is_parsed_unchanged(tiny_http, head);
+    }
+}
+
+fn check_is_parsed_unchanged(tiny_http: &mut TinyHttpAdapter, head: &str) {
+    let parsed = tiny_http.receive(head).unwrap();
     let mut head_again = format!("{} {} HTTP/1.1\r\n", parsed.method(), parsed.url());
     for header in parsed.headers() {
         assert!(

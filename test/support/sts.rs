@@ -79,6 +79,9 @@ pub struct Reply {
     expiration: Expiration,
     lifetime: i64,
     clock: i64,
+    /// How far the `Date` header is ahead of that clock.
+    date: i64,
+    retry_after: Option<u32>,
     is_strict: bool,
     delay: Duration,
     manner: Manner,
@@ -133,6 +136,8 @@ impl Reply {
             expiration: Expiration::Iso,
             lifetime: 3600,
             clock: 0,
+            date: 0,
+            retry_after: None,
             is_strict: false,
             delay: Duration::ZERO,
             manner: Manner::Whole,
@@ -223,6 +228,21 @@ impl Reply {
         }
     }
 
+    /// Its `Date` header is ahead by so many seconds, as of a proxy with a wrong clock.
+    pub fn date_ahead(self, seconds: i64) -> Self {
+        Reply {
+            date: seconds,
+            ..self
+        }
+    }
+
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Reply {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     fn send(&self, number: usize, call: &Call, connection: &mut Connection) {
         std::thread::sleep(self.delay);
         let now = epoch_now() + self.clock;
@@ -234,14 +254,18 @@ impl Reply {
             );
             return Reply {
                 clock: self.clock,
+                date: self.date,
                 ..refusal
             }
             .send(number, call, connection);
         }
         let body = self.body(number, now);
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now as u64));
+        let date = (now + self.date).max(0) as u64;
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(date));
+        let retry_after = self.retry_after;
+        let retry_after = retry_after.map_or(String::new(), |it| format!("Retry-After: {it}\r\n"));
         let headers = format!(
-            "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n",
+            "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n{retry_after}",
             request_id(number)
         );
         let half = body.len() / 2;

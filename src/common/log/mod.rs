@@ -7,48 +7,42 @@ pub use sink::is_journal;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::clock;
 
-/// Longest line. A pipe takes a write of up to this much whole or not at all (PIPE_BUF), so lines of several processes never mix.
-const MAX_LINE: usize = 4096;
+/// Longest line, without priority and end. A pipe takes a write of up to 4,096 bytes whole or not at all (PIPE_BUF), so lines of
+/// several processes never mix.
+const MAX_LINE: usize = 4096 - "<N>\n".len();
 /// Longest part of a request line that is logged; SDKs send about 100 bytes, and a client must not fill the host's disk.
 const MAX_REQUEST: usize = 256;
 
 /// How lines are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
-    /// `<N>` before each line, sd-daemon's priority, which journald takes off.
+    /// Begin each line with `<N>`, sd-daemon's priority, which journald removes.
     pub priority: bool,
-    /// The time before each event; request lines have it anyway.
+    /// Begin each event with the time; request lines have it anyway.
     pub time: bool,
-    /// One JSON object a line.
+    /// Write a JSON object a line.
     pub json: bool,
     /// The role that JSON lines name.
     pub role: String,
 }
 
-/// That of an error on the command line, until [`set_format`].
-static FORMAT: RwLock<Format> = RwLock::new(Format {
-    priority: false,
-    time: false,
-    json: false,
-    role: String::new(),
-});
+/// Until [`set_format`], that of an error on the command line.
+static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
     *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
 }
 
-pub fn format() -> Format {
-    FORMAT
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone()
+pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
+    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens what the first line would open, for a process that can open nothing later.
@@ -68,11 +62,11 @@ pub enum Level {
     Info = 6,
 }
 
-pub fn event(text: &str) {
+pub(crate) fn event(text: &str) {
     at(Level::Info, text);
 }
 
-pub fn warning(text: &str) {
+pub(crate) fn warning(text: &str) {
     at(Level::Warning, text);
 }
 
@@ -80,53 +74,46 @@ pub fn error(text: &str) {
     at(Level::Error, text);
 }
 
-#[derive(Serialize)]
-struct EventObject<'a> {
-    time: String,
-    level: Level,
-    event: &'static str,
-    role: &'a str,
-    message: &'a str,
+/// Warns unless it is the last of these warnings again.
+pub fn warning_once(last: &mut String, text: &str) {
+    if last != text {
+        warning(text);
+        text.clone_into(last);
+    }
 }
 
 /// Writes an event.
-pub fn at(level: Level, text: &str) {
-    write(level, &printable(text), |format, text| {
-        let time = clock::iso8601(SystemTime::now());
-        if format.json {
-            return to_json(&EventObject {
-                time,
-                level,
-                event: "message",
-                role: &format.role,
-                message: text,
-            });
-        }
-        let time = if format.time {
-            time + " "
-        } else {
-            String::new()
-        };
-        format!("{time}ec2-role: {text}")
-    });
+pub(crate) fn at(level: Level, text: &str) {
+    let format = format();
+    write_line(
+        &format,
+        level,
+        event_line(&format, level, text, SystemTime::now()),
+    );
 }
 
-#[derive(Serialize)]
-struct AccessObject<'a> {
-    time: String,
-    level: Level,
-    event: &'static str,
-    role: &'a str,
-    client: Option<IpAddr>,
-    request: &'a str,
-    status: u16,
-    bytes: usize,
-    seconds: f64,
+fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
+    let time = clock::iso8601(at);
+    let line = |message: &str| match (format.json, format.time) {
+        (true, _) => json!({
+            "time": time, "level": level, "event": "message",
+            "role": format.role, "message": message,
+        })
+        .to_string(),
+        (false, true) => format!("{time} ec2-role: {message}"),
+        (false, false) => format!("ec2-role: {message}"),
+    };
+    let mut text = printable(text);
+    if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
+        // Each byte of the text is at least one of the line.
+        text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
+    }
+    line(&text)
 }
 
 /// Writes a request in the common log format with the seconds that the answer took at its end:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
-pub fn access(
+pub(crate) fn access(
     peer: Option<IpAddr>,
     at: SystemTime,
     request_line: &str,
@@ -134,62 +121,39 @@ pub fn access(
     body_length: usize,
     took: Duration,
 ) {
+    let (format, seconds) = (format(), took.as_secs_f64());
     let is_plain = |c: char| c == ' ' || c.is_ascii_graphic() && !"\"\\".contains(c);
     let mut request = escaped(request_line, is_plain);
     request.truncate(request.floor_char_boundary(MAX_REQUEST));
-    write(Level::Info, &request, |format, request| {
-        let seconds = took.as_secs_f64();
-        if format.json {
-            return to_json(&AccessObject {
-                time: clock::iso8601(at),
-                level: Level::Info,
-                event: "request",
-                role: &format.role,
-                client: peer,
-                request,
-                status,
-                bytes: body_length,
-                seconds: (seconds * 1e4).round() / 1e4,
-            });
-        }
+    let line = if format.json {
+        json!({
+            "time": clock::iso8601(at), "level": Level::Info, "event": "request",
+            "role": format.role, "client": peer, "request": request, "status": status,
+            "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
+        })
+        .to_string()
+    } else {
         let peer = peer.map_or("-".to_owned(), |address| address.to_string());
         // "Sat, 17 Jan 2015 04:58:54 GMT", in another order.
         let date = httpdate::fmt_http_date(at);
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
         format!(
-            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{request}\" {} {} {seconds:.4}",
-            status, body_length
+            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{request}\" {status} {body_length} {seconds:.4}"
         )
-    });
-}
-
-/// Writes the line that `line` makes of `text`, which is cut so that the line fits.
-fn write(level: Level, text: &str, line: impl Fn(&Format, &str) -> String) {
-    let format = FORMAT.read().unwrap_or_else(PoisonError::into_inner);
-    let make = |text: &str| {
-        let priority = if format.priority {
-            format!("<{}>", level as u8)
-        } else {
-            String::new()
-        };
-        format!("{priority}{}\n", line(&format, text))
     };
-    let mut made = make(text);
-    if let Some(excess) = made.len().checked_sub(MAX_LINE) {
-        // Each byte of the text is at least one of the line.
-        made = make(&text[..text.floor_char_boundary(text.len().saturating_sub(excess))]);
-    }
-    sink::write(&made);
+    write_line(&format, Level::Info, line);
 }
 
-fn to_json(object: &impl Serialize) -> String {
-    // Only maps with other keys than strings cannot be written.
-    serde_json::to_string(object).unwrap_or_default()
+fn write_line(format: &Format, level: Level, line: String) {
+    sink::write(&match format.priority {
+        true => format!("<{}>{line}\n", level as u8),
+        false => line + "\n",
+    });
 }
 
 /// Escapes what a terminal or a reader could take for something else: control characters, and invisible or reordering ones such as
 /// U+202E, U+200B and U+2028. Letters and digits of every script stay.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '
             || c.is_ascii_graphic()
@@ -219,6 +183,30 @@ fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_events_are_cut_so_that_the_line_fits() {
+        let json = Format {
+            json: true,
+            role: "r".repeat(2048),
+            ..Format::default()
+        };
+        let now = SystemTime::UNIX_EPOCH;
+        for text in ["\"".repeat(9000), "é".repeat(9000), "\u{1}".repeat(9000)] {
+            let line = event_line(&json, Level::Error, &text, now);
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert!(
+                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
+                "{line}"
+            );
+            assert_eq!(object["level"], "error");
+            let line = event_line(&Format::default(), Level::Error, &text, now);
+            assert!(
+                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
+                "{line}"
+            );
+        }
+    }
 
     #[test]
     fn control_and_invisible_characters_are_escaped() {

@@ -10,9 +10,11 @@ pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
     parse(json, "Token", origin).filter(|found| found.session_token.is_some())
 }
 
-/// Parses a credential whose session token has the key `token_key`; `None` if a key is missing.
+/// Parses a credential whose session token has the key `token_key`; `None` if a key is missing or no header
+/// can carry it.
 pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
-    let text = |key: &str| json[key].as_str().filter(|text| !text.is_empty());
+    let is_key = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    let text = |key: &str| json[key].as_str().filter(is_key);
     Some(SourceCredential {
         access_key_id: text("AccessKeyId")?.to_owned(),
         secret_access_key: Secret::new(text("SecretAccessKey")?),

@@ -24,9 +24,10 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         ));
     };
     let document = client.get(&format!("{LIST}{name}"))?.unwrap_or_default();
-    let json: Value = serde_json::from_str(&document).unwrap_or_default();
+    let json: Value = serde_json::from_slice(document.as_bytes()).unwrap_or_default();
     if let Some(code) = json["Code"].as_str().filter(|code| *code != "Success") {
         let message = json["Message"].as_str().unwrap_or_default();
+        let message = message.lines().next().unwrap_or_default();
         return transient(format!(
             "the instance's role {name}: {code}: {message}; check the instance profile and the role's trust policy"
         ));

@@ -5,6 +5,7 @@ use super::{process, web_identity};
 use crate::common::fault::{Fault, transient};
 use crate::common::secret::Secret;
 use crate::fetcher::profile::{File, Profile};
+use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Keys of sources that ec2-role does not support. SDKs prefer such a source to static keys in the same profile, which may have
@@ -60,14 +61,16 @@ fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
 
 /// The static keys in one file. A session token in the other file does not belong to them.
 fn static_keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>, Fault> {
-    let get = |key| profile.get_in(file, key);
-    let token = get("aws_session_token").or(get("aws_security_token"));
+    let get = |key| Setting::in_file(profile.origin(key), profile.get_in(file, key));
+    let token = get("aws_session_token").or_else(|| get("aws_security_token"));
     let what = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
         (Some(key_id), Some(secret)) => {
             return Ok(Some(SourceCredential {
-                access_key_id: key_id.to_owned(),
-                secret_access_key: Secret::new(secret),
-                session_token: token.map(Secret::new),
+                access_key_id: key_id.key()?.to_owned(),
+                secret_access_key: Secret::new(secret.key()?),
+                session_token: token
+                    .map(|token| token.key().map(Secret::new))
+                    .transpose()?,
                 origin: format!("profile {:?}", profile.name),
             }));
         }

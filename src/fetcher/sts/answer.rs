@@ -37,19 +37,20 @@ pub struct Issued {
 }
 
 /// Parses a complete answer: a credential, an error of STS, or something else.
-pub fn parse(answer: &Answer) -> Result<Issued, StsError> {
-    let (status, date, body) = (answer.status, answer.date, answer.text());
+pub fn parse(answer: Answer) -> Result<Issued, StsError> {
+    let mut answer = Box::new(answer);
+    // Taken out of the answer, because errors keep the answer and the body may hold a secret.
+    let body = std::mem::take(&mut answer.body);
+    let body = String::from_utf8_lossy(&body);
     let body = body.trim_start_matches('\u{feff}').trim();
     let document = Document::parse(body).ok();
     let field = |name: &str| document.as_ref().and_then(|document| field(document, name));
-    let request_id = || field("RequestId").or(answer.request_id.clone());
+    answer.request_id = field("RequestId").or(answer.request_id.take());
     if let Some(code) = field("Code") {
         return Err(StsError::Refused {
-            status,
             code,
             message: field("Message").unwrap_or_default(),
-            request_id: request_id(),
-            date,
+            answer,
         });
     }
     let credential = || {
@@ -61,29 +62,28 @@ pub fn parse(answer: &Answer) -> Result<Issued, StsError> {
             // EC2's form cannot express times after the year 9999.
             expiration: clock::parse_iso8601(&field("Expiration")?)
                 .filter(|time| !clock::iso8601(*time).is_empty())?,
-            date,
+            date: answer.date,
         })
     };
     match credential() {
-        Some(issued) if status == 200 => Ok(issued),
+        Some(issued) if answer.status == 200 => Ok(issued),
         _ => Err(StsError::NotFromSts {
-            status,
             what: describe(document.as_ref(), body),
-            request_id: request_id(),
-            date,
+            answer,
         }),
     }
 }
 
 /// The text of the first element with this name at any depth: the same few elements are nested differently in answers and errors.
+/// Anything but text inside, such as a comment, would cut a secret in two.
 fn field(document: &Document, name: &str) -> Option<String> {
     let element = document
         .descendants()
         .find(|node| node.is_element() && node.tag_name().name() == name)?;
-    let text = element.text().unwrap_or_default().trim();
-    (1..=MAX_FIELD_BYTES)
-        .contains(&text.len())
-        .then(|| text.to_owned())
+    let mut children = element.children();
+    let (text, more) = (children.next()?.text()?.trim(), children.next());
+    let is_whole = more.is_none() && (1..=MAX_FIELD_BYTES).contains(&text.len());
+    is_whole.then(|| text.to_owned())
 }
 
 /// Describes an answer that is neither a credential nor an error, without its text, which might hold a secret.
@@ -109,7 +109,7 @@ mod tests {
 
     fn parse(status: u16, body: &str) -> Result<Issued, StsError> {
         let body = body.as_bytes().to_vec();
-        super::parse(&Answer {
+        super::parse(Answer {
             status,
             body,
             request_id: Some("from a header".to_owned()),
@@ -143,8 +143,8 @@ mod tests {
                    <RequestId>r1</RequestId></ErrorResponse>";
         assert!(matches!(
             parse(403, body).unwrap_err(),
-            StsError::Refused { code, message, request_id, .. }
-            if code == "AccessDenied" && message == "no" && request_id.as_deref() == Some("r1")
+            StsError::Refused { code, message, answer }
+            if code == "AccessDenied" && message == "no" && answer.request_id.as_deref() == Some("r1")
         ));
     }
 

@@ -94,25 +94,16 @@ impl Endpoint {
         if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
             return at(global, GLOBAL_REGION);
         }
-        let host = match (options.fips, options.dual_stack) {
-            (false, false) => format!("sts.{region}.{suffix}"),
-            // GovCloud's ordinary endpoints are the FIPS ones.
-            (true, false) if options.partition == "aws-us-gov" => format!("sts.{region}.{suffix}"),
-            (true, false) => format!("sts-fips.{region}.{suffix}"),
-            (fips, true) => {
-                let Some(suffix) = dual_stack_suffix else {
-                    return permanent(format!(
-                        "partition {}: it has no dual-stack endpoints; unset AWS_USE_DUALSTACK_ENDPOINT",
-                        options.partition
-                    ));
-                };
-                format!(
-                    "{}.{region}.{suffix}",
-                    if fips { "sts-fips" } else { "sts" }
-                )
-            }
+        // GovCloud's ordinary endpoints are the FIPS ones.
+        let is_fips_name =
+            options.fips && (options.dual_stack || options.partition != "aws-us-gov");
+        let service = if is_fips_name { "sts-fips" } else { "sts" };
+        let suffix = if options.dual_stack {
+            dual_stack_suffix
+        } else {
+            suffix
         };
-        at(format!("https://{host}/"), region)
+        at(format!("https://{service}.{region}.{suffix}/"), region)
     }
 }
 
@@ -127,16 +118,16 @@ pub fn is_region(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// The domain of a partition's endpoints, and of its dual-stack endpoints.
-fn suffixes(partition: &str) -> Option<(&'static str, Option<&'static str>)> {
+/// The domains of a partition's endpoints and of its dual-stack endpoints, from `partitions.json` of botocore 1.44.
+fn suffixes(partition: &str) -> Option<(&'static str, &'static str)> {
     Some(match partition {
-        "aws" | "aws-us-gov" => ("amazonaws.com", Some("api.aws")),
-        "aws-cn" => ("amazonaws.com.cn", Some("api.amazonwebservices.com.cn")),
-        "aws-eusc" => ("amazonaws.eu", Some("api.amazonwebservices.eu")),
-        "aws-iso" => ("c2s.ic.gov", None),
-        "aws-iso-b" => ("sc2s.sgov.gov", None),
-        "aws-iso-e" => ("cloud.adc-e.uk", None),
-        "aws-iso-f" => ("csp.hci.ic.gov", None),
+        "aws" | "aws-us-gov" => ("amazonaws.com", "api.aws"),
+        "aws-cn" => ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+        "aws-eusc" => ("amazonaws.eu", "api.amazonwebservices.eu"),
+        "aws-iso" => ("c2s.ic.gov", "api.aws.ic.gov"),
+        "aws-iso-b" => ("sc2s.sgov.gov", "api.aws.scloud"),
+        "aws-iso-e" => ("cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+        "aws-iso-f" => ("csp.hci.ic.gov", "api.aws.hci.ic.gov"),
         _ => return None,
     })
 }
@@ -261,15 +252,6 @@ mod tests {
                     ..cn
                 },
                 "https://",
-            ),
-            (
-                EndpointOptions {
-                    partition: "aws-iso",
-                    region: Some("us-iso-east-1"),
-                    dual_stack: true,
-                    ..cn
-                },
-                "AWS_USE_DUALSTACK_ENDPOINT",
             ),
         ] {
             let fault = Endpoint::find(&options).unwrap_err();

@@ -1,8 +1,6 @@
 //! Errors of a call to STS, sorted by what the fetcher does about them.
 
-use std::time::SystemTime;
-
-use crate::fetcher::http_client::SendError;
+use crate::fetcher::http_client::{Answer, SendError};
 
 /// Why a call returned no credential.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,18 +8,14 @@ pub enum StsError {
     NoAnswer(SendError),
     /// STS refused, with a code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
     Refused {
-        status: u16,
         code: String,
         message: String,
-        request_id: Option<String>,
-        date: Option<SystemTime>,
+        answer: Box<Answer>,
     },
     /// The answer is no answer of STS, or a broken one.
     NotFromSts {
-        status: u16,
         what: String,
-        request_id: Option<String>,
-        date: Option<SystemTime>,
+        answer: Box<Answer>,
     },
 }
 
@@ -67,36 +61,33 @@ impl StsError {
         }
     }
 
-    /// The clock of STS, from the answer's `Date` header.
-    pub fn date(&self) -> Option<SystemTime> {
+    /// The answer without its body, if there is one.
+    pub fn answer(&self) -> Option<&Answer> {
         match self {
             StsError::NoAnswer(_) => None,
-            StsError::Refused { date, .. } | StsError::NotFromSts { date, .. } => *date,
+            StsError::Refused { answer, .. } | StsError::NotFromSts { answer, .. } => Some(answer),
         }
     }
 
     /// The error without its remedy, with the request id that AWS's support asks for.
     pub fn describe(&self) -> String {
-        let (text, request_id) = match self {
+        let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.to_string(),
             StsError::Refused {
-                status,
                 code,
                 message,
-                request_id,
-                ..
+                answer,
             } => {
+                // With a wrong signature, further lines repeat the headers of the request.
+                let message = message.lines().next().unwrap_or_default();
                 let message = message.trim_end_matches('.');
-                (format!("{code} ({status}): {message}"), request_id)
+                (format!("{code} ({}): {message}", answer.status), answer)
             }
-            StsError::NotFromSts {
-                status,
-                what,
-                request_id,
-                ..
-            } => (format!("status {status} with {what}"), request_id),
+            StsError::NotFromSts { what, answer } => {
+                (format!("status {} with {what}", answer.status), answer)
+            }
         };
-        match request_id {
+        match &answer.request_id {
             Some(id) => format!("{text} (request {id})"),
             None => text,
         }
@@ -107,16 +98,14 @@ impl StsError {
         const WAIT: &str = "nothing to do if it passes";
         let (status, code, message) = match self {
             StsError::Refused {
-                status,
                 code,
                 message,
-                ..
-            } => (*status, code.as_str(), message),
+                answer,
+            } => (answer.status, code.as_str(), message),
             // A proxy or load balancer before STS may be down or overloaded.
-            StsError::NotFromSts {
-                status: 429 | 500..,
-                ..
-            } => return WAIT.to_owned(),
+            StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
+                return WAIT.to_owned();
+            }
             StsError::NotFromSts { .. } => {
                 return format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
@@ -171,12 +160,30 @@ fn caller(message: &str) -> Option<String> {
     Some(role().unwrap_or_else(|| arn.to_owned()))
 }
 
-/// Whether an error with this code passes by itself although its status is 400.
+/// Codes of errors that pass although their status is 400: the throttling and transient codes of botocore (`retries/standard.py`,
+/// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
+const TRANSIENT_CODES: [&str; 13] = [
+    "BandwidthLimitExceeded",
+    "IDPCommunicationError",
+    "IDPCommunicationErrorException",
+    "InternalError",
+    "InternalFailure",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "TransactionInProgressException",
+];
+
 fn is_transient(code: &str) -> bool {
-    code.contains("Throttl")
-        || code.contains("TooMany")
-        || code == "RequestLimitExceeded"
-        || code == "IDPCommunicationError"
+    // Throttling, ThrottledException, RequestThrottled, EC2ThrottledException …; ProvisionedThroughputExceeded …
+    ["Throttl", "TooMany", "Throughput"]
+        .iter()
+        .any(|part| code.contains(part))
+        || TRANSIENT_CODES.contains(&code)
 }
 
 #[cfg(test)]
@@ -185,11 +192,13 @@ mod tests {
 
     fn refused(status: u16, code: &str, message: &str) -> StsError {
         StsError::Refused {
-            status,
             code: code.into(),
             message: message.into(),
-            request_id: Some("r1".into()),
-            date: None,
+            answer: Box::new(Answer {
+                status,
+                request_id: Some("r1".into()),
+                ..Answer::default()
+            }),
         }
     }
 
@@ -248,7 +257,18 @@ mod tests {
     fn transient_errors_need_no_remedy() {
         for (status, code, says) in [
             (400, "Throttling", "nothing to do"),
-            (400, "IDPCommunicationError", "nothing to do"),
+            (400, "IDPCommunicationErrorException", "nothing to do"),
+            (400, "EC2ThrottledException", "nothing to do"),
+            (
+                400,
+                "ProvisionedThroughputExceededException",
+                "nothing to do",
+            ),
+            (400, "TooManyRequestsException", "nothing to do"),
+            (400, "SlowDown", "nothing to do"),
+            (400, "BandwidthLimitExceeded", "nothing to do"),
+            (400, "PriorRequestNotComplete", "nothing to do"),
+            (400, "RequestTimeout", "nothing to do"),
             (429, "Slow", "nothing to do"),
             (500, "InternalFailure", "nothing to do"),
             (

@@ -125,7 +125,7 @@ impl Client {
             sign(&mut request, source, &self.endpoint.signing_region, now).map_err(no_answer)?;
         }
         let answer = self.http_client.send(request).map_err(StsError::NoAnswer)?;
-        parse(&answer)
+        parse(answer)
     }
 }
 

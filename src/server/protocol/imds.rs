@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, Status};
 use super::state::ResponseState;
 use crate::common::clock::{self, BootTime};
 use crate::common::config::HttpTokens;
 use crate::common::credential::{Credential, ec2_form};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::metadata_snapshot;
 use crate::common::secret::Secret;
 use crate::common::session_token::{TokenAuthority, Ttl};
 use crate::messages::server_state::ServerState;
@@ -186,9 +186,9 @@ fn other_metadata(
         .flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
     let listing = if path.is_empty() {
-        Some(metadata_snapshot::roots(leaves))
+        Some(directory::roots(leaves))
     } else {
-        metadata_snapshot::entries(leaves, path)
+        directory::entries(leaves, path)
     };
     if let Some(entries) = listing {
         return Ok(Response::text(entries.join("\n")));

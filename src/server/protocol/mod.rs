@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod container_credentials;
+mod directory;
 pub mod http;
 pub mod imds;
 pub mod metrics;

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         date: Some(date),
         ..Answer::default()
     };
-    match sts::parse(&answer) {
+    match sts::parse(answer) {
         Ok(issued) => {
             let credential = Credential {
                 access_key_id: issued.access_key_id,
@@ -36,10 +36,10 @@ fuzz_target!(|data: &[u8]| -> Corpus {
                 deadline: BootTime(1),
             };
             let document = credential.ec2_document(None);
-            let setting = document.rsplit('"').nth(1).unwrap();
-            let read = clock::parse_iso8601(setting).expect(setting);
+            let written = document.rsplit('"').nth(1).unwrap();
+            let parsed = clock::parse_iso8601(written).expect(written);
             assert_eq!(
-                clock::epoch_seconds(read),
+                clock::epoch_seconds(parsed),
                 clock::epoch_seconds(credential.expiration)
             );
         }

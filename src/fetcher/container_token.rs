@@ -1,0 +1,100 @@
+//! Watches `--container-token-file`, the Authorization token of the container form. The file system may hang, so a fetcher does it.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use crate::common::config::Config;
+use crate::common::fault::{Fault, permanent, transient};
+use crate::common::file::NamedFile;
+use crate::common::secret::Secret;
+use crate::messages::fetch_report::FetchReport;
+
+/// How long one fetcher watches: less than its deadline, which then means that the file system hangs.
+const WATCH: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_millis(500);
+/// The largest that one header of a client can hold is 8 KiB.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Reports the token, and again whenever the file changes.
+pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchReport, Fault> {
+    let Some(file) = &config.container_token_file else {
+        return Ok(FetchReport::Unchanged);
+    };
+    report(FetchReport::Step(format!("reading {file}")));
+    let start = Instant::now();
+    let mut last = None;
+    while start.elapsed() < WATCH {
+        let stamp = stamp(file);
+        if stamp.is_none() || stamp != last {
+            report(FetchReport::ContainerToken(read(file, report)?));
+            last = stamp;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(FetchReport::Unchanged)
+}
+
+/// What changes when a file is written or replaced: inode, size and modification time.
+fn stamp(file: &NamedFile) -> Option<(u64, u64, i64, i64)> {
+    let metadata = std::fs::metadata(&file.path).ok()?;
+    Some((
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
+}
+
+/// A file that is absent or empty may be about to be written.
+fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault> {
+    let contents = file.read().map_err(|error| match error.kind {
+        ErrorKind::NotFound => Fault::Transient(error.text),
+        _ => Fault::Permanent(error.text),
+    })?;
+    if let Some(exposure) = contents.exposure(0o007) {
+        report(FetchReport::Notice(format!("{file}: {exposure}")));
+    }
+    let text = String::from_utf8_lossy(&contents.bytes);
+    let token = text.trim_end_matches(['\r', '\n']);
+    if token.is_empty() {
+        return transient(format!(
+            "{file}: it is empty; write a token, without a newline"
+        ));
+    }
+    // SDKs send the token as a header's value, and HTTP strips spaces at its ends.
+    let is_value = token.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    if !is_value || token.trim() != token || token.len() > MAX_TOKEN_BYTES {
+        return permanent(format!(
+            "{file}: it must hold one line of at most {MAX_TOKEN_BYTES} printable ASCII characters without spaces at its ends; write one, without a newline"
+        ));
+    }
+    Ok(Secret::new(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_one_line_that_a_header_can_hold() {
+        let path =
+            std::env::temp_dir().join(format!("ec2-role-container-token-{}", std::process::id()));
+        let file = NamedFile::new("--container-token-file", &path);
+        let read = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            read(&file, &|_| {})
+        };
+        assert!(read("Bearer first\r\n").unwrap().equals("Bearer first"));
+        let long = "x".repeat(MAX_TOKEN_BYTES + 1);
+        for wrong in [" spaces ", "two\nlines", "é", "tab\tbed", &long] {
+            assert!(matches!(read(wrong), Err(Fault::Permanent(_))), "{wrong}");
+        }
+        assert!(matches!(read("\n"), Err(Fault::Transient(_))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(
+            super::read(&file, &|_| {}),
+            Err(Fault::Transient(_))
+        ));
+    }
+}

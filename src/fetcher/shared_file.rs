@@ -1,0 +1,227 @@
+//! The format of the shared config and credentials files
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), as botocore parses it.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use crate::common::environment::Environment;
+use crate::common::fault::{Fault, transient};
+use crate::common::file::NamedFile;
+
+/// Some editors write it at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The keys and values of a section. The keys of a nested block are `outer.inner`.
+pub type Settings = BTreeMap<String, String>;
+
+pub struct SharedFile {
+    pub path: PathBuf,
+    sections: BTreeMap<String, Settings>,
+}
+
+impl SharedFile {
+    /// Reads the file that `variable` names, else `~/.aws/` and `default`. One that does not exist counts as empty, as for every
+    /// SDK.
+    pub fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
+        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
+        let path = match environment.get(variable) {
+            None => home.join(".aws").join(default),
+            // No shell expands `~` in a unit or a compose file.
+            Some(path) => path
+                .strip_prefix("~/")
+                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
+        };
+        let file = NamedFile::new(variable, &path);
+        let bytes = match file.read() {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Vec::new()
+            }
+            result => result.or_else(|error| transient(error.text))?.bytes,
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Ok(SharedFile {
+                path,
+                sections: parse(&text),
+            }),
+            _ => transient(format!(
+                "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
+            )),
+        }
+    }
+
+    pub fn section(&self, name: &str) -> Option<&Settings> {
+        self.sections.get(name)
+    }
+}
+
+/// Parses sections as Python's configparser does for botocore. A line that is indented deeper than the key above it continues that
+/// key's value, after a newline; a value that has only such lines is a nested block. Lines without a key are ignored, as some SDKs
+/// ignore them, because the file belongs to other tools too.
+pub fn parse(text: &str) -> BTreeMap<String, Settings> {
+    let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
+    let mut section: Option<String> = None;
+    let mut key: Option<String> = None;
+    let mut key_indent = 0;
+    for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
+        let content = line.trim();
+        if content.starts_with(['#', ';']) {
+            continue;
+        }
+        let settings = section.as_ref().and_then(|name| sections.get_mut(name));
+        let value = settings
+            .zip(key.as_ref())
+            .and_then(|(settings, key)| settings.get_mut(key));
+        let indent = line.chars().take_while(|c| c.is_whitespace()).count();
+        match value {
+            Some(value) if content.is_empty() || indent > key_indent => {
+                value.extend(["\n", without_comment(content).trim_end()]);
+                continue;
+            }
+            _ if content.is_empty() => continue,
+            _ => {}
+        }
+        (key, key_indent) = (None, indent);
+        if let Some(header) = content.strip_prefix('[') {
+            section = header.split_once(']').map(|(name, _)| section_name(name));
+            if let Some(name) = &section {
+                sections.entry(name.clone()).or_default();
+            }
+        } else if let Some((name, value)) = content.split_once(['=', ':'])
+            && let Some(settings) = section.as_ref().and_then(|name| sections.get_mut(name))
+        {
+            let name = name.trim().to_ascii_lowercase();
+            settings.insert(name.clone(), without_comment(value).trim().to_owned());
+            key = Some(name);
+        }
+    }
+    for settings in sections.values_mut() {
+        *settings = settings
+            .iter()
+            .flat_map(|(key, value)| flatten(key, value))
+            .collect();
+    }
+    sections
+}
+
+/// A setting, or those of a nested block.
+fn flatten(key: &str, value: &str) -> Vec<(String, String)> {
+    let value = value.trim_end();
+    if !value.starts_with('\n') {
+        return vec![(key.to_owned(), value.to_owned())];
+    }
+    let inner = value.lines().filter_map(|line| line.split_once('='));
+    inner
+        .map(|(inner, value)| (format!("{key}.{}", inner.trim()), value.trim().to_owned()))
+        .collect()
+}
+
+/// Normalizes white space in a section's name, and removes quotes as botocore does, by a shell's rules. Without quotes a backslash
+/// is part of the name.
+fn section_name(header: &str) -> String {
+    let has_quotes = header.contains(['\'', '"']);
+    let words = has_quotes.then(|| shlex::split(header)).flatten();
+    match words {
+        Some(words) => words.join(" "),
+        None => header.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Removes a comment, which is `#` or `;` after white space. botocore keeps it in the value, other SDKs remove it. Inside quotes it
+/// is part of a command (`sh -c 'a ; b'`).
+fn without_comment(value: &str) -> &str {
+    let mut quote = None;
+    let mut characters = value.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (None | Some('"'), '\\') => _ = characters.next(),
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '#' | ';') if value[..at].ends_with([' ', '\t']) => return &value[..at],
+            (Some(opening), _) if opening == character => quote = None,
+            _ => {}
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_spaces_and_nested_blocks_are_parsed() {
+        let sections = parse(
+            "# a comment\nregion = lost\n[default]\nRegion=eu-west-1 # where\n\n[profile  web]\n; another\naws_access_key_id = AKIA\n\
+             s3 =\n  max_queue = 10\nservices = local\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1/\nnonsense\n[broken\nx=y\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["profile web"]["aws_access_key_id"], "AKIA");
+        assert_eq!(sections["profile web"]["s3.max_queue"], "10");
+        assert_eq!(sections["profile web"]["services"], "local");
+        assert_eq!(
+            sections["services local"]["sts.endpoint_url"],
+            "http://127.0.0.1:1/"
+        );
+        assert_eq!(sections.len(), 3);
+    }
+
+    #[test]
+    fn colons_quotes_and_byte_order_mark_are_parsed_as_botocore() {
+        let sections = parse(
+            "\u{feff}[default]\nregion: eu-west-1\nendpoint_url = http://h:1/\nca_bundle:/a=b\n\
+             [profile 'a  b'] # said\nx=1\n[profile \"web\"]\nx=2\n[services 'local']\nx=3\n[profile D\\u]\nx=4\n[it's]\nx=5\n",
+        );
+        assert_eq!(sections["default"]["region"], "eu-west-1");
+        assert_eq!(sections["default"]["endpoint_url"], "http://h:1/");
+        assert_eq!(sections["default"]["ca_bundle"], "/a=b");
+        for (name, x) in [
+            ("profile a  b", "1"),
+            ("profile web", "2"),
+            ("services local", "3"),
+            ("profile D\\u", "4"),
+            ("it's", "5"),
+        ] {
+            assert_eq!(sections[name]["x"], x, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_comment_ends_a_value_except_inside_quotes() {
+        for (value, read) in [
+            ("a # b", "a"),
+            ("a\t; b", "a"),
+            ("# b", ""),
+            ("a#b;c", "a#b;c"),
+            ("sh -c 'a ; b # c' # d", "sh -c 'a ; b # c'"),
+            (r#"sh -c "a \" ; b" ; c"#, r#"sh -c "a \" ; b""#),
+            (r"a\' ; b", r"a\'"),
+        ] {
+            let sections = parse(&format!("[default]\nx = {value}\n"));
+            assert_eq!(sections["default"]["x"], read, "{value}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_relative_to_the_key_above() {
+        let sections = parse(
+            "  [default]\n  services = local\n  s3 =\n    endpoint_url = http://s3/\n  region = r\n  [services local]\n  sts =\n\
+             \x20   endpoint_url = http://sts/\n",
+        );
+        assert_eq!(sections["default"]["s3.endpoint_url"], "http://s3/");
+        assert_eq!(sections["default"].get("endpoint_url"), None);
+        assert_eq!(sections["default"]["region"], "r");
+        let local = &sections["services local"];
+        assert_eq!(local["sts.endpoint_url"], "http://sts/");
+    }
+
+    #[test]
+    fn a_value_goes_on_in_lines_that_are_indented_deeper() {
+        let sections = parse(
+            "[default]\ncredential_process = sh\n  -c # said\n\n  # between\n  'a b'\nregion = r\n",
+        );
+        let command = "sh\n-c\n\n'a b'";
+        assert_eq!(sections["default"]["credential_process"], command);
+        assert_eq!(shlex::split(command).unwrap(), ["sh", "-c", "a b"]);
+        assert_eq!(sections["default"]["region"], "r");
+    }
+}

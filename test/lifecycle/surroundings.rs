@@ -1,0 +1,212 @@
+//! What the parent, the user and the machine do to the processes: signals, limits, files that hang.
+
+use std::time::Instant;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
+use crate::support::ec2_role::{children, is_alive};
+use crate::support::{Directory, Ec2Role, Reply, Start, Sts, until};
+
+/// A profile whose command prints a credential after `script`.
+fn with_credential_process(sts: &Sts, script: &str) -> Start {
+    let start = Start::without_source(sts);
+    let print = "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
+    let program = start
+        .home
+        .program("print-credential", &format!("{script}\n{print}"));
+    start.file(
+        ".aws/config",
+        &format!("[default]\ncredential_process = {program}\n"),
+    )
+}
+
+#[test]
+fn sigterm_ends_it_although_the_parent_blocked_it() {
+    let sts = Sts::start([Reply::good()]);
+    let block = ["env", "--block-signal=TERM"];
+    let mut ec2_role = Start::with(&sts).before(block).serving();
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+    ec2_role.wait_for_line("ended by SIGTERM");
+}
+
+#[test]
+fn children_are_waited_for_although_the_parent_ignores_sigchld() {
+    let sts = Sts::start([Reply::good()]);
+    let ignore = ["env", "--ignore-signal=CHLD"];
+    let ended = with_credential_process(&sts, "")
+        .before(ignore)
+        .arguments(["--credential-process"])
+        .run();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let ec2_role = with_credential_process(&sts, "").before(ignore).serving();
+    let server = ec2_role.server();
+    kill_process(server, Signal::KILL).unwrap();
+    ec2_role.wait_for_line(&format!("server replaced ({server}): killed by signal 9"));
+}
+
+#[test]
+fn sighup_fetches_now_and_other_signals_are_ignored_with_a_line() {
+    let sts = Sts::start([Reply::good()]);
+    let mut ec2_role = Start::with(&sts).serving();
+    ec2_role.signal(Signal::HUP);
+    ec2_role.wait_for_line("SIGHUP: fetching now");
+    ec2_role.wait_for_document_of_call(2);
+    for (signal, name) in [
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::VTALARM, "SIGVTALRM"),
+        (Signal::PROF, "SIGPROF"),
+        (Signal::IO, "SIGIO"),
+        (Signal::POWER, "SIGPWR"),
+        (Signal::STKFLT, "SIGSTKFLT"),
+        (Signal::XCPU, "SIGXCPU"),
+    ] {
+        ec2_role.signal(signal);
+        ec2_role.wait_for_line(&format!("{name} ignored"));
+    }
+    assert_eq!(sts.calls().len(), 2);
+    ec2_role.signal(Signal::QUIT);
+    assert!(ec2_role.wait_for_end().success());
+    ec2_role.wait_for_line("ended by SIGQUIT");
+}
+
+#[test]
+fn credential_process_ends_with_a_killed_supervisor() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let (own, child) = (files.text("own"), files.text("child"));
+    // A shell that waits for a child of its own.
+    let script = format!(
+        "sleep 600 & echo $! >{child}.new; mv {child}.new {child}; echo $$ >{own}.new; mv {own}.new {own}; wait"
+    );
+    let ec2_role = with_credential_process(&sts, &script).spawn();
+    let pids = [own, child].map(|file| {
+        until("the process", || {
+            Pid::from_raw(std::fs::read_to_string(&file).ok()?.trim().parse().ok()?)
+        })
+    });
+    ec2_role.signal(Signal::KILL);
+    for pid in pids {
+        until("its end", || (!is_alive(pid)).then_some(()));
+    }
+}
+
+#[test]
+fn replaceable_processes_have_a_higher_oom_score_than_the_supervisor() {
+    let sts = Sts::start([Reply::good()]);
+    for (own, of_children) in [("0", "500"), ("600", "1000")] {
+        let script = format!("echo {own} >/proc/self/oom_score_adj && exec \"$@\"");
+        let ec2_role = Start::with(&sts)
+            .before(["sh", "-c", &script, "sh"])
+            .serving();
+        let score = |pid: Pid| {
+            let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+            std::fs::read_to_string(path).unwrap().trim().to_owned()
+        };
+        assert_eq!(score(ec2_role.pid), own);
+        assert_eq!(score(ec2_role.server()), of_children);
+    }
+}
+
+#[test]
+fn limit_on_open_files_is_named_once_and_waited_for() {
+    let sts = Sts::start([Reply::good()]);
+    let mut ec2_role = Start::with(&sts)
+        .before(["sh", "-c", "ulimit -S -n 4; exec \"$@\"", "sh"])
+        .spawn();
+    ec2_role.wait_for_line("signals: too many open files: raise LimitNOFILE=");
+    let enough = Rlimit {
+        current: Some(256),
+        maximum: Some(256),
+    };
+    prlimit(Some(ec2_role.pid), Resource::Nofile, enough).unwrap();
+    ec2_role.wait_for_line("credential of ");
+    assert_eq!(ec2_role.lines().len(), 3, "{:?}", ec2_role.lines());
+    ec2_role.signal(Signal::TERM);
+    ec2_role.wait_for_end();
+}
+
+fn with_container_token(sts: &Sts, file: &str) -> Start {
+    Start::with(sts).arguments(["--container-token-file", file])
+}
+
+/// Stops the process that reads the token, as a file system that hangs would.
+fn stop_reader_of_token(ec2_role: &Ec2Role) -> Pid {
+    let reader = until("the reader of the token", || ec2_role.fetcher());
+    kill_process(reader, Signal::STOP).unwrap();
+    reader
+}
+
+#[test]
+fn container_token_file_that_hangs_stops_neither_refresh_nor_end() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let file = files.write("token", "first");
+    let mut ec2_role = with_container_token(&sts, &file).serving();
+    until("the end of the credential's fetcher", || {
+        (children(ec2_role.pid).len() == 2).then_some(())
+    });
+    let reader = stop_reader_of_token(&ec2_role);
+    let before = ec2_role.lines().len();
+    ec2_role.signal(Signal::HUP);
+    sts.wait_for_calls(2);
+    ec2_role.wait_for_line_after(before, "credential of ");
+    let answer = ec2_role.request(
+        "GET",
+        "/v2/credentials/exc_web",
+        &[("Authorization", "first")],
+    );
+    assert_eq!(answer.status, 200);
+    let signalled = Instant::now();
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+    println!("ended after {:?}", signalled.elapsed());
+    until("the end of the reader", || {
+        (!is_alive(reader)).then_some(())
+    });
+}
+
+#[test]
+fn container_token_file_that_is_too_large_is_refused_and_the_old_token_kept() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let (file, large) = (files.text("token"), "x".repeat(300_000));
+    files.write("token", &large);
+    let ended = with_container_token(&sts, &file).run();
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.lines.iter().any(|line| line.contains("at most 8192")));
+    files.write("token", "first");
+    let ec2_role = with_container_token(&sts, &file).serving();
+    files.write("token", &large);
+    ec2_role.wait_for_line("the token that was read before stays valid");
+    let answer = ec2_role.request(
+        "GET",
+        "/v2/credentials/exc_web",
+        &[("Authorization", "first")],
+    );
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn container_token_file_may_come_after_the_start_and_others_may_not_read_it() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let file = files.text("token");
+    let ec2_role = with_container_token(&sts, &file).serving();
+    ec2_role.wait_for_line("requests for it are answered 401");
+    let get = || {
+        ec2_role.request(
+            "GET",
+            "/v2/credentials/exc_web",
+            &[("Authorization", "first")],
+        )
+    };
+    assert_eq!(get().status, 401);
+    files.write("token", "first");
+    crate::support::directory::set_mode(&files.path("token"), 0o644);
+    until("the token", || (get().status == 200).then_some(()));
+    let line = ec2_role.wait_for_line("others can read or write it (mode 644); chmod 640");
+    assert!(line.contains("--container-token-file"), "{line}");
+}
