@@ -326,6 +326,14 @@ def test_another_to_replaces_the_rules_without_a_gap(host, server):
         newer.close()
 
 
+def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
+    host.hook("add", "--to", ":4567")
+    tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
+    let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
+    # For each family: before nat is changed, and after.
+    assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
+
+
 def test_only_guard_off_opens_the_way_however_hooks_go(host):
     host.bridge("br-other", "172.31.0.1/24")
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
