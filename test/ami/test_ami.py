@@ -113,7 +113,8 @@ def test_a_role_is_assumed_while_the_clock_is_an_hour_ahead(guarded, aws, one_li
     guarded.run("date", "--set", "-1 hour")
     assert after["AccessKeyId"] != before["AccessKeyId"]
     credential(guarded, aws)
-    assert one_line_for_each_call("ec2-role: ended by SIGTERM", "ec2-role: listening on ", "ec2-role-hook: docker0: ") <= 2
+    assert one_line_for_each_call("ec2-role: ended by SIGTERM", "ec2-role: listening on ", "ec2-role-hook: docker0: ",
+                                  "ec2-role: pass-through: ") <= 2
 
 
 def test_networkd_which_removes_unknown_rules_leaves_the_guard(guarded, aws):

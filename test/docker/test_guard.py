@@ -91,7 +91,7 @@ def test_flushed_rules_leave_containers_refused(host):
 
 
 def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
-    for program in ("ip", "id", "grep", "tr", "cut", "sh"):
+    for program in ("ip", "id", "grep", "tr", "cut", "awk", "sh"):
         (tmp_path / program).symlink_to(shutil.which(program))
     for verb in ("on", "status", "off"):
         host.run("env", f"PATH={tmp_path}", GUARD, verb)
