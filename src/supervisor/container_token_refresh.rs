@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn old_token_stays_and_only_the_first_failure_of_a_row_is_logged() {
+    fn old_token_stays_and_the_first_of_many_failures_is_logged() {
         let mut refresh = refresh();
         let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
         let served = "the file is empty; requests for it are answered 401";

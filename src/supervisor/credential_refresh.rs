@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn first_refresh_after_a_start_or_outage_is_spread_others_are_steady() {
+    fn first_refresh_after_a_start_or_outage_is_spread() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let mut wait_after = |report| {
             refresh.receive(report, now, 0.5).unwrap();
