@@ -168,7 +168,7 @@ fn a_panic_is_reported_with_its_step() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
-        // It ends with its supervisor, and takes its process group along.
+        // As the supervisor does: when its stdin is closed, a fetcher kills its whole process group.
         .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()
