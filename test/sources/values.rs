@@ -179,8 +179,9 @@ fn a_panic_is_reported_with_its_step() {
         .unwrap();
     let mut stdin = fetcher.stdin.take().unwrap();
     stdin.write_all(&to_frame(&orders)).unwrap();
-    drop(stdin);
     let ended = fetcher.wait_with_output().unwrap();
+    // Until then: the fetcher ends at the end of its stdin.
+    drop(stdin);
     let reports = String::from_utf8_lossy(&ended.stdout);
     assert!(
         reports.contains("internal error while calling AssumeRole of"),
