@@ -21,6 +21,9 @@ const EXIT_PERMANENT: u8 = 2;
 /// The fault may pass.
 const EXIT_TRANSIENT: u8 = 1;
 
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());

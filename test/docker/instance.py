@@ -12,6 +12,7 @@ from real_metadata import RealMetadata
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 HOOK = REPOSITORY / "scripts/ec2-role-hook"
+GUARD = REPOSITORY / "scripts/ec2-role-guard"
 METADATA = "169.254.169.254"
 INSTANCE_ADDRESS = "10.77.0.2"
 AWS_ADDRESS = "10.77.0.1"
@@ -54,6 +55,9 @@ class Instance:
 
     def hook(self, *arguments, check=True):
         return self.run(HOOK, *arguments, check=check)
+
+    def guard(self, *arguments, check=True):
+        return self.run(GUARD, *arguments, check=check)
 
     def run(self, *command, check=True, **options):
         result = self.ec2.run(*map(str, command), check=False, env=self.environment, timeout=120, **options)

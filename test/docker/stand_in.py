@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import socket
 import threading
 
 
@@ -23,6 +24,7 @@ class StandIn:
             daemon_threads = True
             # The default of 5 would drop the SYNs of a burst.
             request_queue_size = 256
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
             def server_bind(self):
                 self.socket.bind(self.server_address)

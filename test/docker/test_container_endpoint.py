@@ -15,7 +15,7 @@ print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_ide
 """
 
 
-def test_an_sdk_gets_the_role_by_the_container_variables_and_only_with_the_token(docker, start_server, tmp_path):
+def test_the_container_form_serves_an_sdk_only_with_the_token(docker, start_server, tmp_path):
     token = tmp_path / "token"
     token.write_text("made-up-token")
     token.chmod(0o600)

@@ -30,7 +30,7 @@ def agent(docker):
     ec2.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=0")
 
 
-def test_8_the_agent_keeps_the_hosts_role_and_its_endpoint_and_a_task_gets_its_role(docker, aws, agent, start_server):
+def test_8_the_agent_keeps_its_role_and_a_task_gets_its_own(docker, aws, agent, start_server):
     def agents_rules():
         return [line for line in docker.instance.ec2.run("iptables", "-t", "nat", "-S").stdout.splitlines() if "169.254.170.2" in line]
 

@@ -1,4 +1,4 @@
-"""The hook beside other programs' rules: those that take what is meant for ours, and those of an ordinary host."""
+"""The hook beside other programs' rules: what status says of them, and what is left of the hook when they write theirs anew."""
 
 import concurrent.futures
 
@@ -31,10 +31,12 @@ def hook_both(host, *options):
         host.hook("add", "--bridge", bridge, *options)
 
 
-def shadows(host, *arguments):
+def verdict(host, *arguments):
+    """The last line of status, which its exit status agrees with."""
     status = host.hook("status", *arguments, check=False)
-    assert status.returncode == (1 if "SHADOWED" in status.stdout else 0), status.stdout
-    return [line.strip() for line in status.stdout.splitlines() if "SHADOWED" in line]
+    last = status.stdout.splitlines()[-1]
+    assert (status.returncode == 0) == last.startswith("ok: ")
+    return last
 
 
 def each_has_its_own_role_and_no_other(host):
@@ -43,83 +45,49 @@ def each_has_its_own_role_and_no_other(host):
         assert role_or_none(box, address=others_address, port=4567) is None
 
 
-SHADOWING = [
+def test_nothing_installed_is_one_line(host):
+    status = host.hook("status", check=False)
+    assert status.returncode == 4 and status.stdout.startswith("NOT ok: no hook is in place") and status.stdout.count("\n") == 1
+    host.guard("on")
+    status = host.hook("status", "--bridge", "docker0", check=False)
+    assert status.returncode == 1 and status.stdout.startswith("NOT ok: docker0: no hook is in place") and status.stdout.count("\n") == 1
+    assert "ec2-role-guard off lifts it" in status.stdout
+
+
+def test_all_well_is_said_of_each_bridge_and_of_all(two):
+    assert verdict(two, "--bridge", "docker0") == "ok: docker0 → 172.17.0.1:4567"
+    assert two.hook("status").stdout == (
+        "docker0 → 172.17.0.1:4567\nbr-other → 172.31.0.1:4567\nok: all hooks are in place, and the guard is on\n")
+
+
+def test_nobody_at_the_servers_address_is_said(host):
+    host.hook("add")
+    assert verdict(host) == "NOT ok: docker0: nobody listens at 172.17.0.1:4567; start ec2-role there"
+
+
+@pytest.mark.parametrize("rule", [
     "-I INPUT -i docker0 -j ACCEPT",
-    "-I INPUT -i docker0 -j DROP",
-    "-I INPUT -p tcp --dport 4000:5000 -j ACCEPT",
-    "-I INPUT -p tcp -m multiport --dports 22,4567 -j REJECT",
-    "-I INPUT -s 172.17.0.0/16 -j ACCEPT",
+    "-I INPUT -p tcp --dport 4000:5000 -j DROP",
     "-t nat -I PREROUTING -p tcp -d 169.254.0.0/16 --dport 80 -j DNAT --to-destination 172.31.0.1:80",
-    "-t nat -I PREROUTING -i docker+ -j ACCEPT",
-]
-
-
-@pytest.mark.parametrize("rule", SHADOWING)
+    "-t raw -I PREROUTING -i docker+ -j ACCEPT",
+])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_a_rule_put_above_ours_that_takes_what_is_meant_for_them_is_said_and_add_puts_ours_first(unhooked, program, rule):
+def test_a_rule_before_the_hook_is_said_and_add_goes_first_again(unhooked, program, rule):
     variant = ("--iptables", program)
     hook_both(unhooked, *variant)
-    assert shadows(unhooked, *variant) == []
+    assert verdict(unhooked, *variant).startswith("ok: ")
     once = firewall(unhooked, program).count("\n")
-    unhooked.ec2.run(program, *rule.split())
-    assert shadows(unhooked, *variant)
+    unhooked.ec2.run(program, *rule.split(), "-m", "comment", "--comment", "a \x1b[2J word")
+    said = verdict(unhooked, *variant)
+    assert "before the hook comes the rule -A " in said and "\x1b" not in said
     assert "in place already" not in unhooked.hook("add", *variant).stderr
-    assert shadows(unhooked, *variant) == []
+    assert verdict(unhooked, *variant).startswith("ok: ")
     each_has_its_own_role_and_no_other(unhooked)
     assert firewall(unhooked, program).count("\n") == once + 1
     assert "in place already" in unhooked.hook("add", *variant).stderr
 
 
-def test_a_rule_in_a_chain_that_is_jumped_to_is_found_too(two):
-    for rule in ("-N site", "-A site -p udp -j ACCEPT", "-A site -i docker0 -j ACCEPT", "-I INPUT -j site"):
-        two.ec2.run("iptables", *rule.split())
-    assert shadows(two, "--bridge", "docker0") == ["SHADOWED by iptables -w -t filter -A site -i docker0 -j ACCEPT"]
-    two.hook("add")
-    assert shadows(two) == []
-    each_has_its_own_role_and_no_other(two)
-
-
-HARMLESS = [
-    "-I INPUT -i lo -j ACCEPT",
-    "-I INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-    "-I INPUT -m state --state INVALID -j DROP",
-    "-I INPUT -p udp --dport 53 -j ACCEPT",
-    "-I INPUT -p tcp --dport 22 -j ACCEPT",
-    "-I INPUT -p tcp -m multiport --dports 22,80:90 -j DROP",
-    "-I INPUT -j LOG",
-    '-I INPUT -p tcp --dport 22 -m comment --comment "once: -j ACCEPT for all" -j ACCEPT',
-    "-I INPUT -i virbr0 -p tcp --dport 53 -j ACCEPT",
-    "-t nat -I PREROUTING -m addrtype --dst-type LOCAL -j DNAT --to-destination 172.17.0.2",
-    "-t nat -I PREROUTING -p tcp --dport 443 -j REDIRECT --to-ports 8443",
-    "-t nat -I PREROUTING -d 10.0.0.0/8 -j ACCEPT",
-    "-t nat -I PREROUTING -i eth0 -d 10.77.0.2 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.2",
-]
-
-
-def test_rules_of_an_ordinary_host_above_ours_are_not_said(two):
-    for chain in ("f2b-sshd", "ufw-logging"):
-        two.ec2.run("iptables", "-N", chain)
-    two.ec2.run("sh", "-euc", "\n".join(f"iptables {rule}" for rule in (
-        *HARMLESS,
-        "-A f2b-sshd -s 192.0.2.1 -j REJECT", "-A f2b-sshd -j RETURN", "-I INPUT -p tcp -m multiport --dports 22 -j f2b-sshd",
-        "-A ufw-logging -j LOG", "-A ufw-logging -j RETURN", "-I INPUT -j ufw-logging")))
-    assert shadows(two) == []
-    assert "in place already" in two.hook("add").stderr
-    each_has_its_own_role_and_no_other(two)
-
-
-def test_the_other_iptables_that_closes_the_way_is_said_by_add_and_by_status(two):
-    two.ec2.run("iptables-legacy", "-P", "INPUT", "DROP")
-    assert "SHADOWED by iptables-legacy -w -t filter -P INPUT DROP" in shadows(two)
-    assert "SHADOWED by iptables-legacy -w -t filter -P INPUT DROP" in two.hook("add").stderr
-    two.ec2.run("iptables-legacy", "-A", "INPUT", "-i", "docker0", "-j", "ACCEPT")
-    assert shadows(two, "--bridge", "docker0") == [] and shadows(two, "--bridge", "br-other")
-    two.ec2.run("iptables-legacy", "-A", "INPUT", "-i", "br-other", "-j", "ACCEPT")
-    assert shadows(two) == []
-    each_has_its_own_role_and_no_other(two)
-
-
-def test_ours_are_put_first_without_a_gap(two):
+def test_the_hook_goes_first_again_without_a_gap(two):
     """Asked all the time while others put theirs above and add heals it: its own role, and no error."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
         def heal():
@@ -134,14 +102,56 @@ def test_ours_are_put_first_without_a_gap(two):
     assert seen == {"stand-in"}
 
 
-def test_dry_run_prints_what_puts_ours_first(two):
-    two.ec2.run("iptables", "-I", "INPUT", "-i", "docker0", "-j", "ACCEPT")
-    before = firewall(two)
-    printed = two.hook("add", "--dry-run").stdout
-    assert firewall(two) == before
-    two.ec2.run("sh", "-euc", printed)
-    assert shadows(two) == []
-    each_has_its_own_role_and_no_other(two)
+INPUT = "type filter hook input priority 0;"
+# As Debian's /etc/nftables.conf has it as an example, and others.
+CLOSED = {
+    "policy": f"chain input {{ {INPUT} policy drop; iifname lo accept; ct state established,related accept; tcp dport 22 accept; }}",
+    "last rule": f"chain input {{ {INPUT} iifname lo accept; ct state established,related accept; counter reject; }}",
+    "prerouting": "chain before { type filter hook prerouting priority -150; policy drop; iifname != \"docker0\" accept; }",
+}
+OPENED = ["ct status dnat accept", "iifname docker0 accept", 'iifname "docker*" accept', 'iifname { "br-x", "docker0" } accept', "tcp dport 4567 accept"]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_a_table_of_nft_that_drops_what_is_redirected_is_said(host, server, closed):
+    host.hook("add")
+    host.ec2.run("nft", f"table inet site {{ {CLOSED[closed]}; }}")
+    assert role_or_none(host.box, timeout=0.5) is None
+    chain = "before" if closed == "prerouting" else "input"
+    assert verdict(host) == (
+        f"NOT ok: nftables, table inet site, chain {chain}: drops what is redirected from docker0; add there: ct status dnat accept")
+
+
+@pytest.mark.parametrize("rule", OPENED)
+def test_a_table_of_nft_that_lets_it_in_is_not_said(host, server, rule):
+    host.hook("add")
+    host.ec2.run("nft", f"table inet site {{ {CLOSED['policy']}; }}")
+    host.ec2.run("nft", f"add rule inet site input {rule}")
+    assert role_seen_by(host.box) == "stand-in"
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
+
+
+@pytest.mark.parametrize("table", [
+    f"chain input {{ {INPUT} policy accept; ct state invalid drop; }}",
+    "chain out { type filter hook output priority 0; policy drop; ct direction reply accept; }",
+    "chain forward { type filter hook forward priority 0; policy drop; }",
+], ids=["input", "output", "forward"])
+def test_a_table_of_nft_that_drops_other_things_is_not_said(host, server, table):
+    host.hook("add")
+    host.ec2.run("nft", f"table inet site {{ {table}; }}")
+    assert role_seen_by(host.box) == "stand-in"
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
+
+
+@pytest.mark.parametrize("program, other", [("iptables-nft", "iptables-legacy"), ("iptables-legacy", "iptables-nft")])
+def test_the_other_iptables_that_closes_the_way_is_said(host, server, program, other):
+    host.hook("add", "--iptables", program)
+    host.ec2.run(other, "-P", "INPUT", "DROP")
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert "drops what is redirected from docker0; add there: " in verdict(host, "--iptables", program)
+    host.ec2.run(other, "-A", "INPUT", "-i", "docker0", "-j", "ACCEPT")
+    assert role_seen_by(host.box) == "stand-in"
+    assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
 
 
 WRITTEN_ANEW = {
@@ -153,7 +163,7 @@ WRITTEN_ANEW = {
 
 
 @pytest.mark.parametrize("how", WRITTEN_ANEW)
-def test_while_a_firewall_is_written_anew_nobody_gets_the_hosts_role_or_anothers_and_add_heals(unhooked, tmp_path, how):
+def test_a_firewall_written_anew_gives_nobody_another_role(unhooked, tmp_path, how):
     before = tmp_path / "before"
     unhooked.ec2.run("sh", "-euc", "for table in nat mangle filter; do iptables -t $table -N site; done; iptables-save > " + str(before))
     hook_both(unhooked)
@@ -166,27 +176,7 @@ def test_while_a_firewall_is_written_anew_nobody_gets_the_hosts_role_or_anothers
             seen.append((role_or_none(unhooked.box), role_or_none(unhooked.other)))
         anew.result()
     assert {docker0 for docker0, _ in seen} <= {"stand-in", None} and {other for _, other in seen} <= {"other", None}
-    assert unhooked.hook("status", check=False).returncode == 1
+    assert verdict(unhooked).startswith("NOT ok: ")
     hook_both(unhooked)
-    unhooked.hook("status")
+    assert verdict(unhooked).startswith("ok: ")
     each_has_its_own_role_and_no_other(unhooked)
-
-
-def test_a_program_on_the_port_of_refusals_is_said(host, server):
-    host.hook("add")
-    on_loopback = StandIn(host.ec2, "127.0.0.1", 1, "loopback")
-    host.hook("status")
-    on_loopback.close()
-    stranger = StandIn(host.ec2, "0.0.0.0", 1, "stranger")
-    try:
-        status = host.hook("status", check=False)
-        assert status.returncode == 1 and "TAKEN    port 1: a program listens there" in status.stdout
-        for arguments in (("add",), ("guard", "on")):
-            assert "port 1: a program listens there" in host.hook(*arguments).stderr
-    finally:
-        stranger.close()
-
-
-def test_no_server_is_put_on_the_port_of_refusals(host):
-    refused = host.hook("add", "--to", ":1", check=False)
-    assert refused.returncode == 2 and "--to :1: what the guard refuses is sent to port 1; take another" in refused.stderr

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tarfile
 import time
+import tomllib
 
 import pytest
 
@@ -29,7 +30,7 @@ def server(docker, ec2_role_image):
     return started
 
 
-def test_6_the_image_is_the_binary_and_nothing_else_and_its_user_is_nobody(docker, ec2_role_image):
+def test_6_the_image_is_the_binary_alone_and_runs_as_nobody(docker, ec2_role_image):
     made = docker.docker("create", "ec2-role").stdout.strip()
     exported = tarfile.open(fileobj=io.BytesIO(docker.docker("export", made, text=False).stdout))
     # What Docker itself puts into every container, for it to mount over.
@@ -53,16 +54,16 @@ def commit():
     return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def test_6_the_image_holds_what_the_tree_has_and_not_what_was_built_before(docker, ec2_role_image):
+def test_6_the_image_holds_what_the_tree_has(docker, ec2_role_image):
     assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
 
 
 def configuration(docker, image):
     configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
-    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint")}
+    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "Labels")}
 
 
-def test_6_a_releases_image_is_loaded_and_serves_and_says_what_the_built_one_says(docker, ec2_role_image):
+def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image):
     built = configuration(docker, "ec2-role")
     docker.docker("tag", "ec2-role", "ec2-role:built")
     tarball = subprocess.run([REPOSITORY / "scripts/release", "--image"], capture_output=True, check=True, env=docker.environment).stdout
@@ -76,6 +77,20 @@ def test_6_a_releases_image_is_loaded_and_serves_and_says_what_the_built_one_say
         docker.docker("tag", "ec2-role:built", "ec2-role")
 
 
+def test_6_the_labels_say_which_version_and_under_which_licences(docker, ec2_role_image):
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in configuration(docker, "ec2-role")["Labels"].items()}
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
+    assert labels["title"] == manifest["name"] and labels["version"] == manifest["version"]
+    assert labels["revision"].startswith(commit().removesuffix("-changed"))
+    licences = set(labels["licenses"].split(" AND "))
+    assert manifest["license"] in licences
+    crates = subprocess.run(["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{l}"],
+                            cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for expression in set(crates.splitlines()) - {""}:
+        for choice in re.sub("[()]", "", expression).split(" AND "):
+            assert licences & set(re.split(r" OR |/", choice)), expression
+
+
 def test_6_the_image_for_the_other_architecture_says_so(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists() and not os.environ.get("CI"):
@@ -85,7 +100,7 @@ def test_6_the_image_for_the_other_architecture_says_so(docker):
     assert docker.docker("image", "inspect", "--format", "{{.Architecture}}", "ec2-role:other").stdout.strip() == other[1]
 
 
-def test_6_it_serves_with_a_read_only_root_without_capabilities_in_16_mb(docker, server):
+def test_6_it_serves_confined_and_in_16_mb(docker, server):
     docker.instance.hook("add")
     container = start_client(docker)
     for _ in range(20):

@@ -8,13 +8,13 @@ from real_metadata import HOST_ROLE
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
 
 
-def test_not_covered_a_container_on_the_hosts_network_gets_the_hosts_role(docker, start_server):
+def test_not_covered_the_hosts_network_has_the_hosts_role(docker, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
     assert role_name(docker, start_client(docker, "--network", "host")) == HOST_ROLE
 
 
-def test_not_covered_a_container_on_macvlan_gets_the_hosts_role(docker, start_server):
+def test_not_covered_macvlan_has_the_hosts_role(docker, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
     docker.docker("network", "create", "--driver", "macvlan", "--opt", "parent=eth0", "--subnet", "10.77.0.0/24",

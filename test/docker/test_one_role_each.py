@@ -9,7 +9,7 @@ import re
 import pytest
 
 from containers import boto3, curl, document, metadata, role_name, start_client
-from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, routing, wait_until
+from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
 
@@ -38,6 +38,10 @@ def create(docker, role, *options, check=True):
     return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
 
 
+def rules(docker):
+    return [line for line in firewall(docker.instance).splitlines() if line.startswith("-A")]
+
+
 def gateway_of(docker, name):
     return docker.docker("network", "inspect", name, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
 
@@ -49,14 +53,14 @@ def pair(docker):
     yield {role: start_client(docker, "--network", role) for role in ("fluentd", "php")}
 
 
-def test_4_each_of_the_pair_may_do_its_own_call_and_not_the_others(docker, pair):
+def test_4_each_of_the_pair_may_do_its_own_call_only(docker, pair):
     for role, may, may_not in (("fluentd", PUT_OBJECT, PUT_METRIC), ("php", PUT_METRIC, PUT_OBJECT)):
         allowed, denied = boto3(docker, pair[role], may), boto3(docker, pair[role], may_not)
         assert allowed.stdout == "done\n", allowed.stderr
         assert denied.returncode != 0 and "AccessDenied" in denied.stderr
 
 
-def test_4_neither_gets_the_others_role_or_the_hosts_by_any_path_header_address_or_port(docker, pair, aws):
+def test_4_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
     documents = {role: document(docker, container) for role, container in pair.items()}
     for role in pair:
         assert f":assumed-role/{role}/" in aws.whose(documents[role])
@@ -92,7 +96,7 @@ FLUSHES = {
 
 
 @pytest.mark.parametrize("what", FLUSHES)
-def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error_and_nothing_of_the_others_server(docker, pair, what):
+def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error(docker, pair, what):
     docker.instance.ec2.run("sh", "-euc", FLUSHES[what])
     try:
         for role, container in pair.items():
@@ -107,7 +111,7 @@ def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error_and_nothing_of_
         docker.restart()
 
 
-def test_4_a_container_that_forges_its_neighbours_address_still_gets_its_own_role(docker, pair, aws):
+def test_4_who_forges_a_neighbours_address_gets_its_own_role(docker, pair, aws):
     """Choosing is by the bridge a packet comes from, not by its address."""
     address = docker.inspect(pair["fluentd"], "{{.NetworkSettings.Networks.fluentd.IPAddress}}")
     forger = start_client(docker, "--network", "php", "--cap-add", "NET_ADMIN")
@@ -129,17 +133,20 @@ def test_ten_roles_side_by_side_each_container_gets_its_own(docker, aws):
 
 
 def test_remove_takes_network_server_and_hook_away(docker):
-    before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout
+    before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
     create(docker, "fluentd")
     create(docker, "php")
     network(docker, "remove", "fluentd")
-    docker.instance.hook("status")
-    network(docker, "remove", "php")
-    assert (firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert docker.instance.hook("status").stdout == f"ok: er-+ → {gateway_of(docker, 'php')}:4567 (php)\n"
+    removed = network(docker, "remove", "php")
+    assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
+    # The guard stays, and says how to lift it.
+    assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
+    docker.instance.guard("status")
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_role_and_never_the_hosts(docker, tmp_path):
+def test_after_a_boot_containers_get_no_role_but_their_own(docker, tmp_path):
     create(docker, "php")
     seen = tmp_path / "seen"
     seen.mkdir()
@@ -150,19 +157,21 @@ def test_after_a_boot_with_the_unit_the_containers_that_docker_starts_get_their_
     docker.stop()
     ec2 = docker.instance.ec2
     docker.instance.hook("remove", "--all")
-    for program, table in itertools.product(("iptables", "ip6tables"), ("nat", "filter", "mangle")):
+    docker.instance.guard("off")
+    for program, table in itertools.product(("iptables", "ip6tables"), ("raw", "nat", "filter")):
         ec2.run(program, "-t", table, "-F")
     ec2.run("ip", "link", "delete", "er-php")
     (seen / "by-container").write_text("")
-    unit = (REPOSITORY / "scripts/ec2-role-hook.service").read_text()
-    for arguments in re.findall(r"^ExecStart=-?/usr/local/sbin/ec2-role-hook (.*)$", unit, re.M):
-        docker.instance.hook(*arguments.split())
+    for name in ("ec2-role-guard", "ec2-role-hook"):
+        unit = (REPOSITORY / f"scripts/{name}.service").read_text()
+        arguments, = re.findall(rf"^ExecStart=/usr/local/sbin/{name} (.*)$", unit, re.M)
+        docker.instance.run(REPOSITORY / f"scripts/{name}", *arguments.split())
     docker.start()
     wait_until(lambda: "php" in (seen / "by-container").read_text(), seconds=20, what="the role after the boot")
     assert set((seen / "by-container").read_text().split()) == {"php"}
 
 
-def test_a_network_with_a_container_on_it_is_not_removed_whether_it_runs_or_not(docker, pair):
+def test_a_network_with_any_container_is_not_removed(docker, pair):
     for state in ("running", "stopped"):
         if state == "stopped":
             docker.docker("stop", "--time", "0", pair["php"])
@@ -173,15 +182,15 @@ def test_a_network_with_a_container_on_it_is_not_removed_whether_it_runs_or_not(
 
 
 @pytest.mark.parametrize("step", ["network gone", "server gone"])
-def test_remove_takes_what_an_interrupted_one_or_an_interrupted_create_left(docker, step):
+def test_remove_takes_what_an_interrupted_command_left(docker, step):
     create(docker, "php")
     docker.docker(*(("network", "rm", "php") if step == "network gone" else ("rm", "--force", "ec2-role-php")))
     network(docker, "remove", "php")
-    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "ec2-role-hook" not in firewall(docker.instance)
+    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "EC2-ROLE" not in firewall(docker.instance)
     create(docker, "php")
 
 
-def test_replace_changes_the_server_under_running_containers_and_keeps_what_is_not_named(docker, aws, tmp_path):
+def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp_path):
     variables = tmp_path / "variables"
     variables.write_text("EC2_ROLE_ROLE_SESSION_NAME=by-variable\n")
     create(docker, "php", "--env-file", variables)
@@ -209,7 +218,7 @@ def test_replace_changes_the_server_under_running_containers_and_keeps_what_is_n
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
 
 
-def test_a_server_that_cannot_replace_the_one_before_leaves_it_in_its_place(docker):
+def test_a_server_that_cannot_start_leaves_the_one_before(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
@@ -240,29 +249,30 @@ def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
     docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
     try:
         listed = network(docker, "list", check=False)
-        assert listed.returncode == 1 and "hook not whole: containers may get an error" in listed.stderr
-        docker.instance.ec2.run("ip", "rule", "delete", "pref", "12")
+        assert listed.returncode == 1 and "NOT ok: IPv4, table nat: not all rules of the hook are there" in listed.stderr
+        docker.instance.guard("off")
         listed = network(docker, "list", check=False)
         assert listed.returncode == 1
-        assert "guard missing: containers may have the host's role; ec2-role-hook guard on" in listed.stderr
+        assert "NOT ok: ec2-role-guard: off: 169.254.169.254 is not refused: containers may have the host's role" in listed.stderr
     finally:
         docker.restart()
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_create_says_that_the_next_boot_fails_open_where_the_unit_is_not_enabled(docker, tmp_path, enabled):
+def test_create_says_that_without_the_unit_the_next_boot_is_open(docker, tmp_path, enabled):
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-hook.service" ] || exit {0 if enabled else 1}\n')
+    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-guard.service" ] || exit {0 if enabled else 1}\n')
     systemctl.chmod(0o755)
     created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
                                   "--endpoint-url", ENDPOINT)
-    assert ("systemctl enable --now ec2-role-hook" in created.stderr) != enabled
+    assert ("systemctl enable --now ec2-role-guard ec2-role-hook" in created.stderr) != enabled
 
 
 def test_the_server_is_confined_and_named_after_the_network(docker):
     create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
     settings = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 16 << 20
+    assert settings["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "5m"}}
     assert settings["NetworkMode"] == "host" and settings["RestartPolicy"]["Name"] == "unless-stopped"
     container = start_client(docker, "--network", "a-name-that-is-too-long-for-an-interface")
     assert role_name(docker, container) == "fluentd"
@@ -293,8 +303,56 @@ def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint
     (("replace", "none-such"), "no network of ec2-role-network has this name"),
 ])
 def test_what_fails_is_undone_and_said(docker, arguments, complaint):
-    before = firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout
+    before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
     refused = network(docker, *arguments, check=False)
     assert refused.returncode == 1 and complaint in refused.stderr
-    assert (firewall(docker.instance), routing(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_a_pruned_network_is_said_and_made_again(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    gateway = gateway_of(docker, "php")
+    docker.docker("stop", "--time", "0", container)
+    docker.docker("network", "prune", "--force")
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and f"php: its network is gone (docker network prune?); to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
+    create(docker, "php")
+    assert gateway_of(docker, "php") == gateway and network(docker, "list").stderr == ""
+    docker.docker("start", container)
+    assert role_name(docker, container) == "php"
+
+
+@pytest.mark.parametrize("broken", [("stop", "--time", "0", "ec2-role-php"), ("rm", "--force", "ec2-role-php")], ids=["stopped", "gone"])
+def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    docker.docker(*broken)
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and "NOT ok: er-php: nobody listens at " in listed.stderr
+    create(docker, "php")
+    assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
+    # It is not said to be of another role.
+    refused = network(docker, "create", arn("fluentd"), "--name", "php", check=False)
+    assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
+
+
+def test_replace_keeps_lines_and_emptiness_of_values(docker, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("AWS_NOTE=\nAWS_OTHER=a  b\n")
+    # Without a space: moto would sign it as a plus.
+    policy = '{\n"Version":"2012-10-17",\n"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]\n}\n'
+    network(docker, "create", arn("php"), "--env-file", variables, "--", "--endpoint-url", ENDPOINT, "--policy", policy)
+    kept = ("{{json .Config.Cmd}}", "{{json .Config.Env}}")
+    before = [json.loads(docker.inspect("ec2-role-php", template)) for template in kept]
+    network(docker, "replace", "php")
+    after = [json.loads(docker.inspect("ec2-role-php", template)) for template in kept]
+    assert before[0] == after[0] and policy in after[0] and "AWS_NOTE=" in after[1]
+    assert sorted(before[1]) == sorted(after[1])
+
+
+def test_region_discovery_works_in_a_role_network(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    wait_until(lambda: metadata(docker, container, "/latest/meta-data/placement/region", "--fail")[0] == "us-east-1", what="the region")

@@ -1,4 +1,4 @@
-"""The README's commands and compose files about containers, copied out of it and run as they stand."""
+"""The commands and compose files of README.md and scripts/README.md, run as they stand."""
 
 import os
 import re
@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from instance import REPOSITORY, wait_until
-from readme import block
+from instance import REPOSITORY, firewall, routing, wait_until
+from readme import OPERATING, block
 from sts import ENDPOINT
 
 pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
@@ -36,8 +36,8 @@ def with_test_sts(script):
 
 
 def test_from_nothing_to_two_containers_with_two_roles(docker, published_images, tmp_path):
-    heading = "Containers: one role for each"
-    script = "\n".join(with_test_sts(block(heading, "sh", n)) for n in (0, 1, 2))
+    heading = "One role for each network"
+    script = "\n".join([block("Install", "sh"), *(with_test_sts(block(heading, "sh", n)) for n in (0, 1, 2))])
     out = shell(docker, script, tmp_path, cwd=REPOSITORY).stdout
     assert "fluentdphp" in out
     assert re.search(r"fluentd +arn:aws:iam::123456789012:role/fluentd +er-fluentd +\S+:4567 +Up", out)
@@ -45,24 +45,30 @@ def test_from_nothing_to_two_containers_with_two_roles(docker, published_images,
 
 
 def test_the_quick_start(docker, published_images, tmp_path):
-    script = block("Quick start on EC2", "sh").replace("--listen", f"--endpoint-url {ENDPOINT} --listen")
-    out = shell(docker, f"unset AWS_EC2_METADATA_DISABLED; trap 'kill $!' EXIT\n{script}", tmp_path, cwd=REPOSITORY).stdout
-    assert out == "exc_web"
+    start, undo = (block("Quick start", "sh", n) for n in (0, 1))
+    start = start.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
+    before = firewall(docker.instance), routing(docker.instance)
+    out = shell(docker, f"{block('Install', 'sh')}\n{start}", tmp_path, cwd=REPOSITORY).stdout
+    assert out.endswith("\r\n\r\nexc_web")
+    shell(docker, undo, tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH")
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
+    assert (firewall(docker.instance), routing(docker.instance)) == before
 
 
 def test_the_hook_by_itself(docker, start_server, tmp_path):
     start_server("exc_web")
-    out = shell(docker, block("The hook by itself", "sh"), tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH").stdout
-    assert "MISSING" not in out and "ok       iptables -w -t nat -A PREROUTING -i docker0" in out
+    out = shell(docker, block("The hook", "sh", page=OPERATING), tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH").stdout
+    assert out == "ok: docker0 → 172.17.0.1:4567 (exc_web)\n"
 
 
-def test_the_unit_for_the_boot_is_one_that_systemd_takes(docker, tmp_path):
+def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     if shutil.which("systemd-analyze") is None and not os.environ.get("CI"):
         pytest.skip("no systemd-analyze here")
-    unit = REPOSITORY / "scripts/ec2-role-hook.service"
-    verified = shell(docker, f"cp {REPOSITORY}/scripts/ec2-role-hook /usr/local/sbin; systemd-analyze verify {unit}", tmp_path)
+    scripts = REPOSITORY / "scripts"
+    units = [scripts / f"{name}.service" for name in ("ec2-role-guard", "ec2-role-hook")]
+    verified = shell(docker, f"cp {scripts}/ec2-role-guard {scripts}/ec2-role-hook /usr/local/sbin; systemd-analyze verify {units[0]} {units[1]}", tmp_path)
     # It says what it does not understand, and exits 0 all the same.
-    assert unit.name not in verified.stderr
+    assert "ec2-role" not in verified.stderr
 
 
 def compose(docker, directory, text, environment, *more):
@@ -76,13 +82,13 @@ def compose(docker, directory, text, environment, *more):
 
 
 def test_without_iptables_by_the_name_of_a_service(docker, published_images, tmp_path):
-    up = compose(docker, tmp_path, block("Without iptables", "yaml"), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT})
+    up = compose(docker, tmp_path, block("Compose without iptables", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT})
     assert up.returncode == 0, up.stdout + up.stderr
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)
 
 
-def test_without_iptables_beside_one_container_by_the_container_variables(docker, published_images, tmp_path):
-    script = block("Without iptables", "sh").replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
+def test_without_iptables_beside_one_container(docker, published_images, tmp_path):
+    script = block("The container form", "sh", page=OPERATING).replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
     started, asked = script.split("docker run --rm")
     shell(docker, started, tmp_path, cwd=tmp_path)
     wait_until(lambda: "credential of" in docker.log("role"), what="the first credential")
@@ -118,15 +124,15 @@ def own(home, uid):
 
 def test_on_a_laptop_with_ones_own_files(docker, published_images, home, tmp_path):
     # A laptop has no instance role: what answers there would hide that the files were not read.
-    docker.instance.hook("guard", "on")
-    up = compose(docker, tmp_path, block("On a laptop", "yaml"), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
+    docker.instance.guard("on")
+    up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
                  ("HOME", str(home)), ("ROLE_UID", "1000"))
     assert up.returncode == 0, up.stdout + up.stderr
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)
 
 
 def test_on_a_laptop_with_sso(docker, published_images, home, tmp_path):
-    docker.instance.hook("guard", "on")
+    docker.instance.guard("on")
     # Only the AWS CLI 2 signs in and exports, and no package index has it: this prints what it prints.
     credential = docker.instance.real_metadata.credential
     cli = tmp_path / "aws"
@@ -139,11 +145,11 @@ def test_on_a_laptop_with_sso(docker, published_images, home, tmp_path):
         """)
     cli.chmod(0o755)
     (home / ".aws/credentials").unlink()
-    shell(docker, block("On a laptop", "sh"), tmp_path, before=f"HOME={home}")
+    shell(docker, block("On a laptop", "sh", page=OPERATING), tmp_path, before=f"HOME={home}")
     own(home, 1000)
     written = (home / ".aws/ec2-role").read_text()
     assert re.fullmatch(r"\[ec2-role\]\naws_access_key_id = \S+\naws_secret_access_key = \S+\naws_session_token = \S+\n", written)
-    text = block("On a laptop", "yaml").replace("AWS_PROFILE: ${AWS_PROFILE:-default}", "AWS_PROFILE: ec2-role").replace(
+    text = block("On a laptop", "yaml", page=OPERATING).replace("AWS_PROFILE: ${AWS_PROFILE:-default}", "AWS_PROFILE: ec2-role").replace(
         "/aws/credentials", "/aws/ec2-role")
     up = compose(docker, tmp_path, text, {"EC2_ROLE_ENDPOINT_URL": ENDPOINT}, ("HOME", str(home)), ("ROLE_UID", "1000"))
     assert up.returncode == 0, up.stdout + up.stderr

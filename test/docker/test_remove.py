@@ -1,4 +1,4 @@
-"""(7) After remove the firewall is what it was. Prints the three states, for the reader of the README."""
+"""(7) After remove and guard off the host is what it was. Keeps the three states, for the reader of the README."""
 
 import pathlib
 
@@ -7,16 +7,21 @@ from instance import REPOSITORY, firewall, routing
 STATES = REPOSITORY / "target/docker"
 
 
-def test_7_after_remove_the_firewall_and_the_routing_are_what_they_were(docker):
+def test_7_after_remove_and_off_the_host_is_as_before(docker):
+    # A table that was once used stays, empty.
+    for program in ("iptables", "ip6tables"):
+        for table in ("raw", "nat", "filter"):
+            docker.instance.ec2.run(program, "-t", table, "-S")
     before = firewall(docker.instance), routing(docker.instance)
     keep(docker, "before")
     docker.instance.hook("add")
-    docker.instance.hook("add", "--bridge", "br-+", "--container-endpoint")
+    docker.instance.hook("add", "--bridge", "br-+", "--missing-ok", "--container-endpoint")
     assert (firewall(docker.instance), routing(docker.instance)) != before
     docker.instance.hook("remove", "--bridge", "br-+")
     keep(docker, "with")
     docker.restart()
     docker.instance.hook("remove")
+    docker.instance.guard("off")
     keep(docker, "after")
     assert (firewall(docker.instance), routing(docker.instance)) == before
 

@@ -168,6 +168,8 @@ fn a_panic_is_reported_with_its_step() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
+        // As the supervisor does: when its stdin is closed, a fetcher kills its whole process group.
+        .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", "AKIA")

@@ -8,7 +8,7 @@ sys.path.insert(0, str(HERE.parent / "docker"))
 
 import session
 from host import Host, import_tree
-from sts import Aws
+from sts import Aws, arn
 
 NEEDED = ("ip", "iptables", "docker", "dockerd", "mmdebstrap", "setpriv")
 
@@ -49,6 +49,19 @@ def host(serving_host):
     serving_host.wait_until_active("ec2-role@web")
     serving_host.wait_until_served()
     yield serving_host
+
+
+@pytest.fixture
+def denied(engine, aws):
+    """While it is in force the host's own session may not assume roles; a function that ends it before the test does."""
+    credential = engine.instance.real_metadata.credential
+    allowed = dict(credential)
+    with engine.instance.aws:
+        sts = aws.client("sts", allowed["AccessKeyId"], allowed["SecretAccessKey"], allowed["Token"])
+        session = sts.assume_role(RoleArn=arn("fluentd"), RoleSessionName="denied")["Credentials"]
+    credential.update(AccessKeyId=session["AccessKeyId"], SecretAccessKey=session["SecretAccessKey"], Token=session["SessionToken"])
+    yield lambda: credential.update(allowed)
+    credential.update(allowed)
 
 
 @pytest.fixture

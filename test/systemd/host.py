@@ -9,7 +9,7 @@ import threading
 from images import debian_tree
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
-from readme import block
+from readme import OPERATING, block
 from sts import ENDPOINT
 from systemd_host import SystemdHost
 
@@ -18,8 +18,9 @@ SCRIPTS = REPOSITORY / "scripts"
 IMAGE = "minimal-host"
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
 NETWORK, SUBNET = "hosts", "10.88.0.0/24"
-RELEASE = ("ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-hook.service")
-INSTALL, REMOVE = (block("On a host with systemd", "sh", number) for number in (0, 1))
+RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
+           "ec2-role-hook.service")
+INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
 _number = itertools.count()
 
 
@@ -31,7 +32,7 @@ def import_tree(engine):
 class Host(SystemdHost):
     container_namespace = "/run/netns/container"
 
-    def __init__(self, engine):
+    def __init__(self, engine, image=IMAGE):
         self._engine = engine
         self.real_metadata = engine.instance.real_metadata
         self.real_metadata_namespace = engine.instance.aws
@@ -42,7 +43,7 @@ class Host(SystemdHost):
             "--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
             "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker",
             "--sysctl", "net.ipv4.ip_forward=1", "--stop-signal", "SIGRTMIN+3",
-            IMAGE, "/lib/systemd/systemd")
+            image, "/lib/systemd/systemd")
         try:
             self._wait_until_booted()
         except BaseException:
@@ -63,9 +64,17 @@ class Host(SystemdHost):
         wait_until(lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in booted,
                    seconds=90, what="the end of the boot")
 
-    def reboot(self):
+    def reboot(self, wait=True):
         self._engine.docker("restart", self.container)
-        self._wait_until_booted()
+        if wait:
+            self._wait_until_booted()
+
+    def give_user_data(self, document):
+        """As to a new instance: cloud-init finds the document in its seed directory, at the next boot."""
+        self.put("network: {config: disabled}\n", "/etc/cloud/cloud.cfg.d/90_network.cfg")
+        self.put("datasource_list: [NoCloud]\n", "/etc/cloud/cloud.cfg.d/91_datasource.cfg")
+        self.put("instance-id: i-0123456789abcdef0\n", "/var/lib/cloud/seed/nocloud/meta-data")
+        self.put(document, "/var/lib/cloud/seed/nocloud/user-data")
 
     def console(self):
         return self._engine.log(self.container)

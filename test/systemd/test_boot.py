@@ -13,7 +13,7 @@ def answers(host):
     return host.run("cat", "/var/log/answers", check=False).stdout.splitlines()
 
 
-def test_over_a_reboot_a_container_that_polls_from_its_first_moment_never_sees_the_hosts_role(fresh_host):
+def test_over_reboots_no_container_sees_the_hosts_role(fresh_host):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "enable", "--now", "docker")
@@ -39,3 +39,22 @@ def test_uninstalled_it_leaves_nothing(fresh_host):
     assert host.run("sh", "-c", STATE).stdout != before
     host.uninstall()
     assert host.run("sh", "-c", STATE).stdout == before
+
+
+USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
+SECONDS = 60  # for systemd and cloud-init on a busy machine; the denial lasts
+
+
+def test_a_denied_role_holds_up_neither_install_nor_boot(fresh_host, denied):
+    host = fresh_host
+    # Returns, with `systemctl enable --now`.
+    host.install()
+    wait_until(lambda: "AccessDenied" in host.show("ec2-role@web", "StatusText"), what="the denial")
+    host.give_user_data(USER_DATA)
+    host.reboot(wait=False)
+    wait_until(lambda: host.run("test", "-e", "/run/user-data-ran", check=False).returncode == 0, SECONDS, what="runcmd's run")
+    host.wait_until_active("multi-user.target")
+    wait_until(lambda: "AccessDenied" in host.show("ec2-role@web", "StatusText"), what="the denial")
+    assert host.show("ec2-role@web", "ActiveState") == "activating"
+    denied()
+    host.wait_until_active("ec2-role@web", seconds=60)

@@ -1,26 +1,78 @@
-"""ec2-role-hook.service: what it comes before and after, and what keeps Docker from starting."""
+"""ec2-role-guard.service and ec2-role-hook.service: what they come before and after, and whom a restart harms."""
+
+import pytest
 
 from instance import wait_until
 from real_metadata import HOST_ROLE
 
 STARTS_CONTAINERS = ["docker", "snap.docker.dockerd", "containerd", "podman-restart"]
-WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent"]
+WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "fail2ban"]
 
 
-def test_it_comes_before_whatever_starts_containers_and_after_what_writes_the_firewall_anew(host):
+def test_the_guard_comes_before_whatever_may_start_containers(host):
+    assert {"sysinit.target", "docker.service"} <= set(host.show("ec2-role-guard", "Before").split())
+    assert "sysinit.target" in host.show("ec2-role-guard", "WantedBy").split()
+    # It waits for no firewall: that would be late for Podman, LXC, libvirt.
+    assert not {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} & set(host.show("ec2-role-guard", "After").split())
+
+
+def test_the_hook_comes_after_the_firewall_and_before_docker(host):
     before, after = (set(units.split()) for units in host.show("ec2-role-hook", "Before", "After"))
     assert {f"{name}.service" for name in STARTS_CONTAINERS} <= before
-    assert {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} <= after
+    assert {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} | {"ec2-role-guard.service"} <= after
 
 
-def test_docker_starts_behind_a_guard_that_refuses_slowly_because_there_is_no_iptables(fresh_host):
+@pytest.mark.parametrize("unit, verb, refused", [
+    ("ec2-role-guard", "restart", True), ("ec2-role-guard", "stop", True), ("ec2-role-guard", "reload", False),
+    ("ec2-role-hook", "restart", False), ("ec2-role-hook", "stop", False),
+])
+def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
+    docker = host.show("docker", "MainPID")
+    try:
+        assert (host.run("systemctl", verb, unit, check=False).returncode != 0) == refused
+        assert host.show("docker", "ActiveState", "MainPID") == ["active", docker]
+        assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
+    finally:
+        host.run("systemctl", "start", "ec2-role-hook")
+
+
+# A unit that asks as soon as a service can, as a Quadlet of root's Podman: nothing orders it behind the guard.
+EARLY = """[Unit]
+Description=Plays a container that is started as early as services are
+[Service]
+ExecStart=/usr/bin/python3 /usr/local/sbin/stand-in-docker
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_a_container_started_by_any_unit_is_refused(fresh_host):
     host = fresh_host
     host.install_docker()
-    host.put("[Service]\nExecStart=\nExecStart=/usr/local/sbin/ec2-role-hook guard on --iptables iptables-none\n",
-             "/etc/systemd/system/ec2-role-hook.service.d/no-iptables.conf")
+    host.put(EARLY, "/etc/systemd/system/early.service")
     host.install()
+    # Something that writes a firewall and takes its time, as firewalld.
+    host.put("[Unit]\nBefore=network-pre.target\n[Service]\nType=oneshot\nExecStart=sleep 5\n[Install]\nWantedBy=multi-user.target\n",
+             "/etc/systemd/system/firewalld.service")
+    host.run("systemctl", "enable", "early", "firewalld")
+    for _ in range(2):
+        host.reboot()
+        answers = wait_until(lambda: host.run("cat", "/var/log/answers", check=False).stdout, what="the container's first answer")
+        assert HOST_ROLE not in answers
+
+
+def test_docker_starts_where_there_is_no_iptables(fresh_host):
+    host = fresh_host
+    host.install_docker()
+    host.put("[Service]\nExecStart=\nExecStart=/usr/local/sbin/ec2-role-hook add --bridge er-+ --missing-ok --iptables iptables-none\n",
+             "/etc/systemd/system/ec2-role-hook.service.d/no-iptables.conf")
+    host.unpack_release()
+    host.run("sh", "-c", "cd /tmp/release && install -m 755 ec2-role-guard ec2-role-hook /usr/local/sbin/ && "
+             "install -m 644 ec2-role-guard.service ec2-role-hook.service /etc/systemd/system/ && systemctl daemon-reload")
+    host.run("systemctl", "enable", "--now", "ec2-role-guard")
+    host.run("systemctl", "enable", "--now", "ec2-role-hook", check=False)
     host.run("systemctl", "start", "docker")
-    assert host.show("ec2-role-hook", "ActiveState", "ExecMainStatus") == ["active", "3"]
+    assert host.show("ec2-role-hook", "ActiveState") == "failed"
     assert host.show("docker", "ActiveState") == "active"
     answers = wait_until(lambda: host.run("cat", "/var/log/answers", check=False).stdout, what="the container's first answer")
     assert HOST_ROLE not in answers

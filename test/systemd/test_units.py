@@ -6,7 +6,7 @@ MAX_EXPOSURE = 1.2
 
 
 def test_systemd_finds_nothing_wrong_in_them(host):
-    units = ["ec2-role@web.service", "ec2-role@web.socket", "ec2-role-hook.service"]
+    units = ["ec2-role@web.service", "ec2-role@web.socket", "ec2-role-guard.service", "ec2-role-hook.service"]
     result = host.run("systemd-analyze", "verify", *units)
     assert result.stdout + result.stderr == ""
 

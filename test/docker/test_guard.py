@@ -1,0 +1,193 @@
+"""ec2-role-guard, packet by packet, between bridges and namespaces made by hand. No iptables, no Docker, no ec2-role."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from asking import assert_refused, role_or_none, role_seen_by
+from instance import GUARD, METADATA, routing, wait_until
+from real_metadata import HOST_ROLE
+
+IPV6 = {"address": "fd00:ec2::254"}
+ON = "ec2-role-guard: on: only this host reaches the metadata service; ec2-role-guard off lifts it\n"
+
+
+@pytest.fixture
+def both_families(host):
+    """docker0 with its container, in IPv6 too."""
+    host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
+    host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
+    host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
+    host.aws.run("ip", "-6", "route", "add", "fd17::/64", "via", "fd77::2")
+    wait_until(lambda: role_or_none(host.box, **IPV6) == HOST_ROLE, what="a way to fd00:ec2::254")
+    return host
+
+
+def test_without_it_a_container_gets_the_hosts_role(both_families):
+    assert role_seen_by(both_families.box) == HOST_ROLE
+    status = both_families.guard("status", check=False)
+    assert status.returncode == 1 and "off: 169.254.169.254 is not refused" in status.stderr
+
+
+def test_every_port_and_a_bridge_made_later_are_refused(both_families):
+    host = both_families
+    assert host.guard("on").stderr == ON
+    assert_refused(host.box)
+    # The kernel limits the ICMP errors that it sends: the hook's resets are quick each time.
+    assert role_or_none(host.box, port=443) is role_or_none(host.box, **IPV6) is None
+    host.bridge("br-later", "172.31.0.1/24")
+    assert_refused(host.container("br-later", "172.31.0.2/24", "172.31.0.1"))
+    assert role_seen_by(host.ec2) == role_seen_by(host.ec2, **IPV6) == HOST_ROLE
+    assert host.guard("status").stderr == ON
+    assert "off: containers may have the host's role" in host.guard("off").stderr
+    assert role_seen_by(host.box) == role_seen_by(host.box, **IPV6) == HOST_ROLE
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family):
+    """wg-quick and recipes for a second interface add such rules."""
+    host, where = both_families, {} if family == "-4" else IPV6
+    host.guard("on")
+    for rule in ("not fwmark 51820 lookup main", "lookup main suppress_prefixlength 0", "iif docker0 lookup main"):
+        host.ec2.run("ip", family, "rule", "add", *rule.split())
+    assert role_or_none(host.box, **where) is None
+    assert role_seen_by(host.ec2, **where) == HOST_ROLE
+    assert host.guard("status").stderr == ON
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+@pytest.mark.parametrize("interface", ["docker0", "br-later"])
+def test_status_names_each_interface_led_past_it(both_families, family, interface):
+    host = both_families
+    host.bridge("br-later", "172.31.0.1/24")
+    host.ec2.run("ip", f"-{family}", "rule", "add", "pref", "0", "iif", interface, "lookup", "main")
+    for verb in ("on", "status"):
+        said = host.guard(verb, check=False)
+        assert said.returncode == 1 and f"the host's role: {interface} (IPv{family}); " in said.stderr
+    host.ec2.run("ip", f"-{family}", "rule", "delete", "pref", "0", "iif", interface, "lookup", "main")
+    assert host.guard("status").stderr == ON
+
+
+@pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 prohibit", "pref 1 nop"])
+def test_on_mends_a_missing_rule_and_the_host_keeps_its_way(host, missing):
+    host.guard("on")
+    before = routing(host)
+    host.ec2.run("ip", "rule", "delete", *missing.split(), "to", METADATA)
+    host.guard("on")
+    assert routing(host) == before
+    assert role_seen_by(host.ec2) == HOST_ROLE
+    assert_refused(host.box)
+
+
+def test_flushed_rules_leave_containers_refused(host):
+    host.guard("on")
+    host.ec2.run("ip", "rule", "flush")
+    host.ec2.run("ip", "rule", "add", "pref", "32766", "lookup", "main")
+    assert_refused(host.box)
+    host.guard("on")
+    assert role_seen_by(host.ec2) == HOST_ROLE
+
+
+def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
+    for program in ("ip", "id", "grep", "tr", "cut", "awk", "sh"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    for verb in ("on", "status", "off"):
+        host.run("env", f"PATH={tmp_path}", GUARD, verb)
+    assert METADATA not in routing(host)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_another_systems_sh_does_the_same(host, shell):
+    host.guard("on")
+    before = routing(host)
+    host.guard("off")
+    for verb in ("on", "on", "status"):
+        assert host.run(*shell.split(), GUARD, verb).stderr == ON
+    assert routing(host) == before
+    host.run(*shell.split(), GUARD, "off")
+    assert METADATA not in routing(host)
+
+
+def test_off_takes_its_own_rules_and_no_others(host):
+    for rule in ("pref 0 to 10.9.9.9 prohibit", "pref 1 to 10.9.9.9 nop", "pref 12 to 169.254.169.254 prohibit"):
+        host.ec2.run("ip", "rule", "add", *rule.split())
+    before = routing(host)
+    host.guard("on")
+    host.guard("off")
+    assert routing(host) == before
+
+
+def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
+    """As on an instance with two interfaces: a table for what is sent from the second address."""
+    host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
+    host.ec2.run("ip", "route", "delete", METADATA)
+    host.ec2.run("ip", "route", "delete", "default")
+    host.ec2.run("ip", "route", "add", "default", "via", "10.77.0.1", "table", "10001")
+    host.ec2.run("ip", "rule", "add", "pref", "10001", "from", "10.77.0.9", "lookup", "10001")
+    host.ec2.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
+    second = {"source": ("10.77.0.9", 0)}
+    assert role_or_none(host.ec2) is None
+    assert role_seen_by(host.ec2, **second) == HOST_ROLE
+    host.guard("on")
+    assert role_seen_by(host.ec2, **second) == HOST_ROLE
+    assert_refused(host.box)
+
+
+@pytest.mark.parametrize("firewall", [
+    "iptables -t raw -A PREROUTING -m rpfilter --invert -j DROP; ip6tables -t raw -A PREROUTING -m rpfilter --invert -j DROP",
+    "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
+], ids=["iptables", "nft"])
+def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, firewall):
+    """As firewalld has one for IPv6."""
+    both_families.guard("on")
+    both_families.ec2.run("sh", "-euc", firewall)
+    assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE
+
+
+def test_one_that_cannot_be_turned_on_says_so(host, tmp_path):
+    ip = tmp_path / "ip"
+    ip.write_text('#!/bin/sh\ncase $* in *"rule add"*prohibit*) echo no >&2; exit 2 ;; esac\nexec /sbin/ip "$@"\n')
+    ip.chmod(0o755)
+    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    failed = host.guard("on", check=False)
+    assert failed.returncode == 1
+    assert failed.stderr == "ec2-role-guard: NOT on: containers may have the host's role: ip -4 rule add to 169.254.169.254 pref 0 prohibit: no\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("on", "off"), ("guard",)])
+def test_what_was_written_wrong_is_said_and_changes_nothing(host, arguments):
+    before = routing(host)
+    assert host.guard(*arguments, check=False).returncode == 2
+    assert routing(host) == before
+
+
+def test_it_outlives_a_restart_of_systemd_networkd(host):
+    """networkd takes away every policy rule that it does not know, but for those of protocol kernel."""
+    networkd = "/lib/systemd/systemd-networkd"
+    if not os.access(networkd, os.X_OK):
+        pytest.skip("no systemd-networkd here")
+    host.guard("on")
+    host.ec2.run("ip", "rule", "add", "pref", "99", "to", "10.9.9.9", "prohibit")
+    # A link of its own to configure, which udev is said to have seen.
+    host.bridge("br-networkd", "172.31.0.1/24")
+    prepare = """
+        mount -t sysfs sysfs /sys
+        mount -t tmpfs tmpfs /run
+        mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/udev/data
+        chown -R systemd-network /run/systemd/netif
+        for index in 1 2 3 4 5 6 7 8 9; do echo I:1 > /run/udev/data/n$index; done
+        touch /run/udev/control
+        printf '[Match]\\nName=br-networkd\\n[Network]\\nAddress=10.8.8.8/24\\nConfigureWithoutCarrier=yes\\n' > /run/systemd/network/x.network
+        """
+    with host.ec2:
+        daemon = subprocess.Popen(["unshare", "--mount", "sh", "-euc", f"{prepare} exec {networkd}"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=host.environment)
+    try:
+        wait_until(lambda: "10.9.9.9" not in routing(host), what="networkd taking a rule away")
+    finally:
+        daemon.terminate()
+        daemon.wait(10)
+    assert_refused(host.box)
+    assert host.guard("status").stderr == ON

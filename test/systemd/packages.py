@@ -1,0 +1,88 @@
+"""The .deb and the .rpm on hosts: what makes them, and what installs, upgrades and removes them."""
+
+import pathlib
+import platform
+import re
+import subprocess
+import tempfile
+
+import pytest
+
+from host import Host
+from images import debian_sources, debian_tree
+from instance import REPOSITORY, clean_environment
+
+IN_TREE = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,procps,python3,rpm,cpio"
+
+
+def make(kind, root=REPOSITORY):
+    return subprocess.run([root / "scripts/release", f"--{kind}"], check=True, capture_output=True, env=clean_environment()).stdout
+
+
+def make_older(kind, directory):
+    """Of the same tree, but for the version."""
+    for entry in REPOSITORY.iterdir():
+        if not entry.name.startswith("Cargo."):
+            (directory / entry.name).symlink_to(entry)
+    version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.M)[1]
+    for name in ("Cargo.toml", "Cargo.lock"):
+        text = (REPOSITORY / name).read_text()
+        (directory / name).write_text(text.replace(f'name = "ec2-role"\nversion = "{version}"', 'name = "ec2-role"\nversion = "0.0.1"'))
+    return make(kind, directory)
+
+
+def import_suite(engine, suite):
+    """A host's image of another Debian; its name."""
+    if platform.freedesktop_os_release()["ID"] != "debian":
+        pytest.skip("test_packages.py: this machine's sources are not Debian's")
+    image = f"package-host-{suite}"
+    with tempfile.TemporaryDirectory() as directory:
+        tree = debian_tree(image, IN_TREE, debian_sources(suite, pathlib.Path(directory)))
+    engine.docker("import", tree, image)
+    return image
+
+
+class PackageHost(Host):
+    """A host with Docker's stand-in, on which `packages` (older, newer) of a kind are installed by the tool for that kind."""
+
+    def __init__(self, engine, image, kind, packages):
+        super().__init__(engine, image)
+        self.kind = kind
+        self.install_docker()
+        self.run("systemctl", "enable", "--now", "docker")
+        if kind == "rpm":
+            self.run("rpm", "--initdb")
+        for name, content in zip(("older", "newer"), packages):
+            self.run("sh", "-c", f"cat >/root/{name}", input=content, text=False)
+
+    def install_package(self, name):
+        """In place of whichever is installed. (Debian's rpm does not know what dpkg has installed.)"""
+        installers = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--upgrade", "--oldpackage", "--replacepkgs", "--nodeps")}
+        return self.run(*installers[self.kind], f"/root/{name}")
+
+    def remove_package(self):
+        return self.run(*{"deb": ("dpkg", "--remove"), "rpm": ("rpm", "--erase")}[self.kind], "ec2-role")
+
+    def serve(self):
+        self.configure("web", "exc_web", EC2_ROLE_SAME_NETWORK="true")
+        self.run("systemctl", "enable", "--now", "ec2-role-guard", "ec2-role-hook", "ec2-role@web.socket", "ec2-role@web.service")
+        self.wait_until_served()
+
+    def payload(self):
+        """A tar of the newer package's files."""
+        extract = {"deb": "dpkg-deb --fsys-tarfile /root/newer", "rpm": "rpm2archive - </root/newer | gzip -d"}
+        return self.run("sh", "-c", extract[self.kind], text=False).stdout
+
+    def scripts(self):
+        show = {"deb": "dpkg-deb --ctrl-tarfile /root/newer | tar --to-stdout -x ./postinst ./prerm ./postrm",
+                "rpm": "rpm --query --scripts --package /root/newer"}
+        return self.run("sh", "-c", show[self.kind]).stdout
+
+    def requirements(self):
+        show = {"deb": "dpkg-deb --field /root/newer Depends", "rpm": "rpm --query --requires --package /root/newer"}
+        return re.split(r"[,\s]+", self.run("sh", "-c", show[self.kind]).stdout)
+
+    def architecture(self):
+        show = {"deb": "dpkg-deb --field /root/newer Architecture", "rpm": "rpm --query --queryformat '%{ARCH}' --package /root/newer"}
+        names = {"deb": {"x86_64": "amd64", "aarch64": "arm64"}}.get(self.kind, {})
+        return self.run("sh", "-c", show[self.kind]).stdout.strip(), names.get(platform.machine(), platform.machine())

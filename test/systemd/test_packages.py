@@ -1,0 +1,144 @@
+"""The .deb and the .rpm: what is in them, and what installing, upgrading, removing and purging them does to a host that serves."""
+
+import gzip
+import io
+import pathlib
+import re
+import subprocess
+import tarfile
+
+import pytest
+
+from host import SCRIPTS
+from instance import REPOSITORY, wait_until
+from instance_server import BINARY
+from packages import PackageHost, import_suite, make, make_older
+from real_metadata import HOST_ROLE
+
+UNIT = "ec2-role@web"
+# What a distribution and an administrator may see of it.
+STATE = """
+find /etc /usr /var/lib/dpkg/info /root /run/systemd/system -xdev | sort
+iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule
+"""
+UNITS = {file.name: file.read_text().replace("/usr/local/", "/usr/") for file in SCRIPTS.glob("ec2-role*.*")
+         if file.suffix in (".service", ".socket", ".target")}
+PROGRAMS = {file.name: file.read_bytes() for file in SCRIPTS.glob("ec2-role-*") if file.stat().st_mode & 0o100}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """{kind: (older, newer)}."""
+    return {kind: (make_older(kind, tmp_path_factory.mktemp(kind)), make(kind)) for kind in ("deb", "rpm")}
+
+
+@pytest.fixture(scope="module", params=["deb bookworm", "deb trixie", "rpm trixie"])
+def package_host(request, engine, aws, packages):
+    kind, suite = request.param.split()
+    with PackageHost(engine, import_suite(engine, suite), kind, packages[kind]) as host:
+        host.nothing_installed = host.run("sh", "-c", STATE).stdout
+        yield host
+
+
+@pytest.fixture
+def packaged(package_host):
+    """A host with the older package, one role served."""
+    package_host.install_package("older")
+    package_host.serve()
+    # What the container was answered before is no longer of interest.
+    package_host.run("truncate", "--size=0", "/var/log/answers")
+    return package_host
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
+    assert make(kind) == packages[kind][1]
+
+
+@pytest.fixture(scope="module")
+def manuals(tmp_path_factory):
+    """{name: content}."""
+    directory = tmp_path_factory.mktemp("manuals")
+    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True)
+    return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+
+
+def test_package_has_the_trees_files_in_a_distributions_places(package_host, manuals):
+    archive = tarfile.open(fileobj=io.BytesIO(package_host.payload()))
+    members = {f"/{member.name.lstrip('./')}": member for member in archive}
+    files = {name: archive.extractfile(member).read() for name, member in members.items() if member.isfile()}
+    pages = {name: gzip.decompress(files.pop(name)) for name in list(files) if name.startswith("/usr/share/man/")}
+    assert pages == {f"/usr/share/man/man8/{name}.gz": content for name, content in manuals.items() if name.endswith(".8")}
+    zsh = {"deb": "vendor-completions", "rpm": "site-functions"}[package_host.kind]
+    assert files.pop("/usr/share/doc/ec2-role/copyright").startswith((REPOSITORY / "LICENSE").read_bytes())
+    assert files == {
+        "/usr/bin/ec2-role": pathlib.Path(BINARY).read_bytes(),
+        **{f"/usr/sbin/{name}": content for name, content in PROGRAMS.items()},
+        **{f"/usr/lib/systemd/system/{name}": content.encode() for name, content in UNITS.items()},
+        "/etc/ec2-role/ec2-role.conf.sample": (SCRIPTS / "ec2-role.conf.sample").read_bytes(),
+        "/usr/share/bash-completion/completions/ec2-role": manuals["ec2-role.bash"],
+        "/usr/share/fish/vendor_completions.d/ec2-role.fish": manuals["ec2-role.fish"],
+        f"/usr/share/zsh/{zsh}/_ec2-role": manuals["_ec2-role"],
+        "/usr/share/doc/ec2-role/README.md": (REPOSITORY / "README.md").read_bytes(),
+    }
+    for name in files:
+        assert members[name].mode & 0o7777 == (0o755 if "bin/" in name else 0o644), name
+        assert (members[name].uid, members[name].gid) == (0, 0), name
+
+
+def test_package_has_the_trees_scripts_and_says_what_it_needs(package_host):
+    for name in ("postinstall", "preremove", "postremove"):
+        assert (SCRIPTS / "package" / name).read_text().strip() in package_host.scripts(), name
+    assert {"iptables", "iproute2" if package_host.kind == "deb" else "iproute"} <= set(package_host.requirements())
+    found, expected = package_host.architecture()
+    assert found == expected
+
+
+def test_installation_alone_starts_nothing(package_host):
+    package_host.install_package("older")
+    package_host.remove_package()
+    package_host.install_package("newer")
+    assert package_host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ec2-role@*").stdout == ""
+    assert set(package_host.run("systemctl", "is-enabled", "ec2-role-guard", "ec2-role-hook", check=False).stdout.split()) == {"disabled"}
+
+
+def test_systemd_finds_nothing_wrong_in_a_packages_units(packaged):
+    result = packaged.run("systemd-analyze", "verify", *(name.replace("@.", "@web.") for name in UNITS), check=False)
+    assert "ec2-role" not in result.stderr, result.stderr
+
+
+def test_upgrade_under_load_refuses_no_connection(packaged):
+    pid, docker = packaged.show(UNIT, "MainPID"), packaged.show("docker", "MainPID")
+    with packaged.under_load(seconds=12):
+        packaged.install_package("newer")
+        wait_until(lambda: packaged.show(UNIT, "MainPID") not in (pid, "0") and packaged.show(UNIT, "ActiveState") == "active", seconds=8,
+                   what="the restart")
+    new = packaged.show(UNIT, "MainPID")
+    # As a link whose file was replaced has it: "/usr/bin/ec2-role (deleted)".
+    assert packaged.run("readlink", f"/proc/{new}/exe").stdout.strip() == "/usr/bin/ec2-role"
+    assert packaged.show("docker", "MainPID") == docker
+    assert packaged.show("ec2-role-guard", "ActiveState") == packaged.show("ec2-role-hook", "ActiveState") == "active"
+
+
+def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
+    docker = packaged.show("docker", "MainPID")
+    removal = packaged.remove_package()
+    assert packaged.ask(seconds=1) is None
+    assert packaged.run("pgrep", "-f", "/usr/bin/ec2-role", check=False).stdout == ""
+    assert packaged.show("docker", "MainPID") == docker
+    assert packaged.run("find", "/etc/systemd/system", "-name", "ec2-role*").stdout == ""
+    assert "EC2_ROLE_ARN" in packaged.run("cat", "/etc/ec2-role/web.conf").stdout
+    assert HOST_ROLE not in packaged.run("cat", "/var/log/answers").stdout
+    # The line says how to lift the guard.
+    lift = re.search(r"the guard stays on: .*To lift it now: (.*)", removal.stderr)[1]
+    packaged.run("sh", "-c", lift)
+    wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
+
+
+# rpm has no purge.
+@pytest.mark.parametrize("package_host", ["deb bookworm", "deb trixie"], indirect=True)
+def test_purge_leaves_nothing(packaged):
+    packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")
+    packaged.run("dpkg", "--purge", "ec2-role")
+    assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
+    wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
