@@ -21,7 +21,7 @@ use std::io::{BufRead, Read, Write};
 use std::thread::Builder;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process_group};
 
 use crate::common::clock::BootTime;
 use crate::common::config::Config;
@@ -66,7 +66,9 @@ pub fn run(config: &Config, environment: &Environment) {
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        _ = rustix::process::kill_current_process_group(Signal::KILL);
+        // Only a group that this process leads, as the supervisor starts it.
+        _ = kill_process_group(getpid(), Signal::KILL);
+        std::process::exit(1);
     };
     match Builder::new().stack_size(THREAD_STACK_BYTES).spawn(watch) {
         Ok(_) => Ok(()),
