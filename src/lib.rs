@@ -8,6 +8,3 @@ pub mod fetcher;
 pub mod messages;
 pub mod server;
 pub mod supervisor;
-
-#[cfg(test)]
-mod imports;

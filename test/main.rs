@@ -5,6 +5,7 @@
 mod support;
 
 mod hostile;
+mod imports;
 mod lifecycle;
 mod protocol;
 mod sources;

@@ -157,9 +157,18 @@ fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Resu
 
 fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     const VARIABLE: &str = "EC2_ROLE_ARN";
+    let variables = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
+    let is_other_sts = settings.value("endpoint-url").is_some()
+        || variables
+            .iter()
+            .any(|name| settings.environment.get(name).is_some());
+    let parse = match is_other_sts {
+        true => RoleArn::parse_of_other_sts,
+        false => RoleArn::parse,
+    };
     match (settings.free(), settings.environment.get(VARIABLE)) {
-        ([arn], _) => RoleArn::parse(arn).map(Some),
-        ([], Some(arn)) => RoleArn::parse(arn)
+        ([arn], _) => parse(arn).map(Some),
+        ([], Some(arn)) => parse(arn)
             .map(Some)
             .map_err(|why| format!("{VARIABLE} {why}")),
         ([], None) => Ok(None),

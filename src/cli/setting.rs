@@ -11,7 +11,7 @@ const PREFIX: &str = "EC2_ROLE_";
 /// Variables that are not options: the role, and what the systemd units tell ec2-role-hook.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
 
-/// Options whose values an error does not repeat.
+/// Options whose values must not get into an error.
 const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
 
 fn variable_name(name: &str) -> String {

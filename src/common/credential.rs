@@ -33,9 +33,9 @@ impl Credential {
         now < self.deadline
     }
 
-    /// The document of `…/iam/security-credentials/NAME` in EC2's form: this order, two spaces, ` : `, no newline at the end.
-    /// AccountId, which EC2 has in its extended form, is read by JavaScript's SDK and disturbs no client; RoleArn would: s3fs
-    /// counts the keys that it knows.
+    /// The document at `…/iam/security-credentials/NAME` in EC2's form: this order, two spaces, ` : `, no newline at the end.
+    /// JavaScript's SDK reads AccountId, which EC2 has in its extended form, and no client minds it. RoleArn is left out, because
+    /// s3fs counts the keys that it knows.
     pub fn ec2_document(&self, account_id: Option<&str>) -> String {
         let last_updated = clock::iso8601(self.last_updated);
         let expiration = clock::iso8601(self.expiration);

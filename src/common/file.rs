@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-/// Largest file that is read: five times a distribution's CA bundle, which is the largest that has a use.
+/// Maximum size: five times a distribution's CA bundle, the largest of the files that are read.
 const MAX_BYTES: usize = 1 << 20;
 
 /// A path and its origin, with which every error about the file begins.
@@ -34,7 +34,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Who else than ec2-role's user and root can read or change a secret file, and the remedy; `mask` is what nobody else may do.
+    /// Which other users can read or change a secret file, and the remedy; `mask` has the permission bits that must be 0.
     pub fn exposure(&self, mask: u32) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
         if self.owner != user && self.owner != 0 {

@@ -53,6 +53,24 @@ impl RoleArn {
         Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
+    /// An ARN as another STS than AWS's names its roles: Ceph, MinIO, Dell ECS. It has its six fields in common with AWS's.
+    pub fn parse_of_other_sts(text: &str) -> Result<Self, String> {
+        let is_known = RoleArn::parse(text).is_ok();
+        let resource = text
+            .splitn(6, ':')
+            .nth(5)
+            .and_then(|it| it.strip_prefix("role/"));
+        let name = resource.and_then(|path| path.rsplit('/').next());
+        let is_role = name.is_some_and(|name| RoleName::parse(name).is_ok());
+        let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
+        if is_known || (is_role && is_ascii && text.len() <= MAX_ARN_LENGTH) {
+            return Ok(RoleArn(text.to_owned()));
+        }
+        Err(format!(
+            "{text:?} is not a role's ARN: write it as the STS of --endpoint-url names it, arn:PARTITION:iam::ACCOUNT:role/NAME"
+        ))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -168,6 +186,29 @@ mod tests {
                 "{error:?}"
             );
             assert!(!error.contains('\n'), "{error:?} is one line");
+        }
+    }
+
+    #[test]
+    fn other_stss_name_their_roles_as_they_like() {
+        for text in [
+            "arn:aws:iam:::role/x",
+            "arn:aws:iam::RGW11111111111111111:role/a/x",
+            "arn:minio:iam:::role/x",
+            "urn:ecs:iam::ns1:role/x",
+            "arn:aws:iam::123456789012:role/x",
+        ] {
+            let arn = RoleArn::parse_of_other_sts(text).unwrap();
+            assert_eq!((arn.as_str(), arn.name().as_str()), (text, "x"));
+        }
+        for text in [
+            "",
+            "x",
+            "arn:aws:iam:::user/x",
+            "arn:aws:iam:::role/",
+            "arn:aws:iam:::role/x\n",
+        ] {
+            assert!(RoleArn::parse_of_other_sts(text).is_err(), "{text:?}");
         }
     }
 }

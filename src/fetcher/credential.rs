@@ -1,28 +1,20 @@
 //! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::assume_role_call::{AssumeRoleCall, HIDDEN, describe};
 use super::{aws_settings, panic_report};
-use crate::common::clock::{self, BootTime};
-use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
-use crate::common::credential::Credential;
+use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
-use crate::common::secret::Secret;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
+use crate::fetcher::sts::{self, Client};
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::{FetchReport, Fetched};
-
-/// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
-const TOLERATED_SKEW_SECONDS: i64 = 120;
-
-/// Replaces a secret in a line of the log.
-const HIDDEN: &str = "(secret)";
 
 pub fn fetch(
     config: &Config,
@@ -73,7 +65,7 @@ pub fn fetch(
     };
     let source = find_source()?;
     let wanted = config.assume_role.duration_seconds;
-    let mut call = AssumeRoleCall {
+    let call = AssumeRoleCall {
         sts: &sts,
         config,
         report,
@@ -84,19 +76,12 @@ pub fn fetch(
         may_reload: true,
         refused_offsets: Vec::new(),
     };
-    loop {
-        report_step(&format!(
-            "calling AssumeRole of {} at {}",
-            config.role,
-            sts.url()
-        ));
-        // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
-        let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
-        match call.send(wall_clock) {
-            Ok(issued) => return call.fetched(issued, called_at, wall_clock),
-            Err(error) => call.adjust_for_retry(&error, &find_source)?,
-        }
-    }
+    report_step(&format!(
+        "calling AssumeRole of {} at {}",
+        config.role,
+        sts.url()
+    ));
+    call.run(&find_source)
 }
 
 fn web_identity(
@@ -121,159 +106,6 @@ fn web_identity(
     }
 }
 
-/// Parameters of AssumeRole, adjusted after each error of STS.
-struct AssumeRoleCall<'a> {
-    sts: &'a Client,
-    config: &'a Config,
-    report: &'a dyn Fn(FetchReport),
-    session_name: String,
-    source: SourceCredential,
-    duration_seconds: u32,
-    clock_offset: i64,
-    may_reload: bool,
-    /// The clock offsets of signatures that STS has refused.
-    refused_offsets: Vec<i64>,
-}
-
-impl AssumeRoleCall<'_> {
-    fn send(&self, wall_clock: SystemTime) -> Result<Issued, StsError> {
-        let form = sts::assume_role_form(
-            &self.config.assume_role,
-            &self.config.role,
-            &self.session_name,
-            self.duration_seconds,
-        );
-        let now = clock::shifted(wall_clock, self.clock_offset);
-        self.sts.call(form, Some(&self.source), now)
-    }
-
-    /// The result of a successful call, sent at `called_at` when this machine's clock showed `wall_clock`.
-    fn fetched(
-        &self,
-        issued: Issued,
-        called_at: BootTime,
-        wall_clock: SystemTime,
-    ) -> Result<Fetched, Fault> {
-        let signed_for = clock::shifted(wall_clock, self.clock_offset);
-        let asked = Duration::from_secs(self.duration_seconds.into());
-        let Some((last_updated, life)) = life(issued.expiration, issued.date, signed_for, asked)
-        else {
-            return transient(format!(
-                "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
-                self.sts.url()
-            ));
-        };
-        let wanted = self.config.assume_role.duration_seconds;
-        Ok(Fetched {
-            credential: Credential {
-                access_key_id: issued.access_key_id,
-                secret_access_key: issued.secret_access_key,
-                session_token: issued.session_token,
-                last_updated,
-                expiration: last_updated + life,
-                deadline: called_at.after(life),
-            },
-            clock_offset: self.clock_offset,
-            duration_limit: (self.duration_seconds < wanted).then_some(self.duration_seconds),
-        })
-    }
-
-    /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
-    fn adjust_for_retry(
-        &mut self,
-        error: &StsError,
-        find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
-    ) -> Result<(), Fault> {
-        let fault = || {
-            let text = describe(error, "AssumeRole", &self.config.role, self.sts);
-            let text = without_secrets(text, &self.source, &self.config.assume_role);
-            match error.reaction() {
-                Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
-                _ => Fault::Transient(text),
-            }
-        };
-        if let Some(seconds) = error.answer().and_then(|answer| answer.retry_after) {
-            (self.report)(FetchReport::RetryAfter(seconds));
-        }
-        let date = error.answer().and_then(|answer| answer.date);
-        match (error.reaction(), date) {
-            (Reaction::ReloadSource, _) if self.may_reload => {
-                self.may_reload = false;
-                self.source = find_source()?;
-            }
-            (Reaction::CorrectClock, Some(date)) => {
-                let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
-                self.refused_offsets.push(self.clock_offset);
-                let is_new = |offset: &i64| {
-                    let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
-                    !self.refused_offsets.iter().any(is_near)
-                };
-                // An offset that an earlier fetcher learnt is wrong once this machine's clock is set.
-                let Some(next) = [offset, 0].into_iter().find(is_new) else {
-                    return Err(fault());
-                };
-                if next != 0 {
-                    (self.report)(FetchReport::Notice(format!(
-                        "this machine's clock is off by {next} s against the clock of STS; signing with the latter; set the clock"
-                    )));
-                }
-                self.clock_offset = next;
-            }
-            (Reaction::ShortenDuration, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
-                self.duration_seconds = DEFAULT_DURATION_SECONDS;
-                (self.report)(FetchReport::Notice(format!(
-                    "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
-                    self.config.assume_role.duration_seconds,
-                    without_secrets(error.describe(), &self.source, &self.config.assume_role)
-                )));
-            }
-            _ => return Err(fault()),
-        }
-        Ok(())
-    }
-}
-
-/// When a credential was issued, by the clock of STS, and how long it lives: at most as long as was asked for. A proxy may stamp a
-/// wrong `Date`, so without a plausible life by `Date` the time of the accepted signature counts. `None` if no life is left.
-fn life(
-    expiration: SystemTime,
-    date: Option<SystemTime>,
-    signed_for: SystemTime,
-    asked: Duration,
-) -> Option<(SystemTime, Duration)> {
-    let left = |now: SystemTime| {
-        expiration
-            .duration_since(now)
-            .ok()
-            .filter(|left| !left.is_zero())
-    };
-    let most = asked + Duration::from_secs(TOLERATED_SKEW_SECONDS.unsigned_abs());
-    let is_plausible = |now: &SystemTime| left(*now).is_some_and(|left| left <= most);
-    let now = date.filter(is_plausible).unwrap_or(signed_for);
-    Some((now, left(now)?.min(asked)))
-}
-
-/// Hides what STS repeats of the request. External id and policy are not for everyone who reads the log either.
-fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
-    let secrets = [
-        Some(source.secret_access_key.expose()),
-        source.session_token.as_ref().map(Secret::expose),
-        parameters.external_id.as_deref(),
-        parameters.policy.as_deref(),
-    ];
-    let secrets = secrets.into_iter().flatten();
-    secrets.fold(text, |text, secret| text.replace(secret, HIDDEN))
-}
-
-fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {
-    format!(
-        "{action} of {role} at {}: {}; {}",
-        sts.url(),
-        error.describe(),
-        error.remedy(role.as_str(), sts.url())
-    )
-}
-
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.
 fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata) -> String {
     if let Some(name) = &config.assume_role.session_name {
@@ -293,55 +125,4 @@ fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata)
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
     "ec2-role-".chars().chain(allowed).take(64).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ASKED: Duration = Duration::from_secs(3600);
-
-    /// A point in time, in seconds after an arbitrary one.
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
-    }
-
-    #[test]
-    fn a_life_is_counted_from_the_clock_that_makes_it_plausible() {
-        let second = Duration::from_secs(1);
-        for (expiration, date, signed_for, expected) in [
-            // Each clock alone, and both a little off.
-            (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
-            (at(3600), None, at(0), Some((at(0), ASKED))),
-            (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
-            // A short life, as of an emulator whose clock this machine does not share.
-            (
-                at(3610),
-                Some(at(3600)),
-                at(0),
-                Some((at(3600), 10 * second)),
-            ),
-            // A `Date` that is an hour behind, in 1970, an hour ahead.
-            (
-                at(3600),
-                Some(at(0) - ASKED),
-                at(5),
-                Some((at(5), ASKED - 5 * second)),
-            ),
-            (
-                at(3600),
-                Some(SystemTime::UNIX_EPOCH),
-                at(0),
-                Some((at(0), ASKED)),
-            ),
-            (at(3600), Some(at(3600)), at(0), Some((at(0), ASKED))),
-            // An Expiration that nothing explains is cut, one that is past by both clocks refused.
-            (at(9_000_000), Some(at(1)), at(0), Some((at(0), ASKED))),
-            (at(0), Some(at(0)), at(0), None),
-            (at(0), None, at(1), None),
-        ] {
-            let found = life(expiration, date, signed_for, ASKED);
-            assert_eq!(found, expected, "{expiration:?} {date:?} {signed_for:?}");
-        }
-    }
 }

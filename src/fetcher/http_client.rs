@@ -5,13 +5,16 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use ureq::config::{Config, IpFamily};
 use ureq::http::{self, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
-use crate::fetcher::proxy;
+use crate::fetcher::proxy::{self, NamedProxy};
+use crate::fetcher::resolver::FallbackResolver;
 
 /// Largest accepted body. An answer of STS or a metadata service is far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
@@ -24,6 +27,7 @@ const NAME_ERROR: &str = "failed to lookup address information: ";
 
 pub struct HttpClient {
     agent: Agent,
+    resolver: FallbackResolver,
     /// The name of the proxy for error messages.
     proxy: Option<String>,
 }
@@ -126,10 +130,7 @@ pub struct Timeouts {
 impl HttpClient {
     /// For services on this machine or its link: never through a proxy.
     pub fn direct(timeouts: Timeouts) -> Self {
-        HttpClient {
-            agent: agent(timeouts, None, RootCerts::WebPki),
-            proxy: None,
-        }
+        Self::new(timeouts, None, RootCerts::WebPki)
     }
 
     /// For `url`, through the proxy that the environment names for it. `ca_bundle` is the name and the text of a PEM file whose
@@ -148,21 +149,40 @@ impl HttpClient {
             Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
             _ => None,
         };
+        Ok(Self::new(timeouts, proxy, roots))
+    }
+
+    fn new(timeouts: Timeouts, proxy: Option<NamedProxy>, roots: RootCerts) -> Self {
         let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
-        Ok(HttpClient {
-            agent: agent(timeouts, proxy, roots),
+        let resolver = FallbackResolver::default();
+        let config = config(timeouts, proxy, roots);
+        HttpClient {
+            agent: Agent::with_parts(config, DefaultConnector::default(), resolver.clone()),
+            resolver,
             proxy: name,
-        })
+        }
     }
 
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
-        self.try_send(request)
-            .map_err(|error| self.classify(error, is_tls))
+        let result = match self.try_send(request.clone(), IpFamily::Any) {
+            // Where large packets of one family get lost, it connects and then is silent. The first error is the telling one.
+            Err(error @ ureq::Error::Timeout(_)) => match self.resolver.other_family() {
+                Some(family) => self.try_send(request, family).or(Err(error)),
+                None => Err(error),
+            },
+            result => result,
+        };
+        result.map_err(|error| self.classify(error, is_tls))
     }
 
-    fn try_send(&self, request: http::Request<String>) -> Result<Answer, ureq::Error> {
-        let mut response = self.agent.run(request)?;
+    fn try_send(
+        &self,
+        request: http::Request<String>,
+        family: IpFamily,
+    ) -> Result<Answer, ureq::Error> {
+        let request = self.agent.configure_request(request);
+        let mut response = self.agent.run(request.ip_family(family).build())?;
         let header = |name| response.headers().get(name)?.to_str().ok();
         let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let request_id = header("x-amzn-requestid").map(str::to_owned);
@@ -232,7 +252,7 @@ fn without_errno(error: &std::io::Error) -> String {
     message.to_owned()
 }
 
-fn agent(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
+fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {
     Agent::config_builder()
         // The body of an error says what is wrong.
         .http_status_as_error(false)
@@ -262,7 +282,6 @@ fn agent(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Agent {
         // The fetcher ends before it could reuse a connection.
         .max_idle_connections(0)
         .build()
-        .into()
 }
 
 fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {

@@ -151,6 +151,11 @@ impl ImdsClient {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
+            // A `prohibit` rule or route.
+            ("PUT", SendError::Other(cause)) if cause == "Permission denied" => {
+                "a routing rule keeps this process away from it (ec2-role-guard, or systemd-imdsd in locked mode): \
+                 run ec2-role as root or as a user whom the rule excludes"
+            }
             ("PUT", _) => {
                 "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
             }

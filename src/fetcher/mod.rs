@@ -1,5 +1,6 @@
 //! The fetcher process: fetches one credential, the host's other metadata, or the token of the container form. It may hang, so the supervisor gives it a deadline.
 
+mod assume_role_call;
 pub mod aws_settings;
 mod container_token;
 pub mod credential;
@@ -9,6 +10,7 @@ pub mod metadata;
 mod panic_report;
 pub mod profile;
 mod proxy;
+mod resolver;
 pub mod setting;
 pub mod shared_file;
 pub mod source;

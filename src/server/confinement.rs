@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, Se
 
 /// Allowed with any arguments.
 #[rustfmt::skip]
-const ALLOWED: [libc::c_long; 30] = [
+const ALLOWED: [libc::c_long; 32] = [
     // Clients, the control channel and tiny_http's connection, all of them open or from the listener.
     libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2,
     libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_shutdown, libc::SYS_close, libc::SYS_getsockname,
@@ -21,7 +21,7 @@ const ALLOWED: [libc::c_long; 30] = [
     // Memory.
     libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_getrandom,
     // Threads: tiny_http's may still be starting, wait for each other, and end when idle.
-    libc::SYS_rseq, libc::SYS_set_robust_list,
+    libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_gettid, libc::SYS_sched_getaffinity,
     libc::SYS_futex, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
     // Clocks, where the vDSO has none.

@@ -16,6 +16,9 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(3);
 /// response.
 const MAX_DRAINED_BYTES: usize = 64 * 1024;
 
+/// Shared by all connections, as each is read in turn.
+pub type Buffer = [u8; request_head::MAX_BYTES];
+
 pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
@@ -30,9 +33,8 @@ enum State {
         unsent: Vec<u8>,
         has_more_input: bool,
     },
-    Draining {
-        drained: usize,
-    },
+    /// So many bytes were drained.
+    Draining(usize),
 }
 
 /// Where a connection is after it was advanced.
@@ -73,7 +75,7 @@ impl Connection {
             State::ReadingHead(bytes) | State::WritingResponse { unsent: bytes, .. } => {
                 bytes.capacity()
             }
-            State::Draining { .. } => 0,
+            State::Draining(_) => 0,
         }
     }
 
@@ -91,64 +93,55 @@ impl Connection {
     }
 
     /// Reads or writes once, as far as the socket allows. An error means that the connection is lost.
-    pub fn advance(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
-        match &mut self.state {
-            State::ReadingHead(_) => self.read_head(buffer),
-            State::WritingResponse {
-                unsent,
-                has_more_input,
-            } => {
-                let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
-                unsent.drain(..written);
-                if !unsent.is_empty() {
-                    return Ok(Progress::Pending(EventFlags::OUT));
-                }
-                if !*has_more_input {
-                    return Ok(Progress::Done);
-                }
-                self.stream.shutdown(Shutdown::Write)?;
-                self.state = State::Draining { drained: 0 };
-                self.drain(buffer)
+    pub fn advance(&mut self, buffer: &mut Buffer) -> io::Result<Progress> {
+        if let State::WritingResponse {
+            unsent,
+            has_more_input,
+        } = &mut self.state
+        {
+            let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
+            unsent.drain(..written);
+            if !unsent.is_empty() {
+                return Ok(Progress::Pending(EventFlags::OUT));
             }
-            State::Draining { .. } => self.drain(buffer),
+            if !*has_more_input {
+                return Ok(Progress::Done);
+            }
+            self.stream.shutdown(Shutdown::Write)?;
+            self.state = State::Draining(0);
         }
-    }
-
-    fn read_head(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
-        let State::ReadingHead(head) = &mut self.state else {
-            return Ok(Progress::Done);
+        let room = match &self.state {
+            State::ReadingHead(head) => &mut buffer[head.len()..],
+            _ => &mut buffer[..],
         };
-        let room = &mut buffer[..request_head::MAX_BYTES - head.len()];
         let read = match unless_blocked(self.stream.read(room))? {
             Some(0) => return Ok(Progress::Done),
             Some(length) => &room[..length],
-            None => return Ok(Progress::Pending(EventFlags::IN)),
+            None => &[],
         };
-        // Only a newline can complete a head: one that comes byte by byte is not parsed for each byte. The first bytes alone may
-        // show that it is none.
-        let is_to_be_parsed = head.is_empty()
-            || read.contains(&b'\n')
-            || head.len() + read.len() == request_head::MAX_BYTES;
-        head.extend_from_slice(read);
-        let request = is_to_be_parsed.then(|| RequestHead::parse(head)).flatten();
-        Ok(request.map_or(Progress::Pending(EventFlags::IN), Progress::Request))
-    }
-
-    fn drain(&mut self, buffer: &mut [u8; request_head::MAX_BYTES]) -> io::Result<Progress> {
-        let State::Draining { drained } = &mut self.state else {
-            return Ok(Progress::Done);
-        };
-        match unless_blocked(self.stream.read(buffer))? {
-            Some(0) => return Ok(Progress::Done),
-            Some(length) => *drained += length,
-            None => {}
-        }
-        Ok(if *drained <= MAX_DRAINED_BYTES {
-            Progress::Pending(EventFlags::IN)
-        } else {
-            Progress::Done
+        Ok(match &mut self.state {
+            State::ReadingHead(head) => match extend_head(head, read) {
+                Some(request) => Progress::Request(request),
+                None => Progress::Pending(EventFlags::IN),
+            },
+            State::Draining(drained) if *drained + read.len() <= MAX_DRAINED_BYTES => {
+                *drained += read.len();
+                Progress::Pending(EventFlags::IN)
+            }
+            _ => Progress::Done,
         })
     }
+}
+
+/// Adds what was read, and parses the head if it may be complete.
+fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
+    // Only a newline can complete a head: one that comes byte by byte is not parsed for each byte. The first bytes alone may show
+    // that it is none.
+    let length = head.len() + read.len();
+    let may_be_complete =
+        head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;
+    head.extend_from_slice(read);
+    may_be_complete.then(|| RequestHead::parse(head)).flatten()
 }
 
 impl AsFd for Connection {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustix::process::{Resource, getrlimit};
 
-use super::connection::{Connection, Progress};
+use super::connection::{Buffer, Connection, Progress};
 use super::request_head::{self, RequestHead};
 use crate::common::log;
 
@@ -25,13 +25,12 @@ const MAX_CONNECTIONS: usize = 1024;
 /// never does.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Descriptors for everything but clients: three standard streams, listener, control channel, epoll, four of tiny_http's
-/// connection, inherited ones, one to look up a client's subnet, the client that is accepted before another is evicted, and those
+/// connection, inherited ones, the tables of interfaces, the log, the client that is accepted before another is evicted, and those
 /// of [`super::MAX_BATCH`] requests that are being responded to.
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Back-off after EMFILE when there is no connection to evict, and after errors that are not a client's, such as a sandbox's EPERM:
-/// the level-triggered listener would spin.
-const DESCRIPTOR_BACK_OFF: Duration = Duration::from_millis(10);
-const ACCEPT_BACK_OFF: Duration = Duration::from_secs(1);
+/// Back-off after EMFILE when there is no connection to evict, and after the refusal of a sandbox; the level-triggered listener would
+/// spin.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Events per `epoll_wait`, and accepts before the next one: a crowd of new clients does not delay those that are connected.
 const BATCH: usize = 64;
 
@@ -48,14 +47,14 @@ pub struct Connections {
     accepted_in_batch: usize,
     /// When to accept again after an error.
     accept_paused_until: Option<Instant>,
-    /// The error that was logged last, until an accept succeeds.
-    accept_error: Option<Errno>,
+    /// Whether a sandbox refuses accept4, which is logged once.
+    is_refused: bool,
     /// By id, so the oldest is first.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
     limit: usize,
     buffered_bytes: usize,
-    buffer: Box<[u8; request_head::MAX_BYTES]>,
+    buffer: Box<Buffer>,
 }
 
 /// What the caller has to do next.
@@ -94,7 +93,7 @@ impl Connections {
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
             accept_paused_until: None,
-            accept_error: None,
+            is_refused: false,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
@@ -114,9 +113,9 @@ impl Connections {
         Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
     }
 
-    fn pause_accepting(&mut self, until: Instant) {
+    fn pause_accepting(&mut self, now: Instant) {
         self.stop_accepting();
-        self.accept_paused_until = Some(until);
+        self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
     }
 
     /// Handles one event at the time `now`, or waits for more. `drain_deadline` is when the process stops waiting for clients.
@@ -198,24 +197,23 @@ impl Connections {
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 if !self.evict_oldest() {
-                    self.pause_accepting(now + DESCRIPTOR_BACK_OFF);
+                    self.pause_accepting(now);
                 }
                 return Ok(None);
             }
-            Err(error) => {
-                if !is_of_client(error) {
-                    self.pause_accepting(now + ACCEPT_BACK_OFF);
-                    if self.accept_error.replace(error) != Some(error) {
-                        log::warning(&format!(
-                            "accept4: {error}; no new client is answered; trying again every second; allow it in the seccomp \
-                             profile or sandbox"
-                        ));
-                    }
+            Err(error @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => {
+                self.pause_accepting(now);
+                if !std::mem::replace(&mut self.is_refused, true) {
+                    log::warning(&format!(
+                        "accept4: {error}; no new client is answered; allow it in the seccomp profile or sandbox"
+                    ));
                 }
                 return Ok(None);
             }
+            // The accept queue is empty, or the client has reset its connection.
+            Err(_) => return Ok(None),
         };
-        self.accept_error = None;
+        self.is_refused = false;
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
@@ -282,25 +280,6 @@ impl Connections {
             self.evict_largest();
         }
     }
-}
-
-/// The accept queue is empty, or the error is one of the client's connection (accept(2)).
-fn is_of_client(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::AGAIN
-            | Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::TIMEDOUT
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NONET
-    )
 }
 
 #[cfg(test)]

@@ -6,11 +6,19 @@
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Mutex;
+use std::thread::Builder;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 use rustix::rand::GetRandomFlags;
+
+/// tiny_http's: one accepts, four are its pool, and one of these reads.
+const THREADS: usize = 5;
+/// Pace of the supervisor's next tries when there is no room for threads.
+const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
     /// Never dropped: its destructor connects to its own address, where nothing listens any more.
@@ -20,6 +28,13 @@ pub struct TinyHttpAdapter {
 
 impl TinyHttpAdapter {
     pub fn start() -> io::Result<Self> {
+        try_threads().map_err(|error| {
+            std::thread::sleep(THREADS_BACK_OFF);
+            io::Error::other(format!(
+                "{THREADS} threads cannot be started: {error}; raise the cgroup's pids.max (--pids-limit, TasksMax) or RLIMIT_NPROC \
+                 (ulimit -u)"
+            ))
+        })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // Its accept thread takes the one connection, fails at the next accept, reports that, and ends.
@@ -55,16 +70,21 @@ impl TinyHttpAdapter {
     }
 }
 
+/// Starts as many threads as tiny_http does, which panics if it cannot.
+fn try_threads() -> io::Result<()> {
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        let _closed = gate.lock();
+        (0..THREADS).try_for_each(|_| {
+            let wait = || drop(gate.lock());
+            Builder::new().spawn_scoped(scope, wait).map(drop)
+        })
+    })
+}
+
 /// A listening socket with one connection in its accept queue, which accepts no other, and that connection's other end.
 fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
-    let socket = || {
-        rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-    };
+    let socket = || rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
     let (listener, stream) = (socket()?, socket()?);
     // An abstract name of our own: sandboxes such as gVisor do not let the kernel choose one.
     let mut random = [0; 16];

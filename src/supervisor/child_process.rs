@@ -1,28 +1,67 @@
 //! Children that have ended.
 
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process_group, wait, waitid,
-    waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid, waitpid,
 };
 
-/// Reaps the next child that has ended: one of ours or, as PID 1, an orphan. The process group of a leader is killed first: once
-/// the leader is reaped, its number may be another's.
-pub fn reap(leaders: impl Iterator<Item = Pid>) -> Option<(Pid, WaitStatus)> {
+/// Reaps a child if it has ended, and says how, for the log. Its process group is killed before: once the leader is reaped, its
+/// number may be another's.
+pub fn reap(child: Pid) -> Option<String> {
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    for leader in leaders {
-        if matches!(waitid(WaitId::Pid(leader), peek), Ok(Some(_))) {
-            _ = kill_process_group(leader, Signal::KILL);
-            return waitpid(Some(leader), WaitOptions::NOHANG).ok().flatten();
-        }
+    match waitid(WaitId::Pid(child), peek) {
+        Ok(None) => return None,
+        Ok(Some(_)) => _ = kill_process_group(child, Signal::KILL),
+        Err(_) => {}
     }
-    wait(WaitOptions::NOHANG).ok().flatten()
+    let status = waitpid(Some(child), WaitOptions::NOHANG).ok().flatten();
+    let status = status.map(|(_, status)| (status.exit_status(), status.terminating_signal()));
+    Some(match status {
+        Some((Some(code), _)) => format!("exited with status {code}"),
+        Some((_, Some(signal))) => format!("killed by signal {signal}"),
+        _ => "ended".to_owned(),
+    })
 }
 
-/// How a child ended, for the log.
-pub fn ending(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
+/// Reaps children that were killed and, as PID 1, every orphan; the `known` are left to [`reap`].
+pub fn reap_others(known: &[Pid]) {
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        match nix::sys::wait::waitid(Id::All, peek).map(|status| status.pid()) {
+            Ok(Some(pid)) if !known.iter().any(|known| known.as_raw_pid() == pid.as_raw()) => {
+                _ = waitpid(Pid::from_raw(pid.as_raw()), WaitOptions::NOHANG);
+            }
+            // A signal that nix has no name for.
+            Err(Errno::EINVAL) => _ = wait(WaitOptions::NOHANG),
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn group_of_an_ended_child_is_killed() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 600 & exit 7"])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        let wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), wait).unwrap();
+        assert_eq!(reap(pid).as_deref(), Some("exited with status 7"));
+        // The pipe ends with the last process that has it.
+        let mut stdout = child.stdout.take().unwrap();
+        assert_eq!(stdout.read_to_end(&mut Vec::new()).unwrap(), 0);
+        assert_eq!(reap(pid).as_deref(), Some("ended"));
+        assert!(child.wait().is_err(), "it was reaped");
     }
 }

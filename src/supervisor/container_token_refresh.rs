@@ -1,6 +1,6 @@
 //! Keeps a fetcher that watches `--container-token-file`. Pure.
 
-use super::refresh::{Effects, Refresh};
+use super::refresh::{Effects, Received, Refresh};
 use super::schedule;
 use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
@@ -57,12 +57,7 @@ impl Refresh for ContainerTokenRefresh {
     }
 
     /// A permanent fault is fatal only before the first token.
-    fn receive(
-        &mut self,
-        report: FetchReport,
-        now: BootTime,
-        jitter: f64,
-    ) -> Result<Effects, String> {
+    fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::ContainerToken(token) => {
                 (self.has_token, self.failures) = (true, 0);
@@ -120,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn old_token_stays_and_only_the_first_failure_of_a_row_is_logged() {
+    fn old_token_stays_and_a_row_of_failures_is_one_line() {
         let mut refresh = refresh();
         let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
         let served = "the file is empty; requests for it are answered 401";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::refresh::{Effects, Refresh, Status};
+use super::refresh::{Effects, Received, Refresh, Status};
 use super::schedule;
 use crate::common::clock::{BootTime, iso8601};
 use crate::common::fault::Fault;
@@ -158,12 +158,7 @@ impl Refresh for CredentialRefresh {
     }
 
     /// A permanent fault is fatal only before the first credential; afterwards keep serving and retry.
-    fn receive(
-        &mut self,
-        report: FetchReport,
-        now: BootTime,
-        jitter: f64,
-    ) -> Result<Effects, String> {
+    fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => {
@@ -266,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn first_refresh_after_a_start_or_outage_is_spread_others_are_steady() {
+    fn refresh_after_a_start_or_outage_is_spread() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let mut wait_after = |report| {
             refresh.receive(report, now, 0.5).unwrap();

@@ -4,11 +4,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Signal};
 
 use super::child_process;
 use crate::common::clock::BootTime;
-use crate::common::fault::{Fault, transient};
+use crate::common::fault::Fault;
 use crate::common::limit;
 use crate::common::process::ProcessKind;
 use crate::fetcher::DEADLINE;
@@ -26,6 +26,8 @@ const MAX_UNREAPED: usize = 8;
 #[derive(Default)]
 pub struct Fetcher {
     process: Option<Process>,
+    /// Why no process could be started, until this is received.
+    failure: Option<FetchReport>,
     /// Killed, but not ended yet.
     unreaped: Vec<Pid>,
 }
@@ -43,32 +45,32 @@ struct Process {
 
 impl Fetcher {
     /// Starts the process with the supervisor's own arguments and environment.
-    pub fn start(
-        &mut self,
-        arguments: &[String],
-        orders: &FetchOrders,
-        now: BootTime,
-    ) -> Result<(), Fault> {
-        if self.unreaped.len() >= MAX_UNREAPED {
-            return transient(format!(
-                "fetcher cannot be started: {MAX_UNREAPED} killed ones hang in the kernel; check the file systems that it reads"
-            ));
-        }
-        match Process::start(arguments, orders, now) {
-            Ok(process) => {
-                self.process = Some(process);
-                Ok(())
+    pub fn start(&mut self, arguments: &[String], orders: &FetchOrders, now: BootTime) {
+        self.unreaped
+            .retain(|pid| child_process::reap(*pid).is_none());
+        let started = match self.unreaped.len() {
+            0..MAX_UNREAPED => Process::start(arguments, orders, now),
+            _ => Err(io::Error::other(format!(
+                "{MAX_UNREAPED} killed ones hang in the kernel; check the file systems that they read"
+            ))),
+        };
+        match started {
+            Ok(process) => self.process = Some(process),
+            Err(error) => {
+                let cause = limit::name(&error);
+                self.failure = Some(failed(format!("fetcher cannot be started: {cause}")));
             }
-            Err(error) => transient(format!(
-                "fetcher cannot be started: {}",
-                limit::name(&error)
-            )),
         }
     }
 
-    /// When the process is killed; `None` if there is none.
+    /// When there is something to receive at the latest; `None` if no process runs.
     pub fn deadline(&self) -> Option<BootTime> {
-        self.process.as_ref().map(|process| process.deadline)
+        let process = self.process.as_ref().map(|process| process.deadline);
+        self.failure.as_ref().map(|_| BootTime(0)).or(process)
+    }
+
+    pub fn pid(&self) -> Option<Pid> {
+        self.process.as_ref().map(|process| process.pid)
     }
 
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
@@ -78,52 +80,36 @@ impl Fetcher {
 
     /// The reports that have come, without waiting. After an outcome, and at its deadline, the process is killed.
     pub fn receive(&mut self, now: BootTime) -> Vec<FetchReport> {
+        let mut reports: Vec<FetchReport> = self.failure.take().into_iter().collect();
         let Some(process) = &mut self.process else {
-            return Vec::new();
+            return reports;
         };
-        let mut reports = process.receive();
-        let mut is_over = reports.iter().any(FetchReport::is_outcome);
-        if !is_over && now >= process.deadline {
-            is_over = true;
-            reports.push(failed(format!(
+        let end = child_process::reap(process.pid);
+        reports.extend(process.receive());
+        let failure = match &end {
+            _ if reports.iter().any(FetchReport::is_outcome) => None,
+            Some(how) => Some(format!("fetcher {how} without a result; out of memory?")),
+            None if now >= process.deadline => Some(format!(
                 "fetcher killed after {} s while {}; check what it waits for",
                 DEADLINE.as_secs(),
                 process.step
-            )));
-        }
-        if is_over {
-            self.kill();
-        }
-        reports
-    }
-
-    /// A child has ended. If it was this process, gives its last reports, and a failure if none of them is an outcome.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus) -> Vec<FetchReport> {
-        self.unreaped.retain(|unreaped| *unreaped != pid);
-        let Some(mut process) = self.process.take_if(|process| process.pid == pid) else {
-            return Vec::new();
+            )),
+            None => return reports,
         };
-        let mut reports = process.receive();
-        if !reports.iter().any(FetchReport::is_outcome) {
-            let how = child_process::ending(status);
-            reports.push(failed(format!(
-                "fetcher {how} without a result; out of memory?"
-            )));
+        reports.extend(failure.map(failed));
+        match end {
+            Some(_) => self.process = None,
+            None => self.kill(),
         }
         reports
     }
 
-    /// Kills the process and all that it has started. It is reaped like any child.
+    /// Kills the process and all that it has started.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = rustix::process::kill_process_group(process.pid, Signal::KILL);
             self.unreaped.push(process.pid);
         }
-    }
-
-    /// The leaders of the process groups that this fetcher has started.
-    pub fn leaders(&self) -> impl Iterator<Item = Pid> {
-        self.process.iter().map(|process| process.pid)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refresh::{Effects, Refresh};
+use super::refresh::{Effects, Received, Refresh};
 use super::schedule;
 use crate::common::clock::BootTime;
 use crate::messages::fetch_orders::{FetchOrders, Task};
@@ -80,12 +80,7 @@ impl Refresh for MetadataRefresh {
         }
     }
 
-    fn receive(
-        &mut self,
-        report: FetchReport,
-        now: BootTime,
-        jitter: f64,
-    ) -> Result<Effects, String> {
+    fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata(fetched) => self.fetched(fetched),
             FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),

@@ -55,7 +55,7 @@ pub fn run(config: &Config, words: &[String], environment: &Environment) -> Resu
     let listener = listen(config.listen, |pause| {
         signals.wait(std::iter::empty(), pause);
         // As PID 1 the supervisor gets every orphan.
-        while child_process::reap(std::iter::empty()).is_some() {}
+        child_process::reap_others(&[]);
         if let Some(Order::End(name)) = signals.order() {
             signal = name;
         }

@@ -11,7 +11,6 @@ use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::clock::BootTime;
 use crate::messages::fetch_orders::FetchOrders;
-use crate::messages::fetch_report::FetchReport;
 
 /// Kill timeout of the server at the end: longer than its own drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -29,12 +28,8 @@ impl Supervisor<'_> {
     /// Gives the name of the signal that ended it, or what the user has to correct.
     pub fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
         let result = loop {
-            let now = BootTime::now();
-            self.notify.ping(now);
-            if let Err(error) = self.start_due(now) {
-                break Err(error);
-            }
-            self.wait(signals, now);
+            self.start_due(BootTime::now());
+            self.wait(signals, BootTime::now());
             let now = BootTime::now();
             match signals.order() {
                 Some(Order::End(signal)) => break Ok(signal),
@@ -52,19 +47,16 @@ impl Supervisor<'_> {
         result
     }
 
-    fn start_due(&mut self, now: BootTime) -> Result<(), String> {
+    fn start_due(&mut self, now: BootTime) {
+        self.notify.ping(now);
         for (refresh, fetcher) in &mut self.refreshes {
             if fetcher.deadline().is_none() && now >= refresh.due() {
                 let orders = refresh.start(self.orders.clone(), now);
-                if let Err(fault) = fetcher.start(self.words, &orders, now) {
-                    let effects = refresh.receive(FetchReport::Failed(fault), now, jitter())?;
-                    effects.apply(&mut self.server, &mut self.notify, now);
-                }
+                fetcher.start(self.words, &orders, now);
             }
         }
         self.server.start_if_due(now);
         self.server.send_heartbeat_if_due(now);
-        Ok(())
     }
 
     /// Waits for a signal, a report, an answer of the server, or the next due time.
@@ -84,30 +76,18 @@ impl Supervisor<'_> {
 
     /// Receives all reports and answers, and reaps all children. The error ends the program.
     fn receive(&mut self, now: BootTime) -> Result<(), String> {
-        self.server.receive();
+        self.server.receive(now);
         for (refresh, fetcher) in &mut self.refreshes {
             for report in fetcher.receive(now) {
                 let effects = refresh.receive(report, now, jitter())?;
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
-        }
-        loop {
-            let leaders = self.refreshes.iter().flat_map(|(_, it)| it.leaders());
-            let Some((pid, status)) = child_process::reap(leaders) else {
-                break;
-            };
-            self.server.child_ended(pid, status, now);
-            for (refresh, fetcher) in &mut self.refreshes {
-                for report in fetcher.child_ended(pid, status) {
-                    let effects = refresh.receive(report, now, jitter())?;
-                    effects.apply(&mut self.server, &mut self.notify, now);
-                }
-            }
-        }
-        for (refresh, _) in &mut self.refreshes {
             let effects = refresh.expire(now);
             effects.apply(&mut self.server, &mut self.notify, now);
         }
+        let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.pid());
+        let known = fetchers.chain([self.server.pid()]).flatten();
+        child_process::reap_others(&known.collect::<Vec<_>>());
         Ok(())
     }
 
@@ -119,13 +99,8 @@ impl Supervisor<'_> {
             return;
         };
         let deadline = BootTime::now().after(KILL_TIMEOUT);
-        loop {
+        while child_process::reap(server.pid).is_none() {
             let now = BootTime::now();
-            if std::iter::from_fn(|| child_process::reap(std::iter::empty()))
-                .any(|(pid, _)| pid == server.pid)
-            {
-                return;
-            }
             if now >= deadline {
                 return server.kill();
             }

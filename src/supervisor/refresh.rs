@@ -20,13 +20,7 @@ pub trait Refresh {
     /// A fetch starts: completes its orders.
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders;
 
-    /// The error ends the program.
-    fn receive(
-        &mut self,
-        report: FetchReport,
-        now: BootTime,
-        jitter: f64,
-    ) -> Result<Effects, String>;
+    fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
     /// When what was fetched expires, unless that was logged.
     fn expiry(&self) -> Option<BootTime> {
@@ -38,6 +32,9 @@ pub trait Refresh {
         Effects::default()
     }
 }
+
+/// The error ends the program.
+pub type Received = Result<Effects, String>;
 
 /// What a report changes, in this order. A client that waits for the line asks at once, so the update goes first.
 #[derive(Default)]

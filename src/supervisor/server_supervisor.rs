@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, WaitStatus};
+use rustix::process::Pid;
 
 use super::child_process;
 use super::server_process::ServerProcess;
@@ -137,47 +137,48 @@ impl ServerSupervisor {
         }
     }
 
+    pub fn pid(&self) -> Option<Pid> {
+        self.server.as_ref().map(|server| server.pid)
+    }
+
     /// What to poll for the answers of the server.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let server = self.server.as_ref();
         server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
     }
 
-    /// Receives the answers of the server.
-    pub fn receive(&mut self) {
-        if self.server.as_mut().is_some_and(ServerProcess::is_alive) {
-            self.missed = 0;
-        }
-    }
-
-    /// Kills the server; the next is due at once.
-    fn replace(&mut self, why: &str, now: BootTime) {
-        if let Some(server) = self.server.take() {
-            log::warning(&format!("server replaced ({}): {why}", server.pid));
-            server.kill();
-            self.next_start = now;
-        }
-    }
-
-    /// A child has ended. If it was the server, the next is due.
-    pub fn child_ended(&mut self, pid: Pid, status: WaitStatus, now: BootTime) {
-        let Some(server) = self.server.take_if(|server| server.pid == pid) else {
+    /// Receives the answers of the server. If it has ended, the next is due.
+    pub fn receive(&mut self, now: BootTime) {
+        let Some(server) = &mut self.server else {
             return;
         };
-        log::warning(&format!(
-            "server replaced ({pid}): {}",
-            child_process::ending(status)
-        ));
+        if server.is_alive() {
+            self.missed = 0;
+        }
+        let Some(how) = child_process::reap(server.pid) else {
+            return;
+        };
         self.short_lives = if now.left(server.started) < SHORT_LIFE {
             self.short_lives + 1
         } else {
             0
         };
-        let pause = match self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
-            None => Duration::ZERO,
-            Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
-        };
-        self.next_start = now.after(pause);
+        self.replace(&how, now);
+        if let Some(excess) = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
+            let pause = (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE);
+            self.next_start = now.after(pause);
+        }
+    }
+
+    /// Kills the server, if it has not ended; the next is due at once.
+    fn replace(&mut self, why: &str, now: BootTime) {
+        if let Some(server) = self.server.take() {
+            log::warning(&format!("server replaced ({}): {why}", server.pid));
+            if child_process::reap(server.pid).is_none() {
+                server.kill();
+            }
+            self.next_start = now;
+        }
     }
 
     /// Tells the server to accept no more, answer its open requests and end.

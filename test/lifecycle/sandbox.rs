@@ -1,30 +1,43 @@
 //! Sandboxes that forbid a system call.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::support::{Ec2Role, Reply, Start, Sts, http};
 
-/// Starts it where these calls fail with EPERM.
-fn without(calls: &[libc::c_long], start: Start) -> Ec2Role {
-    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
+
+/// Starts a program where calls that match a rule fail.
+fn refusing<R: Send + 'static>(
+    rules: Rules,
+    errno: i32,
+    start: impl FnOnce() -> R + Send + 'static,
+) -> R {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Errno(errno as u32),
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let program: BpfProgram = filter.unwrap().try_into().unwrap();
     // The filter is the thread's, and of the processes that it starts.
     let starting = std::thread::spawn(move || {
         seccompiler::apply_filter(&program).unwrap();
-        start.serving()
+        start()
     });
     starting.join().unwrap()
+}
+
+fn without(call: libc::c_long, start: Start) -> Ec2Role {
+    let rules = [(call, Vec::new())].into();
+    refusing(rules, libc::EPERM, || start.serving())
 }
 
 /// In hundredths of a second.
@@ -38,7 +51,7 @@ fn processor_time(pid: Pid) -> u64 {
 #[test]
 fn a_forbidden_accept_is_logged_once_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = without(&[libc::SYS_accept4], Start::with(&sts));
+    let ec2_role = without(libc::SYS_accept4, Start::with(&sts));
     let mut client = http::connect(ec2_role.address).unwrap();
     let line = ec2_role.wait_for_line("accept4: ");
     assert!(line.contains("no new client is answered"), "{line}");
@@ -58,8 +71,35 @@ fn a_forbidden_accept_is_logged_once_and_does_not_spin() {
 #[test]
 fn without_seccomp_it_serves_unconfined_and_says_so() {
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = without(&[libc::SYS_seccomp], Start::with(&sts));
+    let ec2_role = without(libc::SYS_seccomp, Start::with(&sts));
     let line = ec2_role.wait_for_line("server: seccomp: ");
     assert!(line.contains("runs without confinement"), "{line}");
     assert_eq!(ec2_role.document().status, 200);
+}
+
+#[test]
+fn a_limit_on_threads_is_named_once_a_second() {
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts);
+    let (stderr, pipe) = std::io::pipe().unwrap();
+    let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    let is_thread = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        is_thread,
+        libc::CLONE_THREAD as u64,
+    );
+    let rule = SeccompRule::new(vec![is_thread.unwrap()]).unwrap();
+    // A C library that is refused clone3 uses clone.
+    let clone3 = [(libc::SYS_clone3, Vec::new())].into();
+    let clone = [(libc::SYS_clone, vec![rule])].into();
+    let ec2_role = refusing(clone3, libc::ENOSYS, move || {
+        refusing(clone, libc::EAGAIN, move || start.stderr(pipe).spawn())
+    });
+    let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let begun = Instant::now();
+    let named = lines.filter(|line| line.contains("raise the cgroup's pids.max"));
+    assert_eq!(named.take(3).count(), 3);
+    assert!(begun.elapsed() > Duration::from_secs(2));
+    drop(ec2_role);
 }

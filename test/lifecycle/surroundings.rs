@@ -94,7 +94,7 @@ fn credential_process_ends_with_a_killed_supervisor() {
 }
 
 #[test]
-fn replaceable_processes_have_a_higher_oom_score_than_the_supervisor() {
+fn children_have_a_higher_oom_score_than_the_supervisor() {
     let sts = Sts::start([Reply::good()]);
     for (own, of_children) in [("0", "500"), ("600", "1000")] {
         let script = format!("echo {own} >/proc/self/oom_score_adj && exec \"$@\"");
@@ -140,7 +140,7 @@ fn stop_reader_of_token(ec2_role: &Ec2Role) -> Pid {
 }
 
 #[test]
-fn container_token_file_that_hangs_stops_neither_refresh_nor_end() {
+fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let file = files.write("token", "first");
@@ -169,7 +169,7 @@ fn container_token_file_that_hangs_stops_neither_refresh_nor_end() {
 }
 
 #[test]
-fn container_token_file_that_is_too_large_is_refused_and_the_old_token_kept() {
+fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let (file, large) = (files.text("token"), "x".repeat(300_000));
@@ -190,7 +190,7 @@ fn container_token_file_that_is_too_large_is_refused_and_the_old_token_kept() {
 }
 
 #[test]
-fn container_token_file_may_come_after_the_start_and_others_may_not_read_it() {
+fn container_token_may_come_late_and_is_not_for_everybody() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let file = files.text("token");

@@ -205,7 +205,10 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-        rustix::net::connect(&socket, &ec2_role.address).unwrap();
+        // A busy kernel may still be closing the last connection.
+        until("a connection from the same port", || {
+            rustix::net::connect(&socket, &ec2_role.address).ok()
+        });
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
         // A server that waited for the client to close would wait three seconds.

@@ -908,6 +908,28 @@ fn a_source_that_is_this_server_itself_is_refused() {
     });
 }
 
+/// Needs a network namespace.
+#[test]
+fn a_rule_that_prohibits_the_metadata_service_is_named() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let added = std::process::Command::new("ip")
+        .args(["route", "add", "prohibit", "169.254.169.254"])
+        .status();
+    assert!(added.unwrap().success());
+    let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
+    check_once(
+        start,
+        1,
+        &[
+            "Permission denied",
+            "ec2-role-guard, or systemd-imdsd",
+            "run ec2-role as root",
+        ],
+    );
+}
+
 #[test]
 fn a_wrong_setting_of_a_profile_is_named() {
     for (config, said) in [

@@ -168,6 +168,8 @@ fn a_panic_is_reported_with_its_step() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
+        // As the supervisor does: when its stdin is closed, a fetcher kills its whole process group.
+        .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", "AKIA")
@@ -179,7 +181,6 @@ fn a_panic_is_reported_with_its_step() {
         .unwrap();
     let mut stdin = fetcher.stdin.take().unwrap();
     stdin.write_all(&to_frame(&orders)).unwrap();
-    drop(stdin);
     let ended = fetcher.wait_with_output().unwrap();
     let reports = String::from_utf8_lossy(&ended.stdout);
     assert!(

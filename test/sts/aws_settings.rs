@@ -222,3 +222,28 @@ fn an_indented_file_calls_the_endpoint_of_sts_and_of_nothing_else() {
     );
     assert_eq!(sts.calls().len(), 1);
 }
+
+#[test]
+fn the_arn_of_another_sts_is_passed_as_it_is() {
+    let sts = Sts::start([Reply::good()]);
+    for arn in [
+        "arn:aws:iam:::role/x",
+        "arn:minio:iam:::role/x",
+        "urn:ecs:iam::ns1:role/x",
+    ] {
+        for name in [
+            "EC2_ROLE_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_STS",
+            "AWS_ENDPOINT_URL",
+        ] {
+            let start = bare()
+                .variable(name, &sts.url())
+                .variable("EC2_ROLE_ARN", arn);
+            drop(start.serving());
+            assert_eq!(sts.calls().last().unwrap().parameter("RoleArn"), arn);
+        }
+        let ended = bare().arguments([arn]).run();
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+    }
+    assert_eq!(sts.calls().len(), 9);
+}

@@ -393,7 +393,7 @@ fn permanent_errors_at_the_first_start_exit_2() {
 #[test]
 fn permanent_errors_with_a_credential_are_only_logged() {
     each(lasting_faults(), |(reply, said)| {
-        let sts = Sts::start([Reply::good().valid_for(4), reply.clone(), Reply::good()]);
+        let sts = Sts::start([Reply::good().valid_for(8), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
         let line = ec2_role.wait_for_line("; serving the credential valid until ");
         assert!(line.contains(said), "{reply:?}: {line}");

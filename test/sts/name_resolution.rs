@@ -1,6 +1,6 @@
 //! Names that cannot be resolved. Name resolution that hangs is in `lifecycle/robustness.rs`.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
@@ -33,6 +33,28 @@ fn serve_names(address: &str) {
             _ = socket.send_to(&message, client);
         }
     });
+}
+
+/// Needs a network namespace.
+#[test]
+fn the_other_family_is_tried_after_a_silent_one() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    std::fs::write("/etc/hosts", "::1 sts.test\n127.0.0.1 sts.test\n").unwrap();
+    let sts = Sts::start([Reply::good()]);
+    let url = sts.url().replace("127.0.0.1", "sts.test");
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    // Connections are accepted by the kernel and never answered, as where a path loses large packets.
+    let silent = TcpListener::bind(("::1", port)).unwrap();
+    let start = Start::bare().keys("AKIA");
+    let ended = start
+        .arguments([ROLE, "--credential-process", "--endpoint-url", &url])
+        .run();
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.accept().is_ok(), "IPv6 was not tried first");
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(sts.calls().len(), 1);
 }
 
 /// Needs a network namespace.

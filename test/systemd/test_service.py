@@ -201,6 +201,8 @@ def test_access_denied_heals_and_needs_nobody(host, second, denied):
     wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), seconds=15, what="the denial")
     assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
     pid = host.show(unit, "MainPID")
+    warnings = host.run("journalctl", "--no-pager", "--output=cat", "--priority=warning", f"--unit={unit}").stdout
+    assert all("AccessDenied" in line for line in warnings.splitlines()) and warnings
     denied()
     host.wait_until_active(unit, seconds=30)
     assert host.show(unit, "MainPID") == pid

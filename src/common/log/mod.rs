@@ -21,7 +21,7 @@ const MAX_LINE: usize = 4096 - "<N>\n".len();
 /// Longest part of a request line that is logged; SDKs send about 100 bytes, and a client must not fill the host's disk.
 const MAX_REQUEST: usize = 256;
 
-/// How lines are written.
+/// What each line begins with, and its form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
     /// Begin each line with `<N>`, sd-daemon's priority, which journald removes.
@@ -34,7 +34,7 @@ pub struct Format {
     pub role: String,
 }
 
-/// Until [`set_format`], that of an error on the command line.
+/// The default, which is for errors on the command line, lasts until [`set_format`].
 static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
@@ -105,7 +105,7 @@ fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> Stri
     };
     let mut text = printable(text);
     if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
-        // Each byte of the text is at least one of the line.
+        // A byte less of the text makes the line at least one byte shorter.
         text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
     }
     line(&text)
@@ -151,8 +151,8 @@ fn write_line(format: &Format, level: Level, line: String) {
     });
 }
 
-/// Escapes what a terminal or a reader could take for something else: control characters, and invisible or reordering ones such as
-/// U+202E, U+200B and U+2028. Letters and digits of every script stay.
+/// Escapes control characters, and invisible or reordering ones such as U+202E, U+200B and U+2028, which could hide or forge text in
+/// a terminal. Letters and digits of every script stay.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '
@@ -162,7 +162,7 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// Letters by their category, and blank (Hangul fillers).
+/// Hangul fillers: Unicode calls them letters, and they are blank.
 const INVISIBLE: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
 /// Writes the bytes of characters that are not plain as `\xNN`.

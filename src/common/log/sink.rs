@@ -1,4 +1,4 @@
-//! Writing to stderr without waiting.
+//! Non-blocking writes to stderr.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -10,15 +10,15 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::net::{SendFlags, send};
 use rustix::stdio::stderr;
 
-/// How to write without waiting. O_NONBLOCK on stderr itself would be set for every program that shares it.
+/// How to write without blocking. O_NONBLOCK on stderr itself would be set for every program that shares it.
 enum Sink {
-    /// A socket, such as journald's: a flag of the call says not to wait.
+    /// A socket, such as journald's: MSG_DONTWAIT.
     Socket,
-    /// A pipe or terminal, opened once more and not blocking.
+    /// A pipe or terminal, opened again with O_NONBLOCK.
     Reopened(File),
-    /// A regular file. Only commands that end by themselves write to one; a server has a log writer.
+    /// A regular file, to which only short commands write themselves; to serve, there is a log writer.
     File,
-    /// Another kind, or one that could not be opened again: polled for room first.
+    /// Any other kind, or if opening failed: poll(2) for room first.
     Polled,
 }
 
@@ -80,7 +80,7 @@ fn has_room() -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether stderr is the stream of journald that `JOURNAL_STREAM` (systemd.exec(5)) names by device and inode.
+/// Whether stderr is journald's stream: `JOURNAL_STREAM` (systemd.exec(5)) has its device and inode.
 pub fn is_journal(journal_stream: Option<&str>) -> bool {
     let Ok(stat) = fstat(stderr()) else {
         return false;

@@ -1,7 +1,7 @@
-//! The log writer: a process that writes stderr in the place of the others where stderr is a regular file.
+//! The log writer: the process that writes the log where stderr is a regular file.
 //!
-//! A write to a file cannot be told not to wait: on a frozen file system (a snapshot's `fsfreeze`) or a lost NFS server it blocks
-//! for ever, and not even SIGKILL ends it. The others write to a pipe without waiting, and lose lines when it is full.
+//! A write to a file cannot be non-blocking: on a frozen file system (a snapshot's `fsfreeze`) or one whose NFS server is lost it
+//! blocks for ever, and not even SIGKILL ends the process. So the other processes write to a pipe, and drop lines when it is full.
 
 use std::io::{ErrorKind, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -16,24 +16,24 @@ use rustix::stdio::{dup2_stderr, stderr};
 use super::sink;
 use crate::common::process::ProcessKind;
 
-/// Holds a burst of some thousand lines.
+/// Capacity of the pipe: a burst of several thousand lines.
 const PIPE_BYTES: usize = 1 << 20;
-/// What the writer has for the last lines when the server ends.
+/// How long the supervisor waits at its end for the writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Lets writing fail where it would end or stop the process: a file beyond RLIMIT_FSIZE, a terminal with `tostop`.
+/// Blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process, and SIGTTOU, so that a write to a
+/// terminal with `tostop` does not stop a background process.
 pub fn block_signals_of_writing() {
     _ = SigSet::from_iter([Signal::SIGXFSZ, Signal::SIGTTOU]).thread_block();
 }
 
-/// A running log writer.
 pub struct LogWriter {
     /// Hangs up when the writer has ended.
     ended: PipeReader,
 }
 
 impl LogWriter {
-    /// Puts a pipe to a log writer in the place of a stderr that is a regular file, also for processes that this one starts.
+    /// If stderr is a regular file, replaces it with a pipe to a new log writer, for this process and its later children.
     pub fn start() -> Option<Self> {
         let kind = FileType::from_raw_mode(fstat(stderr()).ok()?.st_mode);
         if kind != FileType::RegularFile {
@@ -61,15 +61,15 @@ impl LogWriter {
     }
 }
 
-/// Runs as the log writer, until the last process that has the pipe has ended.
+/// Runs as the log writer until the last writer of the pipe has ended.
 pub fn run() {
-    // Whoever signals the whole service wants the last lines too.
+    // A signal to the whole service must not lose its last lines; the writer ends when the other processes have.
     _ = SigSet::all().thread_block();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match std::io::stdin().read(&mut buffer) {
             Ok(0) => return,
-            // A full disk or a limit loses lines, and later ones are written again.
+            // A full disk or a size limit loses these lines; later ones may be written again.
             Ok(length) => _ = std::io::stderr().write_all(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::fault::{Fault, transient};
+use crate::common::fault::Fault;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
@@ -26,18 +26,18 @@ const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
-    let named = |what: String| format!("profile {profile:?}: credential_process: {what}");
+    let fault =
+        |what: String| Fault::Transient(format!("profile {profile:?}: credential_process: {what}"));
+    let by_hand = |what: String| Err(fault(format!("{what}; run it by hand to see why")));
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return transient(named(
-            "it runs itself; let the command name another profile with --profile".to_owned(),
+        return Err(fault(
+            "it runs itself; let the command name another profile with --profile".into(),
         ));
     }
     // Split as botocore splits it. A scratch image has no shell.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return transient(named(
-            "a quote is not closed; correct the profile".to_owned(),
-        ));
+        return Err(fault("a quote is not closed; correct the profile".into()));
     };
     (context.report_step)(&format!(
         "running the credential_process of profile {profile:?}"
@@ -53,24 +53,21 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .or_else(|error| {
-            transient(named(format!(
-                "{} cannot be run: {error}; install it where ec2-role runs, or correct the profile",
+        .map_err(|error| {
+            fault(format!(
+                "{} cannot be run: {error}; install it where ec2-role runs (a scratch image has no programs: run ec2-role on the host), or correct the profile",
                 words[0]
-            )))
+            ))
         })?;
     match collect(&mut child, Instant::now() + DEADLINE) {
-        Ok((output, status)) if status.success() => parse(&output)
-            .or_else(|why| transient(named(format!("{why}; run it by hand to see why")))),
-        Ok((_, status)) => transient(named(format!(
-            "it failed ({status}); run it by hand to see why"
-        ))),
+        Ok((output, status)) if status.success() => {
+            parse(&output).or_else(|why| by_hand(why.to_owned()))
+        }
+        Ok((_, status)) => by_hand(format!("it failed ({status})")),
         Err(why) => {
             // The supervisor kills the rest of the process group when the fetcher ends.
             _ = child.kill();
-            transient(named(format!(
-                "{why} and was ended; run it by hand to see why"
-            )))
+            by_hand(format!("{why} and was ended"))
         }
     }
 }

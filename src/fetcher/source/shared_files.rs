@@ -53,8 +53,8 @@ fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
         return Ok(());
     };
     setting.wrong(&format!(
-        "ec2-role does not support it; set credential_process = aws configure export-credentials --profile {} in another profile, \
-         and name that one",
+        "ec2-role does not support it; where the AWS CLI is installed, set credential_process = aws configure export-credentials \
+         --profile {} in another profile, and name that one",
         profile.name
     ))
 }

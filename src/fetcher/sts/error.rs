@@ -114,35 +114,35 @@ impl StsError {
             StsError::NoAnswer(SendError::Known { remedy, .. }) => return (*remedy).to_owned(),
             StsError::NoAnswer(_) => return format!("is {endpoint} reachable from here?"),
         };
-        match (self.reaction(), code) {
-            (_, "AccessDenied" | "AccessDeniedException") => {
+        match code {
+            "AccessDenied" | "AccessDeniedException" => {
                 let caller = caller(message).unwrap_or("the caller".to_owned());
                 return format!(
                     "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
                 );
             }
-            (Reaction::ReloadSource, "InvalidClientTokenId") => {
+            "InvalidClientTokenId" => {
                 "this STS does not know the source's access key: correct the key, or enable the region in the account"
             }
-            (Reaction::ReloadSource, _) => "the source's credential has expired: let it be renewed",
-            (Reaction::CorrectClock, _) => {
-                "the source's secret key or this machine's clock is wrong: check both"
-            }
-            (_, "RegionDisabledException" | "RegionDisabled") => {
+            "RegionDisabledException" | "RegionDisabled" => {
                 "activate STS for this region in the account's settings, or name another with --region"
             }
-            (_, "MalformedPolicyDocument" | "PackedPolicyTooLarge") => {
+            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
                 "correct --policy, --policy-arns or --tags"
             }
-            (Reaction::GiveUp | Reaction::ShortenDuration, _) => {
-                "correct the option that the message names"
-            }
-            (Reaction::RetryLater, code) if status == 429 || status >= 500 || is_transient(code) => {
-                WAIT
-            }
-            (Reaction::RetryLater, _) => {
-                "STS rejects a parameter: correct what the message names"
-            }
+            _ => match self.reaction() {
+                Reaction::ReloadSource => {
+                    "the source's credential has expired: let it be renewed"
+                }
+                Reaction::CorrectClock => {
+                    "the source's secret key or this machine's clock is wrong: check both"
+                }
+                Reaction::GiveUp | Reaction::ShortenDuration => {
+                    "correct the option that the message names"
+                }
+                _ if status == 429 || status >= 500 || is_transient(code) => WAIT,
+                _ => "STS rejects a parameter: correct what the message names",
+            },
         }
         .to_owned()
     }

@@ -2,8 +2,6 @@
 
 #![no_main]
 
-use std::time::UNIX_EPOCH;
-
 use ec2_role::common::clock;
 use libfuzzer_sys::fuzz_target;
 

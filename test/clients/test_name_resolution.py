@@ -1,0 +1,88 @@
+"""Names that glibc finds, the static binary finds with musl: each with a name server that answers only in part."""
+
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from ec2_role import BINARY, ROLE_ARN
+from recording_sts import RecordingSts
+
+A, AAAA = 1, 28
+SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
+
+# In a network namespace with nothing but loopback (scripts/test), port 53 is nobody's.
+in_namespace = [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+class NameServer:
+    """Knows that sts.test is 127.0.0.1; `answer` gives the code for another question, None for no answer."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", 53))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        # Wakes the thread: it ends at what is no question.
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 53))
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self):
+        while True:
+            query, client = self._socket.recvfrom(512)
+            if not query:
+                return
+            # RFC 1035, 4.1: an id, flags, four counts; the question, of labels with their lengths, a type and a class.
+            end = query.index(0, 12)
+            name = query[13:end].decode()
+            kind = int.from_bytes(query[end + 1 : end + 3], "big")
+            question = query[12 : end + 5]
+            if kind == A and name == "sts\4test":
+                address = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton("127.0.0.1")
+                self._socket.sendto(query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + address, client)
+            elif (code := self._answer(name, kind)) is not None:
+                flags = bytes([0x81, 0x80 | code])
+                self._socket.sendto(query[:2] + flags + b"\0\1\0\0\0\0\0\0" + question, client)
+
+
+def only_ipv6(code):
+    return lambda name, kind: code if kind == AAAA else NXDOMAIN
+
+
+@pytest.mark.skipif(not in_namespace, reason="needs a network namespace of its own, which scripts/test makes")
+@pytest.mark.parametrize(
+    "answer, search",
+    [
+        (only_ipv6(SERVFAIL), ""),
+        (only_ipv6(REFUSED), ""),
+        (only_ipv6(NXDOMAIN), ""),
+        (only_ipv6(None), ""),
+        (lambda name, kind: SERVFAIL if name.endswith("broken\4test") else 0, "search broken.test\noptions ndots:5\n"),
+    ],
+    ids=["AAAA SERVFAIL", "AAAA REFUSED", "AAAA NXDOMAIN", "AAAA unanswered", "broken search domain"],
+)
+def test_a_name_with_a_good_ipv4_address_is_found(tmp_path, answer, search):
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text(f"nameserver 127.0.0.1\n{search}")
+    mount = ["unshare", "--mount", "sh", "-euc", 'mount --bind "$0" /etc/resolv.conf; exec "$@"', str(resolver)]
+    with NameServer(answer), RecordingSts() as sts:
+        endpoint = sts.endpoint.replace("127.0.0.1", "sts.test")
+        ended = subprocess.run(
+            [*mount, BINARY, "--credential-process", "--region", "eu-west-1", "--endpoint-url", endpoint, ROLE_ARN],
+            env={"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true", "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "made-up"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert len(sts.requests) == 1
