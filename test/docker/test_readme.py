@@ -49,7 +49,7 @@ def test_the_quick_start(docker, published_images, tmp_path):
     start = start.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
     before = firewall(docker.instance), routing(docker.instance)
     out = shell(docker, f"{block('Install', 'sh')}\n{start}", tmp_path, cwd=REPOSITORY).stdout
-    assert out.endswith("\r\n\r\nexc_web")
+    assert out.endswith("\n\nexc_web")
     shell(docker, undo, tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH")
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
     assert (firewall(docker.instance), routing(docker.instance)) == before
@@ -81,8 +81,12 @@ def compose(docker, directory, text, environment, *more):
                           env={**docker.environment, **dict(more)})
 
 
-def test_without_iptables_by_the_name_of_a_service(docker, published_images, tmp_path):
-    up = compose(docker, tmp_path, block("Compose without iptables", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT})
+def test_without_iptables_at_the_services_own_address(docker, published_images, tmp_path):
+    credential = docker.instance.real_metadata.credential
+    source = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
+              "AWS_SESSION_TOKEN": credential["Token"]}
+    up = compose(docker, tmp_path, block("Compose without iptables", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
+                 *source.items())
     assert up.returncode == 0, up.stdout + up.stderr
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)
 
