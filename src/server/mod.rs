@@ -97,7 +97,8 @@ pub fn run() -> io::Result<()> {
 }
 
 /// This loop and tiny_http's thread hand requests to each other and never run at the same time, so on two processors every
-/// hand-over would wake another one; on one, the thread has parsed a whole batch when this loop goes on. Called before there are threads, which inherit it; optional, as a sandbox may forbid it.
+/// hand-over would wake another one; on one, the thread has parsed a whole batch when this loop goes on. Called before there are
+/// threads, which inherit it; optional, as a sandbox may forbid it.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // A machine can have more processors than the set has room for.
@@ -205,7 +206,7 @@ impl Handler {
             both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
         };
         let response = if server.same_network && !is_own && !is_on_subnet() {
-            let why = "ec2-role: this is not the address for your network\n";
+            let why = "ec2-role: this address serves its own subnet only\n";
             router::refuse(Refusal::Network, why)
         } else if server.metrics && metrics::is_requested(request, &server.allow_hosts) && is_own {
             return self.metrics.response(server);
