@@ -159,8 +159,8 @@ impl Handler {
                     is_to_loopback: local.is_some_and(|local| local.is_loopback()),
                 };
                 is_head = request.method == "HEAD";
-                is_check = request.header("User-Agent") == Some(CHECK_AGENT)
-                    && is_this_machine(peer, local);
+                is_check =
+                    request.header("User-Agent") == Some(CHECK_AGENT) && self.is_own(peer, local);
                 let response = self.response(&request, peer, local);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
@@ -200,15 +200,17 @@ impl Handler {
         local: Option<IpAddr>,
     ) -> Response {
         let server = &self.state.server;
-        let is_own = is_this_machine(peer, local);
         let is_on_subnet = || {
             let both = local.zip(peer).zip(self.interfaces.as_ref());
             both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_own && !is_on_subnet() {
+        let response = if server.same_network && !is_on_subnet() && !self.is_own(peer, local) {
             let why = "ec2-role: this address serves its own subnet only\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics && metrics::is_requested(request, &server.allow_hosts) && is_own {
+        } else if server.metrics
+            && metrics::is_requested(request, &server.allow_hosts)
+            && self.is_own(peer, local)
+        {
             return self.metrics.response(server);
         } else {
             router::respond(request, &self.state, BootTime::now())
@@ -216,9 +218,15 @@ impl Handler {
         self.metrics.count(response.outcome);
         response
     }
-}
 
-/// The kernel sends to an address of this machine from that address, and drops a packet from elsewhere that claims to be.
-fn is_this_machine(peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
-    peer.is_some_and(|peer| peer.is_loopback() || Some(peer) == local)
+    /// Whether a client is this machine: the kernel drops packets from elsewhere with a source address of this machine. Its tables
+    /// are read only for an address that is neither loopback nor the one connected to.
+    fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
+        let interfaces = self.interfaces.as_ref();
+        peer.is_some_and(|peer| {
+            peer.is_loopback()
+                || Some(peer) == local
+                || interfaces.is_some_and(|interfaces| interfaces.is_own(peer))
+        })
+    }
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 /// The kernel's tables, kept open because the server opens no file later. Each read has the interfaces of that moment.
 pub struct Interfaces {
     ipv4_routes: File,
+    ipv4_addresses: File,
     /// `None` where IPv6 is disabled.
     ipv6_addresses: Option<File>,
 }
@@ -19,8 +20,21 @@ impl Interfaces {
     pub fn open() -> io::Result<Self> {
         Ok(Interfaces {
             ipv4_routes: File::open("/proc/self/net/route")?,
+            ipv4_addresses: File::open("/proc/self/net/fib_trie")?,
             ipv6_addresses: File::open("/proc/self/net/if_inet6").ok(),
         })
+    }
+
+    /// Whether an address is one of this machine. Docker's masquerading gives the host's requests to a bridge's address another
+    /// of its addresses as their source.
+    pub fn is_own(&self, client: IpAddr) -> bool {
+        match client {
+            IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
+            IpAddr::V6(_) => {
+                let addresses = self.ipv6_addresses.as_ref().map(read);
+                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(client)).is_some()
+            }
+        }
     }
 
     pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
@@ -68,6 +82,14 @@ fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     on_link.max()
 }
 
+/// In `fib_trie` an address stands on one line and its kind on the next.
+fn has_ipv4_address(trie: &str, address: Ipv4Addr) -> bool {
+    let leaf = format!("|-- {address}");
+    let kinds = trie.lines().zip(trie.lines().skip(1));
+    let mut kinds = kinds.map(|(line, next)| (line.trim(), next.trim()));
+    kinds.any(|(line, next)| line == leaf && next == "/32 host LOCAL")
+}
+
 fn ipv6_prefix(addresses: &str, local: u128) -> Option<u32> {
     addresses.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
@@ -111,6 +133,15 @@ mod tests {
         assert_eq!(prefix("10.2.0.1"), Some(8));
         assert_eq!(prefix("192.0.2.1"), Some(24));
         assert_eq!(prefix("198.51.100.1"), None);
+    }
+
+    #[test]
+    fn a_leaf_of_the_trie_tells_an_own_address() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.1.0.0\n        /16 link UNICAST\n     |-- 10.1.0.1\n        \
+                    /32 host LOCAL\n     |-- 10.1.255.255\n        /32 link BROADCAST\n";
+        let is_own = |address: &str| has_ipv4_address(trie, address.parse().unwrap());
+        assert!(is_own("10.1.0.1"));
+        assert!(!is_own("10.1.0.0") && !is_own("10.1.255.255") && !is_own("10.1.0.2"));
     }
 
     #[test]
