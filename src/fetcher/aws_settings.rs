@@ -20,128 +20,123 @@ const STS_TIMEOUTS: Timeouts = Timeouts {
 /// The region in use; `None` if neither the user nor the host names one, a fault if the host could not be asked.
 type Region = Result<Option<String>, Fault>;
 
-/// STS at the endpoint and through the proxy that the settings name, and the region in use. `host_region` asks the host.
-pub fn sts(
-    config: &Config,
-    environment: &Environment,
-    profile: &Profile,
-    host_region: impl Fn() -> Region,
-) -> Result<(Client, Region), Fault> {
-    let region = match set_region(config, environment, profile)? {
-        Some(region) => Ok(Some(region)),
-        // Another program at the service's address may answer with a page of its own.
-        None => host_region()
-            .map(|region| region.filter(|region| sts::is_region(region) && region.contains('-'))),
-    };
-    let endpoint = endpoint(config, environment, profile, &region)?;
-    let ca_bundle = ca_bundle(environment, profile)?;
-    let ca_bundle = ca_bundle
-        .as_ref()
-        .map(|(name, pem)| (*name, pem.as_slice()));
-    let http_client = HttpClient::for_url(&endpoint.url, environment, ca_bundle, STS_TIMEOUTS)?;
-    Ok((Client::new(endpoint, http_client), region))
+pub struct AwsSettings<'a> {
+    pub config: &'a Config,
+    pub environment: &'a Environment,
+    pub profile: &'a Profile,
 }
 
-fn set_region(
-    config: &Config,
-    environment: &Environment,
-    profile: &Profile,
-) -> Result<Option<String>, Fault> {
-    let setting = Setting::option("--region", config.region.as_deref())
-        .or_else(|| Setting::variable(environment, "AWS_REGION"))
-        .or_else(|| Setting::variable(environment, "AWS_DEFAULT_REGION"))
-        .or_else(|| profile.setting("region"));
-    match setting {
-        Some(setting) if !sts::is_region(setting.value) => setting.wrong(&format!(
-            "{:?} is not a region; write it like eu-west-1",
-            setting.value
-        )),
-        setting => Ok(setting.map(|setting| setting.value.to_owned())),
+impl<'a> AwsSettings<'a> {
+    /// STS at the endpoint and through the proxy that the settings name, and the region in use. `host_region` asks the host.
+    pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
+        let region = match self.region()? {
+            Some(region) => Ok(Some(region)),
+            // Another program at the service's address may answer with a page of its own.
+            None => host_region().map(|region| {
+                region.filter(|region| sts::is_region(region) && region.contains('-'))
+            }),
+        };
+        let endpoint = self.endpoint(&region)?;
+        let ca_bundle = self.ca_bundle()?;
+        let ca_bundle = ca_bundle
+            .as_ref()
+            .map(|(name, pem)| (*name, pem.as_slice()));
+        let http_client =
+            HttpClient::for_url(&endpoint.url, self.environment, ca_bundle, STS_TIMEOUTS)?;
+        Ok((
+            Client {
+                endpoint,
+                http_client,
+            },
+            region,
+        ))
     }
-}
 
-fn endpoint(
-    config: &Config,
-    environment: &Environment,
-    profile: &Profile,
-    region: &Region,
-) -> Result<Endpoint, Fault> {
-    let url = endpoint_url(config, environment, profile)?;
-    let fips = enabled(environment, profile, "AWS_USE_FIPS_ENDPOINT")?;
-    let dual_stack = enabled(environment, profile, "AWS_USE_DUALSTACK_ENDPOINT")?;
-    if let (Some(url), Some(switch)) = (&url, fips.as_ref().or(dual_stack.as_ref())) {
-        return url.wrong(&format!(
-            "it cannot be combined with {}; unset one of them",
-            switch.origin
-        ));
+    /// The value of the first variable that is set, else of the profile's key.
+    fn get(&self, variables: &[&str], key: &str) -> Option<Setting<'a>> {
+        let variable = |name: &&str| Setting::variable(self.environment, name);
+        variables
+            .iter()
+            .find_map(variable)
+            .or_else(|| self.profile.setting(key))
     }
-    let regional = Setting::variable(environment, "AWS_STS_REGIONAL_ENDPOINTS")
-        .or_else(|| profile.setting("sts_regional_endpoints"));
-    let options = EndpointOptions {
-        partition: config.role.partition(),
-        region: (region.as_ref().ok())
-            .and_then(Option::as_deref)
-            .filter(|region| !sts::is_pseudo_region(region)),
-        url: url.as_ref(),
-        fips: fips.is_some(),
-        dual_stack: dual_stack.is_some(),
-        legacy: regional.is_some_and(|setting| setting.value == "legacy"),
-    };
-    match (Endpoint::find(&options), region) {
-        (Err(_), Err(fault)) if options.needs_region() => {
-            transient(format!("{}; or give --region", fault.text()))
+
+    fn region(&self) -> Result<Option<String>, Fault> {
+        let setting = Setting::option("--region", self.config.region.as_deref())
+            .or_else(|| self.get(&["AWS_REGION", "AWS_DEFAULT_REGION"], "region"));
+        match setting {
+            Some(setting) if !sts::is_region(setting.value) => setting.wrong(&format!(
+                "{:?} is not a region; write it like eu-west-1",
+                setting.value
+            )),
+            setting => Ok(setting.map(|setting| setting.value.to_owned())),
         }
-        (endpoint, _) => endpoint,
     }
-}
 
-/// The URL that replaces AWS's endpoint of STS.
-fn endpoint_url<'a>(
-    config: &'a Config,
-    environment: &'a Environment,
-    profile: &'a Profile,
-) -> Result<Option<Setting<'a>>, Fault> {
-    if let Some(url) = Setting::option("--endpoint-url", config.endpoint_url.as_deref()) {
-        return Ok(Some(url));
+    fn endpoint(&self, region: &Region) -> Result<Endpoint, Fault> {
+        let url = self.endpoint_url()?;
+        let fips = self.enabled("AWS_USE_FIPS_ENDPOINT")?;
+        let dual_stack = self.enabled("AWS_USE_DUALSTACK_ENDPOINT")?;
+        if let (Some(url), Some(switch)) = (&url, fips.as_ref().or(dual_stack.as_ref())) {
+            return url.wrong(&format!(
+                "it cannot be combined with {}; unset one of them",
+                switch.origin
+            ));
+        }
+        let regional = self.get(&["AWS_STS_REGIONAL_ENDPOINTS"], "sts_regional_endpoints");
+        let region_name = region.as_ref().ok().and_then(Option::as_deref);
+        let options = EndpointOptions {
+            partition: self.config.role.partition(),
+            region: region_name.filter(|region| !sts::is_pseudo_region(region)),
+            url: url.as_ref(),
+            fips: fips.is_some(),
+            dual_stack: dual_stack.is_some(),
+            legacy: regional.is_some_and(|setting| setting.value == "legacy"),
+        };
+        match (Endpoint::find(&options), region) {
+            (Err(_), Err(fault)) if options.needs_region() => {
+                transient(format!("{}; or give --region", fault.text()))
+            }
+            (endpoint, _) => endpoint,
+        }
     }
-    if environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
-        return Ok(None);
-    }
-    Ok(Setting::variable(environment, "AWS_ENDPOINT_URL_STS")
-        .or_else(|| Setting::variable(environment, "AWS_ENDPOINT_URL"))
-        .or_else(|| profile.sts_endpoint_url())
-        .or_else(|| profile.setting("endpoint_url")))
-}
 
-/// The setting that turns a switch on, if it is on. The profile's key is the variable's name in lower case without `aws_`.
-fn enabled<'a>(
-    environment: &'a Environment,
-    profile: &'a Profile,
-    variable: &str,
-) -> Result<Option<Setting<'a>>, Fault> {
-    let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
-    let setting = Setting::variable(environment, variable).or_else(|| profile.setting(&key));
-    let Some(setting) = setting else {
-        return Ok(None);
-    };
-    match switch(&setting.origin, setting.value) {
-        Ok(is_on) => Ok(is_on.then_some(setting)),
-        Err(fault) if setting.may_change => transient(fault.text()),
-        Err(fault) => Err(fault),
+    /// The URL that replaces AWS's endpoint of STS.
+    fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
+        let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
+        let is_ignored = self
+            .environment
+            .is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
+        if option.is_some() || is_ignored {
+            return Ok(option);
+        }
+        let variable = |name| Setting::variable(self.environment, name);
+        Ok(variable("AWS_ENDPOINT_URL_STS")
+            .or_else(|| variable("AWS_ENDPOINT_URL"))
+            .or_else(|| self.profile.sts_endpoint_url())
+            .or_else(|| self.profile.setting("endpoint_url")))
     }
-}
 
-/// The path and content of the file with the authorities that replace the public ones.
-fn ca_bundle<'a>(
-    environment: &'a Environment,
-    profile: &'a Profile,
-) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
-    let setting =
-        Setting::variable(environment, "AWS_CA_BUNDLE").or_else(|| profile.setting("ca_bundle"));
-    let Some(Setting { origin, value, .. }) = setting else {
-        return Ok(None);
-    };
-    let contents = NamedFile::new(origin, value).read();
-    let contents = contents.or_else(|error| transient(error.text))?;
-    Ok(Some((value, contents.bytes)))
+    /// The setting that turns a switch on, if it is on. The profile's key is the variable's name in lower case without `aws_`.
+    fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
+        let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
+        let Some(setting) = self.get(&[variable], &key) else {
+            return Ok(None);
+        };
+        match switch(&setting.origin, setting.value) {
+            Ok(is_on) => Ok(is_on.then_some(setting)),
+            Err(fault) if setting.may_change => transient(fault.text()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The path and content of the file with the authorities that replace the public ones.
+    fn ca_bundle(&self) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
+        let Some(setting) = self.get(&["AWS_CA_BUNDLE"], "ca_bundle") else {
+            return Ok(None);
+        };
+        let contents = NamedFile::new(setting.origin, setting.value).read();
+        let contents = contents.or_else(|error| transient(error.text))?;
+        Ok(Some((setting.value, contents.bytes)))
+    }
 }

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::assume_role_call::{AssumeRoleCall, HIDDEN, describe};
-use super::{aws_settings, panic_report};
+use super::aws_settings::AwsSettings;
+use super::panic_report;
 use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
@@ -29,19 +30,22 @@ pub fn fetch(
     let own_tokens = orders.own_tokens();
     let host = HostMetadata::new(environment, own_tokens.as_ref());
     let profile = Profile::load(environment, config.profile.as_deref())?;
-    let (sts, region) = aws_settings::sts(config, environment, &profile, || {
-        match host.text("meta-data/placement/region") {
-            // Without an answer the region is still the one that an earlier fetcher found.
-            Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
-            result => result,
-        }
+    let settings = AwsSettings {
+        config,
+        environment,
+        profile: &profile,
+    };
+    let (sts, region) = settings.sts(|| match host.text("meta-data/placement/region") {
+        // Without an answer the region is still the one that an earlier fetcher found.
+        Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
+        result => result,
     })?;
     match region {
         Ok(Some(region)) if !sts::is_pseudo_region(&region) => report(FetchReport::Region(region)),
         Err(fault) if orders.serving.is_none() => report(FetchReport::Notice(format!(
             "{}; the region is not known, so signing for {}; give --region if that is wrong",
             fault.text(),
-            sts.signing_region()
+            sts.endpoint.signing_region
         ))),
         _ => {}
     }

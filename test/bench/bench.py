@@ -72,7 +72,7 @@ class Bench:
 
     def memory(self):
         with self.ec2_role() as ec2_role:
-            self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
+            self.row("memory of all its processes, idle after start", report.megabytes(memory.of(ec2_role)))
             requests = left = 5_000 if self.is_quick else REQUESTS
             while left > 0:
                 left -= load(ec2_role.document, 8, 2).requests
@@ -204,7 +204,7 @@ class Bench:
         with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
             figures = []
             for one in (ec2_role, nginx):
-                worker = process.family(one.pid)[1]
+                worker = process.family(one.pid)[-1]
                 before = process.context_switches(worker)
                 done = load(one.document, 8, SECONDS).requests
                 switches = (process.context_switches(worker) - before) / done

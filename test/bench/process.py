@@ -17,7 +17,10 @@ def family(pid):
 
 
 def name(pid):
-    return (PROC / f"{pid}/comm").read_text().strip()
+    try:
+        return (PROC / f"{pid}/comm").read_text().strip()
+    except OSError:
+        return None  # it has just ended
 
 
 def proportional_memory(pids):

@@ -182,7 +182,7 @@ fn a_panic_is_reported_with_its_step() {
     let mut stdin = fetcher.stdin.take().unwrap();
     stdin.write_all(&to_frame(&orders)).unwrap();
     let ended = fetcher.wait_with_output().unwrap();
-    // Until then: the fetcher ends at the end of its stdin.
+    // A fetcher ends when its stdin closes, so that is closed last.
     drop(stdin);
     let reports = String::from_utf8_lossy(&ended.stdout);
     assert!(

@@ -207,7 +207,7 @@ fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
 }
 
 #[test]
-fn an_indented_file_calls_the_endpoint_of_sts_and_of_nothing_else() {
+fn an_indented_services_section_gives_the_sts_endpoint() {
     let sts = Sts::start([Reply::good()]);
     let config = format!(
         "  [default]\n  region = eu-west-1\n  services = mine\n  s3 =\n    endpoint_url = {NOWHERE}\n  [services mine]\n  sts =\n\

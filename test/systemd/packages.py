@@ -65,7 +65,7 @@ class PackageHost(Host):
 
     def serve(self):
         self.configure("web", "exc_web", EC2_ROLE_SAME_NETWORK="true")
-        self.run("systemctl", "enable", "--now", "ec2-role-guard", "ec2-role-hook", "ec2-role@web.socket", "ec2-role@web.service")
+        self.run("systemctl", "enable", "--now", "ec2-role-guard", "ec2-role-hook", "ec2-role@web.socket")
         self.wait_until_served()
 
     def payload(self):

@@ -19,6 +19,9 @@ use crate::fetcher::source_credential::SourceCredential;
 
 /// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
 const DEADLINE: Duration = Duration::from_secs(45);
+/// A program that is being replaced is busy (ETXTBSY) for a moment: how long to try, and the pause between two tries.
+const MAX_BUSY: Duration = Duration::from_millis(500);
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// A credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
@@ -47,18 +50,29 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     for name in context.environment.names("EC2_ROLE_") {
         command.env_remove(name);
     }
-    let mut child = command
+    command
         .args(&words[1..])
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| {
-            fault(format!(
-                "{} cannot be run: {error}; install it where ec2-role runs (a scratch image has no programs: run ec2-role on the host), or correct the profile",
-                words[0]
-            ))
-        })?;
+        .stdout(Stdio::piped());
+    let begun = Instant::now();
+    let mut child = loop {
+        match command.spawn() {
+            Ok(child) => break child,
+            Err(error)
+                if error.kind() == ErrorKind::ExecutableFileBusy && begun.elapsed() < MAX_BUSY =>
+            {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            Err(error) => {
+                return Err(fault(format!(
+                    "{} cannot be run: {error}; install it where ec2-role runs (a scratch image has no programs: run ec2-role on the \
+                     host), or correct the profile",
+                    words[0]
+                )));
+            }
+        }
+    };
     match collect(&mut child, Instant::now() + DEADLINE) {
         Ok((output, status)) if status.success() => {
             parse(&output).or_else(|why| by_hand(why.to_owned()))

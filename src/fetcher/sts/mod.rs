@@ -5,6 +5,7 @@ mod answer;
 mod endpoint;
 mod error;
 
+use std::error::Error;
 use std::time::SystemTime;
 
 use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
@@ -87,24 +88,13 @@ impl Form {
 
 /// STS at one endpoint.
 pub struct Client {
-    endpoint: Endpoint,
-    http_client: HttpClient,
+    pub endpoint: Endpoint,
+    pub http_client: HttpClient,
 }
 
 impl Client {
-    pub fn new(endpoint: Endpoint, http_client: HttpClient) -> Self {
-        Client {
-            endpoint,
-            http_client,
-        }
-    }
-
     pub fn url(&self) -> &str {
         &self.endpoint.url
-    }
-
-    pub fn signing_region(&self) -> &str {
-        &self.endpoint.signing_region
     }
 
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
@@ -114,18 +104,24 @@ impl Client {
         source: Option<&SourceCredential>,
         now: SystemTime,
     ) -> Result<Issued, StsError> {
-        let no_answer = |cause: String| StsError::NoAnswer(SendError::Other(cause));
-        let mut request = Request::builder()
-            .method("POST")
-            .uri(self.url())
-            .header("Content-Type", CONTENT_TYPE)
-            .body(form)
-            .map_err(|error| no_answer(error.to_string()))?;
+        let request = self.request(form, source, now);
+        let request = request.map_err(|error| SendError::Other(error.to_string()));
+        let answer = request.and_then(|request| self.http_client.send(request));
+        parse(answer.map_err(StsError::NoAnswer)?)
+    }
+
+    fn request(
+        &self,
+        form: String,
+        source: Option<&SourceCredential>,
+        now: SystemTime,
+    ) -> Result<Request<String>, Box<dyn Error>> {
+        let request = Request::post(self.url()).header("Content-Type", CONTENT_TYPE);
+        let mut request = request.body(form)?;
         if let Some(source) = source {
-            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(no_answer)?;
+            sign(&mut request, source, &self.endpoint.signing_region, now)?;
         }
-        let answer = self.http_client.send(request).map_err(StsError::NoAnswer)?;
-        parse(answer)
+        Ok(request)
     }
 }
 
@@ -134,14 +130,12 @@ fn sign(
     source: &SourceCredential,
     region: &str,
     now: SystemTime,
-) -> Result<(), String> {
+) -> Result<(), Box<dyn Error>> {
+    let token = source.session_token.as_ref();
     let identity = aws_credential_types::Credentials::new(
         &source.access_key_id,
         source.secret_access_key.expose(),
-        source
-            .session_token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
+        token.map(|token| token.expose().to_owned()),
         None,
         "source",
     )
@@ -152,17 +146,13 @@ fn sign(
         .name("sts")
         .time(now)
         .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| error.to_string())?
+        .build()?
         .into();
     let uri = request.uri().to_string();
     let body = SignableBody::Bytes(request.body().as_bytes());
     let headers = [("content-type", CONTENT_TYPE)];
-    let signable = SignableRequest::new("POST", &uri, headers.into_iter(), body)
-        .map_err(|error| error.to_string())?;
-    let (instructions, _signature) = http_request::sign(signable, &parameters)
-        .map_err(|error| error.to_string())?
-        .into_parts();
+    let signable = SignableRequest::new("POST", &uri, headers.into_iter(), body)?;
+    let (instructions, _signature) = http_request::sign(signable, &parameters)?.into_parts();
     instructions.apply_to_request_http1x(request);
     Ok(())
 }
