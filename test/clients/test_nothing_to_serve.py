@@ -19,7 +19,7 @@ def test_fails_cleanly_and_is_well_again_with_sts(client, aws, tmp_path):
         Front(aws.endpoint, refuse=lambda method, path: 503 if sts_is_down.is_set() else None) as sts,
         Ec2Role("--endpoint-url", sts.endpoint, environment=aws.host_keys) as ec2_role,
     ):
-        ec2_role.wait_for("ec2-role: no credential, ")
+        ec2_role.wait_for("; no credential, requests are answered 500")
         environment = {client.endpoint_variable: ec2_role.endpoint}
         result = client.run(aws, tmp_path, environment)
 
