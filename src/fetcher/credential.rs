@@ -27,8 +27,7 @@ pub fn fetch(
         panic_report::set_step(step);
         report(FetchReport::Step(step.to_owned()));
     };
-    let own_tokens = orders.own_tokens();
-    let host = HostMetadata::new(environment, own_tokens.as_ref());
+    let host = HostMetadata::new(environment, orders);
     let profile = Profile::load(environment, config.profile.as_deref())?;
     let settings = AwsSettings {
         config,

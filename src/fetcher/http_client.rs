@@ -163,6 +163,19 @@ impl HttpClient {
         }
     }
 
+    /// Sends a request without a body.
+    pub fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, SendError> {
+        let request = http::Request::builder().method(method).uri(url);
+        let request = (headers.iter()).fold(request, |it, (name, value)| it.header(*name, *value));
+        let request = request.body(String::new());
+        self.send(request.map_err(|error| SendError::Other(error.to_string()))?)
+    }
+
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let result = match self.try_send(request.clone(), IpFamily::Any) {

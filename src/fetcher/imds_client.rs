@@ -3,14 +3,12 @@
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
-use ureq::http::Request;
-
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent, transient};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use crate::common::metadata_snapshot::Item;
-use crate::common::session_token::TokenAuthority;
 use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse_url};
+use crate::messages::fetch_orders::FetchOrders;
 
 /// Longer than a fetcher lives.
 const TOKEN_TTL_SECONDS: &str = "300";
@@ -29,11 +27,8 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Requests a session token. `own_tokens` recognizes a token of this server, which must not be its own source.
-    pub fn connect(
-        environment: &Environment,
-        own_tokens: Option<&TokenAuthority>,
-    ) -> Result<Self, Fault> {
+    /// Requests a session token. `orders` recognize a token of this server, which must not be its own source.
+    pub fn connect(environment: &Environment, orders: &FetchOrders) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
@@ -53,7 +48,8 @@ impl ImdsClient {
             token: RefCell::new(None),
         };
         client.request_token()?;
-        if is_own(own_tokens, client.token.borrow().as_deref()) {
+        let token = client.token.borrow().clone();
+        if token.is_some_and(|token| orders.is_own_token(&token)) {
             return permanent(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -123,18 +119,11 @@ impl ImdsClient {
     }
 
     fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, Fault> {
+        let url = format!("{}{path}", self.endpoint);
         let mut left = self.attempts;
         loop {
             left -= 1;
-            let request = Request::builder()
-                .method(method)
-                .uri(format!("{}{path}", self.endpoint))
-                .header(header.0, header.1);
-            let result = match request.body(String::new()) {
-                Ok(request) => self.http_client.send(request),
-                Err(error) => Err(SendError::Other(error.to_string())),
-            };
-            match result {
+            match self.http_client.request(method, &url, &[header]) {
                 Err(_) if left > 0 => {}
                 Ok(answer) if answer.status >= 500 && left > 0 => {}
                 result => {
@@ -172,45 +161,38 @@ impl ImdsClient {
 /// The host's metadata service, which gets no request before the first use of [`HostMetadata::client`].
 pub struct HostMetadata<'a> {
     environment: &'a Environment,
-    own_tokens: Option<&'a TokenAuthority>,
+    orders: &'a FetchOrders,
     client: OnceCell<Result<ImdsClient, Fault>>,
 }
 
 impl<'a> HostMetadata<'a> {
-    pub fn new(environment: &'a Environment, own_tokens: Option<&'a TokenAuthority>) -> Self {
+    pub fn new(environment: &'a Environment, orders: &'a FetchOrders) -> Self {
         HostMetadata {
             environment,
-            own_tokens,
+            orders,
             client: OnceCell::new(),
         }
     }
 
     pub fn client(&self) -> Result<&ImdsClient, Fault> {
         self.client
-            .get_or_init(|| ImdsClient::connect(self.environment, self.own_tokens))
+            .get_or_init(|| ImdsClient::connect(self.environment, self.orders))
             .as_ref()
             .map_err(Clone::clone)
     }
 
-    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
-    /// container token it does so only for a request with that in the Authorization header.
+    /// Whether the server at `authority`, `HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
+    /// container token it does so only for a request with that in the Authorization header, one of `headers`.
     pub fn is_this_server(
         &self,
-        url: &str,
-        authorization: Option<&str>,
+        authority: &str,
+        headers: &[(&str, &str)],
         http_client: &HttpClient,
     ) -> bool {
-        let mut request =
-            Request::put(format!("{url}/latest/api/token")).header(TTL_HEADER, TOKEN_TTL_SECONDS);
-        if let Some(token) = authorization {
-            request = request.header("Authorization", token);
-        }
-        let answer = request
-            .body(String::new())
-            .ok()
-            .and_then(|request| http_client.send(request).ok());
-        let token = answer.map(|answer| answer.text().trim().to_owned());
-        is_own(self.own_tokens, token.as_deref())
+        let url = format!("http://{authority}/latest/api/token");
+        let headers = [headers, &[(TTL_HEADER, TOKEN_TTL_SECONDS)]].concat();
+        let answer = http_client.request("PUT", &url, &headers);
+        answer.is_ok_and(|answer| self.orders.is_own_token(answer.text().trim()))
     }
 
     /// A short text; `None` if the service is disabled or does not have it.
@@ -222,12 +204,6 @@ impl<'a> HostMetadata<'a> {
         let text = text.map(|text| text.trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     }
-}
-
-fn is_own(own_tokens: Option<&TokenAuthority>, token: Option<&str>) -> bool {
-    own_tokens
-        .zip(token)
-        .is_some_and(|(own_tokens, token)| own_tokens.open(token).is_some())
 }
 
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
