@@ -6,17 +6,13 @@ use crate::common::clock::{self, BootTime};
 use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
 use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
-use crate::common::secret::Secret;
+use crate::common::secret::{HIDDEN, Secret};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
 use crate::messages::fetch_report::{FetchReport, Fetched};
 
 /// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
-
-/// Replaces a secret in a line of the log.
-pub const HIDDEN: &str = "(secret)";
 
 /// Parameters of AssumeRole, adjusted after each error of STS.
 pub struct AssumeRoleCall<'a> {
@@ -97,7 +93,7 @@ impl AssumeRoleCall<'_> {
         find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
     ) -> Result<(), Fault> {
         let fault = || {
-            let text = describe(error, "AssumeRole", &self.config.role, self.sts);
+            let text = (self.sts).describe(error, "AssumeRole", &self.config.role);
             let text = without_secrets(text, &self.source, &self.config.assume_role);
             match error.reaction() {
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
@@ -175,15 +171,6 @@ fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeR
     ];
     let secrets = secrets.into_iter().flatten();
     secrets.fold(text, |text, secret| text.replace(secret, HIDDEN))
-}
-
-pub fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {
-    format!(
-        "{action} of {role} at {}: {}; {}",
-        sts.url(),
-        error.describe(),
-        error.remedy(role.as_str(), sts.url())
-    )
 }
 
 #[cfg(test)]

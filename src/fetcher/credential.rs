@@ -1,19 +1,16 @@
 //! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
-use std::time::SystemTime;
-
-use super::assume_role_call::{AssumeRoleCall, HIDDEN, describe};
+use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
 use super::panic_report;
 use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts::{self, Client};
+use crate::fetcher::sts;
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::{FetchReport, Fetched};
 
@@ -54,7 +51,7 @@ pub fn fetch(
         profile_is_option: config.profile.is_some(),
         host: &host,
         report_step: &report_step,
-        web_identity: &|role, session_name, token| web_identity(&sts, role, session_name, token),
+        sts: &sts,
     };
     let find_source = || {
         let source = source::find(&context)?;
@@ -85,28 +82,6 @@ pub fn fetch(
         sts.url()
     ));
     call.run(&find_source)
-}
-
-fn web_identity(
-    sts: &Client,
-    role: &RoleArn,
-    session_name: &str,
-    token: &str,
-) -> Result<SourceCredential, Fault> {
-    let form = sts::web_identity_form(role, session_name, token);
-    match sts.call(form, None, SystemTime::now()) {
-        Ok(issued) => Ok(SourceCredential {
-            access_key_id: issued.access_key_id,
-            secret_access_key: issued.secret_access_key,
-            session_token: Some(issued.session_token),
-            origin: format!("the web identity's role {role}"),
-        }),
-        // Another program writes the token.
-        Err(error) => {
-            let text = describe(&error, "AssumeRoleWithWebIdentity", role, sts);
-            transient(text.replace(token, HIDDEN))
-        }
-    }
 }
 
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.

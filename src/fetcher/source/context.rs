@@ -1,11 +1,9 @@
 //! What the sources need.
 
 use crate::common::environment::Environment;
-use crate::common::fault::Fault;
-use crate::common::role::RoleArn;
 use crate::fetcher::imds_client::HostMetadata;
 use crate::fetcher::profile::Profile;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::sts::Client;
 
 pub struct Context<'a> {
     pub environment: &'a Environment,
@@ -15,6 +13,6 @@ pub struct Context<'a> {
     pub host: &'a HostMetadata<'a>,
     /// Reports what the fetcher does now.
     pub report_step: &'a dyn Fn(&str),
-    /// Calls AssumeRoleWithWebIdentity with a role, a session name and a token.
-    pub web_identity: &'a dyn Fn(&RoleArn, &str, &str) -> Result<SourceCredential, Fault>,
+    /// Exchanges a web identity.
+    pub sts: &'a Client,
 }

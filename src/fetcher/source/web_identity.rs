@@ -1,10 +1,14 @@
 //! A web identity token in a file, exchanged for the credential of a first role: EKS's service accounts, CI systems.
 
+use std::time::SystemTime;
+
 use super::context::Context;
-use crate::common::fault::Fault;
+use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
+use crate::common::secret::HIDDEN;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::sts;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| Setting::variable(context.environment, name);
@@ -31,5 +35,18 @@ pub fn exchange(
     let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));
-    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), &token)
+    let form = sts::web_identity_form(&role, session_name.unwrap_or("ec2-role"), &token);
+    match context.sts.call(form, None, SystemTime::now()) {
+        Ok(issued) => Ok(SourceCredential {
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret_access_key,
+            session_token: Some(issued.session_token),
+            origin: format!("the web identity's role {role}"),
+        }),
+        // Another program writes the token.
+        Err(error) => {
+            let text = (context.sts).describe(&error, "AssumeRoleWithWebIdentity", &role);
+            transient(text.replace(&token, HIDDEN))
+        }
+    }
 }

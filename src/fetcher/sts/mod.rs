@@ -97,6 +97,16 @@ impl Client {
         &self.endpoint.url
     }
 
+    /// The line of the log for an error of `action`.
+    pub fn describe(&self, error: &StsError, action: &str, role: &RoleArn) -> String {
+        format!(
+            "{action} of {role} at {}: {}; {}",
+            self.url(),
+            error.describe(),
+            error.remedy(role.as_str(), self.url())
+        )
+    }
+
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
     pub fn call(
         &self,
