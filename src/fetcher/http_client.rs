@@ -13,7 +13,7 @@ use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
-use crate::fetcher::proxy::{self, NamedProxy};
+use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
 /// Largest accepted body. An answer of STS or a metadata service is far smaller.
@@ -138,12 +138,12 @@ impl HttpClient {
     pub fn for_url(
         url: &str,
         environment: &Environment,
-        ca_bundle: Option<(&str, &[u8])>,
+        ca_bundle: Option<(&str, Vec<u8>)>,
         timeouts: Timeouts,
     ) -> Result<Self, Fault> {
         let roots = match ca_bundle {
             None => RootCerts::WebPki,
-            Some((name, pem)) => roots(name, pem)?,
+            Some((name, pem)) => roots(name, &pem)?,
         };
         let proxy = match url.parse::<Uri>() {
             Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
@@ -152,8 +152,8 @@ impl HttpClient {
         Ok(Self::new(timeouts, proxy, roots))
     }
 
-    fn new(timeouts: Timeouts, proxy: Option<NamedProxy>, roots: RootCerts) -> Self {
-        let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
+    fn new(timeouts: Timeouts, proxy: Option<(Proxy, String)>, roots: RootCerts) -> Self {
+        let (proxy, name) = proxy.unzip();
         let resolver = FallbackResolver::default();
         let config = config(timeouts, proxy, roots);
         HttpClient {
