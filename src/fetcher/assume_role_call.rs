@@ -37,32 +37,27 @@ impl AssumeRoleCall<'_> {
         loop {
             // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
-            match self.send(wall_clock) {
-                Ok(issued) => return self.fetched(issued, called_at, wall_clock),
+            let form = sts::assume_role_form(
+                &self.config.assume_role,
+                &self.config.role,
+                &self.session_name,
+                self.duration_seconds,
+            );
+            let signed_for = clock::shifted(wall_clock, self.clock_offset);
+            match self.sts.call(form, Some(&self.source), signed_for) {
+                Ok(issued) => return self.fetched(issued, called_at, signed_for),
                 Err(error) => self.adjust_for_retry(&error, find_source)?,
             }
         }
     }
 
-    fn send(&self, wall_clock: SystemTime) -> Result<Issued, StsError> {
-        let form = sts::assume_role_form(
-            &self.config.assume_role,
-            &self.config.role,
-            &self.session_name,
-            self.duration_seconds,
-        );
-        let now = clock::shifted(wall_clock, self.clock_offset);
-        self.sts.call(form, Some(&self.source), now)
-    }
-
-    /// The result of a successful call, sent at `called_at` when this machine's clock showed `wall_clock`.
+    /// The result of a successful call, sent at `called_at` and signed for the time `signed_for`.
     fn fetched(
         &self,
         issued: Issued,
         called_at: BootTime,
-        wall_clock: SystemTime,
+        signed_for: SystemTime,
     ) -> Result<Fetched, Fault> {
-        let signed_for = clock::shifted(wall_clock, self.clock_offset);
         let asked = Duration::from_secs(self.duration_seconds.into());
         let Some((last_updated, life)) = life(issued.expiration, issued.date, signed_for, asked)
         else {
