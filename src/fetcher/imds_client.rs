@@ -34,16 +34,16 @@ impl ImdsClient {
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let timeout = number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?;
-        let timeout = Duration::from_secs(timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
-        let attempts = number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?;
+        let number = |name, default| number(environment, name, default);
+        let timeout = number("AWS_METADATA_SERVICE_TIMEOUT", DEFAULT_TIMEOUT_SECONDS)?;
+        let timeout = Duration::from_secs(timeout);
         let client = ImdsClient {
             endpoint: endpoint(environment)?,
             http_client: HttpClient::direct(Timeouts {
                 connect: timeout,
                 answer: timeout,
             }),
-            attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            attempts: number("AWS_METADATA_SERVICE_NUM_ATTEMPTS", DEFAULT_ATTEMPTS)?,
             may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
             token: RefCell::new(None),
         };
@@ -120,17 +120,14 @@ impl ImdsClient {
 
     fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, Fault> {
         let url = format!("{}{path}", self.endpoint);
-        let mut left = self.attempts;
-        loop {
-            left -= 1;
-            match self.http_client.request(method, &url, &[header]) {
-                Err(_) if left > 0 => {}
-                Ok(answer) if answer.status >= 500 && left > 0 => {}
-                result => {
-                    return result.or_else(|error| transient(self.unreachable(method, &error)));
-                }
+        let attempt = || self.http_client.request(method, &url, &[header]);
+        let mut result = attempt();
+        for _ in 1..self.attempts {
+            if !result.as_ref().is_ok_and(|answer| answer.status < 500) {
+                result = attempt();
             }
         }
+        result.or_else(|error| transient(self.unreachable(method, &error)))
     }
 
     fn unreachable(&self, method: &str, error: &SendError) -> String {
@@ -226,12 +223,12 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
 }
 
 /// A whole number from 1, at most [`MAX_SETTING`].
-fn number(environment: &Environment, name: &str) -> Result<Option<u64>, Fault> {
+fn number(environment: &Environment, name: &str, default: u64) -> Result<u64, Fault> {
     let Some(text) = environment.get(name) else {
-        return Ok(None);
+        return Ok(default);
     };
     match text.parse() {
-        Ok(number) if number > 0 => Ok(Some(MAX_SETTING.min(number))),
+        Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),
         _ => permanent(format!(
             "{name} is {text:?}: set it to a whole number from 1"
         )),
