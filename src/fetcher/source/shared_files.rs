@@ -25,14 +25,9 @@ const SSO_KEYS: [&str; 5] = [
 /// credentials file, then a command in either file, then static keys in the config file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let profile = context.profile;
-    if let Some(file) = profile.setting("web_identity_token_file") {
-        let Some(role) = profile.setting("role_arn") else {
-            return file.wrong(
-                "it is set, role_arn is not; set both (role_arn is the first role, which assumes the served one)",
-            );
-        };
-        let session_name = profile.get("role_session_name");
-        return web_identity::exchange(context, &file, &role, session_name).map(Some);
+    let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
+    if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
+        return Ok(Some(found));
     }
     let command = profile.get("credential_process");
     let sso_keys = SSO_KEYS.iter().filter(|_| command.is_none());

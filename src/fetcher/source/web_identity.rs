@@ -11,38 +11,42 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| Setting::variable(context.environment, name);
-    let Some(file) = variable("AWS_WEB_IDENTITY_TOKEN_FILE") else {
-        return Ok(None);
-    };
-    let Some(role) = variable("AWS_ROLE_ARN") else {
-        return file.wrong(
-            "it is set, AWS_ROLE_ARN is not; set both (AWS_ROLE_ARN is the first role, which assumes the served one)",
-        );
-    };
-    let session_name = context.environment.get("AWS_ROLE_SESSION_NAME");
-    exchange(context, &file, &role, session_name).map(Some)
+    let variable = |name: &str| Setting::variable(context.environment, name);
+    let names = [
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ROLE_ARN",
+        "AWS_ROLE_SESSION_NAME",
+    ];
+    find_in(context, variable, names)
 }
 
-/// Exchanges the token in `file` for the credential of `role`.
-pub fn exchange(
+/// Exchanges the token in a file for the credential of a role, which settings of these names hold.
+pub fn find_in<'a>(
     context: &Context,
-    file: &Setting,
-    role: &Setting,
-    session_name: Option<&str>,
-) -> Result<SourceCredential, Fault> {
+    setting: impl Fn(&str) -> Option<Setting<'a>>,
+    [file, role_arn, session_name]: [&str; 3],
+) -> Result<Option<SourceCredential>, Fault> {
+    let Some(file) = setting(file) else {
+        return Ok(None);
+    };
+    let Some(role) = setting(role_arn) else {
+        return file.wrong(&format!(
+            "it is set, {role_arn} is not; set both ({role_arn} is the first role, which assumes the served one)"
+        ));
+    };
+    let session_name = setting(session_name).map_or("ec2-role", |setting| setting.value);
     let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));
-    let form = sts::web_identity_form(&role, session_name.unwrap_or("ec2-role"), &token);
+    let form = sts::web_identity_form(&role, session_name, &token);
     match context.sts.call(form, None, SystemTime::now()) {
-        Ok(issued) => Ok(SourceCredential {
+        Ok(issued) => Ok(Some(SourceCredential {
             access_key_id: issued.access_key_id,
             secret_access_key: issued.secret_access_key,
             session_token: Some(issued.session_token),
             origin: format!("the web identity's role {role}"),
-        }),
+        })),
         // Another program writes the token.
         Err(error) => {
             let text = (context.sts).describe(&error, "AssumeRoleWithWebIdentity", &role);
