@@ -1,6 +1,6 @@
 //! Client of the host's metadata service: version 2, and version 1 only if the service refuses tokens.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::common::environment::Environment;
@@ -11,7 +11,7 @@ use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse
 use crate::messages::fetch_orders::FetchOrders;
 
 /// Longer than a fetcher lives.
-const TOKEN_TTL_SECONDS: &str = "300";
+pub const TOKEN_TTL_SECONDS: &str = "300";
 /// The SDKs' defaults: time limit for each attempt, and number of attempts.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
 const DEFAULT_ATTEMPTS: u64 = 1;
@@ -152,54 +152,6 @@ impl ImdsClient {
             "the metadata service at {}: {error}; {remedy}",
             self.endpoint
         )
-    }
-}
-
-/// The host's metadata service, which gets no request before the first use of [`HostMetadata::client`].
-pub struct HostMetadata<'a> {
-    environment: &'a Environment,
-    orders: &'a FetchOrders,
-    client: OnceCell<Result<ImdsClient, Fault>>,
-}
-
-impl<'a> HostMetadata<'a> {
-    pub fn new(environment: &'a Environment, orders: &'a FetchOrders) -> Self {
-        HostMetadata {
-            environment,
-            orders,
-            client: OnceCell::new(),
-        }
-    }
-
-    pub fn client(&self) -> Result<&ImdsClient, Fault> {
-        self.client
-            .get_or_init(|| ImdsClient::connect(self.environment, self.orders))
-            .as_ref()
-            .map_err(Clone::clone)
-    }
-
-    /// Whether the server at `authority`, `HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
-    /// container token it does so only for a request with that in the Authorization header, one of `headers`.
-    pub fn is_this_server(
-        &self,
-        authority: &str,
-        headers: &[(&str, &str)],
-        http_client: &HttpClient,
-    ) -> bool {
-        let url = format!("http://{authority}/latest/api/token");
-        let headers = [headers, &[(TTL_HEADER, TOKEN_TTL_SECONDS)]].concat();
-        let answer = http_client.request("PUT", &url, &headers);
-        answer.is_ok_and(|answer| self.orders.is_own_token(answer.text().trim()))
-    }
-
-    /// A short text; `None` if the service is disabled or does not have it.
-    pub fn text(&self, path: &str) -> Result<Option<String>, Fault> {
-        let text = match self.client() {
-            Err(Fault::Permanent(_)) => None,
-            client => client?.get(path)?,
-        };
-        let text = text.map(|text| text.trim().to_owned());
-        Ok(text.filter(|text| !text.is_empty()))
     }
 }
 

@@ -9,7 +9,9 @@ use ureq::http::Uri;
 use super::context::Context;
 use super::document;
 use crate::common::fault::{Fault, permanent, transient};
+use crate::common::http_headers::TTL_HEADER;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
+use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
@@ -34,7 +36,13 @@ const AGENTS: [IpAddr; 3] = [
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
     let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
-        (Some(path), _) => (RELATIVE_URI, ecs_url(path)?),
+        // The text would extend the host's name.
+        (Some(path), _) if !path.starts_with('/') => {
+            return permanent(format!(
+                "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
+            ));
+        }
+        (Some(path), _) => (RELATIVE_URI, format!("http://{}{path}", AGENTS[0])),
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
@@ -59,8 +67,12 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             ))
         })?;
     if answer.status != 200 {
-        // Only then: this server has no credential before its first fetch, and would wait for itself.
-        if (context.host).is_this_server(authority, &headers, &http_client) {
+        // Only then: this server has no credential before its first fetch, and would wait for itself. It issues session tokens, with
+        // a container token only for a request with that.
+        headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
+        let url = format!("http://{authority}/latest/api/token");
+        let issued = http_client.request("PUT", &url, &headers);
+        if issued.is_ok_and(|answer| context.orders.is_own_token(answer.text().trim())) {
             return permanent(format!(
                 "{endpoint}: it is this server itself; unset {name}, or give other credentials"
             ));
@@ -77,16 +89,6 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             "{endpoint}: the answer holds no credential; check the agent"
         )),
     }
-}
-
-fn ecs_url(path: &str) -> Result<String, Fault> {
-    if !path.starts_with('/') {
-        // The text would extend the host's name.
-        return permanent(format!(
-            "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
-        ));
-    }
-    Ok(format!("http://{}{path}", AGENTS[0]))
 }
 
 /// Allows https to any host, through a proxy if one is set. Plain http shows the token to the network, so only to this host.
