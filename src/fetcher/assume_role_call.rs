@@ -19,6 +19,8 @@ pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
     pub report: &'a dyn Fn(FetchReport),
+    /// Reads the source again.
+    pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
     pub session_name: String,
     pub source: SourceCredential,
     pub duration_seconds: u32,
@@ -29,11 +31,8 @@ pub struct AssumeRoleCall<'a> {
 }
 
 impl AssumeRoleCall<'_> {
-    /// Calls until STS issues a credential or an error that is not retryable. `find_source` reads the source again.
-    pub fn run(
-        mut self,
-        find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
-    ) -> Result<Fetched, Fault> {
+    /// Calls until STS issues a credential or an error that is not retryable.
+    pub fn run(mut self) -> Result<Fetched, Fault> {
         loop {
             // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
@@ -46,7 +45,7 @@ impl AssumeRoleCall<'_> {
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
             match self.sts.call(form, Some(&self.source), signed_for) {
                 Ok(issued) => return self.fetched(issued, called_at, signed_for),
-                Err(error) => self.adjust_for_retry(&error, find_source)?,
+                Err(error) => self.adjust_for_retry(&error)?,
             }
         }
     }
@@ -63,7 +62,7 @@ impl AssumeRoleCall<'_> {
         else {
             return transient(format!(
                 "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
-                self.sts.url()
+                self.sts.endpoint.url
             ));
         };
         let wanted = self.config.assume_role.duration_seconds;
@@ -82,11 +81,7 @@ impl AssumeRoleCall<'_> {
     }
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
-    fn adjust_for_retry(
-        &mut self,
-        error: &StsError,
-        find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
-    ) -> Result<(), Fault> {
+    fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
         let fault = || {
             let text = (self.sts).describe(error, "AssumeRole", &self.config.role);
             let text = without_secrets(text, &self.source, &self.config.assume_role);
@@ -102,7 +97,7 @@ impl AssumeRoleCall<'_> {
         match (error.reaction(), date) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
-                self.source = find_source()?;
+                self.source = (self.find_source)()?;
             }
             (Reaction::CorrectClock, Some(date)) => {
                 let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());

@@ -85,6 +85,7 @@ pub fn fetch(
         sts: &sts,
         config,
         report,
+        find_source: &find_source,
         session_name: session_name(config, &source, &host_text),
         source,
         duration_seconds: wanted.min(orders.duration_limit.unwrap_or(u32::MAX)),
@@ -94,10 +95,9 @@ pub fn fetch(
     };
     report_step(&format!(
         "calling AssumeRole of {} at {}",
-        config.role,
-        sts.url()
+        config.role, sts.endpoint.url
     ));
-    call.run(&find_source)
+    call.run()
 }
 
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.

@@ -19,7 +19,7 @@ const DEFAULT_ATTEMPTS: u64 = 1;
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
-    endpoint: String,
+    pub endpoint: String,
     http_client: HttpClient,
     attempts: u64,
     may_use_version_one: bool,
@@ -112,10 +112,6 @@ impl ImdsClient {
             .as_deref()
             .map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
         self.send("GET", &format!("/latest/{path}"), header)
-    }
-
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
     }
 
     fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, Fault> {

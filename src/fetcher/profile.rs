@@ -31,11 +31,12 @@ impl Profile {
         let in_config = match name {
             // The config file may have either; the longer one wins.
             "default" => config
-                .section("profile default")
-                .or(config.section("default")),
-            name => config.section(&format!("profile {name}")),
+                .sections
+                .get("profile default")
+                .or(config.sections.get("default")),
+            name => config.sections.get(&format!("profile {name}")),
         };
-        let in_credentials = credentials.section(name);
+        let in_credentials = credentials.sections.get(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
             return transient(format!(
                 "profile {name:?}: it is neither in {} nor in {}; name an existing one with --profile or AWS_PROFILE",
@@ -51,7 +52,7 @@ impl Profile {
         };
         let services = profile
             .get("services")
-            .and_then(|services| config.section(&format!("services {services}")));
+            .and_then(|services| config.sections.get(&format!("services {services}")));
         profile.services = without_empty(services);
         Ok(profile)
     }

@@ -17,7 +17,7 @@ pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
     pub path: PathBuf,
-    sections: BTreeMap<String, Settings>,
+    pub sections: BTreeMap<String, Settings>,
 }
 
 impl SharedFile {
@@ -48,10 +48,6 @@ impl SharedFile {
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
             )),
         }
-    }
-
-    pub fn section(&self, name: &str) -> Option<&Settings> {
-        self.sections.get(name)
     }
 }
 

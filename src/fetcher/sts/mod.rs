@@ -89,17 +89,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn url(&self) -> &str {
-        &self.endpoint.url
-    }
-
     /// The line of the log for an error of `action`.
     pub fn describe(&self, error: &StsError, action: &str, role: &RoleArn) -> String {
         format!(
             "{action} of {role} at {}: {}; {}",
-            self.url(),
+            self.endpoint.url,
             error.describe(),
-            error.remedy(role.as_str(), self.url())
+            error.remedy(role.as_str(), &self.endpoint.url)
         )
     }
 
@@ -122,7 +118,7 @@ impl Client {
         source: Option<&SourceCredential>,
         now: SystemTime,
     ) -> Result<Request<String>, Box<dyn Error>> {
-        let request = Request::post(self.url()).header("Content-Type", CONTENT_TYPE);
+        let request = Request::post(&self.endpoint.url).header("Content-Type", CONTENT_TYPE);
         let mut request = request.body(form)?;
         if let Some(source) = source {
             sign(&mut request, source, &self.endpoint.signing_region, now)?;
