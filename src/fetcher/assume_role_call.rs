@@ -82,10 +82,10 @@ impl AssumeRoleCall<'_> {
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
+        let (reaction, text) = (self.sts).judge(error, "AssumeRole", &self.config.role);
         let fault = || {
-            let text = (self.sts).describe(error, "AssumeRole", &self.config.role);
             let text = without_secrets(text, &self.source, &self.config.assume_role);
-            match error.reaction() {
+            match reaction {
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
                 _ => Fault::Transient(text),
             }
@@ -94,7 +94,7 @@ impl AssumeRoleCall<'_> {
             (self.report)(FetchReport::RetryAfter(seconds));
         }
         let date = error.answer().and_then(|answer| answer.date);
-        match (error.reaction(), date) {
+        match (reaction, date) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
                 self.source = (self.find_source)()?;

@@ -49,7 +49,7 @@ pub fn find_in<'a>(
         })),
         // Another program writes the token.
         Err(error) => {
-            let text = (context.sts).describe(&error, "AssumeRoleWithWebIdentity", &role);
+            let (_, text) = (context.sts).judge(&error, "AssumeRoleWithWebIdentity", &role);
             transient(text.replace(&token, HIDDEN))
         }
     }

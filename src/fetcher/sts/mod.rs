@@ -89,14 +89,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// The line of the log for an error of `action`.
-    pub fn describe(&self, error: &StsError, action: &str, role: &RoleArn) -> String {
-        format!(
-            "{action} of {role} at {}: {}; {}",
-            self.endpoint.url,
-            error.describe(),
-            error.remedy(role.as_str(), &self.endpoint.url)
-        )
+    /// What the fetcher does about an error of `action`, and the line of the log for it.
+    pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
+        let url = &self.endpoint.url;
+        let (reaction, remedy) = error.judge(role.as_str(), url);
+        let what = error.describe();
+        let line = format!("{action} of {role} at {url}: {what}; {remedy}");
+        (reaction, line)
     }
 
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
