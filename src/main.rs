@@ -55,8 +55,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, EXIT_PERMANENT),
     };
     match invocation {
-        Invocation::Help(text) => print(&text),
-        Invocation::Version(text) => print(&format!("{text}\n")),
+        Invocation::Print(text) => print(&text),
         Invocation::Check(check) => match check.run() {
             Ok(text) => print(&format!("{text}\n")),
             Err(text) if check.json => {

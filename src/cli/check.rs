@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use ureq::http::Request;
 
 use crate::common::file::NamedFile;
 use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
@@ -92,17 +91,11 @@ impl Check {
         &self,
         http_client: &HttpClient,
         (method, path): (&str, &str),
-        (header, value): (&str, &str),
+        header: (&str, &str),
     ) -> Result<Answer, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("User-Agent", CHECK_AGENT)
-            .header(header, value)
-            .body(String::new())
-            .map_err(|error| error.to_string())?;
+        let url = format!("http://{}{path}", self.address);
         let answer = http_client
-            .send(request)
+            .request(method, &url, &[("User-Agent", CHECK_AGENT), header])
             .map_err(|error| format!("{error}; {REMEDY}"))?;
         match answer.status {
             200 => Ok(answer),

@@ -15,8 +15,8 @@ pub use check::Check;
 use setting::{Setting, Settings};
 
 pub enum Invocation {
-    Help(String),
-    Version(String),
+    /// Print a text.
+    Print(String),
     /// Assume the role once and print the credential.
     CredentialProcess(Config),
     Check(Check),
@@ -29,10 +29,10 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
     let settings = Settings::parse(words, environment)?;
     if settings.has("help") || settings.has("h") {
-        return Ok(Invocation::Help(options::help()));
+        return Ok(Invocation::Print(options::help()));
     }
     if settings.has("version") || settings.has("V") {
-        return Ok(Invocation::Version(version()));
+        return Ok(Invocation::Print(version()));
     }
     settings.reject_unknown_variables()?;
     if settings.has("check") {
@@ -52,8 +52,8 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
 fn version() -> String {
     let version = concat!("ec2-role ", env!("CARGO_PKG_VERSION"));
     match option_env!("EC2_ROLE_COMMIT") {
-        Some(commit) if !commit.is_empty() => format!("{version} ({commit})"),
-        _ => version.to_owned(),
+        Some(commit) if !commit.is_empty() => format!("{version} ({commit})\n"),
+        _ => format!("{version}\n"),
     }
 }
 

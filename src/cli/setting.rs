@@ -91,34 +91,31 @@ impl<'a> Settings<'a> {
 
     /// The value of an option, or else of its variable.
     pub fn value(&self, name: &str) -> Option<Setting> {
-        let setting = |value: String, origin| Setting { value, origin };
-        if let Some(value) = self.matches.opt_str(name) {
-            return Some(setting(value, format!("--{name}")));
-        }
         let variable = variable_name(name);
-        let value = self.environment.get(&variable)?.to_owned();
-        Some(setting(value, variable))
+        let (value, origin) = match self.matches.opt_str(name) {
+            Some(value) => (value, format!("--{name}")),
+            None => (self.environment.get(&variable)?.to_owned(), variable),
+        };
+        Some(Setting { value, origin })
     }
 
     /// All values of a repeatable option; its variable holds them separated by spaces and quoted as in a shell.
     pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
-        let settings = |values: Vec<String>, origin: String| {
-            let setting = |value| Setting {
-                value,
-                origin: origin.clone(),
-            };
-            values.into_iter().map(setting).collect()
-        };
-        if self.has(name) {
-            return Ok(settings(self.matches.opt_strs(name), format!("--{name}")));
-        }
-        let Some(list) = self.value(name) else {
+        let Some(setting) = self.value(name) else {
             return Ok(Vec::new());
         };
-        match shlex::split(&list.value) {
-            Some(values) => Ok(settings(values, list.origin)),
-            None => list.wrong("its quotes do not match; close each quote"),
-        }
+        let values = match self.has(name) {
+            true => self.matches.opt_strs(name),
+            false => match shlex::split(&setting.value) {
+                Some(values) => values,
+                None => return setting.wrong("its quotes do not match; close each quote"),
+            },
+        };
+        let origin = |value| Setting {
+            value,
+            origin: setting.origin.clone(),
+        };
+        Ok(values.into_iter().map(origin).collect())
     }
 
     pub fn switch(&self, name: &str) -> Result<bool, String> {

@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+/// Replaces a secret in a line of the log.
+pub(crate) const HIDDEN: &str = "(secret)";
+
 /// A secret access key, a token or a key. It has no `Display`, and its `Debug` form hides it, so that it cannot get into a log
 /// line, an error or a panic message by accident.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("(secret)")
+        formatter.write_str(HIDDEN)
     }
 }
 

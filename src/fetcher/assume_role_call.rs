@@ -6,8 +6,7 @@ use crate::common::clock::{self, BootTime};
 use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
 use crate::common::credential::Credential;
 use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
-use crate::common::secret::Secret;
+use crate::common::secret::{HIDDEN, Secret};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
 use crate::messages::fetch_report::{FetchReport, Fetched};
@@ -15,14 +14,13 @@ use crate::messages::fetch_report::{FetchReport, Fetched};
 /// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
-/// Replaces a secret in a line of the log.
-pub const HIDDEN: &str = "(secret)";
-
 /// Parameters of AssumeRole, adjusted after each error of STS.
 pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
     pub report: &'a dyn Fn(FetchReport),
+    /// Reads the source again.
+    pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
     pub session_name: String,
     pub source: SourceCredential,
     pub duration_seconds: u32,
@@ -33,46 +31,38 @@ pub struct AssumeRoleCall<'a> {
 }
 
 impl AssumeRoleCall<'_> {
-    /// Calls until STS issues a credential or an error that is not retryable. `find_source` reads the source again.
-    pub fn run(
-        mut self,
-        find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
-    ) -> Result<Fetched, Fault> {
+    /// Calls until STS issues a credential or an error that is not retryable.
+    pub fn run(mut self) -> Result<Fetched, Fault> {
         loop {
             // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
-            match self.send(wall_clock) {
-                Ok(issued) => return self.fetched(issued, called_at, wall_clock),
-                Err(error) => self.adjust_for_retry(&error, find_source)?,
+            let form = sts::assume_role_form(
+                &self.config.assume_role,
+                &self.config.role,
+                &self.session_name,
+                self.duration_seconds,
+            );
+            let signed_for = clock::shifted(wall_clock, self.clock_offset);
+            match self.sts.call(form, Some(&self.source), signed_for) {
+                Ok(issued) => return self.fetched(issued, called_at, signed_for),
+                Err(error) => self.adjust_for_retry(&error)?,
             }
         }
     }
 
-    fn send(&self, wall_clock: SystemTime) -> Result<Issued, StsError> {
-        let form = sts::assume_role_form(
-            &self.config.assume_role,
-            &self.config.role,
-            &self.session_name,
-            self.duration_seconds,
-        );
-        let now = clock::shifted(wall_clock, self.clock_offset);
-        self.sts.call(form, Some(&self.source), now)
-    }
-
-    /// The result of a successful call, sent at `called_at` when this machine's clock showed `wall_clock`.
+    /// The result of a successful call, sent at `called_at` and signed for the time `signed_for`.
     fn fetched(
         &self,
         issued: Issued,
         called_at: BootTime,
-        wall_clock: SystemTime,
+        signed_for: SystemTime,
     ) -> Result<Fetched, Fault> {
-        let signed_for = clock::shifted(wall_clock, self.clock_offset);
         let asked = Duration::from_secs(self.duration_seconds.into());
         let Some((last_updated, life)) = life(issued.expiration, issued.date, signed_for, asked)
         else {
             return transient(format!(
                 "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
-                self.sts.url()
+                self.sts.endpoint.url
             ));
         };
         let wanted = self.config.assume_role.duration_seconds;
@@ -91,15 +81,11 @@ impl AssumeRoleCall<'_> {
     }
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
-    fn adjust_for_retry(
-        &mut self,
-        error: &StsError,
-        find_source: &dyn Fn() -> Result<SourceCredential, Fault>,
-    ) -> Result<(), Fault> {
+    fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
+        let (reaction, text) = (self.sts).judge(error, "AssumeRole", &self.config.role);
         let fault = || {
-            let text = describe(error, "AssumeRole", &self.config.role, self.sts);
             let text = without_secrets(text, &self.source, &self.config.assume_role);
-            match error.reaction() {
+            match reaction {
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
                 _ => Fault::Transient(text),
             }
@@ -108,10 +94,10 @@ impl AssumeRoleCall<'_> {
             (self.report)(FetchReport::RetryAfter(seconds));
         }
         let date = error.answer().and_then(|answer| answer.date);
-        match (error.reaction(), date) {
+        match (reaction, date) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
-                self.source = find_source()?;
+                self.source = (self.find_source)()?;
             }
             (Reaction::CorrectClock, Some(date)) => {
                 let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
@@ -175,15 +161,6 @@ fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeR
     ];
     let secrets = secrets.into_iter().flatten();
     secrets.fold(text, |text, secret| text.replace(secret, HIDDEN))
-}
-
-pub fn describe(error: &StsError, action: &str, role: &RoleArn, sts: &Client) -> String {
-    format!(
-        "{action} of {role} at {}: {}; {}",
-        sts.url(),
-        error.describe(),
-        error.remedy(role.as_str(), sts.url())
-    )
 }
 
 #[cfg(test)]

@@ -38,9 +38,6 @@ impl<'a> AwsSettings<'a> {
         };
         let endpoint = self.endpoint(&region)?;
         let ca_bundle = self.ca_bundle()?;
-        let ca_bundle = ca_bundle
-            .as_ref()
-            .map(|(name, pem)| (*name, pem.as_slice()));
         let http_client =
             HttpClient::for_url(&endpoint.url, self.environment, ca_bundle, STS_TIMEOUTS)?;
         Ok((

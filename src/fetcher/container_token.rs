@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::config::Config;
 use crate::common::fault::{Fault, permanent, transient};
@@ -36,14 +36,9 @@ pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchRepor
 }
 
 /// What changes when a file is written or replaced: inode, size and modification time.
-fn stamp(file: &NamedFile) -> Option<(u64, u64, i64, i64)> {
+fn stamp(file: &NamedFile) -> Option<(u64, u64, SystemTime)> {
     let metadata = std::fs::metadata(&file.path).ok()?;
-    Some((
-        metadata.ino(),
-        metadata.size(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    ))
+    Some((metadata.ino(), metadata.size(), metadata.modified().ok()?))
 }
 
 /// A file that is absent or empty may be about to be written.

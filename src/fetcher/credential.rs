@@ -1,19 +1,18 @@
 //! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
-use std::time::SystemTime;
+use std::cell::OnceCell;
 
-use super::assume_role_call::{AssumeRoleCall, HIDDEN, describe};
+use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
 use super::panic_report;
 use crate::common::config::Config;
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
-use crate::fetcher::imds_client::HostMetadata;
+use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts::{self, Client};
+use crate::fetcher::sts;
 use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::{FetchReport, Fetched};
 
@@ -27,15 +26,27 @@ pub fn fetch(
         panic_report::set_step(step);
         report(FetchReport::Step(step.to_owned()));
     };
-    let own_tokens = orders.own_tokens();
-    let host = HostMetadata::new(environment, own_tokens.as_ref());
+    let client = OnceCell::new();
+    let host = || {
+        let client = client.get_or_init(|| ImdsClient::connect(environment, orders));
+        client.as_ref().map_err(Clone::clone)
+    };
+    // A short text; none if the service is disabled or does not have it.
+    let host_text = |path: &str| {
+        let text = match host() {
+            Err(Fault::Permanent(_)) => None,
+            client => client?.get(path)?,
+        };
+        let text = text.map(|text| text.trim().to_owned());
+        Ok(text.filter(|text| !text.is_empty()))
+    };
     let profile = Profile::load(environment, config.profile.as_deref())?;
     let settings = AwsSettings {
         config,
         environment,
         profile: &profile,
     };
-    let (sts, region) = settings.sts(|| match host.text("meta-data/placement/region") {
+    let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
         // Without an answer the region is still the one that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
         result => result,
@@ -54,8 +65,9 @@ pub fn fetch(
         profile: &profile,
         profile_is_option: config.profile.is_some(),
         host: &host,
+        orders,
         report_step: &report_step,
-        web_identity: &|role, session_name, token| web_identity(&sts, role, session_name, token),
+        sts: &sts,
     };
     let find_source = || {
         let source = source::find(&context)?;
@@ -73,7 +85,8 @@ pub fn fetch(
         sts: &sts,
         config,
         report,
-        session_name: session_name(config, &source, &host),
+        find_source: &find_source,
+        session_name: session_name(config, &source, &host_text),
         source,
         duration_seconds: wanted.min(orders.duration_limit.unwrap_or(u32::MAX)),
         clock_offset: orders.clock_offset,
@@ -82,41 +95,22 @@ pub fn fetch(
     };
     report_step(&format!(
         "calling AssumeRole of {} at {}",
-        config.role,
-        sts.url()
+        config.role, sts.endpoint.url
     ));
-    call.run(&find_source)
-}
-
-fn web_identity(
-    sts: &Client,
-    role: &RoleArn,
-    session_name: &str,
-    token: &str,
-) -> Result<SourceCredential, Fault> {
-    let form = sts::web_identity_form(role, session_name, token);
-    match sts.call(form, None, SystemTime::now()) {
-        Ok(issued) => Ok(SourceCredential {
-            access_key_id: issued.access_key_id,
-            secret_access_key: issued.secret_access_key,
-            session_token: Some(issued.session_token),
-            origin: format!("the web identity's role {role}"),
-        }),
-        // Another program writes the token.
-        Err(error) => {
-            let text = describe(&error, "AssumeRoleWithWebIdentity", role, sts);
-            transient(text.replace(token, HIDDEN))
-        }
-    }
+    call.run()
 }
 
 /// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.
-fn session_name(config: &Config, source: &SourceCredential, host: &HostMetadata) -> String {
+fn session_name(
+    config: &Config,
+    source: &SourceCredential,
+    host_text: &dyn Fn(&str) -> Result<Option<String>, Fault>,
+) -> String {
     if let Some(name) = &config.assume_role.session_name {
         return name.clone();
     }
     let instance = (source.origin == source::instance::ORIGIN)
-        .then(|| host.text("meta-data/instance-id").ok())
+        .then(|| host_text("meta-data/instance-id").ok())
         .flatten()
         .flatten();
     let caller = instance.unwrap_or_else(|| {

@@ -13,7 +13,7 @@ use ureq::{Agent, Proxy, Timeout};
 
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
-use crate::fetcher::proxy::{self, NamedProxy};
+use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
 /// Largest accepted body. An answer of STS or a metadata service is far smaller.
@@ -138,12 +138,12 @@ impl HttpClient {
     pub fn for_url(
         url: &str,
         environment: &Environment,
-        ca_bundle: Option<(&str, &[u8])>,
+        ca_bundle: Option<(&str, Vec<u8>)>,
         timeouts: Timeouts,
     ) -> Result<Self, Fault> {
         let roots = match ca_bundle {
             None => RootCerts::WebPki,
-            Some((name, pem)) => roots(name, pem)?,
+            Some((name, pem)) => roots(name, &pem)?,
         };
         let proxy = match url.parse::<Uri>() {
             Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
@@ -152,8 +152,8 @@ impl HttpClient {
         Ok(Self::new(timeouts, proxy, roots))
     }
 
-    fn new(timeouts: Timeouts, proxy: Option<NamedProxy>, roots: RootCerts) -> Self {
-        let (proxy, name) = proxy.map(|found| (found.proxy, found.name)).unzip();
+    fn new(timeouts: Timeouts, proxy: Option<(Proxy, String)>, roots: RootCerts) -> Self {
+        let (proxy, name) = proxy.unzip();
         let resolver = FallbackResolver::default();
         let config = config(timeouts, proxy, roots);
         HttpClient {
@@ -161,6 +161,19 @@ impl HttpClient {
             resolver,
             proxy: name,
         }
+    }
+
+    /// Sends a request without a body.
+    pub fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, SendError> {
+        let request = http::Request::builder().method(method).uri(url);
+        let request = (headers.iter()).fold(request, |it, (name, value)| it.header(*name, *value));
+        let request = request.body(String::new());
+        self.send(request.map_err(|error| SendError::Other(error.to_string()))?)
     }
 
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {

@@ -1,19 +1,17 @@
 //! Client of the host's metadata service: version 2, and version 1 only if the service refuses tokens.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::time::Duration;
-
-use ureq::http::Request;
 
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent, transient};
 use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use crate::common::metadata_snapshot::Item;
-use crate::common::session_token::TokenAuthority;
 use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse_url};
+use crate::messages::fetch_orders::FetchOrders;
 
 /// Longer than a fetcher lives.
-const TOKEN_TTL_SECONDS: &str = "300";
+pub const TOKEN_TTL_SECONDS: &str = "300";
 /// The SDKs' defaults: time limit for each attempt, and number of attempts.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
 const DEFAULT_ATTEMPTS: u64 = 1;
@@ -21,7 +19,7 @@ const DEFAULT_ATTEMPTS: u64 = 1;
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
-    endpoint: String,
+    pub endpoint: String,
     http_client: HttpClient,
     attempts: u64,
     may_use_version_one: bool,
@@ -29,31 +27,29 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Requests a session token. `own_tokens` recognizes a token of this server, which must not be its own source.
-    pub fn connect(
-        environment: &Environment,
-        own_tokens: Option<&TokenAuthority>,
-    ) -> Result<Self, Fault> {
+    /// Requests a session token. `orders` recognize a token of this server, which must not be its own source.
+    pub fn connect(environment: &Environment, orders: &FetchOrders) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let timeout = number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?;
-        let timeout = Duration::from_secs(timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
-        let attempts = number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?;
+        let number = |name, default| number(environment, name, default);
+        let timeout = number("AWS_METADATA_SERVICE_TIMEOUT", DEFAULT_TIMEOUT_SECONDS)?;
+        let timeout = Duration::from_secs(timeout);
         let client = ImdsClient {
             endpoint: endpoint(environment)?,
             http_client: HttpClient::direct(Timeouts {
                 connect: timeout,
                 answer: timeout,
             }),
-            attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            attempts: number("AWS_METADATA_SERVICE_NUM_ATTEMPTS", DEFAULT_ATTEMPTS)?,
             may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
             token: RefCell::new(None),
         };
         client.request_token()?;
-        if is_own(own_tokens, client.token.borrow().as_deref()) {
+        let token = client.token.borrow().clone();
+        if token.is_some_and(|token| orders.is_own_token(&token)) {
             return permanent(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -118,30 +114,16 @@ impl ImdsClient {
         self.send("GET", &format!("/latest/{path}"), header)
     }
 
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
     fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, Fault> {
-        let mut left = self.attempts;
-        loop {
-            left -= 1;
-            let request = Request::builder()
-                .method(method)
-                .uri(format!("{}{path}", self.endpoint))
-                .header(header.0, header.1);
-            let result = match request.body(String::new()) {
-                Ok(request) => self.http_client.send(request),
-                Err(error) => Err(SendError::Other(error.to_string())),
-            };
-            match result {
-                Err(_) if left > 0 => {}
-                Ok(answer) if answer.status >= 500 && left > 0 => {}
-                result => {
-                    return result.or_else(|error| transient(self.unreachable(method, &error)));
-                }
+        let url = format!("{}{path}", self.endpoint);
+        let attempt = || self.http_client.request(method, &url, &[header]);
+        let mut result = attempt();
+        for _ in 1..self.attempts {
+            if !result.as_ref().is_ok_and(|answer| answer.status < 500) {
+                result = attempt();
             }
         }
+        result.or_else(|error| transient(self.unreachable(method, &error)))
     }
 
     fn unreachable(&self, method: &str, error: &SendError) -> String {
@@ -169,67 +151,6 @@ impl ImdsClient {
     }
 }
 
-/// The host's metadata service, which gets no request before the first use of [`HostMetadata::client`].
-pub struct HostMetadata<'a> {
-    environment: &'a Environment,
-    own_tokens: Option<&'a TokenAuthority>,
-    client: OnceCell<Result<ImdsClient, Fault>>,
-}
-
-impl<'a> HostMetadata<'a> {
-    pub fn new(environment: &'a Environment, own_tokens: Option<&'a TokenAuthority>) -> Self {
-        HostMetadata {
-            environment,
-            own_tokens,
-            client: OnceCell::new(),
-        }
-    }
-
-    pub fn client(&self) -> Result<&ImdsClient, Fault> {
-        self.client
-            .get_or_init(|| ImdsClient::connect(self.environment, self.own_tokens))
-            .as_ref()
-            .map_err(Clone::clone)
-    }
-
-    /// Whether the server at `url`, `http://HOST[:PORT]`, is this one: whether it issues a session token of its own. With a
-    /// container token it does so only for a request with that in the Authorization header.
-    pub fn is_this_server(
-        &self,
-        url: &str,
-        authorization: Option<&str>,
-        http_client: &HttpClient,
-    ) -> bool {
-        let mut request =
-            Request::put(format!("{url}/latest/api/token")).header(TTL_HEADER, TOKEN_TTL_SECONDS);
-        if let Some(token) = authorization {
-            request = request.header("Authorization", token);
-        }
-        let answer = request
-            .body(String::new())
-            .ok()
-            .and_then(|request| http_client.send(request).ok());
-        let token = answer.map(|answer| answer.text().trim().to_owned());
-        is_own(self.own_tokens, token.as_deref())
-    }
-
-    /// A short text; `None` if the service is disabled or does not have it.
-    pub fn text(&self, path: &str) -> Result<Option<String>, Fault> {
-        let text = match self.client() {
-            Err(Fault::Permanent(_)) => None,
-            client => client?.get(path)?,
-        };
-        let text = text.map(|text| text.trim().to_owned());
-        Ok(text.filter(|text| !text.is_empty()))
-    }
-}
-
-fn is_own(own_tokens: Option<&TokenAuthority>, token: Option<&str>) -> bool {
-    own_tokens
-        .zip(token)
-        .is_some_and(|(own_tokens, token)| own_tokens.open(token).is_some())
-}
-
 fn endpoint(environment: &Environment) -> Result<String, Fault> {
     if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
         parse_url(endpoint).or_else(|why| {
@@ -250,12 +171,12 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
 }
 
 /// A whole number from 1, at most [`MAX_SETTING`].
-fn number(environment: &Environment, name: &str) -> Result<Option<u64>, Fault> {
+fn number(environment: &Environment, name: &str, default: u64) -> Result<u64, Fault> {
     let Some(text) = environment.get(name) else {
-        return Ok(None);
+        return Ok(default);
     };
     match text.parse() {
-        Ok(number) if number > 0 => Ok(Some(MAX_SETTING.min(number))),
+        Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),
         _ => permanent(format!(
             "{name} is {text:?}: set it to a whole number from 1"
         )),

@@ -102,8 +102,7 @@ fn fetch_metadata(
     environment: &Environment,
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
-    let own_tokens = orders.own_tokens();
-    let client = ImdsClient::connect(environment, own_tokens.as_ref())?;
+    let client = ImdsClient::connect(environment, orders)?;
     let what = config.pass_through.unwrap_or_default();
     let snapshot = metadata::read(&client, what, BootTime::now())?;
     Ok(FetchReport::Metadata(FetchedMetadata {

@@ -1,37 +1,20 @@
 //! The profile in use, from the shared config and credentials files.
 
-use std::fmt;
-
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::{Settings, SharedFile};
 
-/// The settings of one profile. Those of the credentials file win.
+/// The settings of one profile, without empty ones. Those of the credentials file win.
 #[derive(Default)]
 pub struct Profile {
     pub name: String,
-    config: Settings,
-    credentials: Settings,
+    /// Of `~/.aws/config`.
+    pub config: Settings,
+    /// Of `~/.aws/credentials`.
+    pub credentials: Settings,
     /// The `[services …]` section that the profile names.
     services: Settings,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum File {
-    /// `~/.aws/config`
-    Config,
-    /// `~/.aws/credentials`
-    Credentials,
-}
-
-impl fmt::Display for File {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            File::Config => "config",
-            File::Credentials => "credentials",
-        })
-    }
 }
 
 impl Profile {
@@ -48,11 +31,12 @@ impl Profile {
         let in_config = match name {
             // The config file may have either; the longer one wins.
             "default" => config
-                .section("profile default")
-                .or(config.section("default")),
-            name => config.section(&format!("profile {name}")),
+                .sections
+                .get("profile default")
+                .or(config.sections.get("default")),
+            name => config.sections.get(&format!("profile {name}")),
         };
-        let in_credentials = credentials.section(name);
+        let in_credentials = credentials.sections.get(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
             return transient(format!(
                 "profile {name:?}: it is neither in {} nor in {}; name an existing one with --profile or AWS_PROFILE",
@@ -62,40 +46,33 @@ impl Profile {
         }
         let mut profile = Profile {
             name: name.to_owned(),
-            config: in_config.cloned().unwrap_or_default(),
-            credentials: in_credentials.cloned().unwrap_or_default(),
+            config: without_empty(in_config),
+            credentials: without_empty(in_credentials),
             services: Settings::new(),
         };
         let services = profile
             .get("services")
-            .and_then(|services| config.section(&format!("services {services}")));
-        profile.services = services.cloned().unwrap_or_default();
+            .and_then(|services| config.sections.get(&format!("services {services}")));
+        profile.services = without_empty(services);
         Ok(profile)
     }
 
     /// The value of a key, unless it is empty.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.get_in(File::Credentials, key)
-            .or(self.get_in(File::Config, key))
-    }
-
-    /// The value of a key in one of the files, unless it is empty.
-    pub fn get_in(&self, file: File, key: &str) -> Option<&str> {
-        let settings = match file {
-            File::Config => &self.config,
-            File::Credentials => &self.credentials,
-        };
-        non_empty(settings, key)
+        let value = self.credentials.get(key).or(self.config.get(key));
+        value.map(String::as_str)
     }
 
     pub fn setting(&self, key: &str) -> Option<Setting<'_>> {
-        Setting::in_file(self.origin(key), self.get(key))
+        self.get(key)
+            .map(|value| Setting::in_file(self.origin(key), value))
     }
 
     /// The `endpoint_url` of STS in the `[services …]` section.
     pub fn sts_endpoint_url(&self) -> Option<Setting<'_>> {
-        let url = non_empty(&self.services, "sts.endpoint_url");
-        Setting::in_file(self.origin("services: sts: endpoint_url"), url)
+        let url = self.services.get("sts.endpoint_url")?;
+        let origin = self.origin("services: sts: endpoint_url");
+        Some(Setting::in_file(origin, url))
     }
 
     /// What errors about a key begin with.
@@ -104,9 +81,8 @@ impl Profile {
     }
 }
 
-fn non_empty<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
+fn without_empty(section: Option<&Settings>) -> Settings {
+    let mut settings = section.cloned().unwrap_or_default();
+    settings.retain(|_, value| !value.is_empty());
     settings
-        .get(key)
-        .map(String::as_str)
-        .filter(|value| !value.is_empty())
 }

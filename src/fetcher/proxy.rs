@@ -6,14 +6,9 @@ use ureq::{Proxy, ProxyProtocol};
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent};
 
-pub struct NamedProxy {
-    pub proxy: Proxy,
-    /// `the proxy HOST:PORT of VARIABLE`, without user and password.
-    pub name: String,
-}
-
-/// The proxy that a variable names for a URL, unless NO_PROXY excepts the host. The lower-case spelling of a variable wins.
-pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<NamedProxy>, Fault> {
+/// The proxy that a variable names for a URL, unless NO_PROXY excepts the host, and what errors call it: `the proxy HOST:PORT of
+/// VARIABLE`, without user and password. The lower-case spelling of a variable wins.
+pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, String)>, Fault> {
     let host = uri.host().unwrap_or_default();
     let variable = |name: &'static str| Some((name, environment.get(name)?));
     let exceptions = variable("no_proxy").or(variable("NO_PROXY"));
@@ -31,7 +26,7 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<NamedProxy>, 
     match Proxy::new(value) {
         Ok(proxy) if matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) => {
             let name = format!("the proxy {}:{} of {variable}", proxy.host(), proxy.port());
-            Ok(Some(NamedProxy { proxy, name }))
+            Ok(Some((proxy, name)))
         }
         // The value is not repeated: it may hold a password.
         _ => permanent(format!(
@@ -107,7 +102,7 @@ mod tests {
         let named = |url: &str, environment: Environment| {
             find(&url.parse().unwrap(), &environment)
                 .unwrap()
-                .map(|found| found.name)
+                .map(|(_, name)| name)
         };
         let all = || {
             Environment::from([

@@ -27,12 +27,12 @@ impl<'a> Setting<'a> {
         Self::option(name, environment.get(name))
     }
 
-    pub fn in_file(origin: String, value: Option<&'a str>) -> Option<Self> {
-        Some(Setting {
-            value: value?,
+    pub fn in_file(origin: String, value: &'a str) -> Self {
+        Setting {
+            value,
             origin,
             may_change: true,
-        })
+        }
     }
 
     /// The value as a header can carry it: trimmed, not empty, and of printable ASCII. The value may be secret, so the fault does
@@ -65,11 +65,7 @@ impl<'a> Setting<'a> {
     pub fn read_token(&self) -> Result<String, Fault> {
         let file = NamedFile::new(&self.origin, self.value);
         let text = file.read_text().or_else(|error| transient(error.text))?;
-        let token = Setting {
-            value: &text,
-            origin: file.to_string(),
-            may_change: true,
-        };
+        let token = Setting::in_file(file.to_string(), &text);
         token.header_value().map(str::to_owned)
     }
 

@@ -17,7 +17,7 @@ pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
     pub path: PathBuf,
-    sections: BTreeMap<String, Settings>,
+    pub sections: BTreeMap<String, Settings>,
 }
 
 impl SharedFile {
@@ -49,10 +49,6 @@ impl SharedFile {
             )),
         }
     }
-
-    pub fn section(&self, name: &str) -> Option<&Settings> {
-        self.sections.get(name)
-    }
 }
 
 /// Parses sections as Python's configparser does for botocore. A line that is indented deeper than the key above it continues that
@@ -60,7 +56,7 @@ impl SharedFile {
 /// ignore them, because the file belongs to other tools too.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
-    let mut section: Option<String> = None;
+    let mut section: Option<&mut Settings> = None;
     let mut key: Option<String> = None;
     let mut key_indent = 0;
     for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
@@ -68,8 +64,8 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         if content.starts_with(['#', ';']) {
             continue;
         }
-        let settings = section.as_ref().and_then(|name| sections.get_mut(name));
-        let value = settings
+        let value = section
+            .as_mut()
             .zip(key.as_ref())
             .and_then(|(settings, key)| settings.get_mut(key));
         let indent = line.chars().take_while(|c| c.is_whitespace()).count();
@@ -83,12 +79,11 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         }
         (key, key_indent) = (None, indent);
         if let Some(header) = content.strip_prefix('[') {
-            section = header.split_once(']').map(|(name, _)| section_name(name));
-            if let Some(name) = &section {
-                sections.entry(name.clone()).or_default();
-            }
+            section = header
+                .split_once(']')
+                .map(|(name, _)| sections.entry(section_name(name)).or_default());
         } else if let Some((name, value)) = content.split_once(['=', ':'])
-            && let Some(settings) = section.as_ref().and_then(|name| sections.get_mut(name))
+            && let Some(settings) = &mut section
         {
             let name = name.trim().to_ascii_lowercase();
             settings.insert(name.clone(), without_comment(value).trim().to_owned());

@@ -2,7 +2,6 @@
 
 use crate::common::secret::Secret;
 
-#[derive(Clone)]
 pub struct SourceCredential {
     pub access_key_id: String,
     pub secret_access_key: Secret,

@@ -35,10 +35,13 @@ pub struct FetchOrders {
 }
 
 impl FetchOrders {
-    /// Recognizes a session token of this server.
-    pub fn own_tokens(&self) -> Option<TokenAuthority> {
-        self.token_key
-            .as_ref()
-            .map(|key| TokenAuthority::new(key, &self.boot_id))
+    /// Whether a session token is one of this server.
+    pub fn is_own_token(&self, token: &str) -> bool {
+        let key = self.token_key.as_ref();
+        key.is_some_and(|key| {
+            TokenAuthority::new(key, &self.boot_id)
+                .open(token)
+                .is_some()
+        })
     }
 }

@@ -49,16 +49,12 @@ pub enum FetchReport {
 
 impl FetchReport {
     pub fn is_outcome(&self) -> bool {
-        match self {
-            FetchReport::Step(_)
-            | FetchReport::Notice(_)
-            | FetchReport::Region(_)
-            | FetchReport::RetryAfter(_)
-            | FetchReport::ContainerToken(_) => false,
+        matches!(
+            self,
             FetchReport::Fetched(_)
-            | FetchReport::Metadata(_)
-            | FetchReport::Unchanged
-            | FetchReport::Failed(_) => true,
-        }
+                | FetchReport::Metadata(_)
+                | FetchReport::Unchanged
+                | FetchReport::Failed(_)
+        )
     }
 }

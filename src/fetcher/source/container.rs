@@ -4,12 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ureq::http::{Request, Uri};
+use ureq::http::Uri;
 
 use super::context::Context;
 use super::document;
 use crate::common::fault::{Fault, permanent, transient};
+use crate::common::http_headers::TTL_HEADER;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
+use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
@@ -34,7 +36,13 @@ const AGENTS: [IpAddr; 3] = [
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
     let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
-        (Some(path), _) => (RELATIVE_URI, ecs_url(path)?),
+        // The text would extend the host's name.
+        (Some(path), _) if !path.starts_with('/') => {
+            return permanent(format!(
+                "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
+            ));
+        }
+        (Some(path), _) => (RELATIVE_URI, format!("http://{}{path}", AGENTS[0])),
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
@@ -44,27 +52,27 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             "{name}: it is not the URL of a host, or it holds a user or a password; write https://HOST[:PORT]/PATH, or http to this host"
         ))
     })?;
-    let endpoint = format!(
-        "the container's credential endpoint at {} ({name})",
-        uri.authority().map_or("", |it| it.as_str())
-    );
+    let authority = uri.authority().map_or("", |it| it.as_str());
+    let endpoint = format!("the container's credential endpoint at {authority} ({name})");
     let http_client = http_client(context, name, &uri)?;
     (context.report_step)(&format!("requesting a credential from {endpoint}"));
-    let mut request = Request::get(&uri).header("Accept", "application/json");
     let token = token(context)?;
-    if let Some(token) = &token {
-        request = request.header("Authorization", token);
-    }
-    let Ok(request) = request.body(String::new()) else {
-        return permanent(format!("{name}: it is not a URL; correct it"));
-    };
-    let answer = http_client.send(request).or_else(|error| {
-        transient(format!(
-            "{endpoint}: {error}; is the agent that serves it running?"
-        ))
-    })?;
+    let mut headers = vec![("Accept", "application/json")];
+    headers.extend(token.iter().map(|token| ("Authorization", token.as_str())));
+    let answer = http_client
+        .request("GET", &url, &headers)
+        .or_else(|error| {
+            transient(format!(
+                "{endpoint}: {error}; is the agent that serves it running?"
+            ))
+        })?;
     if answer.status != 200 {
-        if is_this_server(context, &uri, token.as_deref(), &http_client) {
+        // Only then: this server has no credential before its first fetch, and would wait for itself. It issues session tokens, with
+        // a container token only for a request with that.
+        headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
+        let url = format!("http://{authority}/latest/api/token");
+        let issued = http_client.request("PUT", &url, &headers);
+        if issued.is_ok_and(|answer| context.orders.is_own_token(answer.text().trim())) {
             return permanent(format!(
                 "{endpoint}: it is this server itself; unset {name}, or give other credentials"
             ));
@@ -83,30 +91,19 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     }
 }
 
-fn ecs_url(path: &str) -> Result<String, Fault> {
-    if !path.starts_with('/') {
-        // The text would extend the host's name.
-        return permanent(format!(
-            "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
-        ));
-    }
-    Ok(format!("http://{}{path}", AGENTS[0]))
-}
-
 /// Allows https to any host, through a proxy if one is set. Plain http shows the token to the network, so only to this host.
 fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")
         || ip_address(host)
             .is_some_and(|address| address.is_loopback() || AGENTS.contains(&address));
-    match uri.scheme_str() {
-        _ if is_here => Ok(HttpClient::direct(TIMEOUTS)),
-        Some("https") => HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS),
-        _ => permanent(format!(
+    if !is_here && uri.scheme_str() != Some("https") {
+        return permanent(format!(
             "{name}: {host} is not this host, and the URL is not https; plain http goes only to loopback, 169.254.170.2, 169.254.170.23 \
              and fd00:ec2::23"
-        )),
+        ));
     }
+    HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS)
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
@@ -116,16 +113,4 @@ fn token(context: &Context) -> Result<Option<String>, Fault> {
         (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),
         (None, None) => Ok(None),
     }
-}
-
-/// Checked only if the endpoint gives no credential: this server has none before its first fetch, and would wait for itself.
-fn is_this_server(
-    context: &Context,
-    uri: &Uri,
-    token: Option<&str>,
-    http_client: &HttpClient,
-) -> bool {
-    uri.authority().is_some_and(|authority| {
-        (context.host).is_this_server(&format!("http://{authority}"), token, http_client)
-    })
 }

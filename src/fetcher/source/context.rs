@@ -2,19 +2,22 @@
 
 use crate::common::environment::Environment;
 use crate::common::fault::Fault;
-use crate::common::role::RoleArn;
-use crate::fetcher::imds_client::HostMetadata;
+use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::sts::Client;
+use crate::messages::fetch_orders::FetchOrders;
 
 pub struct Context<'a> {
     pub environment: &'a Environment,
     pub profile: &'a Profile,
     /// Whether an option names the profile, which then wins over the variables with keys.
     pub profile_is_option: bool,
-    pub host: &'a HostMetadata<'a>,
+    /// Connects to the host's metadata service, at the first call.
+    pub host: &'a dyn Fn() -> Result<&'a ImdsClient, Fault>,
+    /// Recognize this server.
+    pub orders: &'a FetchOrders,
     /// Reports what the fetcher does now.
     pub report_step: &'a dyn Fn(&str),
-    /// Calls AssumeRoleWithWebIdentity with a role, a session name and a token.
-    pub web_identity: &'a dyn Fn(&RoleArn, &str, &str) -> Result<SourceCredential, Fault>,
+    /// Exchanges a web identity.
+    pub sts: &'a Client,
 }

@@ -15,8 +15,8 @@ const LIST: &str = "meta-data/iam/security-credentials/";
 
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     (context.report_step)("reading the instance's role from the host's metadata service");
-    let client = context.host.client()?;
-    let at = client.endpoint();
+    let client = (context.host)()?;
+    let at = &client.endpoint;
     let list = client.get(LIST)?.unwrap_or_default();
     let Some(name) = list.lines().map(str::trim).find(|line| !line.is_empty()) else {
         return transient(format!(

@@ -1,7 +1,6 @@
 //! A profile's `credential_process`: a command that prints a credential
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
-use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -97,23 +96,12 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed")
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Overrun {
-    Time,
-    Output,
-}
-
-impl fmt::Display for Overrun {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Overrun::Time => write!(formatter, "it took longer than {} s", DEADLINE.as_secs()),
-            Overrun::Output => write!(formatter, "it printed more than {MAX_OUTPUT_BYTES} bytes"),
-        }
-    }
+fn too_long() -> String {
+    format!("it took longer than {} s", DEADLINE.as_secs())
 }
 
 /// The output and the exit status.
-fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), Overrun> {
+fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), String> {
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         read_to_end(stdout, &mut output, deadline)?;
@@ -122,7 +110,7 @@ fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus)
     if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
         wait_readable(&pidfd, deadline)?;
     }
-    let status = child.wait().map_err(|_| Overrun::Time)?;
+    let status = child.wait().map_err(|_| too_long())?;
     Ok((output, status))
 }
 
@@ -130,7 +118,7 @@ fn read_to_end(
     mut stdout: ChildStdout,
     output: &mut Vec<u8>,
     deadline: Instant,
-) -> Result<(), Overrun> {
+) -> Result<(), String> {
     let mut piece = [0; 4096];
     loop {
         wait_readable(&stdout, deadline)?;
@@ -139,7 +127,7 @@ fn read_to_end(
             Ok(length) if output.len() + length <= MAX_OUTPUT_BYTES => {
                 output.extend_from_slice(&piece[..length])
             }
-            Ok(_) => return Err(Overrun::Output),
+            Ok(_) => return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes")),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Reading a pipe does not fail otherwise; incomplete output is not JSON.
             Err(_) => return Ok(()),
@@ -147,12 +135,12 @@ fn read_to_end(
     }
 }
 
-fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), Overrun> {
+fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), String> {
     loop {
         let left = deadline
             .checked_duration_since(Instant::now())
-            .ok_or(Overrun::Time)?;
-        let timeout = Timespec::try_from(left).map_err(|_| Overrun::Time)?;
+            .ok_or_else(too_long)?;
+        let timeout = Timespec::try_from(left).map_err(|_| too_long())?;
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => {}
             _ => return Ok(()),
@@ -166,20 +154,17 @@ mod tests {
 
     #[test]
     fn a_process_that_overruns_is_reported_with_the_limit() {
-        for (script, overrun) in [
-            ("exec sleep 600", Overrun::Time),
-            ("exec sleep 600 >&-", Overrun::Time),
-            ("exec yes", Overrun::Output),
+        const SHORT: Duration = Duration::from_millis(100);
+        for (script, limit, overrun) in [
+            ("exec sleep 600", SHORT, "it took longer than 45 s"),
+            ("exec sleep 600 >&-", SHORT, "it took longer than 45 s"),
+            ("exec yes", DEADLINE, "it printed more than 65536 bytes"),
         ] {
             let mut child = Command::new("sh")
                 .args(["-c", script])
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let limit = match overrun {
-                Overrun::Time => Duration::from_millis(100),
-                Overrun::Output => DEADLINE,
-            };
             let collected = collect(&mut child, Instant::now() + limit);
             _ = child.kill();
             _ = child.wait();

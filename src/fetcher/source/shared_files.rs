@@ -4,8 +4,9 @@ use super::context::Context;
 use super::{process, web_identity};
 use crate::common::fault::{Fault, transient};
 use crate::common::secret::Secret;
-use crate::fetcher::profile::{File, Profile};
+use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
+use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Keys of sources that ec2-role does not support. SDKs prefer such a source to static keys in the same profile, which may have
@@ -24,27 +25,22 @@ const SSO_KEYS: [&str; 5] = [
 /// credentials file, then a command in either file, then static keys in the config file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let profile = context.profile;
-    if let Some(file) = profile.setting("web_identity_token_file") {
-        let Some(role) = profile.setting("role_arn") else {
-            return file.wrong(
-                "it is set, role_arn is not; set both (role_arn is the first role, which assumes the served one)",
-            );
-        };
-        let session_name = profile.get("role_session_name");
-        return web_identity::exchange(context, &file, &role, session_name).map(Some);
+    let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
+    if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
+        return Ok(Some(found));
     }
     let command = profile.get("credential_process");
     let sso_keys = SSO_KEYS.iter().filter(|_| command.is_none());
     for key in ROLE_KEYS.iter().chain(sso_keys) {
         refuse(profile, key)?;
     }
-    if let Some(keys) = static_keys(profile, File::Credentials)? {
+    if let Some(keys) = static_keys(profile, &profile.credentials, "credentials")? {
         return Ok(Some(keys));
     }
     refuse(profile, "login_session")?;
     match command {
         Some(command) => process::run(context, &profile.name, command).map(Some),
-        None => static_keys(profile, File::Config),
+        None => static_keys(profile, &profile.config, "config"),
     }
 }
 
@@ -59,9 +55,13 @@ fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
     ))
 }
 
-/// The static keys in one file. A session token in the other file does not belong to them.
-fn static_keys(profile: &Profile, file: File) -> Result<Option<SourceCredential>, Fault> {
-    let get = |key| Setting::in_file(profile.origin(key), profile.get_in(file, key));
+/// The static keys in one file's `settings`. A session token in the other file does not belong to them.
+fn static_keys(
+    profile: &Profile,
+    settings: &Settings,
+    file: &str,
+) -> Result<Option<SourceCredential>, Fault> {
+    let get = |key| Some(Setting::in_file(profile.origin(key), settings.get(key)?));
     let token = get("aws_session_token").or_else(|| get("aws_security_token"));
     let what = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
         (Some(key_id), Some(secret)) => {

@@ -14,6 +14,9 @@ const TOKENS: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| Setting::variable(context.environment, name);
     let token = TOKENS.into_iter().find_map(variable);
+    let lone = |set: &Setting, unset| {
+        set.wrong(&format!("it is set, {unset} is not; set both or neither"))
+    };
     match (variable(KEY_ID), variable(SECRET), token) {
         (Some(key_id), Some(secret), token) => Ok(Some(SourceCredential {
             access_key_id: key_id.key()?.to_owned(),
@@ -24,12 +27,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             origin: "the environment's variables".to_owned(),
         })),
         (None, None, None) => Ok(None),
-        (Some(key_id), None, _) => {
-            key_id.wrong(&format!("it is set, {SECRET} is not; set both or neither"))
-        }
-        (None, Some(secret), _) => {
-            secret.wrong(&format!("it is set, {KEY_ID} is not; set both or neither"))
-        }
+        (Some(key_id), None, _) => lone(&key_id, SECRET),
+        (None, Some(secret), _) => lone(&secret, KEY_ID),
         (None, None, Some(token)) => token.wrong(&format!(
             "it is set, {KEY_ID} and {SECRET} are not; set all three or none"
         )),

@@ -1,35 +1,56 @@
 //! A web identity token in a file, exchanged for the credential of a first role: EKS's service accounts, CI systems.
 
+use std::time::SystemTime;
+
 use super::context::Context;
-use crate::common::fault::Fault;
+use crate::common::fault::{Fault, transient};
 use crate::common::role::RoleArn;
+use crate::common::secret::HIDDEN;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::sts;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| Setting::variable(context.environment, name);
-    let Some(file) = variable("AWS_WEB_IDENTITY_TOKEN_FILE") else {
-        return Ok(None);
-    };
-    let Some(role) = variable("AWS_ROLE_ARN") else {
-        return file.wrong(
-            "it is set, AWS_ROLE_ARN is not; set both (AWS_ROLE_ARN is the first role, which assumes the served one)",
-        );
-    };
-    let session_name = context.environment.get("AWS_ROLE_SESSION_NAME");
-    exchange(context, &file, &role, session_name).map(Some)
+    let variable = |name: &str| Setting::variable(context.environment, name);
+    let names = [
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ROLE_ARN",
+        "AWS_ROLE_SESSION_NAME",
+    ];
+    find_in(context, variable, names)
 }
 
-/// Exchanges the token in `file` for the credential of `role`.
-pub fn exchange(
+/// Exchanges the token in a file for the credential of a role, which settings of these names hold.
+pub fn find_in<'a>(
     context: &Context,
-    file: &Setting,
-    role: &Setting,
-    session_name: Option<&str>,
-) -> Result<SourceCredential, Fault> {
+    setting: impl Fn(&str) -> Option<Setting<'a>>,
+    [file, role_arn, session_name]: [&str; 3],
+) -> Result<Option<SourceCredential>, Fault> {
+    let Some(file) = setting(file) else {
+        return Ok(None);
+    };
+    let Some(role) = setting(role_arn) else {
+        return file.wrong(&format!(
+            "it is set, {role_arn} is not; set both ({role_arn} is the first role, which assumes the served one)"
+        ));
+    };
+    let session_name = setting(session_name).map_or("ec2-role", |setting| setting.value);
     let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));
-    (context.web_identity)(&role, session_name.unwrap_or("ec2-role"), &token)
+    let form = sts::web_identity_form(&role, session_name, &token);
+    match context.sts.call(form, None, SystemTime::now()) {
+        Ok(issued) => Ok(Some(SourceCredential {
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret_access_key,
+            session_token: Some(issued.session_token),
+            origin: format!("the web identity's role {role}"),
+        })),
+        // Another program writes the token.
+        Err(error) => {
+            let (_, text) = (context.sts).judge(&error, "AssumeRoleWithWebIdentity", &role);
+            transient(text.replace(&token, HIDDEN))
+        }
+    }
 }

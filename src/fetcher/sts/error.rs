@@ -34,33 +34,6 @@ pub enum Reaction {
 }
 
 impl StsError {
-    pub fn reaction(&self) -> Reaction {
-        let StsError::Refused { code, message, .. } = self else {
-            return Reaction::RetryLater;
-        };
-        match code.as_str() {
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" => {
-                Reaction::ReloadSource
-            }
-            "SignatureDoesNotMatch"
-            | "RequestExpired"
-            | "RequestTimeTooSkewed"
-            | "InvalidSignatureException"
-            | "AuthFailure"
-            | "RequestInTheFuture" => Reaction::CorrectClock,
-            "ValidationError"
-                if message.contains("1 hour session limit")
-                    || message.contains("MaxSessionDuration") =>
-            {
-                Reaction::ShortenDuration
-            }
-            "ValidationError" | "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
-                Reaction::GiveUp
-            }
-            _ => Reaction::RetryLater,
-        }
-    }
-
     /// The answer without its body, if there is one.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
@@ -93,9 +66,10 @@ impl StsError {
         }
     }
 
-    /// What the user can do about the error.
-    pub fn remedy(&self, role: &str, endpoint: &str) -> String {
+    /// What the fetcher does about the error, and what the user can do if that does not help.
+    pub fn judge(&self, role: &str, endpoint: &str) -> (Reaction, String) {
         const WAIT: &str = "nothing to do if it passes";
+        let later = |remedy: String| (Reaction::RetryLater, remedy);
         let (status, code, message) = match self {
             StsError::Refused {
                 code,
@@ -104,47 +78,68 @@ impl StsError {
             } => (answer.status, code.as_str(), message),
             // A proxy or load balancer before STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
-                return WAIT.to_owned();
+                return later(WAIT.to_owned());
             }
             StsError::NotFromSts { .. } => {
-                return format!(
+                return later(format!(
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
-                );
+                ));
             }
-            StsError::NoAnswer(SendError::Known { remedy, .. }) => return (*remedy).to_owned(),
-            StsError::NoAnswer(_) => return format!("is {endpoint} reachable from here?"),
+            StsError::NoAnswer(SendError::Known { remedy, .. }) => {
+                return later((*remedy).to_owned());
+            }
+            StsError::NoAnswer(_) => return later(format!("is {endpoint} reachable from here?")),
         };
-        match code {
+        let is_duration =
+            message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
+        let (reaction, remedy) = match code {
             "AccessDenied" | "AccessDeniedException" => {
                 let caller = caller(message).unwrap_or("the caller".to_owned());
-                return format!(
+                return later(format!(
                     "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
-                );
+                ));
             }
-            "InvalidClientTokenId" => {
-                "this STS does not know the source's access key: correct the key, or enable the region in the account"
+            "InvalidClientTokenId" => (
+                Reaction::ReloadSource,
+                "this STS does not know the source's access key: correct the key, or enable the region in the account",
+            ),
+            "ExpiredToken" | "ExpiredTokenException" => (
+                Reaction::ReloadSource,
+                "the source's credential has expired: let it be renewed",
+            ),
+            "SignatureDoesNotMatch"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "InvalidSignatureException"
+            | "AuthFailure"
+            | "RequestInTheFuture" => (
+                Reaction::CorrectClock,
+                "the source's secret key or this machine's clock is wrong: check both",
+            ),
+            "ValidationError" => (
+                match is_duration {
+                    true => Reaction::ShortenDuration,
+                    false => Reaction::GiveUp,
+                },
+                "correct the option that the message names",
+            ),
+            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => (
+                Reaction::GiveUp,
+                "correct --policy, --policy-arns or --tags",
+            ),
+            "RegionDisabledException" | "RegionDisabled" => (
+                Reaction::RetryLater,
+                "activate STS for this region in the account's settings, or name another with --region",
+            ),
+            _ if status == 429 || status >= 500 || is_transient(code) => {
+                (Reaction::RetryLater, WAIT)
             }
-            "RegionDisabledException" | "RegionDisabled" => {
-                "activate STS for this region in the account's settings, or name another with --region"
-            }
-            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
-                "correct --policy, --policy-arns or --tags"
-            }
-            _ => match self.reaction() {
-                Reaction::ReloadSource => {
-                    "the source's credential has expired: let it be renewed"
-                }
-                Reaction::CorrectClock => {
-                    "the source's secret key or this machine's clock is wrong: check both"
-                }
-                Reaction::GiveUp | Reaction::ShortenDuration => {
-                    "correct the option that the message names"
-                }
-                _ if status == 429 || status >= 500 || is_transient(code) => WAIT,
-                _ => "STS rejects a parameter: correct what the message names",
-            },
-        }
-        .to_owned()
+            _ => (
+                Reaction::RetryLater,
+                "STS rejects a parameter: correct what the message names",
+            ),
+        };
+        (reaction, remedy.to_owned())
     }
 }
 
@@ -217,15 +212,23 @@ mod tests {
             ("IDPCommunicationError", Reaction::RetryLater),
             ("SomethingNew", Reaction::RetryLater),
         ] {
-            assert_eq!(refused(403, code, "").reaction(), reaction, "{code}");
+            assert_eq!(
+                refused(403, code, "").judge("ROLE", "https://sts").0,
+                reaction,
+                "{code}"
+            );
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
         assert_eq!(
-            refused(403, "ValidationError", chaining).reaction(),
+            refused(403, "ValidationError", chaining)
+                .judge("ROLE", "https://sts")
+                .0,
             Reaction::ShortenDuration
         );
         assert_eq!(
-            StsError::NoAnswer(SendError::NoResponse).reaction(),
+            StsError::NoAnswer(SendError::NoResponse)
+                .judge("ROLE", "https://sts")
+                .0,
             Reaction::RetryLater
         );
     }
@@ -244,7 +247,7 @@ mod tests {
             );
             let error = refused(403, "AccessDenied", &message);
             assert_eq!(
-                error.remedy("ROLE", "https://sts"),
+                error.judge("ROLE", "https://sts").1,
                 format!(
                     "the trust policy of ROLE must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
@@ -277,7 +280,7 @@ mod tests {
                 "correct what the message names",
             ),
         ] {
-            let remedy = refused(status, code, "").remedy("ROLE", "https://sts");
+            let remedy = refused(status, code, "").judge("ROLE", "https://sts").1;
             assert!(remedy.contains(says), "{status} {code}: {remedy}");
         }
     }

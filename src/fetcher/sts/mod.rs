@@ -41,20 +41,20 @@ pub fn assume_role_form(
     let mut form = Form::new("AssumeRole");
     form.push("RoleArn", role.as_str());
     form.push("RoleSessionName", session_name);
-    form.push("DurationSeconds", &duration_seconds.to_string());
-    form.push_some("ExternalId", parameters.external_id.as_deref());
-    form.push_some("Policy", parameters.policy.as_deref());
+    form.push("DurationSeconds", duration_seconds.to_string().as_str());
+    form.push("ExternalId", parameters.external_id.as_deref());
+    form.push("Policy", parameters.policy.as_deref());
     for (n, arn) in (1..).zip(&parameters.policy_arns) {
-        form.push(&format!("PolicyArns.member.{n}.arn"), arn);
+        form.push(&format!("PolicyArns.member.{n}.arn"), arn.as_str());
     }
     for (n, (key, value)) in (1..).zip(&parameters.tags) {
-        form.push(&format!("Tags.member.{n}.Key"), key);
-        form.push(&format!("Tags.member.{n}.Value"), value);
+        form.push(&format!("Tags.member.{n}.Key"), key.as_str());
+        form.push(&format!("Tags.member.{n}.Value"), value.as_str());
     }
     for (n, key) in (1..).zip(&parameters.transitive_tag_keys) {
-        form.push(&format!("TransitiveTagKeys.member.{n}"), key);
+        form.push(&format!("TransitiveTagKeys.member.{n}"), key.as_str());
     }
-    form.push_some("SourceIdentity", parameters.source_identity.as_deref());
+    form.push("SourceIdentity", parameters.source_identity.as_deref());
     form.0
 }
 
@@ -74,14 +74,10 @@ impl Form {
         Form(format!("Action={action}&Version={API_VERSION}"))
     }
 
-    fn push(&mut self, name: &str, value: &str) {
-        self.0.extend(["&", name, "="]);
-        self.0.extend(utf8_percent_encode(value, ESCAPED));
-    }
-
-    fn push_some(&mut self, name: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.push(name, value);
+    fn push<'a>(&mut self, name: &str, value: impl Into<Option<&'a str>>) {
+        if let Some(value) = value.into() {
+            self.0.extend(["&", name, "="]);
+            self.0.extend(utf8_percent_encode(value, ESCAPED));
         }
     }
 }
@@ -93,8 +89,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn url(&self) -> &str {
-        &self.endpoint.url
+    /// What the fetcher does about an error of `action`, and the line of the log for it.
+    pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
+        let url = &self.endpoint.url;
+        let (reaction, remedy) = error.judge(role.as_str(), url);
+        let what = error.describe();
+        let line = format!("{action} of {role} at {url}: {what}; {remedy}");
+        (reaction, line)
     }
 
     /// Posts a form and parses the answer. `source` signs it, for the time `now`.
@@ -116,7 +117,7 @@ impl Client {
         source: Option<&SourceCredential>,
         now: SystemTime,
     ) -> Result<Request<String>, Box<dyn Error>> {
-        let request = Request::post(self.url()).header("Content-Type", CONTENT_TYPE);
+        let request = Request::post(&self.endpoint.url).header("Content-Type", CONTENT_TYPE);
         let mut request = request.body(form)?;
         if let Some(source) = source {
             sign(&mut request, source, &self.endpoint.signing_region, now)?;

@@ -44,8 +44,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
             );
         }
         Err(error) => {
-            _ = (error.describe(), error.remedy("r", "https://sts"));
-            _ = error.reaction();
+            _ = (error.describe(), error.judge("r", "https://sts"));
         }
     }
     Corpus::Keep
