@@ -29,7 +29,7 @@ use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
 use control_channel::{Channel, Closed};
-use protocol::http::{Outcome, Refusal, Request, Response, Status};
+use protocol::http::{Outcome, Refusal, Request, Response, StatusCode};
 use protocol::metrics::{self, Metrics};
 use protocol::router;
 use protocol::state::ResponseState;
@@ -168,8 +168,8 @@ impl Handler {
             }
             Err(refusal) => {
                 let status = match refusal {
-                    Refusal::Body => Status::PayloadTooLarge,
-                    _ => Status::BadRequest,
+                    Refusal::Body => StatusCode::PAYLOAD_TOO_LARGE,
+                    _ => StatusCode::BAD_REQUEST,
                 };
                 self.metrics.count(Some(Outcome::Refused(refusal)));
                 Response::empty(status)
@@ -185,7 +185,7 @@ impl Handler {
                 peer,
                 now,
                 &head.request_line,
-                response.status.code(),
+                response.status.as_u16(),
                 if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
