@@ -30,24 +30,22 @@ impl Interfaces {
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
-            IpAddr::V6(_) => {
-                let addresses = self.ipv6_addresses.as_ref().map(read);
-                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(client)).is_some()
-            }
+            IpAddr::V6(_) => self.ipv6_prefix(client).is_some(),
         }
     }
 
     pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
         let prefix = match local {
             IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
-            IpAddr::V6(_) => {
-                let addresses = self.ipv6_addresses.as_ref().map(read);
-                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(local))
-            }
+            IpAddr::V6(_) => self.ipv6_prefix(local),
         };
         let mask = prefix.map(|length| u128::MAX.checked_shl(128 - length).unwrap_or(0));
         local.is_ipv4() == client.is_ipv4()
             && mask.is_some_and(|mask| to_bits(local) & mask == to_bits(client) & mask)
+    }
+
+    fn ipv6_prefix(&self, address: IpAddr) -> Option<u32> {
+        ipv6_prefix(&read(self.ipv6_addresses.as_ref()?), to_bits(address))
     }
 }
 
