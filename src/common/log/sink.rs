@@ -34,8 +34,8 @@ pub(super) fn reset() {
     *chosen() = None;
 }
 
-/// Chooses the sink unless it is chosen.
-pub(super) fn open() {
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
     chosen().get_or_insert_with(Sink::of_stderr);
 }
 
