@@ -153,10 +153,9 @@ impl AsFd for Connection {
 /// The bytes transferred; `None` if the socket is not ready.
 fn unless_blocked(transferred: io::Result<usize>) -> io::Result<Option<usize>> {
     match transferred {
-        Ok(length) => Ok(Some(length)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
             Ok(None)
         }
-        Err(error) => Err(error),
+        transferred => transferred.map(Some),
     }
 }
