@@ -22,7 +22,8 @@ pub type Buffer = [u8; request_head::MAX_BYTES];
 pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
-    peer: Option<SocketAddr>,
+    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
+    pub peer: Option<IpAddr>,
     stream: TcpStream,
     state: State,
 }
@@ -52,15 +53,10 @@ impl Connection {
         Connection {
             id,
             deadline: now + MAX_LIFETIME,
-            peer,
+            peer: peer.map(|peer| peer.ip().to_canonical()),
             stream,
             state: State::ReadingHead(Vec::new()),
         }
-    }
-
-    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
-    pub fn peer_address(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip().to_canonical())
     }
 
     /// The address that the client connected to.

@@ -60,7 +60,7 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
-        interfaces: Interfaces::open().ok(),
+        interfaces: Interfaces::open(),
     };
     log::open();
     if let Err(error) = confinement::confine() {
@@ -114,8 +114,7 @@ struct Handler {
     state: ResponseState,
     metrics: Metrics,
     access_log: AccessLog,
-    /// `None` without /proc: then no client is on a subnet.
-    interfaces: Option<Interfaces>,
+    interfaces: Interfaces,
 }
 
 impl Handler {
@@ -142,7 +141,7 @@ impl Handler {
         begun: Instant,
     ) -> io::Result<()> {
         let now = SystemTime::now();
-        let (peer, local) = (connection.peer_address(), connection.local_address());
+        let (peer, local) = (connection.peer, connection.local_address());
         let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
@@ -201,8 +200,8 @@ impl Handler {
     ) -> Response {
         let server = &self.state.server;
         let is_on_subnet = || {
-            let both = local.zip(peer).zip(self.interfaces.as_ref());
-            both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
+            let both = local.zip(peer);
+            both.is_some_and(|(local, peer)| self.interfaces.is_on_subnet_of(local, peer))
         };
         let response = if server.same_network && !is_on_subnet() && !self.is_own(peer, local) {
             let why = "ec2-role: this address serves its own subnet only\n";
@@ -222,11 +221,8 @@ impl Handler {
     /// Whether a client is this machine: the kernel drops packets from elsewhere with a source address of this machine. Its tables
     /// are read only for an address that is neither loopback nor the one connected to.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
-        let interfaces = self.interfaces.as_ref();
         peer.is_some_and(|peer| {
-            peer.is_loopback()
-                || Some(peer) == local
-                || interfaces.is_some_and(|interfaces| interfaces.is_own(peer))
+            peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)
         })
     }
 }
