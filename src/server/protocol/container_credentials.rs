@@ -66,14 +66,13 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
         let message = "no role of this name";
         return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
     }
-    let Some(credential) = state.valid_credential(now) else {
-        let message = "no valid credentials at present";
-        return Err(error(
-            StatusCode::INTERNAL_SERVER_ERROR,
+    let credential = state.valid_credential(now).ok_or_else(|| {
+        let (code, message) = (
             "CredentialsUninitialized",
-            message,
-        ));
-    };
+            "no valid credentials at present",
+        );
+        error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
+    })?;
     // The list, as in the instance form: --check knows no name.
     if name.is_empty() {
         return Ok(Response::text(state.role_name.as_str().to_owned()));

@@ -128,17 +128,19 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.role_name.as_str();
+    // Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
+    // on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
+    let valid = server.valid_credential(now);
+    let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
-        ["meta-data", "iam", "info"] => {
-            valid(server, now).map(|credential| Response::text(info(credential, server)))
-        }
+        ["meta-data", "iam", "info"] => valid.map(|it| Response::text(info(it, server))),
         ["meta-data", "iam", "security-credentials"] => {
-            valid(server, now).map(|_| Response::text(name.to_owned()))
+            valid.map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
             let document = state.document.as_ref().map(Secret::expose);
-            valid(server, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid.map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // The rest of `iam` and `identity-credentials` are the host's own rights, never served nor listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
@@ -200,13 +202,6 @@ fn other_metadata(
     } else {
         not_found()
     })
-}
-
-/// Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
-/// on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
-fn valid(state: &ServerState, now: BootTime) -> Result<&Credential, Response> {
-    let valid = state.valid_credential(now);
-    valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
 /// `iam/info` for the served role. The id only has the form of an instance profile's.
