@@ -3,7 +3,7 @@
 //! Validity is counted on CLOCK_BOOTTIME, which nobody can set and which counts during suspend. The wall clock serves only the
 //! times that people and SDKs read.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
@@ -53,10 +53,7 @@ pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
 
 /// Whole seconds since 1970, negative before it.
 pub fn epoch_seconds(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => since.as_secs() as i64,
-        Err(before) => -(before.duration().as_secs() as i64),
-    }
+    DateTime::from(time).secs()
 }
 
 /// Corrects a time by the offset of the clock that it was read from.
@@ -72,6 +69,8 @@ pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]

@@ -55,11 +55,7 @@ pub(crate) fn switch(name: &str, value: &str) -> Result<bool, Fault> {
 
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Environment(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        )
+        let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Environment(owned.into())
     }
 }

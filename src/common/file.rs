@@ -1,7 +1,7 @@
 //! A file that the user has named.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -27,23 +27,19 @@ impl fmt::Display for NamedFile {
 
 pub struct Contents {
     pub bytes: Vec<u8>,
-    /// The permission bits.
-    pub mode: u32,
-    /// The user id of the owner.
-    pub owner: u32,
+    metadata: Metadata,
 }
 
 impl Contents {
     /// Which other users can read or change a secret file, and the remedy; `mask` has the permission bits that must be 0.
     pub fn exposure(&self, mask: u32) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
-        if self.owner != user && self.owner != 0 {
+        let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);
+        if owner != user && owner != 0 {
             return Some(format!(
-                "it belongs to user {}; chown it to {user} or root",
-                self.owner
+                "it belongs to user {owner}; chown it to {user} or root"
             ));
         }
-        let mode = self.mode;
         (mode & mask != 0).then(|| {
             format!(
                 "others can read or write it (mode {mode:o}); chmod {:o}",
@@ -103,11 +99,7 @@ impl NamedFile {
         if bytes.len() > MAX_BYTES {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        Ok(Contents {
-            bytes,
-            mode: metadata.mode() & 0o777,
-            owner: metadata.uid(),
-        })
+        Ok(Contents { bytes, metadata })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The kinds of process: how each is started, and what each does first.
 
+use std::ffi::CString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::SigSet;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Signal};
 use signal_hook::consts::SIGCHLD;
 
 /// systemd sets these for the process that it starts: no child may notify in its name.
@@ -72,23 +74,15 @@ impl ProcessKind {
             raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        _ = rustix::process::setrlimit(
-            Resource::Core,
-            Rlimit {
-                current: Some(0),
-                maximum: Some(0),
-            },
-        );
+        _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         if self == ProcessKind::Server {
             // A fetcher has children of its own to kill, and notices by itself (fetcher/mod.rs).
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         }
-        if self != ProcessKind::Supervisor {
-            let mut name = self.name().as_bytes().to_vec();
-            name.push(0);
-            if let Ok(name) = std::ffi::CStr::from_bytes_with_nul(&name) {
-                _ = rustix::thread::set_name(name);
-            }
+        if self != ProcessKind::Supervisor
+            && let Ok(name) = CString::new(self.name())
+        {
+            _ = rustix::thread::set_name(&name);
         }
     }
 }

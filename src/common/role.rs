@@ -16,9 +16,9 @@ impl RoleArn {
     /// The error is one line that says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "write arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits";
-        let fields: Vec<&str> = text.splitn(6, ':').collect();
-        let field = |at: usize| fields.get(at).copied().unwrap_or_default();
-        let (partition, service, account, resource) = (field(1), field(2), field(4), field(5));
+        let field = |at: usize| field(text, at);
+        let (partition, service, account) = (field(1), field(2), field(4));
+        let resource = field(RESOURCE);
         // The list of partitions grows; their beginning is the same.
         let has_partition = partition.strip_prefix("aws").is_some_and(|rest| {
             rest.is_empty()
@@ -26,9 +26,7 @@ impl RoleArn {
                     && rest.len() > 1
                     && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         });
-        let name = resource
-            .strip_prefix("role/")
-            .and_then(|path| path.rsplit('/').next());
+        let name = name_in(resource);
         let wrong = if field(0) != "arn" {
             "it does not begin with \"arn:\"".to_owned()
         } else if !has_partition {
@@ -39,7 +37,7 @@ impl RoleArn {
             format!("its service is {service:?}, not \"iam\"")
         } else if !field(3).is_empty() {
             "it has a region, which no role has".to_owned()
-        } else if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+        } else if !is_account_id(account) {
             format!("its account is {account:?}")
         } else if name.is_none() {
             format!("it names {resource:?}, not \"role/NAME\"")
@@ -55,15 +53,10 @@ impl RoleArn {
 
     /// An ARN as another STS than AWS's names its roles: Ceph, MinIO, Dell ECS. It has its six fields in common with AWS's.
     pub fn parse_of_other_sts(text: &str) -> Result<Self, String> {
-        let is_known = RoleArn::parse(text).is_ok();
-        let resource = text
-            .splitn(6, ':')
-            .nth(5)
-            .and_then(|it| it.strip_prefix("role/"));
-        let name = resource.and_then(|path| path.rsplit('/').next());
+        let name = name_in(field(text, RESOURCE));
         let is_role = name.is_some_and(|name| RoleName::parse(name).is_ok());
         let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
-        if is_known || (is_role && is_ascii && text.len() <= MAX_ARN_LENGTH) {
+        if is_role && is_ascii && text.len() <= MAX_ARN_LENGTH {
             return Ok(RoleArn(text.to_owned()));
         }
         Err(format!(
@@ -77,17 +70,16 @@ impl RoleArn {
 
     /// `aws`, `aws-cn`, `aws-us-gov` …
     pub fn partition(&self) -> &str {
-        self.0.split(':').nth(1).unwrap_or_default()
+        field(&self.0, 1)
     }
 
     /// The account, if it is one of AWS's: twelve digits.
     pub fn account_id(&self) -> Option<&str> {
-        let id = self.account();
-        Some(id).filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()))
+        Some(self.account()).filter(|account| is_account_id(account))
     }
 
     pub fn account(&self) -> &str {
-        self.0.split(':').nth(4).unwrap_or_default()
+        field(&self.0, 4)
     }
 
     /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
@@ -104,6 +96,21 @@ impl RoleArn {
     pub fn name(&self) -> RoleName {
         RoleName(self.0.rsplit('/').next().unwrap_or_default().to_owned())
     }
+}
+
+/// The last of the six fields of an ARN, which may have further colons.
+const RESOURCE: usize = 5;
+
+fn field(arn: &str, at: usize) -> &str {
+    arn.splitn(RESOURCE + 1, ':').nth(at).unwrap_or_default()
+}
+
+fn name_in(resource: &str) -> Option<&str> {
+    resource.strip_prefix("role/")?.rsplit('/').next()
+}
+
+fn is_account_id(account: &str) -> bool {
+    account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())
 }
 
 impl fmt::Display for RoleArn {

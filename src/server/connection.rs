@@ -22,7 +22,8 @@ pub type Buffer = [u8; request_head::MAX_BYTES];
 pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
-    peer: Option<SocketAddr>,
+    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
+    pub peer: Option<IpAddr>,
     stream: TcpStream,
     state: State,
 }
@@ -52,15 +53,10 @@ impl Connection {
         Connection {
             id,
             deadline: now + MAX_LIFETIME,
-            peer,
+            peer: peer.map(|peer| peer.ip().to_canonical()),
             stream,
             state: State::ReadingHead(Vec::new()),
         }
-    }
-
-    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
-    pub fn peer_address(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip().to_canonical())
     }
 
     /// The address that the client connected to.
@@ -153,10 +149,9 @@ impl AsFd for Connection {
 /// The bytes transferred; `None` if the socket is not ready.
 fn unless_blocked(transferred: io::Result<usize>) -> io::Result<Option<usize>> {
     match transferred {
-        Ok(length) => Ok(Some(length)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
             Ok(None)
         }
-        Err(error) => Err(error),
+        transferred => transferred.map(Some),
     }
 }

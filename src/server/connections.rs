@@ -235,19 +235,19 @@ impl Connections {
 
     /// Aborts the oldest connection; `false` if there is none.
     fn evict_oldest(&mut self) -> bool {
-        let oldest = self.open.first_key_value().map(|(id, _)| *id);
-        let oldest = oldest.and_then(|id| self.take(id));
-        oldest.map(Connection::abort).is_some()
+        self.evict(self.open.keys().next().copied())
     }
 
     /// Aborts the connection that buffers most, the oldest of several.
     fn evict_largest(&mut self) {
         let newest_first = self.open.values().rev();
         let largest = newest_first.max_by_key(|connection| connection.buffered_bytes());
-        let id = largest.map(|connection| connection.id);
-        if let Some(largest) = id.and_then(|id| self.take(id)) {
-            largest.abort();
-        }
+        self.evict(largest.map(|connection| connection.id));
+    }
+
+    fn evict(&mut self, id: Option<u64>) -> bool {
+        let evicted = id.and_then(|id| self.take(id));
+        evicted.map(Connection::abort).is_some()
     }
 
     fn take(&mut self, id: u64) -> Option<Connection> {

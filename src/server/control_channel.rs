@@ -21,10 +21,11 @@ impl Channel {
             stream,
             received: Vec::new(),
         };
+        let mut piece = [0; 4096];
         let (mut state, metadata): (ServerState, Option<Vec<u8>>) = loop {
-            match channel.read() {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
+            match channel.stream.read(&mut piece).ok()? {
+                0 => return None,
+                length => channel.received.extend_from_slice(&piece[..length]),
             }
             if let Some(frame) = take_frame(&mut channel.received) {
                 break from_frame(frame)?;
@@ -40,30 +41,15 @@ impl Channel {
 
     /// Receives all that the supervisor has sent, and answers: the answer is the sign of life that the supervisor waits for.
     pub fn receive(&mut self) -> Result<Vec<ServerUpdate>, Closed> {
-        loop {
-            match self.read() {
-                Ok(0) => return Err(Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The supervisor closed its end with unread answers in it, which resets the connection.
-                Err(_) => return Err(Closed),
-            }
+        match self.stream.read_to_end(&mut self.received) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // Also an error: unread answers in the supervisor's end reset the connection when it closes.
+            Ok(_) | Err(_) => return Err(Closed),
         }
         // The buffer is full only if the supervisor has many answers to read yet.
         _ = self.stream.write(b".");
-        Ok(self.updates().collect())
-    }
-
-    fn read(&mut self) -> std::io::Result<usize> {
-        let mut piece = [0; 4096];
-        let length = self.stream.read(&mut piece)?;
-        self.received.extend_from_slice(&piece[..length]);
-        Ok(length)
-    }
-
-    fn updates(&mut self) -> impl Iterator<Item = ServerUpdate> {
+        let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         // A heartbeat is no update.
-        std::iter::from_fn(|| take_frame(&mut self.received)).filter_map(from_frame)
+        Ok(frames.filter_map(from_frame).collect())
     }
 }

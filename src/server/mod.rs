@@ -29,7 +29,7 @@ use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
 use control_channel::{Channel, Closed};
-use protocol::http::{Outcome, Refusal, Request, Response, Status};
+use protocol::http::{Outcome, Refusal, Request, Response, StatusCode};
 use protocol::metrics::{self, Metrics};
 use protocol::router;
 use protocol::state::ResponseState;
@@ -60,7 +60,7 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
-        interfaces: Interfaces::open().ok(),
+        interfaces: Interfaces::open(),
     };
     log::open();
     if let Err(error) = confinement::confine() {
@@ -114,8 +114,7 @@ struct Handler {
     state: ResponseState,
     metrics: Metrics,
     access_log: AccessLog,
-    /// `None` without /proc: then no client is on a subnet.
-    interfaces: Option<Interfaces>,
+    interfaces: Interfaces,
 }
 
 impl Handler {
@@ -142,7 +141,7 @@ impl Handler {
         begun: Instant,
     ) -> io::Result<()> {
         let now = SystemTime::now();
-        let (peer, local) = (connection.peer_address(), connection.local_address());
+        let (peer, local) = (connection.peer, connection.local_address());
         let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {
@@ -168,8 +167,8 @@ impl Handler {
             }
             Err(refusal) => {
                 let status = match refusal {
-                    Refusal::Body => Status::PayloadTooLarge,
-                    _ => Status::BadRequest,
+                    Refusal::Body => StatusCode::PAYLOAD_TOO_LARGE,
+                    _ => StatusCode::BAD_REQUEST,
                 };
                 self.metrics.count(Some(Outcome::Refused(refusal)));
                 Response::empty(status)
@@ -185,7 +184,7 @@ impl Handler {
                 peer,
                 now,
                 &head.request_line,
-                response.status.code(),
+                response.status.as_u16(),
                 if is_head { 0 } else { response.body.len() },
                 begun.elapsed(),
             );
@@ -201,8 +200,8 @@ impl Handler {
     ) -> Response {
         let server = &self.state.server;
         let is_on_subnet = || {
-            let both = local.zip(peer).zip(self.interfaces.as_ref());
-            both.is_some_and(|((local, peer), interfaces)| interfaces.is_on_subnet_of(local, peer))
+            let both = local.zip(peer);
+            both.is_some_and(|(local, peer)| self.interfaces.is_on_subnet_of(local, peer))
         };
         let response = if server.same_network && !is_on_subnet() && !self.is_own(peer, local) {
             let why = "ec2-role: this address serves its own subnet only\n";
@@ -222,11 +221,8 @@ impl Handler {
     /// Whether a client is this machine: the kernel drops packets from elsewhere with a source address of this machine. Its tables
     /// are read only for an address that is neither loopback nor the one connected to.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
-        let interfaces = self.interfaces.as_ref();
         peer.is_some_and(|peer| {
-            peer.is_loopback()
-                || Some(peer) == local
-                || interfaces.is_some_and(|interfaces| interfaces.is_own(peer))
+            peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)
         })
     }
 }

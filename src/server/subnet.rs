@@ -4,25 +4,24 @@
 //! behind the default route, reaches the address of a bridge too.
 
 use std::fs::File;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
-/// The kernel's tables, kept open because the server opens no file later. Each read has the interfaces of that moment.
+/// The kernel's tables, kept open because the server opens no file later. Each read has the interfaces of that moment. A table
+/// that is missing, as without /proc or where IPv6 is disabled, counts as empty: no client is on a subnet.
 pub struct Interfaces {
-    ipv4_routes: File,
-    ipv4_addresses: File,
-    /// `None` where IPv6 is disabled.
+    ipv4_routes: Option<File>,
+    ipv4_addresses: Option<File>,
     ipv6_addresses: Option<File>,
 }
 
 impl Interfaces {
-    pub fn open() -> io::Result<Self> {
-        Ok(Interfaces {
-            ipv4_routes: File::open("/proc/self/net/route")?,
-            ipv4_addresses: File::open("/proc/self/net/fib_trie")?,
+    pub fn open() -> Self {
+        Interfaces {
+            ipv4_routes: File::open("/proc/self/net/route").ok(),
+            ipv4_addresses: File::open("/proc/self/net/fib_trie").ok(),
             ipv6_addresses: File::open("/proc/self/net/if_inet6").ok(),
-        })
+        }
     }
 
     /// Whether an address is one of this machine. Docker's masquerading gives the host's requests to a bridge's address another
@@ -30,9 +29,8 @@ impl Interfaces {
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
-            IpAddr::V6(_) => {
-                let addresses = self.ipv6_addresses.as_ref().map(read);
-                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(client)).is_some()
+            IpAddr::V6(client) => {
+                ipv6_prefix(&read(&self.ipv6_addresses), client.to_bits()).is_some()
             }
         }
     }
@@ -40,10 +38,7 @@ impl Interfaces {
     pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
         let prefix = match local {
             IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
-            IpAddr::V6(_) => {
-                let addresses = self.ipv6_addresses.as_ref().map(read);
-                ipv6_prefix(&addresses.unwrap_or_default(), to_bits(local))
-            }
+            IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local.to_bits()),
         };
         let mask = prefix.map(|length| u128::MAX.checked_shl(128 - length).unwrap_or(0));
         local.is_ipv4() == client.is_ipv4()
@@ -51,9 +46,11 @@ impl Interfaces {
     }
 }
 
-fn read(table: &File) -> String {
+fn read(table: &Option<File>) -> String {
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
-    while let Ok(length @ 1..) = table.read_at(&mut piece, text.len() as u64) {
+    while let Some(table) = table
+        && let Ok(length @ 1..) = table.read_at(&mut piece, text.len() as u64)
+    {
         text.extend_from_slice(&piece[..length]);
     }
     String::from_utf8(text).unwrap_or_default()
@@ -154,7 +151,7 @@ mod tests {
 
     #[test]
     fn loopback_is_a_subnet_of_its_own() {
-        let interfaces = Interfaces::open().unwrap();
+        let interfaces = Interfaces::open();
         let is_near = |local: &str, client: &str| {
             interfaces.is_on_subnet_of(local.parse().unwrap(), client.parse().unwrap())
         };

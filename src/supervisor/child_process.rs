@@ -10,16 +10,15 @@ use rustix::process::{
 /// number may be another's.
 pub fn reap(child: Pid) -> Option<String> {
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    match waitid(WaitId::Pid(child), peek) {
-        Ok(None) => return None,
-        Ok(Some(_)) => _ = kill_process_group(child, Signal::KILL),
-        Err(_) => {}
-    }
-    let status = waitpid(Some(child), WaitOptions::NOHANG).ok().flatten();
-    let status = status.map(|(_, status)| (status.exit_status(), status.terminating_signal()));
-    Some(match status {
-        Some((Some(code), _)) => format!("exited with status {code}"),
-        Some((_, Some(signal))) => format!("killed by signal {signal}"),
+    let Ok(status) = waitid(WaitId::Pid(child), peek) else {
+        return Some("ended".to_owned());
+    };
+    let status = status?;
+    _ = kill_process_group(child, Signal::KILL);
+    _ = waitpid(Some(child), WaitOptions::NOHANG);
+    Some(match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (_, Some(signal)) => format!("killed by signal {signal}"),
         _ => "ended".to_owned(),
     })
 }

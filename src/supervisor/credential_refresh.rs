@@ -30,16 +30,14 @@ pub struct CredentialRefresh {
     is_first: bool,
     serving: Option<Serving>,
     has_logged_expiry: bool,
-    /// What the last fetcher found for the next.
-    region: Option<String>,
-    clock_offset: i64,
+    /// What earlier fetchers found for the next.
+    found: FetchOrders,
     /// The longest life in seconds that STS grants, and until when this is believed.
     duration_limit: Option<(u32, BootTime)>,
 }
 
 /// The served credential without its secrets.
 struct Serving {
-    access_key_id: String,
     expiration: SystemTime,
     deadline: BootTime,
 }
@@ -57,8 +55,7 @@ impl CredentialRefresh {
             is_first: true,
             serving: None,
             has_logged_expiry: false,
-            region: None,
-            clock_offset: 0,
+            found: FetchOrders::default(),
             duration_limit: None,
         }
     }
@@ -74,12 +71,12 @@ impl CredentialRefresh {
         };
         let wait = self.schedule(wait, now);
         self.serving = Some(Serving {
-            access_key_id: credential.access_key_id.clone(),
             expiration: credential.expiration,
             deadline: credential.deadline,
         });
         (self.is_first, self.failures, self.has_logged_expiry) = (false, 0, false);
-        self.clock_offset = fetched.clock_offset;
+        self.found.serving = Some(credential.access_key_id.clone());
+        self.found.clock_offset = fetched.clock_offset;
         let until = self.duration_limit.map(|(_, until)| until);
         let until = until.unwrap_or(now.after(LIMIT_BELIEVED));
         self.duration_limit = fetched.duration_limit.map(|limit| (limit, until));
@@ -146,14 +143,12 @@ impl Refresh for CredentialRefresh {
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
         self.started = Some(now);
         self.duration_limit.take_if(|(_, until)| now >= *until);
-        let serving = self.serving.as_ref();
         FetchOrders {
             task: Task::Credential,
-            serving: serving.map(|serving| serving.access_key_id.clone()),
-            region: self.region.clone(),
-            clock_offset: self.clock_offset,
+            token_key: orders.token_key,
+            boot_id: orders.boot_id,
             duration_limit: self.duration_limit.map(|(limit, _)| limit),
-            ..orders
+            ..self.found.clone()
         }
     }
 
@@ -162,7 +157,7 @@ impl Refresh for CredentialRefresh {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => {
-                self.region = Some(name.clone());
+                self.found.region = Some(name.clone());
                 Effects {
                     update: Some(ServerUpdate::Region(name)),
                     ..Effects::default()

@@ -139,15 +139,10 @@ impl Process {
     }
 
     fn receive(&mut self) -> Vec<FetchReport> {
-        let mut piece = [0; 4096];
-        while self.received.len() < MAX_REPORT_BYTES {
-            match self.reports.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => self.received.extend_from_slice(&piece[..length]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
+        let room = MAX_REPORT_BYTES.saturating_sub(self.received.len());
+        let mut reports = (&mut self.reports).take(room as u64);
+        // Fails when no more has come yet, with what has come in the buffer.
+        _ = reports.read_to_end(&mut self.received);
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         let mut reports: Vec<FetchReport> = frames.filter_map(from_frame).collect();
         for report in &reports {

@@ -4,12 +4,11 @@
 //! attacked is in the server, and both are processes that the supervisor replaces.
 
 mod child_process;
-mod container_token_refresh;
 mod credential_refresh;
 mod fetcher_process;
+mod host_refresh;
 mod jitter;
 mod listen;
-mod metadata_refresh;
 mod poll_loop;
 mod refresh;
 pub mod schedule;
@@ -29,13 +28,12 @@ use crate::common::limit;
 use crate::common::log;
 use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
-use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::server_state::{Counts, ServerState};
-use container_token_refresh::ContainerTokenRefresh;
 use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
+use host_refresh::HostRefresh;
 use listen::listen;
-use metadata_refresh::MetadataRefresh;
 use poll_loop::Supervisor;
 use refresh::Refresh;
 use sd_notify::SdNotify;
@@ -100,18 +98,14 @@ fn prepare<'a>(
     let now = BootTime::now();
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
     let credential = CredentialRefresh::new(config.role.clone(), asked, now);
-    let mut refreshes: Vec<(Box<dyn Refresh>, Fetcher)> =
-        vec![(Box::new(credential), Fetcher::default())];
+    let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
     if config.pass_through.is_some() {
-        refreshes.push((Box::new(MetadataRefresh::new(now)), Fetcher::default()));
+        refreshes.push(Box::new(HostRefresh::new(Task::Metadata, now)));
     }
     // Until the token is read nobody knows it, so that requests are answered 401.
     let mut container_token = None;
     if config.container_token_file.is_some() {
-        refreshes.push((
-            Box::new(ContainerTokenRefresh::new(now)),
-            Fetcher::default(),
-        ));
+        refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, now)));
         container_token = Some(Secret::new(random()?.to_hex()));
     }
     let orders = FetchOrders {
@@ -142,7 +136,10 @@ fn prepare<'a>(
     Ok(Supervisor {
         words,
         orders,
-        refreshes,
+        refreshes: refreshes
+            .into_iter()
+            .map(|refresh| (refresh, Fetcher::default()))
+            .collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(environment, std::process::id(), now),
     })

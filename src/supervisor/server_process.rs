@@ -40,10 +40,7 @@ impl ServerProcess {
 
     /// Sends a frame whole, without waiting. A server that has no room for it hangs.
     pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        match self.channel.write(frame)? {
-            length if length == frame.len() => Ok(()),
-            _ => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.channel.write_all(frame)
     }
 
     /// Sends an empty message, which the server answers. A server that has no room for it will not answer it.

@@ -34,10 +34,9 @@ pub fn random() -> Result<TokenKey, String> {
 /// `None` if there is no file.
 fn read(file: &NamedFile) -> Result<Option<TokenKey>, String> {
     match file.read() {
-        Ok(contents) => match parse(&contents) {
-            Ok(key) => Ok(Some(key)),
-            Err(why) => Err(format!("{file}: {why}")),
-        },
+        Ok(contents) => parse(&contents)
+            .map(Some)
+            .map_err(|why| format!("{file}: {why}")),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.text),
     }

@@ -1,7 +1,7 @@
 //! Any request, given to the router without a process or socket: one complete response, never a panic, and the credential only
 //! for those who are entitled to it.
 
-use ec2_role::server::protocol::http::{Request, Status};
+use ec2_role::server::protocol::http::{Request, StatusCode};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -128,7 +128,7 @@ fn check(
     method: &str,
     target: &str,
     headers: &[(String, String)],
-) -> Status {
+) -> StatusCode {
     let world = World::new(choice);
     let headers: Vec<(&str, &str)> = headers
         .iter()
@@ -171,26 +171,26 @@ fn the_check_itself_recognizes_entitled_requests() {
     let document = "/latest/meta-data/iam/security-credentials/exc_web";
     let (optional, required, with_container) = (0, 1, 3);
     for (choice, target, headers, status) in [
-        (optional, document, &vec![], Status::Ok),
-        (required, document, &vec![], Status::Unauthorized),
-        (required, document, &token, Status::Ok),
+        (optional, document, &vec![], StatusCode::OK),
+        (required, document, &vec![], StatusCode::UNAUTHORIZED),
+        (required, document, &token, StatusCode::OK),
         (
             with_container,
             "/v2/credentials/exc_web",
             &container,
-            Status::Ok,
+            StatusCode::OK,
         ),
         (
             with_container,
             "/v2/credentials/exc_web",
             &token,
-            Status::Unauthorized,
+            StatusCode::UNAUTHORIZED,
         ),
         (
             required,
             "/v2/credentials/exc_web",
             &container,
-            Status::Unauthorized,
+            StatusCode::UNAUTHORIZED,
         ),
     ] {
         assert_eq!(

@@ -382,7 +382,7 @@ fn warnings_are_503_from_a_snapshot_two_minutes_old() {
                 target: &format!("/latest/{path}"),
                 ..Request::default()
             };
-            world.check(&request).status.code()
+            world.check(&request).status.as_u16()
         };
         assert_eq!(
             (status(&fresh), status(&old)),

@@ -13,7 +13,7 @@ use ec2_role::common::role::{RoleArn, RoleName};
 use ec2_role::common::secret::Secret;
 use ec2_role::common::session_token::{TokenKey, Ttl};
 use ec2_role::messages::server_state::{Counts, ServerState};
-use ec2_role::server::protocol::http::{Request, Response, Status};
+use ec2_role::server::protocol::http::{Request, Response, StatusCode};
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
 
@@ -90,7 +90,10 @@ impl World {
         let text = String::from_utf8_lossy(&response.body);
         let has_secret = SECRETS.iter().any(|secret| text.contains(secret));
         assert_eq!(has_secret, self.is_entitled(request), "{request:?}\n{text}");
-        assert!(!has_secret || response.status == Status::Ok, "{response:?}");
+        assert!(
+            !has_secret || response.status == StatusCode::OK,
+            "{response:?}"
+        );
         for (_, value) in &response.headers {
             assert!(!SECRETS.iter().any(|secret| value.contains(secret)));
         }

@@ -3,7 +3,7 @@
 mod sink;
 pub mod writer;
 
-pub use sink::is_journal;
+pub use sink::{is_journal, open};
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -43,11 +43,6 @@ pub fn set_format(format: Format) {
 
 pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
     FORMAT.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Opens what the first line would open, for a process that can open nothing later.
-pub fn open() {
-    sink::open();
 }
 
 /// A line's priority, in syslog's numbers.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fstat};
@@ -23,39 +23,31 @@ enum Sink {
 }
 
 /// Chosen at the first line.
-static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+
+fn chosen() -> MutexGuard<'static, Option<Sink>> {
+    SINK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Chooses anew at the next line, after stderr was replaced.
 pub(super) fn reset() {
-    *SINK.write().unwrap_or_else(PoisonError::into_inner) = None;
+    *chosen() = None;
 }
 
-/// Chooses the sink unless it is chosen.
-pub(super) fn open() {
-    if SINK
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .is_none()
-    {
-        *SINK.write().unwrap_or_else(PoisonError::into_inner) = Some(Sink::of_stderr());
-    }
+/// Opens what the first line would open, for a process that can open nothing later.
+pub fn open() {
+    chosen().get_or_insert_with(Sink::of_stderr);
 }
 
 /// Writes a line or drops it: an unread log, a full disk or a closed terminal must not stop an answer.
 pub(super) fn write(line: &str) {
-    open();
     let bytes = line.as_bytes();
     let to_stderr = || std::io::stderr().write_all(bytes).is_ok();
-    _ = match SINK.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-        Some(Sink::Socket) => {
-            send(stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
-        }
-        Some(Sink::Reopened(file)) => {
-            let mut file = file;
-            file.write_all(bytes).is_ok()
-        }
-        Some(Sink::File) => to_stderr(),
-        Some(Sink::Polled) | None => has_room() && to_stderr(),
+    _ = match chosen().get_or_insert_with(Sink::of_stderr) {
+        Sink::Socket => send(stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok(),
+        Sink::Reopened(file) => file.write_all(bytes).is_ok(),
+        Sink::File => to_stderr(),
+        Sink::Polled => has_room() && to_stderr(),
     };
 }
 

@@ -8,13 +8,13 @@ use super::http::{Refusal, Request};
 /// by ICANN's reservation), or one of `allowed_hosts`.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
-        let name = name.to_ascii_lowercase();
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let start = name.get(.."sec-fetch-".len()).unwrap_or_default();
         // Node's `fetch` sends Sec-Fetch-Mode too, but no other of them, and no Origin.
-        let is_of_page = name == "origin" || name.starts_with("sec-fetch-");
-        if is_of_page && name != "sec-fetch-mode" {
+        if is("origin") || (start.eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }
-        if name == "host" && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
+        if is("host") && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
             return Err(Refusal::Host);
         }
     }
@@ -22,11 +22,10 @@ pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal>
 }
 
 fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> bool {
-    let host = host.to_ascii_lowercase();
     // The port, if there is one, is all that follows.
     let (name, port) = match host.rfind([':', ']']).map(|at| host.split_at(at)) {
         Some((name, port)) if port.starts_with(':') => (name, &port[1..]),
-        _ => (host.as_str(), ""),
+        _ => (host, ""),
     };
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return false;
@@ -42,15 +41,19 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !name.bytes().all(is_of_name) {
         return false;
     }
+    // An SDK's: a copy in lower case is for the others.
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let name = name.to_ascii_lowercase();
     // On a bridge the engine and compose name the server; on loopback, where browsers are, no other name is needed.
     let is_of_loopback = name.is_empty() || name == "localhost" || name.ends_with(".localhost");
     let is_of_network = !name.contains('.') || name.ends_with(".internal");
-    name.parse::<Ipv4Addr>().is_ok()
-        || is_of_loopback
+    is_of_loopback
         || (is_of_network && !is_to_loopback)
         || allowed_hosts
             .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(name))
+            .any(|allowed| allowed.eq_ignore_ascii_case(&name))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::http::{Refusal, Request, Response, Status};
+use super::http::{Refusal, Request, Response, StatusCode};
 use crate::common::clock::{self, BootTime};
 use crate::common::secret::Secret;
 use crate::messages::server_state::ServerState;
@@ -29,10 +29,19 @@ fn respond_below_root(
         |refusal, status, code, message| Err(error(status, code, message).refused(refusal));
     if request.header("X-Forwarded-For").is_some() {
         let message = "requests with X-Forwarded-For are refused; ask without a proxy";
-        return refuse(Refusal::Forwarded, Status::Forbidden, "Forbidden", message);
+        return refuse(
+            Refusal::Forwarded,
+            StatusCode::FORBIDDEN,
+            "Forbidden",
+            message,
+        );
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        let refusal = error(Status::MethodNotAllowed, "MethodNotAllowed", "send GET");
+        let refusal = error(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "send GET",
+        );
         return Err(refusal
             .header("Allow", "GET, HEAD")
             .refused(Refusal::Method));
@@ -49,22 +58,21 @@ fn respond_below_root(
             "no Authorization header: set AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
         ),
     };
-    refuse(refusal, Status::Unauthorized, "Unauthorized", message)
+    refuse(refusal, StatusCode::UNAUTHORIZED, "Unauthorized", message)
 }
 
 fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
     if !name.is_empty() && name != state.role_name.as_str() {
         let message = "no role of this name";
-        return Err(error(Status::NotFound, "InvalidIdInRequest", message));
+        return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
     }
-    let Some(credential) = state.valid_credential(now) else {
-        let message = "no valid credentials at present";
-        return Err(error(
-            Status::InternalServerError,
+    let credential = state.valid_credential(now).ok_or_else(|| {
+        let (code, message) = (
             "CredentialsUninitialized",
-            message,
-        ));
-    };
+            "no valid credentials at present",
+        );
+        error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
+    })?;
     // The list, as in the instance form: --check knows no name.
     if name.is_empty() {
         return Ok(Response::text(state.role_name.as_str().to_owned()));
@@ -83,7 +91,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
 }
 
 /// Each key in both spellings: Go's SDK reads lower case, JavaScript's reads capitals.
-fn error(status: Status, code: &str, message: &str) -> Response {
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
     let document = json!({ "code": code, "message": message, "Code": code, "Message": message });
     Response::text(document.to_string())
         .status(status)

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+pub use http::StatusCode;
+
 /// A request as tiny_http parsed it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
@@ -27,7 +29,7 @@ impl<'a> Request<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    pub status: Status,
+    pub status: StatusCode,
     pub content_type: &'static str,
     /// Headers beside those that every response has.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
@@ -82,37 +84,11 @@ impl Refusal {
     ];
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Ok = 200,
-    BadRequest = 400,
-    Unauthorized = 401,
-    Forbidden = 403,
-    NotFound = 404,
-    MethodNotAllowed = 405,
-    PayloadTooLarge = 413,
-    InternalServerError = 500,
-    ServiceUnavailable = 503,
-}
-
-impl Status {
-    pub fn code(self) -> u16 {
-        self as u16
-    }
-
-    pub fn reason(self) -> &'static str {
-        match self {
-            Status::Ok => "OK",
-            Status::BadRequest => "Bad Request",
-            Status::Unauthorized => "Unauthorized",
-            Status::Forbidden => "Forbidden",
-            Status::NotFound => "Not Found",
-            // EC2's wording.
-            Status::MethodNotAllowed => "Not Allowed",
-            Status::PayloadTooLarge => "Payload Too Large",
-            Status::ServiceUnavailable => "Service Unavailable",
-            Status::InternalServerError => "Internal Server Error",
-        }
+/// The reason phrase in EC2's wording.
+fn reason(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => "Not Allowed",
+        other => other.canonical_reason().unwrap_or_default(),
     }
 }
 
@@ -128,7 +104,7 @@ impl Response {
     /// A text/plain response whose text may be in any encoding.
     pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Self {
         Response {
-            status: Status::Ok,
+            status: StatusCode::OK,
             content_type: "text/plain",
             headers: Vec::new(),
             body: body.into(),
@@ -137,11 +113,11 @@ impl Response {
     }
 
     /// A response without a body.
-    pub fn empty(status: Status) -> Self {
+    pub fn empty(status: StatusCode) -> Self {
         Response::text("").status(status)
     }
 
-    pub fn status(mut self, status: Status) -> Self {
+    pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
@@ -165,8 +141,8 @@ impl Response {
     pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
         let mut head = String::with_capacity(320 + self.body.len());
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
-        let (code, length) = (self.status.code().to_string(), self.body.len().to_string());
-        push(&["HTTP/1.1 ", &code, " ", self.status.reason()]);
+        let length = self.body.len().to_string();
+        push(&["HTTP/1.1 ", self.status.as_str(), " ", reason(self.status)]);
         push(&["\r\nContent-Type: ", self.content_type]);
         push(&["\r\nContent-Length: ", &length]);
         for (name, value) in &self.headers {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::directory;
-use super::http::{Outcome, Refusal, Request, Response, Status};
+use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
 use crate::common::clock::{self, BootTime};
 use crate::common::config::HttpTokens;
@@ -23,7 +23,7 @@ const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
     // Also when empty: the request came through a proxy, so its client may be anyone whom the proxy serves.
     if request.header("X-Forwarded-For").is_some() {
-        return Response::empty(Status::Forbidden).refused(Refusal::Forwarded);
+        return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
     let path = Path::parse(request.target);
     if let Some(path) = &path {
@@ -43,18 +43,18 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         None | Some("") => match state.server.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
-                return Response::empty(Status::Unauthorized).refused(Refusal::NoToken);
+                return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
             }
         },
         Some(token) => match state.tokens.check(token, now) {
             Some(seconds) => Some(seconds),
-            None => return Response::empty(Status::Unauthorized).refused(Refusal::BadToken),
+            None => return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken),
         },
     };
     // After the token check: a wrong token is 401 on an invalid path too.
     let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
     match ttl {
-        Some(seconds) if response.status == Status::Ok => {
+        Some(seconds) if response.status == StatusCode::OK => {
             response.header(TTL_RESPONSE_HEADER, seconds.to_string())
         }
         Some(_) => response,
@@ -82,7 +82,7 @@ fn serves_role(state: &ServerState) -> bool {
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {
-    Response::empty(Status::MethodNotAllowed)
+    Response::empty(StatusCode::METHOD_NOT_ALLOWED)
         .header("Allow", allowed)
         .refused(Refusal::Method)
 }
@@ -91,20 +91,20 @@ fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boo
     const ALLOWED: &str = "OPTIONS, PUT";
     // EC2's response is not published; the Allow header of its 405 names OPTIONS.
     if request.method == "OPTIONS" {
-        return Response::empty(Status::Ok).header("Allow", ALLOWED);
+        return Response::empty(StatusCode::OK).header("Allow", ALLOWED);
     }
     if request.method != "PUT" {
         return method_not_allowed(ALLOWED);
     }
     // EC2 forbids a dated version and a trailing slash.
     if path.segments[0] != "latest" || path.has_trailing_slash {
-        return Response::empty(Status::Forbidden);
+        return Response::empty(StatusCode::FORBIDDEN);
     }
     let ttl = request.header(TTL_HEADER);
     match ttl.and_then(|text| Ttl::parse(text.trim())) {
         Some(ttl) => Response::text(tokens.issue(ttl, now))
             .header(TTL_RESPONSE_HEADER, ttl.seconds().to_string()),
-        None => Response::empty(Status::BadRequest).refused(Refusal::BadTtl),
+        None => Response::empty(StatusCode::BAD_REQUEST).refused(Refusal::BadTtl),
     }
 }
 
@@ -128,17 +128,19 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.role_name.as_str();
+    // Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
+    // on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
+    let valid = server.valid_credential(now);
+    let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
-        ["meta-data", "iam", "info"] => {
-            valid(server, now).map(|credential| Response::text(info(credential, server)))
-        }
+        ["meta-data", "iam", "info"] => valid.map(|it| Response::text(info(it, server))),
         ["meta-data", "iam", "security-credentials"] => {
-            valid(server, now).map(|_| Response::text(name.to_owned()))
+            valid.map(|_| Response::text(name.to_owned()))
         }
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
             let document = state.document.as_ref().map(Secret::expose);
-            valid(server, now).map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid.map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
         // The rest of `iam` and `identity-credentials` are the host's own rights, never served nor listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
@@ -164,7 +166,7 @@ fn other_metadata(
     let snapshot = state.snapshot.as_ref();
     // Also for an item that the snapshot does not have: an outdated 404 would mean that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
-        return Err(Response::empty(Status::ServiceUnavailable));
+        return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
         let response = Response::bytes(item.body.clone());
@@ -196,17 +198,10 @@ fn other_metadata(
     // Before the first snapshot nobody knows whether the host has the item.
     let may_exist = state.pass_through.is_some_and(|what| what.may_hold(path));
     Err(if may_exist && snapshot.is_none() {
-        Response::empty(Status::ServiceUnavailable)
+        Response::empty(StatusCode::SERVICE_UNAVAILABLE)
     } else {
         not_found()
     })
-}
-
-/// Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
-/// on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
-fn valid(state: &ServerState, now: BootTime) -> Result<&Credential, Response> {
-    let valid = state.valid_credential(now);
-    valid.ok_or(Response::empty(Status::InternalServerError))
 }
 
 /// `iam/info` for the served role. The id only has the form of an instance profile's.
@@ -228,7 +223,7 @@ fn not_found() -> Response {
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
         \x20<head>\n  <title>404 - Not Found</title>\n </head>\n <body>\n  <h1>404 - Not Found</h1>\n </body>\n</html>\n";
     Response::text(PAGE)
-        .status(Status::NotFound)
+        .status(StatusCode::NOT_FOUND)
         .content_type("text/html")
 }
 

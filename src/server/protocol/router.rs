@@ -1,6 +1,6 @@
 //! Responds to one request: refuses browsers, then asks the form whose path it is.
 
-use super::http::{Refusal, Request, Response, Status};
+use super::http::{Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
 use super::{browser, container_credentials, imds};
 use crate::common::clock::BootTime;
@@ -20,6 +20,6 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 /// A refusal that EC2 does not have, so its body says who refuses and why.
 pub fn refuse(refusal: Refusal, why: &'static str) -> Response {
     Response::text(why)
-        .status(Status::Forbidden)
+        .status(StatusCode::FORBIDDEN)
         .refused(refusal)
 }

@@ -1,0 +1,250 @@
+//! When to fetch what the host has beside the credential, its other metadata (`--pass-through`) and the token in
+//! `--container-token-file`, and what each outcome changes. Pure.
+
+use std::time::Duration;
+
+use super::refresh::{Effects, Received, Refresh};
+use super::schedule;
+use crate::common::clock::BootTime;
+use crate::common::fault::Fault;
+use crate::messages::fetch_orders::{FetchOrders, Task};
+use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
+use crate::messages::server_state::ServerUpdate;
+
+/// AWS recommends to look for the interruption of a spot instance every 5 s; a minute leaves half of its two minutes' notice.
+const METADATA_INTERVAL: Duration = Duration::from_secs(60);
+
+pub struct HostRefresh {
+    /// [`Task::Metadata`], once in an interval, or [`Task::ContainerToken`], whose fetcher watches the file until it ends.
+    task: Task,
+    next: BootTime,
+    failures: u32,
+    has_fetched: bool,
+    /// A fetcher repeats its notices; each is logged once.
+    last_notice: String,
+}
+
+impl HostRefresh {
+    /// The first fetch is due at once.
+    pub fn new(task: Task, now: BootTime) -> Self {
+        HostRefresh {
+            task,
+            next: now,
+            failures: 0,
+            has_fetched: false,
+            last_notice: String::new(),
+        }
+    }
+
+    fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
+        (self.has_fetched, self.failures) = (true, 0);
+        Effects {
+            update: Some(update),
+            log: log.into_iter().collect(),
+            ..Effects::default()
+        }
+    }
+
+    /// Logs the first failure of a row only. The first retries come soon: the host's service may start after ec2-role.
+    fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
+        self.failures += 1;
+        self.next = now.after(schedule::retry(self.failures, jitter));
+        if self.failures > 1 {
+            return Effects::default();
+        }
+        Effects::warning(match (self.task, self.has_fetched) {
+            (Task::Metadata, true) => format!(
+                "pass-through: {why}; the host's metadata was not fetched, serving what was fetched before"
+            ),
+            (Task::Metadata, false) => format!(
+                "pass-through: {why}; the host's metadata was not fetched, requests for it are answered 503"
+            ),
+            (_, true) => format!("{why}; the token that was read before stays valid"),
+            (_, false) => format!("{why}; requests for it are answered 401"),
+        })
+    }
+}
+
+impl Refresh for HostRefresh {
+    fn due(&self) -> BootTime {
+        self.next
+    }
+
+    fn fetch_now(&mut self, now: BootTime) {
+        self.next = now;
+    }
+
+    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
+        if self.task == Task::Metadata {
+            self.next = now.after(METADATA_INTERVAL);
+        }
+        FetchOrders {
+            task: self.task,
+            ..orders
+        }
+    }
+
+    /// A permanent fault is fatal only before the first container token; the host's metadata is optional.
+    fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
+        Ok(match report {
+            FetchReport::Metadata(fetched) => {
+                let is_news = !self.has_fetched || self.failures > 0;
+                let line = is_news.then(|| metadata_line(&fetched));
+                self.fetched(ServerUpdate::Metadata(fetched.snapshot), line)
+            }
+            FetchReport::ContainerToken(token) => {
+                self.fetched(ServerUpdate::ContainerToken(token), None)
+            }
+            FetchReport::Notice(text) if text != self.last_notice => {
+                self.last_notice = text;
+                Effects::warning(&self.last_notice)
+            }
+            FetchReport::Unchanged => {
+                self.next = now;
+                Effects::default()
+            }
+            FetchReport::Failed(Fault::Permanent(text))
+                if self.task == Task::ContainerToken && !self.has_fetched =>
+            {
+                return Err(text);
+            }
+            FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
+            _ => Effects::default(),
+        })
+    }
+}
+
+fn metadata_line(fetched: &FetchedMetadata) -> String {
+    let left_out = match fetched.left_out {
+        0 => String::new(),
+        more => format!(", {more} left out because they are too many or too large"),
+    };
+    let items = fetched.items;
+    format!("pass-through: {items} items of the host's metadata fetched{left_out}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::secret::Secret;
+
+    fn fetched(left_out: usize) -> FetchReport {
+        FetchReport::Metadata(FetchedMetadata {
+            items: 40,
+            left_out,
+            snapshot: vec![7],
+        })
+    }
+
+    fn failed() -> FetchReport {
+        FetchReport::Failed(Fault::Permanent("the host is silent".to_owned()))
+    }
+
+    #[test]
+    fn metadata_is_fetched_every_minute_and_retried_sooner() {
+        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(5));
+        assert_eq!(refresh.due(), BootTime(5));
+        let orders = refresh.start(FetchOrders::default(), BootTime(5));
+        assert_eq!(orders.task, Task::Metadata);
+        refresh.receive(fetched(0), BootTime(3000), 0.5).unwrap();
+        assert_eq!(refresh.due(), BootTime(60_005));
+        for failures in 1..=3 {
+            refresh.receive(failed(), BootTime(0), 0.5).unwrap();
+            let wait = schedule::retry(failures, 0.5);
+            assert_eq!(refresh.due(), BootTime(0).after(wait));
+        }
+    }
+
+    #[test]
+    fn snapshot_is_passed_on_as_it_came() {
+        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(0));
+        let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();
+        let is_same = |update| matches!(update, ServerUpdate::Metadata(bytes) if bytes == [7]);
+        assert!(effects.update.is_some_and(is_same));
+    }
+
+    #[test]
+    fn only_the_first_success_and_failure_of_a_row_are_logged() {
+        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(0));
+        let mut log = |report| refresh.receive(report, BootTime(0), 0.5).unwrap().log;
+        let prefix = "pass-through: the host is silent; the host's metadata was not fetched";
+        assert_eq!(
+            log(failed()),
+            [format!("{prefix}, requests for it are answered 503")]
+        );
+        assert!(log(failed()).is_empty());
+        assert_eq!(
+            log(fetched(0)),
+            ["pass-through: 40 items of the host's metadata fetched"]
+        );
+        assert!(log(fetched(0)).is_empty());
+        assert_eq!(
+            log(failed()),
+            [format!("{prefix}, serving what was fetched before")]
+        );
+        assert_eq!(
+            log(fetched(2)),
+            [
+                "pass-through: 40 items of the host's metadata fetched, 2 left out because they are too many or too large"
+            ]
+        );
+    }
+
+    fn container_token() -> HostRefresh {
+        HostRefresh::new(Task::ContainerToken, BootTime(5))
+    }
+
+    fn token() -> FetchReport {
+        FetchReport::ContainerToken(Secret::new("Bearer x"))
+    }
+
+    fn no_token(fault: fn(String) -> Fault) -> FetchReport {
+        FetchReport::Failed(fault("the file is empty".to_owned()))
+    }
+
+    #[test]
+    fn file_is_watched_again_when_a_watch_ends() {
+        let mut refresh = container_token();
+        assert_eq!(refresh.due(), BootTime(5));
+        refresh.receive(token(), BootTime(7), 0.5).unwrap();
+        refresh
+            .receive(FetchReport::Unchanged, BootTime(60_000), 0.5)
+            .unwrap();
+        assert_eq!(refresh.due(), BootTime(60_000));
+        refresh
+            .receive(no_token(Fault::Transient), BootTime(70_000), 0.5)
+            .unwrap();
+        let wait = schedule::retry(1, 0.5);
+        assert_eq!(refresh.due(), BootTime(70_000).after(wait));
+    }
+
+    #[test]
+    fn old_token_stays_and_a_row_of_failures_is_one_line() {
+        let mut refresh = container_token();
+        let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
+        let served = "the file is empty; requests for it are answered 401";
+        assert_eq!(receive(no_token(Fault::Transient)).log, [served]);
+        assert!(receive(token()).update.is_some());
+        let kept = "the file is empty; the token that was read before stays valid";
+        assert_eq!(receive(no_token(Fault::Permanent)).log, [kept]);
+        let effects = receive(no_token(Fault::Permanent));
+        assert!(effects.log.is_empty() && effects.update.is_none());
+    }
+
+    #[test]
+    fn permanent_fault_is_fatal_only_before_the_first_token() {
+        let mut refresh = container_token();
+        let error = refresh.receive(no_token(Fault::Permanent), BootTime(0), 0.5);
+        assert_eq!(error.err().as_deref(), Some("the file is empty"));
+    }
+
+    #[test]
+    fn repeated_notice_is_logged_once() {
+        let mut refresh = container_token();
+        let mut log = |text: &str| {
+            let notice = FetchReport::Notice(text.to_owned());
+            refresh.receive(notice, BootTime(0), 0.5).unwrap().log.len()
+        };
+        assert_eq!([log("a"), log("a"), log("b"), log("b")], [1, 0, 1, 0]);
+    }
+}
