@@ -46,9 +46,7 @@ fn text(
     };
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     if !setting.value.chars().all(is_allowed) || !(2..=max).contains(&setting.value.len()) {
-        return setting.wrong(&format!(
-            "write 2 to {max} letters, digits or any of {others}"
-        ));
+        return setting.wrong(&format!("write 2 to {max} letters, digits or any of {others}"));
     }
     Ok(Some(setting.value))
 }
@@ -76,10 +74,7 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
         let Some((key, value)) = cli.or(setting.value.split_once('=')) else {
             return setting.wrong("the value is missing; write KEY=VALUE");
         };
-        if tags
-            .iter()
-            .any(|(other, _)| other.eq_ignore_ascii_case(key))
-        {
+        if tags.iter().any(|(other, _)| other.eq_ignore_ascii_case(key)) {
             return setting
                 .wrong("another tag has this key, in whatever letter case; give each key once");
         }
@@ -99,9 +94,9 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
 fn policy(setting: Setting) -> Result<String, String> {
     let text = match setting.value.strip_prefix("file://") {
         None => setting.value.clone(),
-        Some(path) => NamedFile::new(&setting.origin, path)
-            .read_text()
-            .map_err(|error| error.text)?,
+        Some(path) => {
+            NamedFile::new(&setting.origin, path).read_text().map_err(|error| error.text)?
+        }
     };
     match serde_json::from_slice::<serde_json::Value>(text.as_bytes()) {
         Ok(policy) if policy.is_object() => Ok(text),

@@ -12,10 +12,8 @@ use crate::common::role::{RoleArn, RoleName};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
 /// SDKs give up after one second, so a server that needs two is unhealthy.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(2),
-    answer: Duration::from_secs(2),
-};
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2) };
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
 const CONTAINER_LIST: &str = "/v2/credentials/";
 const REMEDY: &str = "is ec2-role running, and is --listen what it was started with?";

@@ -159,22 +159,18 @@ fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     const VARIABLE: &str = "EC2_ROLE_ARN";
     let variables = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
     let is_other_sts = settings.value("endpoint-url").is_some()
-        || variables
-            .iter()
-            .any(|name| settings.environment.get(name).is_some());
+        || variables.iter().any(|name| settings.environment.get(name).is_some());
     let parse = match is_other_sts {
         true => RoleArn::parse_of_other_sts,
         false => RoleArn::parse,
     };
     match (settings.free(), settings.environment.get(VARIABLE)) {
         ([arn], _) => parse(arn).map(Some),
-        ([], Some(arn)) => parse(arn)
-            .map(Some)
-            .map_err(|why| format!("{VARIABLE} {why}")),
+        ([], Some(arn)) => parse(arn).map(Some).map_err(|why| format!("{VARIABLE} {why}")),
         ([], None) => Ok(None),
-        ([_, second, ..], _) => Err(format!(
-            "{second:?}: one argument too many; run one ec2-role for each role"
-        )),
+        ([_, second, ..], _) => {
+            Err(format!("{second:?}: one argument too many; run one ec2-role for each role"))
+        }
     }
 }
 
@@ -232,17 +228,11 @@ mod tests {
         let config = parsed(&[ARN], Environment::default()).unwrap();
         assert_eq!(config.role.as_str(), ARN);
         assert_eq!(config.role_name.as_str(), "exc_web");
-        assert_eq!(
-            config.listen,
-            Listen::Address("127.0.0.1:4567".parse().unwrap())
-        );
+        assert_eq!(config.listen, Listen::Address("127.0.0.1:4567".parse().unwrap()));
         assert_eq!(config.http_tokens, HttpTokens::Optional);
         assert_eq!(
             config.assume_role,
-            AssumeRole {
-                duration_seconds: 3600,
-                ..AssumeRole::default()
-            }
+            AssumeRole { duration_seconds: 3600, ..AssumeRole::default() }
         );
         assert!(!config.quiet);
     }
@@ -271,25 +261,13 @@ mod tests {
     #[test]
     fn tags_are_parsed_in_both_forms_of_the_aws_cli() {
         let config = parsed(
-            &[
-                ARN,
-                "--tags",
-                "a=b=c",
-                "--tags",
-                "Key=k=1,Value=v,2",
-                "--tags",
-                "empty=",
-            ],
+            &[ARN, "--tags", "a=b=c", "--tags", "Key=k=1,Value=v,2", "--tags", "empty="],
             Environment::default(),
         )
         .unwrap();
         assert_eq!(
             config.assume_role.tags,
-            [
-                ("a".into(), "b=c".into()),
-                ("k=1".into(), "v,2".into()),
-                ("empty".into(), "".into())
-            ]
+            [("a".into(), "b=c".into()), ("k=1".into(), "v,2".into()), ("empty".into(), "".into())]
         );
     }
 
@@ -346,65 +324,28 @@ mod tests {
             (&[ARN, ARN], "\"arn:", "one argument too many"),
             (&[ARN, "--nonsense"], "--nonsense: no such option", "--help"),
             (&[ARN, "-x"], "-x: no such option", "--help"),
-            (
-                &[ARN, "--listen"],
-                "--listen: its value is missing",
-                "--help",
-            ),
-            (
-                &[ARN, "--quiet=yes"],
-                "--quiet: it takes no value",
-                "--help",
-            ),
-            (
-                &[ARN, "--region", "a", "--region", "b"],
-                "--region: ",
-                "give it once",
-            ),
-            (
-                &[ARN, "--tags", "a=1", "--tags", "A=2"],
-                "--tags \"A=2\"",
-                "give each key once",
-            ),
-            (
-                &[ARN, "--both-forms"],
-                "--both-forms",
-                "--container-token-file;",
-            ),
-            (
-                &[ARN, "--pass-through-user-data"],
-                "--pass-through-user-data",
-                "--pass-through;",
-            ),
-            (
-                &[ARN, "--check", "--credential-process"],
-                "--check",
-                "one of them",
-            ),
+            (&[ARN, "--listen"], "--listen: its value is missing", "--help"),
+            (&[ARN, "--quiet=yes"], "--quiet: it takes no value", "--help"),
+            (&[ARN, "--region", "a", "--region", "b"], "--region: ", "give it once"),
+            (&[ARN, "--tags", "a=1", "--tags", "A=2"], "--tags \"A=2\"", "give each key once"),
+            (&[ARN, "--both-forms"], "--both-forms", "--container-token-file;"),
+            (&[ARN, "--pass-through-user-data"], "--pass-through-user-data", "--pass-through;"),
+            (&[ARN, "--check", "--credential-process"], "--check", "one of them"),
             (&[ARN, "--check", "more"], "\"more\"", "too many"),
             (&[ARN, "--json"], "--json: ", "--check"),
-            (
-                &[ARN, "--log-format", "xml"],
-                "--log-format \"xml\"",
-                "text or json",
-            ),
+            (&[ARN, "--log-format", "xml"], "--log-format \"xml\"", "text or json"),
         ] {
             let error = parsed(arguments, Environment::default()).err().unwrap();
-            assert!(
-                error.starts_with(begins) && error.contains(right),
-                "{error}"
-            );
+            assert!(error.starts_with(begins) && error.contains(right), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
     }
 
     #[test]
     fn external_ids_and_policies_are_not_repeated_in_errors() {
-        for (name, value) in [
-            ("EXTERNAL_ID", "s3cr3t id"),
-            ("POLICY", "{s3cr3t}"),
-            ("POLICY", "\"s3cr3t\""),
-        ] {
+        for (name, value) in
+            [("EXTERNAL_ID", "s3cr3t id"), ("POLICY", "{s3cr3t}"), ("POLICY", "\"s3cr3t\"")]
+        {
             let option = format!("--{}", name.to_lowercase().replace('_', "-"));
             let variable = format!("EC2_ROLE_{name}");
             let by_option = parsed(&[ARN, &option, value], Environment::default());
@@ -426,11 +367,7 @@ mod tests {
             ("EC2_ROLE_CHECK", "true", "no such variable"),
             ("EC2_ROLE_ARN", "\"arn\"", "does not begin with"),
         ] {
-            let arguments = if name == "EC2_ROLE_ARN" {
-                &[][..]
-            } else {
-                &[ARN]
-            };
+            let arguments = if name == "EC2_ROLE_ARN" { &[][..] } else { &[ARN] };
             let error = parsed(arguments, Environment::from([(name, value)]));
             let error = error.err().unwrap();
             assert!(error.starts_with(name) && error.contains(right), "{error}");

@@ -16,12 +16,7 @@ pub(super) struct Flag {
 }
 
 const fn option(name: &'static str, hint: &'static str, kind: Kind, help: &'static str) -> Flag {
-    Flag {
-        name,
-        hint,
-        kind,
-        help,
-    }
+    Flag { name, hint, kind, help }
 }
 
 /// Options that are variables too: `EC2_ROLE_` and the name in capitals.

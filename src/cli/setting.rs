@@ -58,23 +58,16 @@ impl<'a> Settings<'a> {
         }
         options.optflag("h", "", "").optflag("V", "", "");
         let matches = options.parse(arguments).map_err(in_own_words)?;
-        Ok(Settings {
-            matches,
-            environment,
-        })
+        Ok(Settings { matches, environment })
     }
 
     /// Rejects unknown EC2_ROLE_ variables: a typo would silently disable a security setting.
     pub fn reject_unknown_variables(&self) -> Result<(), String> {
-        let known: Vec<String> = options::settings()
-            .map(|flag| variable_name(flag.name))
-            .collect();
+        let known: Vec<String> = options::settings().map(|flag| variable_name(flag.name)).collect();
         let is_known =
             |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
         match self.environment.names(PREFIX).find(|name| !is_known(name)) {
-            Some(name) => Err(format!(
-                "{name}: there is no such variable; see ec2-role --help"
-            )),
+            Some(name) => Err(format!("{name}: there is no such variable; see ec2-role --help")),
             None => Ok(()),
         }
     }
@@ -111,10 +104,7 @@ impl<'a> Settings<'a> {
                 None => return setting.wrong("its quotes do not match; close each quote"),
             },
         };
-        let origin = |value| Setting {
-            value,
-            origin: setting.origin.clone(),
-        };
+        let origin = |value| Setting { value, origin: setting.origin.clone() };
         Ok(values.into_iter().map(origin).collect())
     }
 

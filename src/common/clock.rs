@@ -21,10 +21,7 @@ impl BootTime {
 
     /// Saturates at the end of time.
     pub fn after(self, span: Duration) -> Self {
-        BootTime(
-            self.0
-                .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
-        )
+        BootTime(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// The time from `now` to this point; zero if it is past.
@@ -36,9 +33,7 @@ impl BootTime {
 /// The form in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, as some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
     // From whole seconds, or a fraction is written. Only a year after 9999 fails, which `parse_iso8601` does not return.
-    DateTime::from_secs(epoch_seconds(time))
-        .fmt(Format::DateTime)
-        .unwrap_or_default()
+    DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 
 /// Parses an RFC 3339 time, with or without a fraction or an offset. The offset may lack its colon, as Python's `%z` writes it.
@@ -59,12 +54,7 @@ pub fn epoch_seconds(time: SystemTime) -> i64 {
 /// Corrects a time by the offset of the clock that it was read from.
 pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        time.checked_sub(by)
-    } else {
-        time.checked_add(by)
-    }
-    .unwrap_or(time)
+    if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) }.unwrap_or(time)
 }
 
 #[cfg(test)]
@@ -90,14 +80,9 @@ mod tests {
         );
         assert_eq!(epoch_seconds(time), 1_685_621_200);
         assert_eq!(epoch_seconds(UNIX_EPOCH - Duration::from_secs(1)), -1);
-        for wrong in [
-            "",
-            "yesterday",
-            "2023-06-01",
-            "2023-13-01T12:06:40Z",
-            "2023-06-01T12:06:40+00",
-            "é",
-        ] {
+        for wrong in
+            ["", "yesterday", "2023-06-01", "2023-13-01T12:06:40Z", "2023-06-01T12:06:40+00", "é"]
+        {
             assert_eq!(parse_iso8601(wrong), None, "{wrong}");
         }
     }
@@ -106,9 +91,6 @@ mod tests {
     fn boot_time_saturates_at_both_ends() {
         assert_eq!(BootTime(5).left(BootTime(7)), Duration::ZERO);
         assert_eq!(BootTime(7).left(BootTime(5)), Duration::from_millis(2));
-        assert_eq!(
-            BootTime(u64::MAX).after(Duration::from_secs(1)),
-            BootTime(u64::MAX)
-        );
+        assert_eq!(BootTime(u64::MAX).after(Duration::from_secs(1)), BootTime(u64::MAX));
     }
 }

@@ -24,9 +24,7 @@ pub struct Credential {
 impl Credential {
     /// The life when STS issued the credential.
     pub(crate) fn lifetime(&self) -> Duration {
-        self.expiration
-            .duration_since(self.last_updated)
-            .unwrap_or_default()
+        self.expiration.duration_since(self.last_updated).unwrap_or_default()
     }
 
     pub(crate) fn is_valid(&self, now: BootTime) -> bool {

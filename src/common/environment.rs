@@ -23,24 +23,17 @@ impl Environment {
 
     /// The names with a prefix.
     pub(crate) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .keys()
-            .map(String::as_str)
-            .filter(move |name| name.starts_with(prefix))
+        self.0.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
     /// The variable's value, without the white space that env files and mounted secrets leave at its ends.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// A switch, which is off if unset.
     pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
-        self.get(name)
-            .map_or(Ok(false), |value| switch(name, value))
+        self.get(name).map_or(Ok(false), |value| switch(name, value))
     }
 }
 

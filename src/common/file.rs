@@ -36,15 +36,10 @@ impl Contents {
         let user = rustix::process::geteuid().as_raw();
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);
         if owner != user && owner != 0 {
-            return Some(format!(
-                "it belongs to user {owner}; chown it to {user} or root"
-            ));
+            return Some(format!("it belongs to user {owner}; chown it to {user} or root"));
         }
         (mode & mask != 0).then(|| {
-            format!(
-                "others can read or write it (mode {mode:o}); chmod {:o}",
-                mode & !mask
-            )
+            format!("others can read or write it (mode {mode:o}); chmod {:o}", mode & !mask)
         })
     }
 }
@@ -58,10 +53,7 @@ pub struct FileError {
 
 impl NamedFile {
     pub fn new(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        NamedFile {
-            path: path.into(),
-            origin: origin.into(),
-        }
+        NamedFile { path: path.into(), origin: origin.into() }
     }
 
     /// Reads a regular file of at most 1 MiB. A FIFO is refused instead of waited for; a hanging file system still blocks.
@@ -117,20 +109,13 @@ mod tests {
         let error = file.read().err().unwrap().text;
         std::fs::remove_file(&path).unwrap();
         assert!(error.starts_with(&format!("--policy {}: ", path.display())));
-        assert!(
-            error.contains("too large") && error.contains("at most 1024 KiB"),
-            "{error}"
-        );
+        assert!(error.contains("too large") && error.contains("at most 1024 KiB"), "{error}");
     }
 
     #[test]
     fn what_is_not_a_regular_file_is_refused() {
         for path in ["/dev/zero", "/"] {
-            let error = NamedFile::new("AWS_CA_BUNDLE", path)
-                .read()
-                .err()
-                .unwrap()
-                .text;
+            let error = NamedFile::new("AWS_CA_BUNDLE", path).read().err().unwrap().text;
             assert!(error.contains("not a regular file"), "{error}");
         }
     }

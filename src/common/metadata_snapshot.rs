@@ -37,9 +37,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether a path is a notice of an interruption that is useless by now.
     pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
-        let is_notice = ["meta-data/spot", "meta-data/events"]
-            .iter()
-            .any(|root| path.starts_with(root));
+        let is_notice =
+            ["meta-data/spot", "meta-data/events"].iter().any(|root| path.starts_with(root));
         is_notice && self.taken.after(MAX_AGE_OF_NOTICES) < now
     }
 
@@ -55,10 +54,7 @@ mod tests {
     use super::*;
 
     fn snapshot() -> Snapshot {
-        let item = |is_binary, body: &[u8]| Item {
-            is_binary,
-            body: body.to_vec(),
-        };
+        let item = |is_binary, body: &[u8]| Item { is_binary, body: body.to_vec() };
         let items = [
             ("meta-data/instance-id", item(false, b"i-1")),
             ("meta-data/placement/region", item(false, b"eu-west-1")),

@@ -82,10 +82,7 @@ mod tests {
         ] {
             assert!(!plain.may_hold(path), "{path}");
         }
-        let all = PassThrough {
-            user_data: true,
-            identity_signature: true,
-        };
+        let all = PassThrough { user_data: true, identity_signature: true };
         assert!(all.may_hold("user-data") && all.may_hold("dynamic/instance-identity/pkcs7"));
     }
 }

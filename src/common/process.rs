@@ -34,14 +34,10 @@ pub enum ProcessKind {
 impl ProcessKind {
     /// The kind is in argument zero, which `ps` shows too.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
-        [
-            ProcessKind::Server,
-            ProcessKind::Fetcher,
-            ProcessKind::LogWriter,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == argument_zero)
-        .unwrap_or(ProcessKind::Supervisor)
+        [ProcessKind::Server, ProcessKind::Fetcher, ProcessKind::LogWriter]
+            .into_iter()
+            .find(|kind| kind.name() == argument_zero)
+            .unwrap_or(ProcessKind::Supervisor)
     }
 
     /// At most 15 bytes: the kernel truncates a longer name (TASK_COMM_LEN).

@@ -86,10 +86,7 @@ impl RoleArn {
     /// ec2-metadata package takes the role's name from the end of this ARN.
     pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
-        format!(
-            "arn:{partition}:iam::{account}:instance-profile/{}",
-            name.as_str()
-        )
+        format!("arn:{partition}:iam::{account}:instance-profile/{}", name.as_str())
     }
 
     /// The name after the last slash. EC2 lists it without the path.
@@ -188,10 +185,7 @@ mod tests {
         ] {
             let error = RoleArn::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text:?} gave {error:?}");
-            assert!(
-                error.contains("arn:aws:iam::ACCOUNT:role/NAME"),
-                "{error:?}"
-            );
+            assert!(error.contains("arn:aws:iam::ACCOUNT:role/NAME"), "{error:?}");
             assert!(!error.contains('\n'), "{error:?} is one line");
         }
     }
@@ -208,13 +202,9 @@ mod tests {
             let arn = RoleArn::parse_of_other_sts(text).unwrap();
             assert_eq!((arn.as_str(), arn.name().as_str()), (text, "x"));
         }
-        for text in [
-            "",
-            "x",
-            "arn:aws:iam:::user/x",
-            "arn:aws:iam:::role/",
-            "arn:aws:iam:::role/x\n",
-        ] {
+        for text in
+            ["", "x", "arn:aws:iam:::user/x", "arn:aws:iam:::role/", "arn:aws:iam:::role/x\n"]
+        {
             assert!(RoleArn::parse_of_other_sts(text).is_err(), "{text:?}");
         }
     }

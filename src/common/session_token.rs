@@ -28,10 +28,7 @@ impl Ttl {
         if !text.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        text.parse()
-            .ok()
-            .filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds))
-            .map(Ttl)
+        text.parse().ok().filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds)).map(Ttl)
     }
 
     pub(crate) fn seconds(self) -> u32 {
@@ -150,10 +147,8 @@ mod tests {
         let token = authority("a1").issue(Ttl::parse("60").unwrap(), BootTime(0));
         assert_eq!(authority("a1").check(&token, BootTime(0)), Some(60));
         assert_eq!(authority("a2").check(&token, BootTime(0)), None);
-        let later = TokenAuthority::new(
-            &TokenKey::from_hex(&"a1".repeat(32)).unwrap(),
-            "the next boot",
-        );
+        let later =
+            TokenAuthority::new(&TokenKey::from_hex(&"a1".repeat(32)).unwrap(), "the next boot");
         assert_eq!(later.check(&token, BootTime(0)), None);
     }
 
@@ -177,17 +172,7 @@ mod tests {
         for (text, seconds) in [("1", Some(1)), ("21600", Some(21600)), ("007", Some(7))] {
             assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds, "{text}");
         }
-        for wrong in [
-            "",
-            "0",
-            "-1",
-            "+5",
-            "abc",
-            "21601",
-            "1.5",
-            " 60",
-            "99999999999",
-        ] {
+        for wrong in ["", "0", "-1", "+5", "abc", "21601", "1.5", " 60", "99999999999"] {
             assert_eq!(Ttl::parse(wrong), None, "{wrong}");
         }
     }

@@ -139,12 +139,7 @@ fn life(
     signed_for: SystemTime,
     asked: Duration,
 ) -> Option<(SystemTime, Duration)> {
-    let left = |now: SystemTime| {
-        expiration
-            .duration_since(now)
-            .ok()
-            .filter(|left| !left.is_zero())
-    };
+    let left = |now: SystemTime| expiration.duration_since(now).ok().filter(|left| !left.is_zero());
     let most = asked + Duration::from_secs(TOLERATED_SKEW_SECONDS.unsigned_abs());
     let is_plausible = |now: &SystemTime| left(*now).is_some_and(|left| left <= most);
     let now = date.filter(is_plausible).unwrap_or(signed_for);
@@ -183,25 +178,10 @@ mod tests {
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
             // A short life, as of an emulator whose clock this machine does not share.
-            (
-                at(3610),
-                Some(at(3600)),
-                at(0),
-                Some((at(3600), 10 * second)),
-            ),
+            (at(3610), Some(at(3600)), at(0), Some((at(3600), 10 * second))),
             // A `Date` that is an hour behind, in 1970, an hour ahead.
-            (
-                at(3600),
-                Some(at(0) - ASKED),
-                at(5),
-                Some((at(5), ASKED - 5 * second)),
-            ),
-            (
-                at(3600),
-                Some(SystemTime::UNIX_EPOCH),
-                at(0),
-                Some((at(0), ASKED)),
-            ),
+            (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),
+            (at(3600), Some(SystemTime::UNIX_EPOCH), at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(3600)), at(0), Some((at(0), ASKED))),
             // An Expiration that nothing explains is cut, one that is past by both clocks refused.
             (at(9_000_000), Some(at(1)), at(0), Some((at(0), ASKED))),

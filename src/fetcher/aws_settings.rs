@@ -12,10 +12,8 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 
 /// SDKs allow 60 s. STS answers within seconds even when busy, so a later retry is better than a longer wait.
-const STS_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(5),
-    answer: Duration::from_secs(10),
-};
+const STS_TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
 /// The region in use; `None` if neither the user nor the host names one, a fault if the host could not be asked.
 type Region = Result<Option<String>, Fault>;
@@ -40,32 +38,21 @@ impl<'a> AwsSettings<'a> {
         let ca_bundle = self.ca_bundle()?;
         let http_client =
             HttpClient::for_url(&endpoint.url, self.environment, ca_bundle, STS_TIMEOUTS)?;
-        Ok((
-            Client {
-                endpoint,
-                http_client,
-            },
-            region,
-        ))
+        Ok((Client { endpoint, http_client }, region))
     }
 
     /// The value of the first variable that is set, else of the profile's key.
     fn get(&self, variables: &[&str], key: &str) -> Option<Setting<'a>> {
         let variable = |name: &&str| Setting::variable(self.environment, name);
-        variables
-            .iter()
-            .find_map(variable)
-            .or_else(|| self.profile.setting(key))
+        variables.iter().find_map(variable).or_else(|| self.profile.setting(key))
     }
 
     fn region(&self) -> Result<Option<String>, Fault> {
         let setting = Setting::option("--region", self.config.region.as_deref())
             .or_else(|| self.get(&["AWS_REGION", "AWS_DEFAULT_REGION"], "region"));
         match setting {
-            Some(setting) if !sts::is_region(setting.value) => setting.wrong(&format!(
-                "{:?} is not a region; write it like eu-west-1",
-                setting.value
-            )),
+            Some(setting) if !sts::is_region(setting.value) => setting
+                .wrong(&format!("{:?} is not a region; write it like eu-west-1", setting.value)),
             setting => Ok(setting.map(|setting| setting.value.to_owned())),
         }
     }
@@ -101,9 +88,7 @@ impl<'a> AwsSettings<'a> {
     /// The URL that replaces AWS's endpoint of STS.
     fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
-        let is_ignored = self
-            .environment
-            .is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
+        let is_ignored = self.environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
         if option.is_some() || is_ignored {
             return Ok(option);
         }

@@ -53,9 +53,7 @@ fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault>
     let text = String::from_utf8_lossy(&contents.bytes);
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() {
-        return transient(format!(
-            "{file}: it is empty; write a token, without a newline"
-        ));
+        return transient(format!("{file}: it is empty; write a token, without a newline"));
     }
     // SDKs send the token as a header's value, and HTTP strips spaces at its ends.
     let is_value = token.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
@@ -87,9 +85,6 @@ mod tests {
         }
         assert!(matches!(read("\n"), Err(Fault::Transient(_))));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(
-            super::read(&file, &|_| {}),
-            Err(Fault::Transient(_))
-        ));
+        assert!(matches!(super::read(&file, &|_| {}), Err(Fault::Transient(_))));
     }
 }

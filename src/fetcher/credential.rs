@@ -41,11 +41,7 @@ pub fn fetch(
         Ok(text.filter(|text| !text.is_empty()))
     };
     let profile = Profile::load(environment, config.profile.as_deref())?;
-    let settings = AwsSettings {
-        config,
-        environment,
-        profile: &profile,
-    };
+    let settings = AwsSettings { config, environment, profile: &profile };
     let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
         // Without an answer the region is still the one that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
@@ -93,10 +89,7 @@ pub fn fetch(
         may_reload: true,
         refused_offsets: Vec::new(),
     };
-    report_step(&format!(
-        "calling AssumeRole of {} at {}",
-        config.role, sts.endpoint.url
-    ));
+    report_step(&format!("calling AssumeRole of {} at {}", config.role, sts.endpoint.url));
     call.run()
 }
 
@@ -113,14 +106,8 @@ fn session_name(
         .then(|| host_text("meta-data/instance-id").ok())
         .flatten()
         .flatten();
-    let caller = instance.unwrap_or_else(|| {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
-    });
-    let allowed = caller
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
+    let caller = instance
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let allowed = caller.chars().filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
     "ec2-role-".chars().chain(allowed).take(64).collect()
 }

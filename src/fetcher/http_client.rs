@@ -202,11 +202,7 @@ impl HttpClient {
         let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let is_binary = header("content-type")
             .is_some_and(|value| value.starts_with("application/octet-stream"));
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(MAX_BODY_BYTES)
-            .read_to_vec()?;
+        let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()?;
         Ok(Answer {
             status: response.status().as_u16(),
             body,
@@ -273,12 +269,7 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(proxy)
-        .tls_config(
-            TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .root_certs(roots)
-                .build(),
-        )
+        .tls_config(TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(roots).build())
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")

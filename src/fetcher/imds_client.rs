@@ -39,10 +39,7 @@ impl ImdsClient {
         let timeout = Duration::from_secs(timeout);
         let client = ImdsClient {
             endpoint: endpoint(environment)?,
-            http_client: HttpClient::direct(Timeouts {
-                connect: timeout,
-                answer: timeout,
-            }),
+            http_client: HttpClient::direct(Timeouts { connect: timeout, answer: timeout }),
             attempts: number("AWS_METADATA_SERVICE_NUM_ATTEMPTS", DEFAULT_ATTEMPTS)?,
             may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
             token: RefCell::new(None),
@@ -83,10 +80,7 @@ impl ImdsClient {
 
     /// The bytes at a path below `/latest/`; `None` for 404.
     pub fn get_item(&self, path: &str) -> Result<Option<Item>, Fault> {
-        Ok(self.read(path)?.map(|answer| Item {
-            is_binary: answer.is_binary,
-            body: answer.body,
-        }))
+        Ok(self.read(path)?.map(|answer| Item { is_binary: answer.is_binary, body: answer.body }))
     }
 
     fn read(&self, path: &str) -> Result<Option<Answer>, Fault> {
@@ -108,9 +102,7 @@ impl ImdsClient {
 
     fn read_once(&self, path: &str) -> Result<Answer, Fault> {
         let token = self.token.borrow();
-        let header = token
-            .as_deref()
-            .map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
+        let header = token.as_deref().map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
         self.send("GET", &format!("/latest/{path}"), header)
     }
 
@@ -144,10 +136,7 @@ impl ImdsClient {
             // The service has issued a token, so it is reachable.
             _ => "nothing to do if it passes",
         };
-        format!(
-            "the metadata service at {}: {error}; {remedy}",
-            self.endpoint
-        )
+        format!("the metadata service at {}: {error}; {remedy}", self.endpoint)
     }
 }
 
@@ -177,8 +166,6 @@ fn number(environment: &Environment, name: &str, default: u64) -> Result<u64, Fa
     };
     match text.parse() {
         Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),
-        _ => permanent(format!(
-            "{name} is {text:?}: set it to a whole number from 1"
-        )),
+        _ => permanent(format!("{name} is {text:?}: set it to a whole number from 1")),
     }
 }

@@ -15,10 +15,7 @@ const MAX_BYTES: usize = 96 * 1024;
 const MAX_DEPTH: usize = 8;
 
 pub fn read(client: &ImdsClient, allowed: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
-    let mut snapshot = Snapshot {
-        taken: now,
-        ..Snapshot::default()
-    };
+    let mut snapshot = Snapshot { taken: now, ..Snapshot::default() };
     walk(client, "meta-data/", 1, &mut snapshot)?;
     for path in allowed.documents() {
         read_item(client, path, &mut snapshot)?;
@@ -39,9 +36,7 @@ fn walk(
         let name = entry.strip_suffix('/').unwrap_or(entry);
         // The characters of tag keys, which are the most varied names.
         let is_name = !matches!(name, "" | "." | "..")
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
         if !is_name || (depth == 1 && !PassThrough::allows(name)) {
             continue;
         }

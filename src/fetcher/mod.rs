@@ -45,11 +45,8 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 pub fn run(config: &Config, environment: &Environment) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
-    let orders: Option<FetchOrders> = std::io::stdin()
-        .lock()
-        .read_until(END, &mut frame)
-        .ok()
-        .and_then(|_| from_frame(frame));
+    let orders: Option<FetchOrders> =
+        std::io::stdin().lock().read_until(END, &mut frame).ok().and_then(|_| from_frame(frame));
     let Some(orders) = orders else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {
         Task::Credential => {
@@ -80,9 +77,7 @@ fn end_with_supervisor() -> Result<(), Fault> {
 pub fn report(report: FetchReport) {
     let mut stdout = std::io::stdout().lock();
     // Flushed: std sends whole lines only, which frames are not.
-    _ = stdout
-        .write_all(&to_frame(&report))
-        .and_then(|()| stdout.flush());
+    _ = stdout.write_all(&to_frame(&report)).and_then(|()| stdout.flush());
 }
 
 /// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.

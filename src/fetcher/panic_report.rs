@@ -17,9 +17,9 @@ pub fn set_step(step: &str) {
 pub fn install(report: fn(Fault)) {
     std::panic::set_hook(Box::new(move |panic| {
         let step = STEP.try_lock().map(|step| step.clone()).unwrap_or_default();
-        let place = panic.location().map_or(String::new(), |it| {
-            format!(" (at {}:{})", it.file(), it.line())
-        });
+        let place = panic
+            .location()
+            .map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()));
         report(Fault::Transient(format!(
             "fetcher: internal error while {step}{place}; check the source for unusual characters, and report this line"
         )));

@@ -21,19 +21,15 @@ impl Profile {
     /// Reads the profile that `--profile` (`option`), `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names, which must exist, or else
     /// `default`, which need not.
     pub fn load(environment: &Environment, option: Option<&str>) -> Result<Self, Fault> {
-        let named = option
-            .or(environment.get("AWS_PROFILE"))
-            .or(environment.get("AWS_DEFAULT_PROFILE"));
+        let named =
+            option.or(environment.get("AWS_PROFILE")).or(environment.get("AWS_DEFAULT_PROFILE"));
         let name = named.unwrap_or("default");
         let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "config")?;
         let credentials =
             SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
         let in_config = match name {
             // The config file may have either; the longer one wins.
-            "default" => config
-                .sections
-                .get("profile default")
-                .or(config.sections.get("default")),
+            "default" => config.sections.get("profile default").or(config.sections.get("default")),
             name => config.sections.get(&format!("profile {name}")),
         };
         let in_credentials = credentials.sections.get(name);
@@ -64,8 +60,7 @@ impl Profile {
     }
 
     pub fn setting(&self, key: &str) -> Option<Setting<'_>> {
-        self.get(key)
-            .map(|value| Setting::in_file(self.origin(key), value))
+        self.get(key).map(|value| Setting::in_file(self.origin(key), value))
     }
 
     /// The `endpoint_url` of STS in the `[services …]` section.

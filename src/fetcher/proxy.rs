@@ -44,9 +44,7 @@ fn is_excepted(list: &str, host: &str) -> bool {
         let rest = host.strip_suffix(domain).filter(|_| !domain.is_empty());
         entry == "*" || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    list.split([',', ' ', '\t'])
-        .filter(|entry| !entry.is_empty())
-        .any(covers)
+    list.split([',', ' ', '\t']).filter(|entry| !entry.is_empty()).any(covers)
 }
 
 /// The host in `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6`.
@@ -100,9 +98,7 @@ mod tests {
     #[test]
     fn lower_case_wins_and_all_proxy_comes_last() {
         let named = |url: &str, environment: Environment| {
-            find(&url.parse().unwrap(), &environment)
-                .unwrap()
-                .map(|(_, name)| name)
+            find(&url.parse().unwrap(), &environment).unwrap().map(|(_, name)| name)
         };
         let all = || {
             Environment::from([
@@ -114,39 +110,24 @@ mod tests {
                 ("NO_PROXY", "*"),
             ])
         };
-        assert_eq!(
-            named("https://x/", all()).unwrap(),
-            "the proxy b:2 of https_proxy"
-        );
-        assert_eq!(
-            named("http://x/", all()).unwrap(),
-            "the proxy d:80 of HTTP_PROXY"
-        );
+        assert_eq!(named("https://x/", all()).unwrap(), "the proxy b:2 of https_proxy");
+        assert_eq!(named("http://x/", all()).unwrap(), "the proxy d:80 of HTTP_PROXY");
         let one = Environment::from([("ALL_PROXY", "a:1")]);
-        assert_eq!(
-            named("https://x/", one).unwrap(),
-            "the proxy a:1 of ALL_PROXY"
-        );
+        assert_eq!(named("https://x/", one).unwrap(), "the proxy a:1 of ALL_PROXY");
         assert_eq!(named("https://x/", Environment::default()), None);
     }
 
     #[test]
     fn a_bad_proxy_is_refused_without_repeating_its_url() {
-        for value in [
-            "http://user:s3cr3t@[x",
-            "socks5://user:s3cr3t@h:1",
-            "ftp://s3cr3t",
-            "s3cr3t h",
-        ] {
+        for value in
+            ["http://user:s3cr3t@[x", "socks5://user:s3cr3t@h:1", "ftp://s3cr3t", "s3cr3t h"]
+        {
             let environment = Environment::from([("HTTPS_PROXY", value)]);
             let Err(Fault::Permanent(text)) = find(&"https://x/".parse().unwrap(), &environment)
             else {
                 panic!("{value}");
             };
-            assert!(
-                text.starts_with("HTTPS_PROXY: ") && !text.contains("s3cr3t"),
-                "{text}"
-            );
+            assert!(text.starts_with("HTTPS_PROXY: ") && !text.contains("s3cr3t"), "{text}");
         }
     }
 }

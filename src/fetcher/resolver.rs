@@ -73,8 +73,5 @@ fn look_up(name: &str, family: AddrFamily, port: u16) -> impl Iterator<Item = So
         ..AddrInfoHints::default()
     };
     let found = getaddrinfo(Some(name), None, Some(hints)).into_iter();
-    found
-        .flatten()
-        .flatten()
-        .map(move |it| SocketAddr::new(it.sockaddr.ip(), port))
+    found.flatten().flatten().map(move |it| SocketAddr::new(it.sockaddr.ip(), port))
 }

@@ -16,11 +16,7 @@ pub struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     pub fn option(name: &str, value: Option<&'a str>) -> Option<Self> {
-        Some(Setting {
-            value: value?,
-            origin: name.to_owned(),
-            may_change: false,
-        })
+        Some(Setting { value: value?, origin: name.to_owned(), may_change: false })
     }
 
     pub fn variable(environment: &'a Environment, name: &str) -> Option<Self> {
@@ -28,11 +24,7 @@ impl<'a> Setting<'a> {
     }
 
     pub fn in_file(origin: String, value: &'a str) -> Self {
-        Setting {
-            value,
-            origin,
-            may_change: true,
-        }
+        Setting { value, origin, may_change: true }
     }
 
     /// The value as a header can carry it: trimmed, not empty, and of printable ASCII. The value may be secret, so the fault does

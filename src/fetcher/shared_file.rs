@@ -40,10 +40,7 @@ impl SharedFile {
             result => result.or_else(|error| transient(error.text))?.bytes,
         };
         match String::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => Ok(SharedFile {
-                path,
-                sections: parse(&text),
-            }),
+            Ok(text) if !text.contains('\0') => Ok(SharedFile { path, sections: parse(&text) }),
             _ => transient(format!(
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
             )),
@@ -64,10 +61,8 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         if content.starts_with(['#', ';']) {
             continue;
         }
-        let value = section
-            .as_mut()
-            .zip(key.as_ref())
-            .and_then(|(settings, key)| settings.get_mut(key));
+        let value =
+            section.as_mut().zip(key.as_ref()).and_then(|(settings, key)| settings.get_mut(key));
         let indent = line.chars().take_while(|c| c.is_whitespace()).count();
         match value {
             Some(value) if content.is_empty() || indent > key_indent => {
@@ -91,10 +86,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         }
     }
     for settings in sections.values_mut() {
-        *settings = settings
-            .iter()
-            .flat_map(|(key, value)| flatten(key, value))
-            .collect();
+        *settings = settings.iter().flat_map(|(key, value)| flatten(key, value)).collect();
     }
     sections
 }
@@ -153,10 +145,7 @@ mod tests {
         assert_eq!(sections["profile web"]["aws_access_key_id"], "AKIA");
         assert_eq!(sections["profile web"]["s3.max_queue"], "10");
         assert_eq!(sections["profile web"]["services"], "local");
-        assert_eq!(
-            sections["services local"]["sts.endpoint_url"],
-            "http://127.0.0.1:1/"
-        );
+        assert_eq!(sections["services local"]["sts.endpoint_url"], "http://127.0.0.1:1/");
         assert_eq!(sections.len(), 3);
     }
 

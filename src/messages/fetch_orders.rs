@@ -38,10 +38,6 @@ impl FetchOrders {
     /// Whether a session token is one of this server.
     pub fn is_own_token(&self, token: &str) -> bool {
         let key = self.token_key.as_ref();
-        key.is_some_and(|key| {
-            TokenAuthority::new(key, &self.boot_id)
-                .open(token)
-                .is_some()
-        })
+        key.is_some_and(|key| TokenAuthority::new(key, &self.boot_id).open(token).is_some())
     }
 }

@@ -16,20 +16,12 @@ pub struct AccessLog {
 
 impl AccessLog {
     pub fn new(now: Instant) -> Self {
-        AccessLog {
-            window_end: now + WINDOW,
-            requests: 0,
-            checks: 0,
-        }
+        AccessLog { window_end: now + WINDOW, requests: 0, checks: 0 }
     }
 
     /// Counts a request, and returns whether to log it.
     pub fn admits(&mut self, is_check: bool) -> bool {
-        let count = if is_check {
-            &mut self.checks
-        } else {
-            &mut self.requests
-        };
+        let count = if is_check { &mut self.checks } else { &mut self.requests };
         *count += 1;
         !is_check && self.requests <= MAX_LINES
     }
@@ -40,10 +32,8 @@ impl AccessLog {
             return None;
         }
         self.window_end = now + WINDOW;
-        let (checks, excess) = (
-            take(&mut self.checks),
-            take(&mut self.requests).saturating_sub(MAX_LINES),
-        );
+        let (checks, excess) =
+            (take(&mut self.checks), take(&mut self.requests).saturating_sub(MAX_LINES));
         (checks + excess > 0).then(|| {
             format!(
                 "access log: left out {excess} requests beyond {MAX_LINES} a minute and {checks} of --check on this machine"
@@ -62,15 +52,9 @@ mod tests {
         let mut log = AccessLog::new(start);
         let logged = (0..3 * MAX_LINES).filter(|_| log.admits(false)).count();
         assert_eq!(logged as u64, MAX_LINES);
-        assert_eq!(
-            log.end_window(start + WINDOW - Duration::from_nanos(1)),
-            None
-        );
+        assert_eq!(log.end_window(start + WINDOW - Duration::from_nanos(1)), None);
         let line = log.end_window(start + WINDOW).unwrap();
-        assert!(
-            line.contains("left out 2000 requests beyond 1000"),
-            "{line}"
-        );
+        assert!(line.contains("left out 2000 requests beyond 1000"), "{line}");
         assert!(log.admits(false));
         assert_eq!(log.end_window(start + WINDOW), None);
         assert_eq!(log.end_window(start + 2 * WINDOW), None);
@@ -82,9 +66,6 @@ mod tests {
         let mut log = AccessLog::new(start);
         assert!(!(0..12).any(|_| log.admits(true)) && log.admits(false));
         let line = log.end_window(start + WINDOW).unwrap();
-        assert!(
-            line.contains(" 0 requests") && line.contains(" 12 of --check"),
-            "{line}"
-        );
+        assert!(line.contains(" 0 requests") && line.contains(" 12 of --check"), "{line}");
     }
 }

@@ -40,10 +40,7 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
     for (call, conditions) in [
         // With an address and MSG_FASTOPEN it would connect.
-        (
-            libc::SYS_sendto,
-            vec![SeccompCondition::new(4, Qword, Eq, 0)?],
-        ),
+        (libc::SYS_sendto, vec![SeccompCondition::new(4, Qword, Eq, 0)?]),
         // To abort a connection.
         (
             libc::SYS_setsockopt,
@@ -90,12 +87,8 @@ mod tests {
                 TcpStream::connect(address).err(),
                 TcpListener::bind("127.0.0.1:0").err(),
                 UdpSocket::bind("127.0.0.1:0").err(),
-                rustix::net::connect(&unconnected, &address)
-                    .err()
-                    .map(Into::into),
-                sendto(&unconnected, b"x", fast_open, &address)
-                    .err()
-                    .map(Into::into),
+                rustix::net::connect(&unconnected, &address).err().map(Into::into),
+                sendto(&unconnected, b"x", fast_open, &address).err().map(Into::into),
                 rustix::net::listen(&unconnected, 1).err().map(Into::into),
                 File::open("/dev/null").err(),
                 Command::new("/bin/true").status().err(),

@@ -82,19 +82,12 @@ impl Connection {
 
     /// Sets the response, which [`Connection::advance`] writes. `has_more_input`: the client sends more than the request head.
     pub fn set_response(&mut self, response: Vec<u8>, has_more_input: bool) {
-        self.state = State::WritingResponse {
-            unsent: response,
-            has_more_input,
-        };
+        self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
     /// Reads or writes once, as far as the socket allows. An error means that the connection is lost.
     pub fn advance(&mut self, buffer: &mut Buffer) -> io::Result<Progress> {
-        if let State::WritingResponse {
-            unsent,
-            has_more_input,
-        } = &mut self.state
-        {
+        if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
             let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
             unsent.drain(..written);
             if !unsent.is_empty() {

@@ -71,12 +71,7 @@ impl Connections {
     pub fn new(listener: TcpListener, control_channel: impl AsFd) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN,
-        )?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         // Edge-triggered: one event per batch of supervisor data or hang-up; `receive` drains the socket.
         epoll::add(
             &epoll,
@@ -163,11 +158,7 @@ impl Connections {
             self.accept_paused_until = None;
             self.watch_listener(EventFlags::IN)?;
         }
-        let until = [
-            self.next_deadline(),
-            drain_deadline,
-            self.accept_paused_until,
-        ];
+        let until = [self.next_deadline(), drain_deadline, self.accept_paused_until];
         let until = until.into_iter().flatten().min();
         let timeout =
             until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
@@ -178,8 +169,7 @@ impl Connections {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.ready
-            .extend(self.events.iter().map(|event| event.data.u64()));
+        self.ready.extend(self.events.iter().map(|event| event.data.u64()));
         Ok(())
     }
 
@@ -225,12 +215,7 @@ impl Connections {
         let id = self.next_id;
         self.next_id += 1;
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        Ok(Some(Connection::new(
-            id,
-            TcpStream::from(stream),
-            peer,
-            now,
-        )))
+        Ok(Some(Connection::new(id, TcpStream::from(stream), peer, now)))
     }
 
     /// Aborts the oldest connection; `false` if there is none.
@@ -362,11 +347,7 @@ mod tests {
         connections.respond(connection, vec![b'x'; LENGTH], head.has_more_input);
         assert_eq!(connections.open.len(), 1);
         let end = Instant::now() + MAX_LIFETIME;
-        while connections
-            .step(Instant::now(), Some(end))
-            .unwrap()
-            .is_none()
-        {}
+        while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
         assert_eq!(client.join().unwrap().unwrap(), LENGTH);
     }
 
@@ -386,10 +367,7 @@ mod tests {
         let buffered = connections.open.values().map(Connection::buffered_bytes);
         let buffered = buffered.sum::<usize>();
         assert_eq!(buffered, connections.buffered_bytes);
-        assert!(
-            buffered <= MAX_BUFFERED_BYTES && open(&connections)[0] == 0,
-            "{buffered}"
-        );
+        assert!(buffered <= MAX_BUFFERED_BYTES && open(&connections)[0] == 0, "{buffered}");
         // Of equal ones the oldest went.
         let kept = open(&connections).len() as u64 - 1;
         assert_eq!(open(&connections)[1], LARGE - kept + 1);

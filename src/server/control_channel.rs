@@ -17,10 +17,7 @@ pub struct Channel {
 impl Channel {
     /// Waits for the first message, the whole state, which the supervisor sends at the start. Later calls never wait.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
-        let mut channel = Channel {
-            stream,
-            received: Vec::new(),
-        };
+        let mut channel = Channel { stream, received: Vec::new() };
         let mut piece = [0; 4096];
         let (mut state, metadata): (ServerState, Option<Vec<u8>>) = loop {
             match channel.stream.read(&mut piece).ok()? {

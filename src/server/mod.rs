@@ -76,9 +76,9 @@ pub fn run() -> io::Result<()> {
             Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
                 match channel.receive() {
-                    Ok(updates) => updates
-                        .into_iter()
-                        .for_each(|update| handler.state.apply(update)),
+                    Ok(updates) => {
+                        updates.into_iter().for_each(|update| handler.state.apply(update))
+                    }
                     Err(Closed) => {
                         connections.stop_accepting();
                         drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
@@ -125,8 +125,7 @@ impl Handler {
     ) -> io::Result<()> {
         let begun = Instant::now();
         let heads = batch.iter();
-        self.tiny_http
-            .send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
+        self.tiny_http.send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
         for (connection, head) in batch.drain(..) {
             self.respond(connections, connection, head, begun)?;
         }
@@ -174,11 +173,7 @@ impl Handler {
                 Response::empty(status)
             }
         };
-        connections.respond(
-            connection,
-            response.to_bytes(is_head, now),
-            head.has_more_input,
-        );
+        connections.respond(connection, response.to_bytes(is_head, now), head.has_more_input);
         if !self.state.server.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,

@@ -10,12 +10,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_BODY_BYTES: u64 = 1024;
 
 /// Headers that tiny_http would act on: it allocates or reads a body, ends the connection, or sends a response.
-pub const REMOVED_HEADERS: [&str; 4] = [
-    "Connection",
-    "Content-Length",
-    "Expect",
-    "Transfer-Encoding",
-];
+pub const REMOVED_HEADERS: [&str; 4] =
+    ["Connection", "Content-Length", "Expect", "Transfer-Encoding"];
 
 /// A complete request head.
 pub struct RequestHead {
@@ -115,9 +111,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     }
     let text = std::str::from_utf8(value).unwrap_or_default();
     let length = text.parse().ok();
-    length
-        .filter(|length| *length <= MAX_BODY_BYTES)
-        .ok_or(Refusal::Body)
+    length.filter(|length| *length <= MAX_BODY_BYTES).ok_or(Refusal::Body)
 }
 
 #[cfg(test)]
@@ -134,10 +128,7 @@ mod tests {
             "GET /latest/ HTTP/1.0\r\nHost: x\r\nconnection: close\r\nX-a: b \r\nExpect: y\r\nContent-Length: 0\r\n\r\n",
         );
         assert_eq!(head.request_line, "GET /latest/ HTTP/1.0");
-        assert_eq!(
-            head.normalized.unwrap(),
-            "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n"
-        );
+        assert_eq!(head.normalized.unwrap(), "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n");
         assert!(!head.has_more_input);
     }
 
@@ -161,12 +152,7 @@ mod tests {
             with("Content-Length: 1").has_more_input && !with("Content-Length: 0").has_more_input
         );
         assert!(with("Content-Length: 1\r\nContent-Length: 0").has_more_input);
-        for large in [
-            "1025",
-            "1000000000000",
-            "18446744073709551615",
-            "18446744073709551616",
-        ] {
+        for large in ["1025", "1000000000000", "18446744073709551615", "18446744073709551616"] {
             let head = with(&format!("content-length: {large}"));
             assert_eq!(head.normalized, Err(Refusal::Body), "{large}");
         }
@@ -179,23 +165,15 @@ mod tests {
     #[test]
     fn a_chunked_body_is_ignored_if_nothing_else_says_its_length() {
         for chunked in ["chunked", "Chunked"] {
-            let head = parse(&format!(
-                "PUT / HTTP/1.1\r\nTransfer-Encoding: {chunked}\r\n\r\n"
-            ));
+            let head = parse(&format!("PUT / HTTP/1.1\r\nTransfer-Encoding: {chunked}\r\n\r\n"));
             assert!(head.has_more_input, "{chunked}");
             assert_eq!(head.normalized.unwrap(), "PUT / HTTP/1.1\r\n\r\n");
         }
         for (version, headers) in [
             ("1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked"),
             ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5"),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-            ),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-            ),
+            ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+            ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
             ("1.1", "Transfer-Encoding: gzip, chunked"),
             ("1.1", "Transfer-Encoding: \"chunked\""),
             ("1.1", "Transfer-Encoding: xchunked"),
@@ -221,20 +199,13 @@ mod tests {
             "GET / HTTP/1.1\r\nX y: z\r\n\r\n",
             "\u{16}\u{3}\u{1}",
         ] {
-            assert_eq!(
-                parse(wrong).normalized,
-                Err(Refusal::Malformed),
-                "{wrong:?}"
-            );
+            assert_eq!(parse(wrong).normalized, Err(Refusal::Malformed), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_malformed_head_is_logged_only_as_a_request_line() {
-        assert_eq!(
-            parse("GET /\u{1b} HTTP/2.0\r\n\r\n").request_line,
-            "GET /\u{1b} HTTP/2.0"
-        );
+        assert_eq!(parse("GET /\u{1b} HTTP/2.0\r\n\r\n").request_line, "GET /\u{1b} HTTP/2.0");
         for other in ["X-aws-ec2-metadata-token: x\r\n\r\n", "\0", "AQAE \r\n"] {
             assert_eq!(parse(other).request_line, "-", "{other:?}");
         }

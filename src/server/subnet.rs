@@ -117,11 +117,8 @@ mod tests {
             format!("eth0\t{destination}\t{gateway}\t0001\t0\t0\t0\t{mask}\t0\t0\t0   \n")
         });
         let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n";
-        ipv4_prefix(
-            &format!("{header}{}", lines.concat()),
-            local.parse().unwrap(),
-        )
-        .map(|length| length - 96)
+        ipv4_prefix(&format!("{header}{}", lines.concat()), local.parse().unwrap())
+            .map(|length| length - 96)
     }
 
     #[test]

@@ -39,18 +39,14 @@ impl TinyHttpAdapter {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // Its accept thread takes the one connection, fails at the next accept, reports that, and ends.
         match server.recv() {
-            Err(_) => Ok(TinyHttpAdapter {
-                server: ManuallyDrop::new(server),
-                stream,
-            }),
+            Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
     /// Has tiny_http parse heads. One write for all of them, because each wakes its thread. An error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        self.stream
-            .write_all(heads.collect::<String>().as_bytes())?;
+        self.stream.write_all(heads.collect::<String>().as_bytes())?;
         // Wait until its thread has read them: in `receive` that thread would wake this one for each, while it holds the lock that
         // this one needs. Optional, and needs the small send buffer.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
@@ -111,9 +107,7 @@ mod tests {
     fn a_head_other_than_the_one_sent_is_an_error() {
         let mut tiny_http = TinyHttpAdapter::start().unwrap();
         let heads = ["GET /a HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\n\r\n"];
-        tiny_http
-            .send([heads[0], heads[1], heads[0]].into_iter())
-            .unwrap();
+        tiny_http.send([heads[0], heads[1], heads[0]].into_iter()).unwrap();
         let is_received = |head| {
             let request = tiny_http.receive(head);
             request.is_ok_and(|request| {
@@ -121,9 +115,6 @@ mod tests {
                 true
             })
         };
-        assert_eq!(
-            [heads[0], heads[1], heads[1]].map(is_received),
-            [true, true, false]
-        );
+        assert_eq!([heads[0], heads[1], heads[1]].map(is_received), [true, true, false]);
     }
 }

@@ -70,21 +70,16 @@ impl CredentialRefresh {
             schedule::steady(lifetime, jitter)
         };
         let wait = self.schedule(wait, now);
-        self.serving = Some(Serving {
-            expiration: credential.expiration,
-            deadline: credential.deadline,
-        });
+        self.serving =
+            Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
         (self.is_first, self.failures, self.has_logged_expiry) = (false, 0, false);
         self.found.serving = Some(credential.access_key_id.clone());
         self.found.clock_offset = fetched.clock_offset;
         let until = self.duration_limit.map(|(_, until)| until);
         let until = until.unwrap_or(now.after(LIMIT_BELIEVED));
         self.duration_limit = fetched.duration_limit.map(|limit| (limit, until));
-        let status = format!(
-            "credential of {} valid until {}",
-            self.role,
-            iso8601(credential.expiration)
-        );
+        let status =
+            format!("credential of {} valid until {}", self.role, iso8601(credential.expiration));
         Effects {
             update: Some(ServerUpdate::Fetched(credential)),
             log: vec![format!("{status}, next refresh in {}", in_words(wait))],
@@ -115,10 +110,9 @@ impl CredentialRefresh {
         let wait = self.schedule(wait, now);
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
-            Some(serving) => format!(
-                "{why}; serving the credential valid until {}",
-                iso8601(serving.expiration)
-            ),
+            Some(serving) => {
+                format!("{why}; serving the credential valid until {}", iso8601(serving.expiration))
+            }
             None => format!("{why}; no credential, requests are answered 500"),
         };
         log.push(format!("{status}; next try in {}", in_words(wait)));
@@ -158,10 +152,7 @@ impl Refresh for CredentialRefresh {
             FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => {
                 self.found.region = Some(name.clone());
-                Effects {
-                    update: Some(ServerUpdate::Region(name)),
-                    ..Effects::default()
-                }
+                Effects { update: Some(ServerUpdate::Region(name)), ..Effects::default() }
             }
             FetchReport::RetryAfter(seconds) => {
                 self.retry_after = Duration::from_secs(seconds.into());
@@ -190,10 +181,7 @@ impl Refresh for CredentialRefresh {
             "the credential of {} has expired; requests are answered 500 until there is a new one",
             self.role
         );
-        Effects {
-            status: Some(Status::Trouble(text.clone())),
-            ..Effects::warning(text)
-        }
+        Effects { status: Some(Status::Trouble(text.clone())), ..Effects::warning(text) }
     }
 }
 
@@ -326,9 +314,7 @@ mod tests {
     fn life_for_renewing_is_at_most_what_was_asked_for() {
         let asked = Duration::from_secs(900);
         let mut refresh = CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), asked, BootTime(0));
-        refresh
-            .receive(fetched(BootTime(0)), BootTime(0), 1.0)
-            .unwrap();
+        refresh.receive(fetched(BootTime(0)), BootTime(0), 1.0).unwrap();
         assert_eq!(refresh.due().left(BootTime(0)), schedule::due(asked));
     }
 
@@ -364,19 +350,12 @@ mod tests {
     fn next_fetcher_is_told_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let orders = refresh.start(FetchOrders::default(), now);
-        assert_eq!(
-            (orders.serving, orders.clock_offset, orders.duration_limit),
-            (None, 0, None)
-        );
+        assert_eq!((orders.serving, orders.clock_offset, orders.duration_limit), (None, 0, None));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         refresh.receive(failed(), now, 0.5).unwrap();
         let orders = refresh.start(FetchOrders::default(), now);
         assert_eq!(
-            (
-                orders.serving.as_deref(),
-                orders.clock_offset,
-                orders.duration_limit
-            ),
+            (orders.serving.as_deref(), orders.clock_offset, orders.duration_limit),
             (Some("ASIAEXAMPLE"), 7, Some(3600))
         );
     }

@@ -46,8 +46,7 @@ struct Process {
 impl Fetcher {
     /// Starts the process with the supervisor's own arguments and environment.
     pub fn start(&mut self, arguments: &[String], orders: &FetchOrders, now: BootTime) {
-        self.unreaped
-            .retain(|pid| child_process::reap(*pid).is_none());
+        self.unreaped.retain(|pid| child_process::reap(*pid).is_none());
         let started = match self.unreaped.len() {
             0..MAX_UNREAPED => Process::start(arguments, orders, now),
             _ => Err(io::Error::other(format!(

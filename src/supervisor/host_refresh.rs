@@ -27,22 +27,12 @@ pub struct HostRefresh {
 impl HostRefresh {
     /// The first fetch is due at once.
     pub fn new(task: Task, now: BootTime) -> Self {
-        HostRefresh {
-            task,
-            next: now,
-            failures: 0,
-            has_fetched: false,
-            last_notice: String::new(),
-        }
+        HostRefresh { task, next: now, failures: 0, has_fetched: false, last_notice: String::new() }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
         (self.has_fetched, self.failures) = (true, 0);
-        Effects {
-            update: Some(update),
-            log: log.into_iter().collect(),
-            ..Effects::default()
-        }
+        Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
     /// Logs the first failure of a row only. The first retries come soon: the host's service may start after ec2-role.
@@ -78,10 +68,7 @@ impl Refresh for HostRefresh {
         if self.task == Task::Metadata {
             self.next = now.after(METADATA_INTERVAL);
         }
-        FetchOrders {
-            task: self.task,
-            ..orders
-        }
+        FetchOrders { task: self.task, ..orders }
     }
 
     /// A permanent fault is fatal only before the first container token; the host's metadata is optional.
@@ -129,11 +116,7 @@ mod tests {
     use crate::common::secret::Secret;
 
     fn fetched(left_out: usize) -> FetchReport {
-        FetchReport::Metadata(FetchedMetadata {
-            items: 40,
-            left_out,
-            snapshot: vec![7],
-        })
+        FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })
     }
 
     fn failed() -> FetchReport {
@@ -168,20 +151,11 @@ mod tests {
         let mut refresh = HostRefresh::new(Task::Metadata, BootTime(0));
         let mut log = |report| refresh.receive(report, BootTime(0), 0.5).unwrap().log;
         let prefix = "pass-through: the host is silent; the host's metadata was not fetched";
-        assert_eq!(
-            log(failed()),
-            [format!("{prefix}, requests for it are answered 503")]
-        );
+        assert_eq!(log(failed()), [format!("{prefix}, requests for it are answered 503")]);
         assert!(log(failed()).is_empty());
-        assert_eq!(
-            log(fetched(0)),
-            ["pass-through: 40 items of the host's metadata fetched"]
-        );
+        assert_eq!(log(fetched(0)), ["pass-through: 40 items of the host's metadata fetched"]);
         assert!(log(fetched(0)).is_empty());
-        assert_eq!(
-            log(failed()),
-            [format!("{prefix}, serving what was fetched before")]
-        );
+        assert_eq!(log(failed()), [format!("{prefix}, serving what was fetched before")]);
         assert_eq!(
             log(fetched(2)),
             [
@@ -207,13 +181,9 @@ mod tests {
         let mut refresh = container_token();
         assert_eq!(refresh.due(), BootTime(5));
         refresh.receive(token(), BootTime(7), 0.5).unwrap();
-        refresh
-            .receive(FetchReport::Unchanged, BootTime(60_000), 0.5)
-            .unwrap();
+        refresh.receive(FetchReport::Unchanged, BootTime(60_000), 0.5).unwrap();
         assert_eq!(refresh.due(), BootTime(60_000));
-        refresh
-            .receive(no_token(Fault::Transient), BootTime(70_000), 0.5)
-            .unwrap();
+        refresh.receive(no_token(Fault::Transient), BootTime(70_000), 0.5).unwrap();
         let wait = schedule::retry(1, 0.5);
         assert_eq!(refresh.due(), BootTime(70_000).after(wait));
     }

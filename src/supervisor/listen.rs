@@ -38,10 +38,7 @@ pub fn listen(
                     _ if limit::is_limit(&error) => limit::name(&error),
                     _ => return Err(format!("--listen {address}: {}", remedy(&error))),
                 };
-                log::warning_once(
-                    &mut last,
-                    &format!("--listen {address}: {cause}; trying again"),
-                );
+                log::warning_once(&mut last, &format!("--listen {address}: {cause}; trying again"));
                 if !pause(PAUSE) {
                     return Ok(None);
                 }

@@ -90,9 +90,7 @@ fn prepare<'a>(
     listener: TcpListener,
     token_key: TokenKey,
 ) -> Result<Supervisor<'a>, String> {
-    let address = listener
-        .local_addr()
-        .map_err(|error| format!("--listen: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("--listen: {error}"))?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot_id = boot_id.trim().to_owned();
     let now = BootTime::now();
@@ -136,10 +134,7 @@ fn prepare<'a>(
     Ok(Supervisor {
         words,
         orders,
-        refreshes: refreshes
-            .into_iter()
-            .map(|refresh| (refresh, Fetcher::default()))
-            .collect(),
+        refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(environment, std::process::id(), now),
     })

@@ -68,9 +68,7 @@ impl Supervisor<'_> {
         let others = [Some(self.server.due()), self.notify.next_ping()];
         let due = refreshes.chain(others).flatten().min().unwrap_or(now);
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
-        let fds = fetchers
-            .chain([self.server.poll_fd(), self.notify.poll_fd()])
-            .flatten();
+        let fds = fetchers.chain([self.server.poll_fd(), self.notify.poll_fd()]).flatten();
         signals.wait(fds, due.left(now));
     }
 

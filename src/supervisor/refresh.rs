@@ -55,11 +55,7 @@ pub enum Status {
 
 impl Effects {
     pub fn warning(line: impl Into<String>) -> Self {
-        Effects {
-            log: vec![line.into()],
-            level: Level::Warning,
-            ..Effects::default()
-        }
+        Effects { log: vec![line.into()], level: Level::Warning, ..Effects::default() }
     }
 
     pub fn apply(self, server: &mut ServerSupervisor, notify: &mut SdNotify, now: BootTime) {

@@ -29,9 +29,7 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
 /// When to refresh first after a start or an outage: any time until [`due`], so that hosts that started together spread out at
 /// once.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
-    due(lifetime)
-        .mul_f64(jitter.clamp(0.0, 1.0))
-        .max(FIRST_RETRY.min(due(lifetime)))
+    due(lifetime).mul_f64(jitter.clamp(0.0, 1.0)).max(FIRST_RETRY.min(due(lifetime)))
 }
 
 /// How long to wait after a number of failures in a row: exponential back-off with equal jitter
@@ -39,9 +37,7 @@ pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
 /// often during an outage.
 pub fn retry(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
-    (FIRST_RETRY * 2u32.pow(doublings))
-        .min(MAX_RETRY)
-        .mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    (FIRST_RETRY * 2u32.pow(doublings)).min(MAX_RETRY).mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

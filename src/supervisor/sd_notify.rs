@@ -28,9 +28,8 @@ impl SdNotify {
         let Some(socket) = environment.get("NOTIFY_SOCKET").and_then(connect) else {
             return SdNotify::default();
         };
-        let is_for_us = environment
-            .get("WATCHDOG_PID")
-            .is_none_or(|pid| pid.parse() == Ok(own_pid));
+        let is_for_us =
+            environment.get("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own_pid));
         let watchdog = environment
             .get("WATCHDOG_USEC")
             .and_then(|limit| limit.parse().ok())
@@ -40,11 +39,7 @@ impl SdNotify {
                 interval: Duration::from_micros(limit) / 2,
                 next_ping: now,
             });
-        SdNotify {
-            socket: Some(socket),
-            watchdog,
-            unsent: Vec::new(),
-        }
+        SdNotify { socket: Some(socket), watchdog, unsent: Vec::new() }
     }
 
     /// A credential is served.
@@ -95,11 +90,8 @@ impl SdNotify {
         let Some(socket) = self.socket.as_ref().filter(|_| !self.unsent.is_empty()) else {
             return;
         };
-        let lines: Vec<String> = self
-            .unsent
-            .iter()
-            .map(|(variable, value)| format!("{variable}={value}"))
-            .collect();
+        let lines: Vec<String> =
+            self.unsent.iter().map(|(variable, value)| format!("{variable}={value}")).collect();
         match socket.send(lines.join("\n").as_bytes()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // A systemd that is gone is told nothing more.
@@ -141,10 +133,7 @@ mod tests {
         let name = format!("ec2-role-notify-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
         for (variable, address) in [
-            (
-                path.to_str().unwrap().to_owned(),
-                SocketAddr::from_pathname(&path),
-            ),
+            (path.to_str().unwrap().to_owned(), SocketAddr::from_pathname(&path)),
             (format!("@{name}"), SocketAddr::from_abstract_name(&name)),
         ] {
             let systemd = listening_at(&address.unwrap());
@@ -169,10 +158,7 @@ mod tests {
             ("WATCHDOG_USEC", "10000000"),
             ("WATCHDOG_PID", "7"),
         ]);
-        assert_eq!(
-            SdNotify::new(&environment, 8, BootTime(0)).next_ping(),
-            None
-        );
+        assert_eq!(SdNotify::new(&environment, 8, BootTime(0)).next_ping(), None);
         let mut notify = SdNotify::new(&environment, 7, BootTime(0));
         notify.ping(BootTime(0));
         assert_eq!(received(&systemd), "WATCHDOG=1");
@@ -185,12 +171,7 @@ mod tests {
 
     #[test]
     fn without_systemd_nothing_is_sent() {
-        for address in [
-            "",
-            "vsock:2:1234",
-            "/nowhere/at/all",
-            "@nobody-listens-here",
-        ] {
+        for address in ["", "vsock:2:1234", "/nowhere/at/all", "@nobody-listens-here"] {
             let environment =
                 Environment::from([("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "10000000")]);
             let mut notify = SdNotify::new(&environment, 7, BootTime(0));
@@ -205,10 +186,8 @@ mod tests {
         let name = format!("ec2-role-full-{}", std::process::id());
         let systemd = listening_at(&SocketAddr::from_abstract_name(&name).unwrap());
         let socket = format!("@{name}");
-        let environment = Environment::from([
-            ("NOTIFY_SOCKET", socket.as_str()),
-            ("WATCHDOG_USEC", "10000000"),
-        ]);
+        let environment =
+            Environment::from([("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "10000000")]);
         let mut notify = SdNotify::new(&environment, 7, BootTime(0));
         let mut others = 0;
         while notify.poll_fd().is_none() {

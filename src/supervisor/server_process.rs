@@ -31,11 +31,7 @@ impl ServerProcess {
             .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;
-        Ok(ServerProcess {
-            pid: Pid::from_child(&child),
-            started: now,
-            channel,
-        })
+        Ok(ServerProcess { pid: Pid::from_child(&child), started: now, channel })
     }
 
     /// Sends a frame whole, without waiting. A server that has no room for it hangs.
@@ -55,9 +51,7 @@ impl ServerProcess {
 
     /// Whether the server has answered since the last call.
     pub fn is_alive(&mut self) -> bool {
-        self.channel
-            .read(&mut [0; 64])
-            .is_ok_and(|length| length > 0)
+        self.channel.read(&mut [0; 64]).is_ok_and(|length| length > 0)
     }
 
     /// Tells the server to answer its open requests and end.

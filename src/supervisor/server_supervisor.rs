@@ -158,11 +158,8 @@ impl ServerSupervisor {
         let Some(how) = child_process::reap(server.pid) else {
             return;
         };
-        self.short_lives = if now.left(server.started) < SHORT_LIFE {
-            self.short_lives + 1
-        } else {
-            0
-        };
+        self.short_lives =
+            if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
         self.replace(&how, now);
         if let Some(excess) = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
             let pause = (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE);

@@ -82,9 +82,7 @@ impl Signals {
             }
             Signal::SIGCHLD => None,
             other => {
-                log::warning(&format!(
-                    "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
-                ));
+                log::warning(&format!("{other} ignored; send SIGHUP to fetch now, SIGTERM to end"));
                 None
             }
         })

@@ -34,9 +34,7 @@ pub fn random() -> Result<TokenKey, String> {
 /// `None` if there is no file.
 fn read(file: &NamedFile) -> Result<Option<TokenKey>, String> {
     match file.read() {
-        Ok(contents) => parse(&contents)
-            .map(Some)
-            .map_err(|why| format!("{file}: {why}")),
+        Ok(contents) => parse(&contents).map(Some).map_err(|why| format!("{file}: {why}")),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.text),
     }
@@ -57,11 +55,7 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
     let suffix = random().map_err(io::Error::other)?.to_hex();
     new.push(format!(".{}", &suffix[..16]));
     let write = || {
-        let mut opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
         opened.sync_all()?;
         match fs::hard_link(&new, &file.path) {

@@ -80,11 +80,7 @@ pub fn warning_once(last: &mut String, text: &str) {
 /// Writes an event.
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
-    write_line(
-        &format,
-        level,
-        event_line(&format, level, text, SystemTime::now()),
-    );
+    write_line(&format, level, event_line(&format, level, text, SystemTime::now()));
 }
 
 fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
@@ -181,35 +177,22 @@ mod tests {
 
     #[test]
     fn long_events_are_cut_so_that_the_line_fits() {
-        let json = Format {
-            json: true,
-            role: "r".repeat(2048),
-            ..Format::default()
-        };
+        let json = Format { json: true, role: "r".repeat(2048), ..Format::default() };
         let now = SystemTime::UNIX_EPOCH;
         for text in ["\"".repeat(9000), "é".repeat(9000), "\u{1}".repeat(9000)] {
             let line = event_line(&json, Level::Error, &text, now);
             let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-            assert!(
-                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
-                "{line}"
-            );
+            assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE / 2, "{line}");
             assert_eq!(object["level"], "error");
             let line = event_line(&Format::default(), Level::Error, &text, now);
-            assert!(
-                line.len() <= MAX_LINE && line.len() > MAX_LINE / 2,
-                "{line}"
-            );
+            assert!(line.len() <= MAX_LINE && line.len() > MAX_LINE / 2, "{line}");
         }
     }
 
     #[test]
     fn control_and_invisible_characters_are_escaped() {
         for (text, line) in [
-            (
-                "a\u{1b}[2J\r\n\"x\" é\u{85}",
-                "a\\x1b[2J\\x0d\\x0a\"x\" é\\xc2\\x85",
-            ),
+            ("a\u{1b}[2J\r\n\"x\" é\u{85}", "a\\x1b[2J\\x0d\\x0a\"x\" é\\xc2\\x85"),
             ("\u{202e}a\u{200b}", "\\xe2\\x80\\xaea\\xe2\\x80\\x8b"),
             ("\u{2028}\u{feff}", "\\xe2\\x80\\xa8\\xef\\xbb\\xbf"),
             ("\u{3164}…", "\\xe3\\x85\\xa4…"),

@@ -16,10 +16,8 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// The SDKs' time limits.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(2),
-    answer: Duration::from_secs(5),
-};
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(5) };
 
 const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -59,13 +57,9 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let token = token(context)?;
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.iter().map(|token| ("Authorization", token.as_str())));
-    let answer = http_client
-        .request("GET", &url, &headers)
-        .or_else(|error| {
-            transient(format!(
-                "{endpoint}: {error}; is the agent that serves it running?"
-            ))
-        })?;
+    let answer = http_client.request("GET", &url, &headers).or_else(|error| {
+        transient(format!("{endpoint}: {error}; is the agent that serves it running?"))
+    })?;
     if answer.status != 200 {
         // Only then: this server has no credential before its first fetch, and would wait for itself. It issues session tokens, with
         // a container token only for a request with that.
@@ -85,9 +79,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let document = serde_json::from_slice(&answer.body).ok();
     match document.and_then(|json| document::parse_role(&json, "the container's credential")) {
         Some(found) => Ok(Some(found)),
-        None => transient(format!(
-            "{endpoint}: the answer holds no credential; check the agent"
-        )),
+        None => transient(format!("{endpoint}: the answer holds no credential; check the agent")),
     }
 }
 

@@ -18,12 +18,7 @@ use crate::fetcher::source_credential::SourceCredential;
 /// The credential of the first source that has one. An incomplete source is a fault: the next one would have other rights than
 /// the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
-    let sources = [
-        variables::find,
-        web_identity::find,
-        shared_files::find,
-        container::find,
-    ];
+    let sources = [variables::find, web_identity::find, shared_files::find, container::find];
     let first = if context.profile_is_option { 2 } else { 0 };
     for source in &sources[first..] {
         if let Some(found) = source(context)? {

@@ -41,9 +41,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return Err(fault("a quote is not closed; correct the profile".into()));
     };
-    (context.report_step)(&format!(
-        "running the credential_process of profile {profile:?}"
-    ));
+    (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
     // These are the options of this ec2-role, not of one that the command may run.
     for name in context.environment.names("EC2_ROLE_") {
@@ -137,9 +135,7 @@ fn read_to_end(
 
 fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), String> {
     loop {
-        let left = deadline
-            .checked_duration_since(Instant::now())
-            .ok_or_else(too_long)?;
+        let left = deadline.checked_duration_since(Instant::now()).ok_or_else(too_long)?;
         let timeout = Timespec::try_from(left).map_err(|_| too_long())?;
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => {}
@@ -160,11 +156,8 @@ mod tests {
             ("exec sleep 600 >&-", SHORT, "it took longer than 45 s"),
             ("exec yes", DEADLINE, "it printed more than 65536 bytes"),
         ] {
-            let mut child = Command::new("sh")
-                .args(["-c", script])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut child =
+                Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
             let collected = collect(&mut child, Instant::now() + limit);
             _ = child.kill();
             _ = child.wait();

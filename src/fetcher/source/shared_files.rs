@@ -13,13 +13,8 @@ use crate::fetcher::source_credential::SourceCredential;
 /// other rights.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
 /// Likewise, except that a `credential_process` in the same profile gives the same role to programs without SSO.
-const SSO_KEYS: [&str; 5] = [
-    "sso_session",
-    "sso_start_url",
-    "sso_region",
-    "sso_account_id",
-    "sso_role_name",
-];
+const SSO_KEYS: [&str; 5] =
+    ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 
 /// The order is botocore's (`ProfileProviderBuilder.providers`), so that the user gets the same rights: static keys in the
 /// credentials file, then a command in either file, then static keys in the config file.
@@ -68,9 +63,7 @@ fn static_keys(
             return Ok(Some(SourceCredential {
                 access_key_id: key_id.key()?.to_owned(),
                 secret_access_key: Secret::new(secret.key()?),
-                session_token: token
-                    .map(|token| token.key().map(Secret::new))
-                    .transpose()?,
+                session_token: token.map(|token| token.key().map(Secret::new)).transpose()?,
                 origin: format!("profile {:?}", profile.name),
             }));
         }

@@ -21,16 +21,14 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (Some(key_id), Some(secret), token) => Ok(Some(SourceCredential {
             access_key_id: key_id.key()?.to_owned(),
             secret_access_key: Secret::new(secret.key()?),
-            session_token: token
-                .map(|token| token.key().map(Secret::new))
-                .transpose()?,
+            session_token: token.map(|token| token.key().map(Secret::new)).transpose()?,
             origin: "the environment's variables".to_owned(),
         })),
         (None, None, None) => Ok(None),
         (Some(key_id), None, _) => lone(&key_id, SECRET),
         (None, Some(secret), _) => lone(&secret, KEY_ID),
-        (None, None, Some(token)) => token.wrong(&format!(
-            "it is set, {KEY_ID} and {SECRET} are not; set all three or none"
-        )),
+        (None, None, Some(token)) => {
+            token.wrong(&format!("it is set, {KEY_ID} and {SECRET} are not; set all three or none"))
+        }
     }
 }

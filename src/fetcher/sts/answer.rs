@@ -14,12 +14,7 @@ use crate::fetcher::http_client::Answer;
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// The parts of a credential.
-const PARTS: [&str; 4] = [
-    "AccessKeyId",
-    "SecretAccessKey",
-    "SessionToken",
-    "Expiration",
-];
+const PARTS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"];
 
 /// What STS issues for a successful call.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,19 +62,15 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     };
     match credential() {
         Some(issued) if answer.status == 200 => Ok(issued),
-        _ => Err(StsError::NotFromSts {
-            what: describe(document.as_ref(), body),
-            answer,
-        }),
+        _ => Err(StsError::NotFromSts { what: describe(document.as_ref(), body), answer }),
     }
 }
 
 /// The text of the first element with this name at any depth: the same few elements are nested differently in answers and errors.
 /// Anything but text inside, such as a comment, would cut a secret in two.
 fn field(document: &Document, name: &str) -> Option<String> {
-    let element = document
-        .descendants()
-        .find(|node| node.is_element() && node.tag_name().name() == name)?;
+    let element =
+        document.descendants().find(|node| node.is_element() && node.tag_name().name() == name)?;
     let mut children = element.children();
     let (text, more) = (children.next()?.text()?.trim(), children.next());
     let is_whole = more.is_none() && (1..=MAX_FIELD_BYTES).contains(&text.len());
@@ -125,10 +116,7 @@ mod tests {
     fn every_form_of_expiration_gives_the_same_credential() {
         let issued = parse(200, XML).unwrap();
         assert_eq!(
-            (
-                issued.access_key_id.as_str(),
-                issued.secret_access_key.expose()
-            ),
+            (issued.access_key_id.as_str(), issued.secret_access_key.expose()),
             ("ASIA1", "s/k")
         );
         for expiration in ["2023-06-01T12:06:40.000000Z", "2023-06-01T14:06:40+02:00"] {
@@ -152,10 +140,7 @@ mod tests {
     fn an_answer_that_is_not_of_sts_is_described_and_not_repeated() {
         for (body, what) in [
             ("", "an empty body"),
-            (
-                "<html><body>secret</body></html>",
-                "XML (<html>) without AccessKeyId",
-            ),
+            ("<html><body>secret</body></html>", "XML (<html>) without AccessKeyId"),
             ("<html><br></html>", "not XML"),
             ("{\"SecretAccessKey\":\"secret\"}", "not XML"),
             ("secret", "not XML"),

@@ -57,12 +57,8 @@ impl EndpointOptions<'_> {
 
 impl Endpoint {
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
-        let at = |url: String, region: &str| {
-            Ok(Endpoint {
-                url,
-                signing_region: region.to_owned(),
-            })
-        };
+        let at =
+            |url: String, region: &str| Ok(Endpoint { url, signing_region: region.to_owned() });
         if let Some(setting) = options.url {
             let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
@@ -98,11 +94,7 @@ impl Endpoint {
         let is_fips_name =
             options.fips && (options.dual_stack || options.partition != "aws-us-gov");
         let service = if is_fips_name { "sts-fips" } else { "sts" };
-        let suffix = if options.dual_stack {
-            dual_stack_suffix
-        } else {
-            suffix
-        };
+        let suffix = if options.dual_stack { dual_stack_suffix } else { suffix };
         at(format!("https://{service}.{region}.{suffix}/"), region)
     }
 }
@@ -140,10 +132,7 @@ mod tests {
     fn check(options: EndpointOptions, url: &str, signing_region: &str) {
         assert_eq!(
             Endpoint::find(&options).unwrap(),
-            Endpoint {
-                url: url.into(),
-                signing_region: signing_region.into()
-            }
+            Endpoint { url: url.into(), signing_region: signing_region.into() }
         );
     }
 
@@ -155,28 +144,10 @@ mod tests {
             ..EndpointOptions::default()
         };
         check(aws, "https://sts.eu-west-1.amazonaws.com/", "eu-west-1");
+        check(EndpointOptions { region: None, ..aws }, "https://sts.amazonaws.com/", "us-east-1");
+        check(EndpointOptions { legacy: true, ..aws }, "https://sts.amazonaws.com/", "us-east-1");
         check(
-            EndpointOptions {
-                region: None,
-                ..aws
-            },
-            "https://sts.amazonaws.com/",
-            "us-east-1",
-        );
-        check(
-            EndpointOptions {
-                legacy: true,
-                ..aws
-            },
-            "https://sts.amazonaws.com/",
-            "us-east-1",
-        );
-        check(
-            EndpointOptions {
-                legacy: true,
-                region: Some("eu-south-1"),
-                ..aws
-            },
+            EndpointOptions { legacy: true, region: Some("eu-south-1"), ..aws },
             "https://sts.eu-south-1.amazonaws.com/",
             "eu-south-1",
         );
@@ -186,19 +157,12 @@ mod tests {
             "eu-west-1",
         );
         check(
-            EndpointOptions {
-                dual_stack: true,
-                ..aws
-            },
+            EndpointOptions { dual_stack: true, ..aws },
             "https://sts.eu-west-1.api.aws/",
             "eu-west-1",
         );
         check(
-            EndpointOptions {
-                fips: true,
-                dual_stack: true,
-                ..aws
-            },
+            EndpointOptions { fips: true, dual_stack: true, ..aws },
             "https://sts-fips.eu-west-1.api.aws/",
             "eu-west-1",
         );
@@ -208,11 +172,7 @@ mod tests {
             fips: true,
             ..EndpointOptions::default()
         };
-        check(
-            gov,
-            "https://sts.us-gov-west-1.amazonaws.com/",
-            "us-gov-west-1",
-        );
+        check(gov, "https://sts.us-gov-west-1.amazonaws.com/", "us-gov-west-1");
         let cn = EndpointOptions {
             partition: "aws-cn",
             region: Some("cn-north-1"),
@@ -232,20 +192,10 @@ mod tests {
 
     #[test]
     fn options_without_an_endpoint_are_refused_with_a_remedy() {
-        let cn = EndpointOptions {
-            partition: "aws-cn",
-            ..EndpointOptions::default()
-        };
+        let cn = EndpointOptions { partition: "aws-cn", ..EndpointOptions::default() };
         for (options, remedy) in [
             (cn, "--region"),
-            (
-                EndpointOptions {
-                    partition: "aws-new",
-                    region: Some("x-1"),
-                    ..cn
-                },
-                "--endpoint-url",
-            ),
+            (EndpointOptions { partition: "aws-new", region: Some("x-1"), ..cn }, "--endpoint-url"),
             (
                 EndpointOptions {
                     url: Setting::option("AWS_ENDPOINT_URL", Some("ftp://x")).as_ref(),
@@ -255,10 +205,7 @@ mod tests {
             ),
         ] {
             let fault = Endpoint::find(&options).unwrap_err();
-            assert!(
-                matches!(&fault, Fault::Permanent(text) if text.contains(remedy)),
-                "{fault:?}"
-            );
+            assert!(matches!(&fault, Fault::Permanent(text) if text.contains(remedy)), "{fault:?}");
         }
     }
 }

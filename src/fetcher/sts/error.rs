@@ -46,11 +46,7 @@ impl StsError {
     pub fn describe(&self) -> String {
         let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.to_string(),
-            StsError::Refused {
-                code,
-                message,
-                answer,
-            } => {
+            StsError::Refused { code, message, answer } => {
                 // With a wrong signature, further lines repeat the headers of the request.
                 let message = message.lines().next().unwrap_or_default();
                 let message = message.trim_end_matches('.');
@@ -71,11 +67,7 @@ impl StsError {
         const WAIT: &str = "nothing to do if it passes";
         let later = |remedy: String| (Reaction::RetryLater, remedy);
         let (status, code, message) = match self {
-            StsError::Refused {
-                code,
-                message,
-                answer,
-            } => (answer.status, code.as_str(), message),
+            StsError::Refused { code, message, answer } => (answer.status, code.as_str(), message),
             // A proxy or load balancer before STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
                 return later(WAIT.to_owned());
@@ -103,10 +95,9 @@ impl StsError {
                 Reaction::ReloadSource,
                 "this STS does not know the source's access key: correct the key, or enable the region in the account",
             ),
-            "ExpiredToken" | "ExpiredTokenException" => (
-                Reaction::ReloadSource,
-                "the source's credential has expired: let it be renewed",
-            ),
+            "ExpiredToken" | "ExpiredTokenException" => {
+                (Reaction::ReloadSource, "the source's credential has expired: let it be renewed")
+            }
             "SignatureDoesNotMatch"
             | "RequestExpired"
             | "RequestTimeTooSkewed"
@@ -123,10 +114,9 @@ impl StsError {
                 },
                 "correct the option that the message names",
             ),
-            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => (
-                Reaction::GiveUp,
-                "correct --policy, --policy-arns or --tags",
-            ),
+            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
+                (Reaction::GiveUp, "correct --policy, --policy-arns or --tags")
+            }
             "RegionDisabledException" | "RegionDisabled" => (
                 Reaction::RetryLater,
                 "activate STS for this region in the account's settings, or name another with --region",
@@ -134,10 +124,7 @@ impl StsError {
             _ if status == 429 || status >= 500 || is_transient(code) => {
                 (Reaction::RetryLater, WAIT)
             }
-            _ => (
-                Reaction::RetryLater,
-                "STS rejects a parameter: correct what the message names",
-            ),
+            _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
         };
         (reaction, remedy.to_owned())
     }
@@ -175,9 +162,7 @@ const TRANSIENT_CODES: [&str; 13] = [
 
 fn is_transient(code: &str) -> bool {
     // Throttling, ThrottledException, RequestThrottled, EC2ThrottledException …; ProvisionedThroughputExceeded …
-    ["Throttl", "TooMany", "Throughput"]
-        .iter()
-        .any(|part| code.contains(part))
+    ["Throttl", "TooMany", "Throughput"].iter().any(|part| code.contains(part))
         || TRANSIENT_CODES.contains(&code)
 }
 
@@ -189,11 +174,7 @@ mod tests {
         StsError::Refused {
             code: code.into(),
             message: message.into(),
-            answer: Box::new(Answer {
-                status,
-                request_id: Some("r1".into()),
-                ..Answer::default()
-            }),
+            answer: Box::new(Answer { status, request_id: Some("r1".into()), ..Answer::default() }),
         }
     }
 
@@ -212,23 +193,15 @@ mod tests {
             ("IDPCommunicationError", Reaction::RetryLater),
             ("SomethingNew", Reaction::RetryLater),
         ] {
-            assert_eq!(
-                refused(403, code, "").judge("ROLE", "https://sts").0,
-                reaction,
-                "{code}"
-            );
+            assert_eq!(refused(403, code, "").judge("ROLE", "https://sts").0, reaction, "{code}");
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
         assert_eq!(
-            refused(403, "ValidationError", chaining)
-                .judge("ROLE", "https://sts")
-                .0,
+            refused(403, "ValidationError", chaining).judge("ROLE", "https://sts").0,
             Reaction::ShortenDuration
         );
         assert_eq!(
-            StsError::NoAnswer(SendError::NoResponse)
-                .judge("ROLE", "https://sts")
-                .0,
+            StsError::NoAnswer(SendError::NoResponse).judge("ROLE", "https://sts").0,
             Reaction::RetryLater
         );
     }
@@ -237,10 +210,7 @@ mod tests {
     fn a_denial_names_the_caller_for_the_trust_policy() {
         for (caller, named) in [
             ("arn:aws:iam::1:user/bob", "arn:aws:iam::1:user/bob"),
-            (
-                "arn:aws:sts::1:assumed-role/host/i-0",
-                "the role host of account 1",
-            ),
+            ("arn:aws:sts::1:assumed-role/host/i-0", "the role host of account 1"),
         ] {
             let message = format!(
                 "User: {caller} is not authorized to perform: sts:AssumeRole on resource: X."
@@ -262,11 +232,7 @@ mod tests {
             (400, "Throttling", "nothing to do"),
             (400, "IDPCommunicationErrorException", "nothing to do"),
             (400, "EC2ThrottledException", "nothing to do"),
-            (
-                400,
-                "ProvisionedThroughputExceededException",
-                "nothing to do",
-            ),
+            (400, "ProvisionedThroughputExceededException", "nothing to do"),
             (400, "TooManyRequestsException", "nothing to do"),
             (400, "SlowDown", "nothing to do"),
             (400, "BandwidthLimitExceeded", "nothing to do"),
@@ -274,11 +240,7 @@ mod tests {
             (400, "RequestTimeout", "nothing to do"),
             (429, "Slow", "nothing to do"),
             (500, "InternalFailure", "nothing to do"),
-            (
-                400,
-                "InvalidParameterValue",
-                "correct what the message names",
-            ),
+            (400, "InvalidParameterValue", "correct what the message names"),
         ] {
             let remedy = refused(status, code, "").judge("ROLE", "https://sts").1;
             assert!(remedy.contains(says), "{status} {code}: {remedy}");

@@ -25,11 +25,7 @@ use crate::fetcher::source_credential::SourceCredential;
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 /// SigV4 leaves only the unreserved characters of RFC 3986 unescaped.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The form of AssumeRole. `duration_seconds` may be less than in `parameters`, where STS allows less.
 pub fn assume_role_form(
@@ -170,10 +166,7 @@ mod tests {
             duration_seconds: 900,
             policy: Some("{\"é\": 1}".into()),
             policy_arns: vec!["arn:aws:iam::aws:policy/x".into()],
-            tags: vec![
-                ("k=1&".into(), "v +".into()),
-                ("empty".into(), String::new()),
-            ],
+            tags: vec![("k=1&".into(), "v +".into()), ("empty".into(), String::new())],
             transitive_tag_keys: vec!["k=1&".into()],
             source_identity: Some("me".into()),
             ..AssumeRole::default()

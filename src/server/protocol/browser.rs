@@ -30,9 +30,7 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return false;
     }
-    let in_brackets = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
+    let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     if let Some(address) = in_brackets {
         return address.parse::<Ipv6Addr>().is_ok();
     }
@@ -51,9 +49,7 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     let is_of_network = !name.contains('.') || name.ends_with(".internal");
     is_of_loopback
         || (is_of_network && !is_to_loopback)
-        || allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(&name))
+        || allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name))
 }
 
 #[cfg(test)]
@@ -65,12 +61,7 @@ mod tests {
     #[track_caller]
     fn check(is_to_loopback: bool, headers: &[(&str, &str)], expected: Result<(), Refusal>) {
         let allowed = ["metadata.example.com".to_owned()];
-        let request = Request {
-            method: "GET",
-            target: "/",
-            headers,
-            is_to_loopback,
-        };
+        let request = Request { method: "GET", target: "/", headers, is_to_loopback };
         assert_eq!(super::check(&request, &allowed), expected, "{headers:?}");
     }
 
@@ -150,18 +141,8 @@ mod tests {
 
     #[test]
     fn headers_of_a_page_are_refused_in_any_letter_case() {
-        for name in [
-            "Origin",
-            "origin",
-            "Sec-Fetch-Site",
-            "sec-FETCH-dest",
-            "Sec-Fetch-User",
-        ] {
-            let headers = [
-                ("Host", "127.0.0.1"),
-                ("Sec-Fetch-Mode", "cors"),
-                (name, "x"),
-            ];
+        for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-dest", "Sec-Fetch-User"] {
+            let headers = [("Host", "127.0.0.1"), ("Sec-Fetch-Mode", "cors"), (name, "x")];
             check(LOOPBACK, &headers, Err(Refusal::Script));
             check(LOOPBACK, &headers[..2], Ok(()));
         }

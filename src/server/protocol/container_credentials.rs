@@ -29,22 +29,11 @@ fn respond_below_root(
         |refusal, status, code, message| Err(error(status, code, message).refused(refusal));
     if request.header("X-Forwarded-For").is_some() {
         let message = "requests with X-Forwarded-For are refused; ask without a proxy";
-        return refuse(
-            Refusal::Forwarded,
-            StatusCode::FORBIDDEN,
-            "Forbidden",
-            message,
-        );
+        return refuse(Refusal::Forwarded, StatusCode::FORBIDDEN, "Forbidden", message);
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        let refusal = error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "MethodNotAllowed",
-            "send GET",
-        );
-        return Err(refusal
-            .header("Allow", "GET, HEAD")
-            .refused(Refusal::Method));
+        let refusal = error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "send GET");
+        return Err(refusal.header("Allow", "GET, HEAD").refused(Refusal::Method));
     }
     let (refusal, message) = match request.header("Authorization") {
         // Compare the whole value: SDKs add no scheme, and the token file may hold one.
@@ -67,10 +56,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
         return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
     }
     let credential = state.valid_credential(now).ok_or_else(|| {
-        let (code, message) = (
-            "CredentialsUninitialized",
-            "no valid credentials at present",
-        );
+        let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
     })?;
     // The list, as in the instance form: --check knows no name.
@@ -93,7 +79,5 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
 /// Each key in both spellings: Go's SDK reads lower case, JavaScript's reads capitals.
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
     let document = json!({ "code": code, "message": message, "Code": code, "Message": message });
-    Response::text(document.to_string())
-        .status(status)
-        .content_type("application/json")
+    Response::text(document.to_string()).status(status).content_type("application/json")
 }

@@ -21,9 +21,7 @@ impl<'a> Request<'a> {
     /// The first header of this name, in any letter case.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let mut headers = self.headers.iter();
-        headers
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value)
+        headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 
@@ -165,9 +163,8 @@ mod tests {
 
     #[test]
     fn a_response_has_its_length_and_closes() {
-        let bytes = Response::text("exc_web")
-            .header("Accept-Ranges", "none")
-            .to_bytes(false, UNIX_EPOCH);
+        let bytes =
+            Response::text("exc_web").header("Accept-Ranges", "none").to_bytes(false, UNIX_EPOCH);
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nAccept-Ranges: none\r\n\

@@ -183,9 +183,7 @@ fn other_metadata(
     }
     let own = ROLE.into_iter().filter(|_| has_roles);
     let own = own.chain(state.region.as_ref().map(|_| REGION));
-    let passed_through = snapshot
-        .into_iter()
-        .flat_map(|snapshot| snapshot.items.keys());
+    let passed_through = snapshot.into_iter().flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
     let listing = if path.is_empty() {
         Some(directory::roots(leaves))
@@ -209,10 +207,7 @@ fn info(credential: &Credential, state: &ServerState) -> String {
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
-        (
-            "InstanceProfileArn",
-            &state.role.instance_profile(&state.role_name),
-        ),
+        ("InstanceProfileArn", &state.role.instance_profile(&state.role_name)),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
 }
@@ -222,9 +217,7 @@ fn not_found() -> Response {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
         \x20<head>\n  <title>404 - Not Found</title>\n </head>\n <body>\n  <h1>404 - Not Found</h1>\n </body>\n</html>\n";
-    Response::text(PAGE)
-        .status(StatusCode::NOT_FOUND)
-        .content_type("text/html")
+    Response::text(PAGE).status(StatusCode::NOT_FOUND).content_type("text/html")
 }
 
 /// Also an unlisted date, because EC2's list grows. `1.0` and all dates sort as text.
@@ -261,10 +254,7 @@ impl<'a> Path<'a> {
             }
             segments.push(segment);
         }
-        Some(Path {
-            segments,
-            has_trailing_slash: path.ends_with('/'),
-        })
+        Some(Path { segments, has_trailing_slash: path.ends_with('/') })
     }
 
     fn is_of_role(&self) -> bool {

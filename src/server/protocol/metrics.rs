@@ -56,25 +56,15 @@ impl Metrics {
         }
         describe(&mut text, "refusals_total", "Requests refused, by reason.");
         for ((_, reason), value) in Refusal::ALL.iter().zip(self.refusals) {
-            _ = writeln!(
-                text,
-                "ec2_role_refusals_total{{reason=\"{reason}\"}} {value}"
-            );
+            _ = writeln!(text, "ec2_role_refusals_total{{reason=\"{reason}\"}} {value}");
         }
         Response::text(text).content_type("text/plain; version=0.0.4")
     }
 }
 
 fn describe(text: &mut String, name: &str, help: &str) {
-    let kind = if name.ends_with("_total") {
-        "counter"
-    } else {
-        "gauge"
-    };
-    _ = writeln!(
-        text,
-        "# HELP ec2_role_{name} {help}\n# TYPE ec2_role_{name} {kind}"
-    );
+    let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+    _ = writeln!(text, "# HELP ec2_role_{name} {help}\n# TYPE ec2_role_{name} {kind}");
 }
 
 #[cfg(test)]

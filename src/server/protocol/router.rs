@@ -19,7 +19,5 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 
 /// A refusal that EC2 does not have, so its body says who refuses and why.
 pub fn refuse(refusal: Refusal, why: &'static str) -> Response {
-    Response::text(why)
-        .status(StatusCode::FORBIDDEN)
-        .refused(refusal)
+    Response::text(why).status(StatusCode::FORBIDDEN).refused(refusal)
 }
