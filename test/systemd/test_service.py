@@ -202,7 +202,7 @@ def test_access_denied_heals_and_needs_nobody(host, second, denied):
     assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
     pid = host.show(unit, "MainPID")
     warnings = host.run("journalctl", "--no-pager", "--output=cat", "--priority=warning", f"--unit={unit}").stdout
-    assert all("AccessDenied" in line for line in warnings.splitlines()) and warnings
+    assert all("AccessDenied" in line for line in warnings.splitlines()) and warnings, warnings
     denied()
     host.wait_until_active(unit, seconds=30)
     assert host.show(unit, "MainPID") == pid
