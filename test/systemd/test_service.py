@@ -108,6 +108,13 @@ def test_an_out_of_memory_kill_of_the_server_leaves_the_keeper(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
+def test_a_reload_fetches_a_credential_now(host):
+    before = host.wait_until_served()
+    host.run("systemctl", "reload", UNIT)
+    wait_until(lambda: host.wait_until_served()["AccessKeyId"] != before["AccessKeyId"], seconds=10, what="the next credential")
+    assert "SIGHUP: fetching now" in host.journal()
+
+
 def test_the_journal_holds_the_access_log_and_no_secret(host):
     token = host.session_token()
     document = host.wait_until_served()
