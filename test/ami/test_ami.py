@@ -95,14 +95,14 @@ def one_line_for_each_call(guarded, aws):
 @pytest.mark.parametrize("step", ["+1 hour", "-1 hour", "-1 hour", "+1 hour"],
                          ids=["an-hour-ahead", "right-again", "an-hour-behind", "and-right-again"])
 def test_a_clock_that_is_set_while_it_runs_changes_nothing(guarded, aws, one_line_for_each_call, step):
-    answers, keeper = guarded.answers(), guarded.show(UNIT, "MainPID")
+    answers, supervisor = guarded.answers(), guarded.show(UNIT, "MainPID")
     print(guarded.run("date", "--utc", "--set", step).stdout.strip())
     for _ in range(3):
         credential(guarded, aws)
     # The time to renew it may have come just now, but once.
     assert one_line_for_each_call() <= 1
     assert guarded.answers() == answers
-    assert guarded.show(UNIT, "MainPID") == keeper
+    assert guarded.show(UNIT, "MainPID") == supervisor
 
 
 def test_a_role_is_assumed_while_the_clock_is_an_hour_ahead(guarded, aws, one_line_for_each_call):
@@ -141,11 +141,11 @@ def wait_until_the_container_was_started_and_served(machine, answers):
 
 
 def test_a_restart_of_docker_leaves_ec2_role_alone(guarded, aws):
-    answers, keeper = len(guarded.answers()), guarded.show(UNIT, "MainPID")
+    answers, supervisor = len(guarded.answers()), guarded.show(UNIT, "MainPID")
     guarded.run("systemctl", "restart", "docker")
     wait_until_the_container_was_started_and_served(guarded, answers)
     credential(guarded, aws)
-    assert guarded.show(UNIT, "MainPID") == keeper
+    assert guarded.show(UNIT, "MainPID") == supervisor
     guarded.run("ec2-role-hook", "status")
 
 

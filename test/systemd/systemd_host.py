@@ -52,8 +52,8 @@ class SystemdHost:
 
     def processes(self, unit="ec2-role@web"):
         """{name: pid} of the unit's processes."""
-        keeper = self.show(unit, "MainPID")
-        listed = self.run("ps", "-o", "comm=,pid=", "--pid", keeper, "--ppid", keeper, check=False).stdout
+        supervisor = self.show(unit, "MainPID")
+        listed = self.run("ps", "-o", "comm=,pid=", "--pid", supervisor, "--ppid", supervisor, check=False).stdout
         return {name: int(pid) for name, pid in (line.split() for line in listed.splitlines())}
 
     def ask(self, path=LIST, token=None, seconds=3):

@@ -47,11 +47,11 @@ def test_a_restart_under_load_loses_and_refuses_nothing(host):
 
 
 def test_an_upgrade_under_load_loses_and_refuses_nothing_either(host):
-    keeper = host.show(UNIT, "MainPID")
+    supervisor = host.show(UNIT, "MainPID")
     with host.under_load(seconds=8):
         host.install()
         host.run("systemctl", "restart", "ec2-role@*.service")
-    assert host.show(UNIT, "MainPID") != keeper
+    assert host.show(UNIT, "MainPID") != supervisor
 
 
 @pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])

@@ -88,11 +88,11 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert host.show("ec2-role-guard", "ActiveState", "UnitFileState") == ["active", "enabled"]
     assert "docker0 → 172.17.0.1:4567 (exc_web)\n" in host.run("ec2-role-hook", "status").stdout
     # Twice is as good as once, containers running, and so is a boot.
-    docker, keeper = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
+    docker, supervisor = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
     with host.under_load(seconds=20):
         host.run("sh", "/etc/ec2-role/install")
         host.wait_until_active("ec2-role@web")
-    assert host.show("ec2-role@web", "MainPID") != keeper
+    assert host.show("ec2-role@web", "MainPID") != supervisor
     assert host.show("docker", "MainPID") == docker
     host.reboot()
     host.wait_until_served()
