@@ -61,7 +61,7 @@ impl Check {
         let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
         let list = get(root)?;
         let name = list.text();
-        // What another program answers may hold a terminal's control codes.
+        // Another program may listen at this address, and its response may contain control codes for the terminal.
         let role_name = printable(&name);
         let document = get(&format!("{root}{name}"))?;
         if let Some((role, expected)) = &self.role {

@@ -72,8 +72,8 @@ const TOKEN_LENGTH: usize = HEAD_LENGTH + 32;
 const TEXT_LENGTH: usize = TOKEN_LENGTH.div_ceil(3) * 4;
 
 impl TokenAuthority {
-    /// The boot's id (`/proc/sys/kernel/random/boot_id`) is sealed too: a key file can outlive the boot whose CLOCK_BOOTTIME a
-    /// token counts on.
+    /// The seal covers the boot's id (`/proc/sys/kernel/random/boot_id`) too, so that a token is valid in one boot only: its expiry
+    /// is on CLOCK_BOOTTIME, which starts again at boot, and a key file can outlive the boot.
     pub fn new(key: &TokenKey, boot_id: &str) -> Self {
         TokenAuthority {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key.0),

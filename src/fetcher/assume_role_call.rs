@@ -131,8 +131,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// When a credential was issued, by the clock of STS, and how long it lives: at most as long as was asked for. A proxy may stamp a
-/// wrong `Date`, so without a plausible life by `Date` the time of the accepted signature counts. `None` if no life is left.
+/// The time at which STS issued a credential, and the credential's lifetime, at most `asked`. The time is the response's `Date`, or
+/// the time of the accepted signature if `Date` is missing or gives an implausible lifetime: a proxy may have set it. `None` if the
+/// credential has expired.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,
@@ -146,7 +147,8 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Hides what STS repeats of the request. External id and policy are not for everyone who reads the log either.
+/// Hides secrets of the request that STS repeats in an error, and the external id and the policy: not every reader of the log may
+/// know these.
 fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
     let secrets = [
         Some(source.secret_access_key.expose()),

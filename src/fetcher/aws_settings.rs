@@ -29,7 +29,7 @@ impl<'a> AwsSettings<'a> {
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
         let region = match self.region()? {
             Some(region) => Ok(Some(region)),
-            // Another program at the service's address may answer with a page of its own.
+            // Validate the region: another program at the metadata service's address may respond with an HTML page.
             None => host_region().map(|region| {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),

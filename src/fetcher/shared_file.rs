@@ -48,9 +48,9 @@ impl SharedFile {
     }
 }
 
-/// Parses sections as Python's configparser does for botocore. A line that is indented deeper than the key above it continues that
-/// key's value, after a newline; a value that has only such lines is a nested block. Lines without a key are ignored, as some SDKs
-/// ignore them, because the file belongs to other tools too.
+/// Parses sections as botocore does (Python's configparser). A line that is indented deeper than the key above it continues that
+/// key's value, after a newline. A key with an empty value and continuation lines is a nested block. Lines without a key are
+/// ignored, as in some SDKs, because other tools use the file too.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;

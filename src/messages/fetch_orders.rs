@@ -20,7 +20,8 @@ pub enum Task {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct FetchOrders {
     pub task: Task,
-    /// The key of this server's session tokens: a metadata service that issues such a token is this server.
+    /// The key of this server's session tokens. A metadata service whose session token has this key's seal is this server itself,
+    /// which cannot be the source.
     pub token_key: Option<TokenKey>,
     /// The boot that session tokens belong to.
     pub boot_id: String,

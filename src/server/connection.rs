@@ -124,8 +124,8 @@ impl Connection {
 
 /// Adds what was read, and parses the head if it may be complete.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Only a newline can complete a head: one that comes byte by byte is not parsed for each byte. The first bytes alone may show
-    // that it is none.
+    // Parse only when a newline arrives, which alone can complete a head, so that a head sent byte by byte is not parsed for each
+    // byte. Parse the first bytes too, because they may show that this is not a request head, and at the maximum size.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;

@@ -213,8 +213,8 @@ impl Handler {
         response
     }
 
-    /// Whether a client is this machine: the kernel drops packets from elsewhere with a source address of this machine. Its tables
-    /// are read only for an address that is neither loopback nor the one connected to.
+    /// Whether a client is this machine, by its source address: the kernel drops packets from elsewhere that have a source address
+    /// of this machine. Loopback and the address connected to need no look-up in the kernel's address tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

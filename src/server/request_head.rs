@@ -15,7 +15,7 @@ pub const REMOVED_HEADERS: [&str; 4] =
 
 /// A complete request head.
 pub struct RequestHead {
-    /// For the access log; `-` if it could be something else than a request line.
+    /// The request line for the access log; `-` if the first line does not look like one, as it could be a header with a token.
     pub request_line: String,
     /// The head as tiny_http is given it: always one that it accepts, without a body.
     pub normalized: Result<String, Refusal>,

@@ -12,7 +12,7 @@ use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, Fetched};
 use crate::messages::server_state::ServerUpdate;
 
-/// Between the starts of two fetches, whatever STS answers and the user orders: STS throttles an account that calls too often.
+/// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// A role's MaxSessionDuration may be raised, so the duration that the user asks for is tried again once a day.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);

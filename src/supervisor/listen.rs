@@ -14,10 +14,10 @@ const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default it keeps an answered and closed
 /// connection for some 100 s, charged to this cgroup; enough of them would get the supervisor killed for memory.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
-/// Between two tries: a bridge's address appears when Docker starts.
+/// Wait between two tries to bind: a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Listens; `pause` waits, and says whether to go on. `None` if not.
+/// Returns the listening socket. `pause` waits between two tries to bind; if it returns false, the result is `None`.
 pub fn listen(
     listen: Listen,
     mut pause: impl FnMut(Duration) -> bool,

@@ -1,4 +1,4 @@
-//! Tells systemd how things stand: sd_notify(3). Without systemd it does nothing.
+//! Reports readiness, status and watchdog pings to systemd: sd_notify(3). Without systemd it does nothing.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -73,7 +73,7 @@ impl SdNotify {
         self.send();
     }
 
-    /// Writable when there is something unsent and systemd's queue has room for it.
+    /// The socket to poll until systemd's queue has room; `None` if nothing is unsent.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let socket = self.socket.as_ref().filter(|_| !self.unsent.is_empty());
         socket.map(|socket| PollFd::new(socket, PollFlags::OUT))
@@ -100,7 +100,8 @@ impl SdNotify {
     }
 }
 
-/// A path, or `@` and a name in the abstract namespace. systemd gives no service the third form, vsock.
+/// Connects to systemd's socket: a path, or `@` and a name in the abstract namespace. The third form, vsock, is not supported,
+/// because systemd gives it to no service.
 fn connect(address: &str) -> Option<UnixDatagram> {
     let address = match address.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),

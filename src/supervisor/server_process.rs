@@ -34,12 +34,12 @@ impl ServerProcess {
         Ok(ServerProcess { pid: Pid::from_child(&child), started: now, channel })
     }
 
-    /// Sends a frame whole, without waiting. A server that has no room for it hangs.
+    /// Sends a whole frame without waiting. A full socket buffer is an error: a server that does not empty it hangs.
     pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.channel.write_all(frame)
     }
 
-    /// Sends an empty message, which the server answers. A server that has no room for it will not answer it.
+    /// Sends an empty message, which the server answers. If the socket buffer is full nothing is sent, and no answer comes.
     pub fn send_heartbeat(&mut self) {
         _ = self.channel.write(&[END]);
     }

@@ -16,9 +16,9 @@ use crate::messages::server_state::{ServerState, ServerUpdate};
 
 /// How long the first server waits for the first fetch: until then clients wait in the backlog, and SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that lives no longer than this fails by itself: a client's request alone takes as long to come.
+/// A server that ends sooner than this probably failed by itself: a client has hardly had time to send a request.
 const SHORT_LIFE: Duration = Duration::from_millis(50);
-/// After so many short lives in a row the next start waits: 10 ms, doubling, up to 1 s.
+/// Number of short lives in a row at which starts back off: 10 ms, doubling, up to 1 s.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -45,7 +45,8 @@ pub struct ServerSupervisor {
 }
 
 impl ServerSupervisor {
-    /// The first server starts after the first outcome of a fetch, or soon.
+    /// The first server starts when the first fetch has ended and the container token has come, at the latest after
+    /// `FIRST_OUTCOME`.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
         let awaits_token = state.container_token.is_some();
         ServerSupervisor {
@@ -147,7 +148,7 @@ impl ServerSupervisor {
         server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
     }
 
-    /// Receives the answers of the server. If it has ended, the next is due.
+    /// Receives heartbeat answers. If the server has ended, reaps it and schedules the next start.
     pub fn receive(&mut self, now: BootTime) {
         let Some(server) = &mut self.server else {
             return;
@@ -167,7 +168,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Kills the server, if it has not ended; the next is due at once.
+    /// Kills the server if it still runs, and schedules the next start at once.
     fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
             log::warning(&format!("server replaced ({}): {why}", server.pid));

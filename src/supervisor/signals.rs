@@ -31,7 +31,7 @@ const SIGNALS: [Signal; 14] = [
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
-    /// End; by the signal with this name.
+    /// End the program, because the signal with this name was received.
     End(&'static str),
     FetchNow,
 }

@@ -66,8 +66,8 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     }
 }
 
-/// The text of the first element with this name at any depth: the same few elements are nested differently in answers and errors.
-/// Anything but text inside, such as a comment, would cut a secret in two.
+/// The text of the first element with this name at any depth, because answers and errors nest the same few elements differently.
+/// `None` if the element contains anything besides text, such as a comment: the text before it would be only part of a secret.
 fn field(document: &Document, name: &str) -> Option<String> {
     let element =
         document.descendants().find(|node| node.is_element() && node.tag_name().name() == name)?;

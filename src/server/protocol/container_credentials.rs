@@ -10,7 +10,7 @@ use crate::messages::server_state::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
 
-/// `None` if the path is not of this form, or no container token is set.
+/// Responds in the container form. `None` if the path does not start with `ROOT`, or no container token is set.
 pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<Response> {
     let token = state.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();

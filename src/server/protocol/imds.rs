@@ -220,7 +220,8 @@ fn not_found() -> Response {
     Response::text(PAGE).status(StatusCode::NOT_FOUND).content_type("text/html")
 }
 
-/// Also an unlisted date, because EC2's list grows. `1.0` and all dates sort as text.
+/// Whether EC2 may have this version: `1.0`, `latest`, or any date since the first version, also one that is not listed here,
+/// because EC2's list grows. Dates in this form compare as text.
 fn is_version(version: &str) -> bool {
     let is_date = version.len() == FIRST_DATE.len()
         && version.bytes().enumerate().all(|(at, byte)| match at {
