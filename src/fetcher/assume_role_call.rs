@@ -1,4 +1,4 @@
-//! The call of AssumeRole: what each error of STS changes in it, and what its result says.
+//! Calls AssumeRole: adjusts the parameters after an error of STS, and builds the credential from the result.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
 use crate::messages::fetch_report::{FetchReport, Fetched};
 
-/// A clock that is off by less is no reason for a refusal: STS accepts five minutes.
+/// Clock difference that is too small to cause a refusal: STS accepts five minutes. It is also the tolerance for a credential's
+/// lifetime.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// Parameters of AssumeRole, adjusted after each error of STS.
@@ -19,22 +20,23 @@ pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
     pub report: &'a dyn Fn(FetchReport),
-    /// Reads the source again.
+    /// Finds the source credential again, as it may have been renewed.
     pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
     pub session_name: String,
     pub source: SourceCredential,
     pub duration_seconds: u32,
     pub clock_offset: i64,
     pub may_reload: bool,
-    /// The clock offsets of signatures that STS has refused.
+    /// Clock offsets of the signatures that STS has refused.
     pub refused_offsets: Vec<i64>,
 }
 
 impl AssumeRoleCall<'_> {
-    /// Calls until STS issues a credential or an error that is not retryable.
+    /// Repeats the call until STS issues a credential or returns an error that is not retryable.
     pub fn run(mut self) -> Result<Fetched, Fault> {
         loop {
-            // Taken before the call: the credential's life begins when STS issues it, however late the answer arrives.
+            // Take the time before the call: the credential's life begins when STS issues it, and the answer may arrive much
+            // later.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
             let form = sts::assume_role_form(
                 &self.config.assume_role,
@@ -50,7 +52,7 @@ impl AssumeRoleCall<'_> {
         }
     }
 
-    /// The result of a successful call, sent at `called_at` and signed for the time `signed_for`.
+    /// Builds the result of a successful call that was sent at `called_at` and signed for the time `signed_for`.
     fn fetched(
         &self,
         issued: Issued,
@@ -106,7 +108,7 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // An offset that an earlier fetcher learnt is wrong once this machine's clock is set.
+                // Also try offset 0: an offset that an earlier fetcher found is wrong after this machine's clock is set.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };
@@ -131,9 +133,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// The time at which STS issued a credential, and the credential's lifetime, at most `asked`. The time is the response's `Date`, or
-/// the time of the accepted signature if `Date` is missing or gives an implausible lifetime: a proxy may have set it. `None` if the
-/// credential has expired.
+/// Returns the time at which STS issued a credential and the credential's lifetime, at most `asked`; `None` if the credential has
+/// expired. The time is the response's `Date`. If `Date` is missing, or gives an implausible lifetime because a proxy set it, the
+/// time is that of the accepted signature.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,
@@ -147,8 +149,8 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Hides secrets of the request that STS repeats in an error, and the external id and the policy: not every reader of the log may
-/// know these.
+/// Hides the parts of the request that STS may repeat in an error: the source's secrets, and also the external id and the policy,
+/// which only some readers of the log may know.
 fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
     let secrets = [
         Some(source.secret_access_key.expose()),

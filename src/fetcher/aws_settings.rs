@@ -1,4 +1,4 @@
-//! The region in use, and STS as options, variables and the profile set it.
+//! Finds the region, and the endpoint, proxy and CA bundle for STS, from options, variables and the profile.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 
-/// SDKs allow 60 s. STS answers within seconds even when busy, so a later retry is better than a longer wait.
+/// Time limits for STS. SDKs allow 60 s; these are shorter, because STS answers within seconds even when it is busy, so a later
+/// retry is better than a longer wait.
 const STS_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
-/// The region in use; `None` if neither the user nor the host names one, a fault if the host could not be asked.
+/// The region in use. `None` if neither the user nor the host names one; an error if the request to the host failed.
 type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
@@ -25,7 +26,8 @@ pub struct AwsSettings<'a> {
 }
 
 impl<'a> AwsSettings<'a> {
-    /// STS at the endpoint and through the proxy that the settings name, and the region in use. `host_region` asks the host.
+    /// Returns the client of STS, with the endpoint and the proxy that the settings name, and the region in use. `host_region`
+    /// returns the host's region and is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
         let region = match self.region()? {
             Some(region) => Ok(Some(region)),
@@ -41,7 +43,7 @@ impl<'a> AwsSettings<'a> {
         Ok((Client { endpoint, http_client }, region))
     }
 
-    /// The value of the first variable that is set, else of the profile's key.
+    /// Returns the value of the first variable that is set, or else the value of the profile's key.
     fn get(&self, variables: &[&str], key: &str) -> Option<Setting<'a>> {
         let variable = |name: &&str| Setting::variable(self.environment, name);
         variables.iter().find_map(variable).or_else(|| self.profile.setting(key))
@@ -85,7 +87,7 @@ impl<'a> AwsSettings<'a> {
         }
     }
 
-    /// The URL that replaces AWS's endpoint of STS.
+    /// Returns the URL that replaces AWS's endpoint of STS.
     fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
         let is_ignored = self.environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
@@ -99,7 +101,8 @@ impl<'a> AwsSettings<'a> {
             .or_else(|| self.profile.setting("endpoint_url")))
     }
 
-    /// The setting that turns a switch on, if it is on. The profile's key is the variable's name in lower case without `aws_`.
+    /// Returns the setting that turns a switch on, or `None` if the switch is off. The profile's key is the variable's name in
+    /// lower case without `aws_`.
     fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
         let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
         let Some(setting) = self.get(&[variable], &key) else {
@@ -112,7 +115,7 @@ impl<'a> AwsSettings<'a> {
         }
     }
 
-    /// The path and content of the file with the authorities that replace the public ones.
+    /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.
     fn ca_bundle(&self) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
         let Some(setting) = self.get(&["AWS_CA_BUNDLE"], "ca_bundle") else {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Watches `--container-token-file`, the Authorization token of the container form. The file system may hang, so a fetcher does it.
+//! Watches `--container-token-file`, which holds the Authorization token for the container endpoint. A fetcher does this, because
+//! the file system may hang.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -10,13 +11,14 @@ use crate::common::file::NamedFile;
 use crate::common::secret::Secret;
 use crate::messages::fetch_report::FetchReport;
 
-/// How long one fetcher watches: less than its deadline, which then means that the file system hangs.
+/// Time for which one fetcher watches the file. It is shorter than the fetcher's deadline, so a missed deadline means that the
+/// file system hangs.
 const WATCH: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The largest that one header of a client can hold is 8 KiB.
+/// Maximum size of the token: a client's header holds at most 8 KiB.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Reports the token, and again whenever the file changes.
+/// Reports the token at the start and after each change of the file.
 pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchReport, Fault> {
     let Some(file) = &config.container_token_file else {
         return Ok(FetchReport::Unchanged);
@@ -35,13 +37,13 @@ pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchRepor
     Ok(FetchReport::Unchanged)
 }
 
-/// What changes when a file is written or replaced: inode, size and modification time.
+/// Returns the file's inode, size and modification time: at least one of them changes when the file is written or replaced.
 fn stamp(file: &NamedFile) -> Option<(u64, u64, SystemTime)> {
     let metadata = std::fs::metadata(&file.path).ok()?;
     Some((metadata.ino(), metadata.size(), metadata.modified().ok()?))
 }
 
-/// A file that is absent or empty may be about to be written.
+/// Reads and validates the token. The error is transient if the file is absent or empty, because it may be written soon.
 fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault> {
     let contents = file.read().map_err(|error| match error.kind {
         ErrorKind::NotFound => Fault::Transient(error.text),

@@ -31,7 +31,7 @@ pub fn fetch(
         let client = client.get_or_init(|| ImdsClient::connect(environment, orders));
         client.as_ref().map_err(Clone::clone)
     };
-    // A short text; none if the service is disabled or does not have it.
+    // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,
@@ -43,7 +43,7 @@ pub fn fetch(
     let profile = Profile::load(environment, config.profile.as_deref())?;
     let settings = AwsSettings { config, environment, profile: &profile };
     let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
-        // Without an answer the region is still the one that an earlier fetcher found.
+        // If the service does not answer, use the region that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
         result => result,
     })?;
@@ -93,7 +93,8 @@ pub fn fetch(
     call.run()
 }
 
-/// The session's name for CloudTrail: `ec2-role-` and the instance's id if the source is the instance, else the host's name.
+/// Returns the session name that CloudTrail shows: `ec2-role-` with the instance's id if the source is the instance's role, or
+/// else with the host's name.
 fn session_name(
     config: &Config,
     source: &SourceCredential,

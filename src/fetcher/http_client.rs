@@ -16,23 +16,23 @@ use crate::common::fault::{Fault, transient};
 use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
-/// Largest accepted body. An answer of STS or a metadata service is far smaller.
+/// Maximum size of a body. Answers of STS and of a metadata service are far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// ureq needs room for a complete head, also of a request with a long session token.
+/// Buffer size for input and output. ureq needs room for a complete head, and a session token makes a request's head long.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
-/// Prefix of the standard library's error for a name that is not resolved.
+/// Prefix of the standard library's error for a host name that cannot be resolved.
 const NAME_ERROR: &str = "failed to lookup address information: ";
 
 pub struct HttpClient {
     agent: Agent,
     resolver: FallbackResolver,
-    /// The name of the proxy for error messages.
+    /// The proxy's name in error messages.
     proxy: Option<String>,
 }
 
-/// An answer of any status.
+/// An HTTP response with any status.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -41,7 +41,7 @@ pub struct Answer {
     pub is_binary: bool,
     /// The `Date` header, if it is well-formed.
     pub date: Option<SystemTime>,
-    /// The `x-amzn-RequestId` header, by which AWS's support finds a call.
+    /// The `x-amzn-RequestId` header; AWS's support finds a call by it.
     pub request_id: Option<String>,
     /// The `Retry-After` header in seconds.
     pub retry_after: Option<u32>,
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// Why there is no answer.
+/// The reason why a request got no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendError {
     /// The peer accepted the connection and sent no head before the timeout.
@@ -81,7 +81,7 @@ impl fmt::Display for SendError {
 }
 
 impl SendError {
-    /// Classifies an error of rustls or the resolver by its text: they expose nothing else through ureq.
+    /// Classifies an error of rustls or the resolver by its text, because ureq passes on only the text.
     fn from_text(text: String) -> Self {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
             return SendError::Known {
@@ -111,30 +111,30 @@ impl SendError {
     }
 }
 
-/// Whether rustls says `Expired` or `NotValidYet`, in one word or in a sentence.
+/// Returns whether an error of rustls is `Expired` or `NotValidYet`. rustls writes these as one word or as a sentence.
 fn is_about_time(why: &str) -> bool {
     let letters = why.to_ascii_lowercase().replace(' ', "");
     letters.contains("expired") || letters.contains("notvalidyet")
 }
 
-/// Time limit for each phase of a request. Name resolution has none, because ureq would start a thread for it; the supervisor's
-/// deadline limits the whole fetch.
+/// Time limits for the phases of a request. Name resolution has no limit, because ureq would start a thread to enforce it; the
+/// supervisor's deadline limits the whole fetch.
 #[derive(Clone, Copy)]
 pub struct Timeouts {
-    /// For connecting, TLS included.
+    /// Limit for connect and TLS handshake together.
     pub connect: Duration,
-    /// For sending, for the answer's head and for its body, each.
+    /// Limit for each of these phases: sending the request, receiving the answer's head, receiving its body.
     pub answer: Duration,
 }
 
 impl HttpClient {
-    /// For services on this machine or its link: never through a proxy.
+    /// Creates a client for services on this machine or its link; it never uses a proxy.
     pub fn direct(timeouts: Timeouts) -> Self {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
 
-    /// For `url`, through the proxy that the environment names for it. `ca_bundle` is the name and the text of a PEM file whose
-    /// authorities replace the public ones.
+    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL. `ca_bundle` is the
+    /// name and the content of a PEM file; its certificate authorities replace the public ones.
     pub fn for_url(
         url: &str,
         environment: &Environment,
@@ -179,7 +179,8 @@ impl HttpClient {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let result = match self.try_send(request.clone(), IpFamily::Any) {
-            // Where large packets of one family get lost, it connects and then is silent. The first error is the telling one.
+            // Retry with the other address family after a timeout: a path that loses large packets connects and then is silent.
+            // If both fail, return the first error.
             Err(error @ ureq::Error::Timeout(_)) => match self.resolver.other_family() {
                 Some(family) => self.try_send(request, family).or(Err(error)),
                 None => Err(error),
@@ -240,8 +241,8 @@ impl HttpClient {
     }
 }
 
-/// Whether an error of a request through a proxy concerns the proxy. Only the proxy is resolved and connected to; an I/O error
-/// without an errno comes from TLS inside the tunnel.
+/// Returns whether the proxy caused an error of a request through it. Errors of name resolution and of connect are the proxy's,
+/// because the client resolves and connects to the proxy only. An I/O error without an errno comes from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)
@@ -254,7 +255,7 @@ fn is_of_proxy(error: &ureq::Error) -> bool {
     }
 }
 
-/// `Connection refused`, without `(os error 111)`.
+/// Returns an error's text without the errno: `Connection refused`, where std writes `Connection refused (os error 111)`.
 fn without_errno(error: &std::io::Error) -> String {
     let text = error.to_string();
     let (message, _) = text.split_once(" (os error").unwrap_or((&text, ""));
@@ -263,9 +264,9 @@ fn without_errno(error: &std::io::Error) -> String {
 
 fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {
     Agent::config_builder()
-        // The body of an error says what is wrong.
+        // An HTTP error status is returned as an answer, because its body says what is wrong.
         .http_status_as_error(false)
-        // Neither STS nor a metadata service redirects; a redirect is reported with its status.
+        // STS and metadata services send no redirects; if one arrives, the error reports its status.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(proxy)
@@ -273,7 +274,7 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
-        // Limits for each phase: a limit for each read restarts with each chunk, so a slow drip never reaches it.
+        // The limits are per phase: a per-read limit restarts with each chunk, so a slow drip never reaches it.
         .timeout_connect(Some(timeouts.connect))
         .timeout_send_request(Some(timeouts.answer))
         .timeout_await_100(None)
@@ -283,7 +284,7 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         .max_response_header_size(MAX_HEADER_BYTES)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        // The fetcher ends before it could reuse a connection.
+        // Keep no idle connections, because a fetcher ends too soon to reuse one.
         .max_idle_connections(0)
         .build()
 }
@@ -303,8 +304,8 @@ fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
     Ok(RootCerts::new_with_certs(&certificates))
 }
 
-/// Parses the http or https URL of a host; the error says what is wrong. Text before an `@` may be a password, and URLs are
-/// logged, so a URL with an `@` is refused and not repeated.
+/// Parses the http or https URL of a host; the error says what is wrong. A URL with an `@` in its host part is rejected, because
+/// URLs are logged and the text before the `@` may be a password. No error repeats a text that contains an `@`.
 pub fn parse_url(text: &str) -> Result<Uri, String> {
     let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
     let uri = text.parse::<Uri>().ok().filter(|uri| {
@@ -319,13 +320,13 @@ pub fn parse_url(text: &str) -> Result<Uri, String> {
     }
 }
 
-/// The IP address in a URL's host, if the host is one.
+/// Parses a URL's host as an IP address; `None` if the host is a name.
 pub fn ip_address(host: &str) -> Option<IpAddr> {
     let text = host.trim_start_matches('[').trim_end_matches(']');
     text.parse().ok()
 }
 
-/// Whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's fd00:ec2::/32.
+/// Returns whether a host is this machine or on its link: `localhost`, a loopback or link-local address, or EC2's fd00:ec2::/32.
 fn is_local(host: &str) -> bool {
     match ip_address(host) {
         Some(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),

@@ -10,12 +10,12 @@ use crate::common::metadata_snapshot::Item;
 use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse_url};
 use crate::messages::fetch_orders::FetchOrders;
 
-/// Longer than a fetcher lives.
+/// Lifetime of a session token in seconds, longer than a fetcher lives.
 pub const TOKEN_TTL_SECONDS: &str = "300";
-/// The SDKs' defaults: time limit for each attempt, and number of attempts.
+/// Defaults of the SDKs: time limit for each attempt, and number of attempts.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
 const DEFAULT_ATTEMPTS: u64 = 1;
-/// Upper bound of either, so that the fetcher's deadline is not reached.
+/// Maximum of both settings; limits how much of the fetcher's time a slow service can take.
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
@@ -27,7 +27,8 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Requests a session token. `orders` recognize a token of this server, which must not be its own source.
+    /// Creates a client and requests a session token. It is an error if `orders` show that the token is one of this server, which
+    /// cannot be its own source.
     pub fn connect(environment: &Environment, orders: &FetchOrders) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
@@ -60,7 +61,7 @@ impl ImdsClient {
         let answer = self.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS))?;
         *self.token.borrow_mut() = match answer.status {
             200 => Some(answer.text().trim().to_owned()),
-            // The service does not support tokens, or is configured not to issue them.
+            // These statuses mean that the service does not support tokens, or is configured to issue none.
             403..=405 if self.may_use_version_one => None,
             status => {
                 return transient(format!(
@@ -73,12 +74,12 @@ impl ImdsClient {
         Ok(())
     }
 
-    /// The text at a path below `/latest/`; `None` for 404.
+    /// Reads the text at a path below `/latest/`; `None` for 404.
     pub fn get(&self, path: &str) -> Result<Option<String>, Fault> {
         Ok(self.read(path)?.map(|answer| answer.text().into_owned()))
     }
 
-    /// The bytes at a path below `/latest/`; `None` for 404.
+    /// Reads the bytes at a path below `/latest/`; `None` for 404.
     pub fn get_item(&self, path: &str) -> Result<Option<Item>, Fault> {
         Ok(self.read(path)?.map(|answer| Item { is_binary: answer.is_binary, body: answer.body }))
     }
@@ -86,7 +87,7 @@ impl ImdsClient {
     fn read(&self, path: &str) -> Result<Option<Answer>, Fault> {
         let mut answer = self.read_once(path)?;
         if answer.status == 401 {
-            // A service that was replaced does not accept the tokens of its predecessor.
+            // Request a new token, because a service that was restarted may reject tokens that it issued before.
             self.request_token()?;
             answer = self.read_once(path)?;
         }
@@ -120,12 +121,12 @@ impl ImdsClient {
 
     fn unreachable(&self, method: &str, error: &SendError) -> String {
         let remedy = match (method, error) {
-            // With hop limit 1 the packet that carries the token is dropped on its way to a container.
+            // With hop limit 1, the packet that carries the token is dropped on its way to a container.
             ("PUT", SendError::NoResponse) => {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // A `prohibit` rule or route.
+            // A routing rule or route of type `prohibit` causes this error.
             ("PUT", SendError::Other(cause)) if cause == "Permission denied" => {
                 "a routing rule keeps this process away from it (ec2-role-guard, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"
@@ -133,7 +134,7 @@ impl ImdsClient {
             ("PUT", _) => {
                 "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
             }
-            // The service has issued a token, so it is reachable.
+            // A GET follows the request for a token, so the service was reachable a moment ago.
             _ => "nothing to do if it passes",
         };
         format!("the metadata service at {}: {error}; {remedy}", self.endpoint)
@@ -159,7 +160,7 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
     }
 }
 
-/// A whole number from 1, at most [`MAX_SETTING`].
+/// Reads a variable that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.
 fn number(environment: &Environment, name: &str, default: u64) -> Result<u64, Fault> {
     let Some(text) = environment.get(name) else {
         return Ok(default);

@@ -1,4 +1,4 @@
-//! Reads the host's other metadata, as far as it may be passed through.
+//! Reads those parts of the host's other metadata that ec2-role may pass through.
 
 use crate::common::clock::BootTime;
 use crate::common::fault::Fault;
@@ -8,8 +8,8 @@ use crate::fetcher::imds_client::ImdsClient;
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
-/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. Twice as much in
-/// base64 still fits with the credential into one message to the server.
+/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A snapshot of the
+/// maximum size, encoded in base64, still fits into one message to the server together with the credential.
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;
@@ -34,7 +34,7 @@ fn walk(
     };
     for entry in listing.lines().map(str::trim) {
         let name = entry.strip_suffix('/').unwrap_or(entry);
-        // The characters of tag keys, which are the most varied names.
+        // These characters are those of tag keys; no other name has more kinds of characters.
         let is_name = !matches!(name, "" | "." | "..")
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
         if !is_name || (depth == 1 && !PassThrough::allows(name)) {

@@ -1,4 +1,5 @@
-//! The fetcher process: fetches one credential, the host's other metadata, or the token of the container form. It may hang, so the supervisor gives it a deadline.
+//! The fetcher process: fetches one credential, the host's other metadata, or the container token. The network or a file system
+//! can make a fetcher hang, so the supervisor kills it at a deadline.
 
 mod assume_role_call;
 pub mod aws_settings;
@@ -34,14 +35,14 @@ use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
 use crate::messages::frame::{END, from_frame, to_frame};
 
-/// The supervisor kills a fetcher that takes longer. A credential_process may take 45 s, and a call to STS 25 s: each limit within
-/// the fetcher is reached first, so that the error names what is slow.
+/// Deadline at which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process,
+/// 25 s for a call to STS), so that the fetcher reports which step is slow.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
-/// The thread that watches the supervisor needs little; std would reserve 2 MiB.
+/// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.
 const THREAD_STACK_BYTES: usize = 64 * 1024;
 
-/// Runs as a fetcher of the supervisor: orders on stdin, reports on stdout.
+/// Runs as a fetcher of the supervisor: reads orders from stdin and writes reports to stdout.
 pub fn run(config: &Config, environment: &Environment) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
@@ -58,12 +59,12 @@ pub fn run(config: &Config, environment: &Environment) {
     report(outcome.unwrap_or_else(FetchReport::Failed));
 }
 
-/// The supervisor keeps this process's stdin open as long as it lives and waits for the outcome. Then this process ends together
-/// with those that it has started, such as a credential_process: all are in its process group.
+/// Starts a thread that kills this process when the supervisor closes its end of stdin: it has died, or no longer waits for the
+/// outcome. Processes that this one has started, such as a credential_process, are in its process group and are killed with it.
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        // Only a group that this process leads, as the supervisor starts it.
+        // The supervisor made this process the leader of its group. In a process that leads no group, this call would just fail.
         _ = kill_process_group(getpid(), Signal::KILL);
         std::process::exit(1);
     };
@@ -73,14 +74,14 @@ fn end_with_supervisor() -> Result<(), Fault> {
     }
 }
 
-/// Reports to the supervisor. Without one, nobody is left to report to.
+/// Sends a report to the supervisor. A write error is ignored, because it means that the supervisor is gone.
 pub fn report(report: FetchReport) {
     let mut stdout = std::io::stdout().lock();
-    // Flushed: std sends whole lines only, which frames are not.
+    // Flush, because std's stdout holds text back until a line ends, and a frame ends without a newline.
     _ = stdout.write_all(&to_frame(&report)).and_then(|()| stdout.flush());
 }
 
-/// Runs as the user's command: prints the credential as SDKs read it from a `credential_process`.
+/// Fetches a credential for a user who runs ec2-role as a command; returns the JSON that SDKs expect from a `credential_process`.
 pub fn print(config: &Config, environment: &Environment) -> Result<String, Fault> {
     panic_report::install(|fault| log::event(fault.text()));
     let report = |report: FetchReport| {

@@ -1,10 +1,10 @@
-//! Reports a panic, such as one of a dependency, as a fault of the fetcher.
+//! Reports a panic, for example in a dependency, as an error of the fetcher.
 
 use std::sync::Mutex;
 
 use crate::common::fault::Fault;
 
-/// What the fetcher does now.
+/// The current step of the fetcher.
 static STEP: Mutex<String> = Mutex::new(String::new());
 
 pub fn set_step(step: &str) {
@@ -13,7 +13,8 @@ pub fn set_step(step: &str) {
     }
 }
 
-/// Passes a panic to `report` and ends the process. The panic's message is left out, because it may hold a secret.
+/// Installs a panic hook that passes an error to `report` and ends the process. The error omits the panic's message, because that
+/// may hold a secret.
 pub fn install(report: fn(Fault)) {
     std::panic::set_hook(Box::new(move |panic| {
         let step = STEP.try_lock().map(|step| step.clone()).unwrap_or_default();

@@ -5,21 +5,21 @@ use crate::common::fault::{Fault, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::{Settings, SharedFile};
 
-/// The settings of one profile, without empty ones. Those of the credentials file win.
+/// The non-empty settings of one profile. A setting of the credentials file wins over the same one of the config file.
 #[derive(Default)]
 pub struct Profile {
     pub name: String,
-    /// Of `~/.aws/config`.
+    /// Settings from `~/.aws/config`.
     pub config: Settings,
-    /// Of `~/.aws/credentials`.
+    /// Settings from `~/.aws/credentials`.
     pub credentials: Settings,
     /// The `[services …]` section that the profile names.
     services: Settings,
 }
 
 impl Profile {
-    /// Reads the profile that `--profile` (`option`), `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names, which must exist, or else
-    /// `default`, which need not.
+    /// Reads the profile that `--profile` (`option`), `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names; it is an error if that
+    /// profile does not exist. If none of them is set, reads `default`, which may be missing.
     pub fn load(environment: &Environment, option: Option<&str>) -> Result<Self, Fault> {
         let named =
             option.or(environment.get("AWS_PROFILE")).or(environment.get("AWS_DEFAULT_PROFILE"));
@@ -28,7 +28,7 @@ impl Profile {
         let credentials =
             SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
         let in_config = match name {
-            // The config file may have either; the longer one wins.
+            // The config file may have `[profile default]`, `[default]` or both; the first wins.
             "default" => config.sections.get("profile default").or(config.sections.get("default")),
             name => config.sections.get(&format!("profile {name}")),
         };
@@ -53,7 +53,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The value of a key, unless it is empty.
+    /// Returns the value of a key; empty values count as unset.
     pub fn get(&self, key: &str) -> Option<&str> {
         let value = self.credentials.get(key).or(self.config.get(key));
         value.map(String::as_str)
@@ -70,7 +70,7 @@ impl Profile {
         Some(Setting::in_file(origin, url))
     }
 
-    /// What errors about a key begin with.
+    /// Returns the text with which errors about a key begin.
     pub fn origin(&self, key: &str) -> String {
         format!("profile {:?}: {key}", self.name)
     }

@@ -1,4 +1,4 @@
-//! The proxy for a URL, by the environment's variables as Python (thus botocore) and curl read them.
+//! Finds the proxy for a URL in the environment's variables, by the rules of curl and of Python (which botocore uses).
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -6,8 +6,8 @@ use ureq::{Proxy, ProxyProtocol};
 use crate::common::environment::Environment;
 use crate::common::fault::{Fault, permanent};
 
-/// The proxy that a variable names for a URL, unless NO_PROXY excepts the host, and what errors call it: `the proxy HOST:PORT of
-/// VARIABLE`, without user and password. The lower-case spelling of a variable wins.
+/// Returns the proxy that a variable names for a URL, with its name for errors (`the proxy HOST:PORT of VARIABLE`, without user
+/// and password). `None` if NO_PROXY lists the host or no variable is set. The lower-case spelling of a variable wins.
 pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, String)>, Fault> {
     let host = uri.host().unwrap_or_default();
     let variable = |name: &'static str| Some((name, environment.get(name)?));
@@ -28,14 +28,14 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, Strin
             let name = format!("the proxy {}:{} of {variable}", proxy.host(), proxy.port());
             Ok(Some((proxy, name)))
         }
-        // The value is not repeated: it may hold a password.
+        // The error omits the value, because it may hold a password.
         _ => permanent(format!(
             "{variable}: it is not the URL of an HTTP proxy; write http://HOST:PORT, or unset it"
         )),
     }
 }
 
-/// Whether the NO_PROXY list names a host or a domain above it. Ports in the list are ignored.
+/// Returns whether the NO_PROXY list names a host or one of its parent domains. Ports in the list are ignored.
 fn is_excepted(list: &str, host: &str) -> bool {
     let host = without_port(host).to_ascii_lowercase();
     let covers = |entry: &str| {
@@ -47,7 +47,7 @@ fn is_excepted(list: &str, host: &str) -> bool {
     list.split([',', ' ', '\t']).filter(|entry| !entry.is_empty()).any(covers)
 }
 
-/// The host in `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6`.
+/// Returns the host part of `HOST`, `HOST:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6`.
 fn without_port(text: &str) -> &str {
     if let Some(inside) = text.strip_prefix('[') {
         return inside.split(']').next().unwrap_or_default();

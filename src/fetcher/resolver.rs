@@ -1,7 +1,7 @@
-//! Name resolution that finds what the host's programs find.
+//! Resolves host names with musl's getaddrinfo, and adds fallbacks so that the result is the same as in the host's programs.
 //!
-//! musl's getaddrinfo asks for IPv4 and IPv6 addresses at once and fails if either answer is an error, and if a search domain fails
-//! it does not try the next one. glibc, so the host's programs, goes on in both cases.
+//! musl's getaddrinfo queries IPv4 and IPv6 addresses together and fails if one of the two answers is an error. If the query with
+//! one search domain fails, it does not try the next domain. glibc, which the host's programs use, continues in both cases.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,16 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// No lookup is begun after this time. musl takes 10 s for one that gets no answer, and the fetcher needs time for the call.
+/// Time after which no lookup starts: musl takes 10 s for a lookup without an answer, and the call to STS needs time too.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
 
-/// Looks a name up as usual, then without the search domains and with them by IPv4 alone and by IPv6 alone.
+/// Resolver with fallbacks. If the default lookup fails, it looks the name up by IPv4 alone and by IPv6 alone, first without the
+/// search domains and then with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The family of the last name's other addresses, if not all are of the first one's family.
+    /// The second address family of the last resolved name; `None` if all addresses have the family of the first one.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 
@@ -44,7 +45,7 @@ impl Resolver for FallbackResolver {
         let host = uri.host().unwrap_or_default();
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        // A dot at the end keeps the search domains out.
+        // A dot at the end of the name disables the search domains.
         for name in [format!("{host}."), host.to_owned()] {
             for family in [AddrFamily::Inet, AddrFamily::Inet6] {
                 if result.is_err() && begun.elapsed() < LAST_LOOKUP {

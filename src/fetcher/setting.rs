@@ -1,4 +1,4 @@
-//! A value that the user has set, and where.
+//! A value that the user has set, with the option, variable or file that holds it.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,7 @@ use crate::common::file::NamedFile;
 
 pub struct Setting<'a> {
     pub value: &'a str,
-    /// The option, variable or profile setting that holds the value. An error begins with it.
+    /// The option, variable or profile setting that holds the value. Errors about the value begin with it.
     pub origin: String,
     /// Whether the value is in a file, which another program may still be writing.
     pub may_change: bool,
@@ -27,13 +27,14 @@ impl<'a> Setting<'a> {
         Setting { value, origin, may_change: true }
     }
 
-    /// The value as a header can carry it: trimmed, not empty, and of printable ASCII. The value may be secret, so the fault does
-    /// not repeat it.
+    /// Returns the trimmed value if a header can carry it: it has at least one character, and all are printable ASCII. The error
+    /// omits the value, because it may be secret.
     pub fn header_value(&self) -> Result<&'a str, Fault> {
         self.of_characters(' '..='~')
     }
 
-    /// Likewise, and without spaces inside, as every key is.
+    /// Returns the trimmed value if it can be a key: at least one character, and all are printable ASCII without spaces. The
+    /// error omits the value, because it may be secret.
     pub fn key(&self) -> Result<&'a str, Fault> {
         self.of_characters('!'..='~')
     }
@@ -61,7 +62,7 @@ impl<'a> Setting<'a> {
         token.header_value().map(str::to_owned)
     }
 
-    /// The fault of a wrong value; `text` says what is wrong, and the remedy.
+    /// Returns the error of a wrong value; `text` says what is wrong, and the remedy.
     pub fn wrong<T>(&self, text: &str) -> Result<T, Fault> {
         let text = format!("{}: {text}", self.origin);
         Err(match self.may_change {

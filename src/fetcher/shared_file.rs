@@ -9,10 +9,10 @@ use crate::common::environment::Environment;
 use crate::common::fault::{Fault, transient};
 use crate::common::file::NamedFile;
 
-/// Some editors write it at the start of a file.
+/// The byte order mark, which some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The keys and values of a section. The keys of a nested block are `outer.inner`.
+/// The keys and values of a section. A key of a nested block is stored as `outer.inner`.
 pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
@@ -21,13 +21,12 @@ pub struct SharedFile {
 }
 
 impl SharedFile {
-    /// Reads the file that `variable` names, else `~/.aws/` and `default`. One that does not exist counts as empty, as for every
-    /// SDK.
+    /// Reads the file that `variable` names, or else `default` in `~/.aws/`. A missing file counts as empty, as in every SDK.
     pub fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
         let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
         let path = match environment.get(variable) {
             None => home.join(".aws").join(default),
-            // No shell expands `~` in a unit or a compose file.
+            // Expand `~` here, because no shell does it for a value in a unit or a compose file.
             Some(path) => path
                 .strip_prefix("~/")
                 .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
@@ -48,9 +47,9 @@ impl SharedFile {
     }
 }
 
-/// Parses sections as botocore does (Python's configparser). A line that is indented deeper than the key above it continues that
-/// key's value, after a newline. A key with an empty value and continuation lines is a nested block. Lines without a key are
-/// ignored, as in some SDKs, because other tools use the file too.
+/// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a
+/// continuation line: it is added to that key's value after a newline. A key with an empty value and continuation lines is a
+/// nested block. Lines without a key are ignored, as in some SDKs, because other tools use these files too.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;
@@ -91,7 +90,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     sections
 }
 
-/// A setting, or those of a nested block.
+/// Returns a key's setting, or all settings of the nested block that its value holds.
 fn flatten(key: &str, value: &str) -> Vec<(String, String)> {
     let value = value.trim_end();
     if !value.starts_with('\n') {
@@ -103,8 +102,8 @@ fn flatten(key: &str, value: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Normalizes white space in a section's name, and removes quotes as botocore does, by a shell's rules. Without quotes a backslash
-/// is part of the name.
+/// Normalizes white space in a section's name. In a name with quotes, it removes quotes and backslashes by the rules of a shell,
+/// as botocore does; in a name without quotes, a backslash is part of the name.
 fn section_name(header: &str) -> String {
     let has_quotes = header.contains(['\'', '"']);
     let words = has_quotes.then(|| shlex::split(header)).flatten();
@@ -114,8 +113,8 @@ fn section_name(header: &str) -> String {
     }
 }
 
-/// Removes a comment, which is `#` or `;` after white space. botocore keeps it in the value, other SDKs remove it. Inside quotes it
-/// is part of a command (`sh -c 'a ; b'`).
+/// Removes a comment, which starts with `#` or `;` after white space. Other SDKs remove it too; botocore keeps it in the value.
+/// Inside quotes, `#` and `;` stay, because they are part of a command (`sh -c 'a ; b'`).
 fn without_comment(value: &str) -> &str {
     let mut quote = None;
     let mut characters = value.char_indices();

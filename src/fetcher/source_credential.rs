@@ -5,8 +5,8 @@ use crate::common::secret::Secret;
 pub struct SourceCredential {
     pub access_key_id: String,
     pub secret_access_key: Secret,
-    /// Set if the credential is temporary itself.
+    /// The session token, which only a temporary credential has.
     pub session_token: Option<Secret>,
-    /// Where the credential comes from, in words.
+    /// The credential's source, as log lines and errors name it.
     pub origin: String,
 }

@@ -15,7 +15,7 @@ use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// The SDKs' time limits.
+/// Time limits of the SDKs.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(5) };
 
@@ -24,7 +24,8 @@ const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
-/// The agents of ECS, of EKS by IPv4, and of EKS by IPv6. Plain http is allowed to these and to loopback only.
+/// Addresses of the agents that serve the endpoint: ECS, EKS by IPv4, EKS by IPv6. Plain http is allowed only to these and to
+/// loopback.
 const AGENTS: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
@@ -34,7 +35,7 @@ const AGENTS: [IpAddr; 3] = [
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let variable = |name| context.environment.get(name);
     let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
-        // The text would extend the host's name.
+        // Reject a path without a leading slash, because it would extend the host's name in the URL.
         (Some(path), _) if !path.starts_with('/') => {
             return permanent(format!(
                 "{RELATIVE_URI}: it does not begin with /; write it as ECS does, /v2/credentials/ID"
@@ -44,7 +45,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         (None, Some(url)) => (FULL_URI, url.to_owned()),
         (None, None) => return Ok(None),
     };
-    // The path is not repeated anywhere: on ECS whoever knows it gets the credential.
+    // Log lines and errors omit the URL's path: on ECS, knowing the path is enough to get the credential.
     let uri = parse_url(&url).or_else(|_| {
         permanent(format!(
             "{name}: it is not the URL of a host, or it holds a user or a password; write https://HOST[:PORT]/PATH, or http to this host"
@@ -61,8 +62,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         transient(format!("{endpoint}: {error}; is the agent that serves it running?"))
     })?;
     if answer.status != 200 {
-        // Only then: this server has no credential before its first fetch, and would wait for itself. It issues session tokens, with
-        // a container token only for a request with that.
+        // Detect that the endpoint is this server, which has no credential before its first fetch and would wait for itself. The
+        // proof is a session token of this server; if a container token is set, the request for one must carry it too.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);
@@ -83,7 +84,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     }
 }
 
-/// Allows https to any host, through a proxy if one is set. Plain http shows the token to the network, so only to this host.
+/// Creates the client. https is allowed to any host, through a proxy if one is set. Plain http is allowed to this host only,
+/// because it shows the token to the network.
 fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")

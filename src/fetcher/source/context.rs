@@ -1,4 +1,4 @@
-//! What the sources need.
+//! The settings, orders and clients that every source gets.
 
 use crate::common::environment::Environment;
 use crate::common::fault::Fault;
@@ -10,14 +10,14 @@ use crate::messages::fetch_orders::FetchOrders;
 pub struct Context<'a> {
     pub environment: &'a Environment,
     pub profile: &'a Profile,
-    /// Whether an option names the profile, which then wins over the variables with keys.
+    /// Whether an option names the profile. If so, the profile wins over the variables that hold keys or a web identity.
     pub profile_is_option: bool,
-    /// Connects to the host's metadata service, at the first call.
+    /// Returns the client of the host's metadata service; the first call connects it.
     pub host: &'a dyn Fn() -> Result<&'a ImdsClient, Fault>,
-    /// Recognize this server.
+    /// Orders of the supervisor; with them a source detects that a service is this server.
     pub orders: &'a FetchOrders,
-    /// Reports what the fetcher does now.
+    /// Reports the current step of the fetcher.
     pub report_step: &'a dyn Fn(&str),
-    /// Exchanges a web identity.
+    /// STS client that exchanges a web identity token.
     pub sts: &'a Client,
 }

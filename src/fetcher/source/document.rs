@@ -1,17 +1,17 @@
-//! The JSON documents in which services and programs give a credential.
+//! Parses the JSON documents in which services and programs return a credential.
 
 use serde_json::Value;
 
 use crate::common::secret::Secret;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// Parses a role's credential, which without its session token is incomplete.
+/// Parses a role's credential; `None` without a session token, which each credential of a role needs.
 pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
     parse(json, "Token", origin).filter(|found| found.session_token.is_some())
 }
 
-/// Parses a credential whose session token has the key `token_key`; `None` if a key is missing or no header
-/// can carry it.
+/// Parses a credential whose session token has the JSON key `token_key`. `None` if the access key id or the secret access key is
+/// missing, empty, or contains a character that no HTTP header can carry.
 pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
     let is_key = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     let text = |key: &str| json[key].as_str().filter(is_key);

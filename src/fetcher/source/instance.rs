@@ -8,7 +8,7 @@ use super::document;
 use crate::common::fault::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
-/// The origin of this source's credentials. The session is then named after the instance.
+/// Origin of this source's credentials. For this origin the session is named after the instance.
 pub const ORIGIN: &str = "the instance's role";
 
 const LIST: &str = "meta-data/iam/security-credentials/";

@@ -15,8 +15,8 @@ pub use context::Context;
 use crate::common::fault::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
-/// The credential of the first source that has one. An incomplete source is a fault: the next one would have other rights than
-/// the user intends.
+/// Returns the credential of the first source that has one. An incomplete source is an error, because the next source may have
+/// other rights than the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let sources = [variables::find, web_identity::find, shared_files::find, container::find];
     let first = if context.profile_is_option { 2 } else { 0 };
@@ -26,7 +26,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         }
     }
     if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
-        // A shared file may still be written or mounted.
+        // This error is transient, because a shared file may still be written or mounted.
         return transient(
             "no source has a credential, and AWS_EC2_METADATA_DISABLED is true; give keys in variables or a profile, or unset it",
         );

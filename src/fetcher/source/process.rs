@@ -16,15 +16,17 @@ use super::document;
 use crate::common::fault::Fault;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// Go's SDK waits 60 s; the rest of the fetch also needs time before the fetcher's own deadline.
+/// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
+/// fetcher's deadline.
 const DEADLINE: Duration = Duration::from_secs(45);
-/// A program that is being replaced is busy (ETXTBSY) for a moment: how long to try, and the pause between two tries.
+/// Time limit and pause for retries after ETXTBSY: a program file that is being replaced is busy for a moment.
 const MAX_BUSY: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// A credential has a few kilobytes.
+/// Maximum size of the output; a credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
-/// Tells an ec2-role that the command runs which profiles' commands it runs under, one on each line.
+/// Variable that detects a loop, where the command of a profile runs ec2-role with the same profile. It lists the profiles whose
+/// commands are running, one on each line.
 const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
@@ -37,13 +39,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "it runs itself; let the command name another profile with --profile".into(),
         ));
     }
-    // Split as botocore splits it. A scratch image has no shell.
+    // Split the command as botocore does. A shell is not used, because a scratch image has none.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return Err(fault("a quote is not closed; correct the profile".into()));
     };
     (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
-    // These are the options of this ec2-role, not of one that the command may run.
+    // Remove this process's options from the environment: the command may run another ec2-role, which would use them.
     for name in context.environment.names("EC2_ROLE_") {
         command.env_remove(name);
     }
@@ -83,13 +85,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     }
 }
 
-/// Parses the output. Errors do not repeat it, because it may hold a secret.
+/// Parses the output. Errors omit the output, because it may hold a secret.
 fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     let json: Value = serde_json::from_slice(output).map_err(|_| "it printed no JSON")?;
     if json["Version"] != 1 {
         return Err("it printed no Version 1 credential");
     }
-    // Whether the credential has expired is for STS to say: this machine's clock may be ahead.
+    // Ignore the expiration: this machine's clock may be wrong, and STS rejects an expired credential.
     document::parse(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed")
 }
@@ -98,13 +100,14 @@ fn too_long() -> String {
     format!("it took longer than {} s", DEADLINE.as_secs())
 }
 
-/// The output and the exit status.
+/// Reads the output and waits for the exit status.
 fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), String> {
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         read_to_end(stdout, &mut output, deadline)?;
     }
-    // The process may close its stdout long before it ends. Without pidfds (Linux before 5.3) only the supervisor's deadline holds.
+    // Wait with a time limit, because the process may close its stdout long before it ends. Linux before 5.3 has no pidfds; there
+    // only the supervisor's deadline limits the wait.
     if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
         wait_readable(&pidfd, deadline)?;
     }
@@ -127,7 +130,7 @@ fn read_to_end(
             }
             Ok(_) => return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes")),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Reading a pipe does not fail otherwise; incomplete output is not JSON.
+            // Other errors do not occur on a pipe. If one did, the output would be incomplete, and `parse` would reject it.
             Err(_) => return Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The profile of the shared config and credentials files: a web identity, static keys, or a `credential_process`.
+//! Finds a credential in the profile of the shared files: a web identity, static keys, or a `credential_process`.
 
 use super::context::Context;
 use super::{process, web_identity};
@@ -9,15 +9,16 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// Keys of sources that ec2-role does not support. SDKs prefer such a source to static keys in the same profile, which may have
-/// other rights.
+/// Profile keys of sources that ec2-role does not support. They are an error, because SDKs prefer such a source to static keys in
+/// the same profile, and the static keys may have other rights.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Likewise, except that a `credential_process` in the same profile gives the same role to programs without SSO.
+/// SSO keys, which are an error for the same reason. They are ignored if the profile has a `credential_process`: that command
+/// gives the same role to programs without SSO.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 
-/// The order is botocore's (`ProfileProviderBuilder.providers`), so that the user gets the same rights: static keys in the
-/// credentials file, then a command in either file, then static keys in the config file.
+/// Finds the profile's credential in botocore's order (`ProfileProviderBuilder.providers`), so that the user gets the same
+/// rights: a web identity, static keys in the credentials file, a command in either file, static keys in the config file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let profile = context.profile;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
@@ -50,7 +51,8 @@ fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
     ))
 }
 
-/// The static keys in one file's `settings`. A session token in the other file does not belong to them.
+/// Returns the static keys in the `settings` of one file. Their session token is taken from the same file only: a token in the
+/// other file belongs to other keys.
 fn static_keys(
     profile: &Profile,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! Keys in the environment's variables.
+//! Finds a credential in the environment's variables.
 
 use super::context::Context;
 use crate::common::fault::Fault;
@@ -8,7 +8,7 @@ use crate::fetcher::source_credential::SourceCredential;
 
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
-/// The second is its old name.
+/// Names of the session token's variable; the second is the old name.
 const TOKENS: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {

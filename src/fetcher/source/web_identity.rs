@@ -1,4 +1,4 @@
-//! A web identity token in a file, exchanged for the credential of a first role: EKS's service accounts, CI systems.
+//! Exchanges a web identity token in a file (EKS service accounts, CI systems) for the credential of a first role.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     find_in(context, variable, names)
 }
 
-/// Exchanges the token in a file for the credential of a role, which settings of these names hold.
+/// Exchanges a token for a role's credential. The array holds the names of the settings for the token's file, the role and the
+/// session name.
 pub fn find_in<'a>(
     context: &Context,
     setting: impl Fn(&str) -> Option<Setting<'a>>,
@@ -43,7 +44,7 @@ pub fn find_in<'a>(
             session_token: Some(issued.session_token),
             origin: format!("the web identity's role {role}"),
         })),
-        // Another program writes the token.
+        // This error is transient, because another program writes the token and may renew it.
         Err(error) => {
             let (_, text) = (context.sts).judge(&error, "AssumeRoleWithWebIdentity", &role);
             transient(text.replace(&token, HIDDEN))

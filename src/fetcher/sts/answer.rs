@@ -1,4 +1,5 @@
-//! Parses what STS answers. The form is XML, also of moto, LocalStack, MinIO and Ceph; what stands before STS may answer in another.
+//! Parses the answers of STS. They are XML, also those of moto, LocalStack, MinIO and Ceph; a proxy or load balancer in front of
+//! STS may answer in another format.
 
 use std::time::SystemTime;
 
@@ -9,32 +10,29 @@ use crate::common::clock;
 use crate::common::secret::Secret;
 use crate::fetcher::http_client::Answer;
 
-/// Longest accepted field. AWS promises no limit for session tokens, which have up to some 4 KiB. The supervisor sends the fields
-/// to a server in one message, whose socket buffer holds 208 KiB.
+/// Maximum size of a field. AWS documents no limit for session tokens; they have up to about 4 KiB. The supervisor sends all
+/// fields to a server in one message, and the socket's buffer holds 208 KiB.
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
-/// The parts of a credential.
+/// The names of the XML elements that make up a credential.
 const PARTS: [&str; 4] = ["AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"];
 
-/// What STS issues for a successful call.
+/// The credential that STS issues for a successful call.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The access key id.
     pub access_key_id: String,
-    /// The secret access key.
     pub secret_access_key: Secret,
-    /// The session token.
     pub session_token: Secret,
-    /// The end of the credential's life, by the clock of STS.
+    /// The time at which the credential expires, by the clock of STS.
     pub expiration: SystemTime,
-    /// The clock of STS, from the `Date` header.
+    /// The time of the answer by the clock of STS, from the `Date` header.
     pub date: Option<SystemTime>,
 }
 
 /// Parses a complete answer: a credential, an error of STS, or something else.
 pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     let mut answer = Box::new(answer);
-    // Taken out of the answer, because errors keep the answer and the body may hold a secret.
+    // Take the body out of the answer, because errors keep the answer and the body may hold a secret.
     let body = std::mem::take(&mut answer.body);
     let body = String::from_utf8_lossy(&body);
     let body = body.trim_start_matches('\u{feff}').trim();
@@ -54,7 +52,7 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
                 .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))?,
             secret_access_key: Secret::new(field("SecretAccessKey")?),
             session_token: Secret::new(field("SessionToken")?),
-            // EC2's form cannot express times after the year 9999.
+            // Reject times after the year 9999, which the time format of EC2's documents cannot express.
             expiration: clock::parse_iso8601(&field("Expiration")?)
                 .filter(|time| !clock::iso8601(*time).is_empty())?,
             date: answer.date,
@@ -66,8 +64,9 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     }
 }
 
-/// The text of the first element with this name at any depth, because answers and errors nest the same few elements differently.
-/// `None` if the element contains anything besides text, such as a comment: the text before it would be only part of a secret.
+/// Returns the text of the first element with this name. Its depth is ignored, because answers and errors nest the same few
+/// elements differently. `None` if the element contains anything besides text, such as a comment: the text before the comment
+/// could be only part of a secret.
 fn field(document: &Document, name: &str) -> Option<String> {
     let element =
         document.descendants().find(|node| node.is_element() && node.tag_name().name() == name)?;
@@ -77,7 +76,8 @@ fn field(document: &Document, name: &str) -> Option<String> {
     is_whole.then(|| text.to_owned())
 }
 
-/// Describes an answer that is neither a credential nor an error, without its text, which might hold a secret.
+/// Describes an answer that is neither a credential nor an error of STS. The description omits the answer's text, because that
+/// may hold a secret.
 fn describe(document: Option<&Document>, body: &str) -> String {
     match document {
         _ if body.is_empty() => "an empty body".to_owned(),

@@ -1,4 +1,4 @@
-//! The endpoint of STS, by partition and region
+//! Finds the endpoint of STS for a partition and a region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
 use crate::common::fault::{Fault, permanent};
@@ -26,10 +26,10 @@ pub struct EndpointOptions<'a> {
     pub legacy: bool,
 }
 
-/// The region that signs for the global endpoint.
+/// Region in signatures for the global endpoint.
 const GLOBAL_REGION: &str = "us-east-1";
 
-/// AWS adds no region to this list (botocore's STS endpoint rule set).
+/// Regions that the setting `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no more.
 const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1",
     "ap-south-1",
@@ -49,7 +49,8 @@ const LEGACY_REGIONS: [&str; 15] = [
 ];
 
 impl EndpointOptions<'_> {
-    /// Whether the endpoint depends on the region: only partition `aws` has a global endpoint.
+    /// Returns whether the endpoint depends on the region. Only partition `aws` has a global endpoint, and that has no FIPS or
+    /// dual-stack variant.
     pub fn needs_region(&self) -> bool {
         self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
     }
@@ -90,7 +91,7 @@ impl Endpoint {
         if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
             return at(global, GLOBAL_REGION);
         }
-        // GovCloud's ordinary endpoints are the FIPS ones.
+        // GovCloud's ordinary endpoints already support FIPS, so their name has no `-fips`.
         let is_fips_name =
             options.fips && (options.dual_stack || options.partition != "aws-us-gov");
         let service = if is_fips_name { "sts-fips" } else { "sts" };
@@ -99,18 +100,18 @@ impl Endpoint {
     }
 }
 
-/// Whether a name stands for a global endpoint in place of a region, such as `aws-global`.
+/// Returns whether a name stands for a global endpoint instead of a region, such as `aws-global`.
 pub fn is_pseudo_region(text: &str) -> bool {
     text.ends_with("-global")
 }
 
-/// Whether a text is formed like a region's name, so that it can be part of a host name.
+/// Returns whether a text has the form of a region's name and so can safely be part of a host name.
 pub fn is_region(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// The domains of a partition's endpoints and of its dual-stack endpoints, from `partitions.json` of botocore 1.44.
+/// Returns the domains of a partition's endpoints and of its dual-stack endpoints, from `partitions.json` of botocore 1.44.
 fn suffixes(partition: &str) -> Option<(&'static str, &'static str)> {
     Some(match partition {
         "aws" | "aws-us-gov" => ("amazonaws.com", "api.aws"),

@@ -1,40 +1,40 @@
-//! Errors of a call to STS, sorted by what the fetcher does about them.
+//! Errors of a call to STS, and the fetcher's reaction to each.
 
 use crate::fetcher::http_client::{Answer, SendError};
 
-/// Why a call returned no credential.
+/// The reason why a call returned no credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StsError {
     NoAnswer(SendError),
-    /// STS refused, with a code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
+    /// STS refused the call with an error code (<https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>).
     Refused {
         code: String,
         message: String,
         answer: Box<Answer>,
     },
-    /// The answer is no answer of STS, or a broken one.
+    /// The answer comes from another program, or is a malformed answer of STS.
     NotFromSts {
         what: String,
         answer: Box<Answer>,
     },
 }
 
-/// What to do about an error.
+/// The fetcher's reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     RetryLater,
-    /// Read the source credential again, and call once more at once.
+    /// Read the source credential again, and repeat the call immediately.
     ReloadSource,
-    /// Take the time from the `Date` of STS, and call once more at once, if this machine's clock is off by much.
+    /// If this machine's clock is wrong by minutes, sign with the time from the `Date` of STS and repeat the call immediately.
     CorrectClock,
-    /// Call once more at once, for one hour: the longest life if the caller's credential is a role's (role chaining).
+    /// Repeat the call immediately with a duration of one hour, the maximum if the source credential is a role's (role chaining).
     ShortenDuration,
-    /// A parameter from the command line is wrong.
+    /// Return the error as permanent, because a parameter of the command line is wrong.
     GiveUp,
 }
 
 impl StsError {
-    /// The answer without its body, if there is one.
+    /// Returns the answer without its body; `None` if there was no answer.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
             StsError::NoAnswer(_) => None,
@@ -42,12 +42,12 @@ impl StsError {
         }
     }
 
-    /// The error without its remedy, with the request id that AWS's support asks for.
+    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it.
     pub fn describe(&self) -> String {
         let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.to_string(),
             StsError::Refused { code, message, answer } => {
-                // With a wrong signature, further lines repeat the headers of the request.
+                // Keep the first line only: if the signature is wrong, the other lines repeat the headers of the request.
                 let message = message.lines().next().unwrap_or_default();
                 let message = message.trim_end_matches('.');
                 (format!("{code} ({}): {message}", answer.status), answer)
@@ -62,13 +62,13 @@ impl StsError {
         }
     }
 
-    /// What the fetcher does about the error, and what the user can do if that does not help.
+    /// Returns the fetcher's reaction to the error, and the remedy for the user if that reaction does not help.
     pub fn judge(&self, role: &str, endpoint: &str) -> (Reaction, String) {
         const WAIT: &str = "nothing to do if it passes";
         let later = |remedy: String| (Reaction::RetryLater, remedy);
         let (status, code, message) = match self {
             StsError::Refused { code, message, answer } => (answer.status, code.as_str(), message),
-            // A proxy or load balancer before STS may be down or overloaded.
+            // A proxy or load balancer in front of STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
                 return later(WAIT.to_owned());
             }
@@ -130,8 +130,9 @@ impl StsError {
     }
 }
 
-/// The caller in STS's message `User: ARN is not authorized to perform …`. For a session this is its role, because the next
-/// instance has another session. The session's ARN lacks the role's path, so the role's ARN is not known.
+/// Returns the caller from STS's message `User: ARN is not authorized to perform …`. If the caller is a session of a role,
+/// returns the role's name and account, because another instance has another session. The role's ARN is unknown, because the
+/// session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {
@@ -142,7 +143,7 @@ fn caller(message: &str) -> Option<String> {
     Some(role().unwrap_or_else(|| arn.to_owned()))
 }
 
-/// Codes of errors that pass although their status is 400: the throttling and transient codes of botocore (`retries/standard.py`,
+/// Codes of transient errors, which may have status 400: the throttling and transient codes of botocore (`retries/standard.py`,
 /// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
 const TRANSIENT_CODES: [&str; 13] = [
     "BandwidthLimitExceeded",
@@ -161,7 +162,7 @@ const TRANSIENT_CODES: [&str; 13] = [
 ];
 
 fn is_transient(code: &str) -> bool {
-    // Throttling, ThrottledException, RequestThrottled, EC2ThrottledException …; ProvisionedThroughputExceeded …
+    // These parts match Throttling, ThrottledException, RequestThrottled, EC2ThrottledException, ProvisionedThroughputExceeded …
     ["Throttl", "TooMany", "Throughput"].iter().any(|part| code.contains(part))
         || TRANSIENT_CODES.contains(&code)
 }

@@ -24,10 +24,10 @@ use crate::fetcher::source_credential::SourceCredential;
 
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
-/// SigV4 leaves only the unreserved characters of RFC 3986 unescaped.
+/// The characters to escape: SigV4 escapes all but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The form of AssumeRole. `duration_seconds` may be less than in `parameters`, where STS allows less.
+/// Builds the form of AssumeRole. `duration_seconds` replaces the duration in `parameters`, because STS may allow less.
 pub fn assume_role_form(
     parameters: &AssumeRole,
     role: &RoleArn,
@@ -54,7 +54,7 @@ pub fn assume_role_form(
     form.0
 }
 
-/// The form of AssumeRoleWithWebIdentity. This call is not signed; the token authenticates it.
+/// Builds the form of AssumeRoleWithWebIdentity. The token authenticates this call, so it needs no signature.
 pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
     let mut form = Form::new("AssumeRoleWithWebIdentity");
     form.push("RoleArn", role.as_str());
@@ -78,14 +78,14 @@ impl Form {
     }
 }
 
-/// STS at one endpoint.
+/// Client of STS at one endpoint.
 pub struct Client {
     pub endpoint: Endpoint,
     pub http_client: HttpClient,
 }
 
 impl Client {
-    /// What the fetcher does about an error of `action`, and the line of the log for it.
+    /// Returns the fetcher's reaction to an error of `action`, and the log line for the error.
     pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
         let url = &self.endpoint.url;
         let (reaction, remedy) = error.judge(role.as_str(), url);
@@ -94,7 +94,7 @@ impl Client {
         (reaction, line)
     }
 
-    /// Posts a form and parses the answer. `source` signs it, for the time `now`.
+    /// Posts a form and parses the answer. If there is a `source`, its keys sign the request for the time `now`.
     pub fn call(
         &self,
         form: String,
