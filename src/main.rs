@@ -1,4 +1,4 @@
-//! Runs the kind of process that argument zero names.
+//! Entry point of every process: argument zero names the kind of process to run.
 
 #![forbid(unsafe_code)]
 
@@ -16,9 +16,9 @@ use ec2_role::messages::fetch_report::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
-/// Only the user can correct the fault: a unit need not restart ec2-role.
+/// Exit status for a permanent fault: only the user can correct it, so the systemd unit does not restart ec2-role.
 const EXIT_PERMANENT: u8 = 2;
-/// The fault may pass.
+/// Exit status for a transient fault: a later try may succeed.
 const EXIT_TRANSIENT: u8 = 1;
 
 #[global_allocator]

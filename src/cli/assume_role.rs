@@ -1,4 +1,4 @@
-//! The options of `aws sts assume-role`, with STS's own limits
+//! Parses the options of `aws sts assume-role`, and checks them against the limits of STS
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 use super::setting::{Setting, Settings};
@@ -34,7 +34,7 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
     })
 }
 
-/// A text of 2 to `max` letters, digits and `others`.
+/// Parses an option that consists of 2 to `max` letters, digits and characters of `others`.
 fn text(
     settings: &Settings,
     name: &str,
@@ -54,7 +54,7 @@ fn text(
 fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
     let mut arns = Vec::new();
     for setting in settings.values("policy-arns")? {
-        // The AWS CLI writes arn=ARN.
+        // The AWS CLI's form is arn=ARN; a bare ARN is accepted too.
         let arn = setting.value.strip_prefix("arn=").unwrap_or(&setting.value);
         if !arn.starts_with("arn:") || arns.len() == MAX_POLICY_ARNS {
             return setting.wrong(
@@ -69,7 +69,7 @@ fn policy_arns(settings: &Settings) -> Result<Vec<String>, String> {
 fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for setting in settings.values("tags")? {
-        // The AWS CLI's form Key=KEY,Value=VALUE, or KEY=VALUE split at the first `=`.
+        // A tag is in the AWS CLI's form Key=KEY,Value=VALUE, or it is KEY=VALUE and is split at the first `=`.
         let cli = (setting.value.strip_prefix("Key=")).and_then(|rest| rest.split_once(",Value="));
         let Some((key, value)) = cli.or(setting.value.split_once('=')) else {
             return setting.wrong("the value is missing; write KEY=VALUE");

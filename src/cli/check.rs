@@ -1,4 +1,4 @@
-//! `--check`: asks a running ec2-role, as a client would, whether it serves a valid credential.
+//! `--check`: checks as a client that a running ec2-role serves a valid credential.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::common::log::printable;
 use crate::common::role::{RoleArn, RoleName};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
-/// SDKs give up after one second, so a server that needs two is unhealthy.
+/// A server that needs two seconds is unhealthy, because SDKs give up after one.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2) };
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
@@ -20,15 +20,15 @@ const REMEDY: &str = "is ec2-role running, and is --listen what it was started w
 
 pub struct Check {
     pub(super) address: SocketAddr,
-    /// The role that must be served, and its name in the list.
+    /// The role that must be served, and its name in the list of roles; `None` if any role will do.
     pub(super) role: Option<(RoleArn, RoleName)>,
-    /// Ask in the container form, with this token.
+    /// If set, the check uses the container form, with the token in this file.
     pub(super) container_token_file: Option<NamedFile>,
     pub json: bool,
 }
 
 impl Check {
-    /// One line, or one JSON object, that says what is served or what is wrong.
+    /// Returns one line or one JSON object: the served role and its expiration, or as the error what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
         match (self.ask(&HttpClient::direct(TIMEOUTS)), self.json) {
@@ -45,7 +45,7 @@ impl Check {
         }
     }
 
-    /// The name and the expiration of the role that is served.
+    /// Returns the name of the served role and the expiration of its credential.
     fn ask(&self, http_client: &HttpClient) -> Result<(String, String), String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {
@@ -61,7 +61,7 @@ impl Check {
         let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
         let list = get(root)?;
         let name = list.text();
-        // Another program may listen at this address, and its response may contain control codes for the terminal.
+        // The name is escaped for the terminal: another program may listen at this address and send control codes.
         let role_name = printable(&name);
         let document = get(&format!("{root}{name}"))?;
         if let Some((role, expected)) = &self.role {

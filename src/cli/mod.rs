@@ -1,4 +1,4 @@
-//! The command line and the EC2_ROLE_ variables become a [`Config`].
+//! Parses the command line and the EC2_ROLE_ variables into a [`Config`].
 
 mod assume_role;
 mod check;
@@ -15,7 +15,7 @@ pub use check::Check;
 use setting::{Setting, Settings};
 
 pub enum Invocation {
-    /// Print a text.
+    /// Print the help or the version.
     Print(String),
     /// Assume the role once and print the credential.
     CredentialProcess(Config),
@@ -25,7 +25,7 @@ pub enum Invocation {
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
 
-/// Parses the command line (without the program's name) and the variables. The error is one line for the user.
+/// Parses the command line and the variables. `words` does not include the program's name. The error is one line for the user.
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
     let settings = Settings::parse(words, environment)?;
     if settings.has("help") || settings.has("h") {
@@ -48,7 +48,7 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     Ok(Invocation::Serve(config))
 }
 
-/// The version, and the commit if scripts/build built it.
+/// Returns the version, followed by the commit if scripts/build built the program.
 fn version() -> String {
     let version = concat!("ec2-role ", env!("CARGO_PKG_VERSION"));
     match option_env!("EC2_ROLE_COMMIT") {
@@ -91,7 +91,7 @@ fn config(settings: &Settings) -> Result<Config, String> {
     })
 }
 
-/// The value of an option that has two; the first is the default.
+/// Returns the value of an option with two possible values. The first of `values` is the default.
 fn one_of(
     settings: &Settings,
     name: &str,
@@ -110,8 +110,8 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // A health check shares the variables of the server but not its arguments, where --role-name may be. So the role of
-    // EC2_ROLE_ARN, under a name that is not known here, is not compared.
+    // Only a role given as an argument is compared. A health check has the server's variables but not its
+    // arguments, so the name under which the server serves the role of EC2_ROLE_ARN (--role-name) may be unknown here.
     let role = match role(settings)? {
         Some(role) if !settings.free().is_empty() => {
             let name = role_name(settings, &role)?;
@@ -122,7 +122,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
     let Listen::Address(mut address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
-    // A server that listens on every address listens on loopback.
+    // The unspecified address is no destination; a server that listens on every address is reached by loopback.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -146,7 +146,7 @@ fn pass_through(settings: &Settings) -> Result<Option<PassThrough>, String> {
     Ok(is_on.then_some(additions))
 }
 
-/// A switch that means nothing without another option.
+/// Returns whether a switch is on. A switch that is on without its `base` option is an error, because it would have no effect.
 fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Result<bool, String> {
     let is_on = settings.switch(name)?;
     if is_on && !has_base {
@@ -304,7 +304,7 @@ mod tests {
             let variable = format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase());
             let by_option = parsed(&[ARN, &option, value], Environment::default());
             let mut results = vec![(&option, by_option)];
-            // An empty variable is as good as none.
+            // An empty variable counts as unset.
             if !value.is_empty() {
                 let environment = Environment::from([(&*variable, value)]);
                 results.push((&variable, parsed(&[ARN], environment)));

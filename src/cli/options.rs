@@ -1,4 +1,4 @@
-//! Every option, and the help text made of them.
+//! The table of all options, and the help text generated from it.
 
 use Kind::{Repeated, Switch, Value};
 
@@ -19,7 +19,7 @@ const fn option(name: &'static str, hint: &'static str, kind: Kind, help: &'stat
     Flag { name, hint, kind, help }
 }
 
-/// Options that are variables too: `EC2_ROLE_` and the name in capitals.
+/// Options that can also be set by a variable: `EC2_ROLE_` and the option's name in capitals, with `_` for `-`.
 #[rustfmt::skip]
 const SETTINGS: [(&str, &[Flag]); 3] = [
     ("The role (options of `aws sts assume-role`)", &[
@@ -76,7 +76,7 @@ pub(super) const ACTIONS: [Flag; 5] = [
     option("version", "", Switch, "print the version (also -V)"),
 ];
 
-/// Options that have a variable.
+/// Iterates over the options that can also be set by a variable.
 pub(super) fn settings() -> impl Iterator<Item = &'static Flag> {
     SETTINGS.iter().flat_map(|(_, flags)| flags.iter())
 }
@@ -105,7 +105,7 @@ const AFTER: [&str; 2] = [
 
 /// Terminal width that the help text fits into.
 const WIDTH: usize = 100;
-/// Column at which the explanations of options begin.
+/// Column at which the explanation of an option begins.
 const COLUMN: usize = 36;
 
 pub(super) fn help() -> String {

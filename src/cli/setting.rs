@@ -1,4 +1,4 @@
-//! Values from the command line and the variables, each with its origin.
+//! Values from the command line and the EC2_ROLE_ variables, each with its origin.
 
 use getopts::{Fail, Matches, Options};
 
@@ -8,17 +8,17 @@ use crate::common::environment::Environment;
 use crate::common::file::NamedFile;
 
 const PREFIX: &str = "EC2_ROLE_";
-/// Variables that are not options: the role, and what the systemd units tell ec2-role-hook.
+/// EC2_ROLE_ variables without an option: the role, and two that the systemd units set for ec2-role-hook.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
 
-/// Options whose values must not get into an error.
+/// Options whose values must not appear in an error, because they may be secret.
 const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
 
 fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
-/// A value and its origin, the option or variable that an error about it names.
+/// A value and its origin: the option or variable that set it, which errors name.
 pub(super) struct Setting {
     pub value: String,
     pub origin: String,
@@ -39,14 +39,14 @@ impl Setting {
     }
 }
 
-/// The command line and the variables; an option overrides its variable.
+/// The parsed command line and the variables. An option overrides its variable.
 pub(super) struct Settings<'a> {
     matches: Matches,
     pub environment: &'a Environment,
 }
 
 impl<'a> Settings<'a> {
-    /// Parses the command line without the program's name.
+    /// Parses the command line. `arguments` does not include the program's name.
     pub fn parse(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
         let mut options = Options::new();
         for flag in options::settings().chain(&ACTIONS) {
@@ -77,12 +77,12 @@ impl<'a> Settings<'a> {
         self.matches.opt_present(name)
     }
 
-    /// The arguments that are not options.
+    /// Returns the arguments that are not options.
     pub fn free(&self) -> &[String] {
         &self.matches.free
     }
 
-    /// The value of an option, or else of its variable.
+    /// Returns the value of an option, or else of its variable.
     pub fn value(&self, name: &str) -> Option<Setting> {
         let variable = variable_name(name);
         let (value, origin) = match self.matches.opt_str(name) {
@@ -92,7 +92,7 @@ impl<'a> Settings<'a> {
         Some(Setting { value, origin })
     }
 
-    /// All values of a repeatable option; its variable holds them separated by spaces and quoted as in a shell.
+    /// Returns all values of a repeatable option. In its variable they are separated by spaces and quoted as in a shell.
     pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
         let Some(setting) = self.value(name) else {
             return Ok(Vec::new());
@@ -117,7 +117,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// A getopts error in the form of the other errors.
+/// Words a getopts error like the other errors of the command line.
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
         Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),

@@ -1,42 +1,43 @@
-//! What the supervisor tells a fetcher, on its stdin.
+//! The message from the supervisor to a fetcher, sent on the fetcher's stdin.
 
 use serde::{Deserialize, Serialize};
 
 use crate::common::session_token::{TokenAuthority, TokenKey};
 
-/// What a fetcher fetches.
+/// The value that a fetcher fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     /// A credential of the role.
     #[default]
     Credential,
-    /// The host's other metadata.
+    /// The host's other metadata, for `--pass-through`.
     Metadata,
-    /// The token in `--container-token-file`, each time that it changes.
+    /// The token in `--container-token-file`, fetched again each time the file changes.
     ContainerToken,
 }
 
-/// What a fetcher needs beside the settings, which it parses itself from the arguments and variables of the supervisor.
+/// Orders of one fetch. The settings are not included: the fetcher parses them itself from the supervisor's arguments and
+/// variables.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct FetchOrders {
     pub task: Task,
-    /// The key of this server's session tokens. A metadata service whose session token has this key's seal is this server itself,
-    /// which cannot be the source.
+    /// The key of this server's session tokens, to detect a loop: a metadata service that issues a session token sealed with this
+    /// key is this server itself, which cannot be the source.
     pub token_key: Option<TokenKey>,
-    /// The boot that session tokens belong to.
+    /// The kernel's boot id; session tokens are valid for one boot only.
     pub boot_id: String,
-    /// The access key id of the served credential, which cannot be the source.
+    /// The access key id of the served credential, to detect a loop: the served credential cannot be its own source.
     pub serving: Option<String>,
-    /// The region in use, as an earlier fetcher found.
+    /// The region in use, if an earlier fetcher found it.
     pub region: Option<String>,
-    /// How many seconds this machine's clock is behind that of STS, as an earlier fetcher found.
+    /// Seconds that this machine's clock is behind that of STS, measured by an earlier fetcher; 0 if unknown.
     pub clock_offset: i64,
-    /// The longest life in seconds that STS grants, as an earlier fetcher found.
+    /// The longest credential life, in seconds, that STS grants, if an earlier fetcher found such a limit.
     pub duration_limit: Option<u32>,
 }
 
 impl FetchOrders {
-    /// Whether a session token is one of this server.
+    /// Whether this server issued a session token.
     pub fn is_own_token(&self, token: &str) -> bool {
         let key = self.token_key.as_ref();
         key.is_some_and(|key| TokenAuthority::new(key, &self.boot_id).open(token).is_some())

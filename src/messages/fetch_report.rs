@@ -1,4 +1,4 @@
-//! What a fetcher tells the supervisor, on its stdout.
+//! The messages from a fetcher to the supervisor, sent on the fetcher's stdout.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,43 +6,43 @@ use crate::common::credential::Credential;
 use crate::common::fault::Fault;
 use crate::common::secret::Secret;
 
-/// A credential, and what the next fetcher should know.
+/// A credential, and facts about STS for the orders of the next fetch.
 #[derive(Serialize, Deserialize)]
 pub struct Fetched {
     pub credential: Credential,
-    /// How many seconds this machine's clock is behind that of STS.
+    /// Seconds that this machine's clock is behind that of STS.
     pub clock_offset: i64,
-    /// The longest life in seconds that STS grants, if that is less than the user asks for.
+    /// The longest credential life, in seconds, that STS grants, if the user asks for a longer one.
     pub duration_limit: Option<u32>,
 }
 
 /// The host's other metadata, which the supervisor forwards without decoding it.
 #[derive(Serialize, Deserialize)]
 pub struct FetchedMetadata {
-    /// How many items were read.
+    /// Number of items in the snapshot.
     pub items: usize,
-    /// How many more there are than fit.
+    /// Number of items left out because they did not fit.
     pub left_out: usize,
-    /// The `Snapshot`, as a frame.
+    /// The `Snapshot`, encoded as a frame.
     pub snapshot: Vec<u8>,
 }
 
-/// Any number of steps and other information; then one outcome, which is the last report.
+/// A report of a fetcher. A fetcher sends any number of reports; the last one is the outcome of the fetch.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
-    /// What the fetcher does now.
+    /// The step that the fetcher begins, for the log line if it is killed at its deadline.
     Step(String),
     /// A line for the log.
     Notice(String),
-    /// The region in use, unless it is a guess.
+    /// The region in use; a guessed region is not reported.
     Region(String),
-    /// For how many seconds STS asks not to be called.
+    /// Seconds that STS asks callers to wait (its Retry-After header).
     RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
-    /// The token of the container form.
+    /// The Authorization token of the container form, read from `--container-token-file`.
     ContainerToken(Secret),
-    /// The watched file is as it was reported.
+    /// The watch of the token file has ended, and the token last reported is still current.
     Unchanged,
     Failed(Fault),
 }

@@ -1,13 +1,14 @@
-//! One frame for each message.
+//! Framing of the messages between the processes: one COBS frame for each message.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The last byte of every frame, and of no part of one (COBS). A frame of this byte alone is a heartbeat.
+/// The last byte of every frame; COBS encoding keeps this byte out of the rest of the frame. A frame of this byte alone is a
+/// heartbeat.
 pub const END: u8 = 0;
 
 pub fn to_frame(message: &impl Serialize) -> Vec<u8> {
-    // Into memory it cannot fail.
+    // Encoding into a `Vec` cannot fail for these messages.
     postcard::to_allocvec_cobs(message).unwrap_or_default()
 }
 
@@ -15,7 +16,7 @@ pub fn from_frame<Message: DeserializeOwned>(mut frame: Vec<u8>) -> Option<Messa
     postcard::from_bytes_cobs(&mut frame).ok()
 }
 
-/// The first whole frame of the bytes that a peer has sent.
+/// Removes the first whole frame from the received bytes, and returns it; `None` if the frame is incomplete.
 pub fn take_frame(received: &mut Vec<u8>) -> Option<Vec<u8>> {
     let end = received.iter().position(|byte| *byte == END)?;
     Some(received.drain(..=end).collect())

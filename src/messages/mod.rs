@@ -1,4 +1,4 @@
-//! What the processes tell each other.
+//! The messages between the processes.
 
 pub mod fetch_orders;
 pub mod fetch_report;

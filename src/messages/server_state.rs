@@ -1,4 +1,4 @@
-//! What the supervisor tells the server: the whole state once, at the start, then each change.
+//! The messages from the supervisor to the server: first the whole state, then each change of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,60 +13,61 @@ use crate::common::secret::Secret;
 use crate::common::session_token::TokenKey;
 use crate::messages::frame::from_frame;
 
-/// All that the server knows: it inherits no environment variable and opens no file.
+/// All settings and data of the server, which inherits no environment variable and opens no file.
 #[derive(Serialize, Deserialize)]
 pub struct ServerState {
     pub role: RoleArn,
-    /// The name in the list of roles.
+    /// The role's name in the list of roles that clients read.
     pub role_name: RoleName,
     pub http_tokens: HttpTokens,
-    /// Signs session tokens.
+    /// The key that seals session tokens.
     pub token_key: TokenKey,
-    /// The boot that session tokens belong to.
+    /// The kernel's boot id; session tokens are valid for one boot only.
     pub boot_id: String,
-    /// Whether to write no access log.
+    /// Whether the access log is off.
     pub quiet: bool,
     pub log_format: log::Format,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Host names that are accepted although they have a dot.
+    /// Names that are accepted in the Host header in addition to those that always are.
     pub allow_hosts: Vec<String>,
     /// Whether to serve `/metrics`.
     pub metrics: bool,
-    /// The region in use, unless it is a guess.
+    /// The region in use; `None` while it is unknown or only guessed.
     pub region: Option<String>,
-    /// The Authorization token of the container form, if that is served.
+    /// The Authorization token of the container form; `None` if the container form is not served.
     pub container_token: Option<Secret>,
-    /// With a container token, whether the instance form is served too.
+    /// Whether the instance form is served too when a container token is set.
     pub both_forms: bool,
-    /// Which of the host's other metadata is served.
+    /// Which of the host's other metadata is served; `None` without `--pass-through`.
     pub pass_through: Option<PassThrough>,
-    /// That metadata, once it was fetched. The supervisor has only the bytes.
+    /// The host's other metadata; `None` until it is fetched. Only the server decodes it, so this field is not set in the
+    /// supervisor.
     #[serde(skip)]
     pub snapshot: Option<Snapshot>,
     pub counts: Counts,
     pub credential: Option<Credential>,
 }
 
-/// What the supervisor counts, for `/metrics`.
+/// Counters of the supervisor, for `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Credentials that STS gave.
+    /// Credentials received from STS.
     pub refreshes: u64,
-    /// Fetches that failed.
+    /// Failed fetches of a credential.
     pub failures: u64,
-    /// Servers that were started after the first.
+    /// Starts of a server after the first.
     pub server_restarts: u64,
 }
 
-/// One change of a [`ServerState`]. Everything else stays as it is.
+/// One change of a [`ServerState`].
 #[derive(Serialize, Deserialize)]
 pub enum ServerUpdate {
     Fetched(Credential),
     FetchFailed,
     Region(String),
     ContainerToken(Secret),
-    /// A [`Snapshot`] as the fetcher encoded it.
+    /// A [`Snapshot`], encoded as a frame by the fetcher.
     Metadata(Vec<u8>),
 }
 
@@ -84,7 +85,7 @@ impl ServerState {
         }
     }
 
-    /// The credential, unless it has expired.
+    /// Returns the credential; `None` if there is none or it has expired.
     pub fn valid_credential(&self, now: BootTime) -> Option<&Credential> {
         let credential = self.credential.as_ref();
         credential.filter(|credential| credential.is_valid(now))

@@ -1,4 +1,4 @@
-//! Children that have ended.
+//! Reaps children that have ended.
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag};
@@ -6,8 +6,8 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid, waitpid,
 };
 
-/// Reaps a child if it has ended, and says how, for the log. Its process group is killed before: once the leader is reaped, its
-/// number may be another's.
+/// Reaps a child if it has ended, and returns how it ended, for the log; `None` if it still runs. The child's process group is
+/// killed before the child is reaped: afterwards the kernel may give the number of the group to another process.
 pub fn reap(child: Pid) -> Option<String> {
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let Ok(status) = waitid(WaitId::Pid(child), peek) else {
@@ -23,7 +23,7 @@ pub fn reap(child: Pid) -> Option<String> {
     })
 }
 
-/// Reaps children that were killed and, as PID 1, every orphan; the `known` are left to [`reap`].
+/// Reaps all ended children except `known`, which are left to [`reap`]: killed fetchers and servers and, for PID 1, orphans.
 pub fn reap_others(known: &[Pid]) {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {
@@ -31,7 +31,7 @@ pub fn reap_others(known: &[Pid]) {
             Ok(Some(pid)) if !known.iter().any(|known| known.as_raw_pid() == pid.as_raw()) => {
                 _ = waitpid(Pid::from_raw(pid.as_raw()), WaitOptions::NOHANG);
             }
-            // A signal that nix has no name for.
+            // nix fails with EINVAL if the child was killed by a signal that nix has no name for.
             Err(Errno::EINVAL) => _ = wait(WaitOptions::NOHANG),
             _ => return,
         }
@@ -57,7 +57,7 @@ mod tests {
         let wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(pid), wait).unwrap();
         assert_eq!(reap(pid).as_deref(), Some("exited with status 7"));
-        // The pipe ends with the last process that has it.
+        // The pipe ends when the last process that holds it has ended.
         let mut stdout = child.stdout.take().unwrap();
         assert_eq!(stdout.read_to_end(&mut Vec::new()).unwrap(), 0);
         assert_eq!(reap(pid).as_deref(), Some("ended"));

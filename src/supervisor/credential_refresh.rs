@@ -1,4 +1,4 @@
-//! When to fetch the role's credential, and what each outcome changes. Pure.
+//! The schedule and the effects of credential fetches. Pure: no I/O and no clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,25 +14,26 @@ use crate::messages::server_state::ServerUpdate;
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// A role's MaxSessionDuration may be raised, so the duration that the user asks for is tried again once a day.
+/// How long a duration limit found with STS is used. Once a day the duration that the user asks for is tried again, because the
+/// role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
-    /// The life that the user asks for.
+    /// The credential life that the user asks for.
     asked: Duration,
     started: Option<BootTime>,
     next: BootTime,
     failures: u32,
-    /// What STS asked for at the failure that is being reported.
+    /// The Retry-After of STS in the current fetch; applied when the fetch fails.
     retry_after: Duration,
-    /// Whether the next credential is the first after a start or an outage.
+    /// Whether the next credential is the first after a start or a failure.
     is_first: bool,
     serving: Option<Serving>,
     has_logged_expiry: bool,
-    /// What earlier fetchers found for the next.
+    /// Facts that earlier fetchers found; they become part of the next fetcher's orders.
     found: FetchOrders,
-    /// The longest life in seconds that STS grants, and until when this is believed.
+    /// The longest credential life, in seconds, that STS grants, and the time until which this limit is used.
     duration_limit: Option<(u32, BootTime)>,
 }
 
@@ -62,7 +63,7 @@ impl CredentialRefresh {
 
     fn fetched(&mut self, fetched: Fetched, now: BootTime, jitter: f64) -> Effects {
         let credential = fetched.credential;
-        // STS grants no more than that: a longer life comes from a wrong clock.
+        // STS never grants a longer life than the user asks for; a longer one means that a clock is wrong.
         let lifetime = credential.lifetime().min(self.asked);
         let wait = if self.is_first {
             schedule::spread(lifetime, jitter)
@@ -88,20 +89,20 @@ impl CredentialRefresh {
         }
     }
 
-    /// Sets the next fetch, and gives the time until then.
+    /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the last start; returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
         self.next = now.after(wait).max(earliest.unwrap_or(now));
         self.next.left(now)
     }
 
-    /// Keeps what is served, and sets the next try.
+    /// Keeps the served credential, and schedules the next try.
     fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
         let (why, level) = match fault {
             Fault::Permanent(why) => (why, Level::Error),
             Fault::Transient(why) => (why, Level::Warning),
         };
-        // Logged before the failure, so that the lines are in the order of the events.
+        // A due expiry is logged before the failure, so that the log lines are in the order of the events.
         let mut log = self.expire(now).log;
         self.failures += 1;
         self.is_first = true;
@@ -146,7 +147,8 @@ impl Refresh for CredentialRefresh {
         }
     }
 
-    /// A permanent fault is fatal only before the first credential; afterwards keep serving and retry.
+    /// A permanent fault ends the program only before the first credential. Later faults are retried, and the credential stays
+    /// served.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),
@@ -207,7 +209,7 @@ mod tests {
         CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), 2 * HOUR, BootTime(0))
     }
 
-    /// A credential of an hour, which ends an hour after `now`.
+    /// A report of a credential that lives an hour and expires an hour after `now`.
     fn fetched(now: BootTime) -> FetchReport {
         FetchReport::Fetched(Fetched {
             credential: Credential {
@@ -292,7 +294,7 @@ mod tests {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
             refresh.start(FetchOrders::default(), now);
-            // A life of a millisecond, a failure with the shortest wait, an order of the user.
+            // The minimum holds for a credential life of a millisecond, a failure with the shortest wait, and a user's order.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
                 fetched.credential.expiration =

@@ -1,4 +1,4 @@
-//! A fetcher as the supervisor sees it: a process that reports on a pipe until its outcome, its end or its deadline.
+//! The supervisor's handle of a fetcher process, which reports on a pipe until its outcome, its end or its deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
@@ -16,35 +16,36 @@ use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::FetchReport;
 use crate::messages::frame::{from_frame, take_frame, to_frame};
 
-/// Larger than any report: the fetcher bounds what is in one.
+/// Maximum size of the unparsed reports. Every valid report is smaller, because the fetcher limits its contents.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-/// A killed process ends when the system call that it is in does, on a hanging file system perhaps never.
+/// Maximum number of killed fetchers that have not ended yet. A killed process cannot end before its current system call returns,
+/// which may never happen on a hanging file system.
 const MAX_UNREAPED: usize = 8;
 
-/// At most one fetcher process. Every end of it is an outcome: the last of its reports, or a failure.
+/// Runs at most one fetcher process. Each process yields an outcome: its last report, or else a failure added here.
 #[derive(Default)]
 pub struct Fetcher {
     process: Option<Process>,
-    /// Why no process could be started, until this is received.
+    /// Why the last process could not be started; the next `receive` returns it.
     failure: Option<FetchReport>,
-    /// Killed, but not ended yet.
+    /// Killed processes that have not ended yet.
     unreaped: Vec<Pid>,
 }
 
 struct Process {
     pid: Pid,
-    /// Open as long as the process may run: it ends at the end of its stdin.
+    /// The fetcher's stdin stays open while the fetcher may run: it exits when its stdin closes.
     _stdin: ChildStdin,
     reports: ChildStdout,
     deadline: BootTime,
-    /// What it last reported to do.
+    /// The step that the fetcher reported last, for the log line about a timeout.
     step: String,
     received: Vec<u8>,
 }
 
 impl Fetcher {
-    /// Starts the process with the supervisor's own arguments and environment.
+    /// Starts a fetcher with the supervisor's own arguments and environment.
     pub fn start(&mut self, arguments: &[String], orders: &FetchOrders, now: BootTime) {
         self.unreaped.retain(|pid| child_process::reap(*pid).is_none());
         let started = match self.unreaped.len() {
@@ -62,7 +63,7 @@ impl Fetcher {
         }
     }
 
-    /// When there is something to receive at the latest; `None` if no process runs.
+    /// When to call `receive` at the latest; `None` if no process runs and no failure waits.
     pub fn deadline(&self) -> Option<BootTime> {
         let process = self.process.as_ref().map(|process| process.deadline);
         self.failure.as_ref().map(|_| BootTime(0)).or(process)
@@ -77,7 +78,7 @@ impl Fetcher {
         process.map(|process| PollFd::new(&process.reports, PollFlags::IN))
     }
 
-    /// The reports that have come, without waiting. After an outcome, and at its deadline, the process is killed.
+    /// Receives the available reports without waiting. The process is killed after its outcome or at its deadline.
     pub fn receive(&mut self, now: BootTime) -> Vec<FetchReport> {
         let mut reports: Vec<FetchReport> = self.failure.take().into_iter().collect();
         let Some(process) = &mut self.process else {
@@ -103,7 +104,7 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the process and all that it has started.
+    /// Kills the fetcher and the processes that it has started.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = rustix::process::kill_process_group(process.pid, Signal::KILL);
@@ -125,7 +126,7 @@ impl Process {
             return Err(ErrorKind::Other.into());
         };
         rustix::io::ioctl_fionbio(&reports, true)?;
-        // Shorter than a page, which any pipe has room for.
+        // This write cannot block: the orders are shorter than a page, and an empty pipe holds at least one page.
         stdin.write_all(&to_frame(orders))?;
         Ok(Process {
             pid,
@@ -140,7 +141,7 @@ impl Process {
     fn receive(&mut self) -> Vec<FetchReport> {
         let room = MAX_REPORT_BYTES.saturating_sub(self.received.len());
         let mut reports = (&mut self.reports).take(room as u64);
-        // Fails when no more has come yet, with what has come in the buffer.
+        // An error such as WouldBlock is ignored: the bytes read before it are in the buffer.
         _ = reports.read_to_end(&mut self.received);
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         let mut reports: Vec<FetchReport> = frames.filter_map(from_frame).collect();
@@ -150,7 +151,7 @@ impl Process {
             }
         }
         if self.received.len() >= MAX_REPORT_BYTES {
-            // Unread, the rest would wake the poll loop again and again.
+            // This failure gets the process killed: its unread bytes would otherwise wake the poll loop again and again.
             reports.push(failed(format!(
                 "fetcher reported more than {MAX_REPORT_BYTES} bytes; check what the credential source and STS answer"
             )));

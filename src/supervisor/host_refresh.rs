@@ -1,5 +1,5 @@
-//! When to fetch what the host has beside the credential, its other metadata (`--pass-through`) and the token in
-//! `--container-token-file`, and what each outcome changes. Pure.
+//! The schedule and the effects of two fetches: the host's other metadata (`--pass-through`) and the token in
+//! `--container-token-file`. Pure: no I/O and no clock.
 
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use crate::messages::fetch_orders::{FetchOrders, Task};
 use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
 use crate::messages::server_state::ServerUpdate;
 
-/// AWS recommends to look for the interruption of a spot instance every 5 s; a minute leaves half of its two minutes' notice.
+/// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
+/// minute is left after a fetch. AWS recommends to check every 5 s.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
-    /// [`Task::Metadata`], once in an interval, or [`Task::ContainerToken`], whose fetcher watches the file until it ends.
+    /// [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`], whose fetcher watches the file for a
+    /// while and is then started again.
     task: Task,
     next: BootTime,
     failures: u32,
     has_fetched: bool,
-    /// A fetcher repeats its notices; each is logged once.
+    /// The notice logged last: fetchers repeat their notices, and a repeated notice is not logged again.
     last_notice: String,
 }
 
@@ -35,7 +37,8 @@ impl HostRefresh {
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
-    /// Logs the first failure of a row only. The first retries come soon: the host's service may start after ec2-role.
+    /// Schedules a retry, and logs only the first of several failures in a row. The first retries come soon, because the host's
+    /// metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         self.failures += 1;
         self.next = now.after(schedule::retry(self.failures, jitter));
@@ -71,7 +74,8 @@ impl Refresh for HostRefresh {
         FetchOrders { task: self.task, ..orders }
     }
 
-    /// A permanent fault is fatal only before the first container token; the host's metadata is optional.
+    /// A permanent fault ends the program only before the first container token. The host's metadata is optional, so its faults
+    /// are never fatal.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata(fetched) => {

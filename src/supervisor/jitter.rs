@@ -1,8 +1,8 @@
-//! The random part of the schedule.
+//! Random numbers for the jitter of the schedule.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// A random number from 0 to 1; the middle if the kernel gives none.
+/// Returns a random number from 0 to 1, or 0.5 if the kernel gives no random bytes.
 pub fn jitter() -> f64 {
     let mut bytes = [0; 4];
     match getrandom(&mut bytes, GetRandomFlags::empty()) {

@@ -9,15 +9,15 @@ use crate::common::config::Listen;
 use crate::common::limit;
 use crate::common::log;
 
-/// Connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower it.
+/// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
 const BACKLOG: i32 = 4096;
-/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default it keeps an answered and closed
-/// connection for some 100 s, charged to this cgroup; enough of them would get the supervisor killed for memory.
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an
+/// answered and closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
-/// Wait between two tries to bind: a bridge's address does not exist until Docker starts.
+/// Time between two tries to bind: a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Returns the listening socket. `pause` waits between two tries to bind; if it returns false, the result is `None`.
+/// Returns the listening socket. `pause` waits between two tries to bind; if `pause` returns false, the result is `None`.
 pub fn listen(
     listen: Listen,
     mut pause: impl FnMut(Duration) -> bool,
@@ -45,7 +45,8 @@ pub fn listen(
             }
         }
     };
-    // Connections inherit it when the kernel accepts them, before there is a server; optional, as a sandbox may not know it.
+    // Accepted connections inherit this option from the listener; the kernel may accept them before a server runs. An error is
+    // ignored, because some sandboxes do not support the option.
     _ = rustix::net::sockopt::set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     rustix::net::listen(&listener, BACKLOG).map_err(|error| format!("--listen: {error}"))?;
     Ok(Some(listener))
@@ -56,7 +57,7 @@ fn from_stdin() -> Result<TcpListener, String> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     let listener = TcpListener::from(stdin.map_err(|_| wrong)?);
     let listens = rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false);
-    // A listening Unix socket has no address of this kind.
+    // `local_addr` fails for a listening Unix socket, which has no IP address.
     if !listens || listener.local_addr().is_err() {
         return Err(wrong.to_owned());
     }

@@ -1,7 +1,8 @@
-//! The supervisor: owns the listening socket, the state of the server and the token key; runs fetchers and the server.
+//! The supervisor: owns the listening socket, the server's state and the token key; runs the server and the fetchers.
 //!
-//! One poll loop. It does no network I/O, resolves no name and waits for no program: what can hang is in a fetcher, what can be
-//! attacked is in the server, and both are processes that the supervisor replaces.
+//! The supervisor is one poll loop, which never blocks on the network, on name resolution or on another program. Code that can
+//! hang runs in a fetcher and code that clients can attack runs in the server; the supervisor replaces either process when it
+//! fails.
 
 mod child_process;
 mod credential_refresh;
@@ -41,18 +42,18 @@ use server_supervisor::ServerSupervisor;
 use signals::{Order, Signals};
 use token_key_file::{random, token_key};
 
-/// Between two tries to get what a limit of the system denies.
+/// Time between two tries after a system limit, such as that of open files, was reached.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the arguments as given, for the fetchers. The error is for the user to
-/// correct.
+/// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
+/// is one that the user has to correct.
 pub fn run(config: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
     let signals = watch_signals()?;
     let token_key = token_key(config.token_key_file.as_ref())?;
     let mut signal = "";
     let listener = listen(config.listen, |pause| {
         signals.wait(std::iter::empty(), pause);
-        // As PID 1 the supervisor gets every orphan.
+        // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
         child_process::reap_others(&[]);
         if let Some(Order::End(name)) = signals.order() {
             signal = name;
@@ -100,7 +101,7 @@ fn prepare<'a>(
     if config.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, now)));
     }
-    // Until the token is read nobody knows it, so that requests are answered 401.
+    // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, now)));

@@ -1,4 +1,4 @@
-//! The poll loop.
+//! The supervisor's poll loop: starts what is due, waits for events, receives reports.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::signals::{Order, Signals};
 use crate::common::clock::BootTime;
 use crate::messages::fetch_orders::FetchOrders;
 
-/// Kill timeout of the server at the end: longer than its own drain time for open requests.
+/// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub struct Supervisor<'a> {
     pub words: &'a [String],
-    /// What every fetcher is told.
+    /// Orders that all fetchers have in common; each [`Refresh`] adds its own.
     pub orders: FetchOrders,
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
@@ -25,7 +25,7 @@ pub struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Gives the name of the signal that ended it, or what the user has to correct.
+    /// Runs until a signal ends the program, and returns the signal's name. The error is one that the user has to correct.
     pub fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
         let result = loop {
             self.start_due(BootTime::now());
@@ -59,7 +59,7 @@ impl Supervisor<'_> {
         self.server.send_heartbeat_if_due(now);
     }
 
-    /// Waits for a signal, a report, an answer of the server, or the next due time.
+    /// Waits for a signal, a fetcher's report, a heartbeat answer, room in systemd's queue, or the next due time.
     fn wait(&self, signals: &Signals, now: BootTime) {
         let refreshes = self.refreshes.iter().flat_map(|(refresh, fetcher)| {
             let fetch = fetcher.deadline().unwrap_or_else(|| refresh.due());
@@ -72,7 +72,7 @@ impl Supervisor<'_> {
         signals.wait(fds, due.left(now));
     }
 
-    /// Receives all reports and answers, and reaps all children. The error ends the program.
+    /// Receives all reports and heartbeat answers, and reaps all ended children. An error ends the program.
     fn receive(&mut self, now: BootTime) -> Result<(), String> {
         self.server.receive(now);
         for (refresh, fetcher) in &mut self.refreshes {
@@ -89,7 +89,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Kills the fetchers at once, and the server after it has answered its open requests.
+    /// Kills the fetchers at once. The server first drains its open requests; it is killed only after `KILL_TIMEOUT`.
     fn end(&mut self, signals: &Signals) {
         self.notify.stopping();
         self.refreshes.iter_mut().for_each(|(_, it)| it.kill());

@@ -1,4 +1,4 @@
-//! What the poll loop does again and again: a fetch, and what its reports change.
+//! A repeated fetch, as the poll loop sees it, and the effects of its reports.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
@@ -8,35 +8,36 @@ use crate::messages::fetch_orders::FetchOrders;
 use crate::messages::fetch_report::FetchReport;
 use crate::messages::server_state::ServerUpdate;
 
-/// A fetch that is repeated, as a state machine. The poll loop runs the fetchers, and passes in their reports, the time and a
+/// The state machine of one repeated fetch. The poll loop runs the fetchers and passes in their reports, the time and `jitter`, a
 /// random number from 0 to 1.
 pub trait Refresh {
     /// When the next fetch is due, if none is running.
     fn due(&self) -> BootTime;
 
-    /// Makes the next fetch due.
+    /// Makes the next fetch due as soon as possible.
     fn fetch_now(&mut self, now: BootTime);
 
-    /// A fetch starts: completes its orders.
+    /// Notes that a fetch starts now, and completes its orders.
     fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders;
 
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
-    /// When what was fetched expires, unless that was logged.
+    /// When the fetched value expires; `None` if it never expires or the expiry was already logged.
     fn expiry(&self) -> Option<BootTime> {
         None
     }
 
-    /// Logs the expiry, once.
+    /// Returns the effects of the expiry, if it is due and was not logged yet.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }
 }
 
-/// The error ends the program.
+/// The effects of a report. An error ends the program.
 pub type Received = Result<Effects, String>;
 
-/// What a report changes, in this order. A client that waits for the line asks at once, so the update goes first.
+/// The effects of a report, applied in the order of the fields. The update comes first, because a client that waits for the log
+/// line sends its request as soon as the line appears.
 #[derive(Default)]
 pub struct Effects {
     pub update: Option<ServerUpdate>,
@@ -45,10 +46,10 @@ pub struct Effects {
     pub status: Option<Status>,
 }
 
-/// What `systemctl status` shows.
+/// The status line that `systemctl status` shows.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Status {
-    /// A credential is served: the service is ready.
+    /// A credential is served, so systemd is told that the service is ready.
     Ready(String),
     Trouble(String),
 }

@@ -1,38 +1,39 @@
-//! When a refresh is due. Pure: `jitter` is a random number from 0 to 1.
+//! When a refresh or a retry is due. Pure: the caller passes in `jitter`, a random number from 0 to 1.
 
 use std::time::Duration;
 
-/// What a credential of an hour has left when it is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd, s3fs),
-/// so no client gets a credential that it would refresh at once.
+/// Remaining life at which a credential of one hour is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd,
+/// s3fs), so no client gets a credential that it would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Shortest time between two refreshes, if the life is long enough. The shortest life that STS grants, 15 minutes, has 11 left then.
+/// Minimum use of a credential that lives at least twice as long, before jitter. The shortest life that STS grants is 15 minutes;
+/// of it, 11 minutes are left at the refresh.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
-/// A refresh comes earlier by up to this fraction, and never later, so that hosts drift apart.
+/// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;
-/// The first retry comes after at most this, and each further one after at most twice as long, up to a minute: long enough to
-/// spare a failing STS, short enough to recover soon.
+/// Maximum wait before the first retry. The maximum doubles with each further retry, up to `MAX_RETRY`: long enough to spare a
+/// failing STS, short enough to recover soon.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// The latest time, after its receipt, to replace a credential with this life: 30 minutes before the end of an hour, 11 before
-/// the end of 15 minutes, half way through a shorter life.
+/// Returns how long after its receipt a credential is replaced at the latest: with 30 minutes left of an hour, with 11 left of 15
+/// minutes, and after half of a life below 8 minutes or above an hour.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left
 }
 
-/// When to refresh in a steady state: [`due`], or up to a tenth earlier.
+/// Returns when to refresh in a steady state: at [`due`], or up to a tenth earlier.
 pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
-/// When to refresh first after a start or an outage: any time until [`due`], so that hosts that started together spread out at
-/// once.
+/// Returns when to refresh the first credential after a start or an outage: at a random time until [`due`], so that hosts that
+/// started together spread out at once.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(jitter.clamp(0.0, 1.0)).max(FIRST_RETRY.min(due(lifetime)))
 }
 
-/// How long to wait after a number of failures in a row: exponential back-off with equal jitter
+/// Returns how long to wait after `failures` failures in a row: exponential back-off with equal jitter
 /// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>). With full jitter a fleet would call twice as
 /// often during an outage.
 pub fn retry(failures: u32, jitter: f64) -> Duration {

@@ -1,4 +1,4 @@
-//! Reports readiness, status and watchdog pings to systemd: sd_notify(3). Without systemd it does nothing.
+//! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3).
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -14,7 +14,7 @@ use crate::common::environment::Environment;
 pub struct SdNotify {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
-    /// What systemd's queue had no room for yet: each variable with its newest value.
+    /// Variables that wait for room in systemd's queue, each with its newest value.
     unsent: Vec<(&'static str, String)>,
 }
 
@@ -42,14 +42,14 @@ impl SdNotify {
         SdNotify { socket: Some(socket), watchdog, unsent: Vec::new() }
     }
 
-    /// A credential is served.
+    /// Reports that a credential is served.
     pub fn ready(&mut self, status: &str) {
         self.set("READY", "1");
         self.status(status);
     }
 
     pub fn status(&mut self, status: &str) {
-        // A line break would begin another variable.
+        // A line break in the status would begin another variable.
         self.set("STATUS", &status.replace(char::is_control, " "));
         self.send();
     }
@@ -59,12 +59,12 @@ impl SdNotify {
         self.send();
     }
 
-    /// When the next ping is due, if systemd watches this process.
+    /// When the next watchdog ping is due; `None` if systemd does not watch this process.
     pub fn next_ping(&self) -> Option<BootTime> {
         self.watchdog.as_ref().map(|watchdog| watchdog.next_ping)
     }
 
-    /// Pings if a ping is due.
+    /// Adds a watchdog ping if one is due, and sends all unsent variables.
     pub fn ping(&mut self, now: BootTime) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|it| now >= it.next_ping) {
             watchdog.next_ping = now.after(watchdog.interval);
@@ -94,14 +94,14 @@ impl SdNotify {
             self.unsent.iter().map(|(variable, value)| format!("{variable}={value}")).collect();
         match socket.send(lines.join("\n").as_bytes()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // A systemd that is gone is told nothing more.
+            // After any other error systemd does not listen, so the variables are dropped.
             Ok(_) | Err(_) => self.unsent.clear(),
         }
     }
 }
 
-/// Connects to systemd's socket: a path, or `@` and a name in the abstract namespace. The third form, vsock, is not supported,
-/// because systemd gives it to no service.
+/// Connects to systemd's socket. `address` is a path, or `@` and a name in the abstract namespace. The third form of
+/// sd_notify(3), vsock, is not supported, because systemd gives it to no service.
 fn connect(address: &str) -> Option<UnixDatagram> {
     let address = match address.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),

@@ -1,4 +1,4 @@
-//! One server as the supervisor sees it: a process, and the control channel to it.
+//! One server process, and the supervisor's end of its control channel.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server on the listening socket, without any environment variable of the supervisor.
+    /// Starts a server on the listening socket. The server inherits no environment variable of the supervisor.
     pub fn start(listener: &TcpListener, now: BootTime) -> io::Result<Self> {
         let (channel, theirs) = UnixStream::pair()?;
         channel.set_nonblocking(true)?;
@@ -34,22 +34,22 @@ impl ServerProcess {
         Ok(ServerProcess { pid: Pid::from_child(&child), started: now, channel })
     }
 
-    /// Sends a whole frame without waiting. A full socket buffer is an error: a server that does not empty it hangs.
+    /// Sends a whole frame without waiting. A full socket buffer is an error, because it means that the server hangs.
     pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.channel.write_all(frame)
     }
 
-    /// Sends an empty message, which the server answers. If the socket buffer is full nothing is sent, and no answer comes.
+    /// Sends an empty message, which the server answers. If the socket buffer is full, the heartbeat is lost.
     pub fn send_heartbeat(&mut self) {
         _ = self.channel.write(&[END]);
     }
 
-    /// Readable when the server has answered.
+    /// The control channel, which becomes readable when the server answers.
     pub fn channel(&self) -> &UnixStream {
         &self.channel
     }
 
-    /// Whether the server has answered since the last call.
+    /// Whether the server has answered a heartbeat since the last call.
     pub fn is_alive(&mut self) -> bool {
         self.channel.read(&mut [0; 64]).is_ok_and(|length| length > 0)
     }
@@ -59,7 +59,7 @@ impl ServerProcess {
         _ = self.channel.shutdown(std::net::Shutdown::Both);
     }
 
-    /// Kills the server. It is reaped like any child.
+    /// Kills the server without waiting for its end; the poll loop reaps it.
     pub fn kill(&self) {
         _ = rustix::process::kill_process(self.pid, Signal::KILL);
     }

@@ -14,23 +14,25 @@ use crate::common::log;
 use crate::messages::frame::to_frame;
 use crate::messages::server_state::{ServerState, ServerUpdate};
 
-/// How long the first server waits for the first fetch: until then clients wait in the backlog, and SDKs time out after 1 s.
+/// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, after which SDKs time out,
+/// because clients wait in the backlog meanwhile.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends sooner than this probably failed by itself: a client has hardly had time to send a request.
+/// A server that ends sooner than this counts as a short life: it probably failed by itself, as hardly any client had time to
+/// send a request.
 const SHORT_LIFE: Duration = Duration::from_millis(50);
-/// Number of short lives in a row at which starts back off: 10 ms, doubling, up to 1 s.
+/// Number of short lives in a row from which starts back off: first 10 ms, doubled each time, at most 1 s.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Heartbeat interval, over the control channel so that a full accept queue cannot delay it. A server that misses 3 is replaced
-/// after 2.8 s; one that is merely short of CPU survives.
+/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that misses 3
+/// in a row is replaced after 2.8 s; a server that is merely short of CPU answers in time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 
 pub struct ServerSupervisor {
     listener: TcpListener,
     state: ServerState,
-    /// The host's metadata as the fetcher encoded it.
+    /// The host's metadata, still encoded: the supervisor only forwards it.
     metadata: Option<Vec<u8>>,
     server: Option<ServerProcess>,
     next_start: BootTime,
@@ -40,13 +42,13 @@ pub struct ServerSupervisor {
     last_error: String,
     short_lives: u32,
     next_heartbeat: BootTime,
-    /// Heartbeats since the last answer.
+    /// Heartbeats sent since the server last answered.
     missed: u32,
 }
 
 impl ServerSupervisor {
-    /// The first server starts when the first fetch has ended and the container token has come, at the latest after
-    /// `FIRST_OUTCOME`.
+    /// The first server starts when the first fetch has ended and the container token, if one is configured, is received; at the
+    /// latest after `FIRST_OUTCOME`.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
         let awaits_token = state.container_token.is_some();
         ServerSupervisor {
@@ -65,7 +67,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Starts a server if there is none.
+    /// Starts a server if none runs and the next start is due.
     pub fn start_if_due(&mut self, now: BootTime) {
         if self.server.is_some() || now < self.next_start {
             return;
@@ -90,7 +92,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Changes the state, here and in the server. The first server starts when the credential and the container token have come.
+    /// Applies an update to the state, here and in the server. The first server starts once the first credential fetch has ended
+    /// and the container token is received.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         match update {
             ServerUpdate::Fetched(_) | ServerUpdate::FetchFailed => self.awaits_credential = false,
@@ -117,7 +120,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Sends a heartbeat if one is due, and replaces a server that has answered none of the last ones.
+    /// Sends a heartbeat if one is due. A server that has missed `MAX_MISSED_HEARTBEATS` in a row is replaced instead.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
         let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
             return;
@@ -142,7 +145,7 @@ impl ServerSupervisor {
         self.server.as_ref().map(|server| server.pid)
     }
 
-    /// What to poll for the answers of the server.
+    /// The control channel, to poll for heartbeat answers.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let server = self.server.as_ref();
         server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
@@ -168,7 +171,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Kills the server if it still runs, and schedules the next start at once.
+    /// Kills the server if it still runs, and makes the next start due now.
     fn replace(&mut self, why: &str, now: BootTime) {
         if let Some(server) = self.server.take() {
             log::warning(&format!("server replaced ({}): {why}", server.pid));
@@ -179,7 +182,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Tells the server to accept no more, answer its open requests and end.
+    /// Tells the server to accept no more connections, answer its open requests and end.
     pub fn close(&mut self) -> Option<ServerProcess> {
         let server = self.server.take()?;
         server.close();

@@ -1,4 +1,4 @@
-//! Signals as a descriptor to poll, and what each of them orders.
+//! Signals: a descriptor to poll for them, and the order that each of them gives.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::log;
 
-/// All that would end a process silently, and SIGCHLD. Those that tell of a fault in the program itself still end it.
+/// Handled signals: SIGCHLD, and all signals that would end the process silently. A signal of a bug in the program, such as
+/// SIGSEGV, still ends it.
 const SIGNALS: [Signal; 14] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -37,7 +38,7 @@ pub enum Order {
 }
 
 pub struct Signals {
-    /// Readable when a signal has come.
+    /// Becomes readable when a signal is received.
     wake: UnixStream,
     came: Vec<(Signal, Arc<AtomicBool>)>,
 }
@@ -58,19 +59,20 @@ impl Signals {
         Ok(Signals { wake, came })
     }
 
-    /// Waits until a signal comes, one of `fds` is ready or the time is over.
+    /// Waits until a signal is received, one of `fds` is ready or `timeout` has passed.
     pub fn wait<'a>(&'a self, fds: impl Iterator<Item = PollFd<'a>>, timeout: Duration) {
         let wake = PollFd::new(&self.wake, PollFlags::IN);
         let mut fds: Vec<PollFd> = fds.chain([wake]).collect();
         // Round up, or the loop wakes just before the deadline and spins.
         let timeout = Timespec::try_from(timeout + Duration::from_micros(500)).ok();
-        // An interruption counts as ready: the poll loop looks at everything.
+        // The result is ignored, even EINTR: after each wait the poll loop checks everything.
         _ = poll(&mut fds, timeout.as_ref());
         let mut bytes = [0; 64];
         while (&self.wake).read(&mut bytes).is_ok_and(|length| length > 0) {}
     }
 
-    /// The next order of a signal that has come, to end first. Signals that order nothing are logged.
+    /// Returns one order of the signals received so far; `End` takes precedence. A signal without an order is logged as
+    /// ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
         let came = self.came.iter();
         let mut came = came.filter(|(_, flag)| flag.swap(false, Ordering::Relaxed));

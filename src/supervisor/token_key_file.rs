@@ -1,4 +1,4 @@
-//! The key of session tokens: random for each start, or kept in a file.
+//! The key of session tokens: a new random key at each start, or a key kept in a file.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use crate::common::file::{Contents, NamedFile};
 use crate::common::session_token::TokenKey;
 
-/// The key in `file`, which is created if it is missing; a random key without a file.
+/// Returns the key in `file`, and creates a missing file with a random key. Without `file`, the key is random.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return random() };
     if let Some(key) = read(file)? {
@@ -17,7 +17,7 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let key = random()?;
     match create(file, &key) {
         Ok(()) => Ok(key),
-        // Another server has created the file meanwhile: both take the key in it.
+        // Another server has just created the file: both use the key in it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             read(file)?.ok_or(format!("{file}: it comes and goes; leave it where it is"))
         }
@@ -31,7 +31,7 @@ pub fn random() -> Result<TokenKey, String> {
     TokenKey::random().ok_or("the kernel gives no random numbers; check /dev/urandom".to_owned())
 }
 
-/// `None` if there is no file.
+/// Returns `None` if the file does not exist.
 fn read(file: &NamedFile) -> Result<Option<TokenKey>, String> {
     match file.read() {
         Ok(contents) => parse(&contents).map(Some).map_err(|why| format!("{file}: {why}")),
@@ -48,9 +48,10 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
     contents.exposure(0o077).map_or(Ok(key), Err)
 }
 
-/// Creates the file whole or not at all: nobody could ever use an empty one, as a full disk or a crash would leave.
+/// Creates the file with its whole contents or not at all: a full disk or a crash must not leave an empty file, which every
+/// later start would reject.
 fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
-    // A name of its own, as another server may do the same.
+    // The temporary file has a random name, because another server may create the key file at the same time.
     let mut new = OsString::from(&file.path);
     let suffix = random().map_err(io::Error::other)?.to_hex();
     new.push(format!(".{}", &suffix[..16]));
@@ -60,7 +61,7 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         opened.sync_all()?;
         match fs::hard_link(&new, &file.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                // A file system without links, such as FAT. Two servers that start at once may then have two keys.
+                // FAT and others have no hard links. On them, two servers that start at once may get different keys.
                 fs::rename(&new, &file.path)
             }
             result => result,
