@@ -1,7 +1,7 @@
-//! The two clocks, and the form of times.
+//! The two clocks, and the text form of times.
 //!
-//! Validity is counted on CLOCK_BOOTTIME, which nobody can set and which counts during suspend. The wall clock serves only the
-//! times that people and SDKs read.
+//! Validity is measured on CLOCK_BOOTTIME, which cannot be set and includes suspend. The wall clock is only for times that people
+//! and SDKs read.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,24 +19,25 @@ impl BootTime {
         BootTime(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
     }
 
-    /// Saturates at the end of time.
+    /// The point that is `span` later; saturates at the maximum.
     pub fn after(self, span: Duration) -> Self {
         BootTime(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `now` to this point; zero if it is past.
+    /// The time from `now` to this point; zero if this point is past.
     pub(crate) fn left(self, now: BootTime) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
 }
 
-/// The form in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, as some SDKs parse no other form.
+/// Formats a time as in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, because some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
-    // From whole seconds, or a fraction is written. Only a year after 9999 fails, which `parse_iso8601` does not return.
+    // Convert from whole seconds, because `fmt` would write a fraction. `fmt` fails only for years after 9999, which
+    // `parse_iso8601` never returns.
     DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 
-/// Parses an RFC 3339 time, with or without a fraction or an offset. The offset may lack its colon, as Python's `%z` writes it.
+/// Parses an RFC 3339 time, with or without a fraction or an offset. The colon of the offset is optional: Python's `%z` omits it.
 pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
     let parse = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
     let time = parse(text).or_else(|| {
@@ -46,12 +47,12 @@ pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
     SystemTime::try_from(time?).ok()
 }
 
-/// Whole seconds since 1970, negative before it.
+/// Returns the whole seconds since 1970, negative for earlier times.
 pub fn epoch_seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
 
-/// Corrects a time by the offset of the clock that it was read from.
+/// Shifts a time by seconds, the offset of the clock that it was read from.
 pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) }.unwrap_or(time)

@@ -1,4 +1,4 @@
-//! The settings of one run: the command line and the variables, parsed.
+//! The settings of one run, parsed from the command line and the variables.
 
 use std::net::SocketAddr;
 
@@ -11,18 +11,18 @@ use super::role::{RoleArn, RoleName};
 pub struct Config {
     pub role: RoleArn,
     pub assume_role: AssumeRole,
-    /// The profile of AWS's shared files.
+    /// The profile to use in AWS's shared files.
     pub profile: Option<String>,
     /// The region of STS.
     pub region: Option<String>,
-    /// The URL of STS, instead of AWS's own.
+    /// The URL of STS, if it is not AWS's own.
     pub endpoint_url: Option<String>,
     pub listen: Listen,
     pub role_name: RoleName,
     pub http_tokens: HttpTokens,
     pub token_key_file: Option<NamedFile>,
     pub container_token_file: Option<NamedFile>,
-    /// With a container token, whether the instance form is served too.
+    /// Whether a server with a container token serves the instance form too.
     pub both_forms: bool,
     pub pass_through: Option<PassThrough>,
     /// Whether to answer only clients on the subnet of the address they connect to.
@@ -38,33 +38,33 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
     Address(SocketAddr),
-    /// On the listening socket that is stdin.
+    /// The listening socket is stdin.
     Stdin,
 }
 
-/// Whether clients must send a session token: the option of `modify-instance-metadata-options`, and its values.
+/// Whether clients must send a session token. The name and values are those of the option of `modify-instance-metadata-options`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HttpTokens {
-    /// IMDSv1 and IMDSv2.
+    /// Serve IMDSv1 and IMDSv2.
     Optional,
-    /// IMDSv2 only; a request without a token is answered 401.
+    /// Serve IMDSv2 only; a request without a token gets a 401.
     Required,
 }
 
-/// STS's default, and its maximum for a role that assumes a role (role chaining).
+/// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
 pub(crate) const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
-/// The parameters of AssumeRole, beside the role.
+/// The parameters of AssumeRole, except the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssumeRole {
-    /// If `None`, the fetcher makes one of the instance's id or the host's name.
+    /// The session name; if `None`, the fetcher makes one from the instance's id or the host's name.
     pub session_name: Option<String>,
     pub external_id: Option<String>,
     pub duration_seconds: u32,
-    /// A JSON text.
+    /// The session policy, a JSON text.
     pub policy: Option<String>,
     pub policy_arns: Vec<String>,
-    /// Keys and values.
+    /// The session tags, as pairs of key and value.
     pub tags: Vec<(String, String)>,
     pub transitive_tag_keys: Vec<String>,
     pub source_identity: Option<String>,

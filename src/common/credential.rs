@@ -1,4 +1,4 @@
-//! The role's credential and the documents it is served in.
+//! The role's credential, and the documents that contain it.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,14 +15,14 @@ pub struct Credential {
     pub session_token: Secret,
     /// When STS issued the credential, by STS's clock.
     pub last_updated: SystemTime,
-    /// By STS's clock.
+    /// When the credential expires, by STS's clock.
     pub expiration: SystemTime,
-    /// The expiration on CLOCK_BOOTTIME, which nobody can set.
+    /// The expiration on CLOCK_BOOTTIME, which cannot be set.
     pub deadline: BootTime,
 }
 
 impl Credential {
-    /// The life when STS issued the credential.
+    /// The lifetime that STS issued the credential for.
     pub(crate) fn lifetime(&self) -> Duration {
         self.expiration.duration_since(self.last_updated).unwrap_or_default()
     }
@@ -31,9 +31,9 @@ impl Credential {
         now < self.deadline
     }
 
-    /// The document at `…/iam/security-credentials/NAME` in EC2's form: this order, two spaces, ` : `, no newline at the end.
-    /// JavaScript's SDK reads AccountId, which EC2 has in its extended form, and no client minds it. RoleArn is left out, because
-    /// s3fs counts the keys that it knows.
+    /// Returns the document at `…/iam/security-credentials/NAME` in EC2's form: EC2's key order, two spaces, ` : `, no newline at
+    /// the end. AccountId is in EC2's extended form only; JavaScript's SDK uses it, and all clients accept it. RoleArn is left
+    /// out, because s3fs counts the keys that it knows.
     pub fn ec2_document(&self, account_id: Option<&str>) -> String {
         let last_updated = clock::iso8601(self.last_updated);
         let expiration = clock::iso8601(self.expiration);
@@ -50,12 +50,12 @@ impl Credential {
         ec2_form(&pairs)
     }
 
-    /// An HTTP date (RFC 9110, 5.6.7).
+    /// Returns the time of issue as an HTTP date (RFC 9110, 5.6.7).
     pub(crate) fn last_modified(&self) -> String {
         httpdate::fmt_http_date(self.last_updated)
     }
 
-    /// The output of a `credential_process`
+    /// Returns the credential as the output of a `credential_process`
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
     pub(crate) fn process_document(&self) -> String {
         json!({
@@ -69,7 +69,7 @@ impl Credential {
     }
 }
 
-/// A JSON object of strings in EC2's form, with a line for each pair.
+/// Formats a JSON object of strings in EC2's form, one pair per line.
 pub(crate) fn ec2_form(pairs: &[(&str, &str)]) -> String {
     let mut form = Vec::new();
     let mut before = "{\n  \"";
@@ -77,7 +77,7 @@ pub(crate) fn ec2_form(pairs: &[(&str, &str)]) -> String {
         for part in [before, key, "\" : "] {
             form.extend_from_slice(part.as_bytes());
         }
-        // serde_json does not escape `/`, which fluent-bit cannot parse. Writing into memory cannot fail.
+        // serde_json leaves `/` unescaped, as fluent-bit needs: it cannot parse `\/`. A write into memory cannot fail.
         _ = serde_json::to_writer(&mut form, value);
         before = ",\n  \"";
     }

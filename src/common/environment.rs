@@ -1,4 +1,4 @@
-//! Environment variables, read once, as a value that tests can make.
+//! Environment variables, read once into a value, so that tests can make their own.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use crate::common::fault::{Fault, permanent};
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The variables of this process. Bytes that are not UTF-8 become U+FFFD, so that a wrong value stays wrong instead of unset.
+    /// Reads the variables of this process. Bytes that are not UTF-8 become U+FFFD, so that an invalid value stays invalid
+    /// instead of becoming unset.
     pub fn of_process() -> Self {
         Environment(
             std::env::vars_os()
@@ -21,23 +22,23 @@ impl Environment {
         )
     }
 
-    /// The names with a prefix.
+    /// Names of the variables that begin with `prefix`.
     pub(crate) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
-    /// The variable's value, without the white space that env files and mounted secrets leave at its ends.
+    /// Returns a variable's value, trimmed: env files and mounted secrets leave white space at its ends.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// A switch, which is off if unset.
+    /// Parses a variable that is a switch; an unset one is off.
     pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
         self.get(name).map_or(Ok(false), |value| switch(name, value))
     }
 }
 
-/// Parses a switch: `true` or `false`, in any letter case. `name` is its origin.
+/// Parses a switch: `true` or `false`, in any letter case. `name` is the variable or setting, for the error.
 pub(crate) fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),

@@ -1,13 +1,13 @@
-//! An error in one line, and whether it can pass.
+//! An error in one line, either permanent or transient.
 
 use serde::{Deserialize, Serialize};
 
-/// The line names the subject first and the remedy last.
+/// The text is one line, with the subject first and the remedy last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// Only the user can correct it. Before the first credential it ends the program.
+    /// Only the user can correct the error. Before the first credential it ends the program.
     Permanent(String),
-    /// It may pass, so it is retried.
+    /// The error may end by itself, so the call is retried.
     Transient(String),
 }
 

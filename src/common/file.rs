@@ -1,4 +1,4 @@
-//! A file that the user has named.
+//! Reads a file that the user has named.
 
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-/// Maximum size: five times a distribution's CA bundle, the largest of the files that are read.
+/// Maximum size of a file: five times the size of a distribution's CA bundle, the largest file that is read.
 const MAX_BYTES: usize = 1 << 20;
 
-/// A path and its origin, with which every error about the file begins.
+/// A path and its origin, with which every error about the file starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
     pub path: PathBuf,
@@ -31,7 +31,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Which other users can read or change a secret file, and the remedy; `mask` has the permission bits that must be 0.
+    /// Describes which other users can read or change a secret file, and the remedy; `None` if the file is safe. `mask` has the
+    /// permission bits that must be 0.
     pub fn exposure(&self, mask: u32) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);
@@ -44,10 +45,10 @@ impl Contents {
     }
 }
 
-/// Why a file could not be read.
+/// The reason that a file could not be read.
 pub struct FileError {
     pub kind: ErrorKind,
-    /// One line with origin, path, cause and remedy.
+    /// One line: origin, path, cause and remedy.
     pub text: String,
 }
 
@@ -56,7 +57,8 @@ impl NamedFile {
         NamedFile { path: path.into(), origin: origin.into() }
     }
 
-    /// Reads a regular file of at most 1 MiB. A FIFO is refused instead of waited for; a hanging file system still blocks.
+    /// Reads a regular file of at most 1 MiB. A FIFO is refused, so that the call does not wait for its writer; on a hanging file
+    /// system the call still blocks.
     pub(crate) fn read(&self) -> Result<Contents, FileError> {
         self.try_read().map_err(|error| self.error(error))
     }
@@ -79,7 +81,8 @@ impl NamedFile {
     fn try_read(&self) -> io::Result<Contents> {
         let file = OpenOptions::new()
             .read(true)
-            // NONBLOCK: opening a FIFO would wait for its writer. NOCTTY: a terminal would become the controlling one.
+            // NONBLOCK: otherwise the open of a FIFO waits for its writer. NOCTTY: otherwise a terminal becomes the controlling
+            // terminal.
             .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
             .open(&self.path)?;
         let metadata = file.metadata()?;

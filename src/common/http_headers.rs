@@ -1,8 +1,8 @@
-//! Header names and values that clients and the server of this program share.
+//! Header names and values that this program's clients and server share.
 
-/// Carries a client's session token.
+/// The request header with a client's session token.
 pub const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
-/// Carries the requested lifetime of a session token, and the remaining one in the response.
+/// The header with a session token's lifetime: the requested one in a request, the remaining one in a response.
 pub const TTL_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 
 /// The `User-Agent` of `--check`.

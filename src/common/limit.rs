@@ -1,10 +1,10 @@
-//! The limits of the system that make a call fail for now.
+//! Recognizes errors that are caused by a system limit, and may end by themselves.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// The limit behind an error, and how to raise it.
+/// Returns the limit that caused an error, and how to raise it; `None` if no limit did.
 fn limit(error: &io::Error) -> Option<&'static str> {
     Some(match Errno::from_io_error(error)? {
         Errno::AGAIN => {
@@ -19,12 +19,12 @@ fn limit(error: &io::Error) -> Option<&'static str> {
     })
 }
 
-/// The error with the limit behind it, for a log line.
+/// Describes an error for a log line: the limit that caused it, or else the error itself.
 pub fn name(error: &io::Error) -> String {
     limit(error).map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// Whether a limit is behind the error, so that it may pass.
+/// Whether a limit caused the error, so that a retry may succeed.
 pub fn is_limit(error: &io::Error) -> bool {
     limit(error).is_some()
 }

@@ -1,4 +1,4 @@
-//! The host's other metadata as of one fetch, from which `--pass-through` serves.
+//! A snapshot of the host's other metadata, taken by one fetch. `--pass-through` serves from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::clock::BootTime;
 
-/// The age at which a notice of an interruption is useless: AWS gives it two minutes ahead.
+/// Maximum age of an interruption notice. AWS sends it two minutes before the interruption, so an older one is useless.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
-/// One item, which may be secret: user data or a signature.
+/// A metadata item. It may be secret (user data, a signature), so its `Debug` form shows the length only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// EC2 has two content types: octet-stream for binary items, plain text for the others.
@@ -28,21 +28,21 @@ impl fmt::Debug for Item {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub taken: BootTime,
-    /// By path, relative to `/latest/`.
+    /// Items by path; paths are relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// The number of items that did not fit.
+    /// The number of items that were left out because they did not fit.
     pub left_out: usize,
 }
 
 impl Snapshot {
-    /// Whether a path is a notice of an interruption that is useless by now.
+    /// Whether the path holds interruption notices and the snapshot is too old for them.
     pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
         let is_notice =
             ["meta-data/spot", "meta-data/events"].iter().any(|root| path.starts_with(root));
         is_notice && self.taken.after(MAX_AGE_OF_NOTICES) < now
     }
 
-    /// The length of all paths and bodies.
+    /// The total length of all paths and bodies.
     pub(crate) fn bytes(&self) -> usize {
         let items = self.items.iter();
         items.map(|(path, item)| path.len() + item.body.len()).sum()

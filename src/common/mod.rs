@@ -1,4 +1,4 @@
-//! What every process uses: values, clocks, files, the log. It imports nothing of the other rooms.
+//! Modules that every process uses: values, clocks, files, the log. They import nothing from the other folders of `src/`.
 
 pub mod clock;
 pub mod config;

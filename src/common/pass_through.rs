@@ -1,10 +1,10 @@
-//! Which of the host's other metadata containers may read.
+//! The list of the host's other metadata that containers may read.
 
 use serde::{Deserialize, Serialize};
 
-/// Entries of `meta-data/` that are fetched, each with all below it: instance, placement and network. `iam` and
-/// `identity-credentials` are credentials of the host, and `public-keys` says who may log in to it. `tags` exists only if the
-/// instance's owner allows it (InstanceMetadataTags).
+/// Entries of `meta-data/` that are fetched, each with its whole subtree: instance, placement and network. Left out are `iam` and
+/// `identity-credentials`, the host's credentials, and `public-keys`, which says who may log in to the host. `tags` exists only
+/// if the instance's owner enables it (InstanceMetadataTags).
 #[rustfmt::skip]
 const ALLOWED: [&str; 30] = [
     "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling", "block-device-mapping", "elastic-gpus",
@@ -12,7 +12,7 @@ const ALLOWED: [&str; 30] = [
     "local-hostname", "local-ipv4", "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
     "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "tags",
 ];
-/// The document names the instance. Its signatures prove the host's identity to others, so they have an option of their own.
+/// The document identifies the instance. Its signatures prove the host's identity to others, so they have an option of their own.
 const IDENTITY_DOCUMENT: &str = "dynamic/instance-identity/document";
 const IDENTITY_SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7",
@@ -21,7 +21,7 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 ];
 const USER_DATA: &str = "user-data";
 
-/// What `--pass-through` serves beside the entries of `meta-data/`.
+/// The items that `--pass-through` serves in addition to the entries of `meta-data/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassThrough {
     pub user_data: bool,
@@ -29,12 +29,12 @@ pub struct PassThrough {
 }
 
 impl PassThrough {
-    /// Whether an entry of `meta-data/` may be read, with all below it.
+    /// Whether containers may read an entry of `meta-data/`, with its whole subtree.
     pub(crate) fn allows(entry: &str) -> bool {
         ALLOWED.contains(&entry)
     }
 
-    /// The items outside `meta-data/` that may be read.
+    /// The items outside `meta-data/` that containers may read.
     pub(crate) fn documents(self) -> impl Iterator<Item = &'static str> {
         let signatures = IDENTITY_SIGNATURES.into_iter();
         [IDENTITY_DOCUMENT]
@@ -43,7 +43,7 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether an item that may be read can be at or below a path, which is relative to `/latest/`.
+    /// Whether a readable item can exist at or below a path; the path is relative to `/latest/`.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);

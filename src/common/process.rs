@@ -1,4 +1,4 @@
-//! The kinds of process: how each is started, and what each does first.
+//! The kinds of process: how each is started, and how each prepares itself.
 
 use std::ffi::CString;
 use std::os::unix::process::CommandExt;
@@ -11,28 +11,30 @@ use nix::sys::signal::SigSet;
 use rustix::process::{DumpableBehavior, Signal};
 use signal_hook::consts::SIGCHLD;
 
-/// systemd sets these for the process that it starts: no child may notify in its name.
+/// Variables that systemd sets for the supervisor. Children do not inherit them, so that none can notify systemd in its name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
-/// Added to the supervisor's score: when memory is short, the replaceable processes go first. The kernel's maximum is 1000.
+/// Added to the OOM score of the server and the fetchers: when memory is short, the kernel kills these replaceable processes
+/// first, before the supervisor.
 const OOM_SCORE_STEP: i32 = 500;
+/// The kernel's maximum score.
 const MAX_OOM_SCORE: i32 = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessKind {
     /// The process that the user starts.
     Supervisor,
-    /// Answers containers.
+    /// Responds to containers.
     Server,
-    /// Fetches what the supervisor orders.
+    /// Fetches a credential or metadata for the supervisor.
     Fetcher,
-    /// Writes the log where stderr is a file.
+    /// Writes the log if stderr is a regular file.
     LogWriter,
 }
 
 impl ProcessKind {
-    /// The kind is in argument zero, which `ps` shows too.
+    /// Returns the kind by argument zero, which `ps` shows too.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
         [ProcessKind::Server, ProcessKind::Fetcher, ProcessKind::LogWriter]
             .into_iter()
@@ -40,7 +42,7 @@ impl ProcessKind {
             .unwrap_or(ProcessKind::Supervisor)
     }
 
-    /// At most 15 bytes: the kernel truncates a longer name (TASK_COMM_LEN).
+    /// The name of the process, at most 15 bytes: the kernel truncates a longer one (TASK_COMM_LEN).
     fn name(self) -> &'static str {
         match self {
             ProcessKind::Supervisor => "ec2-role",
@@ -50,8 +52,9 @@ impl ProcessKind {
         }
     }
 
-    /// Starts this program again, even if its file was replaced or deleted. Each child leads a process group, so that Ctrl-C
-    /// reaches the supervisor only, and a fetcher can be killed together with the processes it has started.
+    /// Returns the command that starts this program again, even if its file was replaced or deleted. Each child leads its own
+    /// process group, so that Ctrl-C reaches the supervisor only, and a fetcher can be killed together with the processes it has
+    /// started.
     pub(crate) fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
@@ -61,18 +64,19 @@ impl ProcessKind {
         command
     }
 
-    /// What every process does first: undoes what the parent set for signals, leaves no core file, cannot be traced, has its own
-    /// name, and ends with its supervisor. Where a sandbox forbids a call, the rest still works.
+    /// Hardens this process; every process calls it first. It resets the signal settings inherited from the parent, raises the
+    /// OOM score of the server and the fetchers, disables core files and tracing, sets the process's name, and makes the server
+    /// end with the supervisor. Errors are ignored: a sandbox may forbid a call, and the rest still works.
     pub fn harden(self) {
         set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
-            // Before the process stops being dumpable: afterwards root owns the file.
+            // Raise the score while the process is dumpable: afterwards its file in /proc belongs to root.
             raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         if self == ProcessKind::Server {
-            // A fetcher has children of its own to kill, and notices by itself (fetcher/mod.rs).
+            // The fetcher is excluded: it must first kill its own children, so it watches the supervisor itself (fetcher/mod.rs).
             _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         }
         if self != ProcessKind::Supervisor
@@ -83,7 +87,8 @@ impl ProcessKind {
     }
 }
 
-/// A parent's blocked SIGTERM would never arrive, and its ignored SIGCHLD would hide how a child ended.
+/// Resets inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
+/// hide the exit status of a child.
 fn set_signals() {
     _ = SigSet::empty().thread_set_mask();
     _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
@@ -91,7 +96,7 @@ fn set_signals() {
 
 fn raise_oom_score() {
     let own = std::fs::read_to_string(OOM_SCORE_FILE).unwrap_or_default();
-    // Inherited from the supervisor.
+    // The current score is the supervisor's, because children inherit it.
     let score = own.trim().parse().unwrap_or(0) + OOM_SCORE_STEP;
     _ = std::fs::write(OOM_SCORE_FILE, score.min(MAX_OOM_SCORE).to_string());
 }

@@ -1,25 +1,25 @@
-//! The ARN and the name of a role.
+//! The ARN and the name of a role, validated.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
+/// An ARN `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleArn(String);
 
-/// STS's limit for the parameter RoleArn.
+/// STS's limit for the parameter `RoleArn`.
 const MAX_ARN_LENGTH: usize = 2048;
 
 impl RoleArn {
-    /// The error is one line that says what is wrong and what would be right.
+    /// Parses an ARN of AWS. The error is one line with the fault and the correct form.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "write arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits";
         let field = |at: usize| field(text, at);
         let (partition, service, account) = (field(1), field(2), field(4));
         let resource = field(RESOURCE);
-        // The list of partitions grows; their beginning is the same.
+        // Check only the beginning of the partition: AWS adds partitions, and all begin with `aws`.
         let has_partition = partition.strip_prefix("aws").is_some_and(|rest| {
             rest.is_empty()
                 || (rest.starts_with('-')
@@ -51,7 +51,7 @@ impl RoleArn {
         Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
-    /// An ARN as another STS than AWS's names its roles: Ceph, MinIO, Dell ECS. It has its six fields in common with AWS's.
+    /// Parses an ARN of an STS other than AWS's (Ceph, MinIO, Dell ECS): six fields as in AWS's ARNs, with fewer checks.
     pub fn parse_of_other_sts(text: &str) -> Result<Self, String> {
         let name = name_in(field(text, RESOURCE));
         let is_role = name.is_some_and(|name| RoleName::parse(name).is_ok());
@@ -68,12 +68,12 @@ impl RoleArn {
         &self.0
     }
 
-    /// `aws`, `aws-cn`, `aws-us-gov` …
+    /// The partition: `aws`, `aws-cn`, `aws-us-gov` or another of AWS's, or the other STS's own.
     pub fn partition(&self) -> &str {
         field(&self.0, 1)
     }
 
-    /// The account, if it is one of AWS's: twelve digits.
+    /// The account, if it has the form of AWS's: twelve digits.
     pub fn account_id(&self) -> Option<&str> {
         Some(self.account()).filter(|account| is_account_id(account))
     }
@@ -82,20 +82,20 @@ impl RoleArn {
         field(&self.0, 4)
     }
 
-    /// The InstanceProfileArn of `iam/info` for this role when it is listed as `name`. There is no such instance profile, but the
+    /// Returns the InstanceProfileArn of `iam/info`, with `name` as its last part. No such instance profile exists, but the
     /// ec2-metadata package takes the role's name from the end of this ARN.
     pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!("arn:{partition}:iam::{account}:instance-profile/{}", name.as_str())
     }
 
-    /// The name after the last slash. EC2 lists it without the path.
+    /// Returns the name, which follows the last slash. EC2 lists the name without the path.
     pub fn name(&self) -> RoleName {
         RoleName(self.0.rsplit('/').next().unwrap_or_default().to_owned())
     }
 }
 
-/// The last of the six fields of an ARN, which may have further colons.
+/// Index of the last of an ARN's six fields, which may contain colons itself.
 const RESOURCE: usize = 5;
 
 fn field(arn: &str, at: usize) -> &str {
@@ -116,17 +116,17 @@ impl fmt::Display for RoleArn {
     }
 }
 
-/// A role's name, as in the list and in the document's path.
+/// A role's name, as it appears in the list of roles and in the path of the credential document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleName(String);
 
-/// IAM's limit.
+/// IAM's limit for the length of a role's name.
 const MAX_NAME_LENGTH: usize = 64;
 
 impl RoleName {
     pub fn parse(text: &str) -> Result<Self, String> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
-        // Clients that normalize URLs take `.` and `..` for steps of a path.
+        // Refuse `.` and `..`: a client that normalizes URLs would resolve them as path segments.
         if text.is_empty()
             || text.len() > MAX_NAME_LENGTH
             || !text.bytes().all(allowed)

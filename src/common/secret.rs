@@ -1,15 +1,15 @@
-//! Texts that must not be logged.
+//! A text that is kept out of the log.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-/// Replaces a secret in a line of the log.
+/// Placeholder for a secret in a log line.
 pub(crate) const HIDDEN: &str = "(secret)";
 
-/// A secret access key, a token or a key. It has no `Display`, and its `Debug` form hides it, so that it cannot get into a log
-/// line, an error or a panic message by accident.
+/// A secret access key, a token or a key. It has no `Display`, and its `Debug` form hides it, so that it cannot reach a log line,
+/// an error or a panic message by accident.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
 
@@ -18,12 +18,12 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text, for the few places that sign with it, serve it or pass it on.
+    /// Returns the text, for the few callers that sign with it, serve it or pass it on.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Compares in a time that depends on the lengths alone, so that a client cannot guess the secret byte by byte.
+    /// Compares in a time that depends on the lengths only, so that a client cannot guess the secret byte by byte.
     pub(crate) fn equals(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }

@@ -1,10 +1,10 @@
-//! IMDSv2 session tokens, which are sealed instead of stored.
+//! IMDSv2 session tokens. The server stores no token: a MAC in the token seals it.
 //!
-//! A token holds its own expiry under a MAC. So there is no table that a client could fill, and a token survives a restart of
-//! every process that has the same key. SDKs need that: aws-sdk-rust retries the same token after a 401.
+//! A token contains its expiry and a MAC. So there is no table that a client could fill, and a token stays valid when a process
+//! restarts with the same key. SDKs depend on that: aws-sdk-rust retries with the same token after a 401.
 //!
-//! Form: 40 bytes, which are 56 characters of base64url and begin with `AQAE` as EC2's do. 3 bytes 01 00 04; 5 bytes expiry
-//! (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 over the 8 before and the boot's id.
+//! Format: 40 bytes, encoded as 56 characters of base64url that begin with `AQAE`, as EC2's tokens do. 3 bytes 01 00 04; 5 bytes
+//! expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of these 8 bytes and the boot's id.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
@@ -18,13 +18,13 @@ use crate::common::clock::BootTime;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u32);
 
-/// Six hours, as EC2 has it.
+/// Six hours, EC2's maximum.
 const MAX_TTL_SECONDS: u32 = 21_600;
 
 impl Ttl {
-    /// Parses the header's value, decimal digits only.
+    /// Parses the value of the TTL header; decimal digits only.
     pub fn parse(text: &str) -> Option<Self> {
-        // `u32::from_str` accepts "+5".
+        // Check the digits first, because `u32::from_str` accepts "+5".
         if !text.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
@@ -40,7 +40,7 @@ impl Ttl {
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
-    /// `None` if the kernel returns no random bytes.
+    /// Generates a key; `None` if the kernel returns no random bytes.
     pub fn random() -> Option<Self> {
         ring::rand::generate(&ring::rand::SystemRandom::new())
             .ok()
@@ -68,12 +68,12 @@ pub struct TokenAuthority {
 const PREFIX: [u8; 3] = [1, 0, 4];
 const HEAD_LENGTH: usize = 8;
 const TOKEN_LENGTH: usize = HEAD_LENGTH + 32;
-/// The length in base64.
+/// Length of a token in base64.
 const TEXT_LENGTH: usize = TOKEN_LENGTH.div_ceil(3) * 4;
 
 impl TokenAuthority {
-    /// The seal covers the boot's id (`/proc/sys/kernel/random/boot_id`) too, so that a token is valid in one boot only: its expiry
-    /// is on CLOCK_BOOTTIME, which starts again at boot, and a key file can outlive the boot.
+    /// The MAC includes the boot's id (`/proc/sys/kernel/random/boot_id`), so that a token is valid in one boot only. A key file
+    /// can outlive the boot, but the expiry cannot: it is on CLOCK_BOOTTIME, which restarts at boot.
     pub fn new(key: &TokenKey, boot_id: &str) -> Self {
         TokenAuthority {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key.0),
@@ -85,27 +85,27 @@ impl TokenAuthority {
         let expiry = now.0 + u64::from(ttl.0) * 1000;
         let mut token = [0; TOKEN_LENGTH];
         token[..3].copy_from_slice(&PREFIX);
-        // Five bytes of milliseconds last for 34 years of uptime.
+        // Five bytes of milliseconds are enough for 34 years of uptime.
         token[3..HEAD_LENGTH].copy_from_slice(&expiry.to_be_bytes()[3..]);
         let seal = hmac::sign(&self.key, &self.sealed(&token[..HEAD_LENGTH]));
         token[HEAD_LENGTH..].copy_from_slice(seal.as_ref());
         BASE64_URL_SAFE.encode(token)
     }
 
-    /// The remaining whole seconds, at least 1; `None` if the token is not this key's or has expired.
+    /// Verifies a token and returns its remaining seconds, rounded up; `None` if it was sealed with another key or has expired.
     pub(crate) fn check(&self, text: &str, now: BootTime) -> Option<u32> {
         let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
         u32::try_from(left).ok().filter(|seconds| *seconds > 0)
     }
 
-    /// The expiry of a token that this key sealed, also if it is past.
+    /// Returns the expiry of a token that this key sealed, even if it is past; `None` for other tokens.
     pub(crate) fn open(&self, text: &str) -> Option<BootTime> {
         if text.len() != TEXT_LENGTH {
             return None;
         }
         let token = BASE64_URL_SAFE.decode(text).ok()?;
         let (head, seal) = token.split_at_checked(HEAD_LENGTH)?;
-        // ring compares in constant time.
+        // ring compares MACs in constant time.
         hmac::verify(&self.key, &self.sealed(head), seal).ok()?;
         let mut expiry = [0; 8];
         expiry[3..].copy_from_slice(&head[3..]);

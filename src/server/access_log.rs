@@ -1,16 +1,17 @@
-//! Decides which requests the access log has, so that no client fills the host's disk or evicts other services' lines.
+//! Limits the rate of the access log, so that no client can fill the host's disk or displace other services' lines.
 
 use std::mem::take;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Lines in a window: more than a host's containers need at once, and at most some 20 MB an hour.
+/// Maximum lines per window: more than a host's containers need at once, and at most about 20 MB an hour.
 const MAX_LINES: u64 = 1000;
 
 pub struct AccessLog {
     window_end: Instant,
     requests: u64,
-    /// Requests of `--check`, which come every few seconds and would be all that the log has.
+    /// Requests of `--check` on this machine. They are counted instead of logged, because they come every few seconds and would
+    /// drown the others.
     checks: u64,
 }
 
@@ -26,7 +27,7 @@ impl AccessLog {
         !is_check && self.requests <= MAX_LINES
     }
 
-    /// At the end of a window, the line for what it left out.
+    /// Ends the window if its time is over, and returns the log line that counts the omitted requests.
     pub fn end_window(&mut self, now: Instant) -> Option<String> {
         if now < self.window_end {
             return None;

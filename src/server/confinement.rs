@@ -1,5 +1,5 @@
-//! Confines the server to the system calls that it needs once it is started, so that a server that was taken over reaches nothing:
-//! no network of the host's, no file, no program, no other process.
+//! Limits the server to the system calls that it needs after its start (seccomp), so that an attacker who takes over the server
+//! cannot reach the host's network, files, programs or other processes.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,28 @@ use seccompiler::SeccompCmpArgLen::{Dword, Qword};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule};
 
-/// Allowed with any arguments.
+/// System calls that are allowed with any arguments.
 #[rustfmt::skip]
 const ALLOWED: [libc::c_long; 32] = [
-    // Clients, the control channel and tiny_http's connection, all of them open or from the listener.
+    // Client connections, the control channel and tiny_http's connection: each descriptor is already open or comes from the
+    // listener.
     libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2,
     libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_shutdown, libc::SYS_close, libc::SYS_getsockname,
-    // The log, which is polled for room, and a panic's message.
+    // The log (poll for room, then write), and the message of a panic.
     libc::SYS_ppoll, libc::SYS_writev,
-    // The tables of interfaces, which are open.
+    // The kernel's address and route tables, whose files are already open.
     libc::SYS_pread64,
-    // Memory.
+    // Memory allocation and random numbers.
     libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_getrandom,
-    // Threads: tiny_http's may still be starting, wait for each other, and end when idle.
+    // Threads: tiny_http's threads may still be starting, wait for each other, and end when idle.
     libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_gettid, libc::SYS_sched_getaffinity,
     libc::SYS_futex, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
-    // Clocks, where the vDSO has none.
+    // Clocks, on systems without a vDSO clock.
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Confines all threads. The error is for the log: the server can run without.
+/// Applies the filter to all threads. The caller logs an error and continues without the filter.
 pub fn confine() -> Result<(), String> {
     let program = filter().map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
@@ -39,9 +40,9 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<_, Vec<SeccompRule>> =
         ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
     for (call, conditions) in [
-        // With an address and MSG_FASTOPEN it would connect.
+        // sendto is allowed only with a null address: with an address and MSG_FASTOPEN it opens a connection.
         (libc::SYS_sendto, vec![SeccompCondition::new(4, Qword, Eq, 0)?]),
-        // To abort a connection.
+        // setsockopt is allowed only for SO_LINGER, which aborts a connection.
         (
             libc::SYS_setsockopt,
             vec![
@@ -54,7 +55,7 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     ] {
         rules.insert(call, vec![SeccompRule::new(conditions)?]);
     }
-    // An error and not the end of the process: a C library may try a call that it can do without.
+    // A forbidden call returns EPERM instead of killing the process: a C library may try a call that it can do without.
     let refusal = SeccompAction::Errno(libc::EPERM as u32);
     let architecture = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, refusal, SeccompAction::Allow, architecture)?.try_into()

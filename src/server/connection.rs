@@ -10,19 +10,20 @@ use rustix::net::sockopt;
 
 use super::request_head::{self, RequestHead};
 
-/// Maximum lifetime of a connection, from accept to close. SDKs send at once, and give up after one or two seconds.
+/// Maximum lifetime of a connection, from accept to close. SDKs send their request at once, and time out after one or two
+/// seconds.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(3);
-/// Lingering close: drain up to this much unread input first, because closing with unread data sends RST and can destroy the
-/// response.
+/// Lingering close: maximum number of unread bytes that are drained before the close. A close with unread data sends RST, which
+/// can destroy the response.
 const MAX_DRAINED_BYTES: usize = 64 * 1024;
 
-/// Shared by all connections, as each is read in turn.
+/// The read buffer. All connections share it, because they are read one after the other.
 pub type Buffer = [u8; request_head::MAX_BYTES];
 
 pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
-    /// The client's address; on an IPv6 socket an IPv4 client has its IPv4 address too.
+    /// The client's address. An IPv4 client of an IPv6 socket has its IPv4 address here too.
     pub peer: Option<IpAddr>,
     stream: TcpStream,
     state: State,
@@ -34,17 +35,17 @@ enum State {
         unsent: Vec<u8>,
         has_more_input: bool,
     },
-    /// So many bytes were drained.
+    /// The number of bytes drained so far.
     Draining(usize),
 }
 
-/// Where a connection is after it was advanced.
+/// The state of a connection after `advance`.
 pub enum Progress {
-    /// A complete request head, which awaits its response.
+    /// The request head is complete; the caller sends the response.
     Request(RequestHead),
-    /// Advance it again when its socket is ready for these events.
+    /// The connection waits until its socket is ready for these events.
     Pending(EventFlags),
-    /// Close it.
+    /// The connection is finished; the caller closes it.
     Done,
 }
 
@@ -75,17 +76,18 @@ impl Connection {
         }
     }
 
-    /// Closes with RST, which frees the socket at once: an orderly close would keep it until the client acknowledges.
+    /// Closes the connection with RST, which frees the socket at once: an orderly close would keep it until the client
+    /// acknowledges.
     pub fn abort(self) {
         _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
 
-    /// Sets the response, which [`Connection::advance`] writes. `has_more_input`: the client sends more than the request head.
+    /// Sets the response; [`Connection::advance`] writes it. `has_more_input`: the client sends more than the request head.
     pub fn set_response(&mut self, response: Vec<u8>, has_more_input: bool) {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Reads or writes once, as far as the socket allows. An error means that the connection is lost.
+    /// Writes the response, or reads once, as far as the socket allows. An error means that the connection is lost.
     pub fn advance(&mut self, buffer: &mut Buffer) -> io::Result<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
             let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
@@ -122,10 +124,11 @@ impl Connection {
     }
 }
 
-/// Adds what was read, and parses the head if it may be complete.
+/// Appends the bytes read, and parses the head if it may be complete.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Parse only when a newline arrives, which alone can complete a head, so that a head sent byte by byte is not parsed for each
-    // byte. Parse the first bytes too, because they may show that this is not a request head, and at the maximum size.
+    // Parse only when a newline arrives: only a newline can complete a head, and parsing after every byte of a slow client would
+    // be costly. Also parse the first bytes, which may already show that this is not a request head, and parse at the maximum
+    // size.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;
@@ -139,7 +142,7 @@ impl AsFd for Connection {
     }
 }
 
-/// The bytes transferred; `None` if the socket is not ready.
+/// The number of bytes transferred; `None` if the socket is not ready.
 fn unless_blocked(transferred: io::Result<usize>) -> io::Result<Option<usize>> {
     match transferred {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {

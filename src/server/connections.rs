@@ -1,6 +1,6 @@
-//! The connection table: accepts clients, waits for their sockets, and bounds what they cost.
+//! The connection table: accepts clients, waits for their sockets, and bounds their descriptors and memory.
 //!
-//! A client costs one descriptor and its share of [`MAX_BUFFERED_BYTES`], until its lifetime ends or it is evicted.
+//! A connection uses one descriptor and a share of [`MAX_BUFFERED_BYTES`], until its lifetime ends or it is evicted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -21,17 +21,18 @@ use crate::common::log;
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
-/// Maximum memory for incomplete heads and unsent responses. Above it the connection that holds most is evicted; an SDK's
-/// never does.
+/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. An SDK's
+/// connection buffers little, so it is never that one.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// Descriptors for everything but clients: three standard streams, listener, control channel, epoll, four of tiny_http's
-/// connection, inherited ones, the tables of interfaces, the log, the client that is accepted before another is evicted, and those
-/// of [`super::MAX_BATCH`] requests that are being responded to.
+/// Descriptors reserved for everything but clients: three standard streams, the listener, the control channel, epoll, four of
+/// tiny_http's connection, inherited ones, the kernel's address tables, the log, the client that is accepted before another is
+/// evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Back-off after EMFILE when there is no connection to evict, and after the refusal of a sandbox; the level-triggered listener would
-/// spin.
+/// Back-off after EMFILE when there is no connection to evict, and after a sandbox refuses accept4: the level-triggered listener
+/// would spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Events per `epoll_wait`, and accepts before the next one: a crowd of new clients does not delay those that are connected.
+/// Maximum events per `epoll_wait`, and maximum accepts before the next one, so that many new clients do not delay connected
+/// ones.
 const BATCH: usize = 64;
 
 const LISTENER: u64 = 0;
@@ -45,11 +46,11 @@ pub struct Connections {
     /// Ids that epoll has reported and that have not been handled yet.
     ready: VecDeque<u64>,
     accepted_in_batch: usize,
-    /// When to accept again after an error.
+    /// The end of the accept back-off, if there is one.
     accept_paused_until: Option<Instant>,
-    /// Whether a sandbox refuses accept4, which is logged once.
+    /// Whether a sandbox refuses accept4: the refusal is logged once.
     is_refused: bool,
-    /// By id, so the oldest is first.
+    /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
     limit: usize,
@@ -57,13 +58,13 @@ pub struct Connections {
     buffer: Box<Buffer>,
 }
 
-/// What the caller has to do next.
+/// The caller's next action.
 pub enum Next {
     /// Respond to this request.
     Request(Connection, RequestHead),
     /// Receive from the supervisor.
     ControlChannel,
-    /// Exit: the drain time is over, or all open requests have their response.
+    /// Exit: the drain time is over, or every open request has its response.
     Done,
 }
 
@@ -113,7 +114,7 @@ impl Connections {
         self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
     }
 
-    /// Handles one event at the time `now`, or waits for more. `drain_deadline` is when the process stops waiting for clients.
+    /// Handles one event at the time `now`, or waits for events. `drain_deadline` is the end of the drain time, set at shutdown.
     pub fn step(
         &mut self,
         now: Instant,
@@ -136,12 +137,12 @@ impl Connections {
         Ok(request.map(|(connection, head)| Next::Request(connection, head)))
     }
 
-    /// Whether the next step has an event to handle without waiting.
+    /// Whether the next step can handle an event without waiting.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// `has_more_input`: the client sends more than the request head.
+    /// Sends a response. `has_more_input`: the client sends more than the request head, so the connection lingers.
     pub fn respond(&mut self, mut connection: Connection, response: Vec<u8>, has_more_input: bool) {
         connection.set_response(response, has_more_input);
         self.advance(connection);
@@ -173,7 +174,7 @@ impl Connections {
         Ok(())
     }
 
-    /// The oldest connection's, as all have the same lifetime.
+    /// The deadline of the oldest connection, which is the earliest: all connections have the same lifetime.
     fn next_deadline(&self) -> Option<Instant> {
         let oldest = self.open.values().next();
         oldest.map(|connection| connection.deadline)
@@ -183,7 +184,7 @@ impl Connections {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, peer) = match acceptfrom_with(&self.listener, flags) {
             Ok(accepted) => accepted,
-            // The listening socket itself is gone.
+            // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 if !self.evict_oldest() {
@@ -209,7 +210,7 @@ impl Connections {
         }
         if self.accepted_in_batch < BATCH {
             self.accepted_in_batch += 1;
-            // Second in the queue: accepts and other events take turns.
+            // The listener goes to the second place of the queue, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
         }
         let id = self.next_id;
@@ -223,7 +224,7 @@ impl Connections {
         self.evict(self.open.keys().next().copied())
     }
 
-    /// Aborts the connection that buffers most, the oldest of several.
+    /// Aborts the connection that buffers most; if several buffer equally much, the oldest of them.
     fn evict_largest(&mut self) {
         let newest_first = self.open.values().rev();
         let largest = newest_first.max_by_key(|connection| connection.buffered_bytes());
@@ -241,7 +242,7 @@ impl Connections {
         Some(connection)
     }
 
-    /// Returns the connection with its request if that is complete; otherwise keeps or closes it.
+    /// Advances a connection and returns it with its request head if that is complete; otherwise keeps or closes the connection.
     fn advance(&mut self, mut connection: Connection) -> Option<(Connection, RequestHead)> {
         match connection.advance(&mut self.buffer) {
             Ok(Progress::Request(head)) => return Some((connection, head)),

@@ -1,4 +1,4 @@
-//! The server's end of the control channel: the supervisor sends state and heartbeats, the server answers each heartbeat.
+//! The server's end of the control channel: the supervisor sends state and heartbeats, and the server answers them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use crate::messages::frame::{from_frame, take_frame};
 use crate::messages::server_state::{ServerState, ServerUpdate};
 
-/// The supervisor's end is closed: the supervisor ends, or has ended.
+/// The supervisor's end of the channel is closed: the supervisor is ending or has ended.
 pub struct Closed;
 
 pub struct Channel {
@@ -15,7 +15,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Waits for the first message, the whole state, which the supervisor sends at the start. Later calls never wait.
+    /// Waits for the first message, which holds the whole state; the supervisor sends it at the start. `receive` never waits.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let mut channel = Channel { stream, received: Vec::new() };
         let mut piece = [0; 4096];
@@ -30,23 +30,24 @@ impl Channel {
         };
         state.snapshot = metadata.and_then(from_frame);
         channel.stream.set_nonblocking(true).ok()?;
-        // No event will tell of what is already read.
+        // Frames that are already in the buffer cause no epoll event, so apply them now.
         let updates = channel.receive().ok()?;
         updates.into_iter().for_each(|update| state.apply(update));
         Some((channel, state))
     }
 
-    /// Receives all that the supervisor has sent, and answers: the answer is the sign of life that the supervisor waits for.
+    /// Receives all pending messages, and answers. The supervisor takes the answer as proof that the server is alive.
     pub fn receive(&mut self) -> Result<Vec<ServerUpdate>, Closed> {
         match self.stream.read_to_end(&mut self.received) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // Also an error: unread answers in the supervisor's end reset the connection when it closes.
+            // Any other error means closed too: if the supervisor closes its end with unread answers, the read fails with
+            // ECONNRESET.
             Ok(_) | Err(_) => return Err(Closed),
         }
-        // The buffer is full only if the supervisor has many answers to read yet.
+        // An error is ignored: the buffer is full only while the supervisor has many answers left to read.
         _ = self.stream.write(b".");
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
-        // A heartbeat is no update.
+        // A heartbeat frame holds no update, and is skipped.
         Ok(frames.filter_map(from_frame).collect())
     }
 }

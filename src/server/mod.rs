@@ -1,8 +1,9 @@
-//! The server process: one blocking loop takes requests from the connection table, has tiny_http parse them, and responds.
+//! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
+//! responses.
 //!
-//! A client can lose only its own connection: [`connections`] holds all of them, within bounds, in this one thread, and tiny_http
-//! is given complete heads only. Any other fault ends this process, and the supervisor starts the next one on the same
-//! listening socket.
+//! A client can break only its own connection: [`connections`] holds all connections, within bounds, in one thread, and tiny_http
+//! receives complete heads only. Any other fault ends this process, and the supervisor starts a new server on the same listening
+//! socket.
 
 mod access_log;
 mod confinement;
@@ -37,15 +38,16 @@ use request_head::RequestHead;
 use subnet::Interfaces;
 use tiny_http_adapter::TinyHttpAdapter;
 
-/// The stack of each of tiny_http's threads, which need a few KiB; std would reserve 2 MiB.
+/// Stack size of tiny_http's threads: they need a few KiB, and std's default would reserve 2 MiB for each.
 pub const THREAD_STACK_BYTES: usize = 64 * 1024;
-/// Maximum requests that tiny_http is given at a time: more would save little and hold more memory and descriptors.
+/// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
+/// descriptors.
 const MAX_BATCH: usize = 16;
 /// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout.
 const DRAIN_TIME: Duration = Duration::from_millis(100);
 
-/// Runs the server on the listening socket that is its stdin until the supervisor closes the control channel, which is its
-/// stdout. An error is permanent for this process; the next one may do better.
+/// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
+/// closes it. An error ends this process; the supervisor starts a new server.
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -84,7 +86,7 @@ pub fn run() -> io::Result<()> {
                         drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
                     }
                 }
-                // Heartbeats come more often than windows end.
+                // The window is checked here because heartbeats arrive more often than windows end.
                 let left_out = handler.access_log.end_window(Instant::now());
                 left_out.iter().for_each(|line| log::event(line));
             }
@@ -96,12 +98,13 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// This loop and tiny_http's thread hand requests to each other and never run at the same time, so on two processors every
-/// hand-over would wake another one; on one, the thread has parsed a whole batch when this loop goes on. Called before there are
-/// threads, which inherit it; optional, as a sandbox may forbid it.
+/// Keeps this process on one processor. This loop and tiny_http's thread hand requests to each other and never run at the same
+/// time. On two processors every hand-over would wake the other processor; on one, the thread has parsed the whole batch when
+/// this loop continues. Called before threads are started, because they inherit the setting. An error is ignored: a sandbox may
+/// forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
-    // A machine can have more processors than the set has room for.
+    // The machine may have more processors than a `CpuSet` can hold.
     if processor < CpuSet::MAX_CPU {
         let mut current = CpuSet::new();
         current.set(processor);
@@ -213,8 +216,9 @@ impl Handler {
         response
     }
 
-    /// Whether a client is this machine, by its source address: the kernel drops packets from elsewhere that have a source address
-    /// of this machine. Loopback and the address connected to need no look-up in the kernel's address tables.
+    /// Whether the client is on this machine, by its source address: the kernel drops packets from other machines that carry a
+    /// source address of this one. Loopback and the address that the client connected to need no look-up in the kernel's address
+    /// tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

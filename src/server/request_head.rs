@@ -1,37 +1,39 @@
-//! A request head: parsed from a client's bytes, and normalized for tiny_http. Pure.
+//! Parses a request head from a client's bytes, and normalizes it for tiny_http. Pure: no I/O.
 
 use crate::server::protocol::http::Refusal;
 
-/// Maximum length of a head. SDKs send some 300 bytes; the longest token that one of them may send is below 4 KiB.
+/// Maximum length of a head. SDKs send about 300 bytes, and the longest token that an SDK may send is shorter than 4 KiB.
 pub const MAX_BYTES: usize = 8 * 1024;
-/// SDKs send fewer than ten.
+/// Maximum number of headers. SDKs send fewer than ten.
 const MAX_HEADERS: usize = 64;
-/// Maximum length of a body. No request here needs one; a small one is ignored, as EC2 does, a larger one refused.
+/// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Headers that tiny_http would act on: it allocates or reads a body, ends the connection, or sends a response.
+/// Headers that tiny_http never receives, because it would act on them: allocate or read a body, end the connection, or send a
+/// response.
 pub const REMOVED_HEADERS: [&str; 4] =
     ["Connection", "Content-Length", "Expect", "Transfer-Encoding"];
 
 /// A complete request head.
 pub struct RequestHead {
-    /// The request line for the access log; `-` if the first line does not look like one, as it could be a header with a token.
+    /// The request line for the access log. It is `-` if the first line does not look like a request line, because it could be a
+    /// header that contains a token.
     pub request_line: String,
-    /// The head as tiny_http is given it: always one that it accepts, without a body.
+    /// The head for tiny_http, in a form that it always accepts, without a body; or the reason to refuse the request.
     pub normalized: Result<String, Refusal>,
     /// Whether the client sends more than the head.
     pub has_more_input: bool,
 }
 
 impl RequestHead {
-    /// `None` if the head is not complete yet.
+    /// Parses a head; `None` if it is still incomplete.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
-                // A head that fills the buffer may have unread bytes behind it.
+                // A head that fills the buffer may be followed by bytes that are still unread.
                 let has_more_input = bytes.len() > length || length == MAX_BYTES;
                 RequestHead::normalize(&request, has_more_input)
                     .or_else(|| Some(RequestHead::malformed(bytes)))
@@ -40,7 +42,7 @@ impl RequestHead {
         }
     }
 
-    /// `None` if it is not ASCII, which tiny_http does not accept.
+    /// Rewrites a head for tiny_http; `None` if it has characters beyond ASCII, which tiny_http does not accept.
     fn normalize(request: &httparse::Request, has_more_input: bool) -> Option<Self> {
         let (method, target, minor) = (request.method?, request.path?, request.version?);
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
@@ -77,8 +79,8 @@ impl RequestHead {
     }
 }
 
-/// Whether a body follows, which is ignored; or why it is refused. Nothing parses a body and the connection closes after one
-/// response, so no body is taken for a request; one whose length could be read in two ways is refused all the same.
+/// Whether a body follows the head, or the reason to refuse it. An accepted body is ignored. A body can never be parsed as a
+/// second request, because the connection closes after one response; a body of ambiguous length is refused nevertheless.
 fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let values = |name: &'static str| {
         let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);
@@ -92,7 +94,8 @@ fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let mut encodings = values("Transfer-Encoding");
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(length.is_some_and(|length| length > 0)),
-        // s3fs before 1.92 and Java's BodyPublishers send it with an empty body. HTTP/1.0 does not know it.
+        // s3fs before 1.92 and Java's BodyPublishers send `Transfer-Encoding: chunked` with an empty body. HTTP/1.0 has no such
+        // header.
         (Some(encoding), None)
             if encoding.eq_ignore_ascii_case(b"chunked")
                 && length.is_none()
@@ -104,7 +107,7 @@ fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     }
 }
 
-/// RFC 9110, 8.6: digits only.
+/// Parses a Content-Length, which has digits only (RFC 9110, 8.6).
 fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::Malformed);

@@ -1,14 +1,15 @@
-//! Whether a client is on the subnet of the address it connected to, by the prefixes of this machine's interfaces.
+//! Checks whether a client is on the subnet of the address it connected to, by the prefixes of this machine's interfaces.
 //!
-//! Linux accepts packets for any local address on any interface (weak host model), so a container of another network, or a host
-//! behind the default route, reaches the address of a bridge too.
+//! The check is needed because Linux accepts packets for any local address on any interface (weak host model): a container of
+//! another network, or a host behind the default route, can also reach a bridge's address.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
-/// The kernel's tables, kept open because the server opens no file later. Each read has the interfaces of that moment. A table
-/// that is missing, as without /proc or where IPv6 is disabled, counts as empty: no client is on a subnet.
+/// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
+/// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
+/// subnet.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -24,8 +25,8 @@ impl Interfaces {
         }
     }
 
-    /// Whether an address is one of this machine. Docker's masquerading gives the host's requests to a bridge's address another
-    /// of its addresses as their source.
+    /// Whether an address belongs to this machine. When the host connects to a bridge's address, Docker's masquerading may set
+    /// another of the host's addresses as the source.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
@@ -56,7 +57,7 @@ fn read(table: &Option<File>) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// An IPv4 address as the last bits of its IPv4-mapped IPv6 address.
+/// Converts an address to bits; an IPv4 address becomes its IPv4-mapped IPv6 address.
 fn to_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -64,7 +65,8 @@ fn to_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The most specific on-link route to an own address is that of its interface. Lengths are of IPv4-mapped addresses.
+/// The prefix length of a local address: that of the most specific on-link route to it, which is its interface's route. The
+/// length counts the 96 bits of an IPv4-mapped address too.
 fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     let on_link = routes.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -79,7 +81,7 @@ fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     on_link.max()
 }
 
-/// In `fib_trie` an address stands on one line and its kind on the next.
+/// Whether `fib_trie` lists an address as local: the address is on one line, and its kind on the next.
 fn has_ipv4_address(trie: &str, address: Ipv4Addr) -> bool {
     let leaf = format!("|-- {address}");
     let kinds = trie.lines().zip(trie.lines().skip(1));

@@ -1,7 +1,8 @@
-//! tiny_http, on a socket pair within this process.
+//! Runs tiny_http on a Unix stream within this process.
 //!
-//! tiny_http parses every request but never reads from a client, because it does not withstand a hostile one (body allocation,
-//! blocking reads, panics). It is given complete, small and well-formed heads (see [`super::request_head`]), pipelined.
+//! tiny_http parses every request but never reads from a client, because a hostile client could exhaust, block or crash it (body
+//! allocation, blocking reads, panics). It receives pipelined heads that are complete, small and well-formed (see
+//! [`super::request_head`]).
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -15,13 +16,13 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 use rustix::rand::GetRandomFlags;
 
-/// tiny_http's: one accepts, four are its pool, and one of these reads.
+/// The number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection.
 const THREADS: usize = 5;
-/// Pace of the supervisor's next tries when there is no room for threads.
+/// Sleep before this process fails for lack of threads; it slows down the supervisor's next starts.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
-    /// Never dropped: its destructor connects to its own address, where nothing listens any more.
+    /// The server is never dropped: its destructor connects to its own address, on which nothing listens any more.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
 }
@@ -37,25 +38,27 @@ impl TinyHttpAdapter {
         })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // Its accept thread takes the one connection, fails at the next accept, reports that, and ends.
+        // tiny_http's accept thread accepts the one connection, fails at the next accept, reports that error to `recv`, and ends.
         match server.recv() {
             Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Has tiny_http parse heads. One write for all of them, because each wakes its thread. An error is permanent.
+    /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. An
+    /// error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         self.stream.write_all(heads.collect::<String>().as_bytes())?;
-        // Wait until its thread has read them: in `receive` that thread would wake this one for each, while it holds the lock that
-        // this one needs. Optional, and needs the small send buffer.
+        // Wait until tiny_http's thread has read the heads. Otherwise that thread would wake this one in `receive` for every
+        // head, while it holds the lock that this thread needs. The wait is an optimization, so an error is ignored; it depends
+        // on the small send buffer.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
 
-    /// The next head of those sent, parsed, which takes microseconds; if this never returns, the supervisor replaces this process
-    /// for its missed heartbeats. An error is permanent: with another head than the one sent, a client would get the response
-    /// to the request of another.
+    /// Receives the next parsed head, within microseconds. If the call hangs, heartbeats are missed and the supervisor replaces
+    /// this process. An error is permanent: if tiny_http parsed another head than `head`, a client would get the response to
+    /// another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = format!("{} {} HTTP/1.1\r\n", request.method(), request.url());
@@ -66,7 +69,7 @@ impl TinyHttpAdapter {
     }
 }
 
-/// Starts as many threads as tiny_http does, which panics if it cannot.
+/// Checks that tiny_http's threads can be started, by starting as many: tiny_http panics if it cannot start one.
 fn try_threads() -> io::Result<()> {
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
@@ -78,23 +81,25 @@ fn try_threads() -> io::Result<()> {
     })
 }
 
-/// A listening socket with one connection in its accept queue, which accepts no other, and that connection's other end.
+/// Returns a listening socket with one connection in its accept queue, and that connection's other end. The socket accepts no
+/// further connection.
 fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     let socket = || rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
     let (listener, stream) = (socket()?, socket()?);
-    // An abstract name of our own: sandboxes such as gVisor do not let the kernel choose one.
+    // The name is random: sandboxes such as gVisor do not let the kernel choose an abstract name.
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
     let name = format!("ec2-role-server-{}", hex::encode(random));
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     rustix::net::bind(&listener, &address)?;
-    // A backlog of 0 has room for one connection: if another process took it, the connect below would fail.
+    // A backlog of 0 has room for one connection: if another process connects first, the connect below fails.
     rustix::net::listen(&listener, 0)?;
     rustix::io::ioctl_fionbio(&stream, true)?;
     rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
-    // The kernel's minimum: the socket is writable when about 1 KiB is unread.
+    // 0 sets the kernel's minimum buffer: the socket becomes unwritable while more than about 1 KiB is unread, and `send` polls
+    // for that.
     set_socket_send_buffer_size(&stream, 0)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }

@@ -1,4 +1,4 @@
-//! Log lines on stderr: bounded, without a character that could forge a line, and written without waiting.
+//! Writes log lines to stderr: bounded, escaped so that no character can forge a line, and non-blocking.
 
 mod sink;
 pub mod writer;
@@ -15,26 +15,27 @@ use serde_json::json;
 
 use super::clock;
 
-/// Longest line, without priority and end. A pipe takes a write of up to 4,096 bytes whole or not at all (PIPE_BUF), so lines of
-/// several processes never mix.
+/// Maximum length of a line, without its priority and newline. A write to a pipe of up to 4,096 bytes (PIPE_BUF) is atomic, so
+/// lines of several processes never mix.
 const MAX_LINE: usize = 4096 - "<N>\n".len();
-/// Longest part of a request line that is logged; SDKs send about 100 bytes, and a client must not fill the host's disk.
+/// Maximum logged length of a request line, so that a client cannot fill the host's disk; SDKs' request lines have about 100
+/// bytes.
 const MAX_REQUEST: usize = 256;
 
-/// What each line begins with, and its form.
+/// The format of log lines, and their prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
-    /// Begin each line with `<N>`, sd-daemon's priority, which journald removes.
+    /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
     pub priority: bool,
-    /// Begin each event with the time; request lines have it anyway.
+    /// Whether each event begins with the time; access lines always contain it.
     pub time: bool,
-    /// Write a JSON object a line.
+    /// Whether each line is a JSON object.
     pub json: bool,
-    /// The role that JSON lines name.
+    /// The role in JSON lines.
     pub role: String,
 }
 
-/// The default, which is for errors on the command line, lasts until [`set_format`].
+/// The current format. The default is in use until [`set_format`], for errors about the command line.
 static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
@@ -45,13 +46,13 @@ pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
     FORMAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A line's priority, in syslog's numbers.
+/// The priority of a line; the values are those of syslog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Only the user can correct it.
+    /// A failure that only the user can correct.
     Error = 3,
-    /// It fails now and may heal by itself.
+    /// A failure that may end by itself.
     Warning = 4,
     #[default]
     Info = 6,
@@ -69,7 +70,7 @@ pub fn error(text: &str) {
     at(Level::Error, text);
 }
 
-/// Warns unless it is the last of these warnings again.
+/// Writes a warning, unless its text equals the last one's, which `last` stores.
 pub fn warning_once(last: &mut String, text: &str) {
     if last != text {
         warning(text);
@@ -77,7 +78,6 @@ pub fn warning_once(last: &mut String, text: &str) {
     }
 }
 
-/// Writes an event.
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
     write_line(&format, level, event_line(&format, level, text, SystemTime::now()));
@@ -96,13 +96,13 @@ fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> Stri
     };
     let mut text = printable(text);
     if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
-        // A byte less of the text makes the line at least one byte shorter.
+        // One byte less of text shortens the line by at least one byte, so removing `excess` bytes is enough.
         text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
     }
     line(&text)
 }
 
-/// Writes a request in the common log format with the seconds that the answer took at its end:
+/// Writes an access line: the common log format, followed by the response time in seconds:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
 pub(crate) fn access(
     peer: Option<IpAddr>,
@@ -125,7 +125,7 @@ pub(crate) fn access(
         .to_string()
     } else {
         let peer = peer.map_or("-".to_owned(), |address| address.to_string());
-        // "Sat, 17 Jan 2015 04:58:54 GMT", in another order.
+        // The source is "Sat, 17 Jan 2015 04:58:54 GMT"; the common log format has another order.
         let date = httpdate::fmt_http_date(at);
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
         format!(
@@ -142,8 +142,8 @@ fn write_line(format: &Format, level: Level, line: String) {
     });
 }
 
-/// Escapes control characters, and invisible or reordering ones such as U+202E, U+200B and U+2028, which could hide or forge text in
-/// a terminal. Letters and digits of every script stay.
+/// Escapes control characters, and characters that are invisible or reorder text (U+202E, U+200B, U+2028), which could hide or
+/// forge text in a terminal. Letters and digits of every script are kept.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '
@@ -153,10 +153,10 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// Hangul fillers: Unicode calls them letters, and they are blank.
+/// Hangul fillers: Unicode classifies them as letters, but they are blank.
 const INVISIBLE: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
-/// Writes the bytes of characters that are not plain as `\xNN`.
+/// Escapes characters that are not plain: each of their bytes becomes `\xNN`.
 fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

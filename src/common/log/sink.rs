@@ -1,4 +1,4 @@
-//! Non-blocking writes to stderr.
+//! Writes to stderr without blocking (a regular file excepted).
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -10,36 +10,37 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::net::{SendFlags, send};
 use rustix::stdio::stderr;
 
-/// How to write without blocking. O_NONBLOCK on stderr itself would be set for every program that shares it.
+/// The way to write without blocking. O_NONBLOCK on stderr itself would affect every program that shares it.
 enum Sink {
-    /// A socket, such as journald's: MSG_DONTWAIT.
+    /// A socket, such as journald's: send with MSG_DONTWAIT.
     Socket,
-    /// A pipe or terminal, opened again with O_NONBLOCK.
+    /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// A regular file, to which only short commands write themselves; to serve, there is a log writer.
+    /// A regular file: a blocking write. Only short commands use it; while ec2-role serves, its processes write to a log writer.
     File,
-    /// Any other kind, or if opening failed: poll(2) for room first.
+    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write.
     Polled,
 }
 
-/// Chosen at the first line.
+/// The sink, chosen when the first line is written.
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 fn chosen() -> MutexGuard<'static, Option<Sink>> {
     SINK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Chooses anew at the next line, after stderr was replaced.
+/// Discards the sink after stderr was replaced; the next line chooses a new one.
 pub(super) fn reset() {
     *chosen() = None;
 }
 
-/// Opens what the first line would open, for a process that can open nothing later.
+/// Chooses and opens the sink now, for a process that will be unable to open files later.
 pub fn open() {
     chosen().get_or_insert_with(Sink::of_stderr);
 }
 
-/// Writes a line or drops it: an unread log, a full disk or a closed terminal must not stop an answer.
+/// Writes a line, or drops it if the log is not read, the disk is full or the terminal is closed: no response may wait for the
+/// log.
 pub(super) fn write(line: &str) {
     let bytes = line.as_bytes();
     let to_stderr = || std::io::stderr().write_all(bytes).is_ok();
@@ -72,7 +73,7 @@ fn has_room() -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether stderr is journald's stream: `JOURNAL_STREAM` (systemd.exec(5)) has its device and inode.
+/// Whether stderr is journald's stream: `JOURNAL_STREAM` (systemd.exec(5)) names that stream's device and inode.
 pub fn is_journal(journal_stream: Option<&str>) -> bool {
     let Ok(stat) = fstat(stderr()) else {
         return false;

@@ -1,7 +1,8 @@
-//! The log writer: the process that writes the log where stderr is a regular file.
+//! The log writer: a process that writes the log if stderr is a regular file.
 //!
-//! A write to a file cannot be non-blocking: on a frozen file system (a snapshot's `fsfreeze`) or one whose NFS server is lost it
-//! blocks for ever, and not even SIGKILL ends the process. So the other processes write to a pipe, and drop lines when it is full.
+//! A write to a regular file cannot be non-blocking. On a frozen file system (a snapshot's `fsfreeze`), or on NFS without its
+//! server, it blocks for ever, and even SIGKILL does not end the process. So the other processes write to a pipe, and drop lines
+//! when the pipe is full.
 
 use std::io::{ErrorKind, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -16,9 +17,9 @@ use rustix::stdio::{dup2_stderr, stderr};
 use super::sink;
 use crate::common::process::ProcessKind;
 
-/// Capacity of the pipe: a burst of several thousand lines.
+/// Capacity of the pipe: several thousand lines.
 const PIPE_BYTES: usize = 1 << 20;
-/// How long the supervisor waits at its end for the writer to write the last lines.
+/// Maximum time that the supervisor waits at its end for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process, and SIGTTOU, so that a write to a
@@ -28,12 +29,13 @@ pub fn block_signals_of_writing() {
 }
 
 pub struct LogWriter {
-    /// Hangs up when the writer has ended.
+    /// A pipe that hangs up when the log writer has ended.
     ended: PipeReader,
 }
 
 impl LogWriter {
-    /// If stderr is a regular file, replaces it with a pipe to a new log writer, for this process and its later children.
+    /// Starts a log writer if stderr is a regular file, and replaces stderr with a pipe to it, for this process and its later
+    /// children.
     pub fn start() -> Option<Self> {
         let kind = FileType::from_raw_mode(fstat(stderr()).ok()?.st_mode);
         if kind != FileType::RegularFile {
@@ -50,7 +52,7 @@ impl LogWriter {
         Some(LogWriter { ended })
     }
 
-    /// Closes the log and waits for its last lines.
+    /// Closes the log, and waits until the log writer has written the last lines.
     pub fn finish(self) {
         if let Ok(nothing) = std::fs::File::create("/dev/null") {
             _ = dup2_stderr(nothing);
@@ -61,15 +63,16 @@ impl LogWriter {
     }
 }
 
-/// Runs as the log writer until the last writer of the pipe has ended.
+/// Runs the log writer until every process has closed the pipe.
 pub fn run() {
-    // A signal to the whole service must not lose its last lines; the writer ends when the other processes have.
+    // Block all signals: a signal to the whole service must not lose its last lines. The log writer ends when the other processes
+    // have ended.
     _ = SigSet::all().thread_block();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match std::io::stdin().read(&mut buffer) {
             Ok(0) => return,
-            // A full disk or a size limit loses these lines; later ones may be written again.
+            // An error is ignored: a full disk or a size limit loses these lines, but later writes may succeed.
             Ok(length) => _ = std::io::stderr().write_all(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return,

@@ -1,16 +1,17 @@
-//! Refuses browsers, against DNS rebinding and cross-site requests: no page that a person looks at needs this server.
+//! Refuses browsers' requests, against DNS rebinding and cross-site requests: no web page needs this server.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::http::{Refusal, Request};
 
-/// Host must be absent, an address, a name that nobody can register (without a dot, below `localhost` by RFC 6761, below `internal`
-/// by ICANN's reservation), or one of `allowed_hosts`.
+/// Checks the headers of a request. The Host header must be absent or empty, an IP address, a name that nobody can register
+/// (without a dot, below `localhost` by RFC 6761, or below `internal` by ICANN's reservation), or one of `allowed_hosts`. On
+/// loopback, of the names that nobody can register only `localhost` and those below it are allowed.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let start = name.get(.."sec-fetch-".len()).unwrap_or_default();
-        // Node's `fetch` sends Sec-Fetch-Mode too, but no other of them, and no Origin.
+        // Node's `fetch` is no browser: of these headers it sends Sec-Fetch-Mode alone, so that one is allowed.
         if is("origin") || (start.eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }
@@ -22,7 +23,7 @@ pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal>
 }
 
 fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> bool {
-    // The port, if there is one, is all that follows.
+    // Split off the port: everything after the last colon, unless a bracket of an IPv6 address follows that colon.
     let (name, port) = match host.rfind([':', ']']).map(|at| host.split_at(at)) {
         Some((name, port)) if port.starts_with(':') => (name, &port[1..]),
         _ => (host, ""),
@@ -39,12 +40,13 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !name.bytes().all(is_of_name) {
         return false;
     }
-    // An SDK's: a copy in lower case is for the others.
+    // SDKs send an IPv4 address: return before the name is copied to lower case.
     if name.parse::<Ipv4Addr>().is_ok() {
         return true;
     }
     let name = name.to_ascii_lowercase();
-    // On a bridge the engine and compose name the server; on loopback, where browsers are, no other name is needed.
+    // On a bridge, the container engine or compose chooses the server's name, so dotless names and `.internal` are allowed there.
+    // On loopback, where browsers run, `localhost` is enough.
     let is_of_loopback = name.is_empty() || name == "localhost" || name.ends_with(".localhost");
     let is_of_network = !name.contains('.') || name.ends_with(".internal");
     is_of_loopback

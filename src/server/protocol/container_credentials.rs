@@ -1,4 +1,4 @@
-//! The ECS form of the credential, for the `AWS_CONTAINER_CREDENTIALS_*` variables
+//! Serves the credential in the container form of ECS, for the `AWS_CONTAINER_CREDENTIALS_*` variables
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::messages::server_state::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
 
-/// Responds in the container form. `None` if the path does not start with `ROOT`, or no container token is set.
+/// Responds in the container form; `None` if the path does not start with `ROOT`, or no container token is set.
 pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<Response> {
     let token = state.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();
@@ -36,7 +36,7 @@ fn respond_below_root(
         return Err(refusal.header("Allow", "GET, HEAD").refused(Refusal::Method));
     }
     let (refusal, message) = match request.header("Authorization") {
-        // Compare the whole value: SDKs add no scheme, and the token file may hold one.
+        // Compare the whole header value: SDKs add no scheme such as `Bearer`, but the token file may contain one.
         Some(sent) if token.equals(sent) => return credential(name, state, now),
         Some(_) => (
             Refusal::BadToken,
@@ -59,7 +59,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
     })?;
-    // The list, as in the instance form: --check knows no name.
+    // The path without a name lists the role's name, as in the instance form: --check uses it, because it does not know the name.
     if name.is_empty() {
         return Ok(Response::text(state.role_name.as_str().to_owned()));
     }
@@ -76,7 +76,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
     Ok(Response::text(document.to_string()).content_type("application/json"))
 }
 
-/// Each key in both spellings: Go's SDK reads lower case, JavaScript's reads capitals.
+/// Returns an error document with each key in two spellings: Go's SDK parses lower case, JavaScript's SDK capitals.
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
     let document = json!({ "code": code, "message": message, "Code": code, "Message": message });
     Response::text(document.to_string()).status(status).content_type("application/json")

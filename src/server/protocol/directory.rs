@@ -1,8 +1,8 @@
-//! Directory listings, made of the paths of all items.
+//! Makes directory listings from the paths of all items.
 
 use std::collections::BTreeSet;
 
-/// The names in a directory, in order; those of directories end in a slash. `None` if no item is below it.
+/// Returns the sorted names in a directory, with a slash after each subdirectory; `None` if no item is below the directory.
 pub fn entries<'a>(paths: impl Iterator<Item = &'a str>, directory: &str) -> Option<Vec<String>> {
     let entries: BTreeSet<String> = paths
         .filter_map(|path| path.strip_prefix(directory)?.strip_prefix('/'))
@@ -14,7 +14,7 @@ pub fn entries<'a>(paths: impl Iterator<Item = &'a str>, directory: &str) -> Opt
     (!entries.is_empty()).then(|| entries.into_iter().collect())
 }
 
-/// The first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
+/// Returns the names of the first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
 pub fn roots<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     let roots: BTreeSet<&str> = paths.filter_map(|path| path.split('/').next()).collect();
     roots.into_iter().map(str::to_owned).collect()

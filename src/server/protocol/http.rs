@@ -1,4 +1,4 @@
-//! Requests and responses of the protocol.
+//! The requests and responses of the protocol.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -8,17 +8,17 @@ pub use http::StatusCode;
 /// A request as tiny_http parsed it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// As the client wrote it.
+    /// The method in the client's letter case.
     pub method: &'a str,
     pub target: &'a str,
-    /// In order, without `request_head::REMOVED_HEADERS`.
+    /// Names and values in the client's order, without `request_head::REMOVED_HEADERS`.
     pub headers: &'a [(&'a str, &'a str)],
     /// Whether the client connected to a loopback address.
     pub is_to_loopback: bool,
 }
 
 impl<'a> Request<'a> {
-    /// The first header of this name, in any letter case.
+    /// Returns the value of the first header with this name, in any letter case.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let mut headers = self.headers.iter();
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
@@ -29,13 +29,13 @@ impl<'a> Request<'a> {
 pub struct Response {
     pub status: StatusCode,
     pub content_type: &'static str,
-    /// Headers beside those that every response has.
+    /// Headers in addition to those that every response has.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Cow<'static, [u8]>,
     pub outcome: Option<Outcome>,
 }
 
-/// What metrics count about a response.
+/// The kind of a response that metrics count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Served without a session token (IMDSv1).
@@ -43,31 +43,31 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-/// Why a request is refused.
+/// The reason to refuse a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The Host header is not allowed.
+    /// The Host header names a host that is not allowed.
     Host,
-    /// A browser's page sent it.
+    /// A web page in a browser sent the request.
     Script,
-    /// The client is not on the subnet of the address it connected to.
+    /// The client is outside the subnet of the address it connected to.
     Network,
-    /// It has X-Forwarded-For.
+    /// The request has an X-Forwarded-For header: a proxy forwarded it.
     Forwarded,
-    /// A session or container token is required.
+    /// The request lacks a required session token or container token.
     NoToken,
-    /// The token is invalid or expired.
+    /// The session token or container token is invalid or expired.
     BadToken,
     /// The requested lifetime of a session token is missing or out of range.
     BadTtl,
     Method,
-    /// The body is too large, or its length unknown.
+    /// The body is too large, or its length is ambiguous.
     Body,
     Malformed,
 }
 
 impl Refusal {
-    /// In the order of declaration, with the `reason` label of metrics.
+    /// All refusals in the order of declaration, each with its `reason` label in metrics.
     pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),
@@ -82,7 +82,7 @@ impl Refusal {
     ];
 }
 
-/// The reason phrase in EC2's wording.
+/// Returns the reason phrase in EC2's wording.
 fn reason(status: StatusCode) -> &'static str {
     match status {
         StatusCode::METHOD_NOT_ALLOWED => "Not Allowed",
@@ -91,7 +91,7 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 impl Response {
-    /// A text/plain response.
+    /// Makes a text/plain response.
     pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
         Response::bytes(match body.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -99,7 +99,7 @@ impl Response {
         })
     }
 
-    /// A text/plain response whose text may be in any encoding.
+    /// Makes a text/plain response from bytes of any encoding.
     pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Self {
         Response {
             status: StatusCode::OK,
@@ -110,7 +110,7 @@ impl Response {
         }
     }
 
-    /// A response without a body.
+    /// Makes a response without a body.
     pub fn empty(status: StatusCode) -> Self {
         Response::text("").status(status)
     }
@@ -135,7 +135,7 @@ impl Response {
         self
     }
 
-    /// The bytes to send. `Connection: close`, as EC2 says; for HEAD the body is left out and its length kept.
+    /// Returns the bytes to send, with `Connection: close` as EC2 does. A response to HEAD has the body's length but no body.
     pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
         let mut head = String::with_capacity(320 + self.body.len());
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));

@@ -1,7 +1,8 @@
-//! The instance metadata protocol.
+//! Serves the instance metadata protocol (IMDS).
 //!
-//! What EC2 answers is in AWS's guide (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and
-//! in published dumps; where both are silent, the response is the one that breaks no client, and a comment says so.
+//! EC2's responses are documented in AWS's guide
+//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and in published dumps. Where both
+//! are silent, the response is one that breaks no client, and a comment says so.
 
 use std::borrow::Cow;
 
@@ -19,9 +20,9 @@ use crate::messages::server_state::ServerState;
 /// [`TTL_HEADER`] as EC2 spells it in responses.
 const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
-/// `HEAD` is treated as `GET`; the caller leaves the body out.
+/// Responds to one request. `HEAD` is treated as `GET`; the caller leaves the body out.
 pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
-    // Also when empty: the request came through a proxy, so its client may be anyone whom the proxy serves.
+    // Refuse the header even if it is empty: the request came through a proxy, so its client may be anyone whom the proxy serves.
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
@@ -35,11 +36,11 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         }
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        // EC2's response is published for its token path only. No SDK sends other methods.
+        // EC2's 405 is published for the token path only. Other paths respond the same; no SDK sends other methods there.
         return method_not_allowed("GET, HEAD");
     }
     let ttl = match request.header(TOKEN_HEADER) {
-        // aws-sdk-cpp sends an empty header once it has fallen back to version 1.
+        // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
         None | Some("") => match state.server.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
@@ -51,7 +52,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
             None => return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken),
         },
     };
-    // After the token check: a wrong token is 401 on an invalid path too.
+    // The path is used after the token check: a wrong token gets 401 on an invalid path too.
     let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
     match ttl {
         Some(seconds) if response.status == StatusCode::OK => {
@@ -65,8 +66,10 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
 }
 
-/// With a container token the credential is served in the container form alone: no other path leads to it. Session tokens are issued
-/// if there is other metadata to read with them, or to the container token: a fetcher recognizes its own server by them.
+/// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
+/// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions: other metadata is served,
+/// which needs session tokens, or the request shows the container token, because a fetcher recognizes its own server by its
+/// session tokens.
 fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
@@ -89,14 +92,14 @@ fn method_not_allowed(allowed: &'static str) -> Response {
 
 fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: BootTime) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
-    // EC2's response is not published; the Allow header of its 405 names OPTIONS.
+    // EC2's response to OPTIONS is not published, but the Allow header of its 405 names OPTIONS.
     if request.method == "OPTIONS" {
         return Response::empty(StatusCode::OK).header("Allow", ALLOWED);
     }
     if request.method != "PUT" {
         return method_not_allowed(ALLOWED);
     }
-    // EC2 forbids a dated version and a trailing slash.
+    // As EC2 does, respond 403 to a dated version or a trailing slash.
     if path.segments[0] != "latest" || path.has_trailing_slash {
         return Response::empty(StatusCode::FORBIDDEN);
     }
@@ -113,7 +116,7 @@ const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n200
     2011-01-01\n2011-05-01\n2012-01-12\n2014-02-25\n2014-11-05\n2015-10-20\n2016-04-19\n2016-06-30\n2016-09-02\n2018-03-28\n\
     2018-08-17\n2018-09-24\n2019-10-01\n2020-08-24\n2020-10-27\n2021-01-03\n2021-03-23\n2021-07-15\n2022-07-09\n2022-09-24\n\
     2024-04-11\nlatest";
-/// The first version after `1.0`, and the first with roles.
+/// The first version after `1.0`.
 const FIRST_DATE: &str = "2007-01-19";
 const FIRST_WITH_ROLES: &str = "2012-01-12";
 
@@ -128,8 +131,8 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.role_name.as_str();
-    // Without a valid credential both the list and the document are 500: after a successful list a failing document aborts programs
-    // on the AWS C runtime, and PHP's SDK keeps its previous credentials at 500 but not at 503.
+    // Without a valid credential both the list and the document are 500. If the list succeeded and the document failed, programs
+    // on the AWS C runtime would abort; and PHP's SDK keeps its previous credentials at 500 but not at 503.
     let valid = server.valid_credential(now);
     let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
@@ -142,11 +145,11 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
             let document = state.document.as_ref().map(Secret::expose);
             valid.map(|_| Response::text(document.unwrap_or_default().to_owned()))
         }
-        // The rest of `iam` and `identity-credentials` are the host's own rights, never served nor listed.
+        // The rest of `iam` and `identity-credentials` hold the host's own rights, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
         other => other_metadata(&other.join("/"), has_roles, server, now),
     };
-    // EC2 sends both headers with every item.
+    // EC2 sends Accept-Ranges and Last-Modified with every item.
     let item = item.map(|response| response.header("Accept-Ranges", "none"));
     match (item, &state.last_modified) {
         (Ok(response), Some(date)) => response.header("Last-Modified", date.clone()),
@@ -154,7 +157,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     }
 }
 
-/// What a container may know beside its role, and the listings.
+/// Responds with an item of the host's other metadata, the region, or a listing.
 fn other_metadata(
     path: &str,
     has_roles: bool,
@@ -164,7 +167,7 @@ fn other_metadata(
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let snapshot = state.snapshot.as_ref();
-    // Also for an item that the snapshot does not have: an outdated 404 would mean that no interruption is coming.
+    // The age also matters for an item that the snapshot lacks: an outdated 404 would say that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }
@@ -193,7 +196,7 @@ fn other_metadata(
     if let Some(entries) = listing {
         return Ok(Response::text(entries.join("\n")));
     }
-    // Before the first snapshot nobody knows whether the host has the item.
+    // Before the first snapshot it is unknown whether the host has the item, so the status is 503 instead of 404.
     let may_exist = state.pass_through.is_some_and(|what| what.may_hold(path));
     Err(if may_exist && snapshot.is_none() {
         Response::empty(StatusCode::SERVICE_UNAVAILABLE)
@@ -202,7 +205,7 @@ fn other_metadata(
     })
 }
 
-/// `iam/info` for the served role. The id only has the form of an instance profile's.
+/// Returns the document `iam/info` for the served role. The InstanceProfileId is invented: only its form is that of a real id.
 fn info(credential: &Credential, state: &ServerState) -> String {
     ec2_form(&[
         ("Code", "Success"),
@@ -212,7 +215,7 @@ fn info(credential: &Credential, state: &ServerState) -> String {
     ])
 }
 
-/// EC2's page. Its current Content-Type is not published; no client looks at either.
+/// Returns EC2's 404 page. Its current Content-Type is not published; no client checks the page or its type.
 fn not_found() -> Response {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
@@ -220,8 +223,8 @@ fn not_found() -> Response {
     Response::text(PAGE).status(StatusCode::NOT_FOUND).content_type("text/html")
 }
 
-/// Whether EC2 may have this version: `1.0`, `latest`, or any date since the first version, also one that is not listed here,
-/// because EC2's list grows. Dates in this form compare as text.
+/// Whether EC2 may have this version: `1.0`, `latest`, or any date since the first dated version. Unlisted dates are accepted
+/// too, because EC2's list grows. Dates in this form compare correctly as text.
 fn is_version(version: &str) -> bool {
     let is_date = version.len() == FIRST_DATE.len()
         && version.bytes().enumerate().all(|(at, byte)| match at {
@@ -231,16 +234,17 @@ fn is_version(version: &str) -> bool {
     matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
-/// The path of a request, decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A trailing
-/// slash matters to the token path alone: aws-sdk-cpp and .NET request the list without one, fluent-bit requests items with one,
-/// and no redirect is sent.
+/// The path of a request, percent-decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A
+/// trailing slash matters only for the token path: aws-sdk-cpp and .NET request the list without a slash, and fluent-bit requests
+/// items with one. No redirect is sent.
 struct Path<'a> {
     segments: Vec<Cow<'a, str>>,
     has_trailing_slash: bool,
 }
 
 impl<'a> Path<'a> {
-    /// `None` if it is not absolute, or has `.` or `..`, an incomplete escape, or a character that is not printable ASCII.
+    /// Parses a request target; `None` if its path is relative, has a `.` or `..` segment, an incomplete escape, or a character
+    /// other than printable ASCII.
     fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
         if !path.starts_with('/') {
@@ -268,7 +272,7 @@ impl<'a> Path<'a> {
 }
 
 fn decode(raw: &str) -> Option<Cow<'_, str>> {
-    // The crate would leave an incomplete escape as it is.
+    // Check this first: percent_encoding leaves an incomplete escape unchanged.
     let escapes_are_complete = raw
         .split('%')
         .skip(1)

@@ -1,4 +1,4 @@
-//! Prometheus metrics (<https://prometheus.io/docs/instrumenting/exposition_formats/>) at `/metrics`, for the host alone.
+//! Serves Prometheus metrics (<https://prometheus.io/docs/instrumenting/exposition_formats/>) at `/metrics`, to the host only.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::messages::server_state::ServerState;
 
 const PATH: &str = "/metrics";
 
-/// Whether to respond with metrics. A browser's request, or one through a proxy of the host's, is refused like any other.
+/// Whether to respond with metrics. A browser's request, and one that came through a proxy on the host, is refused as elsewhere.
 pub fn is_requested(request: &Request, allowed_hosts: &[String]) -> bool {
     request.target == PATH
         && matches!(request.method, "GET" | "HEAD")
@@ -17,7 +17,7 @@ pub fn is_requested(request: &Request, allowed_hosts: &[String]) -> bool {
         && browser::check(request, allowed_hosts).is_ok()
 }
 
-/// The server's counters. They restart at zero with the process, as Prometheus expects of a counter.
+/// The server's counters. They restart at zero with the process, which Prometheus allows for counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics {
     requests: u64,

@@ -1,4 +1,4 @@
-//! The protocol: request, state and time → response. Pure: no clock, socket, environment or log.
+//! The protocol maps a request, a state and a time to a response. Pure: no clock, socket, environment or log.
 
 pub mod browser;
 pub mod container_credentials;

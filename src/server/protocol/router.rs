@@ -1,4 +1,4 @@
-//! Responds to one request: refuses browsers, then asks the form whose path it is.
+//! Routes one request: refuses browsers, then passes the request to the form (container or instance) that serves its path.
 
 use super::http::{Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
@@ -17,7 +17,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
 }
 
-/// A refusal that EC2 does not have, so its body says who refuses and why.
+/// Makes a refusal that EC2 does not have, so its body names this program and the reason.
 pub fn refuse(refusal: Refusal, why: &'static str) -> Response {
     Response::text(why).status(StatusCode::FORBIDDEN).refused(refusal)
 }

@@ -1,4 +1,4 @@
-//! The server's state with what responses need of it precomputed: once for each change, not for each request.
+//! The server's state, with the parts of responses that depend on it alone computed once per change instead of per request.
 
 use crate::common::credential::Credential;
 use crate::common::secret::Secret;
@@ -6,12 +6,12 @@ use crate::common::session_token::TokenAuthority;
 use crate::messages::server_state::{ServerState, ServerUpdate};
 
 pub struct ResponseState {
-    /// As the supervisor sent it.
+    /// The state as the supervisor sent it.
     pub server: ServerState,
     pub tokens: TokenAuthority,
-    /// The credential in EC2's form.
+    /// The credential document in EC2's form.
     pub document: Option<Secret>,
-    /// When STS issued the credential, as HTTP writes it.
+    /// The time when STS issued the credential, as an HTTP date.
     pub last_modified: Option<String>,
 }
 
