@@ -3,12 +3,15 @@ import pathlib
 import pytest
 
 import session
+from asking import role_or_none
 from images import build_ec2_role, import_busybox, import_client
-from instance import Instance, firewall, routing
+from instance import Instance, firewall, routing, wait_until
 from instance_server import InstanceServer
+from real_metadata import HOST_ROLE
 from stand_in import StandIn
 from sts import Aws
 
+METADATA_IPV6 = "fd00:ec2::254"
 HERE = pathlib.Path(__file__).parent
 NEEDED = ("ip", "iptables", "iptables-legacy", "nft", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
 
@@ -36,6 +39,17 @@ def host(instance):
     instance.bridge("docker0", "172.17.0.1/24")
     instance.box = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
     return instance
+
+
+@pytest.fixture
+def both_families(host):
+    """docker0 with its container, in IPv6 too."""
+    host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
+    host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
+    host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
+    host.aws.run("ip", "-6", "route", "add", "fd17::/64", "via", "fd77::2")
+    wait_until(lambda: role_or_none(host.box, address=METADATA_IPV6) == HOST_ROLE, what=f"a way to {METADATA_IPV6}")
+    return host
 
 
 @pytest.fixture

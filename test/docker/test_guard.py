@@ -14,17 +14,6 @@ IPV6 = {"address": "fd00:ec2::254"}
 ON = "ec2-role-guard: on: only this host reaches the metadata service; ec2-role-guard off lifts it\n"
 
 
-@pytest.fixture
-def both_families(host):
-    """docker0 with its container, in IPv6 too."""
-    host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
-    host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
-    host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
-    host.aws.run("ip", "-6", "route", "add", "fd17::/64", "via", "fd77::2")
-    wait_until(lambda: role_or_none(host.box, **IPV6) == HOST_ROLE, what="a way to fd00:ec2::254")
-    return host
-
-
 def test_without_it_a_container_gets_the_hosts_role(both_families):
     assert role_seen_by(both_families.box) == HOST_ROLE
     status = both_families.guard("status", check=False)

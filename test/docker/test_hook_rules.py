@@ -72,13 +72,9 @@ def test_without_a_server_the_container_is_refused(host):
 
 
 @pytest.fixture
-def six(host):
+def six(both_families):
     """docker0 with IPv6 too, and a server on [::]."""
-    host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
-    host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
-    host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
-    host.aws.run("ip", "-6", "route", "add", "fd17::/64", "via", "fd77::2")
-    wait_until(lambda: role_or_none(host.box, address=IPV6) == HOST_ROLE, what=f"a way to {IPV6}")
+    host = both_families
     server = StandIn(host.ec2, "::", name="on-both")
     with named("ec2-role"):
         yield host
