@@ -160,10 +160,7 @@ fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     let variables = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
     let is_other_sts = settings.value("endpoint-url").is_some()
         || variables.iter().any(|name| settings.environment.get(name).is_some());
-    let parse = match is_other_sts {
-        true => RoleArn::parse_of_other_sts,
-        false => RoleArn::parse,
-    };
+    let parse = RoleArn::parser(is_other_sts);
     match (settings.free(), settings.environment.get(VARIABLE)) {
         ([arn], _) => parse(arn).map(Some),
         ([], Some(arn)) => parse(arn).map(Some).map_err(|why| format!("{VARIABLE} {why}")),

@@ -51,8 +51,13 @@ impl RoleArn {
         Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
+    /// Returns the parser for the ARNs of AWS's STS or of another.
+    pub fn parser(is_other_sts: bool) -> fn(&str) -> Result<Self, String> {
+        if is_other_sts { Self::parse_of_other_sts } else { Self::parse }
+    }
+
     /// Parses an ARN of an STS other than AWS's (Ceph, MinIO, Dell ECS): six fields as in AWS's ARNs, with fewer checks.
-    pub fn parse_of_other_sts(text: &str) -> Result<Self, String> {
+    fn parse_of_other_sts(text: &str) -> Result<Self, String> {
         let name = name_in(field(text, RESOURCE));
         let is_role = name.is_some_and(|name| RoleName::parse(name).is_ok());
         let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
