@@ -33,7 +33,7 @@ pub fn listen(
                 };
                 let cause = match error.kind() {
                     ErrorKind::AddrNotAvailable => {
-                        "this machine does not have the address yet".to_owned()
+                        "this machine does not have the address yet (`ip address` lists those it has)".to_owned()
                     }
                     _ if limit::is_limit(&error) => limit::name(&error),
                     _ => return Err(format!("--listen {address}: {}", remedy(&error))),

@@ -423,6 +423,10 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
     let start = || Start::without_source(&sts);
     check_once(start().variable("AWS_PROFILE", "nobody"), 1, &nobody);
     check_once(start().arguments(["--profile", "nobody"]), 1, &nobody);
+    // The config file names its profiles in another way than the credentials file.
+    let section = start().file(".aws/config", &keys("nobody", "AKIA"));
+    let remedy = ["write [profile nobody] for [nobody]"];
+    check_once(section.variable("AWS_PROFILE", "nobody"), 1, &remedy);
 }
 
 #[test]
@@ -525,7 +529,11 @@ fn a_failing_credential_process_is_one_line_without_output() {
     let rows = [
         ("exit 3", 1, "it failed (exit status: 3)"),
         ("kill -9 $$", 1, "it failed (signal: 9"),
-        ("true", 1, "it printed no JSON"),
+        (
+            "true",
+            1,
+            "it printed no JSON; run it by hand to see why; a pipe or a variable in it needs sh -c",
+        ),
         ("echo 's3cr3t hello'", 1, "it printed no JSON"),
         (
             "echo '{\"Version\":2,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}'",
@@ -555,7 +563,16 @@ fn a_failing_credential_process_is_one_line_without_output() {
         );
     });
     for (command, said) in [
-        ("/nowhere/at/all", "cannot be run"),
+        ("/nowhere/at/all", "install it where ec2-role runs"),
+        (
+            "~/bin/at/all",
+            "write its whole path, because no shell expands it",
+        ),
+        (
+            "$HOME/at/all",
+            "write its whole path, because no shell expands it",
+        ),
+        ("/etc/passwd", "let ec2-role's user execute it"),
         ("sh -c 'x", "a quote is not closed"),
     ] {
         let config = format!("[default]\ncredential_process = {command}\n");
