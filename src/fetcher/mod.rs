@@ -99,7 +99,7 @@ fn fetch_metadata(
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
     let client = ImdsClient::connect(environment, orders)?;
-    let what = config.pass_through.unwrap_or_default();
+    let what = config.server.pass_through.unwrap_or_default();
     let snapshot = metadata::read(&client, what, BootTime::now())?;
     Ok(FetchReport::Metadata(FetchedMetadata {
         items: snapshot.items.len(),

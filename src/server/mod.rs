@@ -177,7 +177,7 @@ impl Handler {
             }
         };
         connections.respond(connection, response.to_bytes(is_head, now), head.has_more_input);
-        if !self.state.server.quiet && self.access_log.admits(is_check) {
+        if !self.state.server.config.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,
                 now,
@@ -201,11 +201,12 @@ impl Handler {
             let both = local.zip(peer);
             both.is_some_and(|(local, peer)| self.interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_on_subnet() && !self.is_own(peer, local) {
+        let response = if server.config.same_network && !is_on_subnet() && !self.is_own(peer, local)
+        {
             let why = "ec2-role: this address serves its own subnet only\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics
-            && metrics::is_requested(request, &server.allow_hosts)
+        } else if server.config.metrics
+            && metrics::is_requested(request, &server.config.allow_hosts)
             && self.is_own(peer, local)
         {
             return self.metrics.response(server);

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
+use ec2_role::common::config::{HttpTokens, ServerConfig};
 use ec2_role::common::credential::Credential;
 use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
 use ec2_role::common::log::Format;
@@ -26,20 +26,22 @@ fn main() {
         .expect("answers NUMBER");
     let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").expect("an ARN");
     let state = ResponseState::from(ServerState {
-        role_name: role.name(),
+        config: ServerConfig {
+            role_name: role.name(),
+            http_tokens: HttpTokens::Required,
+            both_forms: false,
+            pass_through: None,
+            same_network: false,
+            allow_hosts: Vec::new(),
+            metrics: false,
+            quiet: false,
+        },
         role,
-        http_tokens: HttpTokens::Required,
         token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
         boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
-        quiet: false,
         log_format: Format::default(),
-        same_network: false,
-        allow_hosts: Vec::new(),
-        metrics: false,
         region: Some("us-east-1".to_owned()),
         container_token: None,
-        both_forms: false,
-        pass_through: None,
         snapshot: None,
         counts: Counts::default(),
         credential: Some(Credential {

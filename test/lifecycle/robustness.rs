@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
+use ec2_role::common::config::{HttpTokens, ServerConfig};
 use ec2_role::common::credential::Credential;
 use ec2_role::common::log::Format;
 use ec2_role::common::role::RoleArn;
@@ -233,20 +233,22 @@ fn newest_of_a_thousand_updates_is_served() {
         deadline: now.after(Duration::from_secs(3600)),
     };
     let state = ServerState {
-        role_name: role.name(),
+        config: ServerConfig {
+            role_name: role.name(),
+            http_tokens: HttpTokens::Optional,
+            both_forms: false,
+            pass_through: None,
+            same_network: false,
+            allow_hosts: Vec::new(),
+            metrics: false,
+            quiet: true,
+        },
         role,
-        http_tokens: HttpTokens::Optional,
         token_key,
         boot_id: "boot".into(),
-        quiet: true,
         log_format: Format::default(),
-        same_network: false,
-        allow_hosts: Vec::new(),
-        metrics: false,
         region: None,
         container_token: None,
-        both_forms: false,
-        pass_through: None,
         snapshot: None,
         counts: Counts::default(),
         credential: Some(credential(0)),

@@ -51,7 +51,7 @@ fn respond_below_root(
 }
 
 fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
-    if !name.is_empty() && name != state.role_name.as_str() {
+    if !name.is_empty() && name != state.config.role_name.as_str() {
         let message = "no role of this name";
         return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
     }
@@ -61,7 +61,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
     })?;
     // The path without a name lists the role's name, as in the instance form: --check uses it, because it does not know the name.
     if name.is_empty() {
-        return Ok(Response::text(state.role_name.as_str().to_owned()));
+        return Ok(Response::text(state.config.role_name.as_str().to_owned()));
     }
     let mut document = json!({
         "RoleArn": state.role.as_str(),
