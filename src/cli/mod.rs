@@ -7,10 +7,9 @@ mod setting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::common::config::{Config, HttpTokens, Listen, ServerConfig};
-use crate::common::environment::Environment;
-use crate::common::pass_through::PassThrough;
-use crate::common::role::{RoleArn, RoleName};
+use crate::common::{
+    Config, Environment, HttpTokens, Listen, PassThrough, RoleArn, RoleName, ServerConfig,
+};
 pub use check::Check;
 use setting::{Setting, Settings};
 
@@ -215,7 +214,7 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::config::AssumeRole;
+    use crate::common::AssumeRole;
 
     const ARN: &str = "arn:aws:iam::123456789012:role/team/exc_web";
 

@@ -61,7 +61,7 @@ pub enum HttpTokens {
 }
 
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
-pub(crate) const DEFAULT_DURATION_SECONDS: u32 = 3600;
+pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// The parameters of AssumeRole, except the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,15 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::clock::BootTime;
-use crate::common::config::ServerConfig;
-use crate::common::credential::Credential;
-use crate::common::log;
-use crate::common::metadata_snapshot::Snapshot;
-use crate::common::role::RoleArn;
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenKey;
-use crate::messages::frame::from_frame;
+use super::frame::from_frame;
+use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, Snapshot, TokenKey, log};
 
 /// All settings and data of the server, which inherits no environment variable and opens no file.
 #[derive(Serialize, Deserialize)]

@@ -23,9 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
-use crate::common::clock::BootTime;
-use crate::common::http_headers::CHECK_AGENT;
-use crate::common::log;
+use crate::common::{BootTime, CHECK_AGENT, log};
 use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};

@@ -22,15 +22,8 @@ mod token_key_file;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::common::clock::BootTime;
-use crate::common::config::Config;
-use crate::common::environment::Environment;
-use crate::common::limit;
-use crate::common::log;
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenKey;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::server_state::{Counts, ServerState};
+use crate::common::{BootTime, Config, Environment, Secret, TokenKey, limit, log};
+use crate::messages::{Counts, FetchOrders, ServerState, Task};
 use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
 use host_refresh::HostRefresh;

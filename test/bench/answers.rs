@@ -2,15 +2,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::{HttpTokens, ServerConfig};
-use ec2_role::common::credential::Credential;
-use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use ec2_role::common::log::Format;
-use ec2_role::common::role::RoleArn;
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TOKEN_HEADER, TTL_HEADER,
+    TokenKey, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::Request;
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;

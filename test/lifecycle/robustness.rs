@@ -10,15 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::{HttpTokens, ServerConfig};
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::role::RoleArn;
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::frame::to_frame;
-use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TokenKey, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};

@@ -3,16 +3,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::{HttpTokens, ServerConfig};
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::metadata_snapshot::{Item, Snapshot};
-use ec2_role::common::pass_through::PassThrough;
-use ec2_role::common::role::{RoleArn, RoleName};
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::{TokenKey, Ttl};
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig,
+    Snapshot, TokenKey, Ttl, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, StatusCode};
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;

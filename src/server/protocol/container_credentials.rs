@@ -4,9 +4,8 @@
 use serde_json::json;
 
 use super::http::{Refusal, Request, Response, StatusCode};
-use crate::common::clock::{self, BootTime};
-use crate::common::secret::Secret;
-use crate::messages::server_state::ServerState;
+use crate::common::{BootTime, Secret, clock};
+use crate::messages::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
 

@@ -9,13 +9,11 @@ use std::borrow::Cow;
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
-use crate::common::clock::{self, BootTime};
-use crate::common::config::HttpTokens;
-use crate::common::credential::{Credential, ec2_form};
-use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::secret::Secret;
-use crate::common::session_token::{TokenAuthority, Ttl};
-use crate::messages::server_state::ServerState;
+use crate::common::{
+    BootTime, Credential, HttpTokens, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock,
+    ec2_form,
+};
+use crate::messages::ServerState;
 
 /// [`TTL_HEADER`] as EC2 spells it in responses.
 const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";

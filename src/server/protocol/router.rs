@@ -3,7 +3,7 @@
 use super::http::{Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
 use super::{browser, container_credentials, imds};
-use crate::common::clock::BootTime;
+use crate::common::BootTime;
 
 pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
     match browser::check(request, &state.server.config.allow_hosts) {
