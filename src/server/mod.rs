@@ -1,7 +1,7 @@
 //! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
 //! responses.
 //!
-//! A client can break only its own connection: [`connections`] holds all connections, within bounds, in one thread, and tiny_http
+//! A client can break only its own connection: `connections` holds all connections, within bounds, in one thread, and tiny_http
 //! receives complete heads only. Any other fault ends this process, and the supervisor starts a new server on the same listening
 //! socket.
 

@@ -22,7 +22,7 @@ pub struct EndpointOptions<'a> {
     pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
     pub dual_stack: bool,
-    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
+    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves `LEGACY_REGIONS`.
     pub legacy: bool,
 }
 
