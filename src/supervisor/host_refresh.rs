@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use super::refresh::{Effects, Received, Refresh};
 use super::schedule;
-use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
-use crate::messages::server_state::ServerUpdate;
+use crate::common::{BootTime, Fault};
+use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
 /// minute is left after a fetch. AWS recommends to check every 5 s.
@@ -117,7 +114,7 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::secret::Secret;
+    use crate::common::Secret;
 
     fn fetched(left_out: usize) -> FetchReport {
         FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })

@@ -5,9 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::common::config::Listen;
-use crate::common::limit;
-use crate::common::log;
+use crate::common::{Listen, limit, log};
 
 /// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
 const BACKLOG: i32 = 4096;

@@ -10,15 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::role::RoleArn;
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::frame::to_frame;
-use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TokenKey, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -233,20 +228,22 @@ fn newest_of_a_thousand_updates_is_served() {
         deadline: now.after(Duration::from_secs(3600)),
     };
     let state = ServerState {
-        role_name: role.name(),
+        config: ServerConfig {
+            role_name: role.name(),
+            http_tokens: HttpTokens::Optional,
+            both_forms: false,
+            pass_through: None,
+            same_network: false,
+            allow_hosts: Vec::new(),
+            metrics: false,
+            quiet: true,
+        },
         role,
-        http_tokens: HttpTokens::Optional,
         token_key,
         boot_id: "boot".into(),
-        quiet: true,
         log_format: Format::default(),
-        same_network: false,
-        allow_hosts: Vec::new(),
-        metrics: false,
         region: None,
         container_token: None,
-        both_forms: false,
-        pass_through: None,
         snapshot: None,
         counts: Counts::default(),
         credential: Some(credential(0)),

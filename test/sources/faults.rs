@@ -1,7 +1,7 @@
 //! Every fault of the host's metadata service as a source, at the start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
-use crate::support::host_metadata::{ImdsClient, Tokens, Wrong};
+use crate::support::host_metadata::{HostMetadata, Tokens, Wrong};
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
 fn check_each(when: When) {
@@ -54,11 +54,11 @@ fn check_each(when: When) {
     let answers = answers.map(|(step, wrong, said)| (Some((step, wrong)), Door::Open, said));
     let doors = [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ];
     let doors = doors.map(|(door, said)| (None, door, said));
     each(answers.into_iter().chain(doors), |(wrong, door, said)| {
-        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
         let sts = Sts::start([Reply::good()]);
         Fault {
             what: format!("{wrong:?}, {door:?}"),

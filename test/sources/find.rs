@@ -1,7 +1,7 @@
 //! The host's credential sources: each one, their order, incomplete ones, and the error when there is none.
 
 use crate::support::ec2_role::SOURCE_KEY;
-use crate::support::host_metadata::{INSTANCE_ID, ImdsClient, REGION, Tokens};
+use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::Loopback;
 use crate::support::namespace;
 use crate::support::sts::access_key_id;
@@ -68,7 +68,7 @@ fn document(access_key_id: &str) -> String {
 
 #[test]
 fn sources_are_tried_in_the_documented_order() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let agent = container("", 200, &document("ASIACONTAINER"));
     let sts = sts();
     let with_host = || host.known_to(Start::without_source(&sts));
@@ -262,7 +262,7 @@ fn a_web_identity_is_exchanged_for_a_role_that_assumes_ours() {
 
 #[test]
 fn an_incomplete_source_is_an_error_and_not_skipped() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let start = || host.known_to(Start::without_source(&sts));
     check_once(
@@ -329,7 +329,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
 
 #[test]
 fn unsupported_profile_keys_are_refused() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let beside = [
         String::new(),
@@ -695,7 +695,7 @@ fn container_service_faults_are_one_line_with_the_url() {
 
 #[test]
 fn the_instance_gives_keys_region_and_session_name() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().valid_for(2)]);
     // Without a region option, so that the host's region is used.
     let start = Start::bare()
@@ -733,7 +733,7 @@ fn the_instance_gives_keys_region_and_session_name() {
 #[test]
 fn imdsv1_is_used_only_where_tokens_are_refused() {
     for status in [403, 404, 405] {
-        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         assert_eq!(
             signed_with(&sts, host.known_to(Start::without_source(&sts))),
@@ -752,7 +752,7 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
         );
     }
     for status in [400, 401, 500, 503] {
-        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         check_once(
             host.known_to(Start::without_source(&sts)),
@@ -769,7 +769,7 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
 
 #[test]
 fn an_unanswered_token_request_suggests_the_hop_limit() {
-    let host = ImdsClient::start(Tokens::Silent, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Silent, "ASIAHOST");
     let sts = sts();
     let ec2_role = host.known_to(Start::without_source(&sts)).start();
     let line = ec2_role.wait_for_line("no credential");
@@ -788,7 +788,7 @@ fn an_unanswered_token_request_suggests_the_hop_limit() {
 
 #[test]
 fn an_instance_without_a_role_is_one_line() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     for (document, said) in [
         (

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use ec2_role::messages::fetch_orders::FetchOrders;
-use ec2_role::messages::frame::to_frame;
+use ec2_role::messages::{FetchOrders, to_frame};
 
 use crate::support::loopback::Loopback;
 use crate::support::{ROLE, Reply, SECRET, Start, Sts, each};

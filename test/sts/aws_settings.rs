@@ -1,6 +1,6 @@
 //! Endpoint and region of STS: options, variables, the profile, the host, in that order.
 
-use crate::support::host_metadata::{ImdsClient, REGION, Step, Tokens, Wrong};
+use crate::support::host_metadata::{HostMetadata, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
 use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
 
@@ -79,7 +79,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 
 #[test]
 fn the_region_is_taken_in_the_documented_order() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
     let with_host = || host.known_to(bare());
@@ -128,13 +128,13 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
     ];
     let wrong = [
         (None, Door::Shut),
-        (None, Door::Stuck),
+        (None, Door::Full),
         (Some((Step::Token, Wrong::Hang)), Door::Open),
         (Some((Step::Token, Wrong::Status(503))), Door::Open),
     ];
     let rows = rows.into_iter().zip(wrong);
     each(rows, |((role, switch, value), (wrong, door))| {
-        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
         host.wrong_now(wrong);
         host.door_now(door);
         let start = host.known_to(bare()).variable(switch, value);
@@ -153,7 +153,7 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
 
 #[test]
 fn a_known_region_stays_when_the_host_does_not_answer() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let start = host.known_to(bare());
     let _ec2_role = start
@@ -175,7 +175,7 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
 
 #[test]
 fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     host.door_now(Door::Shut);
     let sts = Sts::start([Reply::good()]);
     let start = host.known_to(bare());

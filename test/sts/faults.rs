@@ -128,7 +128,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ]
 }
 

@@ -3,16 +3,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::metadata_snapshot::{Item, Snapshot};
-use ec2_role::common::pass_through::PassThrough;
-use ec2_role::common::role::{RoleArn, RoleName};
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::{TokenKey, Ttl};
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig,
+    Snapshot, TokenKey, Ttl, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, StatusCode};
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
@@ -51,23 +46,25 @@ impl World {
         };
         let state = ResponseState::from(ServerState {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
-            role_name: RoleName::parse("exc_web").unwrap(),
-            http_tokens: if bit(0) {
-                HttpTokens::Required
-            } else {
-                HttpTokens::Optional
+            config: ServerConfig {
+                role_name: RoleName::parse("exc_web").unwrap(),
+                http_tokens: if bit(0) {
+                    HttpTokens::Required
+                } else {
+                    HttpTokens::Optional
+                },
+                both_forms: bit(7),
+                pass_through: bit(3).then(PassThrough::default),
+                same_network: false,
+                allow_hosts: vec!["allowed.example".to_owned()],
+                metrics: true,
+                quiet: true,
             },
             token_key,
             boot_id: "boot".to_owned(),
-            quiet: true,
             log_format: Format::default(),
-            same_network: false,
-            allow_hosts: vec!["allowed.example".to_owned()],
-            metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
-            both_forms: bit(7),
-            pass_through: bit(3).then(PassThrough::default),
             snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
             credential: (choice >> 2 & 0x21 != 0x21).then(|| Credential {
@@ -131,11 +128,11 @@ impl World {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
-        if self.state.server.container_token.is_some() && !self.state.server.both_forms {
+        if self.state.server.container_token.is_some() && !self.state.server.config.both_forms {
             return false;
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.state.server.config.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {

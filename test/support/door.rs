@@ -23,7 +23,7 @@ pub enum Door {
     /// Everyone is accepted, and nothing is sent.
     Silent,
     /// Nobody is accepted or refused: the accept queue is full.
-    Stuck,
+    Full,
     /// Connections are refused.
     Shut,
 }
@@ -69,7 +69,7 @@ impl Port {
                 })
             }
             Door::Silent => self.accept(|stream| Connection(Box::new(stream)).hang()),
-            Door::Stuck => Some(Box::new(self.full())),
+            Door::Full => Some(Box::new(self.full())),
             Door::Shut => None,
         };
     }

@@ -8,7 +8,7 @@ use super::loopback::{Connection, Request};
 use super::metadata_service::MetadataService;
 use super::{SECRET, Watched};
 
-pub type ImdsClient = MetadataService<Host>;
+pub type HostMetadata = MetadataService<Host>;
 
 pub struct Host {
     tokens: Tokens,
@@ -53,7 +53,7 @@ pub const ROLE_NAME: &str = "host-role";
 pub const REGION: &str = "eu-north-1";
 pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
 
-impl ImdsClient {
+impl HostMetadata {
     /// With this access key id in its role's credential.
     pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
         let host = Host {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use ec2_role::common::role::{RoleArn, RoleName};
+use ec2_role::common::{RoleArn, RoleName};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
