@@ -1,0 +1,31 @@
+"""Prometheus' own tool takes /metrics and the alerting rules."""
+
+import os
+import subprocess
+
+import pytest
+
+from ec2_role import REPOSITORY, Ec2Role, fetch
+
+PROMTOOL = REPOSITORY / "target/promtool"
+
+pytestmark = pytest.mark.skipif(not PROMTOOL.exists() and not os.environ.get("CI"), reason="target/promtool is not there; run scripts/setup python")
+
+
+def promtool(*arguments, **options):
+    return subprocess.run([PROMTOOL, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def test_metrics_have_no_fault_that_promtool_knows(aws):
+    with Ec2Role("--metrics", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
+        ec2_role.wait_for_credential()
+        _, metrics = fetch(ec2_role.endpoint, "GET", "/metrics")
+    assert "ec2_role_credential_expiry_timestamp_seconds" in metrics
+    checked = promtool("check", "metrics", input=metrics)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("command, file", [("check", "scripts/ec2-role.rules.yml"), ("test", "test/clients/alerts.yml")])
+def test_each_alert_fires_when_it_should(command, file):
+    checked = promtool(command, "rules", REPOSITORY / file)
+    assert checked.returncode == 0 and "SUCCESS" in checked.stdout, checked.stdout
