@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -362,7 +363,10 @@ fn no_core_pattern_receives_a_crash() {
     // A core limit of 0 prevents a file, but not a pipe to a program.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
-    for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
+    // The kernel runs a collector in the machine's own root directory.
+    let is_there = Path::new(&format!("/proc/1/root{collector}")).exists();
+    let pipe = is_there.then(|| format!("|{collector} %p"));
+    for pattern in [cores.text("core.%p")].into_iter().chain(pipe) {
         let Some(_pattern) = CorePattern::set(&pattern) else {
             return skip("only root may set core_pattern, and no container");
         };
