@@ -1,5 +1,6 @@
-//! Prints, with tabs, how often STS is called in a day for one role whose containers ask all the time: by ec2-role's schedule, and by
-//! those of others as their sources have them (test/bench/README.md names the files).
+//! Prints a table, separated by tabs, of the STS calls per day for one role whose containers request credentials all the time.
+//! It compares ec2-role's schedule with those of other servers, taken from their sources (test/bench/README.md names the
+//! files).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const LIFETIMES: [(&str, Duration); 3] = [
     ("12 hours", minutes(12 * 60)),
 ];
 
-/// How long a credential of this lifetime is used.
+/// Returns how long a credential of this lifetime is used before the server replaces it.
 type Schedule = fn(Duration) -> Duration;
 
 const SCHEDULES: [(&str, Schedule); 7] = [
