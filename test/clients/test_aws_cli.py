@@ -1,4 +1,5 @@
-"""What only the aws CLI shows: where its keys come from, what they may do, and ec2-role as its credential_process."""
+"""Tests of ec2-role with the aws CLI alone: the origin of its keys, their permissions, and ec2-role as its
+credential_process."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Every client that reads the container variables finds the role's credential by them, with the authorization token."""
+"""Every client that reads the container variables finds the role's credential through them, and sends the authorization
+token."""
 
 import json
 
