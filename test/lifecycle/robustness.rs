@@ -21,16 +21,16 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// SIGTERM must not wait for a hang, and every hang here lasts longer than this.
+/// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for it fails the test.
 const END: Duration = Duration::from_secs(5);
-/// During a hang: requests, then kills of the server, then requests that would abort tiny_http.
+/// During a hang: number of requests, then of kills of the server and of requests that would abort tiny_http.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
 /// Kills of the server under load, and the clients that make the load.
 const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-/// Seconds. The first refresh comes after 1 to 10 s, and the credential outlives what a test does after that.
+/// Lifetime in seconds. The first refresh comes after 1 to 10 s, and the credential stays valid until the test is done.
 const LIFETIME: i64 = 20;
 
 /// While a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
@@ -63,7 +63,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // If responses waited for fetchers, there would be no more of them than fetchers.
+    // If responses waited for fetchers to end, there would be about as many fetchers as responses.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -166,7 +166,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
                 }
             });
         }
-        // The supervisor delays the replacement of a server that lived less than 50 ms; this test is about the others.
+        // The supervisor delays the replacement of a server that lived less than 50 ms; this test kills only older ones.
         let long_life = Duration::from_millis(60);
         // Each client has had two more responses, so one of them was requested after the last kill.
         let all_are_served = || {
@@ -323,7 +323,7 @@ fn a_crash_leaves_no_core_file() {
         assert_eq!(line.split_whitespace().nth(4), Some("0"), "{limits}");
     }
     let server = ec2_role.server();
-    // Not SIGSEGV: Rust's runtime handles the first one.
+    // SIGQUIT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV.
     kill_process(server, Signal::QUIT).unwrap();
     ec2_role.wait_for_line("signal 3");
     ec2_role.signal(Signal::QUIT);
@@ -342,7 +342,7 @@ struct CorePattern(String);
 impl CorePattern {
     const FILE: &str = "/proc/sys/kernel/core_pattern";
 
-    /// `None` where it may not be set.
+    /// Returns `None` if this machine does not allow it.
     fn set(pattern: &str) -> Option<Self> {
         let before = std::fs::read_to_string(Self::FILE).ok()?;
         std::fs::write(Self::FILE, pattern).ok()?;
@@ -381,7 +381,7 @@ fn no_core_pattern_receives_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
-        // The first fetcher may not have ended yet.
+        // Wait for the second call: before it, the fetcher of the first call may still be running.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
@@ -420,7 +420,7 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // As PID 1 gets it when an orphan ends.
+    // PID 1 gets this signal when an orphan ends.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());

@@ -14,7 +14,7 @@ use crate::support::{Ec2Role, Reply, Start, Sts, http};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
-/// Starts a program where calls that match a rule fail.
+/// Runs `start` under a seccomp filter: in every process that it starts, system calls that match a rule fail with `errno`.
 fn refusing<R: Send + 'static>(
     rules: Rules,
     errno: i32,
@@ -27,7 +27,7 @@ fn refusing<R: Send + 'static>(
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    // The filter is the thread's, and of the processes that it starts.
+    // The filter applies to the thread that installs it and to the processes that this thread starts.
     let starting = std::thread::spawn(move || {
         seccompiler::apply_filter(&program).unwrap();
         start()
@@ -40,7 +40,7 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// In hundredths of a second.
+/// Returns the processor time of a process in hundredths of a second.
 fn processor_time(pid: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();
@@ -90,7 +90,7 @@ fn a_limit_on_threads_is_named_once_a_second() {
         libc::CLONE_THREAD as u64,
     );
     let rule = SeccompRule::new(vec![is_thread.unwrap()]).unwrap();
-    // A C library that is refused clone3 uses clone.
+    // The C library uses clone when clone3 fails with ENOSYS.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
     let clone = [(libc::SYS_clone, vec![rule])].into();
     let ec2_role = refusing(clone3, libc::ENOSYS, move || {

@@ -1,4 +1,4 @@
-//! What the parent, the user and the machine do to the processes: signals, limits, files that hang.
+//! Effects of the parent process, the user and the machine: signals, resource limits, and files that hang.
 
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ fn credential_process_ends_with_a_killed_supervisor() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let (own, child) = (files.text("own"), files.text("child"));
-    // A shell that waits for a child of its own.
+    // The credential_process is a shell that waits for a child of its own.
     let script = format!(
         "sleep 600 & echo $! >{child}.new; mv {child}.new {child}; echo $$ >{own}.new; mv {own}.new {own}; wait"
     );
@@ -132,7 +132,7 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// Stops the process that reads the token, as a file system that hangs would.
+/// Stops the fetcher that reads the container token, as a hanging file system would.
 fn stop_reader_of_token(ec2_role: &Ec2Role) -> Pid {
     let reader = until("the reader of the token", || ec2_role.fetcher());
     kill_process(reader, Signal::STOP).unwrap();
