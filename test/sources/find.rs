@@ -11,7 +11,7 @@ fn sts() -> Sts {
     Sts::start([Reply::good()])
 }
 
-/// Starts ec2-role and gives the access key id that the last STS call was signed with.
+/// Starts ec2-role and returns the access key id that signed the last STS call.
 #[track_caller]
 fn signed_with(sts: &Sts, start: Start) -> String {
     let _ec2_role = start.serving();
@@ -24,7 +24,7 @@ fn keys(section: &str, access_key_id: &str) -> String {
     )
 }
 
-/// Runs ec2-role as a credential_process, which tries once, and gives its one line and its exit status.
+/// Runs ec2-role as a credential_process, which tries once, and returns its only line and its exit status.
 #[track_caller]
 fn once(start: Start) -> (String, i32) {
     let ended: Ended = start.arguments(["--credential-process"]).run();
@@ -51,7 +51,7 @@ fn printing(access_key_id: &str) -> String {
     )
 }
 
-/// A container credential service that answers so to requests with this Authorization, and 401 to others.
+/// A container credential service: requests with this Authorization header get this status and body, and others get 401.
 fn container(authorization: &str, status: u16, body: &str) -> Loopback {
     let (authorization, body) = (authorization.to_owned(), body.to_owned());
     Loopback::start(move |request, connection| {
@@ -356,7 +356,7 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_run = name.starts_with("sso") && beside.contains("credential_process");
         if is_run {
-            // Tools write it for SDKs that do not support SSO.
+            // Tools write a credential_process beside the SSO settings, for SDKs that do not support SSO.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
@@ -492,13 +492,13 @@ fn a_credential_process_loop_is_refused() {
         ended.lines[0].contains("profile \"there\": credential_process: it runs itself"),
         "{ended:?}"
     );
-    // Each of the two outer ones logs that its credential_process failed.
+    // Three processes: the innermost refuses, and each of the two outer ones logs that its credential_process failed.
     assert_eq!((ended.lines.len(), sts.calls().len()), (3, 0), "{ended:?}");
 }
 
 #[test]
 fn the_expiration_of_a_credential_process_is_for_sts_to_judge() {
-    // By a clock that is ahead a good credential has expired.
+    // The host's clock may be wrong, so ec2-role uses even a credential that has expired by this clock.
     for expiration in ["2999-01-01T00:00:00+0000", "2020-01-01T00:00:00Z", "soon"] {
         let sts = sts();
         let start = Start::without_source(&sts);
@@ -635,7 +635,7 @@ fn container_service_faults_are_one_line_with_the_url() {
         "http://[fe80::1]/",
     ] {
         let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-        // On ECS the path is the key to the credential.
+        // The URL must not be logged, because on ECS its path gives access to the credential.
         let (line, status) = once(start);
         assert!(
             line.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI: ") && !line.contains("s3cr3t"),
@@ -672,7 +672,7 @@ fn container_service_faults_are_one_line_with_the_url() {
 fn the_instance_gives_keys_region_and_session_name() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().valid_for(2)]);
-    // Without a region option, so that the host's region is used.
+    // The start has no region option, so that the host's region is used.
     let start = Start::bare()
         .listen("127.0.0.1:0")
         .arguments([ROLE, "--endpoint-url", &sts.url()]);
@@ -862,7 +862,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     assert_eq!(ec2_role.wait_for_end().code(), Some(2));
     assert_eq!(sts.calls().len(), 0);
 
-    // Through the container endpoint, which has nothing to serve before the first credential.
+    // The source is the container endpoint of this server, which has nothing to serve before the first credential.
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());
@@ -884,7 +884,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     }
     assert_eq!(sts.calls().len(), 0);
 
-    // Through a credentials file that has the served key.
+    // The source is a credentials file with the access key that the server serves.
     let ec2_role = Start::without_source(&sts)
         .file(".aws/credentials", &keys("default", "AKIAHOST"))
         .serving();
@@ -908,7 +908,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     });
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {
