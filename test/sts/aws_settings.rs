@@ -1,10 +1,10 @@
-//! Endpoint and region of STS: options, variables, the profile, the host, in that order.
+//! The sources of STS's endpoint and region, in this order: options, variables, the profile, the host.
 
 use crate::support::host_metadata::{HostMetadata, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
 use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
 
-/// No process listens there.
+/// An endpoint on which no process listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const CHINAS: &str = "arn:aws-cn:iam::123456789012:role/exc_web";
 
@@ -63,7 +63,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // Without a URL a region is needed, so STS is not called.
+    // A start without an endpoint URL needs a region, so STS is not called.
     let ended = ignoring().arguments([CHINAS]).run();
     assert!(
         ended.lines.last().unwrap().contains("no region"),
@@ -114,7 +114,7 @@ fn an_html_page_is_no_region() {
 
 #[test]
 fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
-    // Whatever is called then is called through a proxy that is not there.
+    // STS calls go through this proxy, where nothing listens, so each of them fails.
     let proxy = "127.0.0.1:1";
     let rows = [
         (CHINAS, "AWS_USE_FIPS_ENDPOINT", "false"),

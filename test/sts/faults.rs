@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
-/// What STS answers, what the log line says, and how many calls one attempt makes.
+/// STS's reply, the text that the log line must contain, and the number of calls in one attempt.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
@@ -124,7 +124,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// How connecting fails, and what the log line says.
+/// How connecting fails, and the text that the log line must contain.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),

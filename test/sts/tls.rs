@@ -12,7 +12,7 @@ fn url(sts: &Sts) -> String {
     sts.url().replace("http:", "https:")
 }
 
-/// Calls STS by https and trusts this authority.
+/// A start that calls STS by HTTPS and trusts this authority.
 fn start(sts: &Sts, authority: &Authority) -> Start {
     Start::bare()
         .keys("AKIA")
