@@ -1,4 +1,4 @@
-//! What holds of every normalized head; shared by the property test and the fuzz target.
+//! Properties of every normalized head, shared by the property test and the fuzz target.
 
 use ec2_role::server::request_head::REMOVED_HEADERS;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;

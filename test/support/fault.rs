@@ -14,7 +14,7 @@ const PACE: Duration = Duration::from_millis(20);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// What a failure means, with a credential and without.
+/// The part of a failure's log line that says what is served, with a valid credential and without.
 const KEPT: &str = "; serving the credential valid until ";
 const NONE: &str = "; no credential, requests are answered 500; ";
 
@@ -25,7 +25,7 @@ pub struct Fault<'a> {
     pub start: &'a (dyn Fn() -> Start + Sync),
     pub comes: &'a (dyn Fn() + Sync),
     pub passes: &'a (dyn Fn() + Sync),
-    /// Parts of each log line, and how many STS calls each failure makes.
+    /// Texts that each log line must contain, and the number of STS calls in each failure.
     pub said: &'a [&'a str],
     pub calls: usize,
 }
