@@ -64,7 +64,7 @@ def aws(surroundings):
 
 @pytest.fixture(scope="session")
 def release(surroundings):
-    """The server from which the machine downloads the release. It refuses downloads until a test sets `allowed`."""
+    """The server from which the machine downloads the release. Downloads wait until a test sets `allowed`."""
     with Release(surroundings.aws) as release:
         release.allowed.clear()
         yield release
