@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Each room may import from itself and from rooms of a higher rank.
+/// Each room (a directory of `src`, or `main`) may import from itself and from rooms of a higher rank.
 const RANKS: [(&str, u8); 7] = [
     ("main", 0),
     ("supervisor", 1),
@@ -43,7 +43,7 @@ fn rooms_import_downward_only() {
 #[test]
 fn modules_do_not_import_in_a_circle() {
     let mut imports = all_imports(&sources());
-    // Drop modules that import none of the remaining ones, or that none of them imports: they are in no circle. The rest are.
+    // Drop modules that import none of the others, or that no other imports: they are in no circle. The rest are.
     loop {
         let count = imports.len();
         let targets: BTreeSet<String> = imports.values().flatten().cloned().collect();
@@ -86,8 +86,7 @@ fn all_imports(modules: &Modules) -> Imports {
     modules.iter().map(imports).collect()
 }
 
-/// Returns the modules that this source depends on: those whose items it names, and its child modules, because it declares
-/// them.
+/// Returns the modules on which this source depends: those whose items it names, and its child modules, which it declares.
 fn imports_of(text: &str, module: &str, modules: &Modules) -> BTreeSet<String> {
     let code: String = text
         .lines()

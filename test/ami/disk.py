@@ -1,5 +1,4 @@
-"""The machine's disk image: Debian with cloud-init, Docker, and a container that requests credentials from the first boot
-on."""
+"""The machine's disk image: Debian with cloud-init, Docker, and a container that requests credentials from the start."""
 
 import pathlib
 import shutil

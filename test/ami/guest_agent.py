@@ -1,5 +1,4 @@
-"""Runs commands in the machine through QEMU's guest agent, which needs no network and no login and works when the clock is
-set."""
+"""Runs commands in the machine through QEMU's guest agent. It needs no network and no login, and the clock may be wrong."""
 
 import base64
 import itertools

@@ -1,5 +1,4 @@
-"""The life of a machine with the user-data, in this order: first boot, clock changes, failures of network and Docker, second
-boot."""
+"""The life of a machine with the user-data, in this order: first boot, clock changes, network and Docker failures, reboot."""
 
 import collections
 import datetime
@@ -80,8 +79,7 @@ def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
 
 @pytest.fixture
 def one_line_for_each_call(guarded, aws):
-    """Checks that each call of STS logged one line of a new credential, and nothing else except `allowed`; returns the
-    count."""
+    """Checks that each call of STS logged one line of a new credential, and nothing else but `allowed`; returns the count."""
     calls, said = aws.calls_from(INSTANCE_ADDRESS), guarded.said(UNIT)
 
     def check(*allowed):

@@ -127,8 +127,8 @@ class Bench:
                 self.row(f"p99 with {clients:,} clients", *figures)
 
     def loads(self):
-        """Load with one request per connection. The servers take turns in rounds, so that other load of the machine affects all
-        alike."""
+        """Load with one request per connection. The servers take turns, so that other load of the machine affects all of
+        them."""
         self.loaded = {}
         with (
             self.ec2_role() as ec2_role,

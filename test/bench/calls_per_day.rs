@@ -1,6 +1,5 @@
-//! Prints a table, separated by tabs, of the STS calls per day for one role whose containers request credentials all the time.
-//! It compares ec2-role's schedule with those of other servers, taken from their sources (test/bench/README.md names the
-//! files).
+//! Prints a table, separated by tabs, of the STS calls per day for one role whose containers request credentials all the time:
+//! with ec2-role's schedule, and with those of other servers as in their sources (test/bench/README.md names the files).
 
 use std::time::Duration;
 

@@ -36,8 +36,7 @@ def proportional_memory(pids):
 
 
 def processor_seconds(pids):
-    """User and system time so far, including threads that have ended, from each process's CPU clock
-    (clock_getcpuclockid(3))."""
+    """User and system time so far, of ended threads too, from the CPU clock of each process (clock_getcpuclockid(3))."""
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 

@@ -148,7 +148,7 @@ def ectou(directory, sts_url):
 
 
 def metadata_proxy(directory, sts_url):
-    """terrycain-metadata-proxy, which requests credentials from a central server and not from STS. It ignores its own
+    """terrycain-metadata-proxy, which gets credentials from a central server and not from STS. It ignores its own
     --config-file."""
     port = free_port()
     file = pathlib.Path(directory) / "metadata-proxy.json"

@@ -1,5 +1,4 @@
-"""Prints the credentials that boto3's default chain finds, and the ARN that STS returns for them: client_boto3.py
-AWS_ENDPOINT"""
+"""Prints the credentials that boto3's default chain finds, and the ARN that STS returns: client_boto3.py AWS_ENDPOINT"""
 
 import json
 import sys

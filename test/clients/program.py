@@ -9,8 +9,7 @@ DEADLINE_SECONDS = 75
 
 
 class Program:
-    """Runs until the end of its `with` block. `start` is the pattern of the output line that shows that the program is
-    ready."""
+    """Runs until the end of its `with` block. `start` is the pattern of an output line that shows that the program is ready."""
 
     def __init__(self, command, environment):
         self._command = command

@@ -1,5 +1,4 @@
-"""Tests of ec2-role with the aws CLI alone: the origin of its keys, their permissions, and ec2-role as its
-credential_process."""
+"""Tests of ec2-role with the aws CLI alone: origin and permissions of its keys, and ec2-role as its credential_process."""
 
 import json
 

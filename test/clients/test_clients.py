@@ -67,8 +67,7 @@ def credential_requests(ec2_role):
 
 
 def assert_has_found(result, document):
-    """Checks that the credentials that a client printed are the role's. Some clients print only that AWS accepted their
-    call."""
+    """Checks that a client printed the role's credentials. Some clients print only that AWS accepted their call."""
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     for key in ("AccessKeyId", "SecretAccessKey", "Token"):

@@ -42,8 +42,8 @@ class NameServer:
             query, client = self._socket.recvfrom(512)
             if not query:
                 return
-            # A query (RFC 1035, 4.1) is an id, flags and four counts, then the question: labels with their lengths, a type and
-            # a class.
+            # A query (RFC 1035, 4.1): an id, flags and four counts; then the question, labels with their lengths, a type and a
+            # class.
             end = query.index(0, 12)
             name = query[13:end].decode()
             kind = int.from_bytes(query[end + 1 : end + 3], "big")

@@ -1,5 +1,4 @@
-"""Special characters in every option reach STS unchanged, and AssumeRole's signature is the one that botocore computes.
-"""
+"""Special characters in every option reach STS unchanged, and AssumeRole's signature is the one that botocore computes."""
 
 import re
 from urllib.parse import parse_qsl

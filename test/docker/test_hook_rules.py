@@ -327,7 +327,8 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family the ports are open twice: the old and the new one before the nat table changes, the new one afterwards.
+    # For each IP family the filter table is written twice: with both ports open before nat changes, with the new one
+    # afterwards.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 

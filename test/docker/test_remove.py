@@ -1,5 +1,4 @@
-"""Scenario 7: after `remove` and `guard off` the host is as before. The test keeps the three states for the README's
-readers."""
+"""Scenario 7: after `remove` and `guard off` the host is as before. The test saves the three states as files."""
 
 import pathlib
 

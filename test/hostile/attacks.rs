@@ -12,11 +12,9 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches of the victim during each attack: a token, the list and the document each time.
 const FETCHES: usize = 20;
-/// Limit for the median time of the victim's fetches, because Go's SDK waits one second. One fetch may be late on a busy
-/// machine.
+/// Limit for the median time of the victim's fetches: Go's SDK waits one second. One fetch may be late on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Connections of one attack, and number of concurrent attacks. Small, because all tests together get by with 1,000
-/// descriptors.
+/// Connections of one attack, and number of concurrent attacks. Small, because all tests share 1,000 descriptors.
 const MOST: usize = 200;
 const AT_ONCE: usize = 3;
 /// More bytes than fit into the server's buffer and both socket buffers.

@@ -1,5 +1,5 @@
-//! Clients that vanish without a close. By default the kernel would keep a connection that the server has closed for some 100
-//! s, to retransmit to such a client.
+//! Clients that vanish without a close. By default the kernel would keep each connection that the server has closed for 100 s,
+//! to retransmit to the client.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

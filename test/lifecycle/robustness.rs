@@ -26,7 +26,7 @@ const END: Duration = Duration::from_secs(5);
 /// During a hang: number of requests, then of kills of the server and of requests that would abort tiny_http.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
-/// Kills of the server under load, and the clients that make the load.
+/// Number of kills of the server under load, and of the clients that make the load.
 const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
@@ -342,7 +342,7 @@ struct CorePattern(String);
 impl CorePattern {
     const FILE: &str = "/proc/sys/kernel/core_pattern";
 
-    /// Returns `None` if this machine does not allow it.
+    /// Returns `None` if this machine does not let the test set core_pattern.
     fn set(pattern: &str) -> Option<Self> {
         let before = std::fs::read_to_string(Self::FILE).ok()?;
         std::fs::write(Self::FILE, pattern).ok()?;
@@ -359,7 +359,7 @@ impl Drop for CorePattern {
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
 fn no_core_pattern_receives_a_crash() {
-    // A core limit of 0 prevents a file, but not a pipe to a program.
+    // A core limit of 0 prevents a core file, but not a pipe to a program.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {

@@ -34,7 +34,7 @@ struct Row {
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// Kept open during the attack: a pipe that nobody reads.
+    /// The read end of the pipe to which stderr is written; nobody reads it.
     _kept: Option<std::io::PipeReader>,
     /// Duration of the attack, as a multiple of the usual one.
     length: u32,

@@ -55,7 +55,7 @@ struct Seen {
     cut: Vec<(Instant, Instant, String)>,
     /// Fetches answered 500 while no credential was valid.
     expired: usize,
-    /// Failures without an excuse.
+    /// Failed fetches that nothing excuses.
     wrong: Vec<String>,
     /// Expiration of the newest document that a client was given.
     valid_until: Option<SystemTime>,

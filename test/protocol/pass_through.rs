@@ -268,7 +268,7 @@ fn a_rejected_token_is_renewed_once() {
             .count()
     };
     assert_eq!(puts(&upstream), 2);
-    // If the service rejects every token, ec2-role gives up after a few.
+    // If the service rejects every token, ec2-role soon stops requesting tokens.
     let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
     let ec2_role = start(&upstream, &sts, &[]);
     ec2_role.wait_for_line("the host's metadata was not fetched");

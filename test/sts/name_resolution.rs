@@ -21,8 +21,8 @@ fn serve_names(address: &str) {
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            // RFC 1035, 4.1: a message is an id, flags and four counts, the question, and the answer, whose first two bytes
-            // refer to the name.
+            // A message (RFC 1035, 4.1): an id, flags and four counts; the question; the answer, whose first two bytes refer to
+            // the name.
             let question = &query[12..length];
             let is_for_address = question.ends_with(&[0, 1, 0, 1]);
             let flags = if knows { 0x80 } else { 0x83 };

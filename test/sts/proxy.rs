@@ -1,4 +1,4 @@
-//! When STS is called through the proxy of the environment variables.
+//! Which calls of STS use the proxy of the environment variables.
 //!
 //! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
 

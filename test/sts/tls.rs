@@ -4,7 +4,7 @@ use crate::support::certificates::{self, Authority};
 use crate::support::{Door, Fault, ROLE, Reply, Start, Sts, When, each};
 
 const HERE: &str = "IP:127.0.0.1";
-/// Days that a certificate is valid: from now on, and until yesterday.
+/// Validity of a certificate in days from now; the one with `OVER` expired yesterday.
 const VALID: i32 = 2;
 const OVER: i32 = -1;
 

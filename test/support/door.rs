@@ -32,7 +32,7 @@ pub type Serve = dyn Fn(Connection) + Send + Sync;
 
 pub struct Port {
     pub address: SocketAddr,
-    /// Never listens: reserves the port while nothing else listens on it.
+    /// This socket never listens. It reserves the port while no other socket listens on it.
     _bound: OwnedFd,
     serve: Arc<Serve>,
     /// The current listener, which stops when it is dropped.

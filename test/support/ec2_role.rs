@@ -295,8 +295,7 @@ impl Ec2Role {
         })
     }
 
-    /// The stdout so far, unless the test has taken the pipe. Reading does not wait for the end, because a child may hold the
-    /// pipe.
+    /// The stdout so far, unless the test has taken the pipe. Does not read to the end, because a child may hold the pipe.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();

@@ -111,8 +111,8 @@ impl Fault<'_> {
 
 /// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
 ///
-/// ec2-role counts the lifetime from just before the call: after the start of the process, and before the call arrives. These are
-/// exact bounds, however busy the machine is.
+/// ec2-role counts the lifetime from just before the call, which is after the start of the process and before the call arrives.
+/// So the bounds are exact, however busy the machine is.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

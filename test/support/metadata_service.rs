@@ -1,5 +1,4 @@
-//! The common part of the stand-ins for a host's metadata service: it records requests, and ec2-role can be configured to use
-//! it.
+//! The common part of the stand-ins for a host's metadata service: records requests, and makes ec2-role use the service.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-"""A minimal host: Debian with systemd as PID 1 in a container. A unit stands in for Docker: it makes docker0 and one
-container."""
+"""A minimal host: Debian with systemd as PID 1 in a container. A unit stands in for Docker, with docker0 and a container."""
 
 import contextlib
 import itertools
@@ -71,8 +70,7 @@ class Host(SystemdHost):
             self._wait_until_booted()
 
     def give_user_data(self, document):
-        """Gives the host user-data as if it were a new instance: cloud-init finds the document in its seed directory at the
-        next boot."""
+        """Gives the host user-data like a new instance's: cloud-init finds it in its seed directory at the next boot."""
         self.put("network: {config: disabled}\n", "/etc/cloud/cloud.cfg.d/90_network.cfg")
         self.put("datasource_list: [NoCloud]\n", "/etc/cloud/cloud.cfg.d/91_datasource.cfg")
         self.put("instance-id: i-0123456789abcdef0\n", "/var/lib/cloud/seed/nocloud/meta-data")
@@ -85,8 +83,7 @@ class Host(SystemdHost):
         return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
 
     def unpack_release(self):
-        """Copies the files of the release's tarball to the host. The only change is the endpoint of the test's STS in the
-        sample."""
+        """Copies the files of the release's tarball to the host. Only the sample is changed: it has the test's STS endpoint."""
         self.put(BINARY, "/tmp/release/ec2-role")
         for name in RELEASE:
             self.put(SCRIPTS / name, f"/tmp/release/{name}")
@@ -108,8 +105,7 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self, seconds):
-        """Sends requests during the block, which must take less than `seconds`; every request must succeed, with one session
-        token."""
+        """Sends requests during the block, which must take less than `seconds`. All must succeed, with one session token."""
         token = self.session_token()
         self.put(HERE / "load.py", "/load.py")
         outcome = {}

@@ -43,8 +43,7 @@ def import_suite(engine, suite):
 
 
 class PackageHost(Host):
-    """A host with the stand-in for Docker. It has the files `older` and `newer`, two packages of one kind, and the tool for
-    this kind."""
+    """A host with the stand-in for Docker, and with the files `older` and `newer`: two packages of one kind (deb or rpm)."""
 
     def __init__(self, engine, image, kind, packages):
         super().__init__(engine, image)
@@ -57,8 +56,7 @@ class PackageHost(Host):
             self.run("sh", "-c", f"cat >/root/{name}", input=content, text=False)
 
     def install_package(self, name):
-        """Installs a package over the installed one. (--nodeps: Debian's rpm does not know which packages dpkg has
-        installed.)"""
+        """Installs a package over the installed one. (--nodeps: Debian's rpm does not know dpkg's packages.)"""
         installers = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--upgrade", "--oldpackage", "--replacepkgs", "--nodeps")}
         return self.run(*installers[self.kind], f"/root/{name}")
 

@@ -1,5 +1,4 @@
-"""The user-data on a minimal host that cloud-init boots: it installs everything or nothing, and no container gets the host's
-role."""
+"""The user-data on a minimal host that cloud-init boots: it installs all or nothing, and no container gets the host's role."""
 
 import contextlib
 import subprocess
@@ -228,11 +227,11 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "$@" >>/var/log/docker-cli\n', "/usr/local/bin/docker", "0755")
     assert "no Docker network" not in install(host, release, *FLUENTD)
     assert host.run("cat", "/var/log/docker-cli").stdout == f"{CREATE}\n"
-    # A second run gives the bridge of fluentd another address.
+    # A further run gives the bridge of fluentd another address.
     install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
     host.wait_until_active("ec2-role@fluentd")
-    # A third run without fluentd removes that role.
+    # A run without fluentd removes that role.
     install(host, release)
     host.wait_until_served()
     assert host.show("ec2-role@fluentd", "ActiveState", "UnitFileState") == ["inactive", "indirect"]

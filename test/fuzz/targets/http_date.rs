@@ -1,5 +1,4 @@
-//! Any text as a time of a `Date` header and as one of ISO 8601. A parsed time is the same after it was written and parsed
-//! again.
+//! Any text as a time, of a `Date` header and of ISO 8601: a parsed time, written and parsed again, is the same.
 
 #![no_main]
 
