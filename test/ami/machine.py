@@ -10,7 +10,7 @@ from systemd_host import METADATA, SystemdHost
 # cloud-init recognises EC2 by a DMI serial number that begins with ec2 and equals the DMI UUID.
 SERIAL = "ec20c0de-0000-4000-8000-000000000001"
 CONSOLE = REPOSITORY / "target/ami/console"  # kept after the run, for diagnosis
-BOOT_SECONDS = 600  # long, because a slow machine may be emulated by a busy one
+BOOT_SECONDS = 600  # long, because emulation is slow, above all on a busy machine
 
 
 class Machine(SystemdHost):

@@ -1,4 +1,4 @@
-"""Requests from a namespace on a bridge: which role's name the response has, or whether the request is refused."""
+"""Requests from a namespace on a bridge. The result is the role's name in the response, or a refusal."""
 
 import contextlib
 import time

@@ -76,7 +76,8 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    // The supervisor runs in the terminal's foreground, the server in the background, where `tostop` stops what writes to it.
+    // The supervisor runs in the terminal's foreground, the server in the background, where `tostop` stops a process that
+    // writes.
     let on_terminal = [
         "sh",
         "-c",

@@ -21,9 +21,9 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for it fails the test.
+/// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for the hang fails the test.
 const END: Duration = Duration::from_secs(5);
-/// During a hang: number of requests, then of kills of the server and of requests that would abort tiny_http.
+/// Number of requests during a hang, and number of kills of the server, and of requests that would abort tiny_http, after them.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
 /// Number of kills of the server under load, and of the clients that make the load.
@@ -359,7 +359,7 @@ impl Drop for CorePattern {
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
 fn no_core_pattern_receives_a_crash() {
-    // A core limit of 0 prevents a core file, but not a pipe to a program.
+    // A core limit of 0 does not stop the kernel from sending a core to a program that core_pattern names.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {

@@ -24,7 +24,7 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// Samples after an attack; their minimum leaves out short-lived processes such as a fetcher.
+/// Number of samples after an attack. Their minimum is reported, so short-lived processes such as a fetcher do not count.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 

@@ -63,7 +63,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // A start without an endpoint URL needs a region, so STS is not called.
+    // This start has neither an endpoint URL nor a region, so it fails before a call of STS.
     let ended = ignoring().arguments([CHINAS]).run();
     assert!(
         ended.lines.last().unwrap().contains("no region"),

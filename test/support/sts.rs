@@ -55,7 +55,7 @@ impl Call {
 
     /// The time in the signature.
     fn signed_at(&self) -> i64 {
-        let date = self.request.header("X-Amz-Date"); // 20261123T210000Z
+        let date = self.request.header("X-Amz-Date"); // for example 20261123T210000Z
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or("0");
         let iso = format!(
             "{}-{}-{}T{}:{}:{}Z",

@@ -7,7 +7,7 @@ from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
 
 UNIT = "ec2-role@web"
-HTTP_ERROR = 22  # curl's exit status for it
+HTTP_ERROR = 22  # curl's exit status for an HTTP error, with --fail
 
 
 def test_active_means_served_and_status_says_until_when(host, aws):

@@ -150,7 +150,7 @@ def path_without(host, *programs):
 
 @pytest.fixture(scope="module")
 def bare_host(engine, aws):
-    """A host for all tests after which nothing is installed."""
+    """A host on which nothing is installed, shared by the tests that leave it so."""
     with Host(engine) as host:
         yield host
         assert_nothing_is_installed(host)
