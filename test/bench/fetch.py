@@ -7,7 +7,7 @@ from botocore.utils import InstanceMetadataFetcher
 
 def fetches(base, number):
     """The milliseconds of each complete fetch."""
-    # Pass an empty environment, because AWS_EC2_METADATA_DISABLED is set in that of this process.
+    # Pass an empty environment, because this process's environment has AWS_EC2_METADATA_DISABLED.
     fetcher = InstanceMetadataFetcher(timeout=5, num_attempts=1, base_url=base, env={})
     times = []
     for _ in range(number):

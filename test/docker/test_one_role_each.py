@@ -1,4 +1,4 @@
-"""Scenario 4: one role for each container: the talk's fluentd and php on two networks that ec2-role-network made."""
+"""Scenario 4: one role for each container: fluentd and php of the talk of 2015, on two networks that ec2-role-network made."""
 
 import concurrent.futures
 import itertools

@@ -23,7 +23,7 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 
 /// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for the hang fails the test.
 const END: Duration = Duration::from_secs(5);
-/// Number of requests during a hang, and number of kills of the server, and of requests that would abort tiny_http, after them.
+/// Counts for each hang: requests, then kills of the server and as many requests that would abort tiny_http.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
 /// Number of kills of the server under load, and of the clients that make the load.
