@@ -1,5 +1,6 @@
 """A Docker Engine of the tests: dockerd runs in the instance's namespace and keeps all its files in one directory."""
 
+import json
 import os
 import pathlib
 import re
@@ -35,10 +36,11 @@ class Engine:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g,mode=700", "tmpfs", self.directory], check=True)
         self.socket = f"unix://{self.directory}/docker.sock"
         self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
+        self.settings = {}  # of daemon.json
         self._daemon = None
 
     def start(self):
-        (self.directory / "daemon.json").write_text("{}")
+        (self.directory / "daemon.json").write_text(json.dumps(self.settings))
         with self.instance.ec2, open(self.directory / "log", "ab") as log:
             # The kernel ends dockerd when the test process dies.
             self._daemon = subprocess.Popen(

@@ -58,7 +58,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
     })?;
-    // The path without a name lists the role's name, as in the instance form: --check uses it, because it does not know the name.
+    // Without a name, return the role's name, as the instance form does: `--check` does not know the name and requests it here.
     if name.is_empty() {
         return Ok(Response::text(state.config.role_name.as_str().to_owned()));
     }
