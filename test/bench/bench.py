@@ -111,7 +111,7 @@ class Bench:
         self.tables.append((["ec2-role-hook, with so many roles: time, of the processor", *commands.COMMANDS], rows))
 
     def installed(self):
-        """With a real Docker Engine and systemd, in namespaces of their own."""
+        """Times the start of a role network and of a unit, with a real Docker Engine and systemd in namespaces of their own."""
         script = [sys.executable, "-B", servers.HERE / "installed.py", str(self.rounds), *map(str, ROLES)]
         output = subprocess.run(script, stdout=subprocess.PIPE, check=True).stdout
         rows = [[roles, *map(report.milliseconds, times)] for roles, times in json.loads(output).items()]
@@ -135,8 +135,7 @@ class Bench:
                 self.row(f"p99 with {clients:,} clients", *figures)
 
     def loads(self):
-        """Load with one request per connection. The servers take turns, so that other load of the machine affects all of
-        them."""
+        """Load with one request per connection. The servers take turns, so other load of the machine affects all of them."""
         self.loaded = {}
         with (
             self.ec2_role() as ec2_role,

@@ -36,7 +36,7 @@ class Engine:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g,mode=700", "tmpfs", self.directory], check=True)
         self.socket = f"unix://{self.directory}/docker.sock"
         self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
-        self.settings = {}  # of daemon.json
+        self.settings = {}  # content of daemon.json
         self._daemon = None
 
     def start(self):
