@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
 
 @pytest.fixture
 def published_images(docker):
-    """Images with the names that a user would pull, built from the client image."""
+    """What a user would pull: here from the one client image."""
     identity = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
     for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{identity}' --")):
         docker.docker("build", "--tag", name, "-", input=f"FROM client\nENTRYPOINT {entrypoint}\n")
@@ -128,7 +128,7 @@ def own(home, uid):
 
 
 def test_on_a_laptop_with_ones_own_files(docker, published_images, home, tmp_path):
-    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the files.
+    # A laptop has no instance role: what answers there would hide that the files were not read.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
                  ("HOME", str(home)), ("ROLE_UID", "1000"))
@@ -138,7 +138,7 @@ def test_on_a_laptop_with_ones_own_files(docker, published_images, home, tmp_pat
 
 def test_on_a_laptop_with_sso(docker, published_images, home, tmp_path):
     docker.instance.guard("on")
-    # Stands in for `aws configure export-credentials` of AWS CLI 2, which is in no package index, and prints the same lines.
+    # Only the AWS CLI 2 signs in and exports, and no package index has it: this prints what it prints.
     credential = docker.instance.real_metadata.credential
     cli = tmp_path / "aws"
     cli.write_text(f"""#!/bin/sh

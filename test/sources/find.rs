@@ -356,7 +356,7 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_run = name.starts_with("sso") && beside.contains("credential_process");
         if is_run {
-            // Tools write a credential_process beside the SSO settings, for SDKs that do not support SSO.
+            // Tools write it for SDKs that do not support SSO.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
