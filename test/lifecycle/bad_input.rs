@@ -129,7 +129,7 @@ fn a_readable_or_malformed_token_key_file_is_refused() {
 
 #[test]
 fn a_pipe_in_place_of_a_file_is_refused() {
-    // STS hangs, because the log line of a credential would be a second line.
+    // A credential would be a second line.
     let sts = Sts::start([Reply::hang()]);
     let files = Directory::new();
     let pipe = files.text("pipe");

@@ -40,7 +40,7 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// Returns the processor time of a process in hundredths of a second.
+/// In hundredths of a second.
 fn processor_time(pid: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();

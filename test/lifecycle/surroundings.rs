@@ -132,7 +132,7 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// Stops the fetcher that reads the container token, as a hanging file system would.
+/// Stops the process that reads the token, as a file system that hangs would.
 fn stop_reader_of_token(ec2_role: &Ec2Role) -> Pid {
     let reader = until("the reader of the token", || ec2_role.fetcher());
     kill_process(reader, Signal::STOP).unwrap();

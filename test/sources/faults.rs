@@ -17,7 +17,7 @@ fn check_each(when: When) {
             "it answered 500 to a request for a session token",
         ),
         (Token, Wrong::TooLong, "its answer is longer than 256 KiB"),
-        // The service has returned a token, so the hop limit is not the cause.
+        // It gave a token, so the hop limit is not the cause.
         (
             List,
             Wrong::Hang,

@@ -389,7 +389,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
     );
     let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
     check_once(login, 1, &["login_session: ec2-role does not support it"]);
-    // A session token in .aws/config does not belong to keys in .aws/credentials.
+    // A session token in the other file does not belong to these keys.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
     signed_with(&sts, start.file(".aws/credentials", &file));

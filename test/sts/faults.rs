@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
-/// STS's reply, the text that the log line must contain, and the number of calls in one attempt.
+/// What STS answers, what the log line says, and how many calls one attempt makes.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";

@@ -14,7 +14,7 @@ fn ask(name_server: &str, resolver: &str) {
     std::fs::write(resolver, format!("nameserver {name_server}\n")).unwrap();
 }
 
-/// Runs a name server that resolves every name to 127.0.0.1, or none.
+/// Resolves every name to 127.0.0.1, or none.
 fn serve_names(address: &str) {
     let knows = address == KNOWS;
     let socket = UdpSocket::bind((address, 53)).unwrap();

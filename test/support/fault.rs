@@ -25,7 +25,7 @@ pub struct Fault<'a> {
     pub start: &'a (dyn Fn() -> Start + Sync),
     pub comes: &'a (dyn Fn() + Sync),
     pub passes: &'a (dyn Fn() + Sync),
-    /// Texts that each log line must contain, and the number of STS calls in each failure.
+    /// Parts of each log line, and how many STS calls each failure makes.
     pub said: &'a [&'a str],
     pub calls: usize,
 }

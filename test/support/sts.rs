@@ -196,7 +196,7 @@ impl Reply {
         }
     }
 
-    /// Sends the reply one byte at a time, with this pause before each.
+    /// A byte at a time.
     pub fn drip(self, each: Duration) -> Self {
         Reply {
             manner: Manner::Drip(each),
