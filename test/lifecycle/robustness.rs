@@ -406,11 +406,12 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
     // With a file size limit of 0 no byte can be written to a file.
-    let ended = with_key()
+    let mut ec2_role = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
-        .run();
-    assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.lines[0].contains("File too large"), "{ended:?}");
+        .spawn();
+    ec2_role.wait_for_line("File too large");
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
     assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 0);
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
