@@ -1,11 +1,12 @@
 //! What the parent, the user and the machine do to the processes: signals, limits, files that hang.
 
+use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::support::ec2_role::{children, is_alive};
-use crate::support::{Directory, Ec2Role, Reply, Start, Sts, until};
+use crate::support::{Directory, Ec2Role, Fault, Reply, Start, Sts, When, each, namespace, until};
 
 /// A profile whose command prints a credential after `script`.
 fn with_credential_process(sts: &Sts, script: &str) -> Start {
@@ -126,6 +127,69 @@ fn limit_on_open_files_is_named_once_and_waited_for() {
     assert_eq!(ec2_role.lines().len(), 3, "{:?}", ec2_role.lines());
     ec2_role.signal(Signal::TERM);
     ec2_role.wait_for_end();
+}
+
+/// The limits hold for new processes and descriptors; the server goes on.
+#[test]
+fn limits_reached_during_a_refresh_keep_the_credential() {
+    // Root's processes are not counted, so this row has another user, and the limit is set by that user.
+    const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
+    let rows = [
+        (
+            "nofile",
+            "4",
+            "1024",
+            "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
+        ),
+        ("nproc", "1", "1024", "too many processes: raise TasksMax="),
+        (
+            "as",
+            "1000000",
+            "8000000000",
+            "out of memory: raise MemoryMax=",
+        ),
+        (
+            "data",
+            "4096",
+            "8000000000",
+            "out of memory: raise MemoryMax=",
+        ),
+    ];
+    let can = namespace::can(&AS_NOBODY);
+    each(rows, |(limit, most, enough, said)| {
+        let before = if limit == "nproc" {
+            &AS_NOBODY[..]
+        } else {
+            &["env"]
+        };
+        if limit == "nproc" && !can {
+            return;
+        }
+        let sts = Sts::start([Reply::good()]);
+        let set = |pid: Pid, most: &str| {
+            let mut command = Command::new(before[0]);
+            command.args(&before[1..]);
+            let words = [format!("--pid={pid}"), format!("--{limit}={most}:")];
+            assert!(
+                command
+                    .arg("prlimit")
+                    .args(words)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        Fault {
+            what: limit.to_owned(),
+            sts: &sts,
+            start: &|| Start::with(&sts).before(before.iter().copied()),
+            comes: &|pid| set(pid.unwrap(), most),
+            passes: &|pid| set(pid, enough),
+            said: &["fetcher cannot be started: ", said],
+            calls: 0,
+        }
+        .check(When::DuringARefresh);
+    });
 }
 
 fn with_container_token(sts: &Sts, file: &str) -> Start {
