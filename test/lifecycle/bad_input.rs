@@ -1,10 +1,7 @@
-//! Invalid arguments, variables and files: exit status 2 and one line that names the thing, the fault and the remedy.
+//! Invalid arguments and variables: exit status 2 and one line that names the thing, the fault and the remedy.
 
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::process::Command;
 
-use crate::support::directory::set_mode;
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
 /// Runs ec2-role to its end, and checks its only log line (besides `listening on`).
@@ -78,14 +75,8 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
 }
 
 #[test]
-fn an_unusable_listening_address_or_stdin_is_named() {
+fn stdin_that_is_no_listening_socket_is_named() {
     let sts = Sts::start([Reply::good()]);
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    check(
-        whole(&sts).listen(&address),
-        &[&address, "the address is in use", "choose another port"],
-    );
     check(
         whole(&sts).listen("-"),
         &["--listen -", "not a listening TCP socket"],
@@ -101,46 +92,6 @@ fn an_unusable_listening_address_or_stdin_is_named() {
         whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
         &["--listen -", "not a listening TCP socket"],
     );
-}
-
-#[test]
-fn a_readable_or_malformed_token_key_file_is_refused() {
-    let sts = Sts::start([Reply::good()]);
-    let files = Directory::new();
-    let key = "a1".repeat(32);
-    for (name, content, mode, right) in [
-        ("open", key.as_str(), 0o640, "chmod 600"),
-        ("short", "abc", 0o600, "64 hexadecimal digits"),
-        ("empty", "", 0o600, "64 hexadecimal digits"),
-    ] {
-        let file = files.write(name, content);
-        set_mode(files.path(name).as_path(), mode);
-        check(
-            whole(&sts).arguments(["--token-key-file", &file]),
-            &["--token-key-file", &file, right],
-        );
-    }
-    let nowhere = files.text("no/such/key");
-    check(
-        whole(&sts).variable("EC2_ROLE_TOKEN_KEY_FILE", &nowhere),
-        &["EC2_ROLE_TOKEN_KEY_FILE", &nowhere, "a directory that"],
-    );
-}
-
-#[test]
-fn a_pipe_in_place_of_a_file_is_refused() {
-    // A credential would be a second line.
-    let sts = Sts::start([Reply::hang()]);
-    let files = Directory::new();
-    let pipe = files.text("pipe");
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
-    for option in ["--token-key-file", "--container-token-file"] {
-        check(
-            whole(&sts).arguments([option, &pipe]),
-            &[option, &pipe, "not a regular file"],
-        );
-    }
 }
 
 #[test]

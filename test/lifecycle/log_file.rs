@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
 use crate::support::http::{self, DOCUMENT_PATH};
@@ -52,6 +52,27 @@ fn a_log_file_has_every_line_when_the_server_has_ended() {
     check_that_sigterm_ends(&mut ec2_role);
     let log = fs::read_to_string(files.path("log")).unwrap();
     assert!(log.matches("\" 200 ").count() >= REQUESTS, "{log}");
+    assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
+}
+
+#[test]
+fn a_killed_log_writer_is_replaced_and_loses_no_line() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let (mut ec2_role, address) = start(Start::with(&sts).stderr(log));
+    let writer = until("the log writer", || ec2_role.log_writer());
+    kill_process(writer, Signal::STOP).unwrap();
+    for number in 0..REQUESTS {
+        http::get(address, &format!("/line/{number}")).unwrap();
+    }
+    kill_process(writer, Signal::KILL).unwrap();
+    until("another log writer", || {
+        ec2_role.log_writer().filter(|pid| *pid != writer)
+    });
+    check_that_sigterm_ends(&mut ec2_role);
+    let log = fs::read_to_string(files.path("log")).unwrap();
+    assert_eq!(log.matches("GET /line/").count(), REQUESTS, "{log}");
     assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
 }
 

@@ -850,7 +850,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         &format!("http://{address}"),
     );
-    let mut ec2_role = start
+    let ec2_role = start
         .listen("-")
         .stdin(std::os::fd::OwnedFd::from(listener))
         .spawn();
@@ -859,7 +859,9 @@ fn a_source_that_is_this_server_itself_is_refused() {
         line.contains("let ec2-role reach the host's own service"),
         "{line}"
     );
-    assert_eq!(ec2_role.wait_for_end().code(), Some(2));
+    // The rule that leads to itself may be gone at the next try.
+    assert!(line.contains("; next try in "), "{line}");
+    drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
     // The source is the container endpoint of this server, which has nothing to serve before the first credential.

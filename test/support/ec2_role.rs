@@ -288,6 +288,11 @@ impl Ec2Role {
         self.child_named("ec2-role-fetch")
     }
 
+    /// The log writer, if stderr is a file.
+    pub fn log_writer(&self) -> Option<Pid> {
+        self.child_named("ec2-role-log")
+    }
+
     fn child_named(&self, name: &str) -> Option<Pid> {
         children(self.pid).into_iter().find(|pid| {
             std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))

@@ -39,6 +39,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug)]
 pub enum Wrong {
     Status(u16),
+    Body(&'static str),
     Hang,
     /// The response comes one byte at a time.
     Drip,
@@ -128,6 +129,7 @@ impl Host {
         let half = [head.as_bytes(), &body[..body.len() / 2]].concat();
         match wrong {
             Wrong::Status(status) => connection.answer(status, "", b""),
+            Wrong::Body(body) => connection.answer(200, "", body.as_bytes()),
             Wrong::Hang => connection.hang(),
             Wrong::Cut => _ = connection.0.write_all(&half),
             Wrong::TooLong => connection.answer(200, "", &[b'x'; 300 * 1024]),

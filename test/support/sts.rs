@@ -125,6 +125,7 @@ enum Manner {
     Drip(Duration),
     CutMidBody,
     CloseAtOnce,
+    WithoutHead,
 }
 
 impl Reply {
@@ -193,6 +194,14 @@ impl Reply {
         Reply {
             manner: Manner::CloseAtOnce,
             ..Self::good()
+        }
+    }
+
+    /// These bytes alone, which may be no HTTP.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Reply {
+            manner: Manner::WithoutHead,
+            ..Self::bytes(200, bytes)
         }
     }
 
@@ -272,6 +281,7 @@ impl Reply {
         match self.manner {
             Manner::Whole => connection.answer(self.status, &headers, &body),
             Manner::CloseAtOnce => {}
+            Manner::WithoutHead => _ = connection.0.write_all(&body),
             Manner::HangBeforeFirstByte => connection.hang(),
             Manner::HangMidHead => {
                 _ = connection.0.write_all(b"HTTP/1.1 200 OK\r\nContent-");
