@@ -94,7 +94,13 @@ fn check_each(when: When) {
             Text("[default]\naws_session_token = s3cr3t\n"),
             "a session token and no keys",
         ),
-        (Use::Credentials, Text(""), "no source has a credential"),
+        (Use::Credentials, Text(""), "profile \"default\" has none"),
+        // Keys before the first section are of no profile.
+        (
+            Use::Credentials,
+            Text("aws_access_key_id = AKIA\naws_secret_access_key = s3cr3t\n"),
+            "profile \"default\" has none",
+        ),
         (Use::Credentials, Absent, "no source has a credential"),
         (Use::Credentials, Content::Directory, "not a regular file"),
         (
