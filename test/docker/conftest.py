@@ -81,7 +81,7 @@ def client_image(one_engine):
 
 @pytest.fixture
 def published_images(docker, client_image, aws_cli_image):
-    """What a user would pull."""
+    """Images with the names that a user would pull."""
     docker.docker("build", "--tag", "curlimages/curl", "-", input='FROM client\nENTRYPOINT ["curl"]\n')
     variables = f"AWS_ENDPOINT_URL={ENDPOINT} AWS_REGION=us-east-1"
     docker.docker("build", "--tag", "amazon/aws-cli", "-", input=f'FROM {aws_cli_image}\nENV {variables}\nENTRYPOINT ["aws"]\n')

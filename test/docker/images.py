@@ -46,7 +46,7 @@ def import_client(engine):
 
 
 def import_aws_cli(engine):
-    """Debian 14's AWS CLI; the image's name. `aws login` is in it since 2.32, and Debian 13 has 2.23."""
+    """Imports an image with Debian 14's AWS CLI and returns its name. `aws login` needs 2.32, and Debian 13 has 2.23."""
     with tempfile.TemporaryDirectory() as directory:
         engine.docker("import", debian_tree(AWS_CLI, "awscli", debian_sources("forky", pathlib.Path(directory))), AWS_CLI)
     return AWS_CLI

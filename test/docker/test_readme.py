@@ -105,7 +105,7 @@ def home(tmp_path, docker):
 
 
 def test_on_a_laptop_with_ones_own_files(docker, home, tmp_path):
-    # A laptop has no instance role: what answers there would hide that the files were not read.
+    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the files.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
                  HOME=str(home), ROLE_UID="1000")

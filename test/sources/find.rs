@@ -357,11 +357,11 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_sign_in = name.starts_with("sso") || name == "login_session";
         if is_sign_in && beside.contains("credential_process") {
-            // The command serves programs that cannot sign in, such as ec2-role.
+            // Tools write a credential_process beside the sign-in settings, for programs that cannot sign in, such as ec2-role.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
-        // botocore ranks a login after the keys in the credentials file.
+        // botocore prefers keys in the credentials file to a login.
         if name == "login_session" && beside.contains("AKIABESIDE") {
             continue;
         }
@@ -397,7 +397,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
         signed_with(&sts, start().file(".aws/credentials", &file)),
         "AKIAFILE"
     );
-    // A session token in the other file does not belong to these keys.
+    // A session token in .aws/config does not belong to keys in .aws/credentials.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
     signed_with(&sts, start.file(".aws/credentials", &file));
@@ -423,7 +423,7 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
     let start = || Start::without_source(&sts);
     check_once(start().variable("AWS_PROFILE", "nobody"), 1, &nobody);
     check_once(start().arguments(["--profile", "nobody"]), 1, &nobody);
-    // The config file names its profiles in another way than the credentials file.
+    // A profile's section is [profile nobody] in the config file and [nobody] in the credentials file.
     let section = start().file(".aws/config", &keys("nobody", "AKIA"));
     let remedy = ["write [profile nobody] for [nobody]"];
     check_once(section.variable("AWS_PROFILE", "nobody"), 1, &remedy);
@@ -884,7 +884,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
         line.contains("let ec2-role reach the host's own service"),
         "{line}"
     );
-    // The rule that leads to itself may be gone at the next try.
+    // The fault is transient, because the firewall rule that redirects the server to itself may be removed.
     assert!(line.contains("; next try in "), "{line}");
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);

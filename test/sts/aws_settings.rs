@@ -244,7 +244,7 @@ fn the_arn_of_another_sts_is_passed_as_it_is() {
         }
         let ended = bare().arguments([arn]).run();
         assert_eq!(ended.status, Some(2), "{ended:?}");
-        // The first role of a web identity is that STS's too.
+        // The role of a web identity is validated in the same way.
         let with_identity = || {
             let start = Start::bare()
                 .listen("127.0.0.1:0")
@@ -260,7 +260,7 @@ fn the_arn_of_another_sts_is_passed_as_it_is() {
         );
         let calls = sts.calls();
         assert_eq!(calls[calls.len() - 2].parameter("RoleArn"), arn);
-        // The proxy is for the case that the ARN is not refused: nothing is to leave this machine.
+        // If the ARN were accepted, the call would go to this proxy, so nothing can leave this machine.
         let ended = with_identity()
             .variable("HTTPS_PROXY", "http://127.0.0.1:1")
             .run();

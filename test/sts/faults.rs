@@ -18,7 +18,7 @@ fn with_secret(secret: &str, expiration: &str) -> Reply {
     )
 }
 
-/// What STS answers, what the log line says, and how many calls one attempt makes.
+/// STS's reply, the text that the log line must contain, and the number of calls in one attempt.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";

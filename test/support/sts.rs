@@ -72,11 +72,11 @@ impl Call {
 }
 
 /// The reply to one call.
-/// The header of an answer, in each of its forms.
+/// The Retry-After header of a reply, in each of its forms.
 #[derive(Clone, Copy, Debug)]
 pub enum RetryAfter {
     Seconds(u32),
-    /// A date that is ahead of the answer's own by so many seconds.
+    /// A date that is this many seconds after the reply's own `Date`.
     Date(i64),
 }
 
@@ -205,7 +205,7 @@ impl Reply {
         }
     }
 
-    /// These bytes alone, which may be no HTTP.
+    /// A reply of exactly these bytes, which may be invalid HTTP.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Reply {
             manner: Manner::WithoutHead,
@@ -213,7 +213,7 @@ impl Reply {
         }
     }
 
-    /// A byte at a time.
+    /// Sends the reply one byte at a time, with this pause before each.
     pub fn drip(self, each: Duration) -> Self {
         Reply {
             manner: Manner::Drip(each),
