@@ -6,13 +6,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ec2_role::cli::{self, Invocation};
-use ec2_role::common::environment::Environment;
-use ec2_role::common::fault::Fault;
-use ec2_role::common::log::writer::{self, LogWriter};
-use ec2_role::common::log::{self, Format};
-use ec2_role::common::process::ProcessKind;
+use ec2_role::common::{
+    Environment, Fault, ProcessKind,
+    log::{
+        self, Format,
+        writer::{self, LogWriter},
+    },
+};
 use ec2_role::fetcher;
-use ec2_role::messages::fetch_report::FetchReport;
+use ec2_role::messages::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 

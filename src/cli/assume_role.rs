@@ -2,8 +2,7 @@
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 use super::setting::{Setting, Settings};
-use crate::common::config::{AssumeRole, DEFAULT_DURATION_SECONDS};
-use crate::common::file::NamedFile;
+use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile};
 
 const MAX_POLICY_ARNS: usize = 10;
 const MAX_TAGS: usize = 50;

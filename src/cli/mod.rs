@@ -7,10 +7,9 @@ mod setting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::common::config::{Config, HttpTokens, Listen};
-use crate::common::environment::Environment;
-use crate::common::pass_through::PassThrough;
-use crate::common::role::{RoleArn, RoleName};
+use crate::common::{
+    Config, Environment, HttpTokens, Listen, PassThrough, RoleArn, RoleName, ServerConfig,
+};
 pub use check::Check;
 use setting::{Setting, Settings};
 
@@ -61,33 +60,37 @@ fn config(settings: &Settings) -> Result<Config, String> {
     let role = role(settings)?.ok_or(
         "no role: give its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN",
     )?;
-    let value = |name| settings.value(name).map(|setting| setting.value);
+    let value = |name| settings.value(name);
+    let text = |name| value(name).map(|setting| setting.value);
     Ok(Config {
         assume_role: assume_role::parse(settings)?,
-        profile: value("profile"),
-        region: value("region"),
-        endpoint_url: value("endpoint-url"),
+        profile: text("profile"),
+        region: text("region"),
+        endpoint_url: text("endpoint-url"),
         listen: listen(settings)?,
-        role_name: role_name(settings, &role)?,
+        token_key_file: value("token-key-file").map(Setting::file),
+        container_token_file: value("container-token-file").map(Setting::file),
+        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
+        server: server_config(settings, &role)?,
+        role,
+    })
+}
+
+fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, String> {
+    const TOKEN_FILE: &str = "container-token-file";
+    let has_token = settings.value(TOKEN_FILE).is_some();
+    Ok(ServerConfig {
+        role_name: role_name(settings, role)?,
         http_tokens: match one_of(settings, "http-tokens", ["optional", "required"])? {
             "required" => HttpTokens::Required,
             _ => HttpTokens::Optional,
         },
-        token_key_file: settings.value("token-key-file").map(Setting::file),
-        container_token_file: settings.value("container-token-file").map(Setting::file),
-        both_forms: addition(
-            settings,
-            "both-forms",
-            settings.value("container-token-file").is_some(),
-            "container-token-file",
-        )?,
+        both_forms: addition(settings, "both-forms", has_token, TOKEN_FILE)?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
         allow_hosts: allow_hosts(settings)?,
         metrics: settings.switch("metrics")?,
         quiet: settings.switch("quiet")?,
-        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
-        role,
     })
 }
 
@@ -211,7 +214,7 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::config::AssumeRole;
+    use crate::common::AssumeRole;
 
     const ARN: &str = "arn:aws:iam::123456789012:role/team/exc_web";
 
@@ -227,14 +230,14 @@ mod tests {
     fn an_arn_alone_gives_every_setting_its_default() {
         let config = parsed(&[ARN], Environment::default()).unwrap();
         assert_eq!(config.role.as_str(), ARN);
-        assert_eq!(config.role_name.as_str(), "exc_web");
+        assert_eq!(config.server.role_name.as_str(), "exc_web");
         assert_eq!(config.listen, Listen::Address("127.0.0.1:4567".parse().unwrap()));
-        assert_eq!(config.http_tokens, HttpTokens::Optional);
+        assert_eq!(config.server.http_tokens, HttpTokens::Optional);
         assert_eq!(
             config.assume_role,
             AssumeRole { duration_seconds: 3600, ..AssumeRole::default() }
         );
-        assert!(!config.quiet);
+        assert!(!config.server.quiet);
     }
 
     #[test]
@@ -249,13 +252,13 @@ mod tests {
         ]);
         let config = parsed(&["--role-name", "other"], environment).unwrap();
         assert_eq!(config.listen, Listen::Address("[::1]:80".parse().unwrap()));
-        assert_eq!(config.http_tokens, HttpTokens::Required);
-        assert!(config.quiet);
+        assert_eq!(config.server.http_tokens, HttpTokens::Required);
+        assert!(config.server.quiet);
         assert_eq!(
             config.assume_role.tags,
             [("team".into(), "a".into()), ("who".into(), "x y".into())]
         );
-        assert_eq!(config.role_name.as_str(), "other");
+        assert_eq!(config.server.role_name.as_str(), "other");
     }
 
     #[test]

@@ -4,8 +4,7 @@ use getopts::{Fail, Matches, Options};
 
 use super::options::Kind::{Repeated, Switch, Value};
 use super::options::{self, ACTIONS};
-use crate::common::environment::Environment;
-use crate::common::file::NamedFile;
+use crate::common::{Environment, NamedFile};
 
 const PREFIX: &str = "EC2_ROLE_";
 /// EC2_ROLE_ variables without an option: the role, and two that the systemd units set for ec2-role-hook.

@@ -4,11 +4,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::common::config::Config;
-use crate::common::fault::{Fault, transient};
-use crate::common::file::NamedFile;
-use crate::common::secret::Secret;
-use crate::messages::fetch_report::FetchReport;
+use crate::common::{Config, Fault, NamedFile, Secret, transient};
+use crate::messages::FetchReport;
 
 /// Time for which one fetcher watches the file. It is shorter than the fetcher's deadline, so a missed deadline means that the
 /// file system hangs.

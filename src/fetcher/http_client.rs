@@ -11,8 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, Timeout};
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Environment, Fault, transient};
 use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 

@@ -1,7 +1,6 @@
 //! The profile in use, from the shared config and credentials files.
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Environment, Fault, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::{Settings, SharedFile};
 

@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
-use crate::common::file::NamedFile;
+use crate::common::{Environment, Fault, NamedFile, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,

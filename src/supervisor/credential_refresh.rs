@@ -5,13 +5,8 @@ use std::time::{Duration, SystemTime};
 use super::refresh::{Effects, Received, Refresh, Status};
 use super::retry::{Doubt, MISTAKE};
 use super::schedule;
-use crate::common::clock::{BootTime, iso8601};
-use crate::common::fault::Fault;
-use crate::common::log::Level;
-use crate::common::role::RoleArn;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, Fetched};
-use crate::messages::server_state::ServerUpdate;
+use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
+use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate, Task};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -204,9 +199,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::parse_iso8601;
-    use crate::common::credential::Credential;
-    use crate::common::secret::Secret;
+    use crate::common::{Credential, Secret, clock::parse_iso8601};
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
     const HOUR: Duration = Duration::from_secs(3600);

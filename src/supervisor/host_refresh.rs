@@ -6,10 +6,8 @@ use std::time::Duration;
 use super::refresh::{Effects, Received, Refresh};
 use super::retry::{Doubt, MISTAKE};
 use super::schedule;
-use crate::common::clock::BootTime;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
-use crate::messages::server_state::ServerUpdate;
+use crate::common::BootTime;
+use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
 /// minute is left after a fetch. AWS recommends to check every 5 s.
@@ -116,8 +114,7 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::fault::Fault;
-    use crate::common::secret::Secret;
+    use crate::common::{Fault, Secret};
 
     fn fetched(left_out: usize) -> FetchReport {
         FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })

@@ -4,9 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 
-use crate::common::config::Listen;
-use crate::common::fault::{Fault, permanent, transient};
-use crate::common::limit;
+use crate::common::{Fault, Listen, limit, permanent, transient};
 
 /// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
 const BACKLOG: i32 = 4096;

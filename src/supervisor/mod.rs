@@ -23,17 +23,11 @@ mod token_key_file;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::common::clock::BootTime;
-use crate::common::config::Config;
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
-use crate::common::limit;
-use crate::common::log;
 use crate::common::log::writer::LogWriter;
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenKey;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::server_state::{Counts, ServerState};
+use crate::common::{
+    BootTime, Config, Environment, Fault, Secret, TokenKey, limit, log, transient,
+};
+use crate::messages::{Counts, FetchOrders, ServerState, Task};
 use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
 use host_refresh::HostRefresh;
@@ -102,7 +96,7 @@ fn prepare<'a>(
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
     let credential = CredentialRefresh::new(config.role.clone(), asked, now);
     let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
-    if config.pass_through.is_some() {
+    if config.server.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, now)));
     }
     // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
@@ -118,19 +112,12 @@ fn prepare<'a>(
     };
     let state = ServerState {
         role: config.role.clone(),
-        role_name: config.role_name.clone(),
-        http_tokens: config.http_tokens,
+        config: config.server.clone(),
         token_key,
         boot_id,
-        quiet: config.quiet,
         log_format: log::format().clone(),
-        same_network: config.same_network,
-        allow_hosts: config.allow_hosts.clone(),
-        metrics: config.metrics,
         region: None,
         container_token,
-        both_forms: config.both_forms,
-        pass_through: config.pass_through,
         snapshot: None,
         counts: Counts::default(),
         credential: None,

@@ -9,9 +9,9 @@ use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
-use crate::common::clock::BootTime;
+use crate::common::BootTime;
 use crate::common::log::writer::LogWriter;
-use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::FetchOrders;
 
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
-use crate::common::log;
+use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried may be a mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::common::clock::BootTime;
-use crate::common::environment::Environment;
+use crate::common::{BootTime, Environment};
 
 #[derive(Default)]
 pub struct SdNotify {

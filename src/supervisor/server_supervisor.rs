@@ -9,11 +9,8 @@ use rustix::process::Pid;
 use super::child_process;
 use super::retry::Doubt;
 use super::server_process::ServerProcess;
-use crate::common::clock::BootTime;
-use crate::common::limit;
-use crate::common::log;
-use crate::messages::frame::to_frame;
-use crate::messages::server_state::{ServerState, ServerUpdate};
+use crate::common::{BootTime, limit, log};
+use crate::messages::{ServerState, ServerUpdate, to_frame};
 
 /// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, after which SDKs time out,
 /// because clients wait in the backlog meanwhile.

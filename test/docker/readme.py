@@ -1,4 +1,4 @@
-"""The code blocks of the README and of the pages beside the scripts, for tests that run them as they stand."""
+"""Extracts the code blocks of README.md and of the pages in scripts/, so that tests can run them unchanged."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The commands and compose files of README.md and scripts/README.md, run as they stand."""
+"""Runs the commands and compose files of README.md and scripts/README.md unchanged."""
 
 import os
 import re
@@ -22,7 +22,8 @@ def published_images(docker):
 
 
 def shell(docker, script, directory, **environment):
-    """On the instance, with sudo for root that we are, and places to install to of its own; what was in /usr/local/bin is in /mnt."""
+    """Runs a script on the instance. `sudo` just runs its command, because the tests are root; the directories to install to
+    are empty; the former /usr/local/bin is at /mnt."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"
@@ -31,7 +32,7 @@ def shell(docker, script, directory, **environment):
 
 
 def with_test_sts(script):
-    """The one thing a test changes: where STS is."""
+    """Adds the endpoint of the test's STS, the only change to the script."""
     return re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)
 
 
@@ -67,7 +68,7 @@ def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     scripts = REPOSITORY / "scripts"
     units = [scripts / f"{name}.service" for name in ("ec2-role-guard", "ec2-role-hook")]
     verified = shell(docker, f"cp {scripts}/ec2-role-guard {scripts}/ec2-role-hook /usr/local/sbin; systemd-analyze verify {units[0]} {units[1]}", tmp_path)
-    # It says what it does not understand, and exits 0 all the same.
+    # systemd-analyze prints warnings but still exits 0, so check its output.
     assert "ec2-role" not in verified.stderr
 
 
@@ -105,7 +106,7 @@ def test_without_iptables_beside_one_container(docker, published_images, tmp_pat
 
 @pytest.fixture
 def home(tmp_path, docker):
-    """A user's own ~/.aws: a directory and files that nobody else reads."""
+    """A user's home directory with ~/.aws, which only that user can read."""
     uid = 1000
     home = tmp_path / "home"
     (home / ".aws").mkdir(parents=True)

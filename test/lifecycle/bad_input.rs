@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
-/// Runs ec2-role to its end, and checks its only line apart from that it listens.
+/// Runs ec2-role to its end, and checks its only log line (besides `listening on`).
 #[track_caller]
 fn check(start: Start, parts: &[&str]) {
     let ended = start.run();
@@ -30,12 +30,12 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// Everything that a start needs, and an STS that would answer.
+/// A start with valid options, and with an STS that would return a credential.
 fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }
 
-/// One of each kind: the unit tests of `cli` and `role` try every value.
+/// One invalid value of each kind. The unit tests of `cli` and `role` check every value.
 #[test]
 fn each_wrong_argument_is_named_with_what_would_be_right() {
     let sts = Sts::start([Reply::good()]);
@@ -56,7 +56,7 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
     }
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The fetcher checks these.
+        // The fetcher, not the supervisor, checks these options.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),
@@ -118,7 +118,7 @@ fn a_wrong_sdk_variable_or_file_is_named() {
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
     ];
     each(rows, |(name, value, right)| {
-        // Without the options that win over these variables.
+        // Leave out the options that take precedence over these variables.
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
         check(
             start

@@ -15,7 +15,7 @@ use crate::support::{Directory, Ec2Role, Reply, Start, Sts, http};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
-/// Starts a program where calls that match a rule fail.
+/// Runs `start` under a seccomp filter: in every process that it starts, system calls that match a rule fail with `errno`.
 fn refusing<R: Send + 'static>(
     rules: Rules,
     errno: i32,
@@ -28,7 +28,7 @@ fn refusing<R: Send + 'static>(
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    // The filter is the thread's, and of the processes that it starts.
+    // The filter applies to the thread that installs it and to the processes that this thread starts.
     let starting = std::thread::spawn(move || {
         seccompiler::apply_filter(&program).unwrap();
         start()
@@ -151,7 +151,7 @@ fn a_limit_on_threads_is_named_once_a_second() {
         libc::CLONE_THREAD as u64,
     );
     let rule = SeccompRule::new(vec![is_thread.unwrap()]).unwrap();
-    // A C library that is refused clone3 uses clone.
+    // The C library uses clone when clone3 fails with ENOSYS.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
     let clone = [(libc::SYS_clone, vec![rule])].into();
     let ec2_role = refusing(clone3, libc::ENOSYS, move || {

@@ -1,4 +1,4 @@
-//! What the parent, the user and the machine do to the processes: signals, limits, files that hang.
+//! Effects of the parent process, the user and the machine: signals, resource limits, and files that hang.
 
 use std::fs::File;
 use std::path::Path;
@@ -79,7 +79,7 @@ fn credential_process_ends_with_a_killed_supervisor() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let (own, child) = (files.text("own"), files.text("child"));
-    // A shell that waits for a child of its own.
+    // The credential_process is a shell that waits for a child of its own.
     let script = format!(
         "sleep 600 & echo $! >{child}.new; mv {child}.new {child}; echo $$ >{own}.new; mv {own}.new {own}; wait"
     );

@@ -3,7 +3,7 @@
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};
-use crate::support::host_metadata::{ImdsClient, Tokens};
+use crate::support::host_metadata::{HostMetadata, Tokens};
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
 const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-role";
@@ -122,7 +122,7 @@ fn check_each(when: When) {
     ];
     let doors = [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ];
     let mut rows = Vec::new();
     for (source, answers) in [
@@ -151,7 +151,7 @@ fn check_each(when: When) {
         } else {
             Tokens::Refused(403)
         };
-        let host = ImdsClient::start(tokens, "ASIAHOST");
+        let host = HostMetadata::start(tokens, "ASIAHOST");
         let sts = Sts::start([Reply::good()]);
         Fault {
             what: format!("{source:?}, {wrong:?}, {door:?}"),

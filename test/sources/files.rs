@@ -1,4 +1,4 @@
-//! Files and programs that other programs write, mount or start: what is wrong with them may pass, at the first start too.
+//! Files and programs that other programs write, mount or start. Their faults are transient, even at the first start.
 
 use std::fs::OpenOptions;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::support::{Directory, Fault, Reply, SECRET, Start, Sts, When, each};
 
 const ROLE_BEFORE: &str = "arn:aws:iam::123456789012:role/first";
 
-/// What a file has, or stands in its place.
+/// The content of the file, or what is in the file's place.
 #[derive(Clone, Copy, Debug)]
 enum Content {
     Text(&'static str),
@@ -23,7 +23,7 @@ enum Content {
     Loop,
     TooLarge,
     Unreadable,
-    /// A program that someone still writes to: ETXTBSY.
+    /// A program that is open for writing: exec fails with ETXTBSY.
     Busy,
 }
 use Content::{Absent, Busy, Bytes, Loop, Pipe, Text, TooLarge, Unreadable};
@@ -258,7 +258,7 @@ fn check_each(when: When) {
             _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
         };
         let write = |bytes: &[u8]| {
-            // In place of what was there, as whoever mounts or writes it does.
+            // Replace the whole file, as programs that write or mount it do.
             let new = files.path("new");
             std::fs::write(&new, bytes).unwrap();
             set_mode(&new, 0o755);

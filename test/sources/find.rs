@@ -1,7 +1,7 @@
 //! The host's credential sources: each one, their order, incomplete ones, and the error when there is none.
 
 use crate::support::ec2_role::SOURCE_KEY;
-use crate::support::host_metadata::{INSTANCE_ID, ImdsClient, REGION, Tokens};
+use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::Loopback;
 use crate::support::namespace;
 use crate::support::sts::access_key_id;
@@ -11,7 +11,7 @@ fn sts() -> Sts {
     Sts::start([Reply::good()])
 }
 
-/// Starts ec2-role and gives the access key id that the last STS call was signed with.
+/// Starts ec2-role and returns the access key id that signed the last STS call.
 #[track_caller]
 fn signed_with(sts: &Sts, start: Start) -> String {
     let _ec2_role = start.serving();
@@ -24,7 +24,7 @@ fn keys(section: &str, access_key_id: &str) -> String {
     )
 }
 
-/// Runs ec2-role as a credential_process, which tries once, and gives its one line and its exit status.
+/// Runs ec2-role as a credential_process, which tries once, and returns its only line and its exit status.
 #[track_caller]
 fn once(start: Start) -> (String, i32) {
     let ended: Ended = start.arguments(["--credential-process"]).run();
@@ -51,7 +51,7 @@ fn printing(access_key_id: &str) -> String {
     )
 }
 
-/// A container credential service that answers so to requests with this Authorization, and 401 to others.
+/// A container credential service: requests with this Authorization header get this status and body, and others get 401.
 fn container(authorization: &str, status: u16, body: &str) -> Loopback {
     let (authorization, body) = (authorization.to_owned(), body.to_owned());
     Loopback::start(move |request, connection| {
@@ -68,7 +68,7 @@ fn document(access_key_id: &str) -> String {
 
 #[test]
 fn sources_are_tried_in_the_documented_order() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let agent = container("", 200, &document("ASIACONTAINER"));
     let sts = sts();
     let with_host = || host.known_to(Start::without_source(&sts));
@@ -262,7 +262,7 @@ fn a_web_identity_is_exchanged_for_a_role_that_assumes_ours() {
 
 #[test]
 fn an_incomplete_source_is_an_error_and_not_skipped() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let start = || host.known_to(Start::without_source(&sts));
     check_once(
@@ -329,7 +329,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
 
 #[test]
 fn unsupported_profile_keys_are_refused() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     let beside = [
         String::new(),
@@ -492,13 +492,13 @@ fn a_credential_process_loop_is_refused() {
         ended.lines[0].contains("profile \"there\": credential_process: it runs itself"),
         "{ended:?}"
     );
-    // Each of the two outer ones logs that its credential_process failed.
+    // Three processes: the innermost refuses, and each of the two outer ones logs that its credential_process failed.
     assert_eq!((ended.lines.len(), sts.calls().len()), (3, 0), "{ended:?}");
 }
 
 #[test]
 fn the_expiration_of_a_credential_process_is_for_sts_to_judge() {
-    // By a clock that is ahead a good credential has expired.
+    // The host's clock may be wrong, so ec2-role uses even a credential that has expired by this clock.
     for expiration in ["2999-01-01T00:00:00+0000", "2020-01-01T00:00:00Z", "soon"] {
         let sts = sts();
         let start = Start::without_source(&sts);
@@ -635,7 +635,7 @@ fn container_service_faults_are_one_line_with_the_url() {
         "http://[fe80::1]/",
     ] {
         let start = Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-        // On ECS the path is the key to the credential.
+        // The URL must not be logged, because on ECS its path gives access to the credential.
         let (line, status) = once(start);
         assert!(
             line.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI: ") && !line.contains("s3cr3t"),
@@ -670,9 +670,9 @@ fn container_service_faults_are_one_line_with_the_url() {
 
 #[test]
 fn the_instance_gives_keys_region_and_session_name() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST1");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST1");
     let sts = Sts::start([Reply::good().valid_for(2)]);
-    // Without a region option, so that the host's region is used.
+    // The start has no region option, so that the host's region is used.
     let start = Start::bare()
         .listen("127.0.0.1:0")
         .arguments([ROLE, "--endpoint-url", &sts.url()]);
@@ -708,7 +708,7 @@ fn the_instance_gives_keys_region_and_session_name() {
 #[test]
 fn imdsv1_is_used_only_where_tokens_are_refused() {
     for status in [403, 404, 405] {
-        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         assert_eq!(
             signed_with(&sts, host.known_to(Start::without_source(&sts))),
@@ -727,7 +727,7 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
         );
     }
     for status in [400, 401, 500, 503] {
-        let host = ImdsClient::start(Tokens::Refused(status), "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         check_once(
             host.known_to(Start::without_source(&sts)),
@@ -744,7 +744,7 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
 
 #[test]
 fn an_unanswered_token_request_suggests_the_hop_limit() {
-    let host = ImdsClient::start(Tokens::Silent, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Silent, "ASIAHOST");
     let sts = sts();
     let ec2_role = host.known_to(Start::without_source(&sts)).start();
     let line = ec2_role.wait_for_line("no credential");
@@ -763,7 +763,7 @@ fn an_unanswered_token_request_suggests_the_hop_limit() {
 
 #[test]
 fn an_instance_without_a_role_is_one_line() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     for (document, said) in [
         (
@@ -864,7 +864,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
-    // Through the container endpoint, which has nothing to serve before the first credential.
+    // The source is the container endpoint of this server, which has nothing to serve before the first credential.
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());
@@ -886,7 +886,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     }
     assert_eq!(sts.calls().len(), 0);
 
-    // Through a credentials file that has the served key.
+    // The source is a credentials file with the access key that the server serves.
     let ec2_role = Start::without_source(&sts)
         .file(".aws/credentials", &keys("default", "AKIAHOST"))
         .serving();
@@ -910,7 +910,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     });
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {

@@ -241,11 +241,11 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// How connecting fails, and what the log line says.
+/// How connecting fails, and the text that the log line must contain.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ]
 }
 

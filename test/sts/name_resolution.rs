@@ -13,7 +13,7 @@ const FAILS: (&str, u8) = ("127.0.0.5", 2);
 const REFUSES: (&str, u8) = ("127.0.0.6", 5);
 const UNDERSTANDS_NOTHING: (&str, u8) = ("127.0.0.7", 1);
 
-/// Each fetcher is a new process and reads the file again.
+/// Changes the name server. Each fetcher is a new process and reads the file again.
 fn ask(name_server: &str, resolver: &str) {
     std::fs::write(
         resolver,
@@ -29,7 +29,8 @@ fn serve_names((address, error): (&str, u8)) {
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            // RFC 1035, 4.1: an id, flags, four counts; the question; the answer, of which the first two bytes point to the name.
+            // A message (RFC 1035, 4.1): an id, flags and four counts; the question; the answer, whose first two bytes refer to
+            // the name.
             let question = &query[12..length];
             let is_for_address = question.ends_with(&[0, 1, 0, 1]);
             let flags = 0x80 | error;
@@ -43,7 +44,7 @@ fn serve_names((address, error): (&str, u8)) {
     });
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn the_other_family_is_tried_after_a_silent_one() {
     if !namespace::enter_for_this_test() {
@@ -53,7 +54,7 @@ fn the_other_family_is_tried_after_a_silent_one() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("127.0.0.1", "sts.test");
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
-    // Connections are accepted by the kernel and never answered, as where a path loses large packets.
+    // The kernel accepts connections, and no process responds, as on a path that loses large packets.
     let silent = TcpListener::bind(("::1", port)).unwrap();
     let start = Start::bare().keys("AKIA");
     let ended = start
@@ -65,7 +66,7 @@ fn the_other_family_is_tried_after_a_silent_one() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn unresolvable_names_are_one_line_and_heal() {
     if !namespace::enter_for_this_test() {

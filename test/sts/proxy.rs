@@ -1,4 +1,4 @@
-//! When STS is called through the proxy of the variables.
+//! Which calls of STS use the proxy of the environment variables.
 //!
 //! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::support::{Fault, ROLE, Reply, SECRET, Start, Sts, Watched, When, each};
 
-/// A CONNECT proxy that leads every tunnel to one target. It runs until the tests end.
+/// A CONNECT proxy that connects every tunnel to one target. It runs until the tests end.
 struct Proxy {
     address: SocketAddr,
     /// The status line of its answers.
@@ -52,7 +52,7 @@ impl Proxy {
     }
 }
 
-/// Carries bytes both ways until the target closes.
+/// Copies bytes both ways until the target closes.
 fn tunnel(client: &TcpStream, target: SocketAddr) {
     let target = TcpStream::connect(target).unwrap();
     std::thread::scope(|both| {
@@ -93,7 +93,7 @@ fn sts_is_called_through_the_proxy_with_its_user_and_password() {
     assert_eq!((ended.status, sts.calls().len()), (Some(0), 1), "{ended:?}");
     let head = &proxy.heads()[0];
     assert_eq!(head[0], "CONNECT sts.example:80 HTTP/1.1");
-    // user:s3cr3t@
+    // The base64 text is `user:s3cr3t@`.
     let authorization = "Proxy-Authorization: Basic dXNlcjpzM2NyM3RA".to_owned();
     assert!(head.contains(&authorization), "{head:?}");
 }

@@ -17,7 +17,7 @@ const PACE: Duration = Duration::from_millis(50);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// What a failure means, with a credential and without.
+/// The part of a failure's log line that says what is served, with a valid credential and without.
 const KEPT: &str = "; serving the credential valid until ";
 const NONE: &str = "; no credential, requests are answered 500; ";
 
@@ -127,8 +127,8 @@ impl Fault<'_> {
 
 /// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
 ///
-/// ec2-role counts the lifetime from just before the call: after the start of the process, and before the call arrives. These are
-/// exact bounds, however busy the machine is.
+/// ec2-role counts the lifetime from just before the call, which is after the start of the process and before the call arrives.
+/// So the bounds are exact, however busy the machine is.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -12,7 +12,7 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::fault::{Fault, transient};
+use crate::common::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Returns the credential of the first source that has one. An incomplete source is an error, because the next source may have

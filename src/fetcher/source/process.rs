@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::fault::Fault;
+use crate::common::Fault;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the

@@ -2,8 +2,7 @@
 
 use super::context::Context;
 use super::{process, web_identity};
-use crate::common::fault::{Fault, transient};
-use crate::common::secret::Secret;
+use crate::common::{Fault, Secret, transient};
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;

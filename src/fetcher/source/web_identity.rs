@@ -3,9 +3,7 @@
 use std::time::SystemTime;
 
 use super::context::Context;
-use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
-use crate::common::secret::HIDDEN;
+use crate::common::{Fault, HIDDEN, RoleArn, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;

@@ -1,7 +1,7 @@
 //! Finds the endpoint of STS for a partition and a region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
-use crate::common::fault::{Fault, permanent, transient};
+use crate::common::{Fault, permanent, transient};
 use crate::fetcher::http_client::parse_url;
 use crate::fetcher::setting::Setting;
 
@@ -22,7 +22,7 @@ pub struct EndpointOptions<'a> {
     pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
     pub dual_stack: bool,
-    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
+    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves `LEGACY_REGIONS`.
     pub legacy: bool,
 }
 
