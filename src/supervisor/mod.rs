@@ -23,9 +23,10 @@ mod token_key_file;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::common::log::writer::LogWriter;
 use crate::common::{
-    BootTime, Config, Environment, Fault, Secret, TokenKey, limit, log, transient,
+    BootTime, Config, Environment, Fault, Secret, TokenKey, limit,
+    log::{self, writer::LogWriter},
+    transient,
 };
 use crate::messages::{Counts, FetchOrders, ServerState, Task};
 use credential_refresh::CredentialRefresh;

@@ -9,8 +9,7 @@ use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
-use crate::common::BootTime;
-use crate::common::log::writer::LogWriter;
+use crate::common::{BootTime, log::writer::LogWriter};
 use crate::messages::FetchOrders;
 
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.

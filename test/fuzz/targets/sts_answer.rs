@@ -5,7 +5,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::{Credential, BootTime, clock};
+use ec2_role::common::{BootTime, Credential, clock};
 use ec2_role::fetcher::http_client::Answer;
 use ec2_role::fetcher::sts;
 use libfuzzer_sys::{Corpus, fuzz_target};
