@@ -80,14 +80,13 @@ fn main() -> ExitCode {
             format.json = config.json_log;
             format.role = config.role.as_str().to_owned();
             log::set_format(format);
-            let log_writer = LogWriter::start();
-            let status = match supervisor::run(&config, &words, &environment) {
+            let mut log_writer = LogWriter::default();
+            log_writer.keep_running();
+            let status = match supervisor::run(&config, &words, &environment, &mut log_writer) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, EXIT_PERMANENT),
             };
-            if let Some(log_writer) = log_writer {
-                log_writer.finish();
-            }
+            log_writer.finish();
             status
         }
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs scripts/test in a tree of another Debian, on this machine's kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
+"""Runs scripts/test in a tree of another Debian, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
 
 The tree is made once and kept in target/debian/SUITE, with a target directory of its own: scripts/test installs into it what
 it needs. Toolchains and caches are this user's.
@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "docker"))
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# By these a tree reaches the package registries that this machine reaches.
+# With these files of this machine the tree can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 # runc's pivot_root needs a root directory that is a mount point.

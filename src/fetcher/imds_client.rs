@@ -45,7 +45,8 @@ impl ImdsClient {
         client.request_token()?;
         let token = client.token.borrow().clone();
         if token.is_some_and(|token| orders.is_own_token(&token)) {
-            return permanent(format!(
+            // This error is transient, because another program makes the rule that redirects.
+            return transient(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
                 client.endpoint

@@ -60,7 +60,7 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
-        interfaces: Interfaces::open(),
+        interfaces: Interfaces::open()?,
     };
     log::open();
     if let Err(error) = confinement::confine() {

@@ -1,4 +1,4 @@
-//! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
+//! Answers an SDK's request for the document N times (`answers 1000`), so that valgrind can count the instructions.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use ec2_role::server::protocol::http::Request;
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
 
-/// As long as what STS gives is at least.
+/// The minimum length of the session tokens that STS returns.
 const TOKEN_LENGTH: usize = 400;
 const NOW: BootTime = BootTime(1000);
 

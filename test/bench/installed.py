@@ -1,4 +1,4 @@
-"""What `ec2-role-network create` and `systemctl start` take on a host with so many roles, with a real Docker Engine and systemd.
+"""Times `ec2-role-network create` and `systemctl start` on a host with N roles, a real Docker Engine and systemd.
 
 Prints as JSON, for each number of roles, the median milliseconds of COMMANDS. Each command returns when the role is served.
 """
@@ -28,7 +28,7 @@ def milliseconds(command):
 
 
 def median_of(rounds, command, undo):
-    """`undo` runs between two rounds, and not after the last."""
+    """Runs `command` in each round, and `undo` between the rounds; returns the median milliseconds of `command`."""
     times = [milliseconds(command)]
     for _ in range(rounds - 1):
         undo()
@@ -55,7 +55,7 @@ class Units:
         self._host = host
 
     def start(self, number):
-        # No hook: the time of the hook is in the table of commands.py.
+        # No hook is added, because commands.py measures the hook.
         self._host.configure(f"bench{number}", "exc_web", EC2_ROLE_BRIDGE="")
         self._host.put(f"[Socket]\nListenStream=\nListenStream=127.0.1.{number}:4567\n",
                        f"/etc/systemd/system/ec2-role@bench{number}.socket.d/address.conf")
@@ -73,7 +73,7 @@ def main():
     rounds, *numbers = map(int, sys.argv[1:])
     times = {number: [] for number in numbers}
     with session.running_engine() as engine:
-        # Docker's default address pools have room for 31 networks.
+        # Docker's default address pools have room for only 31 networks.
         engine.settings = {"default-address-pools": [{"base": "172.16.0.0/12", "size": 24}]}
         engine.restart()
         import_tree(engine)
@@ -89,7 +89,7 @@ def main():
                     networks.start(number)
             for number in range(1, max(numbers) + 1):
                 networks.stop(number)
-            # The next host is a container of this engine, and needs the metadata service.
+            # The host of the next measurement is a container of this engine, and needs the metadata service.
             engine.instance.guard("off")
             with Host(engine) as host:
                 host.install_docker()

@@ -1,4 +1,4 @@
-"""Prometheus' own tool takes /metrics and the alerting rules."""
+"""promtool, Prometheus' own checker, accepts /metrics and the alerting rules."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PROMTOOL = REPOSITORY / "target/promtool"
 
 @pytest.fixture(scope="session")
 def promtool(tmp_path_factory):
-    """Runs promtool, of Debian's package prometheus, which is not installed, because that starts a server."""
+    """A function that runs promtool. Debian's package prometheus is only unpacked, because installing it starts a server."""
     if not PROMTOOL.exists():
         if shutil.which("apt-get") is None and not os.environ.get("CI"):
             pytest.skip("target/promtool is not there, and there is no apt-get")

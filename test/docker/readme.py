@@ -1,4 +1,4 @@
-"""The code blocks of the README and of the pages beside the scripts, for tests that run them as they stand."""
+"""Extracts the code blocks of README.md and of the pages in scripts/, so that tests can run them unchanged."""
 
 import re
 import subprocess
@@ -15,10 +15,10 @@ def block(heading, language, number=0, page="README.md"):
 
 
 def compose(docker, directory, text, environment, **more):
-    """Runs a compose file of the page until its app ends; the role has more variables than there."""
+    """Runs a compose file of the page until its app ends. The service `role` gets the variables of `environment` too."""
     (directory / "compose.yaml").write_text(text)
     (directory / "test.yaml").write_text(
-        # The image's interval of 5 s would be waited for.
+        # A shorter interval: with the image's own, the test would wait 5 s for the first health check.
         "services:\n  role:\n    healthcheck:\n      interval: 500ms\n    environment:\n" + "".join(f"      {name}: '{value}'\n" for name, value in environment.items()))
     program = ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
     return subprocess.run([*program, "--project-name", "readme", "-f", "compose.yaml", "-f", "test.yaml", "up", "--no-color",

@@ -1,4 +1,4 @@
-"""A home whose AWS CLI is signed in, and the services that the AWS CLI asks for what has run out, beside the instance."""
+"""A home directory in which the AWS CLI is signed in, and the services from which the CLI renews expired credentials."""
 
 import hashlib
 import http.server
@@ -22,7 +22,7 @@ OVER, VALID = "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
 
 
 class SignInServices:
-    """OpenID Connect, the access portal and the sign-in service: each renews or hands out what a signed-in user may have."""
+    """OpenID Connect, the access portal and the sign-in service, which give a signed-in user new tokens and credentials."""
 
     def __init__(self, aws, credential):
         self.requests = []  # the paths
@@ -66,7 +66,7 @@ class SignInServices:
 
 
 def sign_in(home, kind, line):
-    """What `aws sso login` or `aws login` has left there some hours ago: all but the right to renew has run out."""
+    """Writes the files of an `aws sso login` or `aws login` some hours ago: only the refresh token is still valid."""
     registration = {"clientId": "ec2-role", "refreshToken": "refresh"}
     if kind == "sso":
         kept, name = "sso", hashlib.sha1

@@ -1,4 +1,4 @@
-"""The commands and compose files of README.md and scripts/README.md, run as they stand."""
+"""Runs the commands and compose files of README.md and scripts/README.md unchanged."""
 
 import os
 import re
@@ -13,7 +13,8 @@ from sts import ENDPOINT
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
 
 def shell(docker, script, directory, **environment):
-    """On the instance, with sudo for root that we are, and places to install to of its own; what was in /usr/local/bin is in /mnt."""
+    """Runs a script on the instance. `sudo` just runs its command, because the tests are root; the directories to install to
+    are empty; the former /usr/local/bin is at /mnt."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"
@@ -22,7 +23,7 @@ def shell(docker, script, directory, **environment):
 
 
 def with_test_sts(script):
-    """The one thing a test changes: where STS is."""
+    """Adds the endpoint of the test's STS, the only change to the script."""
     return re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)
 
 
@@ -58,7 +59,7 @@ def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     scripts = REPOSITORY / "scripts"
     units = [scripts / f"{name}.service" for name in ("ec2-role-guard", "ec2-role-hook")]
     verified = shell(docker, f"cp {scripts}/ec2-role-guard {scripts}/ec2-role-hook /usr/local/sbin; systemd-analyze verify {units[0]} {units[1]}", tmp_path)
-    # It says what it does not understand, and exits 0 all the same.
+    # systemd-analyze prints warnings but still exits 0, so check its output.
     assert "ec2-role" not in verified.stderr
 
 
@@ -86,7 +87,7 @@ def test_without_iptables_beside_one_container(docker, tmp_path):
 
 @pytest.fixture
 def home(tmp_path, docker):
-    """A user's own ~/.aws: a directory and files that nobody else reads."""
+    """A user's home directory with ~/.aws, which only that user can read."""
     uid = 1000
     home = tmp_path / "home"
     (home / ".aws").mkdir(parents=True)
@@ -104,7 +105,7 @@ def home(tmp_path, docker):
 
 
 def test_on_a_laptop_with_ones_own_files(docker, home, tmp_path):
-    # A laptop has no instance role: what answers there would hide that the files were not read.
+    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the files.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
                  HOME=str(home), ROLE_UID="1000")

@@ -1,4 +1,4 @@
-"""SSO and `aws login`, by scripts/README.md: the real AWS CLI renews, ec2-role asks it, containers have the role."""
+"""SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the credential it needs."""
 
 import re
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 
 @pytest.fixture
 def services(docker):
-    # A laptop has no instance role: what answers there would hide that the sign-in was not used.
+    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the sign-in.
     docker.instance.guard("on")
     services = sign_in.SignInServices(docker.instance.aws, docker.instance.real_metadata.credential)
     yield services

@@ -1,5 +1,5 @@
-//! What holds of the response to any request; shared by the property tests and the fuzz target. It has its own knowledge of the
-//! protocol and uses nothing of the code that it checks.
+//! Properties of the response to any request, shared by the property tests and the fuzz target. This module has its own
+//! knowledge of the protocol and uses nothing of the code that it checks.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ pub struct World {
 }
 
 impl World {
-    /// One of all combinations: each bit of the number is a choice.
+    /// A state in which each bit of `choice` decides one property.
     pub fn new(choice: u8) -> Self {
         let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
         let bit = |at: u8| choice >> at & 1 == 1;
@@ -98,7 +98,7 @@ impl World {
         response
     }
 
-    /// Whether the credential is for the sender of this request.
+    /// Whether this request is entitled to the credential.
     fn is_entitled(&self, request: &Request) -> bool {
         let values = |name: &str| -> Vec<&str> {
             let named = |header: &&(&str, &str)| header.0.to_lowercase() == name;
@@ -175,7 +175,7 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// An address, a name that nobody can register, or the configured one; with a port or without.
+/// Whether a host is an IP address, a name that nobody can register, or the configured name; with or without a port.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

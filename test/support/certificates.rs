@@ -23,7 +23,7 @@ pub enum Validity {
 
 pub struct Authority(Directory);
 
-/// Whether there is an openssl; skips the test if not.
+/// Whether openssl is installed; skips the test if not.
 #[track_caller]
 pub fn can() -> bool {
     let can = Command::new("openssl").arg("version").output().is_ok();
@@ -42,7 +42,7 @@ impl Authority {
         authority
     }
 
-    /// The file with its certificate, for AWS_CA_BUNDLE.
+    /// The file with the authority's certificate, for AWS_CA_BUNDLE.
     pub fn bundle(&self) -> String {
         self.0.text("authority.pem")
     }

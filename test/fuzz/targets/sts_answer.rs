@@ -1,4 +1,5 @@
-//! Any answer of STS: two bytes of status, then the body. An accepted credential makes a document that SDKs can parse.
+//! Any response of STS. The input's first two bytes are the status, the rest is the body. A credential that is accepted makes a
+//! document that SDKs can parse.
 
 #![no_main]
 
