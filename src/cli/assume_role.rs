@@ -100,6 +100,7 @@ fn policy(setting: Setting) -> Result<String, String> {
     match serde_json::from_slice::<serde_json::Value>(text.as_bytes()) {
         Ok(policy) if policy.is_object() => Ok(text),
         Ok(_) => setting.wrong("a policy is a JSON object; correct it"),
-        Err(error) => setting.wrong(&format!("it is not JSON: {error}; correct it")),
+        Err(error) => setting
+            .wrong(&format!("it is not JSON: {error}; write the policy itself, or file://PATH")),
     }
 }

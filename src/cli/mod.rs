@@ -163,16 +163,16 @@ fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     let variables = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
     let is_other_sts = settings.value("endpoint-url").is_some()
         || variables.iter().any(|name| settings.environment.get(name).is_some());
-    let parse = match is_other_sts {
-        true => RoleArn::parse_of_other_sts,
-        false => RoleArn::parse,
-    };
+    let parse = RoleArn::parser(is_other_sts);
     match (settings.free(), settings.environment.get(VARIABLE)) {
         ([arn], _) => parse(arn).map(Some),
         ([], Some(arn)) => parse(arn).map(Some).map_err(|why| format!("{VARIABLE} {why}")),
         ([], None) => Ok(None),
-        ([_, second, ..], _) => {
-            Err(format!("{second:?}: one argument too many; run one ec2-role for each role"))
+        ([first, second, ..], _) => {
+            let extra = if first.starts_with("arn:") { second } else { first };
+            Err(format!(
+                "{extra:?}: one argument too many; run one ec2-role for each role, and name an option for each of its values"
+            ))
         }
     }
 }
@@ -291,6 +291,7 @@ mod tests {
             ("listen", "127.0.0.1:99999", "ADDRESS:PORT"),
             ("listen", "fd00::1:80", "ADDRESS:PORT"),
             ("policy", "{", "not JSON"),
+            ("policy", "policy.json", "file://PATH"),
             ("policy", "[]", "a policy is a JSON object"),
             ("policy", "file:///nowhere", "cannot be read"),
             ("policy-arns", "ReadOnly", "arn:aws:iam"),
@@ -324,7 +325,9 @@ mod tests {
     fn arguments_that_do_not_go_together_are_named() {
         for (arguments, begins, right) in [
             (&[][..], "no role", "EC2_ROLE_ARN"),
-            (&[ARN, ARN], "\"arn:", "one argument too many"),
+            (&[ARN, ARN], "\"arn:", "one argument too many; run one ec2-role"),
+            (&["--tags", "a=1", "b=2", ARN], "\"b=2\"", "an option for each"),
+            (&["--role-arn", ARN], "--role-arn: ", "the ARN by itself"),
             (&[ARN, "--nonsense"], "--nonsense: no such option", "--help"),
             (&[ARN, "-x"], "-x: no such option", "--help"),
             (&[ARN, "--listen"], "--listen: its value is missing", "--help"),
@@ -368,7 +371,7 @@ mod tests {
             ("EC2_ROLE_TAGS", "'a=b", "quotes"),
             ("EC2_ROLE_HTTP_TOKEN", "required", "no such variable"),
             ("EC2_ROLE_CHECK", "true", "no such variable"),
-            ("EC2_ROLE_ARN", "\"arn\"", "does not begin with"),
+            ("EC2_ROLE_ARN", "arn", "its partition is"),
         ] {
             let arguments = if name == "EC2_ROLE_ARN" { &[][..] } else { &[ARN] };
             let error = parsed(arguments, Environment::from([(name, value)]));

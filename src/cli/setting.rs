@@ -120,6 +120,9 @@ impl<'a> Settings<'a> {
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
         Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),
+        Fail::UnrecognizedOption(name) if name == "role-arn" => {
+            (name, "no such option; give the ARN by itself")
+        }
         Fail::UnrecognizedOption(name) => (name, "no such option"),
         Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),

@@ -42,6 +42,9 @@ impl<'a> Setting<'a> {
         if value.is_empty() {
             return self.wrong("it is empty; write a value");
         }
+        if ['"', '\''].iter().any(|quote| value.starts_with(*quote) && value.ends_with(*quote)) {
+            return self.wrong("the quotes around it are part of it; remove them");
+        }
         let mut characters = value.chars().zip(1..);
         match characters.find(|(character, _)| !allowed.contains(character)) {
             None => Ok(value),

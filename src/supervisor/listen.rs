@@ -49,7 +49,10 @@ fn from_stdin() -> io::Result<TcpListener> {
 
 fn remedy(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::AddrNotAvailable => "this machine does not have the address yet".to_owned(),
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address yet (`ip address` lists those it has)"
+                .to_owned()
+        }
         ErrorKind::AddrInUse => {
             "the address is in use; stop what listens there, or choose another port".to_owned()
         }

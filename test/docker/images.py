@@ -6,11 +6,13 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import tempfile
 
 from instance import REPOSITORY, clean_environment
 
 BUSYBOX = "busybox"
 CLIENT = "client"
+AWS_CLI = "aws-cli"
 CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
 # This machine's apt sources, in either format.
 SOURCES = [
@@ -41,6 +43,13 @@ def import_busybox(engine):
 
 def import_client(engine):
     engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES), CLIENT)
+
+
+def import_aws_cli(engine):
+    """Imports an image with Debian 14's AWS CLI and returns its name. `aws login` needs 2.32, and Debian 13 has 2.23."""
+    with tempfile.TemporaryDirectory() as directory:
+        engine.docker("import", debian_tree(AWS_CLI, "awscli", debian_sources("forky", pathlib.Path(directory))), AWS_CLI)
+    return AWS_CLI
 
 
 def machine_suite():

@@ -439,6 +439,7 @@ def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
     (("add", "--bridge"), "needs a value"),
     (("add", "--iptables", "rm"), "not a name of it"),
     (("add", "--source", "172.17.0.9"), "not an option of add"),
+    (("add", "--bridge=docker0"), "write the value as a word of its own"),
     (("add", "--except", "172.17.0.9"), "not an option of add"),
     (("status", "--to", ":1"), "not an option of status"),
     (("remove", "--all", "--bridge", "docker0"), "takes every hook"),

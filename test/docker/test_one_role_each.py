@@ -305,6 +305,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("replace", "php", "arn:aws:iam::1:role/x"), "not the ARN of a role"),
     (("make",), "not a command"),
     (("create", "--no-such-option"), "not an option of create"),
+    (("create", "--name=web"), "write the value as a word of its own"),
 ])
 def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint):
     refused = network(docker, *arguments, check=False)

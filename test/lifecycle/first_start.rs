@@ -1,4 +1,4 @@
-//! What fails at the first start and may pass is retried with a line that names it: only text of the command line ends the program.
+//! Transient faults at the first start are retried, with a log line that names them. Only an invalid command line ends ec2-role.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use crate::support::directory::set_mode;
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each};
 
-/// Ends a fault.
+/// A function that ends a fault.
 type Passes<'a> = Box<dyn Fn(&Ec2Role) + Send + Sync + 'a>;
 
 const TOKEN_KEY: &str = "--token-key-file";
@@ -117,7 +117,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
     });
 }
 
-/// Each number of descriptors makes another step of the start fail.
+/// Each limit on open files makes another step of the start fail.
 #[test]
 fn limit_on_open_files_ends_no_start() {
     let sts = Sts::start([Reply::good()]);

@@ -41,16 +41,16 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls that Linux has had since 4.15. rseq is allowed, because glibc, which the tests have and the release has not, aborts
-/// where a thread lacks what another has; io_pgetevents has the number before it.
+/// System calls newer than Linux 4.14, without rseq: the tests are linked with glibc (the release is not), which aborts if only some
+/// threads may call rseq. The number before rseq is io_pgetevents.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
 ];
-/// A flag of getrandom that Linux knows since 5.6.
+/// A flag of getrandom that Linux has had since 5.6.
 const GRND_INSECURE: u64 = 4;
 
-/// Refreshes, a replaced server, a `credential_process`, a log file and the end.
+/// Under a filter for newer system calls: refreshes, a replaced server, a `credential_process`, a log file and the end.
 #[test]
 fn kernel_4_14_has_all_system_calls_that_are_needed() {
     let flag = SeccompCmpOp::MaskedEq(GRND_INSECURE);
@@ -101,7 +101,7 @@ fn kernel_4_14_has_all_system_calls_that_are_needed() {
     assert_eq!(other, None, "{lines:?}");
 }
 
-/// In hundredths of a second.
+/// Returns the processor time of a process in hundredths of a second.
 fn processor_time(pid: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();

@@ -130,10 +130,10 @@ fn limit_on_open_files_is_named_once_and_waited_for() {
     ec2_role.wait_for_end();
 }
 
-/// The limits hold for new processes and descriptors; the server goes on.
+/// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
 #[test]
 fn limits_reached_during_a_refresh_keep_the_credential() {
-    // Root's processes are not counted, so this row has another user, and the limit is set by that user.
+    // The kernel does not limit root's processes, so this row runs as another user, who sets the limit.
     const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
     let rows = [
         (
@@ -197,7 +197,7 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// A FUSE file system without a program behind it: whoever looks up a name in it hangs.
+/// Mounts a FUSE file system that no program serves: looking up a name in it hangs.
 fn mount_hanging_file_system(at: &Path) -> File {
     let fuse = File::options()
         .read(true)
@@ -214,7 +214,7 @@ fn mount_hanging_file_system(at: &Path) -> File {
     fuse
 }
 
-/// Needs a mount namespace and FUSE.
+/// This test needs a mount namespace and FUSE.
 #[test]
 fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     if !Path::new("/dev/fuse").exists() {
@@ -238,7 +238,7 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     let reader = until("the reader of the token", || {
         let reader = ec2_role.fetcher()?;
         let stat = std::fs::read_to_string(format!("/proc/{reader}/stat")).ok()?;
-        // Waiting in the kernel, and not asleep between two looks at the file.
+        // State D: the fetcher waits in the kernel for the file; it does not sleep between two attempts to read it.
         stat.contains(") D ").then_some(reader)
     });
     let before = ec2_role.lines().len();
@@ -268,7 +268,7 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
             .request("GET", "/v2/credentials/exc_web", &[token])
             .status
     };
-    // The credential may have come before the token.
+    // The credential may be there before the container token is read.
     until("the token", || (status() == 200).then_some(()));
     files.write("token", &"x".repeat(300_000));
     ec2_role.wait_for_line("at most 8192 printable ASCII characters without spaces");

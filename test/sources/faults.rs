@@ -1,5 +1,5 @@
-//! Every fault of the services that are sources, the host's metadata service and a container's credential endpoint, at the start
-//! and during a refresh.
+//! Every fault of the two services that can be the source, the host's metadata service and a container credential endpoint, at the
+//! start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};
@@ -11,7 +11,7 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The document of the host's metadata service has the fields of a container's too.
+    /// The container endpoint. The test uses the host's metadata service for it, whose document has the same fields.
     Container,
 }
 
@@ -29,7 +29,7 @@ fn check_each(when: When) {
             "it answered 401 to a request for a session token",
         ),
         (Token, TooLong, "its answer is longer than 256 KiB"),
-        // It gave a token, so the hop limit is not the cause.
+        // The service has returned a token, so the hop limit is not the cause.
         (
             List,
             Hang,

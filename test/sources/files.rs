@@ -19,7 +19,7 @@ enum Content {
     Absent,
     Directory,
     Pipe,
-    /// A symbolic link to itself: ELOOP.
+    /// A symbolic link to itself, which fails with ELOOP.
     Loop,
     TooLarge,
     Unreadable,
@@ -94,7 +94,13 @@ fn check_each(when: When) {
             Text("[default]\naws_session_token = s3cr3t\n"),
             "a session token and no keys",
         ),
-        (Use::Credentials, Text(""), "no source has a credential"),
+        (Use::Credentials, Text(""), "profile \"default\" has none"),
+        // Keys before the first section belong to no profile.
+        (
+            Use::Credentials,
+            Text("aws_access_key_id = AKIA\naws_secret_access_key = s3cr3t\n"),
+            "profile \"default\" has none",
+        ),
         (Use::Credentials, Absent, "no source has a credential"),
         (Use::Credentials, Content::Directory, "not a regular file"),
         (
@@ -170,7 +176,7 @@ fn check_each(when: When) {
         (Use::CaBundle, Pipe, "not a regular file"),
         (Use::Credentials, Pipe, "not a regular file"),
         (Use::Credentials, Loop, "Too many levels of symbolic links"),
-        // As after a crash of the machine.
+        // A crash of the machine can leave a file of zeros.
         (
             Use::Credentials,
             Bytes(&[0; 90]),

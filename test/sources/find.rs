@@ -344,6 +344,7 @@ fn unsupported_profile_keys_are_refused() {
         "sso_start_url = x",
         "sso_account_id = 123456789012",
         "sso_role_name = x",
+        "login_session = x",
     ];
     for (key, beside) in rows
         .iter()
@@ -354,19 +355,28 @@ fn unsupported_profile_keys_are_refused() {
             .file(".aws/config", &format!("[default]\n{key}\n"))
             .file(".aws/credentials", beside);
         let name = key.split(' ').next().unwrap();
-        let is_run = name.starts_with("sso") && beside.contains("credential_process");
-        if is_run {
-            // Tools write it for SDKs that do not support SSO.
+        let is_sign_in = name.starts_with("sso") || name == "login_session";
+        if is_sign_in && beside.contains("credential_process") {
+            // Tools write a credential_process beside the sign-in settings, for programs that cannot sign in, such as ec2-role.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
+        // botocore prefers keys in the credentials file to a login.
+        if name == "login_session" && beside.contains("AKIABESIDE") {
+            continue;
+        }
+        let place = if is_sign_in {
+            "this one"
+        } else {
+            "another profile"
+        };
+        let remedy = format!(
+            "credential_process = aws configure export-credentials --profile default to {place}"
+        );
         check_once(
             start,
             1,
-            &[
-                &format!("profile \"default\": {name}: "),
-                "credential_process = aws configure export-credentials",
-            ],
+            &[&format!("profile \"default\": {name}: "), &remedy],
         );
     }
     assert_eq!((sts.calls().len(), host.requests().len()), (0, 0));
@@ -387,9 +397,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
         signed_with(&sts, start().file(".aws/credentials", &file)),
         "AKIAFILE"
     );
-    let login = start().file(".aws/config", "[default]\nlogin_session = x\n");
-    check_once(login, 1, &["login_session: ec2-role does not support it"]);
-    // A session token in the other file does not belong to these keys.
+    // A session token in .aws/config does not belong to keys in .aws/credentials.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
     signed_with(&sts, start.file(".aws/credentials", &file));
@@ -415,6 +423,10 @@ fn with_no_source_at_all_the_line_says_what_to_give() {
     let start = || Start::without_source(&sts);
     check_once(start().variable("AWS_PROFILE", "nobody"), 1, &nobody);
     check_once(start().arguments(["--profile", "nobody"]), 1, &nobody);
+    // A profile's section is [profile nobody] in the config file and [nobody] in the credentials file.
+    let section = start().file(".aws/config", &keys("nobody", "AKIA"));
+    let remedy = ["write [profile nobody] for [nobody]"];
+    check_once(section.variable("AWS_PROFILE", "nobody"), 1, &remedy);
 }
 
 #[test]
@@ -517,7 +529,11 @@ fn a_failing_credential_process_is_one_line_without_output() {
     let rows = [
         ("exit 3", 1, "it failed (exit status: 3)"),
         ("kill -9 $$", 1, "it failed (signal: 9"),
-        ("true", 1, "it printed no JSON"),
+        (
+            "true",
+            1,
+            "it printed no JSON; run it by hand to see why; a pipe or a variable in it needs sh -c",
+        ),
         ("echo 's3cr3t hello'", 1, "it printed no JSON"),
         (
             "echo '{\"Version\":2,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}'",
@@ -547,7 +563,16 @@ fn a_failing_credential_process_is_one_line_without_output() {
         );
     });
     for (command, said) in [
-        ("/nowhere/at/all", "cannot be run"),
+        ("/nowhere/at/all", "install it where ec2-role runs"),
+        (
+            "~/bin/at/all",
+            "write its whole path, because no shell expands it",
+        ),
+        (
+            "$HOME/at/all",
+            "write its whole path, because no shell expands it",
+        ),
+        ("/etc/passwd", "let ec2-role's user execute it"),
         ("sh -c 'x", "a quote is not closed"),
     ] {
         let config = format!("[default]\ncredential_process = {command}\n");
@@ -859,7 +884,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
         line.contains("let ec2-role reach the host's own service"),
         "{line}"
     );
-    // The rule that leads to itself may be gone at the next try.
+    // The fault is transient, because the firewall rule that redirects the server to itself may be removed.
     assert!(line.contains("; next try in "), "{line}");
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);

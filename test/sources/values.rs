@@ -86,6 +86,32 @@ fn white_space_around_a_variable_is_trimmed() {
 }
 
 #[test]
+fn quotes_that_an_env_file_kept_are_named() {
+    let sts = Sts::start([Reply::good()]);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "\"AKIA\""),
+        ("AWS_SECRET_ACCESS_KEY", "'s3cr3t'"),
+        ("EC2_ROLE_ARN", "\"arn:aws:iam::123456789012:role/x\""),
+    ] {
+        let start = Start::with(&sts).variable(name, value);
+        let start = if name == "EC2_ROLE_ARN" {
+            Start::bare().variable(name, value)
+        } else {
+            start
+        };
+        let ended = start.run();
+        let line = ended.lines.last().unwrap();
+        assert!(
+            line.contains(name)
+                && line.contains("the quotes around it are part of it; remove them"),
+            "{ended:?}"
+        );
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+    }
+    assert_eq!(sts.calls().len(), 0);
+}
+
+#[test]
 fn a_variable_with_an_impossible_character_is_named() {
     let (sts, agent) = (Sts::start([Reply::good()]), agent());
     for name in VARIABLES {

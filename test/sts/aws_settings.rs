@@ -244,6 +244,31 @@ fn the_arn_of_another_sts_is_passed_as_it_is() {
         }
         let ended = bare().arguments([arn]).run();
         assert_eq!(ended.status, Some(2), "{ended:?}");
+        // The role of a web identity is validated in the same way.
+        let with_identity = || {
+            let start = Start::bare()
+                .listen("127.0.0.1:0")
+                .arguments([ROLE])
+                .variable("AWS_ROLE_ARN", arn);
+            let file = start.home.write("identity", "token");
+            start.variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+        };
+        drop(
+            with_identity()
+                .variable("AWS_ENDPOINT_URL_STS", &sts.url())
+                .serving(),
+        );
+        let calls = sts.calls();
+        assert_eq!(calls[calls.len() - 2].parameter("RoleArn"), arn);
+        // If the ARN were accepted, the call would go to this proxy, so nothing can leave this machine.
+        let ended = with_identity()
+            .variable("HTTPS_PROXY", "http://127.0.0.1:1")
+            .run();
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(
+            ended.lines[1].contains(&format!("AWS_ROLE_ARN: {arn:?} is not a role's ARN")),
+            "{ended:?}"
+        );
     }
-    assert_eq!(sts.calls().len(), 9);
+    assert_eq!(sts.calls().len(), 15);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::sts::RetryAfter;
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
 const TIME: &str = "2199-01-01T00:00:00Z";
@@ -17,7 +18,7 @@ fn with_secret(secret: &str, expiration: &str) -> Reply {
     )
 }
 
-/// What STS answers, what the log line says, and how many calls one attempt makes.
+/// STS's reply, the text that the log line must contain, and the number of calls in one attempt.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
@@ -150,7 +151,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
-            Reply::error(503, "Busy", "oh").retry_after(1),
+            Reply::error(503, "Busy", "oh").retry_after(RetryAfter::Seconds(1)),
             "Busy (503): oh…; nothing to do",
             1,
         ),

@@ -4,7 +4,8 @@ use std::net::{TcpListener, UdpSocket};
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
-/// Name servers: one resolves every name, one does not exist, one is silent, and the others give these errors (RFC 1035, 4.1.1).
+/// Name servers: one resolves every name, one does not exist, one never responds, and the others return these response codes
+/// (RFC 1035, 4.1.1).
 const KNOWS: &str = "127.0.0.1";
 const NOBODY: &str = "127.0.0.2";
 const SILENT: &str = "127.0.0.3";
@@ -22,7 +23,7 @@ fn ask(name_server: &str, resolver: &str) {
     .unwrap();
 }
 
-/// Resolves every name to 127.0.0.1, or none with this error.
+/// Runs a name server that resolves every name to 127.0.0.1, or none, with this response code.
 fn serve_names((address, error): (&str, u8)) {
     let knows = error == 0;
     let socket = UdpSocket::bind((address, 53)).unwrap();

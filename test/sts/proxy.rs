@@ -11,7 +11,7 @@ use crate::support::{Fault, ROLE, Reply, SECRET, Start, Sts, Watched, When, each
 /// A CONNECT proxy that connects every tunnel to one target. It runs until the tests end.
 struct Proxy {
     address: SocketAddr,
-    /// The status line of its answers.
+    /// The status line of the proxy's responses.
     status: Arc<Watched<&'static str>>,
     heads: Arc<Watched<Vec<Vec<String>>>>,
 }

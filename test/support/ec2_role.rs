@@ -288,7 +288,7 @@ impl Ec2Role {
         self.child_named("ec2-role-fetch")
     }
 
-    /// The log writer, if stderr is a file.
+    /// The log writer process, which exists if stderr is a file.
     pub fn log_writer(&self) -> Option<Pid> {
         self.child_named("ec2-role-log")
     }

@@ -28,10 +28,10 @@ pub struct Fault<'a> {
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
-    /// Before the start, or with the running process.
+    /// Starts the fault, either before ec2-role's start (`None`) or with the running process.
     pub comes: &'a (dyn Fn(Option<Pid>) + Sync),
     pub passes: &'a (dyn Fn(Pid) + Sync),
-    /// Parts of each log line, also split by `…`, and how many STS calls each failure makes.
+    /// Texts that each log line must contain (also separated by `…`), and the number of STS calls in each failure.
     pub said: &'a [&'a str],
     pub calls: usize,
 }
@@ -66,7 +66,7 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // The refresh comes after a second, which all rows of a table together may take to start.
+        // The refresh is due after a second, but the start of all rows together may take longer. So one row starts at a time.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);

@@ -72,6 +72,14 @@ impl Call {
 }
 
 /// The reply to one call.
+/// The Retry-After header of a reply, in each of its forms.
+#[derive(Clone, Copy, Debug)]
+pub enum RetryAfter {
+    Seconds(u32),
+    /// A date that is this many seconds after the reply's own `Date`.
+    Date(i64),
+}
+
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -81,7 +89,7 @@ pub struct Reply {
     clock: i64,
     /// Seconds by which the `Date` header is ahead of `clock`.
     date: i64,
-    retry_after: Option<u32>,
+    retry_after: Option<RetryAfter>,
     is_strict: bool,
     delay: Duration,
     manner: Manner,
@@ -197,7 +205,7 @@ impl Reply {
         }
     }
 
-    /// These bytes alone, which may be no HTTP.
+    /// A reply of exactly these bytes, which may be invalid HTTP.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Reply {
             manner: Manner::WithoutHead,
@@ -205,7 +213,7 @@ impl Reply {
         }
     }
 
-    /// A byte at a time.
+    /// Sends the reply one byte at a time, with this pause before each.
     pub fn drip(self, each: Duration) -> Self {
         Reply {
             manner: Manner::Drip(each),
@@ -245,9 +253,9 @@ impl Reply {
         }
     }
 
-    pub fn retry_after(self, seconds: u32) -> Self {
+    pub fn retry_after(self, retry_after: RetryAfter) -> Self {
         Reply {
-            retry_after: Some(seconds),
+            retry_after: Some(retry_after),
             ..self
         }
     }
@@ -269,10 +277,16 @@ impl Reply {
             .send(number, call, connection);
         }
         let body = self.body(number, now);
-        let date = (now + self.date).max(0) as u64;
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(date));
-        let retry_after = self.retry_after;
-        let retry_after = retry_after.map_or(String::new(), |it| format!("Retry-After: {it}\r\n"));
+        let http_date = |ahead: i64| {
+            let seconds = (now + self.date + ahead).max(0) as u64;
+            httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+        };
+        let date = http_date(0);
+        let retry_after = match self.retry_after {
+            None => String::new(),
+            Some(RetryAfter::Seconds(seconds)) => format!("Retry-After: {seconds}\r\n"),
+            Some(RetryAfter::Date(ahead)) => format!("Retry-After: {}\r\n", http_date(ahead)),
+        };
         let headers = format!(
             "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n{retry_after}",
             request_id(number)

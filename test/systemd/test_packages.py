@@ -81,6 +81,7 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
         "/usr/share/fish/vendor_completions.d/ec2-role.fish": manuals["ec2-role.fish"],
         f"/usr/share/zsh/{zsh}/_ec2-role": manuals["_ec2-role"],
         **{f"/usr/share/doc/ec2-role/{page}": (REPOSITORY / page).read_bytes() for page in ("README.md", "scripts/README.md")},
+        "/usr/share/doc/ec2-role/ec2-role.rules.yml": (SCRIPTS / "ec2-role.rules.yml").read_bytes(),
     }
     for name in files:
         assert members[name].mode & 0o7777 == (0o755 if "bin/" in name else 0o644), name

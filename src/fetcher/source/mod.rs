@@ -27,9 +27,11 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     }
     if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
         // This error is transient, because a shared file may still be written or mounted.
-        return transient(
-            "no source has a credential, and AWS_EC2_METADATA_DISABLED is true; give keys in variables or a profile, or unset it",
-        );
+        return transient(format!(
+            "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \
+             or a profile, or unset it",
+            context.profile.name
+        ));
     }
     instance::find(context)
 }

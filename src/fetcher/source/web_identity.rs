@@ -30,7 +30,8 @@ pub fn find_in<'a>(
         ));
     };
     let session_name = setting(session_name).map_or("ec2-role", |setting| setting.value);
-    let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
+    let parse = RoleArn::parser(context.sts.endpoint.is_other_sts);
+    let role = parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));

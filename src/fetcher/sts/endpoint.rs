@@ -10,6 +10,8 @@ pub struct Endpoint {
     /// The URL, ending in `/`.
     pub url: String,
     pub signing_region: String,
+    /// Whether the user names it, so that it may be an STS other than AWS's.
+    pub is_other_sts: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -58,8 +60,10 @@ impl EndpointOptions<'_> {
 
 impl Endpoint {
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
-        let at =
-            |url: String, region: &str| Ok(Endpoint { url, signing_region: region.to_owned() });
+        let at = |url: String, region: &str| {
+            let signing_region = region.to_owned();
+            Ok(Endpoint { url, signing_region, is_other_sts: options.url.is_some() })
+        };
         if let Some(setting) = options.url {
             let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
@@ -132,10 +136,8 @@ mod tests {
 
     #[track_caller]
     fn check(options: EndpointOptions, url: &str, signing_region: &str) {
-        assert_eq!(
-            Endpoint::find(&options).unwrap(),
-            Endpoint { url: url.into(), signing_region: signing_region.into() }
-        );
+        let found = Endpoint::find(&options).unwrap();
+        assert_eq!((found.url.as_str(), found.signing_region.as_str()), (url, signing_region));
     }
 
     #[test]
