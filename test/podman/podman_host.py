@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from host import NETWORK, SCRIPTS, SUBNET, Host
-from images import CLIENT, CLIENT_PACKAGES, busybox_tree, debian_sources, debian_tree
+from images import busybox_tree, debian_sources, debian_tree
 from instance import METADATA, REPOSITORY, wait_until
 from instance_server import BINARY
 from real_metadata import LIST
@@ -15,9 +15,9 @@ from sts import ENDPOINT, arn
 
 IMAGE = "podman-host"
 SUITE = "trixie"  # bookworm's Podman has no Quadlet
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun"
-BUSYBOX = "busybox"
-# What a user would pull is made here from the one client image.
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
+BUSYBOX = "docker.io/library/busybox"
+# What a user would pull is made here from the host's own tree.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
 # curl's exit status when it is refused, which takes no time-out.
 REFUSED = 7
@@ -52,8 +52,8 @@ class PodmanHost(Host):
         self.run("sh", "-euc", "cd /tmp/release; install ec2-role-guard ec2-role-hook ec2-role-network /usr/local/sbin; "
                  "install -m 644 ec2-role-guard.service ec2-role-hook.service /etc/systemd/system; systemctl daemon-reload")
         self.run("sh", "-c", f"podman import --quiet - {BUSYBOX}", input=busybox_tree(), text=False)
-        self.podman("import", "--quiet", f"/trees/{debian_tree(CLIENT, CLIENT_PACKAGES).name}", CLIENT)
-        for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --"), ("library/busybox", "[]")):
+        self.podman("import", "--quiet", f"/trees/{IMAGE}.tar", "client")
+        for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --")):
             self.podman("build", "--quiet", "--tag", f"docker.io/{name}", "-", input=f"FROM localhost/client\nENTRYPOINT {entrypoint}\n")
         self.image_says = self.build_image()
 
