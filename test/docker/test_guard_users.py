@@ -101,3 +101,12 @@ def test_a_user_who_cannot_be_meant_is_one_line_and_changes_nothing(host, argume
     said = host.guard(*arguments, check=False)
     assert said.returncode == 2 and complaint in said.stderr and said.stderr.count("\n") == 1
     assert routing(host) == before
+
+
+def test_off_lifts_the_rules_of_older_versions(host):
+    for rule in ("pref 11 iif lo goto 13", "pref 12 prohibit", "pref 13 nop", "pref 14 nop", "pref 15 iif docker0 nop", "pref 16 from 10.0.0.1 iif docker0 nop"):
+        host.run("ip", "rule", "add", "to", "169.254.169.254", "protocol", "kernel", *rule.split())
+    host.guard("on")
+    host.guard("off")
+    assert "169.254" not in routing(host)
+    assert role_seen_by(host.box) == HOST_ROLE
