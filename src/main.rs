@@ -6,13 +6,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ec2_role::cli::{self, Invocation};
-use ec2_role::common::environment::Environment;
-use ec2_role::common::fault::Fault;
-use ec2_role::common::log::writer::{self, LogWriter};
-use ec2_role::common::log::{self, Format};
-use ec2_role::common::process::ProcessKind;
+use ec2_role::common::{
+    Environment, Fault, ProcessKind,
+    log::{
+        self, Format,
+        writer::{self, LogWriter},
+    },
+};
 use ec2_role::fetcher;
-use ec2_role::messages::fetch_report::FetchReport;
+use ec2_role::messages::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -78,14 +80,13 @@ fn main() -> ExitCode {
             format.json = config.json_log;
             format.role = config.role.as_str().to_owned();
             log::set_format(format);
-            let log_writer = LogWriter::start();
-            let status = match supervisor::run(&config, &words, &environment) {
+            let mut log_writer = LogWriter::default();
+            log_writer.keep_running();
+            let status = match supervisor::run(&config, &words, &environment, &mut log_writer) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, EXIT_PERMANENT),
             };
-            if let Some(log_writer) = log_writer {
-                log_writer.finish();
-            }
+            log_writer.finish();
             status
         }
     }

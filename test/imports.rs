@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Each room may import from itself and from rooms of a higher rank.
+/// Each room (a directory of `src`, or `main`) may import from itself and from rooms of a higher rank.
 const RANKS: [(&str, u8); 7] = [
     ("main", 0),
     ("supervisor", 1),
@@ -14,7 +14,7 @@ const RANKS: [(&str, u8); 7] = [
     ("messages", 3),
     ("common", 4),
 ];
-/// `--check` is an HTTP client.
+/// The one allowed exception: `--check` uses the HTTP client.
 const EXCEPTION: (&str, &str) = ("cli::check", "fetcher::http_client");
 
 type Modules = BTreeMap<String, String>;
@@ -43,7 +43,7 @@ fn rooms_import_downward_only() {
 #[test]
 fn modules_do_not_import_in_a_circle() {
     let mut imports = all_imports(&sources());
-    // A module is in no circle if it imports nothing, or is imported by nothing, of what is left.
+    // Drop modules that import none of the others, or that no other imports: they are in no circle. The rest are.
     loop {
         let count = imports.len();
         let targets: BTreeSet<String> = imports.values().flatten().cloned().collect();
@@ -86,7 +86,7 @@ fn all_imports(modules: &Modules) -> Imports {
     modules.iter().map(imports).collect()
 }
 
-/// The modules whose items a source names, and its children: whoever declares a module depends on it.
+/// Returns the modules on which this source depends: those whose items it names, and its child modules, which it declares.
 fn imports_of(text: &str, module: &str, modules: &Modules) -> BTreeSet<String> {
     let code: String = text
         .lines()
@@ -112,7 +112,7 @@ fn imports_of(text: &str, module: &str, modules: &Modules) -> BTreeSet<String> {
     imports
 }
 
-/// Appends each path of a use tree, `a::{b, c::{self, d}}`; gives what follows it.
+/// Appends each path of a use tree, `a::{b, c::{self, d}}`, and returns the text after the tree.
 fn expand<'a>(base: &str, tree: &'a str, paths: &mut Vec<String>) -> &'a str {
     let end = tree
         .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
@@ -139,7 +139,7 @@ fn longest_module(mut path: &str, modules: &Modules) -> Option<String> {
     }
 }
 
-/// The code before the tests of each file, by the path of its module.
+/// Returns the code of each source file up to its tests, by the path of its module.
 fn sources() -> Modules {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();

@@ -2,8 +2,7 @@
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 use super::setting::{Setting, Settings};
-use crate::common::config::{AssumeRole, DEFAULT_DURATION_SECONDS};
-use crate::common::file::NamedFile;
+use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile};
 
 const MAX_POLICY_ARNS: usize = 10;
 const MAX_TAGS: usize = 50;
@@ -101,6 +100,7 @@ fn policy(setting: Setting) -> Result<String, String> {
     match serde_json::from_slice::<serde_json::Value>(text.as_bytes()) {
         Ok(policy) if policy.is_object() => Ok(text),
         Ok(_) => setting.wrong("a policy is a JSON object; correct it"),
-        Err(error) => setting.wrong(&format!("it is not JSON: {error}; correct it")),
+        Err(error) => setting
+            .wrong(&format!("it is not JSON: {error}; write the policy itself, or file://PATH")),
     }
 }

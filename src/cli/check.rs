@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::file::NamedFile;
-use crate::common::http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
-use crate::common::log::printable;
-use crate::common::role::{RoleArn, RoleName};
+use crate::common::{
+    CHECK_AGENT, NamedFile, RoleArn, RoleName, TOKEN_HEADER, TTL_HEADER, log::printable,
+};
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
 /// A server that needs two seconds is unhealthy, because SDKs give up after one.

@@ -7,10 +7,9 @@ mod setting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::common::config::{Config, HttpTokens, Listen};
-use crate::common::environment::Environment;
-use crate::common::pass_through::PassThrough;
-use crate::common::role::{RoleArn, RoleName};
+use crate::common::{
+    Config, Environment, HttpTokens, Listen, PassThrough, RoleArn, RoleName, ServerConfig,
+};
 pub use check::Check;
 use setting::{Setting, Settings};
 
@@ -61,33 +60,37 @@ fn config(settings: &Settings) -> Result<Config, String> {
     let role = role(settings)?.ok_or(
         "no role: give its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN",
     )?;
-    let value = |name| settings.value(name).map(|setting| setting.value);
+    let value = |name| settings.value(name);
+    let text = |name| value(name).map(|setting| setting.value);
     Ok(Config {
         assume_role: assume_role::parse(settings)?,
-        profile: value("profile"),
-        region: value("region"),
-        endpoint_url: value("endpoint-url"),
+        profile: text("profile"),
+        region: text("region"),
+        endpoint_url: text("endpoint-url"),
         listen: listen(settings)?,
-        role_name: role_name(settings, &role)?,
+        token_key_file: value("token-key-file").map(Setting::file),
+        container_token_file: value("container-token-file").map(Setting::file),
+        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
+        server: server_config(settings, &role)?,
+        role,
+    })
+}
+
+fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, String> {
+    const TOKEN_FILE: &str = "container-token-file";
+    let has_token = settings.value(TOKEN_FILE).is_some();
+    Ok(ServerConfig {
+        role_name: role_name(settings, role)?,
         http_tokens: match one_of(settings, "http-tokens", ["optional", "required"])? {
             "required" => HttpTokens::Required,
             _ => HttpTokens::Optional,
         },
-        token_key_file: settings.value("token-key-file").map(Setting::file),
-        container_token_file: settings.value("container-token-file").map(Setting::file),
-        both_forms: addition(
-            settings,
-            "both-forms",
-            settings.value("container-token-file").is_some(),
-            "container-token-file",
-        )?,
+        both_forms: addition(settings, "both-forms", has_token, TOKEN_FILE)?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
         allow_hosts: allow_hosts(settings)?,
         metrics: settings.switch("metrics")?,
         quiet: settings.switch("quiet")?,
-        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
-        role,
     })
 }
 
@@ -160,16 +163,16 @@ fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
     let variables = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
     let is_other_sts = settings.value("endpoint-url").is_some()
         || variables.iter().any(|name| settings.environment.get(name).is_some());
-    let parse = match is_other_sts {
-        true => RoleArn::parse_of_other_sts,
-        false => RoleArn::parse,
-    };
+    let parse = RoleArn::parser(is_other_sts);
     match (settings.free(), settings.environment.get(VARIABLE)) {
         ([arn], _) => parse(arn).map(Some),
         ([], Some(arn)) => parse(arn).map(Some).map_err(|why| format!("{VARIABLE} {why}")),
         ([], None) => Ok(None),
-        ([_, second, ..], _) => {
-            Err(format!("{second:?}: one argument too many; run one ec2-role for each role"))
+        ([first, second, ..], _) => {
+            let extra = if first.starts_with("arn:") { second } else { first };
+            Err(format!(
+                "{extra:?}: one argument too many; run one ec2-role for each role, and name an option for each of its values"
+            ))
         }
     }
 }
@@ -211,7 +214,7 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::config::AssumeRole;
+    use crate::common::AssumeRole;
 
     const ARN: &str = "arn:aws:iam::123456789012:role/team/exc_web";
 
@@ -227,14 +230,14 @@ mod tests {
     fn an_arn_alone_gives_every_setting_its_default() {
         let config = parsed(&[ARN], Environment::default()).unwrap();
         assert_eq!(config.role.as_str(), ARN);
-        assert_eq!(config.role_name.as_str(), "exc_web");
+        assert_eq!(config.server.role_name.as_str(), "exc_web");
         assert_eq!(config.listen, Listen::Address("127.0.0.1:4567".parse().unwrap()));
-        assert_eq!(config.http_tokens, HttpTokens::Optional);
+        assert_eq!(config.server.http_tokens, HttpTokens::Optional);
         assert_eq!(
             config.assume_role,
             AssumeRole { duration_seconds: 3600, ..AssumeRole::default() }
         );
-        assert!(!config.quiet);
+        assert!(!config.server.quiet);
     }
 
     #[test]
@@ -249,13 +252,13 @@ mod tests {
         ]);
         let config = parsed(&["--role-name", "other"], environment).unwrap();
         assert_eq!(config.listen, Listen::Address("[::1]:80".parse().unwrap()));
-        assert_eq!(config.http_tokens, HttpTokens::Required);
-        assert!(config.quiet);
+        assert_eq!(config.server.http_tokens, HttpTokens::Required);
+        assert!(config.server.quiet);
         assert_eq!(
             config.assume_role.tags,
             [("team".into(), "a".into()), ("who".into(), "x y".into())]
         );
-        assert_eq!(config.role_name.as_str(), "other");
+        assert_eq!(config.server.role_name.as_str(), "other");
     }
 
     #[test]
@@ -288,6 +291,7 @@ mod tests {
             ("listen", "127.0.0.1:99999", "ADDRESS:PORT"),
             ("listen", "fd00::1:80", "ADDRESS:PORT"),
             ("policy", "{", "not JSON"),
+            ("policy", "policy.json", "file://PATH"),
             ("policy", "[]", "a policy is a JSON object"),
             ("policy", "file:///nowhere", "cannot be read"),
             ("policy-arns", "ReadOnly", "arn:aws:iam"),
@@ -321,7 +325,9 @@ mod tests {
     fn arguments_that_do_not_go_together_are_named() {
         for (arguments, begins, right) in [
             (&[][..], "no role", "EC2_ROLE_ARN"),
-            (&[ARN, ARN], "\"arn:", "one argument too many"),
+            (&[ARN, ARN], "\"arn:", "one argument too many; run one ec2-role"),
+            (&["--tags", "a=1", "b=2", ARN], "\"b=2\"", "an option for each"),
+            (&["--role-arn", ARN], "--role-arn: ", "the ARN by itself"),
             (&[ARN, "--nonsense"], "--nonsense: no such option", "--help"),
             (&[ARN, "-x"], "-x: no such option", "--help"),
             (&[ARN, "--listen"], "--listen: its value is missing", "--help"),
@@ -365,7 +371,7 @@ mod tests {
             ("EC2_ROLE_TAGS", "'a=b", "quotes"),
             ("EC2_ROLE_HTTP_TOKEN", "required", "no such variable"),
             ("EC2_ROLE_CHECK", "true", "no such variable"),
-            ("EC2_ROLE_ARN", "\"arn\"", "does not begin with"),
+            ("EC2_ROLE_ARN", "arn", "its partition is"),
         ] {
             let arguments = if name == "EC2_ROLE_ARN" { &[][..] } else { &[ARN] };
             let error = parsed(arguments, Environment::from([(name, value)]));

@@ -4,8 +4,7 @@ use getopts::{Fail, Matches, Options};
 
 use super::options::Kind::{Repeated, Switch, Value};
 use super::options::{self, ACTIONS};
-use crate::common::environment::Environment;
-use crate::common::file::NamedFile;
+use crate::common::{Environment, NamedFile};
 
 const PREFIX: &str = "EC2_ROLE_";
 /// EC2_ROLE_ variables without an option: the role, and two that the systemd units set for ec2-role-hook.
@@ -121,6 +120,9 @@ impl<'a> Settings<'a> {
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
         Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),
+        Fail::UnrecognizedOption(name) if name == "role-arn" => {
+            (name, "no such option; give the ARN by itself")
+        }
         Fail::UnrecognizedOption(name) => (name, "no such option"),
         Fail::OptionDuplicated(name) => (name, "it is given twice; give it once"),
         Fail::UnexpectedArgument(name) => (name, "it takes no value"),

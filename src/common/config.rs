@@ -18,21 +18,30 @@ pub struct Config {
     /// The URL of STS, if it is not AWS's own.
     pub endpoint_url: Option<String>,
     pub listen: Listen,
-    pub role_name: RoleName,
-    pub http_tokens: HttpTokens,
     pub token_key_file: Option<NamedFile>,
     pub container_token_file: Option<NamedFile>,
+    pub json_log: bool,
+    pub server: ServerConfig,
+}
+
+/// The settings that the supervisor passes on to the server.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ServerConfig {
+    /// The role's name in the list of roles that clients read.
+    pub role_name: RoleName,
+    pub http_tokens: HttpTokens,
     /// Whether a server with a container token serves the instance form too.
     pub both_forms: bool,
+    /// Which of the host's other metadata is served; `None` without `--pass-through`.
     pub pass_through: Option<PassThrough>,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Host names that are accepted although they have a dot.
+    /// Names that are accepted in the Host header in addition to those that always are.
     pub allow_hosts: Vec<String>,
+    /// Whether to serve `/metrics`.
     pub metrics: bool,
     /// Whether to write no access log.
     pub quiet: bool,
-    pub json_log: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +61,7 @@ pub enum HttpTokens {
 }
 
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
-pub(crate) const DEFAULT_DURATION_SECONDS: u32 = 3600;
+pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// The parameters of AssumeRole, except the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

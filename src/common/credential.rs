@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::common::clock::{self, BootTime};
-use crate::common::secret::Secret;
+use super::clock::{self, BootTime};
+use super::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
@@ -70,7 +70,7 @@ impl Credential {
 }
 
 /// Formats a JSON object of strings in EC2's form, one pair per line.
-pub(crate) fn ec2_form(pairs: &[(&str, &str)]) -> String {
+pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
     let mut form = Vec::new();
     let mut before = "{\n  \"";
     for (key, value) in pairs {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::fault::{Fault, permanent};
+use super::fault::{Fault, permanent};
 
 /// The variables of a process. An empty variable counts as unset, as in every SDK.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ impl Environment {
 }
 
 /// Parses a switch: `true` or `false`, in any letter case. `name` is the variable or setting, for the error.
-pub(crate) fn switch(name: &str, value: &str) -> Result<bool, Fault> {
+pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -19,10 +19,10 @@ impl Fault {
     }
 }
 
-pub(crate) fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub fn permanent<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Permanent(text.into()))
 }
 
-pub(crate) fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
+pub fn transient<T>(text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Transient(text.into()))
 }

@@ -6,4 +6,4 @@ pub const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
 pub const TTL_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 
 /// The `User-Agent` of `--check`.
-pub(crate) const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));
+pub const CHECK_AGENT: &str = concat!("ec2-role-check/", env!("CARGO_PKG_VERSION"));

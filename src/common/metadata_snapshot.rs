@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::clock::BootTime;
+use super::clock::BootTime;
 
 /// Maximum age of an interruption notice. AWS sends it two minutes before the interruption, so an older one is useless.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);

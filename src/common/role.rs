@@ -27,7 +27,9 @@ impl RoleArn {
                     && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
         });
         let name = name_in(resource);
-        let wrong = if field(0) != "arn" {
+        let wrong = if text.starts_with(['"', '\'']) {
+            "the quotes around it are part of it; remove them".to_owned()
+        } else if field(0) != "arn" {
             "it does not begin with \"arn:\"".to_owned()
         } else if !has_partition {
             format!(
@@ -39,6 +41,8 @@ impl RoleArn {
             "it has a region, which no role has".to_owned()
         } else if !is_account_id(account) {
             format!("its account is {account:?}")
+        } else if resource.contains("arn:") {
+            "it holds a second ARN; run one ec2-role for each role".to_owned()
         } else if name.is_none() {
             format!("it names {resource:?}, not \"role/NAME\"")
         } else if !resource.bytes().all(|b| b.is_ascii_graphic()) || text.len() > MAX_ARN_LENGTH {
@@ -51,8 +55,13 @@ impl RoleArn {
         Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
+    /// Returns the parser for the ARNs of AWS's STS or of another.
+    pub fn parser(is_other_sts: bool) -> fn(&str) -> Result<Self, String> {
+        if is_other_sts { Self::parse_of_other_sts } else { Self::parse }
+    }
+
     /// Parses an ARN of an STS other than AWS's (Ceph, MinIO, Dell ECS): six fields as in AWS's ARNs, with fewer checks.
-    pub fn parse_of_other_sts(text: &str) -> Result<Self, String> {
+    fn parse_of_other_sts(text: &str) -> Result<Self, String> {
         let name = name_in(field(text, RESOURCE));
         let is_role = name.is_some_and(|name| RoleName::parse(name).is_ok());
         let is_ascii = text.bytes().all(|b| b.is_ascii_graphic());
@@ -166,6 +175,8 @@ mod tests {
         for (text, reason) in [
             ("", "begin with"),
             ("exc_web", "begin with"),
+            ("'arn:aws:iam::123456789012:role/x'", "the quotes around it are part of it"),
+            (&[role(1), role(1)].join(","), "a second ARN"),
             ("arn:aws:iam::123456789012:user/bob", "names \"user/bob\""),
             ("arn:aws:iam::123456789012:instance-profile/x", "names"),
             ("arn:asw:iam::123456789012:role/x", "partition"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 /// Placeholder for a secret in a log line.
-pub(crate) const HIDDEN: &str = "(secret)";
+pub const HIDDEN: &str = "(secret)";
 
 /// A secret access key, a token or a key. It has no `Display`, and its `Debug` form hides it, so that it cannot reach a log line,
 /// an error or a panic message by accident.

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::common::clock::BootTime;
+use super::clock::BootTime;
 
 /// A token's lifetime, 1 to 21,600 seconds
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html>).

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::common::clock::{self, BootTime};
-use crate::common::config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS};
-use crate::common::credential::Credential;
-use crate::common::fault::{Fault, transient};
-use crate::common::secret::{HIDDEN, Secret};
+use crate::common::{
+    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, HIDDEN, Secret,
+    clock, transient,
+};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
-use crate::messages::fetch_report::{FetchReport, Fetched};
+use crate::messages::{FetchReport, Fetched};
 
 /// Clock difference that is too small to cause a refusal: STS accepts five minutes. It is also the tolerance for a credential's
 /// lifetime.

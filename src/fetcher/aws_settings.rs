@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::config::Config;
-use crate::common::environment::{Environment, switch};
-use crate::common::fault::{Fault, transient};
-use crate::common::file::NamedFile;
+use crate::common::{Config, Environment, Fault, NamedFile, switch, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;

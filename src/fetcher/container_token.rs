@@ -1,15 +1,11 @@
 //! Watches `--container-token-file`, which holds the Authorization token for the container endpoint. A fetcher does this, because
 //! the file system may hang.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::common::config::Config;
-use crate::common::fault::{Fault, permanent, transient};
-use crate::common::file::NamedFile;
-use crate::common::secret::Secret;
-use crate::messages::fetch_report::FetchReport;
+use crate::common::{Config, Fault, NamedFile, Secret, transient};
+use crate::messages::FetchReport;
 
 /// Time for which one fetcher watches the file. It is shorter than the fetcher's deadline, so a missed deadline means that the
 /// file system hangs.
@@ -43,12 +39,9 @@ fn stamp(file: &NamedFile) -> Option<(u64, u64, SystemTime)> {
     Some((metadata.ino(), metadata.size(), metadata.modified().ok()?))
 }
 
-/// Reads and validates the token. The error is transient if the file is absent or empty, because it may be written soon.
+/// Reads and validates the token. Each error is transient, because another program writes the file.
 fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault> {
-    let contents = file.read().map_err(|error| match error.kind {
-        ErrorKind::NotFound => Fault::Transient(error.text),
-        _ => Fault::Permanent(error.text),
-    })?;
+    let contents = file.read().or_else(|error| transient(error.text))?;
     if let Some(exposure) = contents.exposure(0o007) {
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }
@@ -60,7 +53,7 @@ fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault>
     // SDKs send the token as a header's value, and HTTP strips spaces at its ends.
     let is_value = token.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     if !is_value || token.trim() != token || token.len() > MAX_TOKEN_BYTES {
-        return permanent(format!(
+        return transient(format!(
             "{file}: it must hold one line of at most {MAX_TOKEN_BYTES} printable ASCII characters without spaces at its ends; write one, without a newline"
         ));
     }
@@ -83,9 +76,10 @@ mod tests {
         assert!(read("Bearer first\r\n").unwrap().equals("Bearer first"));
         let long = "x".repeat(MAX_TOKEN_BYTES + 1);
         for wrong in [" spaces ", "two\nlines", "é", "tab\tbed", &long] {
-            assert!(matches!(read(wrong), Err(Fault::Permanent(_))), "{wrong}");
+            let fault = read(wrong).err().unwrap();
+            assert!(fault.text().contains("it must hold one line"), "{fault:?}");
         }
-        assert!(matches!(read("\n"), Err(Fault::Transient(_))));
+        assert!(read("\n").err().unwrap().text().contains("it is empty"));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(super::read(&file, &|_| {}), Err(Fault::Transient(_))));
     }

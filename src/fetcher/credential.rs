@@ -5,16 +5,13 @@ use std::cell::OnceCell;
 use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
 use super::panic_report;
-use crate::common::config::Config;
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Config, Environment, Fault, transient};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
-use crate::messages::fetch_orders::FetchOrders;
-use crate::messages::fetch_report::{FetchReport, Fetched};
+use crate::messages::{FetchOrders, FetchReport, Fetched};
 
 pub fn fetch(
     config: &Config,

@@ -11,8 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, Timeout};
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Environment, Fault, transient};
 use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
@@ -43,7 +42,7 @@ pub struct Answer {
     pub date: Option<SystemTime>,
     /// The `x-amzn-RequestId` header; AWS's support finds a call by it.
     pub request_id: Option<String>,
-    /// The `Retry-After` header in seconds.
+    /// The `Retry-After` header in seconds. A date is measured from the answer's own, because this machine's clock may be wrong.
     pub retry_after: Option<u32>,
 }
 
@@ -198,9 +197,15 @@ impl HttpClient {
         let request = self.agent.configure_request(request);
         let mut response = self.agent.run(request.ip_family(family).build())?;
         let header = |name| response.headers().get(name)?.to_str().ok();
-        let date = header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let http_date = |text: &str| httpdate::parse_http_date(text).ok();
+        let date = header("date").and_then(http_date);
         let request_id = header("x-amzn-requestid").map(str::to_owned);
-        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
+        let seconds_until = |at: SystemTime| {
+            let wait = at.duration_since(date.unwrap_or_else(SystemTime::now)).unwrap_or_default();
+            u32::try_from(wait.as_secs()).unwrap_or(u32::MAX)
+        };
+        let retry_after = header("retry-after")
+            .and_then(|text| text.parse().ok().or_else(|| http_date(text).map(seconds_until)));
         let is_binary = header("content-type")
             .is_some_and(|value| value.starts_with("application/octet-stream"));
         let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()?;

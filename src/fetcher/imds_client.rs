@@ -3,12 +3,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent, transient};
-use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::metadata_snapshot::Item;
+use crate::common::{Environment, Fault, Item, TOKEN_HEADER, TTL_HEADER, permanent, transient};
 use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse_url};
-use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
 pub const TOKEN_TTL_SECONDS: &str = "300";
@@ -48,7 +45,8 @@ impl ImdsClient {
         client.request_token()?;
         let token = client.token.borrow().clone();
         if token.is_some_and(|token| orders.is_own_token(&token)) {
-            return permanent(format!(
+            // This error is transient, because another program makes the rule that redirects.
+            return transient(format!(
                 "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
                 client.endpoint

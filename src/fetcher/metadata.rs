@@ -1,9 +1,6 @@
 //! Reads those parts of the host's other metadata that ec2-role may pass through.
 
-use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
-use crate::common::metadata_snapshot::Snapshot;
-use crate::common::pass_through::PassThrough;
+use crate::common::{BootTime, Fault, PassThrough, Snapshot};
 use crate::fetcher::imds_client::ImdsClient;
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.

@@ -24,16 +24,11 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process_group};
 
-use crate::common::clock::BootTime;
-use crate::common::config::Config;
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
-use crate::common::limit;
-use crate::common::log;
+use crate::common::{BootTime, Config, Environment, Fault, limit, log, transient};
 use crate::fetcher::imds_client::ImdsClient;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
-use crate::messages::frame::{END, from_frame, to_frame};
+use crate::messages::{
+    FRAME_END, FetchOrders, FetchReport, FetchedMetadata, Task, from_frame, to_frame,
+};
 
 /// Deadline at which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process,
 /// 25 s for a call to STS), so that the fetcher reports which step is slow.
@@ -46,8 +41,11 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 pub fn run(config: &Config, environment: &Environment) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
-    let orders: Option<FetchOrders> =
-        std::io::stdin().lock().read_until(END, &mut frame).ok().and_then(|_| from_frame(frame));
+    let orders: Option<FetchOrders> = std::io::stdin()
+        .lock()
+        .read_until(FRAME_END, &mut frame)
+        .ok()
+        .and_then(|_| from_frame(frame));
     let Some(orders) = orders else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {
         Task::Credential => {
@@ -99,7 +97,7 @@ fn fetch_metadata(
     orders: &FetchOrders,
 ) -> Result<FetchReport, Fault> {
     let client = ImdsClient::connect(environment, orders)?;
-    let what = config.pass_through.unwrap_or_default();
+    let what = config.server.pass_through.unwrap_or_default();
     let snapshot = metadata::read(&client, what, BootTime::now())?;
     Ok(FetchReport::Metadata(FetchedMetadata {
         items: snapshot.items.len(),

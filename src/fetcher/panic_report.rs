@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::common::fault::Fault;
+use crate::common::Fault;
 
 /// The current step of the fetcher.
 static STEP: Mutex<String> = Mutex::new(String::new());

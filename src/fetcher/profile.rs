@@ -1,7 +1,6 @@
 //! The profile in use, from the shared config and credentials files.
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Environment, Fault, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::{Settings, SharedFile};
 
@@ -34,8 +33,12 @@ impl Profile {
         };
         let in_credentials = credentials.sections.get(name);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
+            let remedy = match config.sections.contains_key(name) {
+                true => format!("write [profile {name}] for [{name}] in the first"),
+                false => "name an existing one with --profile or AWS_PROFILE".to_owned(),
+            };
             return transient(format!(
-                "profile {name:?}: it is neither in {} nor in {}; name an existing one with --profile or AWS_PROFILE",
+                "profile {name:?}: it is neither in {} nor in {}; {remedy}",
                 config.path.display(),
                 credentials.path.display()
             ));

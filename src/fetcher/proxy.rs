@@ -3,8 +3,7 @@
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, permanent};
+use crate::common::{Environment, Fault, permanent};
 
 /// Returns the proxy that a variable names for a URL, with its name for errors (`the proxy HOST:PORT of VARIABLE`, without user
 /// and password). `None` if NO_PROXY lists the host or no variable is set. The lower-case spelling of a variable wins.

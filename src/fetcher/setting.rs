@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
-use crate::common::file::NamedFile;
+use crate::common::{Environment, Fault, NamedFile, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,
@@ -43,6 +41,9 @@ impl<'a> Setting<'a> {
         let value = self.value.trim();
         if value.is_empty() {
             return self.wrong("it is empty; write a value");
+        }
+        if ['"', '\''].iter().any(|quote| value.starts_with(*quote) && value.ends_with(*quote)) {
+            return self.wrong("the quotes around it are part of it; remove them");
         }
         let mut characters = value.chars().zip(1..);
         match characters.find(|(character, _)| !allowed.contains(character)) {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::common::environment::Environment;
-use crate::common::fault::{Fault, transient};
-use crate::common::file::NamedFile;
+use crate::common::{Environment, Fault, NamedFile, transient};
 
 /// The byte order mark, which some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';

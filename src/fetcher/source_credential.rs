@@ -1,6 +1,6 @@
 //! The host's own credential, which signs AssumeRole.
 
-use crate::common::secret::Secret;
+use crate::common::Secret;
 
 pub struct SourceCredential {
     pub access_key_id: String,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::session_token::{TokenAuthority, TokenKey};
+use crate::common::{TokenAuthority, TokenKey};
 
 /// The value that a fetcher fetches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::credential::Credential;
-use crate::common::fault::Fault;
-use crate::common::secret::Secret;
+use crate::common::{Credential, Fault, Secret};
 
 /// A credential, and facts about STS for the orders of the next fetch.
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 /// The last byte of every frame; COBS encoding keeps this byte out of the rest of the frame. A frame of this byte alone is a
 /// heartbeat.
-pub const END: u8 = 0;
+pub const FRAME_END: u8 = 0;
 
 pub fn to_frame(message: &impl Serialize) -> Vec<u8> {
     // Encoding into a `Vec` cannot fail for these messages.
@@ -18,6 +18,6 @@ pub fn from_frame<Message: DeserializeOwned>(mut frame: Vec<u8>) -> Option<Messa
 
 /// Removes the first whole frame from the received bytes, and returns it; `None` if the frame is incomplete.
 pub fn take_frame(received: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let end = received.iter().position(|byte| *byte == END)?;
+    let end = received.iter().position(|byte| *byte == FRAME_END)?;
     Some(received.drain(..=end).collect())
 }

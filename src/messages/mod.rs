@@ -1,6 +1,11 @@
 //! The messages between the processes.
 
-pub mod fetch_orders;
-pub mod fetch_report;
-pub mod frame;
-pub mod server_state;
+mod fetch_orders;
+mod fetch_report;
+mod frame;
+mod server_state;
+
+pub use fetch_orders::{FetchOrders, Task};
+pub use fetch_report::{FetchReport, Fetched, FetchedMetadata};
+pub use frame::{FRAME_END, from_frame, take_frame, to_frame};
+pub use server_state::{Counts, ServerState, ServerUpdate};

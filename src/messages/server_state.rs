@@ -2,45 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::clock::BootTime;
-use crate::common::config::HttpTokens;
-use crate::common::credential::Credential;
-use crate::common::log;
-use crate::common::metadata_snapshot::Snapshot;
-use crate::common::pass_through::PassThrough;
-use crate::common::role::{RoleArn, RoleName};
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenKey;
-use crate::messages::frame::from_frame;
+use super::frame::from_frame;
+use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, Snapshot, TokenKey, log};
 
 /// All settings and data of the server, which inherits no environment variable and opens no file.
 #[derive(Serialize, Deserialize)]
 pub struct ServerState {
     pub role: RoleArn,
-    /// The role's name in the list of roles that clients read.
-    pub role_name: RoleName,
-    pub http_tokens: HttpTokens,
+    pub config: ServerConfig,
     /// The key that seals session tokens.
     pub token_key: TokenKey,
     /// The kernel's boot id; session tokens are valid for one boot only.
     pub boot_id: String,
-    /// Whether the access log is off.
-    pub quiet: bool,
     pub log_format: log::Format,
-    /// Whether to answer only clients on the subnet of the address they connect to.
-    pub same_network: bool,
-    /// Names that are accepted in the Host header in addition to those that always are.
-    pub allow_hosts: Vec<String>,
-    /// Whether to serve `/metrics`.
-    pub metrics: bool,
     /// The region in use; `None` while it is unknown or only guessed.
     pub region: Option<String>,
     /// The Authorization token of the container form; `None` if the container form is not served.
     pub container_token: Option<Secret>,
-    /// Whether the instance form is served too when a container token is set.
-    pub both_forms: bool,
-    /// Which of the host's other metadata is served; `None` without `--pass-through`.
-    pub pass_through: Option<PassThrough>,
     /// The host's other metadata; `None` until it is fetched. Only the server decodes it, so this field is not set in the
     /// supervisor.
     #[serde(skip)]

@@ -3,8 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::messages::frame::{from_frame, take_frame};
-use crate::messages::server_state::{ServerState, ServerUpdate};
+use crate::messages::{ServerState, ServerUpdate, from_frame, take_frame};
 
 /// The supervisor's end of the channel is closed: the supervisor is ending or has ended.
 pub struct Closed;

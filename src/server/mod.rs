@@ -1,7 +1,7 @@
 //! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
 //! responses.
 //!
-//! A client can break only its own connection: [`connections`] holds all connections, within bounds, in one thread, and tiny_http
+//! A client can break only its own connection: `connections` holds all connections, within bounds, in one thread, and tiny_http
 //! receives complete heads only. Any other fault ends this process, and the supervisor starts a new server on the same listening
 //! socket.
 
@@ -23,9 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
-use crate::common::clock::BootTime;
-use crate::common::http_headers::CHECK_AGENT;
-use crate::common::log;
+use crate::common::{BootTime, CHECK_AGENT, log};
 use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
@@ -62,7 +60,7 @@ pub fn run() -> io::Result<()> {
         state: first.into(),
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
-        interfaces: Interfaces::open(),
+        interfaces: Interfaces::open()?,
     };
     log::open();
     if let Err(error) = confinement::confine() {
@@ -177,7 +175,7 @@ impl Handler {
             }
         };
         connections.respond(connection, response.to_bytes(is_head, now), head.has_more_input);
-        if !self.state.server.quiet && self.access_log.admits(is_check) {
+        if !self.state.server.config.quiet && self.access_log.admits(is_check) {
             log::access(
                 peer,
                 now,
@@ -201,11 +199,12 @@ impl Handler {
             let both = local.zip(peer);
             both.is_some_and(|(local, peer)| self.interfaces.is_on_subnet_of(local, peer))
         };
-        let response = if server.same_network && !is_on_subnet() && !self.is_own(peer, local) {
+        let response = if server.config.same_network && !is_on_subnet() && !self.is_own(peer, local)
+        {
             let why = "ec2-role: this address serves its own subnet only\n";
             router::refuse(Refusal::Network, why)
-        } else if server.metrics
-            && metrics::is_requested(request, &server.allow_hosts)
+        } else if server.config.metrics
+            && metrics::is_requested(request, &server.config.allow_hosts)
             && self.is_own(peer, local)
         {
             return self.metrics.response(server);

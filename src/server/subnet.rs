@@ -4,12 +4,15 @@
 //! another network, or a host behind the default route, can also reach a bridge's address.
 
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
+use crate::common::limit;
+
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
 /// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
-/// subnet.
+/// subnet; a system limit is an error, because it may pass.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -17,12 +20,16 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    pub fn open() -> Self {
-        Interfaces {
-            ipv4_routes: File::open("/proc/self/net/route").ok(),
-            ipv4_addresses: File::open("/proc/self/net/fib_trie").ok(),
-            ipv6_addresses: File::open("/proc/self/net/if_inet6").ok(),
-        }
+    pub fn open() -> io::Result<Self> {
+        let table = |name: &str| match File::open(format!("/proc/self/net/{name}")) {
+            Err(error) if !limit::is_limit(&error) => Ok(None),
+            result => result.map(Some),
+        };
+        Ok(Interfaces {
+            ipv4_routes: table("route")?,
+            ipv4_addresses: table("fib_trie")?,
+            ipv6_addresses: table("if_inet6")?,
+        })
     }
 
     /// Whether an address belongs to this machine. When the host connects to a bridge's address, Docker's masquerading may set
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn loopback_is_a_subnet_of_its_own() {
-        let interfaces = Interfaces::open();
+        let interfaces = Interfaces::open().unwrap();
         let is_near = |local: &str, client: &str| {
             interfaces.is_on_subnet_of(local.parse().unwrap(), client.parse().unwrap())
         };

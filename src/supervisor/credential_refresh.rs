@@ -3,14 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::refresh::{Effects, Received, Refresh, Status};
+use super::retry::{Doubt, MISTAKE};
 use super::schedule;
-use crate::common::clock::{BootTime, iso8601};
-use crate::common::fault::Fault;
-use crate::common::log::Level;
-use crate::common::role::RoleArn;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, Fetched};
-use crate::messages::server_state::ServerUpdate;
+use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
+use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate, Task};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,6 +26,8 @@ pub struct CredentialRefresh {
     /// Whether the next credential is the first after a start or a failure.
     is_first: bool,
     serving: Option<Serving>,
+    /// Failures before the first credential.
+    doubt: Doubt,
     has_logged_expiry: bool,
     /// Facts that earlier fetchers found; they become part of the next fetcher's orders.
     found: FetchOrders,
@@ -55,6 +53,7 @@ impl CredentialRefresh {
             retry_after: Duration::ZERO,
             is_first: true,
             serving: None,
+            doubt: Doubt::default(),
             has_logged_expiry: false,
             found: FetchOrders::default(),
             duration_limit: None,
@@ -109,6 +108,8 @@ impl CredentialRefresh {
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = schedule::retry(self.failures, jitter).max(asked);
         let wait = self.schedule(wait, now);
+        let is_mistake = self.serving.is_none() && self.doubt.is_due(now);
+        let prefix = if is_mistake { MISTAKE } else { "" };
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
             Some(serving) => {
@@ -116,7 +117,7 @@ impl CredentialRefresh {
             }
             None => format!("{why}; no credential, requests are answered 500"),
         };
-        log.push(format!("{status}; next try in {}", in_words(wait)));
+        log.push(format!("{prefix}{status}; next try in {}", in_words(wait)));
         Effects {
             update: Some(ServerUpdate::FetchFailed),
             log,
@@ -198,9 +199,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::clock::parse_iso8601;
-    use crate::common::credential::Credential;
-    use crate::common::secret::Secret;
+    use crate::common::{Credential, Secret, clock::parse_iso8601};
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -287,6 +286,19 @@ mod tests {
         let lines = log(failed(), now.after(HOUR));
         assert!(lines[0].contains("has expired; requests are answered 500"));
         assert!(lines[1].contains("no credential, requests are answered 500; next try in 2 s"));
+    }
+
+    #[test]
+    fn failures_without_a_first_credential_look_like_a_mistake() {
+        let mut refresh = refresh();
+        let mut is_mistake = |report, at| {
+            let log = refresh.receive(report, BootTime(at), 1.0).unwrap().log;
+            log.iter().any(|line| line.starts_with(MISTAKE))
+        };
+        let before = [0, 59_999, 60_000, 60_001].map(|at| is_mistake(failed(), at));
+        assert_eq!(before, [false, false, true, false]);
+        is_mistake(fetched(BootTime(70_000)), 70_000);
+        assert!(!is_mistake(failed(), 80_000) && !is_mistake(failed(), 150_000));
     }
 
     #[test]

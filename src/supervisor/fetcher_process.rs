@@ -7,14 +7,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
 use super::child_process;
-use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
-use crate::common::limit;
-use crate::common::process::ProcessKind;
+use crate::common::{BootTime, Fault, ProcessKind, limit};
 use crate::fetcher::DEADLINE;
-use crate::messages::fetch_orders::FetchOrders;
-use crate::messages::fetch_report::FetchReport;
-use crate::messages::frame::{from_frame, take_frame, to_frame};
+use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame};
 
 /// Maximum size of the unparsed reports. Every valid report is smaller, because the fetcher limits its contents.
 const MAX_REPORT_BYTES: usize = 256 * 1024;

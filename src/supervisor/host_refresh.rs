@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use super::refresh::{Effects, Received, Refresh};
+use super::retry::{Doubt, MISTAKE};
 use super::schedule;
-use crate::common::clock::BootTime;
-use crate::common::fault::Fault;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::fetch_report::{FetchReport, FetchedMetadata};
-use crate::messages::server_state::ServerUpdate;
+use crate::common::BootTime;
+use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
 /// minute is left after a fetch. AWS recommends to check every 5 s.
@@ -22,6 +20,7 @@ pub struct HostRefresh {
     next: BootTime,
     failures: u32,
     has_fetched: bool,
+    doubt: Doubt,
     /// The notice logged last: fetchers repeat their notices, and a repeated notice is not logged again.
     last_notice: String,
 }
@@ -29,23 +28,26 @@ pub struct HostRefresh {
 impl HostRefresh {
     /// The first fetch is due at once.
     pub fn new(task: Task, now: BootTime) -> Self {
-        HostRefresh { task, next: now, failures: 0, has_fetched: false, last_notice: String::new() }
+        let (doubt, last_notice) = Default::default();
+        HostRefresh { task, next: now, failures: 0, has_fetched: false, doubt, last_notice }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
-        (self.has_fetched, self.failures) = (true, 0);
+        (self.has_fetched, self.failures, self.doubt) = (true, 0, Doubt::default());
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
-    /// Schedules a retry, and logs only the first of several failures in a row. The first retries come soon, because the host's
+    /// Schedules a retry, and logs only the first of several failures in a row, and the one that looks like a mistake. The first retries come soon, because the host's
     /// metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         self.failures += 1;
         self.next = now.after(schedule::retry(self.failures, jitter));
-        if self.failures > 1 {
+        let is_mistake = self.doubt.is_due(now);
+        if self.failures > 1 && !is_mistake {
             return Effects::default();
         }
-        Effects::warning(match (self.task, self.has_fetched) {
+        let prefix = if is_mistake { MISTAKE } else { "" };
+        let text = match (self.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
                 "pass-through: {why}; the host's metadata was not fetched, serving what was fetched before"
             ),
@@ -54,7 +56,8 @@ impl HostRefresh {
             ),
             (_, true) => format!("{why}; the token that was read before stays valid"),
             (_, false) => format!("{why}; requests for it are answered 401"),
-        })
+        };
+        Effects::warning(format!("{prefix}{text}"))
     }
 }
 
@@ -74,8 +77,7 @@ impl Refresh for HostRefresh {
         FetchOrders { task: self.task, ..orders }
     }
 
-    /// A permanent fault ends the program only before the first container token. The host's metadata is optional, so its faults
-    /// are never fatal.
+    /// No fault is fatal: the host's metadata is optional, and the container token is in a file that another program writes.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata(fetched) => {
@@ -93,11 +95,6 @@ impl Refresh for HostRefresh {
             FetchReport::Unchanged => {
                 self.next = now;
                 Effects::default()
-            }
-            FetchReport::Failed(Fault::Permanent(text))
-                if self.task == Task::ContainerToken && !self.has_fetched =>
-            {
-                return Err(text);
             }
             FetchReport::Failed(fault) => self.failed(fault.text(), now, jitter),
             _ => Effects::default(),
@@ -117,7 +114,7 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::secret::Secret;
+    use crate::common::{Fault, Secret};
 
     fn fetched(left_out: usize) -> FetchReport {
         FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })
@@ -176,8 +173,8 @@ mod tests {
         FetchReport::ContainerToken(Secret::new("Bearer x"))
     }
 
-    fn no_token(fault: fn(String) -> Fault) -> FetchReport {
-        FetchReport::Failed(fault("the file is empty".to_owned()))
+    fn no_token() -> FetchReport {
+        FetchReport::Failed(Fault::Transient("the file is empty".to_owned()))
     }
 
     #[test]
@@ -187,7 +184,7 @@ mod tests {
         refresh.receive(token(), BootTime(7), 0.5).unwrap();
         refresh.receive(FetchReport::Unchanged, BootTime(60_000), 0.5).unwrap();
         assert_eq!(refresh.due(), BootTime(60_000));
-        refresh.receive(no_token(Fault::Transient), BootTime(70_000), 0.5).unwrap();
+        refresh.receive(no_token(), BootTime(70_000), 0.5).unwrap();
         let wait = schedule::retry(1, 0.5);
         assert_eq!(refresh.due(), BootTime(70_000).after(wait));
     }
@@ -197,19 +194,23 @@ mod tests {
         let mut refresh = container_token();
         let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
         let served = "the file is empty; requests for it are answered 401";
-        assert_eq!(receive(no_token(Fault::Transient)).log, [served]);
+        assert_eq!(receive(no_token()).log, [served]);
         assert!(receive(token()).update.is_some());
         let kept = "the file is empty; the token that was read before stays valid";
-        assert_eq!(receive(no_token(Fault::Permanent)).log, [kept]);
-        let effects = receive(no_token(Fault::Permanent));
+        assert_eq!(receive(no_token()).log, [kept]);
+        let effects = receive(no_token());
         assert!(effects.log.is_empty() && effects.update.is_none());
     }
 
     #[test]
-    fn permanent_fault_is_fatal_only_before_the_first_token() {
+    fn fault_that_lasts_a_minute_looks_like_a_mistake() {
         let mut refresh = container_token();
-        let error = refresh.receive(no_token(Fault::Permanent), BootTime(0), 0.5);
-        assert_eq!(error.err().as_deref(), Some("the file is empty"));
+        let lines = [0, 30_000, 60_000, 90_000].map(|at| {
+            let effects = refresh.receive(no_token(), BootTime(at), 0.5).unwrap();
+            effects.log.concat()
+        });
+        let line = "the file is empty; requests for it are answered 401";
+        assert_eq!(lines, [line, "", &format!("{MISTAKE}{line}"), ""]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod jitter;
 mod listen;
 mod poll_loop;
 mod refresh;
+mod retry;
 pub mod schedule;
 mod sd_notify;
 mod server_process;
@@ -22,66 +23,63 @@ mod token_key_file;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::common::clock::BootTime;
-use crate::common::config::Config;
-use crate::common::environment::Environment;
-use crate::common::limit;
-use crate::common::log;
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenKey;
-use crate::messages::fetch_orders::{FetchOrders, Task};
-use crate::messages::server_state::{Counts, ServerState};
+use crate::common::{
+    BootTime, Config, Environment, Fault, Secret, TokenKey, limit,
+    log::{self, writer::LogWriter},
+    transient,
+};
+use crate::messages::{Counts, FetchOrders, ServerState, Task};
 use credential_refresh::CredentialRefresh;
 use fetcher_process::Fetcher;
 use host_refresh::HostRefresh;
 use listen::listen;
 use poll_loop::Supervisor;
 use refresh::Refresh;
+use retry::retry;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::{Order, Signals};
 use token_key_file::{random, token_key};
 
-/// Time between two tries after a system limit, such as that of open files, was reached.
-const LIMIT_PAUSE: Duration = Duration::from_secs(1);
+/// Time between two tries at the start: a bridge's address does not exist until Docker starts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
 /// is one that the user has to correct.
-pub fn run(config: &Config, words: &[String], environment: &Environment) -> Result<(), String> {
-    let signals = watch_signals()?;
-    let token_key = token_key(config.token_key_file.as_ref())?;
+pub fn run(
+    config: &Config,
+    words: &[String],
+    environment: &Environment,
+    log_writer: &mut LogWriter,
+) -> Result<(), String> {
+    let sleep = || {
+        std::thread::sleep(PAUSE);
+        true
+    };
+    let watch =
+        || Signals::watch().or_else(|it| transient(format!("signals: {}", limit::name(&it))));
+    let Some(signals) = retry(sleep, watch)? else {
+        return Ok(());
+    };
     let mut signal = "";
-    let listener = listen(config.listen, |pause| {
-        signals.wait(std::iter::empty(), pause);
+    let mut pause = || {
+        signals.wait(std::iter::empty(), PAUSE);
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
         child_process::reap_others(&[]);
         if let Some(Order::End(name)) = signals.order() {
             signal = name;
         }
         signal.is_empty()
-    })?;
-    if let Some(listener) = listener {
-        signal = prepare(config, words, environment, listener, token_key)?.run(&signals)?;
+    };
+    let file = config.token_key_file.as_ref();
+    if let Some(token_key) = retry(&mut pause, || token_key(file).map_err(Fault::Transient))?
+        && let Some(listener) = retry(&mut pause, || listen(config.listen))?
+    {
+        let supervisor = prepare(config, words, environment, listener, token_key, log_writer)?;
+        signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
     Ok(())
-}
-
-fn watch_signals() -> Result<Signals, String> {
-    let mut last = String::new();
-    loop {
-        match Signals::watch() {
-            Ok(signals) => return Ok(signals),
-            Err(error) if limit::is_limit(&error) => {
-                let cause = limit::name(&error);
-                log::warning_once(&mut last, &format!("signals: {cause}; trying again"));
-                std::thread::sleep(LIMIT_PAUSE);
-            }
-            Err(error) => {
-                return Err(format!("signals: {error}; this system cannot run ec2-role"));
-            }
-        }
-    }
 }
 
 fn prepare<'a>(
@@ -90,6 +88,7 @@ fn prepare<'a>(
     environment: &Environment,
     listener: TcpListener,
     token_key: TokenKey,
+    log_writer: &'a mut LogWriter,
 ) -> Result<Supervisor<'a>, String> {
     let address = listener.local_addr().map_err(|error| format!("--listen: {error}"))?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -98,7 +97,7 @@ fn prepare<'a>(
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
     let credential = CredentialRefresh::new(config.role.clone(), asked, now);
     let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
-    if config.pass_through.is_some() {
+    if config.server.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, now)));
     }
     // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
@@ -114,19 +113,12 @@ fn prepare<'a>(
     };
     let state = ServerState {
         role: config.role.clone(),
-        role_name: config.role_name.clone(),
-        http_tokens: config.http_tokens,
+        config: config.server.clone(),
         token_key,
         boot_id,
-        quiet: config.quiet,
         log_format: log::format().clone(),
-        same_network: config.same_network,
-        allow_hosts: config.allow_hosts.clone(),
-        metrics: config.metrics,
         region: None,
         container_token,
-        both_forms: config.both_forms,
-        pass_through: config.pass_through,
         snapshot: None,
         counts: Counts::default(),
         credential: None,
@@ -138,5 +130,6 @@ fn prepare<'a>(
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(environment, std::process::id(), now),
+        log_writer,
     })
 }

@@ -9,8 +9,8 @@ use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
-use crate::common::clock::BootTime;
-use crate::messages::fetch_orders::FetchOrders;
+use crate::common::{BootTime, log::writer::LogWriter};
+use crate::messages::FetchOrders;
 
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);
@@ -22,6 +22,7 @@ pub struct Supervisor<'a> {
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
     pub notify: SdNotify,
+    pub log_writer: &'a mut LogWriter,
 }
 
 impl Supervisor<'_> {
@@ -86,6 +87,7 @@ impl Supervisor<'_> {
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.pid());
         let known = fetchers.chain([self.server.pid()]).flatten();
         child_process::reap_others(&known.collect::<Vec<_>>());
+        self.log_writer.keep_running();
         Ok(())
     }
 

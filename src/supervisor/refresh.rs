@@ -2,11 +2,11 @@
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
-use crate::common::clock::BootTime;
-use crate::common::log::{self, Level};
-use crate::messages::fetch_orders::FetchOrders;
-use crate::messages::fetch_report::FetchReport;
-use crate::messages::server_state::ServerUpdate;
+use crate::common::{
+    BootTime,
+    log::{self, Level},
+};
+use crate::messages::{FetchOrders, FetchReport, ServerUpdate};
 
 /// The state machine of one repeated fetch. The poll loop runs the fetchers and passes in their reports, the time and `jitter`, a
 /// random number from 0 to 1.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::common::clock::BootTime;
-use crate::common::environment::Environment;
+use crate::common::{BootTime, Environment};
 
 #[derive(Default)]
 pub struct SdNotify {
+    address: Option<SocketAddr>,
+    /// `None` until systemd listens: the socket is made when the first message is sent, and again after an error.
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
     /// Variables that wait for room in systemd's queue, each with its newest value.
@@ -25,7 +26,7 @@ struct Watchdog {
 
 impl SdNotify {
     pub fn new(environment: &Environment, own_pid: u32, now: BootTime) -> Self {
-        let Some(socket) = environment.get("NOTIFY_SOCKET").and_then(connect) else {
+        let Some(address) = environment.get("NOTIFY_SOCKET").and_then(parse) else {
             return SdNotify::default();
         };
         let is_for_us =
@@ -39,7 +40,7 @@ impl SdNotify {
                 interval: Duration::from_micros(limit) / 2,
                 next_ping: now,
             });
-        SdNotify { socket: Some(socket), watchdog, unsent: Vec::new() }
+        SdNotify { address: Some(address), watchdog, ..SdNotify::default() }
     }
 
     /// Reports that a credential is served.
@@ -80,35 +81,45 @@ impl SdNotify {
     }
 
     fn set(&mut self, variable: &'static str, value: &str) {
-        if self.socket.is_some() {
+        if self.address.is_some() {
             self.unsent.retain(|(other, _)| *other != variable);
             self.unsent.push((variable, value.to_owned()));
         }
     }
 
     fn send(&mut self) {
-        let Some(socket) = self.socket.as_ref().filter(|_| !self.unsent.is_empty()) else {
+        if self.unsent.is_empty() {
+            return;
+        }
+        if self.socket.is_none() {
+            self.socket = self.address.as_ref().and_then(connect);
+        }
+        let Some(socket) = &self.socket else {
             return;
         };
         let lines: Vec<String> =
             self.unsent.iter().map(|(variable, value)| format!("{variable}={value}")).collect();
         match socket.send(lines.join("\n").as_bytes()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // After any other error systemd does not listen, so the variables are dropped.
-            Ok(_) | Err(_) => self.unsent.clear(),
+            Ok(_) => self.unsent.clear(),
+            Err(_) => self.socket = None,
         }
     }
 }
 
-/// Connects to systemd's socket. `address` is a path, or `@` and a name in the abstract namespace. The third form of
-/// sd_notify(3), vsock, is not supported, because systemd gives it to no service.
-fn connect(address: &str) -> Option<UnixDatagram> {
+/// Parses the address of systemd's socket: a path, or `@` and a name in the abstract namespace. The third form of sd_notify(3),
+/// vsock, is not supported, because systemd gives it to no service.
+fn parse(address: &str) -> Option<SocketAddr> {
     let address = match address.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(address),
     };
+    address.ok()
+}
+
+fn connect(address: &SocketAddr) -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
-    socket.connect_addr(&address.ok()?).ok()?;
+    socket.connect_addr(address).ok()?;
     socket.set_nonblocking(true).ok()?;
     Some(socket)
 }
@@ -173,12 +184,26 @@ mod tests {
     #[test]
     fn without_systemd_nothing_is_sent() {
         for address in ["", "vsock:2:1234", "/nowhere/at/all", "@nobody-listens-here"] {
-            let environment =
-                Environment::from([("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "10000000")]);
+            let environment = Environment::from([("NOTIFY_SOCKET", address)]);
             let mut notify = SdNotify::new(&environment, 7, BootTime(0));
-            assert_eq!(notify.next_ping(), None, "{address}");
             notify.ready("nobody hears it");
             assert!(notify.poll_fd().is_none());
+        }
+    }
+
+    #[test]
+    fn messages_wait_until_systemd_listens_again() {
+        let name = format!("ec2-role-late-{}", std::process::id());
+        let (address, socket) = (SocketAddr::from_abstract_name(&name), format!("@{name}"));
+        let environment = Environment::from([("NOTIFY_SOCKET", socket.as_str())]);
+        let mut notify = SdNotify::new(&environment, 7, BootTime(0));
+        for status in ["at the start", "after a restart of systemd"] {
+            notify.ready(status);
+            let systemd = listening_at(address.as_ref().unwrap());
+            // The first ping may find that the socket of before is closed.
+            notify.ping(BootTime(0));
+            notify.ping(BootTime(0));
+            assert_eq!(received(&systemd), format!("READY=1\nSTATUS={status}"));
         }
     }
 

@@ -8,9 +8,8 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal};
 
-use crate::common::clock::BootTime;
-use crate::common::process::ProcessKind;
-use crate::messages::frame::END;
+use crate::common::{BootTime, ProcessKind};
+use crate::messages::FRAME_END;
 use crate::server::THREAD_STACK_BYTES;
 
 pub struct ServerProcess {
@@ -41,7 +40,7 @@ impl ServerProcess {
 
     /// Sends an empty message, which the server answers. If the socket buffer is full, the heartbeat is lost.
     pub fn send_heartbeat(&mut self) {
-        _ = self.channel.write(&[END]);
+        _ = self.channel.write(&[FRAME_END]);
     }
 
     /// The control channel, which becomes readable when the server answers.

@@ -7,12 +7,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
 
 use super::child_process;
+use super::retry::Doubt;
 use super::server_process::ServerProcess;
-use crate::common::clock::BootTime;
-use crate::common::limit;
-use crate::common::log;
-use crate::messages::frame::to_frame;
-use crate::messages::server_state::{ServerState, ServerUpdate};
+use crate::common::{BootTime, limit, log};
+use crate::messages::{ServerState, ServerUpdate, to_frame};
 
 /// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, after which SDKs time out,
 /// because clients wait in the backlog meanwhile.
@@ -39,7 +37,7 @@ pub struct ServerSupervisor {
     awaits_credential: bool,
     awaits_token: bool,
     starts: u64,
-    last_error: String,
+    doubt: Doubt,
     short_lives: u32,
     next_heartbeat: BootTime,
     /// Heartbeats sent since the server last answered.
@@ -60,7 +58,7 @@ impl ServerSupervisor {
             awaits_credential: true,
             awaits_token,
             starts: 0,
-            last_error: String::new(),
+            doubt: Doubt::default(),
             short_lives: 0,
             next_heartbeat: now,
             missed: 0,
@@ -77,16 +75,13 @@ impl ServerSupervisor {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
-                self.last_error.clear();
+                self.doubt = Doubt::default();
                 (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
                 self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
                 let cause = limit::name(&error);
-                log::warning_once(
-                    &mut self.last_error,
-                    &format!("server cannot be started: {cause}; trying again"),
-                );
+                self.doubt.warn(&format!("server cannot be started: {cause}"), now);
                 self.next_start = now.after(MAX_PAUSE);
             }
         }

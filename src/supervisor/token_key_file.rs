@@ -5,8 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::common::file::{Contents, NamedFile};
-use crate::common::session_token::TokenKey;
+use crate::common::{Contents, NamedFile, TokenKey};
 
 /// Returns the key in `file`, and creates a missing file with a random key. Without `file`, the key is random.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {

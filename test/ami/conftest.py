@@ -20,11 +20,11 @@ from sts import Aws
 from surroundings import Surroundings
 
 PREFIX = "ec2-role-ami"
-_stages = []  # (what, seconds)
+_stages = []  # (what ran, seconds), for the summary
 
 
 def pytest_configure():
-    """Told to end, it tidies up, as at a Ctrl-C."""
+    """SIGTERM ends the run as Ctrl-C does, so that the fixtures clean up."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -64,7 +64,7 @@ def aws(surroundings):
 
 @pytest.fixture(scope="session")
 def release(surroundings):
-    """Where the machine finds the release; nobody is given it before the test says so."""
+    """The server from which the machine downloads the release. Downloads wait until a test sets `allowed`."""
     with Release(surroundings.aws) as release:
         release.allowed.clear()
         yield release
@@ -73,13 +73,13 @@ def release(surroundings):
 
 @pytest.fixture(scope="session")
 def document(release):
-    """The user-data."""
+    """The user-data of the machine."""
     return user_data(release.url, release.sum)
 
 
 @pytest.fixture(scope="session")
 def machine(surroundings, aws, disk, directory, document):
-    """Started once for all tests, which go on from each other's end."""
+    """One machine for all tests: each test continues where the one before ended."""
     surroundings.give(document)
     machine = Machine(surroundings, disk, directory)
     try:

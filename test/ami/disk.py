@@ -1,4 +1,4 @@
-"""The machine's image: Debian with cloud-init, Docker, and a container of its maker's that asks for credentials from the first boot on."""
+"""The machine's disk image: Debian with cloud-init, Docker, and a container that requests credentials from the start."""
 
 import pathlib
 import shutil
@@ -9,13 +9,13 @@ from images import busybox_tree, debian_tree
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("systemd,systemd-sysv,systemd-resolved,udev,dbus,linux-image-cloud-amd64,cloud-init,cloud-guest-utils,sudo,openssh-server,"
             "docker.io,apparmor,curl,iptables,iproute2,procps,qemu-guest-agent")
-# As Debian's own images for EC2, without what needs a way out.
+# The units of Debian's own EC2 images, except those that need internet access.
 ENABLED = ("systemd-networkd.service", "poller.service")
 DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer")
 
 
 class Disk:
-    """The kernel and its initial file system beside the disk: so it needs no boot loader."""
+    """A disk image. The kernel and the initrd are files beside the image, so the image needs no boot loader."""
 
     def __init__(self, directory):
         root = directory / "root"
@@ -25,9 +25,9 @@ class Disk:
         for verb, units in ("enable", ENABLED), ("disable", DISABLED):
             subprocess.run(["systemctl", "--quiet", f"--root={root}", verb, *units], check=True)
         (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
-        # The only one there is; Debian's cloud-init would have en_US.
+        # C.UTF-8 is the only locale in the image; Debian's cloud-init would set en_US.
         (root / "etc/cloud/cloud.cfg.d/10_locale.cfg").write_text("locale: C.UTF-8\n")
-        # Not this machine's.
+        # Replace the file that was copied from the machine that runs the tests.
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
         self.kernel = self._take(root, "vmlinuz")

@@ -1,4 +1,4 @@
-"""Runs commands in the machine by QEMU's guest agent: it needs no network, no login, and does not mind a clock that is set."""
+"""Runs commands in the machine through QEMU's guest agent. It needs no network and no login, and the clock may be wrong."""
 
 import base64
 import itertools
@@ -17,12 +17,12 @@ class GuestAgent:
         self._received = b""
 
     def connect(self):
-        """Whether the agent is there."""
+        """Connects to the agent and returns whether it responds."""
         self.close()
         self._received = b""
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.settimeout(3)
-        # What it still has to say to one who asked before comes ahead of this number.
+        # The agent may first send replies to an earlier connection: skip all replies until the one with this number.
         number = next(_number)
         try:
             self._connection.connect(self._path)
@@ -54,11 +54,11 @@ class GuestAgent:
         return answer["return"]
 
     def run(self, *command, input=None, text=True, timeout=120):
-        """As subprocess.run: what it wrote is captured, and bytes or text."""
+        """Runs a command as subprocess.run does with captured output, as text or as bytes."""
         given = {"input-data": base64.b64encode(input.encode() if text else input).decode()} if input else {}
         pid = self._call("guest-exec", path=command[0], arg=list(command[1:]), **{"capture-output": True}, **given)["pid"]
         deadline = time.monotonic() + timeout
-        # It does not tell the end by itself.
+        # The agent sends no event when the command ends, so poll.
         while not (status := self._call("guest-exec-status", pid=pid))["exited"]:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(command, timeout)

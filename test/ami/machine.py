@@ -1,4 +1,4 @@
-"""A whole machine, emulated by QEMU: it has what a virtual machine of EC2's has to be recognised by, and boots from nothing."""
+"""A whole virtual machine in QEMU, with the hardware identity by which cloud-init recognises EC2, booted for the first time."""
 
 import subprocess
 
@@ -7,10 +7,10 @@ from instance import REPOSITORY, clean_environment, wait_until
 from surroundings import CABLE, MAC
 from systemd_host import METADATA, SystemdHost
 
-# By this cloud-init knows where it is: both begin with ec2 and are the same.
+# cloud-init recognises EC2 by a DMI serial number that begins with ec2 and equals the DMI UUID.
 SERIAL = "ec20c0de-0000-4000-8000-000000000001"
-CONSOLE = REPOSITORY / "target/ami/console"  # stays there, to be read
-BOOT_SECONDS = 600  # for the emulation of a slow machine by a busy one
+CONSOLE = REPOSITORY / "target/ami/console"  # kept after the run, for diagnosis
+BOOT_SECONDS = 600  # long, because emulation is slow, above all on a busy machine
 
 
 class Machine(SystemdHost):
@@ -25,7 +25,7 @@ class Machine(SystemdHost):
     def _start(self):
         with self._surroundings.aws:
             self._qemu = subprocess.Popen([
-                # Should the tests be killed, so is the machine.
+                # The kernel kills QEMU when the test process dies.
                 "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
                 "-machine", "q35", "-accel", "tcg", "-smp", "2", "-m", "1024", "-device", "virtio-rng-pci",
                 "-smbios", f"type=1,manufacturer=Amazon EC2,product=t3.small,serial={SERIAL},uuid={SERIAL}",
@@ -36,7 +36,7 @@ class Machine(SystemdHost):
                 "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
                 "-chardev", f"socket,id=agent,path={self._socket},server=on,wait=off", "-device", "virtio-serial-pci",
                 "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-                # It ends, and is started again: so the end of a shutdown, or a panic, is an event.
+                # QEMU exits instead of rebooting, so that the tests can wait for a shutdown or a panic; a test starts it again.
                 "-no-reboot",
             ], stdin=subprocess.DEVNULL, env=clean_environment())
 
@@ -49,7 +49,7 @@ class Machine(SystemdHost):
         return self._agent.connect()
 
     def cloud_init(self):
-        """The status that it ended with; waits for that."""
+        """Waits until cloud-init is done and returns its final status."""
         return self.execute("cloud-init", "status", "--wait", "--long", timeout=BOOT_SECONDS).stdout
 
     def reboot(self):
@@ -66,20 +66,20 @@ class Machine(SystemdHost):
 
     @property
     def container_namespace(self):
-        """Of the only container. Docker itself would need a second to say it."""
+        """The network namespace of the only container. The file list is faster than asking Docker, which takes a second."""
         return self.run("sh", "-c", "echo /run/docker/netns/*").stdout.strip()
 
     def said(self, unit):
-        """What a unit wrote into the journal, without the access log."""
+        """The lines that a unit wrote to the journal, without the access log."""
         journal = self.run("journalctl", "--no-pager", "--output=cat", f"--identifier={unit}").stdout
         return [line for line in journal.splitlines() if line.startswith("ec2-role")]
 
     def answers(self):
-        """What the container was answered, from its first moment on; each different from the one before."""
+        """The responses that the container got since its start, without repetitions."""
         return self.run("cat", "/var/log/poller/list", check=False).stdout.splitlines()
 
     def own_role(self):
-        """Which role the machine itself is given by the real metadata service."""
+        """The role that the real metadata service gives the machine itself."""
         token = self.run("curl", "--silent", "--fail", "--request", "PUT", "--header",
                          "X-aws-ec2-metadata-token-ttl-seconds: 300", f"{METADATA}/latest/api/token").stdout
         return self.run("curl", "--silent", "--fail", "--max-time", "5", "--header", f"X-aws-ec2-metadata-token: {token}",

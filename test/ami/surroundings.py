@@ -1,4 +1,4 @@
-"""What EC2 has around a machine: a cable to it, an address for it by DHCP, the real metadata service, and no way out."""
+"""What EC2 provides around a machine: a network cable, an address by DHCP, the real metadata service; no internet access."""
 
 import subprocess
 
@@ -44,7 +44,7 @@ class Surroundings:
                                           stderr=subprocess.DEVNULL, env=clean_environment())
 
     def _documents(self):
-        """What cloud-init reads to set up the network, and a bit of the rest."""
+        """The metadata that cloud-init reads to configure the network, and a few further values."""
         interface = f"network/interfaces/macs/{MAC}"
         return {f"/latest/meta-data/{path}": text for path, text in {
             "ami-id": "ami-0123456789abcdef0",

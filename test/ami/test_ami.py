@@ -1,4 +1,4 @@
-"""The life of a machine with the user-data, in this order: first boot, a clock that is set, network and Docker shaken, second boot."""
+"""The life of a machine with the user-data, in this order: first boot, clock changes, network and Docker failures, reboot."""
 
 import collections
 import datetime
@@ -13,18 +13,18 @@ from systemd_host import LIST
 UNIT = "ec2-role@web"
 SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
-PATIENCE = 300  # it is emulated
+PATIENCE = 300  # seconds; the machine is emulated and therefore slow
 
 
 @pytest.fixture
 def guarded(machine):
-    """The machine; whatever is done to it, its container was never given the machine's own role."""
+    """The machine. After each test the fixture checks that no container ever got the machine's own role."""
     yield machine
     assert not [answer for answer in machine.answers() if HOST_ROLE in answer]
 
 
 def credential(machine, aws):
-    """What a container is given, as SDKs ask for it; good by the clock of AWS."""
+    """The credential that a container gets with an SDK's requests, checked to be valid by the clock of AWS."""
     token = machine.session_token()
     assert machine.ask(LIST, token, PATIENCE) == (200, "exc_web")
     status, document = machine.ask(f"{LIST}exc_web", token, PATIENCE)
@@ -37,7 +37,7 @@ def credential(machine, aws):
 
 
 def moment(machine, unit, which):
-    """When a unit was last active (ActiveEnter) or began to be (InactiveExit), in microseconds of this boot."""
+    """When a unit became active (ActiveEnter) or began to start (InactiveExit), in microseconds since boot."""
     return int(machine.show(unit, f"{which}TimestampMonotonic"))
 
 
@@ -53,7 +53,7 @@ def test_before_the_install_a_container_is_refused(guarded):
     wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
     assert guarded.answers() == ["started", "nobody"]
     assert guarded.ask() is None
-    # It is the guard that refuses: the service is there, for the machine itself.
+    # The guard refuses the container; the metadata service itself is running, as the machine's own request shows.
     assert guarded.own_role() == HOST_ROLE
     assert guarded.run("test", "-e", "/usr/local/bin/ec2-role", check=False).returncode != 0
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
@@ -79,7 +79,7 @@ def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
 
 @pytest.fixture
 def one_line_for_each_call(guarded, aws):
-    """How often STS was called and what was logged meanwhile: a line for each credential, and nothing else but `allowed`."""
+    """Checks that each call of STS logged one line of a new credential, and nothing else but `allowed`; returns the count."""
     calls, said = aws.calls_from(INSTANCE_ADDRESS), guarded.said(UNIT)
 
     def check(*allowed):
@@ -99,7 +99,7 @@ def test_a_clock_that_is_set_while_it_runs_changes_nothing(guarded, aws, one_lin
     print(guarded.run("date", "--utc", "--set", step).stdout.strip())
     for _ in range(3):
         credential(guarded, aws)
-    # The time to renew it may have come just now, but once.
+    # A regular refresh may be due in this time, but only one.
     assert one_line_for_each_call() <= 1
     assert guarded.answers() == answers
     assert guarded.show(UNIT, "MainPID") == supervisor
@@ -166,7 +166,7 @@ def test_over_a_reboot_the_guard_comes_first_and_the_role_again(guarded, aws):
 
 
 def test_without_the_guard_a_container_has_the_machines_role(machine):
-    """So all of the above could have failed."""
+    """Shows that the tests above can fail: without the guard, the container gets the machine's role."""
     machine.run("ec2-role-hook", "remove", "--all")
     machine.run("ec2-role-guard", "off")
     assert machine.ask(seconds=PATIENCE) == (200, HOST_ROLE)

@@ -1,21 +1,17 @@
-//! Answers one SDK's request for the document so many times, for a counter of instructions: `answers 1000`.
+//! Answers an SDK's request for the document N times (`answers 1000`), so that valgrind can count the instructions.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
-use ec2_role::common::credential::Credential;
-use ec2_role::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use ec2_role::common::log::Format;
-use ec2_role::common::role::RoleArn;
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TOKEN_HEADER, TTL_HEADER,
+    TokenKey, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::Request;
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
 
-/// As long as what STS gives is at least.
+/// The minimum length of the session tokens that STS returns.
 const TOKEN_LENGTH: usize = 400;
 const NOW: BootTime = BootTime(1000);
 
@@ -26,20 +22,22 @@ fn main() {
         .expect("answers NUMBER");
     let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").expect("an ARN");
     let state = ResponseState::from(ServerState {
-        role_name: role.name(),
+        config: ServerConfig {
+            role_name: role.name(),
+            http_tokens: HttpTokens::Required,
+            both_forms: false,
+            pass_through: None,
+            same_network: false,
+            allow_hosts: Vec::new(),
+            metrics: false,
+            quiet: false,
+        },
         role,
-        http_tokens: HttpTokens::Required,
         token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
         boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
-        quiet: false,
         log_format: Format::default(),
-        same_network: false,
-        allow_hosts: Vec::new(),
-        metrics: false,
         region: Some("us-east-1".to_owned()),
         container_token: None,
-        both_forms: false,
-        pass_through: None,
         snapshot: None,
         counts: Counts::default(),
         credential: Some(Credential {

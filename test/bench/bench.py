@@ -1,4 +1,4 @@
-"""Measures ec2-role beside what could be used in its place, all on loopback and in one run: scripts/bench."""
+"""Measures ec2-role and comparable servers, all on loopback and in one run. Started by scripts/bench."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import commands
+import installed
 import memory
 import process
 import report
@@ -24,13 +25,13 @@ from servers import Ec2Role, Sts
 from start import first_credential
 
 median = statistics.median
-# Whoever runs this may wait so long and no longer.
-LIMIT_SECONDS = 600
+# Time limit of the whole benchmark.
+LIMIT_SECONDS = 900
 ROUNDS = 3
-SECONDS = 3  # of each load
+SECONDS = 3  # duration of each load
 CLIENTS = (8, 64)
 STARTS = 50
-FETCHES = 200  # of each round; a tenth of them from the peers, which are ten times as slow
+FETCHES = 200  # per round; the peers get a tenth of them, because they are ten times as slow
 REQUESTS = 100_000
 REFRESHES = 100
 ROLES = (1, 10, 40)
@@ -79,7 +80,7 @@ class Bench:
             self.row(f"… after {requests:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
-        # Half a second after its receipt a credential of one second is due.
+        # A credential with a lifetime of one second is refreshed after half a second, so many refreshes take little time.
         with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
             with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}) as ec2_role:
                 for _ in range(refreshes):
@@ -87,7 +88,7 @@ class Bench:
                 self.row(f"… after {refreshes} refreshes over TLS", report.megabytes(memory.of(ec2_role)))
 
     def roles(self):
-        """Many roles on one host."""
+        """Memory and start time of many roles on one host."""
         for number in ROLES:
             with contextlib.ExitStack() as stack:
                 begun = time.perf_counter()
@@ -100,7 +101,7 @@ class Bench:
             self.row("… memory of each", report.megabytes(total / number))
 
     def hook(self):
-        """In namespaces of its own, so that no rule of this machine changes."""
+        """Times the hook's commands in namespaces of their own, so that no rule of this machine changes."""
         script = [sys.executable, "-B", servers.HERE / "commands.py", str(self.rounds), *map(str, ROLES)]
         output = subprocess.run(["unshare", "--net", "--mount", *script], stdout=subprocess.PIPE, check=True).stdout
         rows = [
@@ -109,8 +110,15 @@ class Bench:
         ]
         self.tables.append((["ec2-role-hook, with so many roles: time, of the processor", *commands.COMMANDS], rows))
 
+    def installed(self):
+        """Times the start of a role network and of a unit, with a real Docker Engine and systemd in namespaces of their own."""
+        script = [sys.executable, "-B", servers.HERE / "installed.py", str(self.rounds), *map(str, ROLES)]
+        output = subprocess.run(script, stdout=subprocess.PIPE, check=True).stdout
+        rows = [[roles, *map(report.milliseconds, times)] for roles, times in json.loads(output).items()]
+        self.tables.append((["with so many roles, until the last is served", *installed.COMMANDS], rows))
+
     def lifetimes(self):
-        """What a credential's lifetime costs STS."""
+        """How many STS calls a day each lifetime of a credential costs."""
         example = pathlib.Path(servers.BINARY).with_name("examples") / "calls_per_day"
         if not example.exists():
             return
@@ -119,7 +127,7 @@ class Bench:
         self.tables.append((["calls of STS in a day, credentials of", *header[1:]], rows))
 
     def crowds(self):
-        """1 to 1,000 clients."""
+        """Latency with 1 to 1,000 concurrent clients."""
         with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
             for clients in CROWDS:
                 own, limit = (load(server.document, clients, SECONDS) for server in (ec2_role, nginx))
@@ -127,7 +135,7 @@ class Bench:
                 self.row(f"p99 with {clients:,} clients", *figures)
 
     def loads(self):
-        """One request per connection, in rounds, so that what else the machine does falls on all alike."""
+        """Load with one request per connection. The servers take turns, so other load of the machine affects all of them."""
         self.loaded = {}
         with (
             self.ec2_role() as ec2_role,
@@ -165,7 +173,7 @@ class Bench:
             self.peers_memory = {name: process.proportional_memory(process.family(one.pid)) for name, one in peers.items()}
 
     def compare(self, clients):
-        """A row for each server: its ratios are those of its own round."""
+        """A row for each server, with ratios to nginx and to `limit` in the same round."""
         rows = []
         for name in self.peers:
             own, nginx = self.loaded[name, clients], self.loaded["nginx", clients]
@@ -191,7 +199,7 @@ class Bench:
         return ["server", "botocore's fetch", "memory after"], rows
 
     def hanging(self):
-        """The fetch while STS hangs; half of 16 seconds may go until it is asked for the second time."""
+        """Time of a fetch while STS hangs. With a lifetime of 16 s, the refresh that hangs begins within 8 s."""
         with Sts(self.directory, "--lifetime", "16", "--then-hang") as sts, Ec2Role(self.directory, sts.url) as ec2_role:
             sts.line()
             if sts.line() != "hangs":
@@ -200,7 +208,7 @@ class Bench:
         self.row("botocore's fetch while STS hangs", report.milliseconds(median(times)))
 
     def per_request(self):
-        """What a request costs the server with 8 clients in context switches and system calls."""
+        """Context switches and system calls of the server per request, with 8 clients."""
         with self.ec2_role() as ec2_role, servers.nginx(self.directory, self.document) as nginx:
             figures = []
             for one in (ec2_role, nginx):
@@ -245,7 +253,7 @@ def main():
     signal.alarm(LIMIT_SECONDS)
     load_before = os.getloadavg()
     with tempfile.TemporaryDirectory() as directory:
-        # nginx's worker is nobody.
+        # nginx's worker runs as the user nobody and must be able to enter the directory.
         os.chmod(directory, 0o755)
         bench = Bench(directory, arguments.quick)
         with bench.sts:
@@ -258,6 +266,7 @@ def main():
             bench.per_request()
             bench.crowds()
             bench.hook()
+            bench.installed()
             bench.lifetimes()
     noise = f"{bench.noise()}; load average {load_before[0]:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} cores"
     tables = [

@@ -1,5 +1,5 @@
-//! Prints, with tabs, how often STS is called in a day for one role whose containers ask all the time: by ec2-role's schedule, and by
-//! those of others as their sources have them (test/bench/README.md names the files).
+//! Prints a table, separated by tabs, of the STS calls per day for one role whose containers request credentials all the time:
+//! with ec2-role's schedule, and with those of other servers as in their sources (test/bench/README.md names the files).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const LIFETIMES: [(&str, Duration); 3] = [
     ("12 hours", minutes(12 * 60)),
 ];
 
-/// How long a credential of this lifetime is used.
+/// Returns how long a credential of this lifetime is used before the server replaces it.
 type Schedule = fn(Duration) -> Duration;
 
 const SCHEDULES: [(&str, Schedule); 7] = [

@@ -1,6 +1,6 @@
-"""What `ec2-role-hook` takes on a host with so many roles, each with a bridge and a server of its own.
+"""Measures `ec2-role-hook` on a host with a given number of roles, each with a bridge and a server of its own.
 
-Prints as JSON, for each number of roles, the median times of COMMANDS. To be run in network and mount namespaces of its own.
+Prints as JSON, for each number of roles, the median times of COMMANDS. Must run in network and mount namespaces of its own.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ def ip(*words):
 
 
 def timed(*words):
-    """Milliseconds: by the clock, and of the processor."""
+    """Milliseconds that a command takes: (elapsed time, processor time)."""
 
     def now():
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -62,7 +62,7 @@ def measure(directory, roles, rounds):
 
 
 def main():
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)  # the hook's lock is in it
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)  # the hook's lock file is in /run
     ip("link", "set", "lo", "up")
     rounds, *numbers = map(int, sys.argv[1:])
     with tempfile.TemporaryDirectory() as directory:

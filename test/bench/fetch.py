@@ -1,4 +1,4 @@
-"""What an SDK does to get a credential: token, list and document, by botocore."""
+"""Fetches a credential as an SDK does: botocore requests token, list and document."""
 
 import time
 
@@ -6,8 +6,8 @@ from botocore.utils import InstanceMetadataFetcher
 
 
 def fetches(base, number):
-    """The milliseconds of each whole fetch."""
-    # With an environment of its own: the one of this process says that no SDK may look for metadata.
+    """The milliseconds of each complete fetch."""
+    # Pass an empty environment, because this process's environment has AWS_EC2_METADATA_DISABLED.
     fetcher = InstanceMetadataFetcher(timeout=5, num_attempts=1, base_url=base, env={})
     times = []
     for _ in range(number):

@@ -1,6 +1,6 @@
 /*
- * limit PORT FILE: one epoll loop that reads once from each connection, parses nothing, writes the bytes of FILE and closes.
- * What it costs is what the kernel costs.
+  * limit PORT FILE: a server that shows how fast the kernel allows one to be. One epoll loop reads once from each connection,
+  * parses nothing, writes the bytes of FILE and closes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

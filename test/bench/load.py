@@ -1,4 +1,4 @@
-"""Load: wrk with one request per connection."""
+"""Generates load with wrk, one request per connection."""
 
 import pathlib
 import subprocess
@@ -11,13 +11,13 @@ REPORT = pathlib.Path(__file__).with_name("report.lua")
 class Load:
     requests: int
     rate: float  # per second
-    p50: float  # milliseconds, from the request's first byte to the answer's last
+    p50: float  # milliseconds, from the request's first byte to the response's last
     p99: float
     errors: int
 
 
 def load(url, clients, seconds):
-    # wrk asks for keep-alive unless told otherwise, and whoever closes anyway would be counted as failing.
+    # wrk requests keep-alive by default and would then count each connection that the server closes as an error.
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout=10s", "-s", str(REPORT), "-H", "Connection: close", url]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     line = next(line for line in output.splitlines() if line.startswith("figures "))

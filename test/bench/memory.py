@@ -1,4 +1,4 @@
-"""Prints the memory of ec2-role's processes after so many requests, in bytes: `memory.py 10000`."""
+"""Prints the memory of ec2-role's processes after N requests, in bytes: `memory.py 10000`."""
 
 import sys
 import tempfile
@@ -11,7 +11,8 @@ STAYING = {"ec2-role-server", "ec2-role-log"}
 
 
 def of(ec2_role):
-    """Bytes, proportional, of the processes that stay. A fetcher shares their pages and would make them look smaller: waits for its end."""
+    """Proportional memory (PSS) of the permanent processes, in bytes. Waits until no fetcher runs, because a fetcher shares
+    their pages and would make them look smaller."""
     deadline = time.monotonic() + 10
     while not set(map(process.name, (pids := process.family(ec2_role.pid))[1:])) <= STAYING:
         if time.monotonic() > deadline:

@@ -1,4 +1,7 @@
-"""What a process and its children cost: memory, processor time, system calls, context switches. Of what is not dumpable only root sees it."""
+"""The resources that a process and its children use: memory, processor time, system calls, context switches.
+
+ec2-role's processes are not dumpable, so only root can read these values.
+"""
 
 import pathlib
 import re
@@ -11,7 +14,7 @@ PROC = pathlib.Path("/proc")
 
 
 def family(pid):
-    """The process and all that it has started, oldest first."""
+    """The process and all its descendants, each parent before its children."""
     children = (PROC / f"{pid}/task/{pid}/children").read_text().split()
     return [pid] + [member for child in children for member in family(int(child))]
 
@@ -20,11 +23,11 @@ def name(pid):
     try:
         return (PROC / f"{pid}/comm").read_text().strip()
     except OSError:
-        return None  # it has just ended
+        return None  # the process has just ended
 
 
 def proportional_memory(pids):
-    """Bytes: each page counts for a process by its share (PSS)."""
+    """Proportional set size (PSS) in bytes: a page that N processes share counts 1/N for each."""
     total = 0
     for pid in pids:
         rollup = (PROC / f"{pid}/smaps_rollup").read_text()
@@ -33,18 +36,18 @@ def proportional_memory(pids):
 
 
 def processor_seconds(pids):
-    """User and system time so far, of threads that have ended too: each process has a clock of it (clock_getcpuclockid(3))."""
+    """User and system time so far, of ended threads too, from the CPU clock of each process (clock_getcpuclockid(3))."""
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def context_switches(pid):
-    """Of the threads that the process has now."""
+    """Context switches of the threads that the process has now."""
     status = "".join((task / "status").read_text() for task in (PROC / f"{pid}/task").iterdir())
     return sum(int(n) for n in re.findall(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)", status, re.M))
 
 
 class SystemCalls:
-    """Counts the system calls of a process and its threads, from `with` to its end, by name."""
+    """Counts the system calls of a process and its threads by name, while its `with` block runs."""
 
     def __init__(self, pid, file):
         self._file = file
@@ -53,7 +56,7 @@ class SystemCalls:
 
     def __enter__(self):
         self._strace = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        self._strace.stderr.readline()  # "Process … attached"
+        self._strace.stderr.readline()  # strace prints "Process … attached" first
         return self
 
     def __exit__(self, *_):

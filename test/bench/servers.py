@@ -1,4 +1,4 @@
-"""The servers that are measured, each started alone on a port of loopback with its log in a file."""
+"""The servers that are measured. Each starts alone, on a loopback port, and writes its log to a file."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PEERS = REPOSITORY / "target/peers/bin"
 
 ROLE_ARN = "arn:aws:iam::123456789012:role/exc_web"
 LIST_PATH = "/latest/meta-data/iam/security-credentials/"
-# Python's slowest peer needs a second on a quiet machine.
+# Generous: the slowest server, in Python, starts within a second on an idle machine.
 START_SECONDS = 30
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_REGION": "us-east-1"}
@@ -37,7 +37,7 @@ def get(url, timeout=10):
 
 
 class Child:
-    """A process of ours: ended, also when what it is for fails."""
+    """A child process of the benchmark, which ends with its `with` block, even after an exception."""
 
     def __init__(self, command, environment, log, **options):
         self.log = pathlib.Path(log)
@@ -68,12 +68,12 @@ class Sts(Child):
         self.url = self.line()
 
     def line(self):
-        """The next line that it says; waits for it."""
+        """Waits for the next line of the process's output and returns it."""
         return self.process.stdout.readline().strip()
 
 
 class Server(Child):
-    """`role` is the name that the server lists."""
+    """A metadata server. `role` is the role name that it lists."""
 
     def __init__(self, command, environment, log, port, role="exc_web", address="127.0.0.1", **options):
         super().__init__(command, environment, log, **options)
@@ -102,7 +102,7 @@ class Ec2Role(Server):
 
 
     def answer(self):
-        """The bytes of a whole response."""
+        """The bytes of a complete response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
             client.sendall(f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             return b"".join(iter(lambda: client.recv(65536), b""))
@@ -148,7 +148,8 @@ def ectou(directory, sts_url):
 
 
 def metadata_proxy(directory, sts_url):
-    """terrycain-metadata-proxy asks a central server in STS's place. It does not look at its own --config-file."""
+    """terrycain-metadata-proxy, which gets credentials from a central server and not from STS. It ignores its own
+    --config-file."""
     port = free_port()
     file = pathlib.Path(directory) / "metadata-proxy.json"
     file.write_text(json.dumps({"role": ROLE_ARN, "key": "made-up", "sts_url": sts_url, "metadata": {}}))

@@ -1,5 +1,5 @@
-# What the 2015 script was: a Sinatra application on WEBrick that answers the list and the document, an access log line each.
-# It asked STS in every request; this one has its credential, as all that are measured here.
+# The script of the 2015 talk: a Sinatra application on WEBrick that returns the list and the document, with an access log line
+# for each request. The original called STS in every request; this one has a fixed credential, like all servers measured here.
 require 'sinatra'
 require 'json'
 

@@ -1,4 +1,4 @@
-"""From exec to the first credential served."""
+"""Measures the time from exec to the first credential served."""
 
 import socket
 import time
@@ -9,7 +9,8 @@ REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\nConnection: cl
 
 
 def first_credential(directory, sts):
-    """Milliseconds, without STS's own. The client connects before there is anybody, and the backlog holds it: so no time goes in polling."""
+    """Milliseconds, less the time of STS. The client connects to the listening socket before ec2-role starts and waits in its
+    backlog, so the result contains no polling interval."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with socket.create_connection(listener.getsockname()) as client:
             client.sendall(REQUEST)

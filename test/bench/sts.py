@@ -1,7 +1,7 @@
-"""A small, fast STS: answers every call with a new credential, and says on stdout how long that took it.
+"""A small, fast STS: returns a new credential for every call, and prints the duration of the call on stdout.
 
-The first line is its URL, each further one the nanoseconds of a call, or `hangs`. A GET is given the credential in EC2's
-form, for servers that ask a central one of their own kind.
+The first line of output is its URL; each further line is the nanoseconds of a call, or `hangs`. A GET returns the credential
+in EC2's form, for servers that request credentials from a central server.
 """
 
 import argparse
@@ -20,12 +20,12 @@ EC2_ANSWER = (
     '{{"Code":"Success","LastUpdated":"{iso}","Type":"AWS-HMAC","AccessKeyId":"ASIA{number:016}",'
     '"SecretAccessKey":"made-up/secret/access/key/of/bench","Token":"{token}","Expiration":"{iso}"}}'
 )
-# As long as what STS gives is at least.
+# The minimum length of the session tokens that STS returns.
 TOKEN = "made+up/token" * 30
 
 
 def read_request(connection):
-    """The head of the request; its body is read too."""
+    """Reads a request with its body, and returns its head."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)

@@ -1,10 +1,10 @@
-"""A certificate authority and a certificate of 127.0.0.1, made up for one run."""
+"""Makes a certificate authority and a certificate for 127.0.0.1, for one run."""
 
 import subprocess
 
 
 def make(directory):
-    """The files: authority, certificate, key."""
+    """Returns the files of authority, certificate and key."""
     authority, authority_key, certificate, key = (
         f"{directory}/{name}.pem" for name in ("authority", "authority-key", "certificate", "key")
     )

@@ -1,4 +1,4 @@
-"""AWS, played by moto with authorization on, and a host user that may assume one role."""
+"""moto as AWS, with authorization checks, and a host user that may assume one role."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ class Aws(Program):
 
 
 def prepare(endpoint):
-    """Makes the host, the role and a bucket that the role may write to; gives the host's keys as variables."""
+    """Creates the host user, the role and a bucket that the role may write to. Returns the host's keys as variables."""
     nobody = boto3.Session(aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1")
     iam = nobody.client("iam", endpoint_url=endpoint)
     iam.create_user(UserName="host")

@@ -1,4 +1,4 @@
-"""Prints what the AWS C runtime finds by its default chain: client_awscrt.py"""
+"""Prints the credentials that the AWS C runtime's default chain finds: client_awscrt.py"""
 
 import json
 import sys

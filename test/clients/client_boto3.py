@@ -1,4 +1,4 @@
-"""Prints what boto3 finds by its default chain, and who STS says that is: client_boto3.py AWS_ENDPOINT"""
+"""Prints the credentials that boto3's default chain finds, and the ARN that STS returns: client_boto3.py AWS_ENDPOINT"""
 
 import json
 import sys

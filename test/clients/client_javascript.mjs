@@ -1,4 +1,4 @@
-// Prints what the AWS SDK for JavaScript finds by its default chain, and who STS says that is:
+// Prints the credentials that the default chain of the AWS SDK for JavaScript finds, and the ARN that STS returns for them:
 // client_javascript.mjs AWS_ENDPOINT
 
 import { createRequire } from "node:module";

@@ -1,4 +1,4 @@
-// Prints the credentials that JavaScript's metadata client reads, path by path: client_javascript_metadata.mjs
+// Requests the credentials with JavaScript's metadata client, path by path, and prints them: client_javascript_metadata.mjs
 
 import { createRequire } from "node:module";
 

@@ -1,4 +1,4 @@
-"""Prints what minio finds by its IAM provider, then stores an object: client_minio.py AWS_ENDPOINT BUCKET"""
+"""Prints the credentials that minio's IAM provider finds, then stores an object: client_minio.py AWS_ENDPOINT BUCKET"""
 
 import io
 import json
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from minio import Minio
 from minio.credentials import IamAwsProvider
 
-# minio does not read the variable itself, but has a parameter for what is in it.
+# minio does not read the environment variable, but its parameter sets the same endpoint.
 provider = IamAwsProvider(custom_endpoint=os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 try:
     credentials = provider.retrieve()

@@ -1,6 +1,6 @@
-"""Stores an object with what the AWS SDK for C++ finds by its default chain: client_pyarrow.py AWS_ENDPOINT BUCKET
+"""Stores an object with the credentials that the AWS SDK for C++'s default chain finds: client_pyarrow.py AWS_ENDPOINT BUCKET
 
-pyarrow does not tell the credentials: that the object was stored tells that they are right.
+pyarrow does not expose the credentials; the stored object shows that AWS accepts them.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The real clients: programs that find credentials by their default chain, and which requests each is known to make."""
+"""The real clients: programs that find credentials by their default chain, and the requests that each one makes."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from ec2_role import DOCUMENT_PATH, LIST_PATH, REPOSITORY, TOKEN_PATH
 
 HERE = pathlib.Path(__file__).parent
 
-# Longer than the most patient client: aws-config tries for 10 s, and object_store for longer.
+# Longer than the retries of every client: object_store retries for up to 180 s, aws-config for 10 s.
 DEADLINE_SECONDS = 200
 
 TOKEN = ("PUT", TOKEN_PATH)
@@ -28,11 +28,11 @@ INFO = ("GET", "/latest/meta-data/iam/info")
 class Client:
     name: str
     command: list
-    asks: list  # in this order, once or more often each
+    asks: list  # the requests it makes, in this order; a request may repeat
     endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-    # The variables with which it uses IMDSv1; None if it never does.
+    # The variables that make the client use IMDSv1; None if no variable does.
     version_1: dict | None = dataclasses.field(default_factory=dict)
-    # The variables that it reads together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
+    # The variables that the client reads together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
     container_variables: tuple = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
     def __str__(self):

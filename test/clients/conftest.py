@@ -4,7 +4,7 @@ import pytest
 
 from aws import Aws
 
-# The tests use boto3 too, and it must not read this machine's AWS configuration.
+# The tests call boto3 in their own process too, where it must not read this machine's AWS configuration.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"

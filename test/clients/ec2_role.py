@@ -1,4 +1,4 @@
-"""The program under test, on a free port of loopback."""
+"""ec2-role on a free loopback port."""
 
 import os
 import pathlib
@@ -37,7 +37,7 @@ class Ec2Role(Program):
 
     def requests(self):
         """The requests so far, oldest first: (method, path, status) of each line of the access log."""
-        # Requests are logged in order, so when this one is in the log, all earlier ones are.
+        # Requests are logged in order: when this one is in the log, all earlier ones are.
         marker = f"/{uuid.uuid4()}"
         fetch(self.endpoint, "GET", marker)
         self.wait_for(marker)

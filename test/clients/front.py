@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class Front:
-    """`refuse(method, path)` gives the status to refuse a request with, or None to pass it on."""
+    """`refuse(method, path)` returns the status with which the proxy refuses a request, or None to pass the request on."""
 
     def __init__(self, target, refuse):
         netloc = urlsplit(target).netloc
@@ -15,13 +15,13 @@ class Front:
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                path = self.requestline.split()[1]  # self.path has lost a slash where there were two
+                path = self.requestline.split()[1]  # self.path turns two leading slashes into one
                 if status := refuse(self.command, path):
                     self.send_response_only(status)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
-                # Unchanged headers, Host included, because they are signed.
+                # Pass the headers on unchanged, including Host, because they are signed.
                 behind = http.client.HTTPConnection(netloc, timeout=30)
                 behind.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():

@@ -1,6 +1,7 @@
-"""The addresses that SDKs have built in.
+"""The link-local addresses that are built into SDKs.
 
-scripts/test makes a network namespace that has them; elsewhere they are not ours to ask.
+scripts/test runs these tests in a network namespace that has the addresses. Elsewhere they are skipped, because the addresses
+could be those of a real metadata service.
 """
 
 import errno

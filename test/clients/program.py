@@ -4,12 +4,12 @@ import re
 import subprocess
 import threading
 
-# Longer than the longest pause of ec2-role between two tries, 60 s.
+# Longer than ec2-role's longest back-off between two calls, 60 s.
 DEADLINE_SECONDS = 75
 
 
 class Program:
-    """Runs until the end of its `with` block; `start` is the pattern of the line that says it is ready."""
+    """Runs until the end of its `with` block. `start` is the pattern of an output line that shows that the program is ready."""
 
     def __init__(self, command, environment):
         self._command = command
@@ -64,7 +64,7 @@ class Program:
             return list(self._lines)
 
     def wait_for(self, pattern):
-        """The match in the first line with the pattern; waits for the line if necessary."""
+        """Waits for the first line that contains the pattern, and returns the match."""
 
         def match():
             return next((found for line in self._lines if (found := re.search(pattern, line))), None)

@@ -19,7 +19,7 @@ ANSWER = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/
 
 
 class RecordingSts:
-    """`requests` holds (method, path, headers, body) of each request, in order, the body as bytes."""
+    """`requests` holds (method, path, headers, body) of each request, oldest first; the body is bytes."""
 
     def __init__(self):
         self.requests = requests = []

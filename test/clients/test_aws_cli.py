@@ -1,4 +1,4 @@
-"""What only the aws CLI shows: where its keys come from, what they may do, and ec2-role as its credential_process."""
+"""Tests of ec2-role with the aws CLI alone: origin and permissions of its keys, and ec2-role as its credential_process."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every client finds the role's credential with nothing configured but where the metadata service is."""
+"""Every client finds the role's credential when only the address of the metadata service is configured."""
 
 import itertools
 import json
@@ -67,7 +67,7 @@ def credential_requests(ec2_role):
 
 
 def assert_has_found(result, document):
-    """What a client printed of the credentials is the role's. Some print only that AWS accepted their call."""
+    """Checks that a client printed the role's credentials. Some clients print only that AWS accepted their call."""
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     for key in ("AccessKeyId", "SecretAccessKey", "Token"):

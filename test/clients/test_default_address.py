@@ -1,4 +1,4 @@
-"""Every client finds the role's credential with nothing configured at all, where 169.254.169.254 is ec2-role's."""
+"""Every client finds the role's credential without any configuration when ec2-role has the address 169.254.169.254."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Names that glibc finds, the static binary finds with musl: each with a name server that answers only in part."""
+"""The static binary (musl) resolves the names that glibc resolves, when a name server answers only some of the questions."""
 
 import os
 import socket
@@ -13,12 +13,12 @@ from recording_sts import RecordingSts
 A, AAAA = 1, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
-# In a network namespace with nothing but loopback (scripts/test), port 53 is nobody's.
+# A network namespace that has only loopback (scripts/test makes one), where port 53 is free.
 in_namespace = [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
 class NameServer:
-    """Knows that sts.test is 127.0.0.1; `answer` gives the code for another question, None for no answer."""
+    """Resolves sts.test to 127.0.0.1. For another question `answer` returns the response code, or None for no response."""
 
     def __init__(self, answer):
         self._answer = answer
@@ -32,7 +32,7 @@ class NameServer:
         return self
 
     def __exit__(self, *_):
-        # Wakes the thread: it ends at what is no question.
+        # The thread ends when it receives an empty packet.
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("127.0.0.1", 53))
         self._thread.join()
         self._socket.close()
@@ -42,7 +42,8 @@ class NameServer:
             query, client = self._socket.recvfrom(512)
             if not query:
                 return
-            # RFC 1035, 4.1: an id, flags, four counts; the question, of labels with their lengths, a type and a class.
+            # A query (RFC 1035, 4.1): an id, flags and four counts; then the question, labels with their lengths, a type and a
+            # class.
             end = query.index(0, 12)
             name = query[13:end].decode()
             kind = int.from_bytes(query[end + 1 : end + 3], "big")

@@ -1,4 +1,4 @@
-"""Without a credential, because STS fails, no client crashes; when STS answers, every client finds the credential."""
+"""While STS fails and there is no credential, no client crashes; once STS works, every client finds the credential."""
 
 import json
 import threading

@@ -1,7 +1,4 @@
-"""AssumeRole as it is sent, with odd bytes in every option.
-
-Each option arrives as it was written, under the signature that botocore computes for it.
-"""
+"""Special characters in every option reach STS unchanged, and AssumeRole's signature is the one that botocore computes."""
 
 import re
 from urllib.parse import parse_qsl
@@ -23,7 +20,7 @@ POLICY = """{"Version": "2012-10-17",
 POLICY_ARN = "arn:aws:iam::123456789012:policy"
 ASSUME_ROLE = {"Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": ROLE_ARN}
 
-# options, and the parameters that they are to become
+# Name: (options, the parameters of AssumeRole that they must become).
 ODD_OPTIONS = {
     "policy": (["--policy", POLICY], {"Policy": POLICY}),
     "external id": (["--external-id", "a+b=c,d.e@f:g/h-i_j"], {"ExternalId": "a+b=c,d.e@f:g/h-i_j"}),
@@ -106,7 +103,7 @@ def assert_is_signed(method, path, headers, body, token, region):
     request = AWSRequest(method, f"http://{headers['Host']}{path}", {name: headers[name] for name in signed}, body)
     request.context["timestamp"] = date
     signer = SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY, token), "sts", region)
-    # Sign the headers that ec2-role signed, not those that botocore would choose.
+    # Sign the headers that ec2-role signed; botocore would choose others.
     signer.headers_to_sign = lambda request: request.headers
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     assert authorization["signature"] == expected

@@ -1,4 +1,4 @@
-"""What a namespace on a bridge is told: a role's name, or a refusal."""
+"""Requests from a namespace on a bridge. The result is the role's name in the response, or a refusal."""
 
 import contextlib
 import time
@@ -14,7 +14,8 @@ def role_seen_by(namespace, **options):
 
 
 def assert_refused(namespace, within=0.5, **options):
-    """Refused at once, so that an SDK goes on: not dropped, which costs it its time-outs. A packet is sent again after a second."""
+    """Checks that the request is refused at once: a dropped packet would cost an SDK its timeouts. `within` is less than the
+    second after which TCP retransmits."""
     began = time.monotonic()
     with pytest.raises(OSError) as error:
         get(namespace, LIST, **options)

@@ -4,12 +4,12 @@ import pytest
 
 import session
 from asking import role_or_none
-from images import build_ec2_role, import_busybox, import_client
+from images import build_ec2_role, import_aws_cli, import_busybox, import_client
 from instance import Instance, firewall, routing, wait_until
 from instance_server import InstanceServer
 from real_metadata import HOST_ROLE
 from stand_in import StandIn
-from sts import Aws
+from sts import ENDPOINT, Aws
 
 METADATA_IPV6 = "fd00:ec2::254"
 HERE = pathlib.Path(__file__).parent
@@ -27,7 +27,7 @@ def leftovers():
 
 @pytest.fixture
 def instance():
-    """An instance without Docker: bridges and namespaces by hand, quick to make."""
+    """An instance without Docker. Its bridges and namespaces are made with `ip`, which is fast."""
     made = Instance()
     yield made
     made.remove()
@@ -35,7 +35,7 @@ def instance():
 
 @pytest.fixture
 def host(instance):
-    """docker0 with one container on it."""
+    """An instance with the bridge docker0 and one container on it."""
     instance.bridge("docker0", "172.17.0.1/24")
     instance.box = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
     return instance
@@ -43,7 +43,7 @@ def host(instance):
 
 @pytest.fixture
 def both_families(host):
-    """docker0 with its container, in IPv6 too."""
+    """The fixture `host`, with IPv6 too."""
     host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
     host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
     host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
@@ -61,7 +61,7 @@ def server(host):
 
 @pytest.fixture(scope="session")
 def one_engine():
-    """One Docker Engine on one instance for all tests: it takes seconds to start."""
+    """One Docker Engine on one instance for all tests, because an engine takes seconds to start."""
     with session.running_engine() as engine:
         import_busybox(engine)
         yield engine
@@ -79,15 +79,28 @@ def client_image(one_engine):
     import_client(one_engine)
 
 
+@pytest.fixture
+def published_images(docker, client_image, aws_cli_image):
+    """Images with the names that a user would pull."""
+    docker.docker("build", "--tag", "curlimages/curl", "-", input='FROM client\nENTRYPOINT ["curl"]\n')
+    variables = f"AWS_ENDPOINT_URL={ENDPOINT} AWS_REGION=us-east-1"
+    docker.docker("build", "--tag", "amazon/aws-cli", "-", input=f'FROM {aws_cli_image}\nENV {variables}\nENTRYPOINT ["aws"]\n')
+
+
+@pytest.fixture(scope="session")
+def aws_cli_image(one_engine):
+    return import_aws_cli(one_engine)
+
+
 @pytest.fixture(scope="session")
 def ec2_role_image(one_engine):
-    """What scripts/image printed."""
+    """Builds the image of ec2-role; the value is the output of scripts/image."""
     return build_ec2_role(one_engine)
 
 
 @pytest.fixture
 def docker(one_engine):
-    """The engine, as each test finds and leaves it: no container, no network, no rule of ours."""
+    """The shared engine. After each test the fixture removes all containers, networks and rules."""
     instance = one_engine.instance
     instance.real_metadata.ip_ttl = 64
     instance.real_metadata.requests.clear()
@@ -105,7 +118,7 @@ def aws(one_aws, docker):
 
 @pytest.fixture
 def start_server(docker, aws):
-    """Starts ec2-role on the instance; every one started is stopped."""
+    """A function that starts ec2-role on the instance. Each server is stopped after the test."""
     started = []
 
     def start(role, *arguments):

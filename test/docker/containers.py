@@ -1,4 +1,4 @@
-"""What a container asks and sees."""
+"""Requests from inside a container, and their results."""
 
 import json
 
@@ -6,7 +6,7 @@ from images import CLIENT
 from instance import METADATA
 from real_metadata import LIST
 
-# What comes over the network: curl's own status tells a refusal from a time-out.
+# Exit status of curl for a refused connection; a timeout has another one.
 CURL_REFUSED = 7
 
 
@@ -15,7 +15,7 @@ def start_client(docker, *options):
 
 
 def curl(docker, container, url, *options):
-    """What curl printed and its exit status; it gives up after 3 s."""
+    """The output and the exit status of curl, with a timeout of 3 s."""
     answer = docker.execute(container, "curl", "--silent", "--max-time", "3", *options, url, check=False)
     return answer.stdout, answer.returncode
 
@@ -25,7 +25,7 @@ def metadata(docker, container, path, *options):
 
 
 def role_name(docker, container):
-    """The name that the container's list shows; None when it is refused."""
+    """The role name in the list that the container gets; None if the connection or the request is refused."""
     body, status = metadata(docker, container, LIST, "--fail")
     assert status in (0, CURL_REFUSED, 22), f"curl: {status}"
     return body or None
@@ -40,5 +40,5 @@ def refused(docker, container):
 
 
 def boto3(docker, container, code):
-    """Runs Python in the container, with nothing configured but the region."""
+    """Runs Python in the container. Only the region is configured."""
     return docker.docker("exec", "--env", "AWS_DEFAULT_REGION=us-east-1", container, "python3", "-c", code, check=False)

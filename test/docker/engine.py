@@ -1,5 +1,6 @@
-"""A Docker Engine of the test's own: dockerd inside the instance's namespace, all its files in one directory."""
+"""A Docker Engine of the tests: dockerd runs in the instance's namespace and keeps all its files in one directory."""
 
+import json
 import os
 import pathlib
 import re
@@ -31,16 +32,17 @@ class Engine:
     def __init__(self, instance):
         self.instance = instance
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
-        # In memory: the many small files of the images take a disk half a minute to take and to forget.
+        # A tmpfs, because a disk takes half a minute to write and to delete the many small files of the images.
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g,mode=700", "tmpfs", self.directory], check=True)
         self.socket = f"unix://{self.directory}/docker.sock"
         self.environment = clean_environment(DOCKER_HOST=self.socket, DOCKER_BUILDKIT="0")
+        self.settings = {}  # content of daemon.json
         self._daemon = None
 
     def start(self):
-        (self.directory / "daemon.json").write_text("{}")
+        (self.directory / "daemon.json").write_text(json.dumps(self.settings))
         with self.instance.ec2, open(self.directory / "log", "ab") as log:
-            # Should the tests be killed, so is the engine.
+            # The kernel ends dockerd when the test process dies.
             self._daemon = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "dockerd", "--host", self.socket,
                  "--config-file", f"{self.directory}/daemon.json", "--pidfile", f"{self.directory}/pid",
@@ -70,7 +72,8 @@ class Engine:
         return result
 
     def run(self, *arguments):
-        """docker run --detach; the container's id. The first process of a container does not mind SIGTERM."""
+        """Runs `docker run --detach` and returns the container's id. The stop signal is KILL, because PID 1 of a container
+        ignores SIGTERM by default."""
         return self.docker("run", "--detach", "--stop-signal", "KILL", *arguments).stdout.strip()
 
     def execute(self, container, *command, check=True):

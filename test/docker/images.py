@@ -1,4 +1,4 @@
-"""Images without a registry: a static busybox, and a Debian tree with Python, boto3 and curl."""
+"""Images that need no registry: a static busybox, and a Debian tree with Python, boto3 and curl."""
 
 import io
 import pathlib
@@ -6,13 +6,15 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import tempfile
 
 from instance import REPOSITORY, clean_environment
 
 BUSYBOX = "busybox"
 CLIENT = "client"
+AWS_CLI = "aws-cli"
 CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
-# However this machine writes down where its packages come from.
+# This machine's apt sources, in either format.
 SOURCES = [
     file
     for file in (pathlib.Path("/etc/apt/sources.list"), *sorted(pathlib.Path("/etc/apt/sources.list.d").glob("*")))
@@ -21,7 +23,7 @@ SOURCES = [
 
 
 def busybox_tree():
-    """A tar of one file, its applets by symbolic links."""
+    """A tar archive with the busybox binary and a symbolic link for each applet."""
     program = pathlib.Path(shutil.which("busybox")).read_bytes()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -43,12 +45,19 @@ def import_client(engine):
     engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES), CLIENT)
 
 
+def import_aws_cli(engine):
+    """Imports an image with Debian 14's AWS CLI and returns its name. `aws login` needs 2.32, and Debian 13 has 2.23."""
+    with tempfile.TemporaryDirectory() as directory:
+        engine.docker("import", debian_tree(AWS_CLI, "awscli", debian_sources("forky", pathlib.Path(directory))), AWS_CLI)
+    return AWS_CLI
+
+
 def machine_suite():
     return platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
 def debian_sources(suite, directory):
-    """This machine's files of Debian's own packages, for another suite."""
+    """Copies of this machine's apt sources for Debian's own packages, changed to another suite."""
     files = []
     for source in SOURCES:
         if source.name in ("sources.list", "debian.list", "debian.sources"):
@@ -58,7 +67,7 @@ def debian_sources(suite, directory):
 
 
 def debian_tree(name, packages, sources=SOURCES):
-    """Made once and kept in target: it takes half a minute."""
+    """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     if not tree.exists():
         tree.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +82,6 @@ def debian_tree(name, packages, sources=SOURCES):
 
 
 def build_ec2_role(engine, *options):
-    """As an operator builds it; what it printed."""
+    """Runs scripts/image as an operator does, and returns its output."""
     return subprocess.run([REPOSITORY / "scripts/image", *options], capture_output=True, text=True, check=True,
                           env=engine.environment).stdout

@@ -1,4 +1,4 @@
-"""An EC2 instance (namespace `ec2`) and AWS beside it (namespace `aws`): a cable, the real metadata service, no way out."""
+"""An EC2 instance (namespace `ec2`), connected to AWS (namespace `aws`) with the real metadata service; no internet access."""
 
 import http.client
 import os
@@ -19,7 +19,7 @@ AWS_ADDRESS = "10.77.0.1"
 
 
 def clean_environment(**more):
-    """The machine's environment without what would lead an SDK or Docker elsewhere."""
+    """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(("AWS_", "EC2_ROLE_", "DOCKER_")) and not name.lower().endswith("_proxy")}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
@@ -67,14 +67,14 @@ class Instance:
         return result
 
     def bridge(self, name, address):
-        """A bridge as Docker makes it: forwarded, and masqueraded on the way out."""
+        """Adds a bridge as Docker does: its traffic is forwarded, and masqueraded when it leaves the instance."""
         self.ec2.run("ip", "link", "add", name, "type", "bridge")
         self.ec2.run("ip", "address", "add", address, "dev", name)
         self.ec2.run("ip", "link", "set", name, "up")
         self.ec2.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
     def container(self, bridge, address, gateway):
-        """A namespace on the bridge, as a container has one."""
+        """Adds a namespace on the bridge, with the network of a container."""
         box = self._keep(NetworkNamespace("box"))
         box.port = f"veth{len(self._made)}"
         self.ec2.run("ip", "link", "add", box.port, "type", "veth", "peer", "name", "eth0", "netns", box.name)
@@ -95,7 +95,7 @@ class Instance:
 
 
 def get(namespace, path, address=METADATA, port=80, timeout=3, source=None):
-    """(status, body) of a GET made inside the namespace. OSError when nobody answers."""
+    """Sends a GET from inside the namespace and returns (status, body). Raises OSError if there is no response."""
     with namespace:
         connection = http.client.HTTPConnection(address, port, timeout=timeout, source_address=source)
         try:
@@ -121,7 +121,7 @@ def wait_until(condition, seconds=10, what="it"):
 
 
 def firewall(instance, program="iptables"):
-    """Every rule of both families, without comments and counters."""
+    """All rules of IPv4 and IPv6, without comments and counters."""
     text = ""
     for name in (program, program.replace("iptables", "ip6tables")):
         saved = instance.ec2.run(f"{name}-save").stdout

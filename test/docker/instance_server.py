@@ -1,4 +1,4 @@
-"""The real ec2-role, run on the instance as its unit would, with the host's own role as its source."""
+"""The real ec2-role on the instance, with the options of its unit. The host's own role is its credential source."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ BINARY = pathlib.Path(os.environ.get(
 class InstanceServer:
     def __init__(self, instance, role, listen="172.17.0.1:4567", *options):
         environment = clean_environment()
-        # The instance's own role is the source here.
+        # ec2-role must read its source credential from the instance's metadata service.
         del environment["AWS_EC2_METADATA_DISABLED"]
         with instance.ec2:
             self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A network namespace of the test's own. It has no way out, and nothing done inside it changes the machine's network."""
+"""A network namespace of a test. It has no route out, and nothing done inside it changes the machine's network."""
 
 import ctypes
 import itertools
@@ -19,10 +19,10 @@ def _enter(fd):
 
 
 class NetworkNamespace:
-    """`with namespace:` puts the calling thread inside: its new sockets and its children belong to it."""
+    """Inside `with namespace:`, new sockets and child processes of the calling thread belong to the namespace."""
 
     def __init__(self, role):
-        # The process's id keeps two runs apart, and tells a later run what a killed one left.
+        # The process id keeps concurrent runs apart, and lets a later run remove the namespaces of a killed one.
         self.name = f"{PREFIX}-{os.getpid()}-{next(_number)}-{role}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self._fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -57,7 +57,7 @@ def remove_what_killed_runs_left():
 
 
 def join(one, address, other, other_address, device="eth0"):
-    """A cable between two namespaces; addresses with their prefix length."""
+    """Connects two namespaces with a veth pair. The addresses include the prefix length."""
     one.run("ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", other.name)
     for namespace, its_address in ((one, address), (other, other_address)):
         namespace.run("ip", "address", "add", its_address, "dev", device)

@@ -1,4 +1,4 @@
-"""Plays the real metadata service, on 169.254.169.254 and fd00:ec2::254: it hands out the host's own role."""
+"""A stand-in for EC2's metadata service on 169.254.169.254 and fd00:ec2::254. It returns credentials of the host's own role."""
 
 import http.server
 import json
@@ -19,9 +19,9 @@ class RealMetadata:
             "AccessKeyId": HOST_KEY, "SecretAccessKey": "host-secret", "Token": "host-token",
             "Expiration": "2099-01-01T00:00:00Z",
         }
-        self.documents = {}  # path: what is there beside what every test needs
-        self.requests = []  # (client's address, path), the newest last
-        self.ip_ttl = 64    # the hop limit of an answer; EC2's default for instances is 1
+        self.documents = {}  # path: body, in addition to the documents of `answer`
+        self.requests = []  # (client's address, path), oldest first
+        self.ip_ttl = 64    # IP TTL of the responses; EC2's default hop limit for instances is 1
         self._servers = []
         with namespace:
             for family, address in ((socket.AF_INET, "169.254.169.254"), (socket.AF_INET6, "fd00:ec2::254")):
@@ -32,7 +32,7 @@ class RealMetadata:
     def answer(self, method, path):
         if method == "PUT" and path == "/latest/api/token":
             return 200, TOKEN
-        # Every version says the same.
+        # All dated API versions return the same documents as `latest`.
         path = re.sub(r"^/\d{4}-\d\d-\d\d/", "/latest/", path)
         documents = {
             **self.documents,
@@ -73,7 +73,7 @@ class _Server(http.server.ThreadingHTTPServer):
         return connection, client
 
     def server_bind(self):
-        # HTTPServer would look the address's name up.
+        # HTTPServer.server_bind would also look up the name of the address.
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.real.ip_ttl)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)

@@ -1,4 +1,4 @@
-"""What a run of test/docker and one of test/systemd share: what it needs, what killed runs left, a Docker Engine."""
+"""Functions that test/docker and test/systemd share: requirements, clean-up after killed runs, a Docker Engine."""
 
 import contextlib
 import os
@@ -13,7 +13,8 @@ from instance import Instance
 
 
 def skip_where_they_cannot_run(items, directory, needed):
-    """Where these cannot run they are skipped with one reason; in CI a skip would hide that nothing was tested."""
+    """Skips these tests, with one reason, on a machine that lacks root or a program. In CI they run and fail instead, because a
+    skip would hide that nothing was tested."""
     lacking = [program for program in needed if shutil.which(program) is None]
     reason = "needs root" if os.geteuid() != 0 else f"needs {', '.join(lacking)}" if lacking else None
     if reason and not os.environ.get("CI"):
@@ -29,7 +30,7 @@ def remove_what_killed_runs_left():
 
 @contextlib.contextmanager
 def running_engine():
-    """A Docker Engine on an instance of its own; beside it AWS, and no way out."""
+    """A Docker Engine on an instance of its own, connected to AWS, without internet access."""
     with contextlib.ExitStack() as made:
         instance = Instance()
         made.callback(instance.remove)

@@ -1,4 +1,4 @@
-"""Stands where ec2-role listens, in tests of the rules alone: answers every request with its own name."""
+"""A server in place of ec2-role, for tests of the firewall rules alone: every response is the server's name."""
 
 import contextlib
 import http.server
@@ -22,7 +22,7 @@ class StandIn:
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
-            # The default of 5 would drop the SYNs of a burst.
+            # With the default backlog of 5, the kernel would drop SYNs of a burst.
             request_queue_size = 256
             address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -43,7 +43,7 @@ class StandIn:
 
 @contextlib.contextmanager
 def named(name):
-    """This process is called so meanwhile: the hook closes no stranger's port."""
+    """Renames this process inside the block, because the hook refuses a port on which a program other than ec2-role listens."""
     with open("/proc/self/comm", "r+") as comm:
         before = comm.read().strip()
         comm.seek(0)

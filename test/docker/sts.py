@@ -1,4 +1,4 @@
-"""AWS as far as these tests need it: moto's STS, S3 and CloudWatch with its IAM checks on, in the namespace `aws`."""
+"""The part of AWS that these tests need: moto's STS, S3 and CloudWatch with IAM checks, in the namespace `aws`."""
 
 import json
 import os
@@ -17,7 +17,8 @@ ENDPOINT = f"http://{AWS_ADDRESS}:{PORT}"
 ACCOUNT = "123456789012"
 BUCKET = "logs"
 
-# The slide's pair, the talk's own role, and ten more. CloudWatch is checked by moto under its signing name.
+# The actions that each role may call. exc_web, fluentd and php are the roles of the talk of 2015 (test_talk.py). moto checks
+# CloudWatch's actions with the service's signing name, `monitoring`, as prefix.
 POLICIES = {
     HOST_ROLE: ["sts:AssumeRole"],
     "exc_web": ["s3:ListAllMyBuckets"],
@@ -40,7 +41,7 @@ class Aws:
             self._server = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "moto.server", "-H", AWS_ADDRESS, "-p", str(PORT)],
                 stdout=subprocess.DEVNULL, stderr=self._log,
-                # After these every call is checked: signature, session and policy.
+                # After the calls of the set-up, moto checks signature, session and policy of every call.
                 env=clean_environment(INITIAL_NO_AUTH_ACTION_COUNT=str(len(set_up))))
         try:
             wait_until(self._listens, seconds=30, what="moto's first answer")
@@ -78,7 +79,7 @@ class Aws:
         ]
 
     def _host_session(self):
-        """What the real metadata service hands out is a session that really may assume roles."""
+        """Makes the metadata service return a session of the host's role, which may call AssumeRole."""
         session = self.client("sts").assume_role(RoleArn=arn(HOST_ROLE), RoleSessionName="i-0123456789abcdef0")
         credential = session["Credentials"]
         self.instance.real_metadata.credential.update(
@@ -86,13 +87,13 @@ class Aws:
             Token=credential["SessionToken"], Expiration=credential["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     def whose(self, document):
-        """The ARN that STS gives the keys of a credential document."""
+        """The ARN of the caller that STS returns for the keys of a credential document."""
         with self.instance.aws:
             sts = self.client("sts", document["AccessKeyId"], document["SecretAccessKey"], document["Token"])
             return sts.get_caller_identity()["Arn"]
 
     def calls_from(self, address):
-        """How many requests came from the address so far."""
+        """The number of requests from this address so far."""
         log = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
         return sum(line.startswith(f"{address} ") for line in log.splitlines())
 

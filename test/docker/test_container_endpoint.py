@@ -1,4 +1,4 @@
-"""The container form of credentials at 169.254.170.2, by the hook's --container-endpoint."""
+"""The container form of the credential at 169.254.170.2, through the hook's --container-endpoint."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_the_container_form_serves_an_sdk_only_with_the_token(docker, start_serv
     server.wait_for("GET /v2/credentials/exc_web ")
     without = curl(docker, container, "http://169.254.170.2/v2/credentials/exc_web", "--write-out", "%{http_code}")[0]
     assert without.endswith("401") and "SecretAccessKey" not in without
-    # Both addresses by one hook, and both refused when the server is gone.
+    # One hook redirects both addresses, and both refuse connections when the server has stopped.
     assert curl(docker, container, f"http://{METADATA}{LIST}")[0] == "exc_web"
     server.stop()
     assert curl(docker, container, "http://169.254.170.2/v2/credentials/exc_web")[1] == CURL_REFUSED

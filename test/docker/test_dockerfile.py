@@ -1,4 +1,4 @@
-"""scripts/Dockerfile, with this machine's toolchain in place of the official Rust image."""
+"""scripts/Dockerfile, built with this machine's Rust toolchain in place of the official Rust image."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from images import debian_tree
 from instance import REPOSITORY, clean_environment
 
 TARGET = f"{os.uname().machine}-unknown-linux-musl"
-# What the official image has, and git, which scripts/setup installs where there is a network.
+# The packages of the official Rust image, and git, which scripts/setup would otherwise download.
 PACKAGES = "gcc,libc6-dev,binutils,git,ca-certificates"
 HOMES = ("ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "
          "RUSTUP_HOME=/usr/local/rustup RUSTUP_TOOLCHAIN=here CARGO_HOME=/usr/local/cargo")
@@ -40,7 +40,7 @@ def rust_image(one_engine, tmp_path_factory):
     shutil.copy(shutil.which("rustup"), directory / "bin/rustup", follow_symlinks=True)
     for proxy in ("cargo", "rustc"):
         (directory / "bin" / proxy).symlink_to("rustup")
-    # The crates too: the engine has no way out.
+    # Vendor the crates, because the engine has no internet access.
     configuration = output("cargo", "vendor", "--offline", "--locked", f"{directory}/vendor", stderr=subprocess.DEVNULL)
     (directory / "config.toml").write_text(configuration.replace(f"{directory}", "/usr/local/cargo"))
     add(tree, directory, "usr/local/cargo", "bin", "vendor", "config.toml")

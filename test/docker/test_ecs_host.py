@@ -1,4 +1,4 @@
-"""(8) A host shaped as ECS shapes it: the agent on the host's network, its rules for 169.254.170.2, tasks in bridge mode."""
+"""Scenario 8: a host with the ECS agent on the host's network, its rules for 169.254.170.2, and tasks in bridge mode."""
 
 import pytest
 
@@ -17,7 +17,7 @@ AGENT_RULES = [
 
 @pytest.fixture
 def agent(docker):
-    """Its credentials endpoint, as its set-up makes it reachable."""
+    """A stand-in for the ECS agent's credentials endpoint, with the firewall rules of the agent's set-up."""
     ec2 = docker.instance.ec2
     ec2.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
     for rule in AGENT_RULES:

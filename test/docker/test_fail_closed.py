@@ -1,4 +1,4 @@
-"""(5) Whatever breaks, a container gets an error or its own role, and never the host's."""
+"""Scenario 5: whatever fails, a container gets an error or its own role, and never the host's."""
 
 import subprocess
 import time
@@ -47,7 +47,7 @@ def test_5_a_flushed_nat_table(docker, hooked, start_server):
     docker.instance.hook("add")
     assert role_name(docker, hooked) == "exc_web"
     assert docker.instance.hook("status").stdout == "ok: docker0 → 172.17.0.1:4567 (exc_web)\n"
-    # Docker's own rules went with it.
+    # The flush also deleted Docker's own rules; dockerd adds them again when it starts.
     docker.restart()
 
 
@@ -73,7 +73,7 @@ def test_5_a_container_on_two_networks_of_which_one_has_no_hook(docker, hooked, 
 
 
 def test_5_a_connection_opened_before_add(docker, start_server):
-    """One connection, asked every 50 ms, while the hook is added."""
+    """A keep-alive connection to the real service sends a request every 50 ms while the hook is added."""
     container = start_client(docker)
     start_server("exc_web")
     ask = f"""

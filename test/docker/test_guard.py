@@ -1,4 +1,4 @@
-"""ec2-role-guard, packet by packet, between bridges and namespaces made by hand. No iptables, no Docker, no ec2-role."""
+"""ec2-role-guard, packet by packet, between bridges and namespaces made with `ip`. No iptables, no Docker, no ec2-role."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
     host = both_families
     assert host.guard("on").stderr == ON
     assert_refused(host.box)
-    # The kernel limits the ICMP errors that it sends: the hook's resets are quick each time.
+    # Allow late refusals here: the kernel limits the rate of the guard's ICMP errors. (The hook's TCP resets are not limited.)
     assert role_or_none(host.box, port=443) is role_or_none(host.box, **IPV6) is None
     host.bridge("br-later", "172.31.0.1/24")
     assert_refused(host.container("br-later", "172.31.0.2/24", "172.31.0.1"))
@@ -36,7 +36,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family):
-    """wg-quick and recipes for a second interface add such rules."""
+    """wg-quick and instructions for a second network interface add such rules."""
     host, where = both_families, {} if family == "-4" else IPV6
     host.guard("on")
     for rule in ("not fwmark 51820 lookup main", "lookup main suppress_prefixlength 0", "iif docker0 lookup main"):
@@ -109,7 +109,7 @@ def test_off_takes_its_own_rules_and_no_others(host):
 
 
 def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
-    """As on an instance with two interfaces: a table for what is sent from the second address."""
+    """An instance with two interfaces has such a routing table for packets from its second address."""
     host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
     host.ec2.run("ip", "route", "delete", METADATA)
     host.ec2.run("ip", "route", "delete", "default")
@@ -129,7 +129,7 @@ def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
     "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
 ], ids=["iptables", "nft"])
 def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, firewall):
-    """As firewalld has one for IPv6."""
+    """firewalld has such a filter for IPv6."""
     both_families.guard("on")
     both_families.ec2.run("sh", "-euc", firewall)
     assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE
@@ -153,13 +153,13 @@ def test_what_was_written_wrong_is_said_and_changes_nothing(host, arguments):
 
 
 def test_it_outlives_a_restart_of_systemd_networkd(host):
-    """networkd takes away every policy rule that it does not know, but for those of protocol kernel."""
+    """systemd-networkd deletes every foreign policy rule except those of protocol kernel."""
     networkd = "/lib/systemd/systemd-networkd"
     if not os.access(networkd, os.X_OK):
         pytest.skip("no systemd-networkd here")
     host.guard("on")
     host.ec2.run("ip", "rule", "add", "pref", "99", "to", "10.9.9.9", "prohibit")
-    # A link of its own to configure, which udev is said to have seen.
+    # A link that networkd configures. The files in /run/udev tell networkd that udev has initialised the links.
     host.bridge("br-networkd", "172.31.0.1/24")
     prepare = """
         mount -t sysfs sysfs /sys

@@ -1,4 +1,4 @@
-"""The hook beside other programs' rules: what status says of them, and what is left of the hook when they write theirs anew."""
+"""The hook beside other programs' rules: how status reports them, and what remains of the hook when they replace all rules."""
 
 import concurrent.futures
 
@@ -11,7 +11,7 @@ from stand_in import StandIn, named
 
 @pytest.fixture
 def unhooked(host, server):
-    """docker0 and br-other, each with a server and a container."""
+    """An instance with two bridges, docker0 and br-other, each with a server and a container."""
     host.bridge("br-other", "172.31.0.1/24")
     host.other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
     others_server = StandIn(host.ec2, "172.31.0.1", name="other")
@@ -32,7 +32,7 @@ def hook_both(host, *options):
 
 
 def verdict(host, *arguments):
-    """The last line of status, which its exit status agrees with."""
+    """The last line of status, after a check that the exit status agrees with it."""
     status = host.hook("status", *arguments, check=False)
     last = status.stdout.splitlines()[-1]
     assert (status.returncode == 0) == last.startswith("ok: ")
@@ -88,7 +88,8 @@ def test_a_rule_before_the_hook_is_said_and_add_goes_first_again(unhooked, progr
 
 
 def test_the_hook_goes_first_again_without_a_gap(two):
-    """Asked all the time while others put theirs above and add heals it: its own role, and no error."""
+    """A container that sends requests all the time gets its own role and no error, while another program puts rules above the
+    hook's and `add` moves the hook's back to the top."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
         def heal():
             for _ in range(5):
@@ -103,7 +104,7 @@ def test_the_hook_goes_first_again_without_a_gap(two):
 
 
 INPUT = "type filter hook input priority 0;"
-# As Debian's /etc/nftables.conf has it as an example, and others.
+# Typical closed firewalls; `policy` is like the example in Debian's /etc/nftables.conf.
 CLOSED = {
     "policy": f"chain input {{ {INPUT} policy drop; iifname lo accept; ct state established,related accept; tcp dport 22 accept; }}",
     "last rule": f"chain input {{ {INPUT} iifname lo accept; ct state established,related accept; counter reject; }}",

@@ -1,4 +1,4 @@
-"""The hook's rules, packet by packet, between bridges and namespaces made by hand. No Docker and no ec2-role."""
+"""The hook's rules, packet by packet, between bridges and namespaces made with `ip`. No Docker and no ec2-role."""
 
 import concurrent.futures
 import contextlib
@@ -36,7 +36,7 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
     assert firewall(host, program) == with_hook
     removed = host.hook("remove", "--iptables", program)
     assert rules(host, program) == before and "EC2-ROLE" not in firewall(host, program)
-    # The guard stays, and says how to lift it.
+    # remove leaves the guard on and prints the command that turns it off.
     assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
     assert_refused(host.box)
     host.guard("off")
@@ -45,7 +45,8 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
 
 @pytest.mark.parametrize("bridged", [0, 1])
 def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
-    """Also the hundredth, whether or not iptables sees bridged packets (br_netfilter), and on a bridge without a hook."""
+    """Every one of a hundred refusals is a reset, with and without br_netfilter (iptables sees bridged packets), and also on a
+    bridge without a hook."""
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
     host.ec2.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={bridged}")
     host.hook("add", "--bridge", "br-+", "--missing-ok")
@@ -73,7 +74,7 @@ def test_without_a_server_the_container_is_refused(host):
 
 @pytest.fixture
 def six(both_families):
-    """docker0 with IPv6 too, and a server on [::]."""
+    """The fixture `both_families` with a server on [::]."""
     host = both_families
     server = StandIn(host.ec2, "::", name="on-both")
     with named("ec2-role"):
@@ -116,7 +117,7 @@ def test_only_loopback_and_the_hook_reach_the_servers_port(host):
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
     server = StandIn(host.ec2, "0.0.0.0")
     try:
-        # Named as the program it stands for: the hook closes no stranger's port.
+        # The server needs ec2-role's name, because the hook refuses the port of another program.
         with named("ec2-role"):
             host.hook("add")
         assert role_seen_by(host.box) == "stand-in"
@@ -136,7 +137,7 @@ def test_add_does_not_close_the_port_of_another_program(host):
     try:
         added = host.hook("add", check=False)
         assert added.returncode == 1 and f"port 4567: something else listens there at {INSTANCE_ADDRESS}:4567" in added.stderr
-        # Changed is only that the guard is on, and that is said.
+        # The refused command has changed one thing: the guard is on. The message says so.
         assert LIFTED_BY in added.stderr and role_or_none(host.box) is None
         assert role_seen_by(host.aws, address=INSTANCE_ADDRESS, port=4567) == "stand-in"
     finally:
@@ -144,7 +145,7 @@ def test_add_does_not_close_the_port_of_another_program(host):
 
 
 def test_a_stranger_on_all_addresses_is_not_taken_for_ours(host):
-    """ss shows it as *:4567, which as a pattern would meet the hook that was there before."""
+    """ss prints this listener's address as *:4567; as a pattern, that would match the rules of the existing hook."""
     host.hook("add")
     stranger = StandIn(host.ec2, "::")
     try:
@@ -187,7 +188,7 @@ def test_forged_sources_do_not_count_as_another_bridges(host):
     server = StandIn(host.ec2, "172.31.0.1")
     try:
         host.hook("add", "--bridge", "br-+")
-        # The victim does not say that it knows nothing of these connections.
+        # Drop the victim's TCP resets: they would end the forged connections, which would then no longer be counted.
         victim.run("iptables", "-A", "OUTPUT", "-p", "tcp", "--sport", "1000:1999", "-j", "DROP")
         with sender:
             raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -201,7 +202,7 @@ def test_forged_sources_do_not_count_as_another_bridges(host):
 
 def test_64_clients_at_once_in_one_container_are_not_refused(host, server):
     host.hook("add")
-    # Threads are born in the namespace of their parent: get enters it by itself.
+    # A new thread starts in the namespace of the thread that created it, so get() enters the container's namespace itself.
     with concurrent.futures.ThreadPoolExecutor(64) as clients:
         for _ in range(3):
             assert set(clients.map(lambda _: role_seen_by(host.box), range(64))) == {"stand-in"}
@@ -302,7 +303,7 @@ def test_a_bridge_by_name_goes_before_a_pattern(host, order):
 
 
 def test_another_to_replaces_the_rules_without_a_gap(host, server):
-    """Asked all the time while --to goes to and fro: the host's role never, an error never."""
+    """A container that sends requests all the time never gets the host's role or an error while --to changes back and forth."""
     newer = StandIn(host.ec2, "172.17.0.1", 4568, "newer")
     host.hook("add", "--to", "172.17.0.1:4567")
     once = firewall(host)
@@ -326,7 +327,8 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each family: before nat is changed, and after.
+    # For each IP family the filter table is written twice: with both ports open before nat changes, with the new one
+    # afterwards.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 
@@ -376,7 +378,7 @@ def test_remove_takes_its_own_rules_and_no_others(host):
     ]
     for command in foreign:
         host.ec2.run(*command)
-    # The tables exist before, so that saved text can be compared.
+    # Create all tables first: iptables-save prints only tables that exist, and its output is compared.
     for program in ("iptables", "ip6tables"):
         for table in ("nat", "filter", "raw"):
             host.ec2.run(program, "-t", table, "-N", "x")
@@ -437,6 +439,7 @@ def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
     (("add", "--bridge"), "needs a value"),
     (("add", "--iptables", "rm"), "not a name of it"),
     (("add", "--source", "172.17.0.9"), "not an option of add"),
+    (("add", "--bridge=docker0"), "write the value as a word of its own"),
     (("add", "--except", "172.17.0.9"), "not an option of add"),
     (("status", "--to", ":1"), "not an option of status"),
     (("remove", "--all", "--bridge", "docker0"), "takes every hook"),
@@ -467,7 +470,7 @@ def test_ten_hooks_added_at_once_are_all_in_place(host):
 
 
 def test_40_hooks_take_no_second_to_change_or_to_show(host):
-    """In processor time: the machine may be busy otherwise."""
+    """The limit is in processor time, because the machine may be busy."""
     for n in range(40):
         host.bridge(f"br-{n}", f"172.31.{n}.1/24")
     commands = "\n".join(f"{HOOK} add --bridge br-{n}" for n in range(39))
@@ -493,7 +496,7 @@ def test_no_other_user_can_hold_the_lock(host):
 
 
 def test_a_network_with_the_services_own_address_is_left_alone(instance):
-    """The link-local network of a compose file: bridged packets pass PREROUTING too."""
+    """This is the link-local network of a compose file, whose bridged packets pass PREROUTING too."""
     instance.ec2.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
     instance.hook("add", "--bridge", "br-+", "--missing-ok")
     instance.ec2.run("ip", "link", "add", "br-imds", "type", "bridge")
@@ -521,7 +524,7 @@ def test_the_container_endpoint_is_sent_only_when_asked_for(host, server):
 
 
 @pytest.mark.parametrize("command", [
-    # As the ECS agent's set-up makes it, with either variant of iptables.
+    # The rule of the ECS agent's set-up, with either variant of iptables.
     *(f"{program} -t nat -A PREROUTING -p tcp -d 169.254.170.2 --dport 80 -j DNAT --to-destination 127.0.0.1:51679"
       for program in ("iptables-nft", "iptables-legacy")),
     "ip address add 169.254.170.2/32 dev docker0",

@@ -1,4 +1,4 @@
-"""(6) The image: one file, confined, ended at once."""
+"""Scenario 6: the image contains one file, runs confined, and stops at once."""
 
 import io
 import json
@@ -24,7 +24,7 @@ CONFINED = ("--network", "host", "--read-only", "--cap-drop", "ALL", "--security
 
 @pytest.fixture
 def server(docker, ec2_role_image):
-    # As an operator starts it, and with its own stop signal.
+    # Run the image as an operator does, with the image's own stop signal.
     started = docker.docker("run", "--detach", *CONFINED, "ec2-role", arn("exc_web")).stdout.strip()
     wait_until(lambda: "credential of" in docker.log(started), what="the first credential")
     return started
@@ -33,7 +33,7 @@ def server(docker, ec2_role_image):
 def test_6_the_image_is_the_binary_alone_and_runs_as_nobody(docker, ec2_role_image):
     made = docker.docker("create", "ec2-role").stdout.strip()
     exported = tarfile.open(fileobj=io.BytesIO(docker.docker("export", made, text=False).stdout))
-    # What Docker itself puts into every container, for it to mount over.
+    # Docker adds these files to every container as mount points.
     dockers = {"dev", "etc", "proc", "sys", "dev/console", "dev/pts", "dev/shm", ".dockerenv",
                "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
     files = {member.name.rstrip("/"): member for member in exported.getmembers()}
@@ -49,7 +49,7 @@ def test_6_the_image_is_the_binary_alone_and_runs_as_nobody(docker, ec2_role_ima
 
 
 def commit():
-    """As scripts/build has it."""
+    """The version that scripts/build writes into the binary: the commit, marked if the tree has changes."""
     git = lambda *arguments: subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
     return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
 

@@ -1,4 +1,4 @@
-"""A network with the service's own address on it: for clients that have it compiled in, without iptables."""
+"""A network that has the address 169.254.169.254, for clients that have this address compiled in; it needs no iptables."""
 
 import pytest
 
@@ -36,6 +36,6 @@ def test_an_sdk_with_nothing_configured_gets_the_role(docker, beside_the_hook):
     assert role_name(docker, client) == "exc_web"
     identity = boto3(docker, client, WHO_AM_I)
     assert ":assumed-role/exc_web/" in identity.stdout, identity.stderr
-    # The host keeps its own way.
+    # The host's own requests still reach the real service.
     with docker.instance.ec2:
         assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE

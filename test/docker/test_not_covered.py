@@ -1,4 +1,4 @@
-"""What the hook does not cover. The README says so; here it is a fact."""
+"""Shows the cases that README.md lists as not covered by the hook."""
 
 import pytest
 

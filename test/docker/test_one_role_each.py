@@ -1,4 +1,4 @@
-"""(4) One role for each container: the slide's fluentd and php, on two networks, made by ec2-role-network."""
+"""Scenario 4: one role for each container: fluentd and php of the talk of 2015, on two networks that ec2-role-network made."""
 
 import concurrent.futures
 import itertools
@@ -77,7 +77,7 @@ def test_4_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
                  f"/v2/credentials/{other}", "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance"]
         headers = [(), ("--header", "X-Forwarded-For: " + gateways[other]), ("--header", f"Host: {gateways[other]}:4567"),
                    ("--header", "X-aws-ec2-metadata-token: " + "A" * 56)]
-        # One curl for all that one address is asked: a process for each would take minutes.
+        # One curl sends all requests to an address, because a process for each request would take minutes.
         for address in addresses:
             seen = "".join(
                 curl(docker, container, f"http://{address}{paths[0]}", "--path-as-is", "--connect-timeout", "0.3", "--fail-early", "--globoff", *header,
@@ -107,12 +107,12 @@ def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error(docker, pair, w
             body, status = metadata(docker, container, LIST, "--fail")
             assert body == role or status != 0
     finally:
-        # Docker's own rules went with ours.
+        # The flush also deleted Docker's own rules; dockerd adds them again when it starts.
         docker.restart()
 
 
 def test_4_who_forges_a_neighbours_address_gets_its_own_role(docker, pair, aws):
-    """Choosing is by the bridge a packet comes from, not by its address."""
+    """The rules choose a role by the bridge that a packet comes from, not by its source address."""
     address = docker.inspect(pair["fluentd"], "{{.NetworkSettings.Networks.fluentd.IPAddress}}")
     forger = start_client(docker, "--network", "php", "--cap-add", "NET_ADMIN")
     docker.execute(forger, "ip", "address", "add", f"{address}/32", "dev", "eth0")
@@ -140,7 +140,7 @@ def test_remove_takes_network_server_and_hook_away(docker):
     assert docker.instance.hook("status").stdout == f"ok: er-+ → {gateway_of(docker, 'php')}:4567 (php)\n"
     removed = network(docker, "remove", "php")
     assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
-    # The guard stays, and says how to lift it.
+    # remove leaves the guard on and prints the command that turns it off.
     assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
     docker.instance.guard("status")
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
@@ -212,7 +212,7 @@ def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp
     assert seen <= {"php", "fluentd", ""}
     assert aws.whose(document(docker, container)).endswith(":assumed-role/fluentd/by-variable")
     assert arn("fluentd") in network(docker, "list").stdout
-    # Only with the options of its own: without that endpoint it would have had no credential.
+    # Options after -- replace all earlier ones: without the endpoint, the new server would get no credential.
     network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT, "--role-name", "temp")
     assert role_name(docker, container) == "temp"
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
@@ -290,6 +290,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("replace", "php", "arn:aws:iam::1:role/x"), "not the ARN of a role"),
     (("make",), "not a command"),
     (("create", "--no-such-option"), "not an option of create"),
+    (("create", "--name=web"), "write the value as a word of its own"),
 ])
 def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint):
     refused = network(docker, *arguments, check=False)
@@ -333,7 +334,7 @@ def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken):
     assert listed.returncode == 1 and "NOT ok: er-php: nobody listens at " in listed.stderr
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
-    # It is not said to be of another role.
+    # A network with a server of another role is refused, not taken over.
     refused = network(docker, "create", arn("fluentd"), "--name", "php", check=False)
     assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
 
@@ -341,7 +342,7 @@ def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken):
 def test_replace_keeps_lines_and_emptiness_of_values(docker, tmp_path):
     variables = tmp_path / "variables"
     variables.write_text("AWS_NOTE=\nAWS_OTHER=a  b\n")
-    # Without a space: moto would sign it as a plus.
+    # No spaces: moto would compute the signature with + in their place.
     policy = '{\n"Version":"2012-10-17",\n"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]\n}\n'
     network(docker, "create", arn("php"), "--env-file", variables, "--", "--endpoint-url", ENDPOINT, "--policy", policy)
     kept = ("{{json .Config.Cmd}}", "{{json .Config.Env}}")

@@ -1,28 +1,20 @@
-"""The commands and compose files of README.md and scripts/README.md, run as they stand."""
+"""Runs the commands and compose files of README.md and scripts/README.md unchanged."""
 
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
 
 from instance import REPOSITORY, firewall, routing, wait_until
-from readme import OPERATING, block
+from readme import OPERATING, block, compose
 from sts import ENDPOINT
 
-pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
-
-@pytest.fixture
-def published_images(docker):
-    """What a user would pull: here from the one client image."""
-    identity = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
-    for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{identity}' --")):
-        docker.docker("build", "--tag", name, "-", input=f"FROM client\nENTRYPOINT {entrypoint}\n")
-
+pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
 
 def shell(docker, script, directory, **environment):
-    """On the instance, with sudo for root that we are, and places to install to of its own; what was in /usr/local/bin is in /mnt."""
+    """Runs a script on the instance. `sudo` just runs its command, because the tests are root; the directories to install to
+    are empty; the former /usr/local/bin is at /mnt."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"
@@ -31,11 +23,11 @@ def shell(docker, script, directory, **environment):
 
 
 def with_test_sts(script):
-    """The one thing a test changes: where STS is."""
+    """Adds the endpoint of the test's STS, the only change to the script."""
     return re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)
 
 
-def test_from_nothing_to_two_containers_with_two_roles(docker, published_images, tmp_path):
+def test_from_nothing_to_two_containers_with_two_roles(docker, tmp_path):
     heading = "One role for each network"
     script = "\n".join([block("Install", "sh"), *(with_test_sts(block(heading, "sh", n)) for n in (0, 1, 2))])
     out = shell(docker, script, tmp_path, cwd=REPOSITORY).stdout
@@ -44,7 +36,7 @@ def test_from_nothing_to_two_containers_with_two_roles(docker, published_images,
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_the_quick_start(docker, published_images, tmp_path):
+def test_the_quick_start(docker, tmp_path):
     start, undo = (block("Quick start", "sh", n) for n in (0, 1))
     start = start.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
     before = firewall(docker.instance), routing(docker.instance)
@@ -67,31 +59,21 @@ def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     scripts = REPOSITORY / "scripts"
     units = [scripts / f"{name}.service" for name in ("ec2-role-guard", "ec2-role-hook")]
     verified = shell(docker, f"cp {scripts}/ec2-role-guard {scripts}/ec2-role-hook /usr/local/sbin; systemd-analyze verify {units[0]} {units[1]}", tmp_path)
-    # It says what it does not understand, and exits 0 all the same.
+    # systemd-analyze prints warnings but still exits 0, so check its output.
     assert "ec2-role" not in verified.stderr
 
 
-def compose(docker, directory, text, environment, *more):
-    (directory / "compose.yaml").write_text(text)
-    (directory / "test.yaml").write_text(
-        "services:\n  role:\n    environment:\n" + "".join(f"      {name}: '{value}'\n" for name, value in environment.items()))
-    program = ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    return subprocess.run([*program, "--project-name", "readme", "-f", "compose.yaml", "-f", "test.yaml", "up", "--no-color",
-                           "--exit-code-from", "app"], cwd=directory, capture_output=True, text=True, timeout=120,
-                          env={**docker.environment, **dict(more)})
-
-
-def test_without_iptables_at_the_services_own_address(docker, published_images, tmp_path):
+def test_without_iptables_at_the_services_own_address(docker, tmp_path):
     credential = docker.instance.real_metadata.credential
     source = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
               "AWS_SESSION_TOKEN": credential["Token"]}
     up = compose(docker, tmp_path, block("Compose without iptables", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
-                 *source.items())
+                 **source)
     assert up.returncode == 0, up.stdout + up.stderr
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)
 
 
-def test_without_iptables_beside_one_container(docker, published_images, tmp_path):
+def test_without_iptables_beside_one_container(docker, tmp_path):
     script = block("The container form", "sh", page=OPERATING).replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
     started, asked = script.split("docker run --rm")
     shell(docker, started, tmp_path, cwd=tmp_path)
@@ -105,7 +87,7 @@ def test_without_iptables_beside_one_container(docker, published_images, tmp_pat
 
 @pytest.fixture
 def home(tmp_path, docker):
-    """A user's own ~/.aws: a directory and files that nobody else reads."""
+    """A user's home directory with ~/.aws, which only that user can read."""
     uid = 1000
     home = tmp_path / "home"
     (home / ".aws").mkdir(parents=True)
@@ -114,47 +96,18 @@ def home(tmp_path, docker):
         f"[default]\naws_access_key_id = {credential['AccessKeyId']}\naws_secret_access_key = {credential['SecretAccessKey']}\n"
         f"aws_session_token = {credential['Token']}\n")
     (home / ".aws/config").write_text("[default]\nregion = us-east-1\n")
-    own(home, uid)
-    return home
-
-
-def own(home, uid):
     for path in (home / ".aws").iterdir():
         path.chmod(0o600)
         os.chown(path, uid, uid)
     (home / ".aws").chmod(0o700)
     os.chown(home / ".aws", uid, uid)
+    return home
 
 
-def test_on_a_laptop_with_ones_own_files(docker, published_images, home, tmp_path):
-    # A laptop has no instance role: what answers there would hide that the files were not read.
+def test_on_a_laptop_with_ones_own_files(docker, home, tmp_path):
+    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the files.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
-                 ("HOME", str(home)), ("ROLE_UID", "1000"))
-    assert up.returncode == 0, up.stdout + up.stderr
-    assert re.search(r"app\S* +\| .*exc_web", up.stdout)
-
-
-def test_on_a_laptop_with_sso(docker, published_images, home, tmp_path):
-    docker.instance.guard("on")
-    # Only the AWS CLI 2 signs in and exports, and no package index has it: this prints what it prints.
-    credential = docker.instance.real_metadata.credential
-    cli = tmp_path / "aws"
-    cli.write_text(f"""#!/bin/sh
-        [ "$*" = "configure export-credentials --profile sso --format env-no-export" ] || exit 2
-        echo AWS_ACCESS_KEY_ID={credential['AccessKeyId']}
-        echo AWS_SECRET_ACCESS_KEY={credential['SecretAccessKey']}
-        echo AWS_SESSION_TOKEN={credential['Token']}
-        echo AWS_CREDENTIAL_EXPIRATION={credential['Expiration']}
-        """)
-    cli.chmod(0o755)
-    (home / ".aws/credentials").unlink()
-    shell(docker, block("On a laptop", "sh", page=OPERATING), tmp_path, before=f"HOME={home}")
-    own(home, 1000)
-    written = (home / ".aws/ec2-role").read_text()
-    assert re.fullmatch(r"\[ec2-role\]\naws_access_key_id = \S+\naws_secret_access_key = \S+\naws_session_token = \S+\n", written)
-    text = block("On a laptop", "yaml", page=OPERATING).replace("AWS_PROFILE: ${AWS_PROFILE:-default}", "AWS_PROFILE: ec2-role").replace(
-        "/aws/credentials", "/aws/ec2-role")
-    up = compose(docker, tmp_path, text, {"EC2_ROLE_ENDPOINT_URL": ENDPOINT}, ("HOME", str(home)), ("ROLE_UID", "1000"))
+                 HOME=str(home), ROLE_UID="1000")
     assert up.returncode == 0, up.stdout + up.stderr
     assert re.search(r"app\S* +\| .*exc_web", up.stdout)

@@ -1,4 +1,4 @@
-"""(7) After remove and guard off the host is what it was. Keeps the three states, for the reader of the README."""
+"""Scenario 7: after `remove` and `guard off` the host is as before. The test saves the three states as files."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ STATES = REPOSITORY / "target/docker"
 
 
 def test_7_after_remove_and_off_the_host_is_as_before(docker):
-    # A table that was once used stays, empty.
+    # Listing a table creates it for good. Create all tables first, so that the comparison below does not fail on an empty one.
     for program in ("iptables", "ip6tables"):
         for table in ("raw", "nat", "filter"):
             docker.instance.ec2.run(program, "-t", table, "-S")

@@ -1,4 +1,5 @@
-"""The talk's slides, in order, on a real Docker Engine: (1) the host's role, (2) the assumed one, (3) the server in a container."""
+"""The slides of the talk of 2015 in order, on a real Docker Engine. Scenario 1: containers get the host's role. Scenario 2:
+they get the assumed role. Scenario 3: the server itself runs in a container."""
 
 import re
 
@@ -52,7 +53,7 @@ print(sum(credential.get("role_name") == "exc_web" for credential in found))
 
 
 def test_3_the_server_in_a_container_reaches_a_one_hop_service(docker, aws, ec2_role_image):
-    """On the host's network: the talk's exception for a bridged server is not needed."""
+    """The server uses the host's network, so the talk's exception for a server on a bridge is not needed."""
     docker.instance.real_metadata.ip_ttl = 1
     server = docker.run("--network", "host", *OPTIONS, "--env", "EC2_ROLE_LISTEN=172.17.0.1:4567", "ec2-role", arn("exc_web"))
     docker.instance.hook("add")

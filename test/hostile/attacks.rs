@@ -12,14 +12,14 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches of the victim during each attack: a token, the list and the document each time.
 const FETCHES: usize = 20;
-/// The victim's median: Go's SDK waits one second. A single fetch may be late on a busy machine.
+/// Limit for the median time of the victim's fetches: Go's SDK waits one second. One fetch may be late on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Connections of one attack, and attacks at once: a thousand descriptors must be enough for all tests together.
+/// Connections of one attack, and number of concurrent attacks. Small, because all tests share 1,000 descriptors.
 const MOST: usize = 200;
 const AT_ONCE: usize = 3;
-/// More than the server and both socket buffers take in without reading on.
+/// More bytes than fit into the server's buffer and both socket buffers.
 const STREAM_BYTES: usize = 8 << 20;
-/// How long an attack waits for a server that reads no further.
+/// How long an attack's write waits for a server that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Held = Vec<TcpStream>;
@@ -47,7 +47,7 @@ fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
     assert_eq!(sts.calls().len(), 1, "{what}");
 }
 
-/// Runs an attack once and briefly; gives the connections that it leaves open.
+/// Runs an attack once, briefly, and returns the connections that it leaves open.
 fn attack(form: &Form, address: SocketAddr) -> Held {
     match form {
         Form::Hold { most, bytes, .. } => (0..MOST.min(*most))
@@ -162,7 +162,7 @@ fn the_response_reaches_a_client_that_sends_more() {
     ] {
         let mut stream = send(ec2_role.address, sent.as_bytes());
         let mut answer = String::new();
-        // A reset would be an error and lose the response.
+        // Reading fails if the server resets the connection, which would lose the response.
         stream.read_to_string(&mut answer).unwrap();
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),

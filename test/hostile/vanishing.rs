@@ -1,4 +1,5 @@
-//! Clients that vanish: the kernel would keep a closed connection for some 100 s to send it again, at the server's expense.
+//! Clients that vanish without a close. By default the kernel would keep each connection that the server has closed for 100 s,
+//! to retransmit to the client.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use crate::support::{Reply, Start, Sts, namespace, until};
 
 const CLIENTS: usize = 50;
 
-/// The kernel's sockets on this port, but for the listening one.
+/// Counts the kernel's sockets on this port, without the listening one.
 fn connections(address: SocketAddr) -> usize {
     let port = format!(":{:04X} ", address.port());
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
@@ -20,7 +21,7 @@ fn connections(address: SocketAddr) -> usize {
     local.filter(|line| !line.contains(" 0A ")).count()
 }
 
-/// Needs to make a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn connections_of_vanished_clients_are_gone_within_seconds() {
     if !namespace::enter_for_this_test() {
@@ -36,11 +37,11 @@ fn connections_of_vanished_clients_are_gone_within_seconds() {
             .collect()
     };
     let mut clients: Vec<TcpStream> = container.enter(connect);
-    // From here on packets for the container go to an address that no interface has.
+    // From here on, packets for the container go to a MAC address that no interface has.
     container::run(
         "ip neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:99 dev host0 nud permanent",
     );
-    // One half has its response written to it, the other never sends a request.
+    // Half of the clients send a request and get a response; the others send nothing.
     for client in &mut clients[..CLIENTS] {
         client.write_all(request_with("").as_bytes()).unwrap();
     }

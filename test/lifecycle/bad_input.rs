@@ -1,13 +1,10 @@
-//! Invalid arguments, variables and files: exit status 2 and one line that names the thing, the fault and the remedy.
+//! Invalid arguments and variables: exit status 2 and one line that names the thing, the fault and the remedy.
 
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::process::Command;
 
-use crate::support::directory::set_mode;
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
-/// Runs ec2-role to its end, and checks its only line apart from that it listens.
+/// Runs ec2-role to its end, and checks its only log line (besides `listening on`).
 #[track_caller]
 fn check(start: Start, parts: &[&str]) {
     let ended = start.run();
@@ -33,12 +30,12 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// Everything that a start needs, and an STS that would answer.
+/// A start with valid options, and with an STS that would return a credential.
 fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }
 
-/// One of each kind: the unit tests of `cli` and `role` try every value.
+/// One invalid value of each kind. The unit tests of `cli` and `role` check every value.
 #[test]
 fn each_wrong_argument_is_named_with_what_would_be_right() {
     let sts = Sts::start([Reply::good()]);
@@ -59,7 +56,7 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
     }
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The fetcher checks these.
+        // The fetcher, not the supervisor, checks these options.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),
@@ -78,14 +75,8 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
 }
 
 #[test]
-fn an_unusable_listening_address_or_stdin_is_named() {
+fn stdin_that_is_no_listening_socket_is_named() {
     let sts = Sts::start([Reply::good()]);
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    check(
-        whole(&sts).listen(&address),
-        &[&address, "the address is in use", "choose another port"],
-    );
     check(
         whole(&sts).listen("-"),
         &["--listen -", "not a listening TCP socket"],
@@ -101,46 +92,6 @@ fn an_unusable_listening_address_or_stdin_is_named() {
         whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
         &["--listen -", "not a listening TCP socket"],
     );
-}
-
-#[test]
-fn a_readable_or_malformed_token_key_file_is_refused() {
-    let sts = Sts::start([Reply::good()]);
-    let files = Directory::new();
-    let key = "a1".repeat(32);
-    for (name, content, mode, right) in [
-        ("open", key.as_str(), 0o640, "chmod 600"),
-        ("short", "abc", 0o600, "64 hexadecimal digits"),
-        ("empty", "", 0o600, "64 hexadecimal digits"),
-    ] {
-        let file = files.write(name, content);
-        set_mode(files.path(name).as_path(), mode);
-        check(
-            whole(&sts).arguments(["--token-key-file", &file]),
-            &["--token-key-file", &file, right],
-        );
-    }
-    let nowhere = files.text("no/such/key");
-    check(
-        whole(&sts).variable("EC2_ROLE_TOKEN_KEY_FILE", &nowhere),
-        &["EC2_ROLE_TOKEN_KEY_FILE", &nowhere, "a directory that"],
-    );
-}
-
-#[test]
-fn a_pipe_in_place_of_a_file_is_refused() {
-    // A credential would be a second line.
-    let sts = Sts::start([Reply::hang()]);
-    let files = Directory::new();
-    let pipe = files.text("pipe");
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
-    for option in ["--token-key-file", "--container-token-file"] {
-        check(
-            whole(&sts).arguments([option, &pipe]),
-            &[option, &pipe, "not a regular file"],
-        );
-    }
 }
 
 #[test]
@@ -167,7 +118,7 @@ fn a_wrong_sdk_variable_or_file_is_named() {
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
     ];
     each(rows, |(name, value, right)| {
-        // Without the options that win over these variables.
+        // Leave out the options that take precedence over these variables.
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
         check(
             start

@@ -1,4 +1,4 @@
-//! What is logged to stderr, what never is, and that a stalled log blocks no response.
+//! Log lines on stderr: their form, secrets that must not be in them, and responses while the log is stalled.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -21,7 +21,7 @@ fn access_log_is_common_log_format_with_duration() {
     let ec2_role = Start::with(&sts).serving();
     let length = ec2_role.document().body.len();
     let line = ec2_role.wait_for_line("\"GET ");
-    // 127.0.0.1 - - [17/Jan/2015:04:58:54 +0000] "GET … HTTP/1.1" 200 590 0.0003
+    // Example: 127.0.0.1 - - [17/Jan/2015:04:58:54 +0000] "GET … HTTP/1.1" 200 590 0.0003
     let rest = line.strip_prefix("127.0.0.1 - - [").unwrap();
     let (time, rest) = rest.split_once("] ").unwrap();
     let shape: String = time
@@ -231,7 +231,7 @@ fn closed_stderr_blocks_nothing() {
     check_that_answers_go_on(address);
 }
 
-/// What is on stderr from the start to the end, with an answered and a refused request between.
+/// Returns the log of a run: a failed call of STS, a request with special characters, and the end by SIGTERM.
 fn log_of(start: Start) -> Vec<String> {
     let (stderr, theirs) = UnixStream::pair().unwrap();
     let stat = rustix::fs::fstat(&theirs).unwrap();

@@ -7,13 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, skip, until};
 
-/// More than the limits below allow to be logged.
+/// Enough requests to exceed the file size limit below with their log lines.
 const REQUESTS: usize = 200;
 
 fn start(start: Start) -> (Ec2Role, SocketAddr) {
@@ -56,6 +56,27 @@ fn a_log_file_has_every_line_when_the_server_has_ended() {
 }
 
 #[test]
+fn a_killed_log_writer_is_replaced_and_loses_no_line() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let (mut ec2_role, address) = start(Start::with(&sts).stderr(log));
+    let writer = until("the log writer", || ec2_role.log_writer());
+    kill_process(writer, Signal::STOP).unwrap();
+    for number in 0..REQUESTS {
+        http::get(address, &format!("/line/{number}")).unwrap();
+    }
+    kill_process(writer, Signal::KILL).unwrap();
+    until("another log writer", || {
+        ec2_role.log_writer().filter(|pid| *pid != writer)
+    });
+    check_that_sigterm_ends(&mut ec2_role);
+    let log = fs::read_to_string(files.path("log")).unwrap();
+    assert_eq!(log.matches("GET /line/").count(), REQUESTS, "{log}");
+    assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
+}
+
+#[test]
 fn a_log_file_at_its_size_limit_ends_no_process() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
@@ -76,7 +97,8 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    // The supervisor is the terminal's foreground, and the server a process group in its background.
+    // The supervisor runs in the terminal's foreground, the server in the background, where `tostop` stops a process that
+    // writes.
     let on_terminal = [
         "sh",
         "-c",
@@ -90,7 +112,7 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     check_that_sigterm_ends(&mut ec2_role);
 }
 
-/// A file system in a loop device, which is thawed and unmounted whatever becomes of the test.
+/// A file system in a loop device. Dropping it thaws and unmounts it, even if the test fails.
 struct FileSystem {
     mount_point: PathBuf,
 }
@@ -142,7 +164,7 @@ fn a_log_file_on_a_frozen_file_system_stops_no_process() {
     let log = file_system.mount_point.join("log");
     let (mut ec2_role, address) = start(Start::with(&sts).stderr(File::create(&log).unwrap()));
     assert!(file_system.freeze("--freeze"));
-    // A process that does wait for the file can be ended only after the thaw.
+    // Thaw even if a check fails: a process that waits for the file could not be ended before.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         check_that_requests_are_answered(address);
         check_that_sigterm_ends(&mut ec2_role);

@@ -1,4 +1,5 @@
 mod bad_input;
+mod first_start;
 mod log;
 mod log_file;
 mod manuals;

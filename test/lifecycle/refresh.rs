@@ -1,4 +1,4 @@
-//! When STS is called, and what is served while it is called and after it failed.
+//! The times of STS calls, and the credential that is served during a call and after a failed one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // At most a tenth earlier than half the lifetime. That it is never later is checked by the unit tests of `schedule`.
+    // A refresh is at most a tenth earlier than half the lifetime. The unit tests of `schedule` check that it is never later.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }
@@ -107,7 +107,7 @@ fn a_hundred_waiting_clients_cause_one_sts_call() {
     let address = ec2_role.address;
     std::thread::scope(|scope| {
         for _ in 0..100 {
-            // On a busy machine the first credential may come too late for them.
+            // On a busy machine these requests may come before the first credential and get a 500.
             scope.spawn(move || {
                 let status = http::get(address, DOCUMENT_PATH).unwrap().status;
                 assert!([200, 500].contains(&status), "{status}");

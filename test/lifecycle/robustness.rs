@@ -10,15 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::role::RoleArn;
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::TokenKey;
-use ec2_role::messages::frame::to_frame;
-use ec2_role::messages::server_state::{Counts, ServerState, ServerUpdate};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TokenKey, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ec2_role::{children, is_alive};
@@ -26,16 +21,16 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// SIGTERM must not wait for a hang, and every hang here lasts longer than this.
+/// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for the hang fails the test.
 const END: Duration = Duration::from_secs(5);
-/// During a hang: requests, then kills of the server, then requests that would abort tiny_http.
+/// Counts for each hang: requests, then kills of the server and as many requests that would abort tiny_http.
 const FETCHES: usize = 200;
 const DEATHS: usize = 20;
-/// Kills of the server under load, and the clients that make the load.
+/// Number of kills of the server under load, and of the clients that make the load.
 const DEATHS_UNDER_LOAD: usize = 20;
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-/// Seconds. The first refresh comes after 1 to 10 s, and the credential outlives what a test does after that.
+/// Lifetime in seconds. The first refresh comes after 1 to 10 s, and the credential stays valid until the test is done.
 const LIFETIME: i64 = 20;
 
 /// While a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
@@ -68,7 +63,7 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // If responses waited for fetchers, there would be no more of them than fetchers.
+    // If responses waited for fetchers to end, there would be about as many fetchers as responses.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -171,7 +166,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
                 }
             });
         }
-        // The supervisor delays the replacement of a server that lived less than 50 ms; this test is about the others.
+        // The supervisor delays the replacement of a server that lived less than 50 ms; this test kills only older ones.
         let long_life = Duration::from_millis(60);
         // Each client has had two more responses, so one of them was requested after the last kill.
         let all_are_served = || {
@@ -233,20 +228,22 @@ fn newest_of_a_thousand_updates_is_served() {
         deadline: now.after(Duration::from_secs(3600)),
     };
     let state = ServerState {
-        role_name: role.name(),
+        config: ServerConfig {
+            role_name: role.name(),
+            http_tokens: HttpTokens::Optional,
+            both_forms: false,
+            pass_through: None,
+            same_network: false,
+            allow_hosts: Vec::new(),
+            metrics: false,
+            quiet: true,
+        },
         role,
-        http_tokens: HttpTokens::Optional,
         token_key,
         boot_id: "boot".into(),
-        quiet: true,
         log_format: Format::default(),
-        same_network: false,
-        allow_hosts: Vec::new(),
-        metrics: false,
         region: None,
         container_token: None,
-        both_forms: false,
-        pass_through: None,
         snapshot: None,
         counts: Counts::default(),
         credential: Some(credential(0)),
@@ -313,20 +310,17 @@ fn a_crash_leaves_no_core_file() {
     let sts = Sts::start([Reply::good()]);
     let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
     let mut ec2_role = Start::with(&sts).before(unlimited).serving();
-    let limits = |pid: Pid| {
-        std::fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero()))
-            .unwrap_or_default()
-    };
     for pid in [ec2_role.pid, ec2_role.server()] {
-        let limits = limits(pid);
-        let line = limits
-            .lines()
-            .find(|line| line.starts_with("Max core file size"))
-            .unwrap_or_default();
-        assert_eq!(line.split_whitespace().nth(4), Some("0"), "{limits}");
+        let limits = format!("/proc/{}/limits", pid.as_raw_nonzero());
+        until("a core file size of 0", || {
+            let limits = std::fs::read_to_string(&limits).ok()?;
+            let mut lines = limits.lines();
+            let line = lines.find(|line| line.starts_with("Max core file size"))?;
+            (line.split_whitespace().nth(4) == Some("0")).then_some(())
+        });
     }
     let server = ec2_role.server();
-    // Not SIGSEGV: Rust's runtime handles the first one.
+    // SIGQUIT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV.
     kill_process(server, Signal::QUIT).unwrap();
     ec2_role.wait_for_line("signal 3");
     ec2_role.signal(Signal::QUIT);
@@ -345,7 +339,7 @@ struct CorePattern(String);
 impl CorePattern {
     const FILE: &str = "/proc/sys/kernel/core_pattern";
 
-    /// `None` where it may not be set.
+    /// Returns `None` if this machine does not let the test set core_pattern.
     fn set(pattern: &str) -> Option<Self> {
         let before = std::fs::read_to_string(Self::FILE).ok()?;
         std::fs::write(Self::FILE, pattern).ok()?;
@@ -362,7 +356,7 @@ impl Drop for CorePattern {
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
 fn no_core_pattern_receives_a_crash() {
-    // A core limit of 0 prevents a file, but not a pipe to a program.
+    // A core limit of 0 does not stop the kernel from sending a core to a program that core_pattern names.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
@@ -384,7 +378,7 @@ fn no_core_pattern_receives_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
-        // The first fetcher may not have ended yet.
+        // Wait for the second call: before it, the fetcher of the first call may still be running.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
@@ -406,11 +400,12 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
     // With a file size limit of 0 no byte can be written to a file.
-    let ended = with_key()
+    let mut ec2_role = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
-        .run();
-    assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.lines[0].contains("File too large"), "{ended:?}");
+        .spawn();
+    ec2_role.wait_for_line("File too large");
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
     assert_eq!(std::fs::read_dir(files.path("")).unwrap().count(), 0);
     let ec2_role = with_key().serving();
     assert_eq!(ec2_role.document().status, 200);
@@ -423,7 +418,7 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // As PID 1 gets it when an orphan ends.
+    // PID 1 gets this signal when an orphan ends.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
 
-use crate::support::{Ec2Role, Reply, Start, Sts, http};
+use crate::support::directory::set_mode;
+use crate::support::{Directory, Ec2Role, Reply, Start, Sts, http};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
-/// Starts a program where calls that match a rule fail.
+/// Runs `start` under a seccomp filter: in every process that it starts, system calls that match a rule fail with `errno`.
 fn refusing<R: Send + 'static>(
     rules: Rules,
     errno: i32,
@@ -27,7 +28,7 @@ fn refusing<R: Send + 'static>(
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    // The filter is the thread's, and of the processes that it starts.
+    // The filter applies to the thread that installs it and to the processes that this thread starts.
     let starting = std::thread::spawn(move || {
         seccompiler::apply_filter(&program).unwrap();
         start()
@@ -40,7 +41,67 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// In hundredths of a second.
+/// System calls newer than Linux 4.14, without rseq: the tests are linked with glibc (the release is not), which aborts if only some
+/// threads may call rseq. The number before rseq is io_pgetevents.
+const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
+    libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
+    libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
+];
+/// A flag of getrandom that Linux has had since 5.6.
+const GRND_INSECURE: u64 = 4;
+
+/// Under a filter for newer system calls: refreshes, a replaced server, a `credential_process`, a log file and the end.
+#[test]
+fn kernel_4_14_has_all_system_calls_that_are_needed() {
+    let flag = SeccompCmpOp::MaskedEq(GRND_INSECURE);
+    let flag = SeccompCondition::new(2, SeccompCmpArgLen::Dword, flag, GRND_INSECURE).unwrap();
+    let getrandom = [(
+        libc::SYS_getrandom,
+        vec![SeccompRule::new(vec![flag]).unwrap()],
+    )];
+    let newer = NEWER_THAN_4_14.into_iter().flatten();
+    let newer = newer.map(|call| (call, Vec::new())).collect();
+    let sts = Sts::start([Reply::good().valid_for(2)]);
+    let files = Directory::new();
+    let (key, token) = (files.text("key"), files.write("token", "token"));
+    set_mode(&files.path("token"), 0o600);
+    let start = Start::without_source(&sts);
+    let program = start.home.program(
+        "print-credential",
+        "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'",
+    );
+    let start = start
+        .file(
+            ".aws/config",
+            &format!("[default]\ncredential_process = {program}\n"),
+        )
+        .arguments(["--token-key-file", &key, "--container-token-file", &token])
+        .arguments(["--both-forms", "--same-network", "--metrics", "--quiet"]);
+    let mut ec2_role = refusing(getrandom.into(), libc::EINVAL, || {
+        refusing(newer, libc::ENOSYS, || start.serving())
+    });
+    ec2_role.token("60");
+    ec2_role.wait_for_document_of_call(3);
+    let server = ec2_role.server();
+    kill_process(server, Signal::KILL).unwrap();
+    ec2_role.wait_for_line(&format!("server replaced ({server})"));
+    ec2_role.wait_for_document_of_call(4);
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+    let lines = ec2_role.lines();
+    let is_known = [
+        "listening on",
+        "credential of",
+        "server replaced",
+        "ended by",
+    ];
+    let other = lines
+        .iter()
+        .find(|line| !is_known.iter().any(|known| line.contains(known)));
+    assert_eq!(other, None, "{lines:?}");
+}
+
+/// Returns the processor time of a process in hundredths of a second.
 fn processor_time(pid: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
     let after_name = stat.rsplit(") ").next().unwrap();
@@ -90,7 +151,7 @@ fn a_limit_on_threads_is_named_once_a_second() {
         libc::CLONE_THREAD as u64,
     );
     let rule = SeccompRule::new(vec![is_thread.unwrap()]).unwrap();
-    // A C library that is refused clone3 uses clone.
+    // The C library uses clone when clone3 fails with ENOSYS.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
     let clone = [(libc::SYS_clone, vec![rule])].into();
     let ec2_role = refusing(clone3, libc::ENOSYS, move || {

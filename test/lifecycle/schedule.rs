@@ -24,17 +24,18 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     fn next(&mut self) -> f64 {
         self.bits() as f64 / u64::MAX as f64
     }
 }
 
-/// Calls of STS in each second. All hosts boot in the first second, and each call fails or succeeds at once.
+/// Returns the number of STS calls in each second. All hosts boot in the first second, and each call fails or succeeds at once.
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
-    // Milliseconds, failures in a row, and whether the next success is the first after a start or an outage.
+    // Each entry is the time in milliseconds, the number of failures in a row, and whether the next success is the first after
+    // a start or an outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
         .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();
@@ -60,7 +61,7 @@ fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     calls
 }
 
-/// Any minute at most 1.5 times the mean rate, any second at most 4 times.
+/// Checks that no minute has more than 1.5 times the mean rate, and no second more than 4 times.
 #[track_caller]
 fn check_even(what: &str, calls: &[u32]) {
     let mean = f64::from(calls.iter().sum::<u32>()) / calls.len() as f64;

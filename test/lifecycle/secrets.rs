@@ -1,5 +1,5 @@
-//! Which process has the source's secret in its environment or memory; only root can read those. Logs, output and files are
-//! searched for secrets by every test.
+//! Which process has the source's secret in its environment or memory; only root can read those of another process. Every test
+//! searches the logs, output and files for secrets.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -37,7 +37,7 @@ fn has_in_memory(pid: Pid, wanted: &str) -> bool {
         let (from, to) = range.split_once('-').unwrap();
         let [from, to] = [from, to].map(|bound| u64::from_str_radix(bound, 16).unwrap());
         let mut bytes = vec![0; (to - from) as usize];
-        // The kernel's own pages cannot be read this way and hold no secret.
+        // Some pages of the kernel's own cannot be read; they hold no secret.
         rest.starts_with('r')
             && memory.read_exact_at(&mut bytes, from).is_ok()
             && bytes
@@ -67,7 +67,7 @@ fn the_server_process_holds_no_source_secret() {
         "{environment_of_server}"
     );
     assert!(!has_in_memory(server, &source_secret()));
-    // The search does find secrets: the role's in the server, the source's in the supervisor, which has it in its environment.
+    // The search does find secrets: the role's in the server, and the source's in the environment of the supervisor.
     assert!(has_in_memory(server, &secret_access_key(1)));
     assert!(has_in_memory(ec2_role.pid, &source_secret()));
 }
@@ -105,7 +105,7 @@ fn every_thread_of_the_server_is_confined() {
     assert!(threads.len() > 1, "{threads:?}");
     for thread in threads {
         let status = std::fs::read_to_string(thread.join("status")).unwrap();
-        // 2: by a filter.
+        // Seccomp mode 2 is a filter.
         assert!(
             status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"),
             "{status}"

@@ -1,11 +1,13 @@
-//! What the parent, the user and the machine do to the processes: signals, limits, files that hang.
+//! Effects of the parent process, the user and the machine: signals, resource limits, and files that hang.
 
-use std::time::Instant;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::support::ec2_role::{children, is_alive};
-use crate::support::{Directory, Ec2Role, Reply, Start, Sts, until};
+use crate::support::ec2_role::is_alive;
+use crate::support::{Directory, Fault, Reply, Start, Sts, When, each, namespace, skip, until};
 
 /// A profile whose command prints a credential after `script`.
 fn with_credential_process(sts: &Sts, script: &str) -> Start {
@@ -77,7 +79,7 @@ fn credential_process_ends_with_a_killed_supervisor() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let (own, child) = (files.text("own"), files.text("child"));
-    // A shell that waits for a child of its own.
+    // The credential_process is a shell that waits for a child of its own.
     let script = format!(
         "sleep 600 & echo $! >{child}.new; mv {child}.new {child}; echo $$ >{own}.new; mv {own}.new {own}; wait"
     );
@@ -128,65 +130,150 @@ fn limit_on_open_files_is_named_once_and_waited_for() {
     ec2_role.wait_for_end();
 }
 
+/// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
+#[test]
+fn limits_reached_during_a_refresh_keep_the_credential() {
+    // The kernel does not limit root's processes, so this row runs as another user, who sets the limit.
+    const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
+    let rows = [
+        (
+            "nofile",
+            "4",
+            "1024",
+            "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
+        ),
+        ("nproc", "1", "1024", "too many processes: raise TasksMax="),
+        (
+            "as",
+            "1000000",
+            "8000000000",
+            "out of memory: raise MemoryMax=",
+        ),
+        (
+            "data",
+            "4096",
+            "8000000000",
+            "out of memory: raise MemoryMax=",
+        ),
+    ];
+    let can = namespace::can(&AS_NOBODY);
+    each(rows, |(limit, most, enough, said)| {
+        let before = if limit == "nproc" {
+            &AS_NOBODY[..]
+        } else {
+            &["env"]
+        };
+        if limit == "nproc" && !can {
+            return;
+        }
+        let sts = Sts::start([Reply::good()]);
+        let set = |pid: Pid, most: &str| {
+            let mut command = Command::new(before[0]);
+            command.args(&before[1..]);
+            let words = [format!("--pid={pid}"), format!("--{limit}={most}:")];
+            assert!(
+                command
+                    .arg("prlimit")
+                    .args(words)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        Fault {
+            what: limit.to_owned(),
+            sts: &sts,
+            start: &|| Start::with(&sts).before(before.iter().copied()),
+            comes: &|pid| set(pid.unwrap(), most),
+            passes: &|pid| set(pid, enough),
+            said: &["fetcher cannot be started: ", said],
+            calls: 0,
+        }
+        .check(When::DuringARefresh);
+    });
+}
+
 fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// Stops the process that reads the token, as a file system that hangs would.
-fn stop_reader_of_token(ec2_role: &Ec2Role) -> Pid {
-    let reader = until("the reader of the token", || ec2_role.fetcher());
-    kill_process(reader, Signal::STOP).unwrap();
-    reader
+/// Mounts a FUSE file system that no program serves: looking up a name in it hangs.
+fn mount_hanging_file_system(at: &Path) -> File {
+    let fuse = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let mounted = Command::new("mount")
+        .args(["--internal-only", "-t", "fuse", "-o"])
+        .args(["fd=0,rootmode=40000,user_id=0,group_id=0", "hanging"])
+        .arg(at)
+        .stdin(fuse.try_clone().unwrap())
+        .status();
+    assert!(mounted.unwrap().success());
+    fuse
 }
 
+/// This test needs a mount namespace and FUSE.
 #[test]
 fn hanging_container_token_file_stops_no_refresh_and_no_end() {
+    if !Path::new("/dev/fuse").exists() {
+        return skip("there is no FUSE");
+    }
+    if !namespace::enter_for_this_test() {
+        return;
+    }
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
-    let file = files.write("token", "first");
+    let file = files.write("mounted/token", "first");
     let mut ec2_role = with_container_token(&sts, &file).serving();
-    until("the end of the credential's fetcher", || {
-        (children(ec2_role.pid).len() == 2).then_some(())
+    let status = || {
+        let token = ("Authorization", "first");
+        ec2_role
+            .request("GET", "/v2/credentials/exc_web", &[token])
+            .status
+    };
+    until("the token", || (status() == 200).then_some(()));
+    let fuse = mount_hanging_file_system(&files.path("mounted"));
+    let reader = until("the reader of the token", || {
+        let reader = ec2_role.fetcher()?;
+        let stat = std::fs::read_to_string(format!("/proc/{reader}/stat")).ok()?;
+        // State D: the fetcher waits in the kernel for the file; it does not sleep between two attempts to read it.
+        stat.contains(") D ").then_some(reader)
     });
-    let reader = stop_reader_of_token(&ec2_role);
     let before = ec2_role.lines().len();
     ec2_role.signal(Signal::HUP);
     sts.wait_for_calls(2);
     ec2_role.wait_for_line_after(before, "credential of ");
-    let answer = ec2_role.request(
-        "GET",
-        "/v2/credentials/exc_web",
-        &[("Authorization", "first")],
-    );
-    assert_eq!(answer.status, 200);
-    let signalled = Instant::now();
+    assert_eq!(status(), 200);
     ec2_role.signal(Signal::TERM);
     assert!(ec2_role.wait_for_end().success());
-    println!("ended after {:?}", signalled.elapsed());
     until("the end of the reader", || {
         (!is_alive(reader)).then_some(())
     });
+    drop(fuse);
+    let unmounted = Command::new("umount").arg(files.path("mounted")).status();
+    assert!(unmounted.unwrap().success());
 }
 
 #[test]
 fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
-    let (file, large) = (files.text("token"), "x".repeat(300_000));
-    files.write("token", &large);
-    let ended = with_container_token(&sts, &file).run();
-    assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.lines.iter().any(|line| line.contains("at most 8192")));
-    files.write("token", "first");
+    let file = files.write("token", "first");
     let ec2_role = with_container_token(&sts, &file).serving();
-    files.write("token", &large);
+    let status = || {
+        let token = ("Authorization", "first");
+        ec2_role
+            .request("GET", "/v2/credentials/exc_web", &[token])
+            .status
+    };
+    // The credential may be there before the container token is read.
+    until("the token", || (status() == 200).then_some(()));
+    files.write("token", &"x".repeat(300_000));
+    ec2_role.wait_for_line("at most 8192 printable ASCII characters without spaces");
     ec2_role.wait_for_line("the token that was read before stays valid");
-    let answer = ec2_role.request(
-        "GET",
-        "/v2/credentials/exc_web",
-        &[("Authorization", "first")],
-    );
-    assert_eq!(answer.status, 200);
+    assert_eq!(status(), 200);
 }
 
 #[test]

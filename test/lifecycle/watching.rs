@@ -12,7 +12,7 @@ use crate::support::{Ec2Role, Ended, ROLE, Reply, Start, Sts, namespace, until};
 
 const METRICS: &str = "/metrics";
 
-/// The value of one sample.
+/// The value of the metric `name` in /metrics.
 #[track_caller]
 fn sample(ec2_role: &Ec2Role, name: &str) -> u64 {
     let answer = ec2_role.get(METRICS);
@@ -159,7 +159,7 @@ fn metrics_refuse_browsers_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
-/// Needs network namespaces.
+/// This test needs network namespaces.
 #[test]
 fn metrics_are_for_the_host_and_no_container() {
     if !namespace::enter_for_this_test() {
@@ -188,7 +188,7 @@ fn metrics_are_for_the_host_and_no_container() {
     assert!(list.ends_with("\r\n\r\nexc_web"), "{list}");
 }
 
-/// Runs `--check` for an address.
+/// Runs `--check` with this address as `--listen`.
 #[track_caller]
 fn check(address: &str) -> Ended {
     let ended = Start::bare().listen(address).arguments(["--check"]).run();
@@ -230,7 +230,7 @@ fn check_without_service_says_why_and_exits_1() {
     let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
-    // Listens and never accepts.
+    // This socket listens, but nothing accepts its connections.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = Loopback::start(|_, connection| connection.answer(404, "", b""));
     let web_server = Loopback::start(|_, connection| connection.answer(200, "", b"hello"));

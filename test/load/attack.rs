@@ -1,4 +1,4 @@
-//! Runs an attack of the catalogue at its full rate until it is told to end, in one thread with non-blocking sockets.
+//! Runs an attack of the catalogue at its full rate until `ended` is set, in one thread with non-blocking sockets.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use crate::support::attack::Form;
 use crate::support::http::reset;
 
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-/// Gives up a connection while the accept queue is full.
+/// Timeout of a connect, which waits while the accept queue is full.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);
@@ -59,7 +59,7 @@ impl Target {
         Some(stream)
     }
 
-    /// Calls `act` so many times a second.
+    /// Calls `act` `per_second` times a second.
     fn pace(&self, per_second: u32, mut act: impl FnMut(usize)) {
         let mut due = Instant::now();
         for number in 0.. {
@@ -67,7 +67,7 @@ impl Target {
                 return;
             }
             act(number);
-            // After a stall, do not make up for all that was missed.
+            // After a stall, make up for at most one `TIMEOUT` of missed calls.
             due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUT);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
@@ -84,7 +84,7 @@ impl Target {
         });
     }
 
-    /// On each connection sends `begin` and then `then` for ever, and reads nothing; replaces closed connections.
+    /// Sends `begin` on each connection and then `then` again and again, reads nothing, and replaces closed connections.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {
@@ -103,7 +103,7 @@ impl Target {
             std::thread::sleep(TURN);
         }
     }
-    /// Each connection has its turn once a second.
+    /// Sends one byte a second on each connection.
     fn drip(&self, connections: usize, bytes: &[u8]) {
         let mut dripping: Vec<(TcpStream, usize)> = Vec::new();
         self.pace(connections as u32, |number| {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 pub struct Bounds(PathBuf);
 
 impl Bounds {
-    /// At most so many processes and threads.
+    /// Limits the number of processes and threads.
     pub fn processes(most: u32) -> Self {
         Self::new("pids", &[("pids.max", most.to_string())])
     }
 
-    /// At most so many bytes.
+    /// Limits the memory, in bytes.
     pub fn memory(bytes: u64) -> Self {
         let bytes = bytes.to_string();
         Self::new(
@@ -40,7 +40,7 @@ impl Bounds {
         group
     }
 
-    /// A command that runs another inside the control group.
+    /// Words to put before a command, so that it runs inside the control group.
     pub fn command(&self) -> [String; 4] {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
         ["sh".into(), "-ec".into(), script, "sh".into()]

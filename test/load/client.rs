@@ -14,7 +14,7 @@ use crate::support::http;
 
 /// Interval between the starts of two fetches.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Concurrent fetches: enough that a fetch begins in time although others wait as long as Go's SDK does.
+/// Maximum concurrent fetches: enough to start one every [`PERIOD`] while others wait as long as Go's SDK does.
 const FETCHES: u32 = 50;
 
 /// Connects from one of loopback's many addresses.
@@ -60,7 +60,7 @@ impl Figures {
     }
 }
 
-/// One fetch of the document with this key.
+/// Fetches the document once; its access key id must be `key`.
 pub fn fetch(from: Ipv4Addr, address: SocketAddr, key: &str) -> Result<(), String> {
     let timeouts = Duration::from_secs(5);
     match http::fetch_on(|| connect(from, address, timeouts), address) {
@@ -70,7 +70,7 @@ pub fn fetch(from: Ipv4Addr, address: SocketAddr, key: &str) -> Result<(), Strin
     }
 }
 
-/// Fetches every [`PERIOD`] until it is told to end.
+/// Starts a fetch every [`PERIOD`] until `ended` is set.
 pub fn fetch_until(ended: &AtomicBool, from: Ipv4Addr, address: SocketAddr, key: &str) -> Figures {
     let (begun, number) = (Instant::now(), AtomicU32::new(0));
     let figures = Mutex::new(Figures::default());

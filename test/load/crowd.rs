@@ -9,7 +9,7 @@ use crate::processes;
 use crate::subject::Subject;
 use crate::support::sts::access_key_id;
 
-/// Number of clients, and the bar for the slowest.
+/// Number of clients, and the time limit for the slowest.
 const CROWDS: [(usize, Duration); 5] = [
     (1, Duration::from_millis(500)),
     (16, Duration::from_millis(500)),
@@ -21,7 +21,7 @@ const CROWDS: [(usize, Duration); 5] = [
 const REPEATS: usize = 3;
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Prints the table and gives the bars that were missed.
+/// Prints the table and returns the limits that were exceeded.
 pub fn run(program: &str) -> Vec<String> {
     println!(
         "Clients that begin at the same moment, each with an SDK's three requests; {REPEATS} times.\n"

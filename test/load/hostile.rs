@@ -17,14 +17,14 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Percent. A failed or late fetch makes an SDK retry or give up.
+/// Minimum percentage of successful fetches. A failed or late fetch makes an SDK retry or give up.
 const LEAST_SUCCESS: f64 = 99.9;
 const MAX_P99: Duration = Duration::from_millis(20);
-/// Go's SDK gives up after this.
+/// Go's SDK gives up after this time.
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// Samples after an attack; their minimum leaves out short-lived processes such as a fetcher.
+/// Number of samples after an attack. Their minimum is reported, so short-lived processes such as a fetcher do not count.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
@@ -34,9 +34,9 @@ struct Row {
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// Kept open during the attack: a pipe that nobody reads.
+    /// The read end of the pipe to which stderr is written; nobody reads it.
     _kept: Option<std::io::PipeReader>,
-    /// Length of the attack in multiples of the others'.
+    /// Duration of the attack, as a multiple of the usual one.
     length: u32,
 }
 
@@ -50,7 +50,7 @@ struct Attacked {
     calls: usize,
     token: String,
     _kept: Option<std::io::PipeReader>,
-    // Dropped last, when its processes have ended.
+    // Dropped last, because a control group can be removed only when its processes have ended.
     _bounds: Option<Bounds>,
 }
 
@@ -126,7 +126,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Prints the table and gives the bars that were missed.
+/// Prints the table and returns the limits that were exceeded.
 pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let (length, wait) = (Duration::from_secs(seconds), Duration::from_secs(wait));
     println!(

@@ -1,7 +1,7 @@
 //! Load and attacks on the static binary, with figures: `hostile`, `crowd` and `soak`, each described by its script
 //! (scripts/test-hostile and so on). Everything stays on loopback, and the number of connections is bounded.
 
-// Each test program uses only a part of it.
+// Each test program uses only a part of `support`.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;

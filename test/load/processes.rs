@@ -6,7 +6,7 @@ use crate::support::ec2_role::children;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
-    /// Proportional set size in KiB: a shared page counts in part.
+    /// Proportional set size (PSS) in KiB: a page that N processes share counts 1/N for each.
     pub memory: u64,
     /// Anonymous memory in KiB.
     pub anonymous: u64,
@@ -15,7 +15,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// The greater of each.
+    /// The greater value of each field.
     pub fn max(self, other: Held) -> Held {
         Held {
             memory: self.memory.max(other.memory),
@@ -25,7 +25,7 @@ impl Held {
         }
     }
 
-    /// The smaller of each.
+    /// The smaller value of each field.
     pub fn min(self, other: Held) -> Held {
         Held {
             memory: self.memory.min(other.memory),
@@ -42,7 +42,7 @@ pub fn all(supervisor: Pid) -> Vec<Pid> {
     pids
 }
 
-/// A process that ends meanwhile counts as nothing.
+/// Adds up the resources of all processes; one that has just ended counts as zero.
 pub fn held(supervisor: Pid) -> Held {
     all(supervisor)
         .into_iter()

@@ -1,7 +1,7 @@
 //! A long run with many faults at once: see scripts/test-soak.
 //!
 //! A failed fetch is excused if the server was killed during it, or if STS failed for so long that no credential was valid. Any
-//! other failure misses the bar.
+//! other failure fails the run.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_millis(40);
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// Tolerance for a busy machine between an event and its observation.
 const LATE: Duration = Duration::from_millis(500);
-/// Bar for the slowest fetch: SDKs give up after one or two seconds.
+/// Time limit for the slowest fetch: SDKs give up after one or two seconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Allowed growth of the supervisor's memory from the first quarter of the run to the last.
 const MAX_GROWTH_KIB: u64 = 64;
@@ -55,7 +55,7 @@ struct Seen {
     cut: Vec<(Instant, Instant, String)>,
     /// Fetches answered 500 while no credential was valid.
     expired: usize,
-    /// Failures without an excuse.
+    /// Failed fetches that nothing excuses.
     wrong: Vec<String>,
     /// Expiration of the newest document that a client was given.
     valid_until: Option<SystemTime>,
@@ -71,7 +71,7 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
     let (seen, ended) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
-    // From the signal to the end of the process, which a busy machine delays.
+    // Each kill: the time of the signal, and of the process's end, which comes later on a busy machine.
     let mut kills: Vec<(Instant, Instant)> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut number: u64 = begun.elapsed().as_nanos() as u64;
@@ -131,7 +131,7 @@ fn fetch(from: Ipv4Addr, address: SocketAddr, seen: &Mutex<Seen>) {
             let document: serde_json::Value = serde_json::from_str(&body).unwrap();
             let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
             let expiration = clock::parse_iso8601(&text("Expiration")).unwrap();
-            // Expirations are whole seconds.
+            // Expirations are whole seconds, so allow one more.
             if expiration + LATE + Duration::from_secs(1) < now {
                 seen.wrong
                     .push(format!("{} was served expired", text("AccessKeyId")));

@@ -1,4 +1,4 @@
-//! Any bytes of a client: tiny_http parses each normalized head to exactly what it says, one after the other.
+//! Any bytes from a client: tiny_http parses each normalized head, one after the other, to exactly its content.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn pieces(most: usize) -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..most).prop_map(|pieces| pieces.concat())
 }
 
-/// Half of them with a valid request line and nearly valid headers.
+/// Random text; half of the texts have a valid request line and nearly valid headers.
 fn any_request() -> impl Strategy<Value = String> {
     let headers = vec((select(&PIECES[..]), pieces(4)), 0..5);
     prop_oneof![
@@ -40,7 +40,7 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// In a thread, because tiny_http would wait for ever for input that a wrong head announces.
+/// Parses the heads in a thread with a timeout, because tiny_http would wait forever for input that a wrong head announces.
 fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

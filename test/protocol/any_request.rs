@@ -1,5 +1,5 @@
 //! Any request, given to the router without a process or socket: one complete response, never a panic, and the credential only
-//! for those who are entitled to it.
+//! for requests that are entitled to it.
 
 use ec2_role::server::protocol::http::{Request, StatusCode};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use crate::support::any_answer::{CONTAINER_TOKEN, World};
 
-/// Segments with a meaning somewhere in a path.
+/// Parts of paths, each with a meaning in some path of the router.
 const PIECES: [&str; 36] = [
     "/",
     "/",

@@ -27,7 +27,7 @@ fn serve(arguments: &[&str]) -> Served {
 }
 
 impl Served {
-    /// Sends these bytes and checks what every response must have: its whole body, a clean close, EC2's headers.
+    /// Sends these bytes and checks what every response must have: its complete body, a clean close, EC2's headers.
     #[track_caller]
     fn send(&self, request: &str) -> Answer {
         let said = http::converse(self.ec2_role.address, request.as_bytes())
@@ -44,7 +44,7 @@ impl Served {
         answer
     }
 
-    /// A request as SDKs send it.
+    /// Sends a request as SDKs do.
     #[track_caller]
     fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Answer {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -73,7 +73,7 @@ impl Served {
     }
 }
 
-/// The response with its date and this text replaced.
+/// The response with `mask` in place of its date and of this text.
 fn masked(said: &[u8], text: &str, mask: &str) -> String {
     let said = String::from_utf8(said.to_vec()).unwrap();
     let date = Answer::parse(said.as_bytes())
@@ -83,7 +83,7 @@ fn masked(said: &[u8], text: &str, mask: &str) -> String {
     said.replacen(&date, "DATE", 1).replacen(text, mask, 1)
 }
 
-// Session tokens.
+// Tests of session tokens.
 
 #[test]
 fn the_session_token_response_equals_ec2s() {
@@ -175,14 +175,14 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 5\r\n{TTL}: 60\r\n\r\nhello"
         ),
-        // As s3fs before 1.92, and with a body.
+        // s3fs before 1.92 sends the empty chunked body; the second body is not empty.
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n0\r\n\r\n"
         ),
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // `Host` without a port, as the AWS C runtime sends it; with the port; no `Host`; HTTP/1.0.
+        // `Host` with the port, no `Host`, and HTTP/1.0. The rows above have no port, like the AWS C runtime's requests.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),
@@ -316,7 +316,7 @@ fn a_wrong_token_is_401_on_every_path_in_both_modes() {
     }
 }
 
-// The role.
+// Tests of the role's list and document.
 
 #[test]
 fn the_list_is_the_role_name_alone() {
@@ -468,7 +468,7 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         let document = served.get(&format!("{list}exc_web"));
         assert_eq!(document.status, 200, "{version}");
     }
-    // Debian's ec2metadata asks 2009-04-04 for everything.
+    // Debian's ec2metadata requests every item under 2009-04-04.
     for version in old.lines().chain(["2012-01-11"]) {
         for (path, body) in [
             ("", "meta-data"),
@@ -600,7 +600,7 @@ fn listings_name_what_is_served_alone() {
     }
 }
 
-// Methods and request forms.
+// Tests of methods and of forms of requests.
 
 #[test]
 fn head_is_answered_as_get_without_the_body() {
@@ -696,7 +696,7 @@ fn a_large_or_chunked_body_is_413() {
     assert_eq!(served.get(LIST_PATH).body, "exc_web");
 }
 
-// Browsers.
+// Tests of requests from browsers.
 
 #[test]
 fn a_host_header_with_a_foreign_name_is_403() {
@@ -762,7 +762,7 @@ fn browser_requests_are_403() {
         let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
         assert_eq!(put.status, 403, "{header}");
     }
-    // Node's fetch is no page.
+    // Node's fetch sends this header too, but is not a web page.
     let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
     assert_eq!(node.status, 200);
 }

@@ -109,7 +109,7 @@ fn a_wrong_or_missing_token_is_401_in_json() {
         &session,
     ] {
         check_error(&served.get(PATH, wrong), 401, "Unauthorized");
-        // Also for unknown names: a client without a token must not learn which names exist.
+        // Unknown names get the same response: a client without a token must not learn which names exist.
         check_error(
             &served.get("/v2/credentials/other", wrong),
             401,
@@ -163,14 +163,14 @@ fn errors_of_the_container_endpoint_are_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Outside /v2/credentials/, so the 404 of the metadata service.
+    // This path is outside /v2/credentials/, so the response is the 404 of the metadata service.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"
     );
 }
 
-/// Whoever has the container token has the credential, and nobody else: an instance form beside it would need no token.
+/// Only requests with the container token get the credential. The paths of EC2's metadata service would serve it without.
 #[test]
 fn with_a_container_token_no_other_path_leads_to_the_credential() {
     for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {

@@ -24,7 +24,7 @@ fn wait_for_reading(ec2_role: &Ec2Role) {
     ec2_role.wait_for_line("items of the host's metadata fetched");
 }
 
-/// The response, and its body as bytes.
+/// Sends a GET and returns the response, and its body as bytes.
 #[track_caller]
 fn get(ec2_role: &Ec2Role, path: &str) -> (Answer, Vec<u8>) {
     let request = format!("GET /latest/{path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n");
@@ -69,7 +69,7 @@ fn allowed_metadata_is_served_unchanged() {
     ] {
         assert_eq!(get(&ec2_role, directory).0.body, listing, "{directory}");
     }
-    // The served role, never the host's.
+    // The list has the served role, never the host's.
     assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
     assert!(
         ec2_role
@@ -268,7 +268,7 @@ fn a_rejected_token_is_renewed_once() {
             .count()
     };
     assert_eq!(puts(&upstream), 2);
-    // A service that rejects every token is not asked for ever.
+    // If the service rejects every token, ec2-role soon stops requesting tokens.
     let upstream = Upstream::with(&[], Manner::TokensFrom(1000));
     let ec2_role = start(&upstream, &sts, &[]);
     ec2_role.wait_for_line("the host's metadata was not fetched");
@@ -313,7 +313,7 @@ fn metadata_is_503_before_the_first_snapshot() {
         check();
         ec2_role.wait_for_line("the host's metadata was not fetched");
         check();
-        // It recovers without a restart.
+        // The next fetch succeeds without a restart.
         upstream.does_now(Manner::Well);
         wait_for_reading(&ec2_role);
         check_status(&ec2_role, &["meta-data/instance-id"], 200);
@@ -344,7 +344,7 @@ fn a_new_server_gets_the_last_snapshot() {
     assert_eq!(ec2_role.document().status, 200);
 }
 
-/// Takes the minute between two snapshots.
+/// This test waits for the second snapshot, which is taken after a minute.
 #[test]
 #[ignore = "takes more than a minute; scripts/test runs it"]
 fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
@@ -363,7 +363,7 @@ fn a_snapshot_is_taken_every_minute_and_outlives_failures() {
     ec2_role.wait_for_line_after(lines, "items of the host's metadata fetched");
 }
 
-/// Without waiting two minutes: the time is an argument of the router.
+/// The time is an argument of the router, so this test does not wait two minutes.
 #[test]
 fn warnings_are_503_from_a_snapshot_two_minutes_old() {
     let (fresh, old) = (World::new(0b0100_1000), World::new(0b0110_1000));

@@ -9,7 +9,7 @@ const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 const BEHIND_ROUTER: &str = "203.0.113.5";
 
-/// Needs to make a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn a_container_is_served_at_its_own_subnets_address_only() {
     if !namespace::enter_for_this_test() {
@@ -39,7 +39,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // The container as a router, for a client behind the host's default route.
+        // This client is behind the container, but the host's route to its address is the default route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

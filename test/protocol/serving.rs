@@ -1,4 +1,4 @@
-//! What a client is served from start to shutdown.
+//! Responses to clients from the start to the shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

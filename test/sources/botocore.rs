@@ -1,4 +1,4 @@
-//! Compares with the botocore that scripts/setup installs: the shared files that it parses, and its partitions.
+//! Compares ec2-role with the botocore that scripts/setup installs: how it parses shared files, and its partitions.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,10 +19,10 @@ fn venv() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/venv")
 }
 
-/// What stands in a line: any of its forms, at any indentation, in the order of lines that people write.
+/// A line of a shared file, with any indentation. Lines that people often write are more frequent.
 fn line() -> impl Strategy<Value = String> {
     let indent = prop_oneof![5 => Just(""), 2 => Just("  "), 1 => Just("    "), 1 => Just("\t")];
-    // Not a comment, which botocore keeps in the value and other SDKs remove.
+    // No word begins with # or ;: botocore keeps such a comment in the value, and other SDKs remove it.
     let word = "[a-zA-Z0-9_./+@é\u{4e2d}][a-zA-Z0-9_./+@é\u{4e2d}#;-]{0,5}";
     let value = prop_oneof![
         6 => word,

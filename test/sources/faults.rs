@@ -1,83 +1,180 @@
-//! Every fault of the host's metadata service as a source, at the start and during a refresh.
+//! Every fault of the two services that can be the source, the host's metadata service and a container credential endpoint, at the
+//! start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
-use crate::support::host_metadata::{ImdsClient, Tokens, Wrong};
+use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};
+use crate::support::host_metadata::{HostMetadata, Tokens};
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
+const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-role";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Instance,
+    /// The container endpoint. The test uses the host's metadata service for it, whose document has the same fields.
+    Container,
+}
+
 fn check_each(when: When) {
-    let answers = [
+    let instance = [
+        (Token, Hang, "did not answer in time; hop limit 1?"),
         (
             Token,
-            Wrong::Hang,
-            "it accepted the connection and did not answer in time; hop limit 1?",
-        ),
-        (
-            Token,
-            Wrong::Status(500),
+            Status(500),
             "it answered 500 to a request for a session token",
         ),
-        (Token, Wrong::TooLong, "its answer is longer than 256 KiB"),
-        // It gave a token, so the hop limit is not the cause.
+        (
+            Token,
+            Status(401),
+            "it answered 401 to a request for a session token",
+        ),
+        (Token, TooLong, "its answer is longer than 256 KiB"),
+        // The service has returned a token, so the hop limit is not the cause.
         (
             List,
-            Wrong::Hang,
-            "it accepted the connection and did not answer in time; nothing to do if it passes",
+            Hang,
+            "did not answer in time; nothing to do if it passes",
         ),
         (
             List,
-            Wrong::Status(503),
+            Status(503),
             "it answered 503 to meta-data/iam/security-credentials/;",
         ),
         (
+            List,
+            Status(401),
+            "it answered 401 to meta-data/iam/security-credentials/;",
+        ),
+        (
+            List,
+            Status(404),
+            "the instance has no role; attach an instance profile to it",
+        ),
+        (
+            List,
+            Body(""),
+            "the instance has no role; attach an instance profile to it",
+        ),
+        (List, Cut, "Peer disconnected"),
+        (
             Document,
-            Wrong::Hang,
-            "it accepted the connection and did not answer in time; nothing to do if it passes",
+            Hang,
+            "did not answer in time; nothing to do if it passes",
         ),
         (
             Document,
-            Wrong::Status(500),
+            Status(500),
             "it answered 500 to meta-data/iam/security-credentials/host-role;",
         ),
         (
             Document,
-            Wrong::Status(404),
+            Status(404),
             "its document for role host-role holds no credential",
         ),
-        (Document, Wrong::Drip, "it took too long (receive body)"),
-        (Document, Wrong::Cut, "Peer disconnected"),
         (
             Document,
-            Wrong::TooLong,
-            "its answer is longer than 256 KiB",
+            Body("<html>"),
+            "its document for role host-role holds no credential",
         ),
+        (
+            Document,
+            Body("{\"Code\":\"Success\",\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}"),
+            "its document for role host-role holds no credential",
+        ),
+        (Document, Drip, "it took too long (receive body)"),
+        (Document, Cut, "Peer disconnected"),
+        (Document, TooLong, "its answer is longer than 256 KiB"),
     ];
-    let answers = answers.map(|(step, wrong, said)| (Some((step, wrong)), Door::Open, said));
+    let container = [
+        (
+            Document,
+            Hang,
+            "did not answer in time; is the agent that serves it running?",
+        ),
+        (
+            Document,
+            Status(401),
+            "it answered 401; check the token and the agent",
+        ),
+        (
+            Document,
+            Status(500),
+            "it answered 500; check the token and the agent",
+        ),
+        (
+            Document,
+            Status(302),
+            "it answered 302; check the token and the agent",
+        ),
+        (
+            Document,
+            Body(""),
+            "the answer holds no credential; check the agent",
+        ),
+        (
+            Document,
+            Body("{\"AccessKeyId\":\"A\"}"),
+            "the answer holds no credential",
+        ),
+        (Document, Drip, "it took too long (receive body)"),
+        (Document, Cut, "Peer disconnected"),
+        (Document, TooLong, "its answer is longer than 256 KiB"),
+    ];
     let doors = [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ];
-    let doors = doors.map(|(door, said)| (None, door, said));
-    each(answers.into_iter().chain(doors), |(wrong, door, said)| {
-        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let mut rows = Vec::new();
+    for (source, answers) in [
+        (Source::Instance, &instance[..]),
+        (Source::Container, &container),
+    ] {
+        let answers = answers
+            .iter()
+            .map(|(step, wrong, said)| (Some((*step, *wrong)), Door::Open, *said));
+        let doors = doors.iter().map(|(door, said)| (None, door.clone(), *said));
+        let both = answers.chain(doors);
+        rows.extend(both.map(|(wrong, door, said)| (source, wrong, door, said)));
+    }
+    rows.push((
+        Source::Instance,
+        Some((
+            Document,
+            Body("{\"Code\":\"AssumeRoleUnauthorizedAccess\",\"Message\":\"oh\"}"),
+        )),
+        Door::Open,
+        "AssumeRoleUnauthorizedAccess: oh; check the instance profile",
+    ));
+    each(rows, |(source, wrong, door, said)| {
+        let tokens = if source == Source::Instance {
+            Tokens::Required
+        } else {
+            Tokens::Refused(403)
+        };
+        let host = HostMetadata::start(tokens, "ASIAHOST");
         let sts = Sts::start([Reply::good()]);
         Fault {
-            what: format!("{wrong:?}, {door:?}"),
+            what: format!("{source:?}, {wrong:?}, {door:?}"),
             sts: &sts,
-            // The default of one second is too short for a busy machine.
-            start: &|| {
-                host.known_to(Start::without_source(&sts))
-                    .variable("AWS_METADATA_SERVICE_TIMEOUT", "3")
+            start: &|| match (Start::without_source(&sts), source) {
+                // The default of one second is too short for a busy machine.
+                (start, Source::Instance) => host
+                    .known_to(start)
+                    .variable("AWS_METADATA_SERVICE_TIMEOUT", "3"),
+                (start, Source::Container) => {
+                    let url = format!("{}{DOCUMENT_PATH}", host.url());
+                    start.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)
+                }
             },
-            comes: &|| {
+            comes: &|_| {
                 host.wrong_now(wrong);
                 host.door_now(door.clone());
             },
-            passes: &|| {
-                sts.replies_now(Reply::good());
+            passes: &|_| {
                 host.wrong_now(None);
                 host.door_now(Door::Open);
             },
-            said: &["the metadata service at ", &host.url(), said],
+            said: &[said],
             calls: 0,
         }
         .check(when);

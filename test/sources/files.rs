@@ -1,6 +1,7 @@
-//! Files and programs that other programs write, mount or start: what is wrong with them may pass, at the first start too.
+//! Files and programs that other programs write, mount or start. Their faults are transient, even at the first start.
 
 use std::fs::OpenOptions;
+use std::process::Command;
 use std::sync::Mutex;
 
 use crate::support::certificates;
@@ -10,18 +11,22 @@ use crate::support::{Directory, Fault, Reply, SECRET, Start, Sts, When, each};
 
 const ROLE_BEFORE: &str = "arn:aws:iam::123456789012:role/first";
 
-/// What a file has, or stands in its place.
+/// The content of the file, or what is in the file's place.
 #[derive(Clone, Copy, Debug)]
 enum Content {
     Text(&'static str),
     Bytes(&'static [u8]),
     Absent,
     Directory,
+    Pipe,
+    /// A symbolic link to itself, which fails with ELOOP.
+    Loop,
+    TooLarge,
     Unreadable,
-    /// A program that someone still writes to: ETXTBSY.
+    /// A program that is open for writing: exec fails with ETXTBSY.
     Busy,
 }
-use Content::{Absent, Busy, Bytes, Text, Unreadable};
+use Content::{Absent, Busy, Bytes, Loop, Pipe, Text, TooLarge, Unreadable};
 
 /// How the file is used.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +94,13 @@ fn check_each(when: When) {
             Text("[default]\naws_session_token = s3cr3t\n"),
             "a session token and no keys",
         ),
-        (Use::Credentials, Text(""), "no source has a credential"),
+        (Use::Credentials, Text(""), "profile \"default\" has none"),
+        // Keys before the first section belong to no profile.
+        (
+            Use::Credentials,
+            Text("aws_access_key_id = AKIA\naws_secret_access_key = s3cr3t\n"),
+            "profile \"default\" has none",
+        ),
         (Use::Credentials, Absent, "no source has a credential"),
         (Use::Credentials, Content::Directory, "not a regular file"),
         (
@@ -152,6 +163,88 @@ fn check_each(when: When) {
         ),
         (Use::ContainerToken, Text(""), "it is empty"),
         (Use::ContainerToken, Text("a\nb"), "U+000A"),
+        (Use::ContainerToken, Pipe, "not a regular file"),
+        (Use::WebIdentity, Text("a\nb"), "U+000A"),
+        (Use::WebIdentity, Bytes(b"\xff"), "not UTF-8"),
+        (Use::WebIdentity, Content::Directory, "not a regular file"),
+        (Use::WebIdentity, Loop, "Too many levels of symbolic links"),
+        (
+            Use::CaBundle,
+            Text("-----BEGIN CERTIFICATE-----\nMIIB"),
+            "no certificate",
+        ),
+        (Use::CaBundle, Pipe, "not a regular file"),
+        (Use::Credentials, Pipe, "not a regular file"),
+        (Use::Credentials, Loop, "Too many levels of symbolic links"),
+        // A crash of the machine can leave a file of zeros.
+        (
+            Use::Credentials,
+            Bytes(&[0; 90]),
+            "its encoding is not UTF-8",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\naws_access_key_id = AK\u{7}\naws_secret_access_key = s3cr3t\n"),
+            "aws_access_key_id: character 3 is U+0007",
+        ),
+        (
+            Use::Credentials,
+            Text("[default]\nrole_arn = arn:aws:iam::123456789012:role/a\nsource_profile = b\n"),
+            "role_arn: ec2-role does not support it",
+        ),
+        (Use::Config, TooLarge, "a regular file of at most 1024 KiB"),
+        (
+            Use::Program,
+            Content::Directory,
+            "cannot be run: Permission denied",
+        ),
+        (
+            Use::Program,
+            Text("#!/nowhere\n"),
+            "cannot be run: No such file",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\nexit 1"),
+            "it failed (exit status: 1)",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\nkill -9 $$"),
+            "it failed (signal: 9 (SIGKILL))",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\nkill -9 $PPID"),
+            "fetcher killed by signal 9 without a result; out of memory?",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\n"),
+            "it printed no JSON; run it by hand",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\necho '{\"Version\":1,'"),
+            "it printed no JSON",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\necho '{\"Version\":2}'"),
+            "no Version 1 credential",
+        ),
+        (
+            Use::Program,
+            Text(
+                "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3\\ncr3t\"}'",
+            ),
+            "AccessKeyId or SecretAccessKey is missing or malformed",
+        ),
+        (
+            Use::Program,
+            Text("#!/bin/sh\nexec yes"),
+            "it printed more than 65536 bytes",
+        ),
     ];
     let rows = rows
         .into_iter()
@@ -171,24 +264,19 @@ fn check_each(when: When) {
             _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
         };
         let write = |bytes: &[u8]| {
-            // In place of what was there, as whoever mounts or writes it does.
+            // Replace the whole file, as programs that write or mount it do.
             let new = files.path("new");
             std::fs::write(&new, bytes).unwrap();
             set_mode(&new, 0o755);
             remove();
             std::fs::rename(&new, files.path("file")).unwrap();
         };
-        let passes = || {
-            *writer.lock().unwrap() = None;
-            sts.replies_now(Reply::good());
-            write(good(of).as_bytes());
-        };
-        passes();
+        write(good(of).as_bytes());
         Fault {
             what: format!("{of:?}, {content:?}"),
             sts: &sts,
             start: &|| start(of, &sts, &agent, &files),
-            comes: &|| match content {
+            comes: &|_| match content {
                 Text(text) => write(text.as_bytes()),
                 Bytes(bytes) => write(bytes),
                 Absent => remove(),
@@ -196,13 +284,26 @@ fn check_each(when: When) {
                     remove();
                     std::fs::create_dir(files.path("file")).unwrap();
                 }
+                Pipe => {
+                    remove();
+                    let made = Command::new("mkfifo").arg(files.path("file")).status();
+                    assert!(made.unwrap().success());
+                }
+                Loop => {
+                    remove();
+                    std::os::unix::fs::symlink("file", files.path("file")).unwrap();
+                }
+                TooLarge => write(&[b'#'; 2 << 20]),
                 Unreadable => set_mode(&files.path("file"), 0),
                 Busy => {
                     let file = OpenOptions::new().append(true).open(files.path("file"));
                     *writer.lock().unwrap() = Some(file.unwrap());
                 }
             },
-            passes: &passes,
+            passes: &|_| {
+                *writer.lock().unwrap() = None;
+                write(good(of).as_bytes());
+            },
             said: &[said],
             calls: 0,
         }

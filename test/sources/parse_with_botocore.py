@@ -1,4 +1,4 @@
-"""Parses each file of a directory with botocore: a JSON object on stdout, null for a file that botocore refuses."""
+"""Parses each file of a directory with botocore and prints a JSON object of the results; null if botocore rejects the file."""
 
 import json
 import pathlib

@@ -4,15 +4,14 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use ec2_role::messages::fetch_orders::FetchOrders;
-use ec2_role::messages::frame::to_frame;
+use ec2_role::messages::{FetchOrders, to_frame};
 
 use crate::support::loopback::Loopback;
 use crate::support::{ROLE, Reply, SECRET, Start, Sts, each};
 
-/// What env files from Windows, secrets with a newline and copies from web pages have at the end.
+/// White space at the end of values from Windows env files, of secrets with a newline, and of texts copied from web pages.
 const AROUND: [&str; 6] = ["\r", "\n", "\r\n", " ", "\t", "\u{a0}"];
-/// Inside a value, or not white space, with the code point that the line names.
+/// Characters that are invalid inside a value, or that are not white space, and the code point that the log line names.
 const INSIDE: [(&str, &str); 7] = [
     ("\r", "U+000D"),
     ("\n", "U+000A"),
@@ -31,7 +30,7 @@ fn agent() -> Loopback {
     })
 }
 
-/// Starts with all variables right but this one, which has `text` at the end or after its first character.
+/// A start whose variables are valid except this one, which has `text` at its end or after its first character.
 fn with_variable(sts: &Sts, agent: &Loopback, name: &str, text: &str, is_inside: bool) -> Start {
     let secret = format!("{SECRET}/key");
     let url = sts.url();
@@ -84,6 +83,32 @@ fn white_space_around_a_variable_is_trimmed() {
             assert_eq!(ended.status, Some(0), "{name} {text:?}: {ended:?}");
         });
     }
+}
+
+#[test]
+fn quotes_that_an_env_file_kept_are_named() {
+    let sts = Sts::start([Reply::good()]);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "\"AKIA\""),
+        ("AWS_SECRET_ACCESS_KEY", "'s3cr3t'"),
+        ("EC2_ROLE_ARN", "\"arn:aws:iam::123456789012:role/x\""),
+    ] {
+        let start = Start::with(&sts).variable(name, value);
+        let start = if name == "EC2_ROLE_ARN" {
+            Start::bare().variable(name, value)
+        } else {
+            start
+        };
+        let ended = start.run();
+        let line = ended.lines.last().unwrap();
+        assert!(
+            line.contains(name)
+                && line.contains("the quotes around it are part of it; remove them"),
+            "{ended:?}"
+        );
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+    }
+    assert_eq!(sts.calls().len(), 0);
 }
 
 #[test]
@@ -158,7 +183,7 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
     }
 }
 
-/// Orders that no supervisor gives: with this offset the difference of two clocks overflows.
+/// The fetcher gets orders that no supervisor sends: with this clock offset, a subtraction overflows and panics.
 #[test]
 fn a_panic_is_reported_with_its_step() {
     let sts = Sts::start([Reply::error(403, "SignatureDoesNotMatch", "oh")]);
@@ -168,7 +193,7 @@ fn a_panic_is_reported_with_its_step() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
-        // As the supervisor does: when its stdin is closed, a fetcher kills its whole process group.
+        // A process group as the supervisor makes it: when its stdin closes, a fetcher kills its whole group.
         .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()
@@ -182,7 +207,7 @@ fn a_panic_is_reported_with_its_step() {
     let mut stdin = fetcher.stdin.take().unwrap();
     stdin.write_all(&to_frame(&orders)).unwrap();
     let ended = fetcher.wait_with_output().unwrap();
-    // A fetcher ends when its stdin closes, so that is closed last.
+    // A fetcher ends when its stdin closes, so close it last.
     drop(stdin);
     let reports = String::from_utf8_lossy(&ended.stdout);
     assert!(

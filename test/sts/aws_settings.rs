@@ -1,10 +1,10 @@
-//! Endpoint and region of STS: options, variables, the profile, the host, in that order.
+//! The sources of STS's endpoint and region, in this order: options, variables, the profile, the host.
 
-use crate::support::host_metadata::{ImdsClient, REGION, Step, Tokens, Wrong};
+use crate::support::host_metadata::{HostMetadata, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
 use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
 
-/// No process listens there.
+/// An endpoint on which no process listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const CHINAS: &str = "arn:aws-cn:iam::123456789012:role/exc_web";
 
@@ -63,12 +63,9 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // Without a URL a region is needed, so STS is not called.
-    let ended = ignoring().arguments([CHINAS]).run();
-    assert!(
-        ended.lines.last().unwrap().contains("no region"),
-        "{ended:?}"
-    );
+    // This start has neither an endpoint URL nor a region, so it fails before a call of STS.
+    let regionless = ignoring().arguments([CHINAS]).spawn();
+    regionless.wait_for_line("no region");
     drop(
         ignoring()
             .arguments([CHINAS, "--endpoint-url", &sts.url()])
@@ -79,7 +76,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
 
 #[test]
 fn the_region_is_taken_in_the_documented_order() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good()]);
     assert_eq!(signed_for(&sts, bare()), "us-east-1");
     let with_host = || host.known_to(bare());
@@ -114,7 +111,7 @@ fn an_html_page_is_no_region() {
 
 #[test]
 fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
-    // Whatever is called then is called through a proxy that is not there.
+    // STS calls go through this proxy, where nothing listens, so each of them fails.
     let proxy = "127.0.0.1:1";
     let rows = [
         (CHINAS, "AWS_USE_FIPS_ENDPOINT", "false"),
@@ -128,13 +125,13 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
     ];
     let wrong = [
         (None, Door::Shut),
-        (None, Door::Stuck),
+        (None, Door::Full),
         (Some((Step::Token, Wrong::Hang)), Door::Open),
         (Some((Step::Token, Wrong::Status(503))), Door::Open),
     ];
     let rows = rows.into_iter().zip(wrong);
     each(rows, |((role, switch, value), (wrong, door))| {
-        let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+        let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
         host.wrong_now(wrong);
         host.door_now(door);
         let start = host.known_to(bare()).variable(switch, value);
@@ -153,7 +150,7 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
 
 #[test]
 fn a_known_region_stays_when_the_host_does_not_answer() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good().valid_for(2)]);
     let start = host.known_to(bare());
     let _ec2_role = start
@@ -175,7 +172,7 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
 
 #[test]
 fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
-    let host = ImdsClient::start(Tokens::Required, "ASIAHOST");
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     host.door_now(Door::Shut);
     let sts = Sts::start([Reply::good()]);
     let start = host.known_to(bare());
@@ -199,11 +196,14 @@ fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
         ec2_role.get("/latest/meta-data/placement/region").status,
         404
     );
-    let ended = bare()
+    let regionless = bare()
         .variable("AWS_REGION", "aws-cn-global")
         .arguments([CHINAS])
-        .run();
-    assert!(ended.lines[1].contains("no region"), "{ended:?}");
+        .spawn();
+    // A shared file may still name one.
+    regionless.wait_for_line(
+        "no region: partition aws-cn has no global STS endpoint; give --region; no credential",
+    );
 }
 
 #[test]
@@ -244,6 +244,31 @@ fn the_arn_of_another_sts_is_passed_as_it_is() {
         }
         let ended = bare().arguments([arn]).run();
         assert_eq!(ended.status, Some(2), "{ended:?}");
+        // The role of a web identity is validated in the same way.
+        let with_identity = || {
+            let start = Start::bare()
+                .listen("127.0.0.1:0")
+                .arguments([ROLE])
+                .variable("AWS_ROLE_ARN", arn);
+            let file = start.home.write("identity", "token");
+            start.variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+        };
+        drop(
+            with_identity()
+                .variable("AWS_ENDPOINT_URL_STS", &sts.url())
+                .serving(),
+        );
+        let calls = sts.calls();
+        assert_eq!(calls[calls.len() - 2].parameter("RoleArn"), arn);
+        // If the ARN were accepted, the call would go to this proxy, so nothing can leave this machine.
+        let ended = with_identity()
+            .variable("HTTPS_PROXY", "http://127.0.0.1:1")
+            .run();
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(
+            ended.lines[1].contains(&format!("AWS_ROLE_ARN: {arn:?} is not a role's ARN")),
+            "{ended:?}"
+        );
     }
-    assert_eq!(sts.calls().len(), 9);
+    assert_eq!(sts.calls().len(), 15);
 }

@@ -1,9 +1,9 @@
-//! The AssumeRole call, and what each answer of STS leads to. Transient faults are in `faults.rs`.
+//! The AssumeRole call, and the effect of each reply of STS. Transient faults are in `faults.rs`.
 
 use std::time::Duration;
 
 use crate::support::http::LIST_PATH;
-use crate::support::sts::{Expiration, access_key_id, request_id};
+use crate::support::sts::{Expiration, RetryAfter, access_key_id, request_id};
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
@@ -130,7 +130,7 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
             .find_map(|word| word.parse().ok())
             .unwrap();
         assert!((offset - ahead).abs() <= 2, "{line}");
-        // Served, although by the local clock it may have expired a day ago.
+        // The credential is served, although by the local clock it may have expired a day ago.
         let document = ec2_role.wait_for_document_of_call(2);
         let expiration =
             ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();
@@ -162,7 +162,7 @@ fn a_clock_step_between_refreshes_fails_neither() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        // One call more than refreshes: the first call after the step is repeated with a new signature.
+        // There is one call more than refreshes: the first call after the step is repeated with a new signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -216,7 +216,7 @@ fn a_life_is_at_most_what_was_asked_for() {
     let replies = [
         Reply::good().valid_for(900).date_ahead(-3600),
         Reply::good().valid_for(900).date_ahead(3600),
-        // 1970.
+        // The `Date` header of this reply is in 1970.
         Reply::good().valid_for(900).date_ahead(-century),
         Reply::good().valid_for(900).date_ahead(century),
         Reply::good().valid_for(century),
@@ -231,7 +231,7 @@ fn a_life_is_at_most_what_was_asked_for() {
             - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
         assert!((870..=901).contains(&left), "{reply:?}: {left} s");
         let line = ec2_role.wait_for_line("credential of ");
-        // With 15 minutes the next refresh is after 4 minutes at the latest.
+        // A credential that is valid for 15 minutes is refreshed after 4 minutes at the latest.
         let time = line.rsplit(' ').nth(1).unwrap().parse::<u32>().unwrap();
         assert!(!line.ends_with("min") || time <= 4, "{line}");
     });
@@ -252,7 +252,7 @@ fn a_date_that_is_always_wrong_spoils_no_signature() {
 
 #[test]
 fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
-    // This machine's clock is set right, and a proxy goes on with the old time.
+    // After two calls the local clock is right again, but a proxy still sends the old time in its `Date` header.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),
@@ -271,12 +271,22 @@ fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
 
 #[test]
 fn retry_after_is_heeded_up_to_a_minute() {
-    each([(30, 30), (86_400, 60)], |(asked, waits)| {
-        let refusal = Reply::error(503, "SlowDown", "oh").retry_after(asked);
+    // STS's clock is a day ahead, and a date in Retry-After counts from this clock.
+    let rows = [
+        (RetryAfter::Seconds(30), "30 s"),
+        (RetryAfter::Seconds(86_400), "60 s"),
+        (RetryAfter::Date(30), "30 s"),
+        (RetryAfter::Date(86_400), "60 s"),
+        (RetryAfter::Date(-86_400), "ms"),
+    ];
+    each(rows, |(asked, waits)| {
+        let refusal = Reply::error(503, "SlowDown", "oh")
+            .date_ahead(DAY)
+            .retry_after(asked);
         let sts = Sts::start([refusal]);
         let ec2_role = Start::with(&sts).start();
         let line = ec2_role.wait_for_line("SlowDown");
-        assert!(line.ends_with(&format!("next try in {waits} s")), "{line}");
+        assert!(line.ends_with(waits), "{line}");
     });
 }
 
@@ -304,7 +314,7 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
 #[test]
 fn an_error_of_sts_repeats_no_secret_of_the_request() {
     let token = format!("{SECRET}/session");
-    // As STS says it, with the headers of the request; and as another might.
+    // The first row is STS's own message, with headers of the request; the others are possible messages of other services.
     let canonical = format!(
         "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
          x-amz-security-token:{token}\n'"

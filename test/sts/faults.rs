@@ -2,9 +2,23 @@
 
 use std::time::Duration;
 
+use crate::support::sts::RetryAfter;
 use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
-/// What STS answers, what the log line says, and how many calls one attempt makes.
+const TIME: &str = "2199-01-01T00:00:00Z";
+
+/// An answer with this secret and expiration.
+fn with_secret(secret: &str, expiration: &str) -> Reply {
+    Reply::bytes(
+        200,
+        format!(
+            "<A><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>s3cr3t</SessionToken><Expiration>{expiration}</Expiration></A>"
+        ),
+    )
+}
+
+/// STS's reply, the text that the log line must contain, and the number of calls in one attempt.
 fn replies() -> Vec<(Reply, &'static str, usize)> {
     let denied =
         "User: arn:aws:iam::123456789012:user/bob is not authorized to perform: sts:AssumeRole";
@@ -117,6 +131,110 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (Reply::hang_mid_body(), "it took too long", 1),
         (
+            Reply::error(503, "SlowDown", "oh"),
+            "SlowDown (503): oh…; nothing to do if it passes",
+            1,
+        ),
+        (
+            Reply::error(400, "RequestTimeout", "oh"),
+            "RequestTimeout (400): oh…; nothing to do",
+            1,
+        ),
+        (
+            Reply::error(400, "PriorRequestNotComplete", "oh"),
+            "oh…; nothing to do if it passes",
+            1,
+        ),
+        (
+            Reply::error(429, "TooManyRequestsException", "oh"),
+            "oh…; nothing to do if it passes",
+            1,
+        ),
+        (
+            Reply::error(503, "Busy", "oh").retry_after(RetryAfter::Seconds(1)),
+            "Busy (503): oh…; nothing to do",
+            1,
+        ),
+        (
+            Reply::error(400, "RequestExpired", "oh"),
+            "or this machine's clock is wrong",
+            1,
+        ),
+        (
+            Reply::bytes(403, "Forbidden"),
+            "status 403 with a body that is not XML",
+            1,
+        ),
+        (
+            Reply::bytes(429, "slow down"),
+            "a body that is not XML…; nothing to do if it passes",
+            1,
+        ),
+        (
+            Reply::bytes(504, "{\"message\":\"late\"}"),
+            "status 504 with a body that is not XML…; nothing",
+            1,
+        ),
+        (
+            Reply::bytes(200, "<ErrorResponse><Error/></ErrorResponse>"),
+            "XML (<ErrorResponse>) without AccessKeyId, SecretAccessKey, SessionToken, Expiration",
+            1,
+        ),
+        (
+            with_secret("s3cr3t<!-- -->more", TIME),
+            "without SecretAccessKey",
+            1,
+        ),
+        (
+            with_secret("s3cr3t<b/>", TIME),
+            "without SecretAccessKey",
+            1,
+        ),
+        (with_secret("", TIME), "without SecretAccessKey", 1),
+        (
+            with_secret("s3cr3t", "tomorrow"),
+            "whose credential is malformed",
+            1,
+        ),
+        (
+            with_secret("s3cr3t", "12026-01-01T00:00:00Z"),
+            "whose credential is malformed",
+            1,
+        ),
+        (
+            Reply::raw("SSH-2.0-OpenSSH_9.6\r\n"),
+            "is http://127.0.0.1:",
+            1,
+        ),
+        (
+            Reply::raw(format!(
+                "HTTP/1.1 200 OK\r\nX: {}\r\n\r\n",
+                "x".repeat(70_000)
+            )),
+            "header",
+            1,
+        ),
+        (
+            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n<a>"),
+            "disconnected",
+            1,
+        ),
+        (
+            Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<a>"),
+            "disconnected",
+            1,
+        ),
+        (
+            Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n<a>"),
+            "chunk",
+            1,
+        ),
+        (
+            Reply::raw("HTTP/1.1 100 Continue\r\n\r\n"),
+            "disconnected",
+            1,
+        ),
+        (
             Reply::good().drip(Duration::from_millis(50)),
             "it took too long",
             1,
@@ -124,11 +242,11 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
     ]
 }
 
-/// How connecting fails, and what the log line says.
+/// How connecting fails, and the text that the log line must contain.
 fn doors() -> [(Door, &'static str); 2] {
     [
         (Door::Shut, "Connection refused"),
-        (Door::Stuck, "it took too long (connect)"),
+        (Door::Full, "it took too long (connect)"),
     ]
 }
 
@@ -143,14 +261,11 @@ fn check_each(when: When) {
             what: format!("{reply:?}, {door:?}"),
             sts: &sts,
             start: &|| Start::with(&sts),
-            comes: &|| {
+            comes: &|_| {
                 sts.replies_now(reply.clone());
                 sts.door_now(door.clone());
             },
-            passes: &|| {
-                sts.replies_now(Reply::good());
-                sts.door_now(Door::Open);
-            },
+            passes: &|_| sts.door_now(Door::Open),
             said: &[said, &sts.url()],
             calls,
         }

@@ -4,27 +4,37 @@ use std::net::{TcpListener, UdpSocket};
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
-/// Name servers: one resolves every name, one resolves none, one does not exist.
+/// Name servers: one resolves every name, one does not exist, one never responds, and the others return these response codes
+/// (RFC 1035, 4.1.1).
 const KNOWS: &str = "127.0.0.1";
-const KNOWS_NONE: &str = "127.0.0.2";
-const NOBODY: &str = "127.0.0.3";
+const NOBODY: &str = "127.0.0.2";
+const SILENT: &str = "127.0.0.3";
+const KNOWS_NONE: (&str, u8) = ("127.0.0.4", 3);
+const FAILS: (&str, u8) = ("127.0.0.5", 2);
+const REFUSES: (&str, u8) = ("127.0.0.6", 5);
+const UNDERSTANDS_NOTHING: (&str, u8) = ("127.0.0.7", 1);
 
-/// Each fetcher is a new process and reads the file again.
+/// Changes the name server. Each fetcher is a new process and reads the file again.
 fn ask(name_server: &str, resolver: &str) {
-    std::fs::write(resolver, format!("nameserver {name_server}\n")).unwrap();
+    std::fs::write(
+        resolver,
+        format!("nameserver {name_server}\noptions timeout:1 attempts:1\n"),
+    )
+    .unwrap();
 }
 
-/// Resolves every name to 127.0.0.1, or none.
-fn serve_names(address: &str) {
-    let knows = address == KNOWS;
+/// Runs a name server that resolves every name to 127.0.0.1, or none, with this response code.
+fn serve_names((address, error): (&str, u8)) {
+    let knows = error == 0;
     let socket = UdpSocket::bind((address, 53)).unwrap();
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            // RFC 1035, 4.1: an id, flags, four counts; the question; the answer, of which the first two bytes point to the name.
+            // A message (RFC 1035, 4.1): an id, flags and four counts; the question; the answer, whose first two bytes refer to
+            // the name.
             let question = &query[12..length];
             let is_for_address = question.ends_with(&[0, 1, 0, 1]);
-            let flags = if knows { 0x80 } else { 0x83 };
+            let flags = 0x80 | error;
             let count = u8::from(knows && is_for_address);
             let head = [query[0], query[1], 0x81, flags, 0, 1, 0, count, 0, 0, 0, 0];
             let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1];
@@ -35,7 +45,7 @@ fn serve_names(address: &str) {
     });
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn the_other_family_is_tried_after_a_silent_one() {
     if !namespace::enter_for_this_test() {
@@ -45,7 +55,7 @@ fn the_other_family_is_tried_after_a_silent_one() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("127.0.0.1", "sts.test");
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
-    // Connections are accepted by the kernel and never answered, as where a path loses large packets.
+    // The kernel accepts connections, and no process responds, as on a path that loses large packets.
     let silent = TcpListener::bind(("::1", port)).unwrap();
     let start = Start::bare().keys("AKIA");
     let ended = start
@@ -57,15 +67,17 @@ fn the_other_family_is_tried_after_a_silent_one() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// Needs a network namespace.
+/// This test needs a network namespace.
 #[test]
 fn unresolvable_names_are_one_line_and_heal() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    serve_names(KNOWS);
-    serve_names(KNOWS_NONE);
-    ask(KNOWS_NONE, "/etc/resolv.conf");
+    let _silent = UdpSocket::bind((SILENT, 53)).unwrap();
+    for server in [(KNOWS, 0), KNOWS_NONE, FAILS, REFUSES, UNDERSTANDS_NOTHING] {
+        serve_names(server);
+    }
+    ask(KNOWS_NONE.0, "/etc/resolv.conf");
     let start = Start::bare()
         .keys("AKIA")
         .arguments([ROLE, "--credential-process"]);
@@ -76,15 +88,17 @@ fn unresolvable_names_are_one_line_and_heal() {
         "{line}"
     );
 
+    let passes = "its name is not found: Temporary failure in name resolution; check the name, and";
     let rows = [
         (
-            KNOWS_NONE,
+            KNOWS_NONE.0,
             "its name is not found: Name or service not known; check the name, and the name servers in /etc/resolv.conf",
         ),
-        (
-            NOBODY,
-            "its name is not found: Temporary failure in name resolution; check the name, and",
-        ),
+        (NOBODY, passes),
+        (SILENT, passes),
+        (FAILS.0, passes),
+        (REFUSES.0, passes),
+        (UNDERSTANDS_NOTHING.0, "its name is not found: "),
     ];
     let rows = rows
         .iter()
@@ -107,11 +121,8 @@ fn unresolvable_names_are_one_line_and_heal() {
                     .listen("127.0.0.1:0");
                 start.arguments([ROLE, "--endpoint-url", &url])
             },
-            comes: &|| ask(name_server, &resolver),
-            passes: &|| {
-                sts.replies_now(Reply::good());
-                ask(KNOWS, &resolver);
-            },
+            comes: &|_| ask(name_server, &resolver),
+            passes: &|_| ask(KNOWS, &resolver),
             said: &[said, &url],
             calls: 0,
         }

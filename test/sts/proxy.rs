@@ -1,4 +1,4 @@
-//! When STS is called through the proxy of the variables.
+//! Which calls of STS use the proxy of the environment variables.
 //!
 //! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
 
@@ -6,11 +6,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use crate::support::{ROLE, Reply, SECRET, Start, Sts, Watched};
+use crate::support::{Fault, ROLE, Reply, SECRET, Start, Sts, Watched, When, each};
 
-/// A CONNECT proxy that leads every tunnel to one target. It runs until the tests end.
+/// A CONNECT proxy that connects every tunnel to one target. It runs until the tests end.
 struct Proxy {
     address: SocketAddr,
+    /// The status line of the proxy's responses.
+    status: Arc<Watched<&'static str>>,
     heads: Arc<Watched<Vec<Vec<String>>>>,
 }
 
@@ -19,19 +21,26 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::<Watched<Vec<Vec<String>>>>::default();
-        let kept = Arc::clone(&heads);
+        let now = Arc::<Watched<&str>>::default();
+        now.change(|now| *now = status);
+        let (kept, status) = (Arc::clone(&heads), Arc::clone(&now));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let lines = BufReader::new(&stream).lines().map_while(Result::ok);
                 let head = lines.take_while(|line| !line.is_empty()).collect();
                 kept.change(|heads| heads.push(head));
+                let status = status.look(|status| *status);
                 _ = (&stream).write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
                 if status.starts_with("200") {
                     tunnel(&stream, target);
                 }
             }
         });
-        Proxy { address, heads }
+        Proxy {
+            address,
+            status: now,
+            heads,
+        }
     }
 
     fn url(&self) -> String {
@@ -43,7 +52,7 @@ impl Proxy {
     }
 }
 
-/// Carries bytes both ways until the target closes.
+/// Copies bytes both ways until the target closes.
 fn tunnel(client: &TcpStream, target: SocketAddr) {
     let target = TcpStream::connect(target).unwrap();
     std::thread::scope(|both| {
@@ -84,7 +93,7 @@ fn sts_is_called_through_the_proxy_with_its_user_and_password() {
     assert_eq!((ended.status, sts.calls().len()), (Some(0), 1), "{ended:?}");
     let head = &proxy.heads()[0];
     assert_eq!(head[0], "CONNECT sts.example:80 HTTP/1.1");
-    // user:s3cr3t@
+    // The base64 text is `user:s3cr3t@`.
     let authorization = "Proxy-Authorization: Basic dXNlcjpzM2NyM3RA".to_owned();
     assert!(head.contains(&authorization), "{head:?}");
 }
@@ -132,6 +141,44 @@ fn a_refusing_proxy_is_named_without_its_password() {
     }
     assert_eq!(refusing.heads()[0][0], "CONNECT sts.example:443 HTTP/1.1");
     assert_eq!(sts.calls().len(), 0);
+}
+
+fn check_each(when: When) {
+    let rows = [
+        ("407 Who are you", "of http_proxy: …407"),
+        ("403 Forbidden", "of http_proxy: …403"),
+        ("502 Bad Gateway", "of http_proxy: …502"),
+        ("x", "http parse fail"),
+    ];
+    each(rows, |(status, said)| {
+        let sts = Sts::start([Reply::good()]);
+        let proxy = Proxy::answering("200 Established", address(&sts));
+        Fault {
+            what: status.to_owned(),
+            sts: &sts,
+            start: &|| {
+                let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+                start
+                    .arguments([ROLE, "--endpoint-url", "http://sts.example"])
+                    .variable("http_proxy", &proxy.url())
+            },
+            comes: &|_| proxy.status.change(|now| *now = status),
+            passes: &|_| proxy.status.change(|now| *now = "200 Established"),
+            said: &[said],
+            calls: 0,
+        }
+        .check(when);
+    });
+}
+
+#[test]
+fn proxy_faults_at_start_are_one_line_and_heal() {
+    check_each(When::AtTheFirstStart);
+}
+
+#[test]
+fn proxy_faults_during_refresh_keep_the_credential() {
+    check_each(When::DuringARefresh);
 }
 
 #[test]

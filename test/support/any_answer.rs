@@ -1,18 +1,13 @@
-//! What holds of the response to any request; shared by the property tests and the fuzz target. It has its own knowledge of the
-//! protocol and uses nothing of the code that it checks.
+//! Properties of the response to any request, shared by the property tests and the fuzz target. This module has its own
+//! knowledge of the protocol and uses nothing of the code that it checks.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::BootTime;
-use ec2_role::common::config::HttpTokens;
-use ec2_role::common::credential::Credential;
-use ec2_role::common::log::Format;
-use ec2_role::common::metadata_snapshot::{Item, Snapshot};
-use ec2_role::common::pass_through::PassThrough;
-use ec2_role::common::role::{RoleArn, RoleName};
-use ec2_role::common::secret::Secret;
-use ec2_role::common::session_token::{TokenKey, Ttl};
-use ec2_role::messages::server_state::{Counts, ServerState};
+use ec2_role::common::{
+    BootTime, Credential, HttpTokens, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig,
+    Snapshot, TokenKey, Ttl, log::Format,
+};
+use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::{Request, Response, StatusCode};
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
@@ -29,7 +24,7 @@ pub struct World {
 }
 
 impl World {
-    /// One of all combinations: each bit of the number is a choice.
+    /// A state in which each bit of `choice` decides one property.
     pub fn new(choice: u8) -> Self {
         let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
         let bit = |at: u8| choice >> at & 1 == 1;
@@ -51,23 +46,25 @@ impl World {
         };
         let state = ResponseState::from(ServerState {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
-            role_name: RoleName::parse("exc_web").unwrap(),
-            http_tokens: if bit(0) {
-                HttpTokens::Required
-            } else {
-                HttpTokens::Optional
+            config: ServerConfig {
+                role_name: RoleName::parse("exc_web").unwrap(),
+                http_tokens: if bit(0) {
+                    HttpTokens::Required
+                } else {
+                    HttpTokens::Optional
+                },
+                both_forms: bit(7),
+                pass_through: bit(3).then(PassThrough::default),
+                same_network: false,
+                allow_hosts: vec!["allowed.example".to_owned()],
+                metrics: true,
+                quiet: true,
             },
             token_key,
             boot_id: "boot".to_owned(),
-            quiet: true,
             log_format: Format::default(),
-            same_network: false,
-            allow_hosts: vec!["allowed.example".to_owned()],
-            metrics: true,
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
-            both_forms: bit(7),
-            pass_through: bit(3).then(PassThrough::default),
             snapshot: (bit(3) && bit(6)).then_some(snapshot),
             counts: Counts::default(),
             credential: (choice >> 2 & 0x21 != 0x21).then(|| Credential {
@@ -101,7 +98,7 @@ impl World {
         response
     }
 
-    /// Whether the credential is for the sender of this request.
+    /// Whether this request is entitled to the credential.
     fn is_entitled(&self, request: &Request) -> bool {
         let values = |name: &str| -> Vec<&str> {
             let named = |header: &&(&str, &str)| header.0.to_lowercase() == name;
@@ -131,11 +128,11 @@ impl World {
             return name.trim_end_matches('/') == "exc_web"
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
-        if self.state.server.container_token.is_some() && !self.state.server.both_forms {
+        if self.state.server.container_token.is_some() && !self.state.server.config.both_forms {
             return false;
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.state.server.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => self.state.server.config.http_tokens == HttpTokens::Optional,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {
@@ -178,7 +175,7 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// An address, a name that nobody can register, or the configured one; with a port or without.
+/// Whether a host is an IP address, a name that nobody can register, or the configured name; with or without a port.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

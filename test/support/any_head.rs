@@ -1,9 +1,9 @@
-//! What holds of every normalized head; shared by the property test and the fuzz target.
+//! Properties of every normalized head, shared by the property test and the fuzz target.
 
 use ec2_role::server::request_head::REMOVED_HEADERS;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 
-/// Panics unless tiny_http parses pipelined heads, in their order, to exactly their bytes, without a header that it would act on.
+/// Panics unless tiny_http parses the pipelined heads in order and unchanged, and none has a header on which tiny_http acts.
 pub fn check_are_parsed_unchanged(tiny_http: &mut TinyHttpAdapter, heads: &[String]) {
     tiny_http.send(heads.iter().map(String::as_str)).unwrap();
     for head in heads {

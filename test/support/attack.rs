@@ -1,5 +1,5 @@
-//! The catalogue of attacks: the bytes of each, and how its connections behave. `test/hostile` runs each once and briefly,
-//! `test/load` at its full rate for as long as it is told.
+//! The catalogue of attacks: the bytes of each, and the behaviour of its connections. `test/hostile` runs each attack once and
+//! briefly, `test/load` at its full rate for a given time.
 
 use super::http::{TOKEN_PATH, TTL, request_with};
 
@@ -22,9 +22,9 @@ pub enum Form {
         then: Vec<u8>,
         most: usize,
     },
-    /// Sends these bytes one at a time, a byte a second on each connection.
+    /// Sends these bytes on each connection, one byte a second.
     Drip { connections: usize, bytes: Vec<u8> },
-    /// Connects, sends these bytes and resets.
+    /// Connects, sends these bytes and resets the connection.
     Reset { per_second: u32, bytes: Vec<u8> },
 }
 

@@ -13,7 +13,7 @@ const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -
 
 pub struct Authority(Directory);
 
-/// Whether there is an openssl; skips the test if not.
+/// Whether openssl is installed; skips the test if not.
 #[track_caller]
 pub fn can() -> bool {
     let can = Command::new("openssl").arg("version").output().is_ok();
@@ -32,12 +32,12 @@ impl Authority {
         authority
     }
 
-    /// The file with its certificate, for AWS_CA_BUNDLE.
+    /// The file with the authority's certificate, for AWS_CA_BUNDLE.
     pub fn bundle(&self) -> String {
         self.0.text("authority.pem")
     }
 
-    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`), valid for so many days from now.
+    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`), valid for `days` days from now.
     pub fn certify(&self, name: &str, days: i32) -> Arc<ServerConfig> {
         let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
         self.0.write("extensions", &extensions);

@@ -7,7 +7,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::until;
 
-/// Has 192.0.2.2; its default route is the test's namespace, 192.0.2.1.
+/// A container with the address 192.0.2.2. Its default route leads to the test's namespace, 192.0.2.1.
 pub struct Container(Child);
 
 impl Container {
@@ -31,7 +31,7 @@ impl Container {
         container
     }
 
-    /// The whole response to a GET from inside.
+    /// Sends a GET from inside the container and returns the whole response.
     pub fn get(&self, address: &str, path: &str) -> String {
         let address = address.replacen(':', "/", 1);
         self.run(&format!(
@@ -39,7 +39,7 @@ impl Container {
         ))
     }
 
-    /// The same from another address, which the container is the router of.
+    /// Like `get`, from another address, for which the container is the router.
     pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
         let (host, _port) = address.split_once(':').unwrap();
         self.run(&format!(
@@ -50,7 +50,7 @@ impl Container {
         answer
     }
 
-    /// Runs `inside` in a thread of the container's network. The sockets it opens stay there.
+    /// Runs `inside` in a thread in the container's network namespace. The sockets that it opens stay there.
     pub fn enter<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
         let path = format!("/proc/{}/ns/net", self.0.id());
         let network = std::fs::File::open(path).unwrap();

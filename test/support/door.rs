@@ -1,4 +1,4 @@
-//! A port of a test's own, and what happens to those who connect to it.
+//! A port of a test, and its treatment of connections.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,19 +11,19 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::loopback::Connection;
 
-/// The default of std.
+/// The backlog that std uses.
 const BACKLOG: i32 = 128;
 
 #[derive(Clone, Debug)]
 pub enum Door {
-    /// Everyone is served.
+    /// Every connection is served.
     Open,
-    /// Everyone is served by TLS with this certificate.
+    /// Every connection is served by TLS with this certificate.
     Tls(Arc<ServerConfig>),
-    /// Everyone is accepted, and nothing is sent.
+    /// Every connection is accepted, and nothing is sent.
     Silent,
-    /// Nobody is accepted or refused: the accept queue is full.
-    Stuck,
+    /// Connections are neither accepted nor refused, because the accept queue is full.
+    Full,
     /// Connections are refused.
     Shut,
 }
@@ -32,7 +32,7 @@ pub type Serve = dyn Fn(Connection) + Send + Sync;
 
 pub struct Port {
     pub address: SocketAddr,
-    /// Never listens: reserves the port while nothing else listens on it.
+    /// This socket never listens. It reserves the port while no other socket listens on it.
     _bound: OwnedFd,
     serve: Arc<Serve>,
     /// The current listener, which stops when it is dropped.
@@ -69,7 +69,7 @@ impl Port {
                 })
             }
             Door::Silent => self.accept(|stream| Connection(Box::new(stream)).hang()),
-            Door::Stuck => Some(Box::new(self.full())),
+            Door::Full => Some(Box::new(self.full())),
             Door::Shut => None,
         };
     }
@@ -80,7 +80,7 @@ impl Port {
         Listener(Arc::new(socket.into()))
     }
 
-    /// A listener that accepts everyone, each in a thread of its own.
+    /// A listener that accepts every connection and serves it in a thread of its own.
     fn accept(&self, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Option<Box<dyn Send>> {
         let listener = self.listen(BACKLOG);
         let (socket, serve) = (Arc::clone(&listener.0), Arc::new(serve));

@@ -13,11 +13,11 @@ use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
 use super::sts::SECRET_OF_ROLE;
 use super::{Directory, SECRET, Sts, TIMEOUT, Watched, until};
 
-/// The role that is served, unless a test says otherwise.
+/// The role that is served, unless a test chooses another.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
 /// The source's access key, unless a test gives another.
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
-/// How a session token begins, EC2's or ours.
+/// The first characters of every session token, EC2's and ec2-role's.
 const SESSION_TOKEN: &str = "AQAE";
 /// Time between SIGTERM and SIGKILL when a test drops its process.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// No argument, and an environment of HOME and AWS_EC2_METADATA_DISABLED.
+    /// A start without arguments, whose environment is HOME and AWS_EC2_METADATA_DISABLED.
     pub fn bare() -> Self {
         let home = Directory::new();
         let variables = [
@@ -52,7 +52,7 @@ impl Start {
         }
     }
 
-    /// The role, a free port and this STS, without a credential source.
+    /// A start with the role, a free port and this STS, but without a credential source.
     pub fn without_source(sts: &Sts) -> Self {
         Self::bare().listen("127.0.0.1:0").arguments([
             ROLE,
@@ -63,7 +63,7 @@ impl Start {
         ])
     }
 
-    /// [`Start::without_source`] with keys in variables.
+    /// [`Start::without_source`] with keys in the environment.
     pub fn with(sts: &Sts) -> Self {
         Self::without_source(sts).keys(SOURCE_KEY)
     }
@@ -95,7 +95,7 @@ impl Start {
         self
     }
 
-    /// A file in HOME.
+    /// Writes a file in HOME.
     pub fn file(self, name: &str, content: &str) -> Self {
         self.home.write(name, content);
         self
@@ -107,13 +107,13 @@ impl Start {
         self
     }
 
-    /// A command that runs the binary as its last arguments.
+    /// Starts the binary through this command, which gets the binary and its arguments as last arguments.
     pub fn before<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
         self.before = words.into_iter().map(str::to_owned).collect();
         self
     }
 
-    /// Another stderr; the test then sees no log lines.
+    /// Gives the process another stderr; the test then sees no log lines.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
@@ -124,7 +124,7 @@ impl Start {
         self
     }
 
-    /// Starts the process and waits for nothing.
+    /// Starts the process without waiting for it.
     pub fn spawn(self) -> Ec2Role {
         let mut words = self.before.clone();
         words.push(self.program.clone());
@@ -179,7 +179,7 @@ impl Start {
         ec2_role
     }
 
-    /// Runs the process to its end.
+    /// Runs the process until it ends.
     #[track_caller]
     pub fn run(self) -> Ended {
         let mut ec2_role = self.spawn();
@@ -220,7 +220,7 @@ pub struct Ec2Role {
 }
 
 impl Ec2Role {
-    /// The log so far.
+    /// The log lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.look(Clone::clone)
     }
@@ -258,7 +258,7 @@ impl Ec2Role {
         self.get(DOCUMENT_PATH)
     }
 
-    /// A session token that is valid for so many seconds.
+    /// Requests a session token that is valid for this many seconds.
     #[track_caller]
     pub fn token(&self, seconds: &str) -> String {
         let answer = self.request("PUT", TOKEN_PATH, &[(TTL, seconds)]);
@@ -272,7 +272,7 @@ impl Ec2Role {
         let key = super::sts::access_key_id(number);
         until(&format!("the document with {key}"), || {
             let answer = self.document();
-            // The keys sort as their numbers do.
+            // The access key ids sort as the numbers of their calls do.
             (answer.status == 200 && answer.field("AccessKeyId") >= key).then_some(answer)
         })
     }
@@ -288,6 +288,11 @@ impl Ec2Role {
         self.child_named("ec2-role-fetch")
     }
 
+    /// The log writer process, which exists if stderr is a file.
+    pub fn log_writer(&self) -> Option<Pid> {
+        self.child_named("ec2-role-log")
+    }
+
     fn child_named(&self, name: &str) -> Option<Pid> {
         children(self.pid).into_iter().find(|pid| {
             std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
@@ -295,7 +300,7 @@ impl Ec2Role {
         })
     }
 
-    /// The stdout so far, unless the test has taken it. Not to its end: a child may still hold the pipe.
+    /// The stdout so far, unless the test has taken the pipe. Does not read to the end, because a child may hold the pipe.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();
@@ -358,7 +363,7 @@ impl Drop for Ec2Role {
         }
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(said.into_iter().chain(self.printed()).find(told), None);
-        // The test itself writes the source's secret into files, so search for the role's.
+        // The test itself writes the source's secret into files, so search only for secrets of the role.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");
     }

@@ -1,7 +1,10 @@
 //! A transient fault of a peer, and what must hold for each: a failure is one line that names the cause, a valid credential is
 //! served to its end and not after it, and ec2-role recovers without a restart.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
 
 use super::http::LIST_PATH;
 use super::sts::{Call, access_key_id, request_id};
@@ -10,22 +13,25 @@ use super::{Ec2Role, Reply, Start, Sts};
 /// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
 /// Interval of the requests. All rows of a table run at once, and shorter intervals would take all processors.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// What a failure means, with a credential and without.
+/// The part of a failure's log line that says what is served, with a valid credential and without.
 const KEPT: &str = "; serving the credential valid until ";
 const NONE: &str = "; no credential, requests are answered 500; ";
+
+static STARTING: Mutex<()> = Mutex::new(());
 
 pub struct Fault<'a> {
     /// Names the row when the test fails.
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
-    pub comes: &'a (dyn Fn() + Sync),
-    pub passes: &'a (dyn Fn() + Sync),
-    /// Parts of each log line, and how many STS calls each failure makes.
+    /// Starts the fault, either before ec2-role's start (`None`) or with the running process.
+    pub comes: &'a (dyn Fn(Option<Pid>) + Sync),
+    pub passes: &'a (dyn Fn(Pid) + Sync),
+    /// Texts that each log line must contain (also separated by `…`), and the number of STS calls in each failure.
     pub said: &'a [&'a str],
     pub calls: usize,
 }
@@ -47,7 +53,7 @@ impl Fault<'_> {
 
     #[track_caller]
     fn at_the_first_start(&self) {
-        (self.comes)();
+        (self.comes)(None);
         let calls = self.sts.calls().len();
         let ec2_role = self.start().start();
         let line = ec2_role.wait_for_line(FAILED);
@@ -60,8 +66,12 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
+        // The refresh is due after a second, but the start of all rows together may take longer. So one row starts at a time.
+        let starting = STARTING.lock();
         let ec2_role = self.start().serving();
-        (self.comes)();
+        assert_eq!(ec2_role.document().status, 200, "{}", self.what);
+        (self.comes)(Some(ec2_role.pid));
+        drop(starting);
         let calls = self.sts.calls();
         check_is_served_for(&ec2_role, calls.last().unwrap(), calls.len(), LIFETIME);
         ec2_role.wait_for_line(EXPIRED);
@@ -87,14 +97,20 @@ impl Fault<'_> {
     #[track_caller]
     fn check_recovery(&self, ec2_role: &Ec2Role) {
         let before = ec2_role.lines().len();
-        (self.passes)();
+        self.sts.replies_now(Reply::good());
+        (self.passes)(ec2_role.pid);
         ec2_role.wait_for_line_after(before, SERVED);
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
         let lines = ec2_role.lines();
         let mut state = NONE;
         for line in &lines {
             let is_right = if line.contains(FAILED) {
-                line.contains(state) && self.said.iter().all(|said| line.contains(said))
+                line.contains(state)
+                    && self
+                        .said
+                        .iter()
+                        .flat_map(|said| said.split('…'))
+                        .all(|said| line.contains(said))
             } else if line.contains(SERVED) {
                 state = KEPT;
                 true
@@ -111,8 +127,8 @@ impl Fault<'_> {
 
 /// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
 ///
-/// ec2-role counts the lifetime from just before the call: after the start of the process, and before the call arrives. These are
-/// exact bounds, however busy the machine is.
+/// ec2-role counts the lifetime from just before the call, which is after the start of the process and before the call arrives.
+/// So the bounds are exact, however busy the machine is.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -1,4 +1,4 @@
-//! A host's metadata service that behaves as EC2's, as an old one, or as one beyond the hop limit.
+//! A host's metadata service that behaves like EC2's, like an old one, or like one beyond the hop limit.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::loopback::{Connection, Request};
 use super::metadata_service::MetadataService;
 use super::{SECRET, Watched};
 
-pub type ImdsClient = MetadataService<Host>;
+pub type HostMetadata = MetadataService<Host>;
 
 pub struct Host {
     tokens: Tokens,
@@ -16,18 +16,18 @@ pub struct Host {
     wrong: Watched<Option<(Step, Wrong)>>,
 }
 
-/// How a PUT for a session token is answered.
+/// The response to a PUT for a session token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tokens {
-    /// IMDSv2 only.
+    /// A PUT gets a token, and requests without a token are refused (IMDSv2 only).
     Required,
-    /// With this status; requests without a token are served (IMDSv1).
+    /// A PUT gets this status, and requests without a token are served (IMDSv1).
     Refused(u16),
-    /// Not at all, as behind a bridge with a hop limit of 1.
+    /// A PUT gets no response, as behind a bridge with a hop limit of 1.
     Silent,
 }
 
-/// The requests of a client, in their order.
+/// The requests that a client makes, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Token,
@@ -35,14 +35,15 @@ pub enum Step {
     Document,
 }
 
-/// How a response is wrong.
+/// The way in which a response is wrong.
 #[derive(Clone, Copy, Debug)]
 pub enum Wrong {
     Status(u16),
+    Body(&'static str),
     Hang,
-    /// A byte at a time.
+    /// The response comes one byte at a time.
     Drip,
-    /// Half of the body, then a close.
+    /// The connection closes after half of the body.
     Cut,
     TooLong,
 }
@@ -53,8 +54,8 @@ pub const ROLE_NAME: &str = "host-role";
 pub const REGION: &str = "eu-north-1";
 pub const INSTANCE_ID: &str = "i-0123456789abcdef0";
 
-impl ImdsClient {
-    /// With this access key id in its role's credential.
+impl HostMetadata {
+    /// Starts the service. The credential of its role has this access key id.
     pub fn start(tokens: Tokens, access_key_id: &str) -> Self {
         let host = Host {
             tokens,
@@ -77,7 +78,7 @@ impl ImdsClient {
         self.state.document.change(|now| *now = document.to_owned());
     }
 
-    /// Answers this step wrongly from now on, or none.
+    /// Makes the responses to this step wrong from now on; `None` ends that.
     pub fn wrong_now(&self, wrong: Option<(Step, Wrong)>) {
         self.state.wrong.change(|now| *now = wrong);
     }
@@ -128,6 +129,7 @@ impl Host {
         let half = [head.as_bytes(), &body[..body.len() / 2]].concat();
         match wrong {
             Wrong::Status(status) => connection.answer(status, "", b""),
+            Wrong::Body(body) => connection.answer(200, "", body.as_bytes()),
             Wrong::Hang => connection.hang(),
             Wrong::Cut => _ = connection.0.write_all(&half),
             Wrong::TooLong => connection.answer(200, "", &[b'x'; 300 * 1024]),

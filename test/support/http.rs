@@ -116,8 +116,8 @@ pub fn exchange_on(
     Answer::read(&mut stream, !bytes.starts_with(b"HEAD "))
 }
 
-/// Sends bytes, reads a response, closes the sending side and reads to the end. Gives every byte of the server; a reset is an
-/// error.
+/// Sends bytes, reads a response, closes the sending side and reads to the end. Returns all bytes that the server sent; a reset
+/// is an error.
 pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = connect(address)?;
     stream.write_all(bytes)?;
@@ -127,7 +127,7 @@ pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
-/// A connection with time limits.
+/// Opens a connection with timeouts.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -159,7 +159,7 @@ pub fn request_with(lines: &str) -> String {
     format!("GET {DOCUMENT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n")
 }
 
-/// Closes with a reset.
+/// Closes the connection with a reset.
 pub fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

@@ -31,7 +31,7 @@ impl Request {
 
     fn read(stream: impl Read) -> Option<Self> {
         let mut reader = BufReader::new(stream);
-        // Other protocols may never send the newline that a read of a line waits for.
+        // A client that speaks another protocol may never send a newline, so do not wait for a line.
         if !reader.fill_buf().ok()?.first()?.is_ascii_uppercase() {
             return None;
         }
@@ -95,7 +95,7 @@ impl Loopback {
         Self::at(([127, 0, 0, 1], 0).into(), handler)
     }
 
-    /// At a fixed address, hence in a network namespace of the test's own.
+    /// Starts the server at a fixed address, for which the test needs a network namespace.
     pub fn at(
         address: SocketAddr,
         handler: impl Fn(Request, &mut Connection) + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! The frame of a host's metadata service: it records requests and can be made known to ec2-role.
+//! The common part of the stand-ins for a host's metadata service: records requests, and makes ec2-role use the service.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Door, Start, Watched};
 pub struct MetadataService<State> {
     service: Loopback,
     requests: Arc<Watched<Vec<Request>>>,
-    /// What its answers depend on.
+    /// The responses depend on this state.
     pub state: Arc<State>,
 }
 
@@ -48,7 +48,7 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
         });
     }
 
-    /// Makes ec2-role use it as the host's metadata service.
+    /// Makes ec2-role use this service as the host's metadata service.
     pub fn known_to(&self, start: Start) -> Start {
         start
             .without_variable("AWS_EC2_METADATA_DISABLED")

@@ -2,7 +2,7 @@
 
 pub mod any_answer;
 pub mod any_head;
-// The rates are for test/load alone.
+// Only test/load uses the rates (`per_second`).
 #[allow(dead_code)]
 pub mod attack;
 pub mod certificates;

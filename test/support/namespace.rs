@@ -20,8 +20,8 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Runs the calling test once more in a network namespace with nothing but loopback, with an /etc/hosts and an /etc/resolv.conf of
-/// its own (which names 127.0.0.1). True if the caller is already inside.
+/// Runs the calling test once more, in a network namespace with only loopback and with its own /etc/hosts and /etc/resolv.conf
+/// (which names 127.0.0.1). Returns true if the caller is already inside.
 #[track_caller]
 pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {

@@ -1,4 +1,4 @@
-//! Tests that this machine does not allow.
+//! Skips tests that cannot run on this machine.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! An STS on a loopback port that gives prepared replies.
+//! An STS on a loopback port that returns prepared replies.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Sts {
 
 struct State {
     calls: Watched<Vec<Call>>,
-    /// The last one is used for all further calls.
+    /// The last reply is used for all further calls.
     replies: Watched<VecDeque<Reply>>,
 }
 
@@ -55,7 +55,7 @@ impl Call {
 
     /// The time in the signature.
     fn signed_at(&self) -> i64 {
-        let date = self.request.header("X-Amz-Date"); // 20261123T210000Z
+        let date = self.request.header("X-Amz-Date"); // for example 20261123T210000Z
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or("0");
         let iso = format!(
             "{}-{}-{}T{}:{}:{}Z",
@@ -72,6 +72,14 @@ impl Call {
 }
 
 /// The reply to one call.
+/// The Retry-After header of a reply, in each of its forms.
+#[derive(Clone, Copy, Debug)]
+pub enum RetryAfter {
+    Seconds(u32),
+    /// A date that is this many seconds after the reply's own `Date`.
+    Date(i64),
+}
+
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -79,9 +87,9 @@ pub struct Reply {
     expiration: Expiration,
     lifetime: i64,
     clock: i64,
-    /// How far the `Date` header is ahead of that clock.
+    /// Seconds by which the `Date` header is ahead of `clock`.
     date: i64,
-    retry_after: Option<u32>,
+    retry_after: Option<RetryAfter>,
     is_strict: bool,
     delay: Duration,
     manner: Manner,
@@ -125,6 +133,7 @@ enum Manner {
     Drip(Duration),
     CutMidBody,
     CloseAtOnce,
+    WithoutHead,
 }
 
 impl Reply {
@@ -160,7 +169,7 @@ impl Reply {
         }
     }
 
-    /// Takes the call and never answers.
+    /// Accepts the call and never responds.
     pub fn hang() -> Self {
         Reply {
             manner: Manner::HangBeforeFirstByte,
@@ -196,7 +205,15 @@ impl Reply {
         }
     }
 
-    /// A byte at a time.
+    /// A reply of exactly these bytes, which may be invalid HTTP.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Reply {
+            manner: Manner::WithoutHead,
+            ..Self::bytes(200, bytes)
+        }
+    }
+
+    /// Sends the reply one byte at a time, with this pause before each.
     pub fn drip(self, each: Duration) -> Self {
         Reply {
             manner: Manner::Drip(each),
@@ -219,7 +236,7 @@ impl Reply {
         Reply { expiration, ..self }
     }
 
-    /// STS's clock is ahead by so many seconds. Like the real STS it rejects signatures that are more than five minutes off.
+    /// STS's clock is ahead by this many seconds. Like the real STS it rejects signatures that are more than five minutes off.
     pub fn clock_ahead(self, seconds: i64) -> Self {
         Reply {
             clock: seconds,
@@ -228,7 +245,7 @@ impl Reply {
         }
     }
 
-    /// Its `Date` header is ahead by so many seconds, as of a proxy with a wrong clock.
+    /// The `Date` header is ahead by this many seconds, like that of a proxy with a wrong clock.
     pub fn date_ahead(self, seconds: i64) -> Self {
         Reply {
             date: seconds,
@@ -236,9 +253,9 @@ impl Reply {
         }
     }
 
-    pub fn retry_after(self, seconds: u32) -> Self {
+    pub fn retry_after(self, retry_after: RetryAfter) -> Self {
         Reply {
-            retry_after: Some(seconds),
+            retry_after: Some(retry_after),
             ..self
         }
     }
@@ -260,10 +277,16 @@ impl Reply {
             .send(number, call, connection);
         }
         let body = self.body(number, now);
-        let date = (now + self.date).max(0) as u64;
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(date));
-        let retry_after = self.retry_after;
-        let retry_after = retry_after.map_or(String::new(), |it| format!("Retry-After: {it}\r\n"));
+        let http_date = |ahead: i64| {
+            let seconds = (now + self.date + ahead).max(0) as u64;
+            httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+        };
+        let date = http_date(0);
+        let retry_after = match self.retry_after {
+            None => String::new(),
+            Some(RetryAfter::Seconds(seconds)) => format!("Retry-After: {seconds}\r\n"),
+            Some(RetryAfter::Date(ahead)) => format!("Retry-After: {}\r\n", http_date(ahead)),
+        };
         let headers = format!(
             "x-amzn-RequestId: {}\r\nContent-Type: text/xml\r\nDate: {date}\r\n{retry_after}",
             request_id(number)
@@ -272,6 +295,7 @@ impl Reply {
         match self.manner {
             Manner::Whole => connection.answer(self.status, &headers, &body),
             Manner::CloseAtOnce => {}
+            Manner::WithoutHead => _ = connection.0.write_all(&body),
             Manner::HangBeforeFirstByte => connection.hang(),
             Manner::HangMidHead => {
                 _ = connection.0.write_all(b"HTTP/1.1 200 OK\r\nContent-");
@@ -337,7 +361,7 @@ impl Expiration {
     }
 }
 
-/// The access key id that this call gets; calls are counted from 1.
+/// The access key id in the reply to this call; calls are counted from 1.
 pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
@@ -365,7 +389,7 @@ fn epoch_now() -> i64 {
 }
 
 impl Sts {
-    /// Replies in this order; the last one is used for all further calls.
+    /// Sends the replies in this order; the last one is used for all further calls.
     pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         let state = Arc::new(State {
             calls: Watched::default(),
@@ -378,7 +402,7 @@ impl Sts {
                 request,
                 at: Instant::now(),
             };
-            // Under one lock, so that a call's number and its reply match.
+            // Count the call under the lock of the replies, so that a call's number and its reply match.
             let (number, reply) = of_service.replies.change(|queue| {
                 let number = of_service.calls.change(|calls| {
                     calls.push(call.clone());

@@ -1,4 +1,4 @@
-//! A host's metadata service with a whole tree of items.
+//! A host's metadata service that has a complete tree of items.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,17 +19,17 @@ pub struct Tree {
     tokens: AtomicUsize,
 }
 
-/// How a request for an item is answered.
+/// The way in which a request for an item is answered.
 #[derive(Clone, Debug, Default)]
 pub enum Manner {
-    /// As EC2 does.
+    /// Responds as EC2 does.
     #[default]
     Well,
-    /// Rejects the tokens before this one, as after a restart of the service.
+    /// Rejects tokens with a lower number than this one, as after a restart of the service.
     TokensFrom(usize),
-    /// Never.
+    /// Never responds.
     Hang,
-    /// With these bytes and a close.
+    /// Sends these bytes and closes the connection.
     Say(Vec<u8>),
 }
 
@@ -85,7 +85,7 @@ impl Upstream {
         Self::answering(tree, Tree::answer)
     }
 
-    /// With this many further items of this many bytes.
+    /// Starts the service with `count` further items of `bytes` bytes each.
     pub fn with_more(count: usize, bytes: usize) -> Self {
         let mut tree = Tree::well();
         let more = (0..count).map(|number| {

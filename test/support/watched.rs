@@ -25,7 +25,7 @@ impl<T: Debug> Watched<T> {
         look(&self.lock())
     }
 
-    /// Waits until `look` gives something; fails the test after the timeout.
+    /// Waits until `look` returns a value; fails the test after the timeout.
     #[track_caller]
     pub fn wait<R>(&self, what: &str, mut look: impl FnMut(&T) -> Option<R>) -> R {
         let begun = Instant::now();
@@ -51,7 +51,7 @@ impl<T: Debug> Watched<T> {
     }
 }
 
-/// Polls until `ask` gives something, where there is no event to wait for; fails the test after the timeout.
+/// Polls until `ask` returns a value, for conditions without an event; fails the test after the timeout.
 #[track_caller]
 pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     let begun = Instant::now();
@@ -64,7 +64,7 @@ pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     }
 }
 
-/// Checks all rows at the same time, because most of a row is waiting. A row that fails, fails the test.
+/// Checks all rows at the same time, because each row mostly waits. If one row fails, the test fails.
 pub fn each<Row: Send>(rows: impl IntoIterator<Item = Row>, check: impl Fn(Row) + Sync) {
     std::thread::scope(|scope| {
         for row in rows {

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def engine():
-    """One Docker Engine for all hosts."""
+    """One Docker Engine, which runs all hosts as containers."""
     session.remove_what_killed_runs_left()
     with session.running_engine() as engine:
         import_tree(engine)
@@ -35,7 +35,7 @@ def aws(engine):
 
 @pytest.fixture(scope="session")
 def serving_host(engine, aws):
-    """A host with everything installed and one role served; booted once for all tests that leave it as they found it."""
+    """A host with everything installed that serves one role. It boots once, for all tests that leave it unchanged."""
     with Host(engine) as host:
         host.install_docker()
         host.install()
@@ -45,7 +45,7 @@ def serving_host(engine, aws):
 
 @pytest.fixture
 def host(serving_host):
-    """That host, its role served."""
+    """The shared host, after a wait until its role is served."""
     serving_host.wait_until_active("ec2-role@web")
     serving_host.wait_until_served()
     yield serving_host
@@ -53,7 +53,7 @@ def host(serving_host):
 
 @pytest.fixture
 def denied(engine, aws):
-    """While it is in force the host's own session may not assume roles; a function that ends it before the test does."""
+    """Denies the host's own session the right to assume roles during the test; the value is a function that allows it again."""
     credential = engine.instance.real_metadata.credential
     allowed = dict(credential)
     with engine.instance.aws:
@@ -66,6 +66,6 @@ def denied(engine, aws):
 
 @pytest.fixture
 def fresh_host(engine, aws):
-    """A host with nothing installed, for one test."""
+    """A host for one test, with nothing installed."""
     with Host(engine) as host:
         yield host

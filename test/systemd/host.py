@@ -1,4 +1,4 @@
-"""A minimal host: Debian with systemd as PID 1 in a container, Docker played by a unit that makes its bridge and one container."""
+"""A minimal host: Debian with systemd as PID 1 in a container. A unit stands in for Docker, with docker0 and a container."""
 
 import contextlib
 import itertools
@@ -70,7 +70,7 @@ class Host(SystemdHost):
             self._wait_until_booted()
 
     def give_user_data(self, document):
-        """As to a new instance: cloud-init finds the document in its seed directory, at the next boot."""
+        """Gives the host user-data like a new instance's: cloud-init finds it in its seed directory at the next boot."""
         self.put("network: {config: disabled}\n", "/etc/cloud/cloud.cfg.d/90_network.cfg")
         self.put("datasource_list: [NoCloud]\n", "/etc/cloud/cloud.cfg.d/91_datasource.cfg")
         self.put("instance-id: i-0123456789abcdef0\n", "/var/lib/cloud/seed/nocloud/meta-data")
@@ -83,7 +83,7 @@ class Host(SystemdHost):
         return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
 
     def unpack_release(self):
-        """As from its tarball. The one thing that a test changes: where STS is."""
+        """Copies the files of the release's tarball to the host. Only the sample is changed: it has the test's STS endpoint."""
         self.put(BINARY, "/tmp/release/ec2-role")
         for name in RELEASE:
             self.put(SCRIPTS / name, f"/tmp/release/{name}")
@@ -98,14 +98,14 @@ class Host(SystemdHost):
         self.run("sh", "-euc", REMOVE)
 
     def install_docker(self):
-        """It comes from a package, in /lib/systemd."""
+        """Installs the stand-in for Docker as a package would, with its unit in /lib/systemd."""
         self.put(HERE / "docker.service", "/lib/systemd/system/docker.service")
         self.put(HERE / "stand_in_docker.py", "/usr/local/sbin/stand-in-docker", "0755")
         self.run("systemctl", "daemon-reload")
 
     @contextlib.contextmanager
     def under_load(self, seconds):
-        """What is done meanwhile, in less than so many seconds, loses no session token, and no request of a container's."""
+        """Sends requests during the block, which must take less than `seconds`. All must succeed, with one session token."""
         token = self.session_token()
         self.put(HERE / "load.py", "/load.py")
         outcome = {}

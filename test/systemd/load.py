@@ -1,6 +1,6 @@
-"""Asks for the role's credential from many threads, each request a new connection with the same session token.
+"""Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
-load.py TOKEN ROLE SECONDS. Prints how often each status came, and each other outcome: {"200": 1234, "ConnectionRefusedError": 1}.
+Usage: load.py TOKEN ROLE SECONDS. Prints the count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
 """
 
 import collections

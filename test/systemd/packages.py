@@ -1,4 +1,4 @@
-"""The .deb and the .rpm on hosts: what makes them, and what installs, upgrades and removes them."""
+"""Makes the .deb and the .rpm, and installs, upgrades and removes them on hosts."""
 
 import pathlib
 import platform
@@ -20,7 +20,7 @@ def make(kind, root=REPOSITORY):
 
 
 def make_older(kind, directory):
-    """Of the same tree, but for the version."""
+    """Makes a package of the same tree with a lower version."""
     for entry in REPOSITORY.iterdir():
         if not entry.name.startswith("Cargo."):
             (directory / entry.name).symlink_to(entry)
@@ -32,7 +32,7 @@ def make_older(kind, directory):
 
 
 def import_suite(engine, suite):
-    """A host's image of another Debian; its name."""
+    """Imports an image of a host with another Debian release, and returns the image's name."""
     if platform.freedesktop_os_release()["ID"] != "debian":
         pytest.skip("test_packages.py: this machine's sources are not Debian's")
     image = f"package-host-{suite}"
@@ -43,7 +43,7 @@ def import_suite(engine, suite):
 
 
 class PackageHost(Host):
-    """A host with Docker's stand-in, on which `packages` (older, newer) of a kind are installed by the tool for that kind."""
+    """A host with the stand-in for Docker, and with the files `older` and `newer`: two packages of one kind (deb or rpm)."""
 
     def __init__(self, engine, image, kind, packages):
         super().__init__(engine, image)
@@ -56,7 +56,7 @@ class PackageHost(Host):
             self.run("sh", "-c", f"cat >/root/{name}", input=content, text=False)
 
     def install_package(self, name):
-        """In place of whichever is installed. (Debian's rpm does not know what dpkg has installed.)"""
+        """Installs a package over the installed one. (--nodeps: Debian's rpm does not know dpkg's packages.)"""
         installers = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--upgrade", "--oldpackage", "--replacepkgs", "--nodeps")}
         return self.run(*installers[self.kind], f"/root/{name}")
 
@@ -69,7 +69,7 @@ class PackageHost(Host):
         self.wait_until_served()
 
     def payload(self):
-        """A tar of the newer package's files."""
+        """A tar archive of the newer package's files."""
         extract = {"deb": "dpkg-deb --fsys-tarfile /root/newer", "rpm": "rpm2archive - </root/newer | gzip -d"}
         return self.run("sh", "-c", extract[self.kind], text=False).stdout
 

@@ -1,4 +1,4 @@
-"""A release's tarball on an HTTP server beside the host, and the user-data that names it."""
+"""An HTTP server beside the host that serves a release's tarball, and the user-data with its URL."""
 
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ class Release:
     def __init__(self, aws):
         tarball = subprocess.run([SCRIPTS / "release", "--tarball"], check=True, capture_output=True, env=clean_environment()).stdout
         self.sum = hashlib.sha256(tarball).hexdigest()
-        self.allowed = threading.Event()  # nobody gets it before
+        self.allowed = threading.Event()  # downloads wait until it is set
         self.allowed.set()
         allowed = self.allowed
 

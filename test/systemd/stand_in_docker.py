@@ -1,6 +1,6 @@
-"""Plays Docker on a host: makes docker0 and, on it, a container (a network namespace) that asks for credentials all the time.
+"""Stands in for Docker: makes docker0 and a container on it (a network namespace) that requests credentials all the time.
 
-Every answer that differs from the one before it is a line of /var/log/answers.
+Each response that differs from the one before becomes a line of /var/log/answers.
 """
 
 import os
@@ -31,7 +31,7 @@ def make_bridge():
     run("ip -n container address add 172.17.0.9/16 dev eth0")
     run("ip -n container link set eth0 up")
     run("ip -n container route add default via 172.17.0.1")
-    # As Docker does: whatever comes from its network may go out.
+    # Docker masquerades packets from its network too.
     run("iptables -w -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
 
 
@@ -58,7 +58,7 @@ def poll():
 
 
 make_bridge()
-# setns moves one thread; libc's wrapper is in os from Python 3.12 on.
+# setns moves only the calling thread. Python's os module has it from 3.12 on.
 if not hasattr(os, "setns"):
     import ctypes
     os.CLONE_NEWNET = 0x40000000

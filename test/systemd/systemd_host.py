@@ -1,4 +1,4 @@
-"""What can be asked of a host with systemd and, on its docker0, a container: all of it by running commands there."""
+"""Requests and commands on a host with systemd that has a container on docker0."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ LIST = "/latest/meta-data/iam/security-credentials/"
 
 
 class SystemdHost:
-    """Each kind has an `execute(*command, **options)`, as subprocess.run's, and a `container_namespace`: a file for nsenter."""
+    """A subclass has `execute(*command, **options)`, like subprocess.run, and `container_namespace`, a file for nsenter."""
 
     def run(self, *command, check=True, **options):
         result = self.execute(*command, **options)
@@ -20,7 +20,7 @@ class SystemdHost:
         return result
 
     def in_container(self, *command, check=True, **options):
-        """On the other side of docker0."""
+        """Runs a command in the container's network namespace, behind docker0."""
         return self.run("nsenter", f"--net={self.container_namespace}", *command, check=check, **options)
 
     def put(self, source, target, mode="0644"):
@@ -32,7 +32,7 @@ class SystemdHost:
         self.put("".join(f"{key}={value}\n" for key, value in lines.items()), f"/etc/ec2-role/{name}.conf")
 
     def show(self, unit, *properties):
-        """The values of a unit's properties."""
+        """The values of properties of a unit."""
         lines = self.run("systemctl", "show", unit, *(f"--property={name}" for name in properties)).stdout.splitlines()
         values = dict(line.split("=", 1) for line in lines)
         return [values[name] for name in properties] if len(properties) > 1 else values[properties[0]]
@@ -51,13 +51,13 @@ class SystemdHost:
         return "\n".join([line for line in self.journal().splitlines() if '"GET /' not in line][-30:])
 
     def processes(self, unit="ec2-role@web"):
-        """{name: pid} of the unit's processes."""
+        """The unit's processes as {name: pid}."""
         supervisor = self.show(unit, "MainPID")
         listed = self.run("ps", "-o", "comm=,pid=", "--pid", supervisor, "--ppid", supervisor, check=False).stdout
         return {name: int(pid) for name, pid in (line.split() for line in listed.splitlines())}
 
     def ask(self, path=LIST, token=None, seconds=3):
-        """(status, body) of a container's request; None when nobody answers."""
+        """The (status, body) of a request from the container; None if there is no response."""
         header = ("--header", f"X-aws-ec2-metadata-token: {token}") if token else ()
         result = self.in_container("curl", "--silent", "--max-time", str(seconds), "--write-out", "\n%{http_code}", *header,
                                    METADATA + path, check=False)

@@ -1,4 +1,4 @@
-"""From nothing to a host whose containers use their role, over a reboot, and back to nothing."""
+"""A host from installation to containers that use their role, through a reboot, and to the removal."""
 
 from instance import wait_until
 from real_metadata import HOST_ROLE
@@ -42,12 +42,12 @@ def test_uninstalled_it_leaves_nothing(fresh_host):
 
 
 USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
-SECONDS = 60  # for systemd and cloud-init on a busy machine; the denial lasts
+SECONDS = 60  # long enough for systemd and cloud-init on a busy machine; the role stays denied meanwhile
 
 
 def test_a_denied_role_holds_up_neither_install_nor_boot(fresh_host, denied):
     host = fresh_host
-    # Returns, with `systemctl enable --now`.
+    # The installation includes `systemctl enable --now`, which must not wait for the role.
     host.install()
     wait_until(lambda: "AccessDenied" in host.show("ec2-role@web", "StatusText"), what="the denial")
     host.give_user_data(USER_DATA)

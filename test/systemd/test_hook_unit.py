@@ -1,4 +1,4 @@
-"""ec2-role-guard.service and ec2-role-hook.service: what they come before and after, and whom a restart harms."""
+"""ec2-role-guard.service and ec2-role-hook.service: their order among other units, and the effects of a restart."""
 
 import pytest
 
@@ -12,7 +12,7 @@ WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tabl
 def test_the_guard_comes_before_whatever_may_start_containers(host):
     assert {"sysinit.target", "docker.service"} <= set(host.show("ec2-role-guard", "Before").split())
     assert "sysinit.target" in host.show("ec2-role-guard", "WantedBy").split()
-    # It waits for no firewall: that would be late for Podman, LXC, libvirt.
+    # The guard does not wait for a firewall's unit, because then Podman, LXC or libvirt could start before the guard.
     assert not {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} & set(host.show("ec2-role-guard", "After").split())
 
 
@@ -36,7 +36,7 @@ def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
         host.run("systemctl", "start", "ec2-role-hook")
 
 
-# A unit that asks as soon as a service can, as a Quadlet of root's Podman: nothing orders it behind the guard.
+# A unit that starts as early as a service can, like a Quadlet of root's Podman, and is not ordered after the guard.
 EARLY = """[Unit]
 Description=Plays a container that is started as early as services are
 [Service]
@@ -51,7 +51,7 @@ def test_a_container_started_by_any_unit_is_refused(fresh_host):
     host.install_docker()
     host.put(EARLY, "/etc/systemd/system/early.service")
     host.install()
-    # Something that writes a firewall and takes its time, as firewalld.
+    # Stands in for a firewall whose start takes long, such as firewalld.
     host.put("[Unit]\nBefore=network-pre.target\n[Service]\nType=oneshot\nExecStart=sleep 5\n[Install]\nWantedBy=multi-user.target\n",
              "/etc/systemd/system/firewalld.service")
     host.run("systemctl", "enable", "early", "firewalld")

@@ -1,4 +1,5 @@
-"""The .deb and the .rpm: what is in them, and what installing, upgrading, removing and purging them does to a host that serves."""
+"""The .deb and the .rpm: their contents, and the effects of installing, upgrading, removing and purging them on a serving
+host."""
 
 import gzip
 import io
@@ -16,7 +17,7 @@ from packages import PackageHost, import_suite, make, make_older
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
-# What a distribution and an administrator may see of it.
+# The parts of a host's state that installing the package may change.
 STATE = """
 find /etc /usr /var/lib/dpkg/info /root /run/systemd/system -xdev | sort
 iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule
@@ -28,7 +29,7 @@ PROGRAMS = {file.name: file.read_bytes() for file in SCRIPTS.glob("ec2-role-*") 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """{kind: (older, newer)}."""
+    """The packages as {kind: (older, newer)}."""
     return {kind: (make_older(kind, tmp_path_factory.mktemp(kind)), make(kind)) for kind in ("deb", "rpm")}
 
 
@@ -42,10 +43,10 @@ def package_host(request, engine, aws, packages):
 
 @pytest.fixture
 def packaged(package_host):
-    """A host with the older package, one role served."""
+    """A host on which the older package is installed and one role is served."""
     package_host.install_package("older")
     package_host.serve()
-    # What the container was answered before is no longer of interest.
+    # Ignore the container's earlier responses.
     package_host.run("truncate", "--size=0", "/var/log/answers")
     return package_host
 
@@ -57,7 +58,7 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
 
 @pytest.fixture(scope="module")
 def manuals(tmp_path_factory):
-    """{name: content}."""
+    """The man pages and completions as {name: content}."""
     directory = tmp_path_factory.mktemp("manuals")
     subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True)
     return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
@@ -80,6 +81,7 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
         "/usr/share/fish/vendor_completions.d/ec2-role.fish": manuals["ec2-role.fish"],
         f"/usr/share/zsh/{zsh}/_ec2-role": manuals["_ec2-role"],
         **{f"/usr/share/doc/ec2-role/{page}": (REPOSITORY / page).read_bytes() for page in ("README.md", "scripts/README.md")},
+        "/usr/share/doc/ec2-role/ec2-role.rules.yml": (SCRIPTS / "ec2-role.rules.yml").read_bytes(),
     }
     for name in files:
         assert members[name].mode & 0o7777 == (0o755 if "bin/" in name else 0o644), name
@@ -114,7 +116,7 @@ def test_upgrade_under_load_refuses_no_connection(packaged):
         wait_until(lambda: packaged.show(UNIT, "MainPID") not in (pid, "0") and packaged.show(UNIT, "ActiveState") == "active", seconds=8,
                    what="the restart")
     new = packaged.show(UNIT, "MainPID")
-    # As a link whose file was replaced has it: "/usr/bin/ec2-role (deleted)".
+    # If the process still ran the replaced file, this link would end in " (deleted)".
     assert packaged.run("readlink", f"/proc/{new}/exe").stdout.strip() == "/usr/bin/ec2-role"
     assert packaged.show("docker", "MainPID") == docker
     assert packaged.show("ec2-role-guard", "ActiveState") == packaged.show("ec2-role-hook", "ActiveState") == "active"
@@ -129,13 +131,13 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     assert packaged.run("find", "/etc/systemd/system", "-name", "ec2-role*").stdout == ""
     assert "EC2_ROLE_ARN" in packaged.run("cat", "/etc/ec2-role/web.conf").stdout
     assert HOST_ROLE not in packaged.run("cat", "/var/log/answers").stdout
-    # The line says how to lift the guard.
+    # The output of the removal has the command that turns off the guard.
     lift = re.search(r"the guard stays on: .*To lift it now: (.*)", removal.stderr)[1]
     packaged.run("sh", "-c", lift)
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
 
 
-# rpm has no purge.
+# Only dpkg has a purge.
 @pytest.mark.parametrize("package_host", ["deb bookworm", "deb trixie"], indirect=True)
 def test_purge_leaves_nothing(packaged):
     packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")

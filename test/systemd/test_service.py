@@ -1,4 +1,4 @@
-"""The unit on a host with systemd: what it promises, and what heals by itself."""
+"""The unit ec2-role@ on a host with systemd: its promises, and its recovery from failures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
 
 UNIT = "ec2-role@web"
-HTTP_ERROR = 22  # of curl's
+HTTP_ERROR = 22  # curl's exit status for an HTTP error, with --fail
 
 
 def test_active_means_served_and_status_says_until_when(host, aws):
@@ -27,7 +27,7 @@ def test_its_processes_are_nobody_and_may_nothing(host):
     assert {"ec2-role", "ec2-role-server"} <= processes.keys()
     for name, pid in processes.items():
         status = dict(line.split(":\t", 1) for line in host.run("cat", f"/proc/{pid}/status").stdout.splitlines() if ":\t" in line)
-        assert int(status["Uid"].split()[0]) >= 61184, name  # systemd's range for users that exist while a service runs
+        assert int(status["Uid"].split()[0]) >= 61184, name  # systemd gives dynamic users an id from 61184 on
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, name
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), name
 
@@ -66,7 +66,7 @@ def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
 def test_a_stopped_server_is_replaced_within_3_seconds(host):
     before = host.processes()
     host.run("kill", "-STOP", str(before["ec2-role-server"]))
-    # The asking itself takes time.
+    # The limit is 4 s, because listing the processes takes time too.
     wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), seconds=4)
     assert host.ask() == (200, "exc_web")
     assert host.processes()["ec2-role"] == before["ec2-role"]
@@ -81,7 +81,7 @@ def test_a_stopped_keeper_is_replaced_by_the_watchdog(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-# Requests that stay half asked: of each the server keeps what has come, up to 8 KiB. Fewer than the hook allows to a container.
+# 120 incomplete requests, fewer than the hook allows to a container. The server keeps up to 8 KiB of each.
 HOLD_REQUESTS = """
 import socket, time
 held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]
@@ -141,7 +141,7 @@ def test_a_flushed_nat_table_is_mended_without_restarting_docker(host):
 
 @pytest.fixture
 def second(host):
-    """Configures and starts a second unit, which no hook leads to; its name."""
+    """A function that configures and starts a second unit, to which no hook redirects, and returns the unit's name."""
     def start(role="exc_web", address="172.17.0.1:4568", **variables):
         host.configure("second", role, **{"EC2_ROLE_BRIDGE": "", **variables})
         host.put(f"[Socket]\nListenStream=\nListenStream={address}\n",
@@ -171,7 +171,7 @@ ip -n two route add default via 172.18.0.1
 
 
 def test_containers_on_another_bridge_get_only_its_role(host, second):
-    # Before the bridge is there: the address comes later, as at a boot.
+    # Start the unit before the bridge exists, as at a boot.
     unit = second("fluentd", address="172.18.0.1:4567", EC2_ROLE_BRIDGE="br-two")
     try:
         host.wait_until_active(unit)
@@ -181,7 +181,7 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
         assert host.ask() == (200, "exc_web")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode != 0
         assert "br-two → 172.18.0.1:4567 (fluentd)\n" in host.run("ec2-role-hook", "status").stdout
-        # Also when the rules that keep it out were flushed: a status.
+        # Without the firewall rules the connection is accepted, but --same-network refuses the request.
         host.run("iptables", "-F")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode == HTTP_ERROR
         host.run("systemctl", "reload", "ec2-role-hook")
@@ -192,7 +192,7 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
 
 
 def test_a_guard_that_is_led_past_keeps_nobody_from_its_role(host):
-    # Before the guard's own rules.
+    # Add the rule while the guard is off, so that the kernel checks it before the guard's rules.
     host.run("ec2-role-guard", "off")
     host.run("ip", "rule", "add", "pref", "0", "iif", "docker0", "lookup", "main")
     try:
@@ -221,7 +221,7 @@ def complaints(host, unit, about):
 
 
 def keep_asking(host):
-    """A container that polls, also while nobody answers it."""
+    """Sends some requests from the container, whether or not a server responds."""
     host.in_container("sh", "-c", "for _ in 1 2 3 4 5; do curl --silent --max-time 1 http://172.17.0.1:4568/; done", check=False)
 
 
@@ -236,7 +236,7 @@ def test_what_is_written_wrong_is_said_once_and_fails_the_unit(host, second, var
     keep_asking(host)
     assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
     assert len(complaints(host, unit, remedy)) == 1, host.events()
-    # Mended, it needs no other command than any other change.
+    # After the correction, the command is the same as after any change of the settings.
     host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
     host.run("systemctl", "restart", unit)
     assert host.show(unit, "ActiveState") == "active"

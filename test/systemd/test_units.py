@@ -1,4 +1,4 @@
-"""The units as systemd reads and rates them."""
+"""Checks that systemd accepts the units, and how it rates their security."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The user-data on a minimal host that cloud-init boots with it: all of it or nothing, and never the host's role."""
+"""The user-data on a minimal host that cloud-init boots: it installs all or nothing, and no container gets the host's role."""
 
 import contextlib
 import subprocess
@@ -67,7 +67,7 @@ def test_cloud_init_accepts_it_and_it_is_within_ec2s_limit(host, release):
     assert len(document) <= MAX_BYTES
     host.put(document, "/tmp/user-data")
     result = host.run("cloud-init", "schema", "--config-file", "/tmp/user-data")
-    # "Valid cloud-config" or "Valid schema", as it is older or newer.
+    # The output is "Valid cloud-config" from an older cloud-init, and "Valid schema" from a newer one.
     assert "Valid " in result.stdout and "Warning" not in result.stdout + result.stderr
 
 
@@ -87,7 +87,7 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert host.show("ec2-role-hook", "ActiveState") == "active"
     assert host.show("ec2-role-guard", "ActiveState", "UnitFileState") == ["active", "enabled"]
     assert "docker0 → 172.17.0.1:4567 (exc_web)\n" in host.run("ec2-role-hook", "status").stdout
-    # Twice is as good as once, containers running, and so is a boot.
+    # The script can run again while containers run, and the result survives a boot.
     docker, supervisor = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
     with host.under_load(seconds=20):
         host.run("sh", "/etc/ec2-role/install")
@@ -125,14 +125,14 @@ def test_no_network_or_a_full_disk_installs_nothing(fresh_host, release):
 
 
 def install(host, release, *more, path="$PATH"):
-    """What the document's script says when it is run by hand."""
+    """Runs the user-data's script by hand and returns its output."""
     host.put(yaml.safe_load(user_data(*release, *more))["write_files"][0]["content"], "/tmp/install")
     return host.run("sh", "-c", f"PATH={path} sh /tmp/install 2>&1", check=False).stdout
 
 
 @contextlib.contextmanager
 def mounted(host, directory, options):
-    """A small or strange file system there, for a moment."""
+    """Mounts a tmpfs with these options, such as a small size, on the directory during the block."""
     host.run("mkdir", "-p", directory)
     host.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", directory)
     try:
@@ -142,7 +142,7 @@ def mounted(host, directory, options):
 
 
 def path_without(host, *programs):
-    """A PATH with everything else."""
+    """A PATH with all programs except these."""
     directory = "/opt/without-" + "-".join(programs)
     host.run("sh", "-euc", f"mkdir -p {directory}; ln -sf /usr/bin/* /usr/sbin/* {directory}; cd {directory}; rm {' '.join(programs)}")
     return directory
@@ -150,7 +150,7 @@ def path_without(host, *programs):
 
 @pytest.fixture(scope="module")
 def bare_host(engine, aws):
-    """A host on which nothing was ever installed, for all tests that leave it so."""
+    """A host on which nothing is installed, shared by the tests that leave it so."""
     with Host(engine) as host:
         yield host
         assert_nothing_is_installed(host)
@@ -180,7 +180,7 @@ def test_an_unknown_variable_is_found_before_installing(bare_host, release):
     assert_nothing_is_left_of_the_installing(bare_host)
 
 
-# The lists are locked by somebody else at first; the package is one program.
+# A stand-in for apt-get: the lists are locked at the first call, and the only package is iptables.
 APT = """#!/bin/sh
 echo "$@" >>/var/log/apt-calls
 case $* in
@@ -217,7 +217,7 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "start", "docker")
-    # Without Docker's own command it is told what to say.
+    # The host has no docker command yet, so the output names the command with which the user creates the network.
     with mounted(host, "/var/tmp", "noexec"):
         said = install(host, release, *FLUENTD, path=path_without(host, "curl", "tar", "gzip"))
     assert "ec2-role: installed" in said and f"to make it: docker {CREATE}\n" in said
@@ -227,11 +227,11 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "$@" >>/var/log/docker-cli\n', "/usr/local/bin/docker", "0755")
     assert "no Docker network" not in install(host, release, *FLUENTD)
     assert host.run("cat", "/var/log/docker-cli").stdout == f"{CREATE}\n"
-    # Another time, with another address of one's bridge.
+    # A further run gives the bridge of fluentd another address.
     install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
     host.wait_until_active("ec2-role@fluentd")
-    # And with one role.
+    # A run without fluentd removes that role.
     install(host, release)
     host.wait_until_served()
     assert host.show("ec2-role@fluentd", "ActiveState", "UnitFileState") == ["inactive", "indirect"]

@@ -70,14 +70,6 @@ pub fn error(text: &str) {
     at(Level::Error, text);
 }
 
-/// Writes a warning, unless its text equals the last one's, which `last` stores.
-pub fn warning_once(last: &mut String, text: &str) {
-    if last != text {
-        warning(text);
-        text.clone_into(last);
-    }
-}
-
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
     write_line(&format, level, event_line(&format, level, text, SystemTime::now()));

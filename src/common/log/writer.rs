@@ -4,8 +4,8 @@
 //! server, it blocks for ever, and even SIGKILL does not end the process. So the other processes write to a pipe, and drop lines
 //! when the pipe is full.
 
-use std::io::{ErrorKind, PipeReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -28,38 +28,68 @@ pub fn block_signals_of_writing() {
     _ = SigSet::from_iter([Signal::SIGXFSZ, Signal::SIGTTOU]).thread_block();
 }
 
-pub struct LogWriter {
-    /// A pipe that hangs up when the log writer has ended.
-    ended: PipeReader,
+/// The log writer of the supervisor. If stderr is no regular file, there is none.
+#[derive(Default)]
+pub struct LogWriter(Option<Pipe>);
+
+struct Pipe {
+    /// The log file, which was stderr.
+    file: OwnedFd,
+    /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
+    lines: PipeReader,
+    /// Hangs up when the log writer has ended; `None` before the first has started.
+    ended: Option<PipeReader>,
 }
 
 impl LogWriter {
-    /// Starts a log writer if stderr is a regular file, and replaces stderr with a pipe to it, for this process and its later
-    /// children.
-    pub fn start() -> Option<Self> {
-        let kind = FileType::from_raw_mode(fstat(stderr()).ok()?.st_mode);
-        if kind != FileType::RegularFile {
-            return None;
+    /// Replaces stderr, of this process and its later children, with a pipe if it is a regular file, and starts a log writer if
+    /// none runs. After an error the next call tries again, because a system limit may have caused it.
+    pub fn keep_running(&mut self) {
+        let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
+        if fstat(stderr()).is_ok_and(|stat| is_file(stat.st_mode)) {
+            self.0 = Pipe::in_place_of_stderr().ok();
         }
-        let (lines, pipe) = std::io::pipe().ok()?;
-        let (ended, end) = std::io::pipe().ok()?;
-        _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
-        let mut command = ProcessKind::LogWriter.command();
-        command.env_clear().stdin(lines).stdout(end);
-        command.spawn().ok()?;
-        dup2_stderr(&pipe).ok()?;
-        sink::reset();
-        Some(LogWriter { ended })
+        if let Some(pipe) = self.0.as_mut().filter(|pipe| pipe.has_no_reader(Duration::ZERO))
+            && let Ok(ended) = pipe.start_reader()
+        {
+            pipe.ended = Some(ended);
+        }
     }
 
-    /// Closes the log, and waits until the log writer has written the last lines.
+    /// Gives stderr back, and waits until the log writer has written the last lines.
     pub fn finish(self) {
-        if let Ok(nothing) = std::fs::File::create("/dev/null") {
-            _ = dup2_stderr(nothing);
+        if let Some(pipe) = self.0 {
+            _ = dup2_stderr(&pipe.file);
             sink::reset();
+            pipe.has_no_reader(FLUSH_TIME);
         }
-        let mut fds = [PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN)];
-        _ = poll(&mut fds, Timespec::try_from(FLUSH_TIME).ok().as_ref());
+    }
+}
+
+impl Pipe {
+    fn in_place_of_stderr() -> io::Result<Self> {
+        let file = stderr().try_clone_to_owned()?;
+        let (lines, pipe) = io::pipe()?;
+        _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
+        dup2_stderr(&pipe)?;
+        sink::reset();
+        Ok(Pipe { file, lines, ended: None })
+    }
+
+    fn start_reader(&self) -> io::Result<PipeReader> {
+        let (ended, end) = io::pipe()?;
+        let mut command = ProcessKind::LogWriter.command();
+        command.env_clear().stdin(self.lines.try_clone()?).stdout(end);
+        command.stderr(self.file.try_clone()?).spawn()?;
+        Ok(ended)
+    }
+
+    /// Waits at most for `time` until no log writer runs.
+    fn has_no_reader(&self, time: Duration) -> bool {
+        self.ended.as_ref().is_none_or(|ended| {
+            let mut fds = [PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
+            poll(&mut fds, Timespec::try_from(time).ok().as_ref()) == Ok(1)
+        })
     }
 }
 

@@ -8,8 +8,7 @@ use ureq::http::Uri;
 
 use super::context::Context;
 use super::document;
-use crate::common::fault::{Fault, permanent, transient};
-use crate::common::http_headers::TTL_HEADER;
+use crate::common::{Fault, TTL_HEADER, permanent, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
 use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::setting::Setting;

@@ -1,11 +1,10 @@
 //! The settings, orders and clients that every source gets.
 
-use crate::common::environment::Environment;
-use crate::common::fault::Fault;
+use crate::common::{Environment, Fault};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::sts::Client;
-use crate::messages::fetch_orders::FetchOrders;
+use crate::messages::FetchOrders;
 
 pub struct Context<'a> {
     pub environment: &'a Environment,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::common::secret::Secret;
+use crate::common::Secret;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Parses a role's credential; `None` without a session token, which each credential of a role needs.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::fault::{Fault, transient};
+use crate::common::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Origin of this source's credentials. For this origin the session is named after the instance.

@@ -12,7 +12,7 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::fault::{Fault, transient};
+use crate::common::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Returns the credential of the first source that has one. An incomplete source is an error, because the next source may have
@@ -27,9 +27,11 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     }
     if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
         // This error is transient, because a shared file may still be written or mounted.
-        return transient(
-            "no source has a credential, and AWS_EC2_METADATA_DISABLED is true; give keys in variables or a profile, or unset it",
-        );
+        return transient(format!(
+            "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \
+             or a profile, or unset it",
+            context.profile.name
+        ));
     }
     instance::find(context)
 }

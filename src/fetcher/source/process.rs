@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::fault::Fault;
+use crate::common::Fault;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
@@ -32,7 +32,11 @@ const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
     let fault =
         |what: String| Fault::Transient(format!("profile {profile:?}: credential_process: {what}"));
-    let by_hand = |what: String| Err(fault(format!("{what}; run it by hand to see why")));
+    let by_hand = |what: String| {
+        Err(fault(format!(
+            "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
+        )))
+    };
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
         return Err(fault(
@@ -64,11 +68,17 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
                 std::thread::sleep(BUSY_PAUSE);
             }
             Err(error) => {
-                return Err(fault(format!(
-                    "{} cannot be run: {error}; install it where ec2-role runs (a scratch image has no programs: run ec2-role on the \
-                     host), or correct the profile",
-                    words[0]
-                )));
+                let remedy = match error.kind() {
+                    ErrorKind::PermissionDenied => "let ec2-role's user execute it",
+                    _ if words[0].contains(['~', '$']) => {
+                        "write its whole path, because no shell expands it"
+                    }
+                    _ => {
+                        "install it where ec2-role runs (its image has no other program: run ec2-role on the host, or add it to the \
+                         image), or correct the profile"
+                    }
+                };
+                return Err(fault(format!("{} cannot be run: {error}; {remedy}", words[0])));
             }
         }
     };

@@ -2,8 +2,7 @@
 
 use super::context::Context;
 use super::{process, web_identity};
-use crate::common::fault::{Fault, transient};
-use crate::common::secret::Secret;
+use crate::common::{Fault, Secret, transient};
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
@@ -12,10 +11,11 @@ use crate::fetcher::source_credential::SourceCredential;
 /// Profile keys of sources that ec2-role does not support. They are an error, because SDKs prefer such a source to static keys in
 /// the same profile, and the static keys may have other rights.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// SSO keys, which are an error for the same reason. They are ignored if the profile has a `credential_process`: that command
-/// gives the same role to programs without SSO.
+/// Keys of a sign-in, which are an error for the same reason. They are ignored if the profile has a `credential_process`: that
+/// command gives the same role to programs that cannot sign in.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
+const LOGIN_KEY: &str = "login_session";
 
 /// Finds the profile's credential in botocore's order (`ProfileProviderBuilder.providers`), so that the user gets the same
 /// rights: a web identity, static keys in the credentials file, a command in either file, static keys in the config file.
@@ -26,27 +26,31 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         return Ok(Some(found));
     }
     let command = profile.get("credential_process");
-    let sso_keys = SSO_KEYS.iter().filter(|_| command.is_none());
-    for key in ROLE_KEYS.iter().chain(sso_keys) {
-        refuse(profile, key)?;
+    for key in ROLE_KEYS {
+        refuse(profile, key, "to another profile, and name that one")?;
     }
+    let refuse_sign_in = |key| match command {
+        Some(_) => Ok(()),
+        None => refuse(profile, key, "to this one"),
+    };
+    SSO_KEYS.into_iter().try_for_each(refuse_sign_in)?;
     if let Some(keys) = static_keys(profile, &profile.credentials, "credentials")? {
         return Ok(Some(keys));
     }
-    refuse(profile, "login_session")?;
+    refuse_sign_in(LOGIN_KEY)?;
     match command {
         Some(command) => process::run(context, &profile.name, command).map(Some),
         None => static_keys(profile, &profile.config, "config"),
     }
 }
 
-fn refuse(profile: &Profile, key: &str) -> Result<(), Fault> {
+fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
     let Some(setting) = profile.setting(key) else {
         return Ok(());
     };
     setting.wrong(&format!(
-        "ec2-role does not support it; where the AWS CLI is installed, set credential_process = aws configure export-credentials \
-         --profile {} in another profile, and name that one",
+        "ec2-role does not support it; where the AWS CLI 2 is installed, add credential_process = aws configure export-credentials \
+         --profile {} {place}",
         profile.name
     ))
 }

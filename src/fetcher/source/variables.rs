@@ -1,8 +1,7 @@
 //! Finds a credential in the environment's variables.
 
 use super::context::Context;
-use crate::common::fault::Fault;
-use crate::common::secret::Secret;
+use crate::common::{Fault, Secret};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 

@@ -3,9 +3,7 @@
 use std::time::SystemTime;
 
 use super::context::Context;
-use crate::common::fault::{Fault, transient};
-use crate::common::role::RoleArn;
-use crate::common::secret::HIDDEN;
+use crate::common::{Fault, HIDDEN, RoleArn, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
@@ -32,7 +30,8 @@ pub fn find_in<'a>(
         ));
     };
     let session_name = setting(session_name).map_or("ec2-role", |setting| setting.value);
-    let role = RoleArn::parse(role.value).or_else(|why| role.wrong(&why))?;
+    let parse = RoleArn::parser(context.sts.endpoint.is_other_sts);
+    let role = parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
     let path = file.value;
     (context.report_step)(&format!("exchanging the web identity token in {path}"));

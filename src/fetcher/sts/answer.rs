@@ -6,8 +6,7 @@ use std::time::SystemTime;
 use roxmltree::Document;
 
 use super::error::StsError;
-use crate::common::clock;
-use crate::common::secret::Secret;
+use crate::common::{Secret, clock};
 use crate::fetcher::http_client::Answer;
 
 /// Maximum size of a field. AWS documents no limit for session tokens; they have up to about 4 KiB. The supervisor sends all

@@ -1,7 +1,7 @@
 //! Finds the endpoint of STS for a partition and a region
 //! (<https://docs.aws.amazon.com/general/latest/gr/sts.html>; botocore's `partitions.json` and STS's endpoint rule set).
 
-use crate::common::fault::{Fault, permanent};
+use crate::common::{Fault, permanent, transient};
 use crate::fetcher::http_client::parse_url;
 use crate::fetcher::setting::Setting;
 
@@ -10,6 +10,8 @@ pub struct Endpoint {
     /// The URL, ending in `/`.
     pub url: String,
     pub signing_region: String,
+    /// Whether the user names it, so that it may be an STS other than AWS's.
+    pub is_other_sts: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -22,7 +24,7 @@ pub struct EndpointOptions<'a> {
     pub url: Option<&'a Setting<'a>>,
     pub fips: bool,
     pub dual_stack: bool,
-    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves [`LEGACY_REGIONS`].
+    /// `AWS_STS_REGIONAL_ENDPOINTS=legacy`: the global endpoint serves `LEGACY_REGIONS`.
     pub legacy: bool,
 }
 
@@ -58,8 +60,10 @@ impl EndpointOptions<'_> {
 
 impl Endpoint {
     pub fn find(options: &EndpointOptions) -> Result<Self, Fault> {
-        let at =
-            |url: String, region: &str| Ok(Endpoint { url, signing_region: region.to_owned() });
+        let at = |url: String, region: &str| {
+            let signing_region = region.to_owned();
+            Ok(Endpoint { url, signing_region, is_other_sts: options.url.is_some() })
+        };
         if let Some(setting) = options.url {
             let url = setting.value;
             let remedy = "write https://HOST[:PORT] or http://HOST[:PORT]";
@@ -83,7 +87,8 @@ impl Endpoint {
             if !options.needs_region() {
                 return at(global, GLOBAL_REGION);
             }
-            return permanent(format!(
+            // This error is transient, because a shared file that names the region may still be written or mounted.
+            return transient(format!(
                 "no region: partition {} has no global STS endpoint; give --region",
                 options.partition
             ));
@@ -131,10 +136,8 @@ mod tests {
 
     #[track_caller]
     fn check(options: EndpointOptions, url: &str, signing_region: &str) {
-        assert_eq!(
-            Endpoint::find(&options).unwrap(),
-            Endpoint { url: url.into(), signing_region: signing_region.into() }
-        );
+        let found = Endpoint::find(&options).unwrap();
+        assert_eq!((found.url.as_str(), found.signing_region.as_str()), (url, signing_region));
     }
 
     #[test]
@@ -206,7 +209,9 @@ mod tests {
             ),
         ] {
             let fault = Endpoint::find(&options).unwrap_err();
-            assert!(matches!(&fault, Fault::Permanent(text) if text.contains(remedy)), "{fault:?}");
+            assert!(fault.text().contains(remedy), "{fault:?}");
+            // A region may still come, in a shared file; the other texts do not change.
+            assert_eq!(matches!(fault, Fault::Permanent(_)), remedy != "--region");
         }
     }
 }

@@ -130,9 +130,9 @@ impl StsError {
     }
 }
 
-/// Returns the caller from STS's message `User: ARN is not authorized to perform …`. If the caller is a session of a role,
-/// returns the role's name and account, because another instance has another session. The role's ARN is unknown, because the
-/// session's ARN lacks the role's path.
+/// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a
+/// session of a role it returns the role's name and account, because each instance has a session of its own. It cannot return
+/// the role's ARN, because the session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {

@@ -17,8 +17,7 @@ pub use answer::{Issued, parse};
 pub use endpoint::{Endpoint, EndpointOptions, is_pseudo_region, is_region};
 pub use error::{Reaction, StsError};
 
-use crate::common::config::AssumeRole;
-use crate::common::role::RoleArn;
+use crate::common::{AssumeRole, RoleArn};
 use crate::fetcher::http_client::{HttpClient, SendError};
 use crate::fetcher::source_credential::SourceCredential;
 

@@ -4,9 +4,8 @@
 use serde_json::json;
 
 use super::http::{Refusal, Request, Response, StatusCode};
-use crate::common::clock::{self, BootTime};
-use crate::common::secret::Secret;
-use crate::messages::server_state::ServerState;
+use crate::common::{BootTime, Secret, clock};
+use crate::messages::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
 
@@ -51,7 +50,7 @@ fn respond_below_root(
 }
 
 fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
-    if !name.is_empty() && name != state.role_name.as_str() {
+    if !name.is_empty() && name != state.config.role_name.as_str() {
         let message = "no role of this name";
         return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
     }
@@ -59,9 +58,9 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
     })?;
-    // The path without a name lists the role's name, as in the instance form: --check uses it, because it does not know the name.
+    // Without a name, return the role's name, as the instance form does: `--check` does not know the name and requests it here.
     if name.is_empty() {
-        return Ok(Response::text(state.role_name.as_str().to_owned()));
+        return Ok(Response::text(state.config.role_name.as_str().to_owned()));
     }
     let mut document = json!({
         "RoleArn": state.role.as_str(),

@@ -9,13 +9,11 @@ use std::borrow::Cow;
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
-use crate::common::clock::{self, BootTime};
-use crate::common::config::HttpTokens;
-use crate::common::credential::{Credential, ec2_form};
-use crate::common::http_headers::{TOKEN_HEADER, TTL_HEADER};
-use crate::common::secret::Secret;
-use crate::common::session_token::{TokenAuthority, Ttl};
-use crate::messages::server_state::ServerState;
+use crate::common::{
+    BootTime, Credential, HttpTokens, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock,
+    ec2_form,
+};
+use crate::messages::ServerState;
 
 /// [`TTL_HEADER`] as EC2 spells it in responses.
 const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
@@ -41,7 +39,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
-        None | Some("") => match state.server.http_tokens {
+        None | Some("") => match state.server.config.http_tokens {
             HttpTokens::Optional => None,
             HttpTokens::Required => {
                 return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
@@ -76,12 +74,12 @@ fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
         let token = state.container_token.as_ref().zip(sent);
         token.is_some_and(|(token, sent)| token.equals(sent))
     };
-    let needs_session_token = || state.pass_through.is_some() || shows_container_token();
+    let needs_session_token = || state.config.pass_through.is_some() || shows_container_token();
     !serves_role(state) && (path.is_of_role() || (path.is_token() && !needs_session_token()))
 }
 
 fn serves_role(state: &ServerState) -> bool {
-    state.container_token.is_none() || state.both_forms
+    state.container_token.is_none() || state.config.both_forms
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {
@@ -130,7 +128,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     }
     let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
-    let name = server.role_name.as_str();
+    let name = server.config.role_name.as_str();
     // Without a valid credential both the list and the document are 500. If the list succeeded and the document failed, programs
     // on the AWS C runtime would abort; and PHP's SDK keeps its previous credentials at 500 but not at 503.
     let valid = server.valid_credential(now);
@@ -197,7 +195,7 @@ fn other_metadata(
         return Ok(Response::text(entries.join("\n")));
     }
     // Before the first snapshot it is unknown whether the host has the item, so the status is 503 instead of 404.
-    let may_exist = state.pass_through.is_some_and(|what| what.may_hold(path));
+    let may_exist = state.config.pass_through.is_some_and(|what| what.may_hold(path));
     Err(if may_exist && snapshot.is_none() {
         Response::empty(StatusCode::SERVICE_UNAVAILABLE)
     } else {
@@ -210,7 +208,7 @@ fn info(credential: &Credential, state: &ServerState) -> String {
     ec2_form(&[
         ("Code", "Success"),
         ("LastUpdated", &clock::iso8601(credential.last_updated)),
-        ("InstanceProfileArn", &state.role.instance_profile(&state.role_name)),
+        ("InstanceProfileArn", &state.role.instance_profile(&state.config.role_name)),
         ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
     ])
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::browser;
 use super::http::{Outcome, Refusal, Request, Response};
 use crate::common::clock;
-use crate::messages::server_state::ServerState;
+use crate::messages::ServerState;
 
 const PATH: &str = "/metrics";
 

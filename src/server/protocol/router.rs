@@ -3,10 +3,10 @@
 use super::http::{Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
 use super::{browser, container_credentials, imds};
-use crate::common::clock::BootTime;
+use crate::common::BootTime;
 
 pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
-    match browser::check(request, &state.server.allow_hosts) {
+    match browser::check(request, &state.server.config.allow_hosts) {
         Err(Refusal::Host) => refuse(
             Refusal::Host,
             "ec2-role: this Host name is refused; ask by address, or start ec2-role with --allow-host\n",

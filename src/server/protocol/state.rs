@@ -1,9 +1,7 @@
 //! The server's state, with the parts of responses that depend on it alone computed once per change instead of per request.
 
-use crate::common::credential::Credential;
-use crate::common::secret::Secret;
-use crate::common::session_token::TokenAuthority;
-use crate::messages::server_state::{ServerState, ServerUpdate};
+use crate::common::{Credential, Secret, TokenAuthority};
+use crate::messages::{ServerState, ServerUpdate};
 
 pub struct ResponseState {
     /// The state as the supervisor sent it.

@@ -1,4 +1,4 @@
-//! Any request: a byte that says what is served, then in lines the method, the target, and headers.
+//! Any request. The input's first byte chooses what the server has to serve; the lines after it are method, target and headers.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         return Corpus::Reject;
     };
     let world = World::new(*choice);
-    // No fuzzer guesses a token.
+    // A fuzzer cannot guess valid tokens, so the input has placeholders for them.
     let text = text
         .replace("$TOKEN", &world.token)
         .replace("$CONTAINER", CONTAINER_TOKEN);

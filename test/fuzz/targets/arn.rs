@@ -1,8 +1,8 @@
-//! Any text as a role's ARN, and as a role's name. An error is one line.
+//! Any text as a role's ARN and as a role's name; an error is one line.
 
 #![no_main]
 
-use ec2_role::common::role::{RoleArn, RoleName};
+use ec2_role::common::{RoleArn, RoleName};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -1,4 +1,5 @@
-//! Any bytes of a client: tiny_http parses a normalized head to exactly what it says, and no prefix of the bytes gives another head.
+//! Any bytes from a client. tiny_http parses a normalized head to exactly its content, and no prefix of the bytes is parsed as
+//! another head.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any time, as in a `Date` header or in ISO 8601: a written time parses to the same time again.
+//! Any text as a time, of a `Date` header and of ISO 8601: a parsed time, written and parsed again, is the same.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
         let written = clock::iso8601(time);
         _ = clock::shifted(time, i64::MIN);
         _ = clock::shifted(time, i64::MAX);
-        // Years before 1 and after 9999 have no text.
+        // Times before the year 1 and after 9999 are written as an empty text.
         if !written.is_empty() {
             let parsed = clock::parse_iso8601(&written).map(clock::epoch_seconds);
             assert_eq!(parsed, Some(clock::epoch_seconds(time)), "{written}");

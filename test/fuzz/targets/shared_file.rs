@@ -1,4 +1,4 @@
-//! Any shared config or credentials file: sections, settings, nested blocks.
+//! Any text as a shared config or credentials file, with sections, settings and nested blocks.
 
 #![no_main]
 

@@ -1,11 +1,11 @@
-//! Any answer of STS: two bytes of status, then the body. An accepted credential makes a document that SDKs can parse.
+//! Any response of STS. The input's first two bytes are the status, the rest is the body. A credential that is accepted makes a
+//! document that SDKs can parse.
 
 #![no_main]
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::clock::{self, BootTime};
-use ec2_role::common::credential::Credential;
+use ec2_role::common::{BootTime, Credential, clock};
 use ec2_role::fetcher::http_client::Answer;
 use ec2_role::fetcher::sts;
 use libfuzzer_sys::{Corpus, fuzz_target};

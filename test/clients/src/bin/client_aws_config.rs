@@ -1,4 +1,4 @@
-//! Prints what the AWS SDK for Rust finds by its default chain, and who STS says that is.
+//! Prints the credentials that the default chain of the AWS SDK for Rust finds, and the ARN that STS returns for them.
 //! Usage: client_aws_config AWS_ENDPOINT
 
 use aws_config::{BehaviorVersion, Region};

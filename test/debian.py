@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Runs scripts/test in a tree of another Debian, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
+
+The tree is made once and kept in target/debian/SUITE, with a target directory of its own: scripts/test installs into it what
+it needs. Toolchains and caches are this user's.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "docker"))
+
+from images import debian_sources, debian_tree
+from instance import REPOSITORY
+
+# With these files of this machine the tree can reach the package registries.
+OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+
+# runc's pivot_root needs a root directory that is a mount point.
+ENTER = r"""
+mount --bind "$1" "$1"
+cd "$1"
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount -t proc proc proc
+mount -t tmpfs tmpfs tmp
+mount -t tmpfs tmpfs run
+for directory in "$HOME" "$2" "$3"; do
+    mkdir -p ".$directory"
+    mount --bind "$directory" ".$directory"
+done
+mount --bind "$4" ".$2/target"
+exec chroot . sh -euc 'cd "$1"; PATH=$HOME/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; exec scripts/test' sh "$2"
+"""
+
+
+def tree_of(suite, place):
+    root = place / "root"
+    if not root.exists():
+        with tempfile.TemporaryDirectory() as directory:
+            archive = debian_tree(f"test-{suite}", "ca-certificates,git", debian_sources(suite, pathlib.Path(directory)))
+        unpacked = place / "unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked.mkdir(parents=True)
+        subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={archive}", f"--directory={unpacked}"], check=True)
+        unpacked.rename(root)
+    for file in filter(os.path.exists, OF_THIS_MACHINE):
+        shutil.copy(file, f"{root}{file}")
+    return root
+
+
+def main(suite):
+    if os.geteuid() != 0:
+        sys.exit("test: --debian: needs root")
+    place = REPOSITORY / "target/debian" / suite
+    root = tree_of(suite, place)
+    (place / "target").mkdir(exist_ok=True)
+    git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", ENTER, "sh",
+                          root, REPOSITORY, git.stdout.strip(), place / "target"])
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,55 @@
+"""SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the credential it needs."""
+
+import re
+
+import pytest
+
+import sign_in
+from instance import wait_until
+from instance_server import BINARY
+from readme import OPERATING, block, compose
+from sts import ENDPOINT
+
+SECTION = "SSO and aws login"
+
+pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
+
+
+@pytest.fixture
+def services(docker):
+    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the sign-in.
+    docker.instance.guard("on")
+    services = sign_in.SignInServices(docker.instance.aws, docker.instance.real_metadata.credential)
+    yield services
+    services.close()
+
+
+def home(tmp_path, kind):
+    home = tmp_path / "home"
+    sign_in.sign_in(home, kind, block(SECTION, "ini", page=OPERATING))
+    return home
+
+
+@pytest.mark.parametrize("kind, asked", [("sso", ["/token", "/federation/credentials"]), ("login", ["/v1/token"])])
+def test_on_the_laptop_itself_as_its_user(docker, services, aws_cli_image, tmp_path, kind, asked):
+    start, ask = (block(SECTION, "sh", n, page=OPERATING) for n in (0, 1))
+    variables = {"HOME": "/home/me", "EC2_ROLE_ENDPOINT_URL": ENDPOINT, **services.variables}
+    laptop = docker.run("--network", "host", "--user", "1000:1000", *(f"--env={name}={value}" for name, value in variables.items()),
+                        "--volume", f"{BINARY}:/usr/bin/ec2-role", "--volume", f"{home(tmp_path, kind)}:/home/me",
+                        aws_cli_image, "sh", "-euc", start)
+    wait_until(lambda: "credential of" in docker.log(laptop), 30, what="the first credential")
+    assert ":assumed-role/exc_web/" in docker.instance.run("sh", "-euc", ask).stdout
+    assert services.requests == asked
+
+
+def test_in_an_image_with_the_aws_cli(docker, services, tmp_path):
+    docker.instance.run("sh", "-euc", block(SECTION, "sh", 2, page=OPERATING))
+    text = block("On a laptop", "yaml", page=OPERATING)
+    for written, now in (("image: ec2-role\n", "image: ec2-role-aws-cli\n"), (":/home/.aws:ro", ":/home/.aws")):
+        assert written in text
+        text = text.replace(written, now)
+    up = compose(docker, tmp_path, text, {"EC2_ROLE_ENDPOINT_URL": ENDPOINT, **services.variables},
+                 HOME=str(home(tmp_path, "sso")), ROLE_UID="1000", AWS_PROFILE=sign_in.SSO)
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert re.search(r"app\S* +\| .*exc_web", up.stdout)
+    assert services.requests == ["/token", "/federation/credentials"]
