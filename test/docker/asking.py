@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from instance import get
+from instance import METADATA, get
 from real_metadata import LIST
 
 
@@ -26,3 +26,10 @@ def assert_refused(namespace, within=0.5, **options):
 def role_or_none(namespace, **options):
     with contextlib.suppress(OSError):
         return role_seen_by(namespace, **options)
+
+
+def role_of_uid(namespace, uid, address=METADATA, port=80):
+    """What a process with this uid is told; None when it is refused."""
+    url = f"http://[{address}]:{port}{LIST}" if ":" in address else f"http://{address}:{port}{LIST}"
+    asked = namespace.run("setpriv", f"--reuid={uid}", "--clear-groups", "curl", "--silent", "--globoff", "--max-time", "2", url, check=False)
+    return asked.stdout if asked.returncode == 0 else None

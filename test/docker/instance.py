@@ -34,6 +34,7 @@ class Instance:
     def __init__(self):
         self._made = []
         self.environment = clean_environment()
+        self.within = ()  # what runs each command, as in a mount namespace
         try:
             self.aws = self._keep(NetworkNamespace("aws"))
             self.ec2 = self._keep(NetworkNamespace("ec2"))
@@ -60,7 +61,7 @@ class Instance:
         return self.run(GUARD, *arguments, check=check)
 
     def run(self, *command, check=True, **options):
-        result = self.ec2.run(*map(str, command), check=False, env=self.environment, timeout=120, **options)
+        result = self.ec2.run(*map(str, (*self.within, *command)), check=False, env=self.environment, timeout=120, **options)
         if check and result.returncode != 0:
             raise AssertionError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout}{result.stderr}")
         return result

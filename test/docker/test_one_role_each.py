@@ -297,7 +297,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("create",), "say which role"),
     (("create", "exc_web"), "not the ARN of a role"),
     (("create", "arn:aws:iam::123456789012:role/with+plus"), "give another with --name"),
-    (("create", arn("php"), "--name", "host"), "Docker's own"),
+    (("create", arn("php"), "--name", "host"), "the engine's own"),
     (("create", arn("php"), arn("fluentd")), "one role at a time"),
     (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
     (("remove",), "say which network"),

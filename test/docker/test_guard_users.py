@@ -1,0 +1,112 @@
+"""ec2-role-guard on --user: what processes with a user's uids are refused, without iptables and ec2-role."""
+
+import pytest
+
+from accounts import OTHERS, SUBUIDS, UID, add_accounts
+from asking import role_of_uid, role_seen_by
+from instance import routing
+from real_metadata import HOST_ROLE
+from test_guard import IPV6, ON
+
+REFUSED = "61000-61000 200000-265535 400000-400999"
+WITHOUT = ON.replace(";", f", without its uids {REFUSED};")
+
+
+@pytest.fixture
+def host(both_families, tmp_path):
+    both_families.subuid = add_accounts(both_families, tmp_path)
+    return both_families
+
+
+def refused(host, uid, **where):
+    """Also at another port than ec2-role-hook's."""
+    return role_of_uid(host.ec2, uid, **where) is role_of_uid(host.ec2, uid, port=443, **where) is None
+
+
+def test_the_users_uids_are_refused_and_others_not(host):
+    assert role_of_uid(host.ec2, UID) == role_of_uid(host.ec2, SUBUIDS[0], **IPV6) == HOST_ROLE
+    assert host.guard("on", "--user", "app").stderr == WITHOUT
+    for uid in (UID, *SUBUIDS):
+        assert refused(host, uid) and refused(host, uid, **IPV6), uid
+    for uid in OTHERS:
+        assert role_of_uid(host.ec2, uid) == role_of_uid(host.ec2, uid, **IPV6) == HOST_ROLE, uid
+    assert role_seen_by(host.ec2) == HOST_ROLE
+    assert host.guard("status", "--user", "app").stderr == WITHOUT
+
+
+def test_on_for_another_user_adds_to_the_first(host):
+    host.guard("on", "--user", "app")
+    host.guard("on", "--user", "other")
+    host.guard("on")
+    once = routing(host)
+    assert refused(host, UID) and refused(host, 61001) and refused(host, 300000)
+    host.guard("on", "--user", "other", "--user", "app")
+    assert routing(host) == once
+
+
+def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
+    before = routing(host)
+    host.guard("on", "--user", "app", "--user", "other")
+    host.guard("off")
+    assert routing(host) == before
+    assert "169.254" not in host.run("ip", "route", "show", "table", "all").stdout.replace("169.254.169.254 dev eth0 scope link", "")
+    assert role_of_uid(host.ec2, UID) == role_of_uid(host.ec2, UID, **IPV6) == HOST_ROLE
+
+
+@pytest.mark.parametrize("family, where", [("-4", {}), ("-6", IPV6)])
+@pytest.mark.parametrize("lost", ["rule flush", "route flush table 4567", "rule add pref 0 not fwmark 51820 lookup 4567", "link set lo down"])
+def test_what_others_take_away_leaves_the_users_refused(host, lost, family, where):
+    host.guard("on", "--user", "app")
+    host.run("ip", family, *lost.split())
+    assert refused(host, UID, **where) and refused(host, SUBUIDS[0], **where)
+
+
+@pytest.mark.parametrize("family, where", [("-4", {}), ("-6", IPV6)])
+def test_a_user_led_past_the_guard_is_named(host, family, where):
+    host.guard("on", "--user", "app")
+    host.run("ip", family, "rule", "add", "pref", "0", "uidrange", "61000-61000", "lookup", "main")
+    # The oldest rule of a preference is the first.
+    for rule in ("iif lo goto 1", "prohibit"):
+        to = where.get("address", "169.254.169.254")
+        host.run("ip", family, "rule", "delete", "pref", "0", "to", to, *rule.split())
+        host.run("ip", family, "rule", "add", "pref", "0", "to", to, "protocol", "kernel", *rule.split())
+    assert role_of_uid(host.ec2, UID, **where) == HOST_ROLE
+    status = host.guard("status", check=False)
+    assert status.returncode == 1 and f"the host's role: uid 61000 (IPv{family[1]}); " in status.stderr
+
+
+def test_status_of_a_user_that_is_not_refused_says_so(host):
+    host.guard("on")
+    status = host.guard("status", "--user", "app", check=False)
+    assert status.returncode == 1 and "uid 61000 (IPv4) uid 200000 (IPv4)" in status.stderr
+
+
+def test_uids_prints_the_users_own_first(host):
+    assert host.guard("uids", "app").stdout == host.guard("uids", "61000").stdout == REFUSED.replace(" ", "\n") + "\n"
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("on", "--user", "nobody-such"), "--user nobody-such: no such user"),
+    (("on", "--user", "61002"), "--user 61002: no such user"),
+    (("on", "--user", "--help"), "--user --help: no such user"),
+    (("on", "--user", "app", "--user", "root"), "--user root: root is the host itself"),
+    (("status", "--user", "0"), "--user 0: root is the host itself"),
+    (("uids", "root"), "root is the host itself"),
+    (("on", "--user"), "say on, off, status or uids"),
+    (("off", "--user", "app"), "say on, off, status or uids"),
+    (("uids",), "say on, off, status or uids"),
+])
+def test_a_user_who_cannot_be_meant_is_one_line_and_changes_nothing(host, arguments, complaint):
+    before = routing(host)
+    said = host.guard(*arguments, check=False)
+    assert said.returncode == 2 and complaint in said.stderr and said.stderr.count("\n") == 1
+    assert routing(host) == before
+
+
+def test_off_lifts_the_rules_of_older_versions(host):
+    for rule in ("pref 11 iif lo goto 13", "pref 12 prohibit", "pref 13 nop", "pref 14 nop", "pref 15 iif docker0 nop", "pref 16 from 10.0.0.1 iif docker0 nop"):
+        host.run("ip", "rule", "add", "to", "169.254.169.254", "protocol", "kernel", *rule.split())
+    host.guard("on")
+    host.guard("off")
+    assert "169.254" not in routing(host)
+    assert role_seen_by(host.box) == HOST_ROLE

@@ -1,0 +1,136 @@
+"""ec2-role-hook add --cgroup: what processes of a cgroup get, in a network namespace that plays the host."""
+
+import os
+import pathlib
+
+import pytest
+
+from asking import role_seen_by
+from instance import firewall, routing, wait_until
+from real_metadata import HOST_ROLE, LIST
+from stand_in import StandIn, named
+
+METADATA_IPV6 = "fd00:ec2::254"
+ADDRESSES = ("169.254.169.254", METADATA_IPV6)
+MOUNTS = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+
+pytestmark = pytest.mark.skipif(not MOUNTS and not os.environ.get("CI"), reason="test/docker: cgroup v1 alone here")
+
+
+class Cgroup:
+    def __init__(self, host, name):
+        self._host = host
+        self.name = name
+        self.path = pathlib.Path(MOUNTS[0]) / name
+
+    def role(self, address, child=""):
+        """What a process of the cgroup, or of one below it, is told; None when it is refused."""
+        asked = self._host.run("sh", "-c", f'mkdir -p {self.path}/{child} && echo $$ >{self.path}/{child}/cgroup.procs && exec curl -sg --max-time 2 "$1"',
+                               "sh", f"http://{f'[{address}]' if ':' in address else address}{LIST}", check=False)
+        return asked.stdout if asked.returncode == 0 else None
+
+    def roles(self):
+        return {self.role(address, child) for address in ADDRESSES for child in ("", "container")}
+
+    def make(self):
+        self.path.mkdir()
+
+    def remove(self):
+        for directory in (*self.path.glob("*/"), self.path):
+            wait_until(lambda: not directory.exists() or not (directory / "cgroup.procs").read_text(), what="the end of its processes")
+            if directory.exists():
+                directory.rmdir()
+
+
+@pytest.fixture
+def host(both_families):
+    servers = [StandIn(both_families.ec2, address, name="exc_web") for address in ("127.0.0.1", "::1")]
+    both_families.slice = Cgroup(both_families, f"ec2-role-test-{os.getpid()}.slice")
+    both_families.slice.make()
+    yield both_families
+    both_families.slice.remove()
+    for server in servers:
+        server.close()
+
+
+def host_is_untouched(host):
+    return {role_seen_by(host.ec2, address=address) for address in ADDRESSES} == {HOST_ROLE}
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_the_cgroup_gets_the_role_and_the_host_its_own(host, program):
+    name, variant = host.slice.name, ("--iptables", program)
+    assert host.slice.roles() == {HOST_ROLE}
+    added = host.hook("add", "--cgroup", name, *variant).stderr
+    assert added == (f"ec2-role-hook: /{name}: 169.254.169.254 is ec2-role at 127.0.0.1:4567; after a flush of nftables, "
+                     "or in a cgroup made anew, it has the host's role until this is said again\n")
+    assert host.slice.roles() == {"exc_web"} and host_is_untouched(host)
+    assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"
+    once = firewall(host, program)
+    host.hook("add", "--cgroup", f"/{name}", *variant)
+    assert firewall(host, program) == once
+    host.hook("remove", "--cgroup", name, *variant)
+    assert "EC2-ROLE" not in firewall(host, program)
+    assert host.slice.roles() == {HOST_ROLE}
+
+
+@pytest.mark.parametrize("flush, seen", [
+    # The rule in the filter table refuses.
+    ("iptables -t nat -F; ip6tables -t nat -F", None),
+    ("iptables -F; ip6tables -F", "exc_web"),
+    # As --help says.
+    ("nft flush ruleset", HOST_ROLE),
+])
+def test_what_a_flush_opens_is_what_help_says(host, flush, seen):
+    host.hook("add", "--cgroup", host.slice.name)
+    host.ec2.run("sh", "-euc", flush)
+    assert host.slice.roles() == {seen} and host_is_untouched(host)
+    assert host.hook("status", check=False).returncode == 1
+    host.hook("add", "--cgroup", host.slice.name)
+    assert host.slice.roles() == {"exc_web"}
+
+
+def test_a_cgroup_made_anew_is_another_until_add(host):
+    host.hook("add", "--cgroup", host.slice.name)
+    host.slice.remove()
+    host.slice.make()
+    assert host.slice.roles() == {HOST_ROLE}
+    host.hook("add", "--cgroup", host.slice.name)
+    assert host.slice.roles() == {"exc_web"}
+
+
+def test_a_cgroup_that_has_gone_does_not_harm_other_hooks(host):
+    host.hook("add", "--cgroup", host.slice.name)
+    bridges = StandIn(host.ec2, "172.17.0.1", name="docker0")
+    try:
+        host.slice.remove()
+        assert host.hook("status", check=False).stdout.startswith("NOT ok: ")
+        with named("ec2-role"):
+            host.hook("add")
+        assert role_seen_by(host.box) == "docker0"
+        assert host.hook("status").stdout == "ok: docker0 → 172.17.0.1:4567\n"
+        host.slice.make()
+    finally:
+        bridges.close()
+
+
+@pytest.mark.parametrize("path, status, complaint", [
+    ("no-such.slice", 1, "--cgroup /no-such.slice: not in "),
+    ("/", 2, "not a path below the root"),
+    ("a b", 2, "not a path below the root"),
+    ('a"', 2, "not a path below the root"),
+    ("", 2, "not a path below the root"),
+])
+def test_a_cgroup_that_is_not_there_is_one_line(host, path, status, complaint):
+    before = firewall(host), routing(host)
+    said = host.hook("add", "--cgroup", path, check=False)
+    assert said.returncode == status and complaint in said.stderr and said.stderr.count("\n") == 1
+    assert (firewall(host), routing(host)) == before
+
+
+def test_a_host_with_cgroup_v1_alone_is_refused(host):
+    host.within = ("unshare", "--mount", "sh", "-euc", "".join(f"umount {mount}; " for mount in reversed(MOUNTS)) + 'exec "$@"', "sh")
+    before = firewall(host), routing(host)
+    said = host.hook("add", "--cgroup", host.slice.name, check=False)
+    assert said.returncode == 1 and "this host has cgroup v1 alone" in said.stderr and said.stderr.count("\n") == 1
+    assert (firewall(host), routing(host)) == before
