@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 SCRIPTS = REPOSITORY / "scripts"
 IMAGE = "minimal-host"
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
-NETWORK, SUBNET = "hosts", "10.88.0.0/24"
+NETWORK, SUBNET = "hosts", "10.99.0.0/24"  # not Podman's own
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")
 INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
@@ -31,6 +31,8 @@ def import_tree(engine):
 
 class Host(SystemdHost):
     container_namespace = "/run/netns/container"
+    options = ("--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup")
+    init = ("/lib/systemd/systemd",)
 
     def __init__(self, engine, image=IMAGE):
         self._engine = engine
@@ -40,10 +42,9 @@ class Host(SystemdHost):
             "--name", f"host-{next(_number)}", "--network", NETWORK, "--tty",
             "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
             "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
-            "--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup",
             "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker",
             "--sysctl", "net.ipv4.ip_forward=1", "--stop-signal", "SIGRTMIN+3",
-            image, "/lib/systemd/systemd")
+            *self.options, image, *self.init)
         try:
             self._wait_until_booted()
         except BaseException:
