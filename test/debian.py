@@ -26,7 +26,7 @@ mount --bind "$1" "$1"
 cd "$1"
 mount --rbind /dev dev
 mount --rbind /sys sys
-mount -t proc proc proc
+mount --rbind /proc proc
 mount -t tmpfs tmpfs tmp
 mount -t tmpfs tmpfs run
 for directory in "$HOME" "$2" "$3"; do
@@ -60,8 +60,7 @@ def main(suite):
     root = tree_of(suite, place)
     (place / "target").mkdir(exist_ok=True)
     git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", ENTER, "sh",
-                          root, REPOSITORY, git.stdout.strip(), place / "target"])
+    os.execvp("unshare", ["unshare", "--mount", "sh", "-euc", ENTER, "sh", root, REPOSITORY, git.stdout.strip(), place / "target"])
 
 
 main(*sys.argv[1:])

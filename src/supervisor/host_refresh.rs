@@ -37,8 +37,8 @@ impl HostRefresh {
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
-    /// Schedules a retry, and logs only the first of several failures in a row, and the one that looks like a mistake. The first retries come soon, because the host's
-    /// metadata service may start after ec2-role.
+    /// Schedules a retry. Of several failures in a row, logs the first and the one that looks like a mistake. The first retries
+    /// come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         self.failures += 1;
         self.next = now.after(schedule::retry(self.failures, jitter));

@@ -30,7 +30,7 @@ def busybox_tree():
         file = tarfile.TarInfo("bin/busybox")
         file.size, file.mode = len(program), 0o755
         tar.addfile(file, io.BytesIO(program))
-        for applet in ("sh", "nc", "httpd", "sleep", "printf", "mkdir", "ip", "cat", "id", "ls", "env"):
+        for applet in ("sh", "nc", "httpd", "sleep", "printf", "mkdir", "ip", "cat", "id", "ls", "env", "od", "tr", "tail", "chown"):
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)

@@ -14,13 +14,19 @@ def block(heading, language, number=0, page="README.md"):
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)[number]
 
 
-def compose(docker, directory, text, environment, **more):
-    """Runs a compose file of the page until its app ends. The service `role` gets the variables of `environment` too."""
-    (directory / "compose.yaml").write_text(text)
-    (directory / "test.yaml").write_text(
+def compose_program(docker):
+    return ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
+
+
+def compose(docker, directory, text, environment=None, **more):
+    """Runs a compose file of the page until its app ends. The service `role`, if there is one, gets the variables of `environment` too."""
+    files = {"compose.yaml": text}
+    if environment is not None:
         # A shorter interval: with the image's own, the test would wait 5 s for the first health check.
-        "services:\n  role:\n    healthcheck:\n      interval: 500ms\n    environment:\n" + "".join(f"      {name}: '{value}'\n" for name, value in environment.items()))
-    program = ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
-    return subprocess.run([*program, "--project-name", "readme", "-f", "compose.yaml", "-f", "test.yaml", "up", "--no-color",
+        files["test.yaml"] = "services:\n  role:\n    healthcheck:\n      interval: 500ms\n    environment:\n" + "".join(
+            f"      {name}: '{value}'\n" for name, value in environment.items())
+    for name, content in files.items():
+        (directory / name).write_text(content)
+    return subprocess.run([*compose_program(docker), "--project-name", "readme", *(f"--file={name}" for name in files), "up", "--no-color",
                            "--exit-code-from", "app"], cwd=directory, capture_output=True, text=True, timeout=120,
                           env={**docker.environment, **more})

@@ -3,7 +3,7 @@
 import pytest
 
 from containers import role_name, start_client
-from real_metadata import HOST_ROLE
+from real_metadata import HOST_ROLE, LIST
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
 
@@ -20,3 +20,11 @@ def test_not_covered_macvlan_has_the_hosts_role(docker, start_server):
     docker.docker("network", "create", "--driver", "macvlan", "--opt", "parent=eth0", "--subnet", "10.77.0.0/24",
                   "--gateway", "10.77.0.1", "--ip-range", "10.77.0.128/25", "outside")
     assert role_name(docker, start_client(docker, "--network", "outside")) == HOST_ROLE
+
+
+def test_not_covered_other_users_of_the_host_read_what_they_can_connect_to(docker, start_server):
+    start_server("exc_web", "172.17.0.1:4567", "--same-network")
+    for url, name in (("http://172.17.0.1:4567", "exc_web"), ("http://169.254.169.254", HOST_ROLE)):
+        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        listed = docker.instance.run(*as_nobody, "curl", "--silent", "--noproxy", "*", f"{url}{LIST}")
+        assert listed.stdout == name

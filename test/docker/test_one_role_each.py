@@ -228,6 +228,21 @@ def test_a_server_that_cannot_start_leaves_the_one_before(docker):
     wait_until(lambda: role_name(docker, container) == "php", what="the server of before")
 
 
+def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    docker.docker("stop", "ec2-role-php")
+    address = f"EC2_ROLE_LISTEN={gateway_of(docker, 'php')}:4567"
+    other = docker.run("--network", "host", "--env", address, "ec2-role", "--endpoint-url", ENDPOINT, arn("fluentd"))
+    wait_until(lambda: role_name(docker, container) == "fluentd", what="the program that took the port")
+    for command in (("replace", "php"), ("create", arn("php")), ("list",)):
+        failed = network(docker, *command, check=False)
+        assert failed.returncode == 1 and "the address is in use; stop what listens there" in failed.stderr, failed.stderr
+    docker.docker("rm", "--force", other)
+    wait_until(lambda: role_name(docker, container) == "php", what="the server, which waited for its port")
+    network(docker, "list")
+
+
 @pytest.mark.parametrize("new_one", [False, True])
 def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
     create(docker, "php")
@@ -282,7 +297,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("create",), "say which role"),
     (("create", "exc_web"), "not the ARN of a role"),
     (("create", "arn:aws:iam::123456789012:role/with+plus"), "give another with --name"),
-    (("create", arn("php"), "--name", "host"), "Docker's own"),
+    (("create", arn("php"), "--name", "host"), "the engine's own"),
     (("create", arn("php"), arn("fluentd")), "one role at a time"),
     (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
     (("remove",), "say which network"),

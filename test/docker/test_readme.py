@@ -3,12 +3,14 @@
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
+from containers import CURL_REFUSED
 from instance import REPOSITORY, firewall, routing, wait_until
-from readme import OPERATING, block, compose
-from sts import ENDPOINT
+from readme import OPERATING, block, compose, compose_program
+from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
 
@@ -61,6 +63,24 @@ def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     verified = shell(docker, f"cp {scripts}/ec2-role-guard {scripts}/ec2-role-hook /usr/local/sbin; systemd-analyze verify {units[0]} {units[1]}", tmp_path)
     # systemd-analyze prints warnings but still exits 0, so check its output.
     assert "ec2-role" not in verified.stderr
+
+
+def knows_gw_priority(docker):
+    engine = docker.docker("version", "--format", "{{.Server.Version}}").stdout
+    program = subprocess.run([*compose_program(docker), "version", "--short"], capture_output=True, text=True, check=True).stdout
+    return int(engine.split(".")[0]) >= 28 and [int(part) for part in program.lstrip("v").split(".")[:2]] >= [2, 33]
+
+
+@pytest.mark.parametrize("name", ["fluentd", "z-fluentd"])
+def test_compose_in_a_roles_network_and_another(docker, tmp_path, name):
+    docker.instance.run(REPOSITORY / "scripts/ec2-role-network", "create", arn("fluentd"), "--name", name, "--", "--endpoint-url", ENDPOINT)
+    text = block("A compose file in a role's network", "yaml", page=OPERATING).replace("fluentd:", f"{name}:")
+    knows = knows_gw_priority(docker)
+    up = compose(docker, tmp_path, text if knows else re.sub(r" +gw_priority: 1\n", "", text))
+    if knows or name < "readme_inside":
+        assert up.returncode == 0 and re.search(r"app\S* +\| .*fluentd", up.stdout), up.stdout + up.stderr
+    else:
+        assert up.returncode == CURL_REFUSED, up.stdout + up.stderr
 
 
 def test_without_iptables_at_the_services_own_address(docker, tmp_path):

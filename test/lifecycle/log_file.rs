@@ -132,7 +132,7 @@ impl FileSystem {
                     mount_point.as_ref(),
                 ],
             );
-        made.then_some(FileSystem { mount_point })
+        made.then(|| FileSystem { mount_point })
     }
 
     fn freeze(&self, option: &str) -> bool {

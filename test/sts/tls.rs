@@ -1,12 +1,9 @@
 //! STS over TLS with a private certificate authority, and each fault of a certificate or of TLS.
 
-use crate::support::certificates::{self, Authority};
+use crate::support::certificates::{self, Authority, Validity};
 use crate::support::{Door, Fault, ROLE, Reply, Start, Sts, When, each};
 
 const HERE: &str = "IP:127.0.0.1";
-/// Validity of a certificate in days from now; the one with `OVER` expired yesterday.
-const VALID: i32 = 2;
-const OVER: i32 = -1;
 
 fn url(sts: &Sts) -> String {
     sts.url().replace("http:", "https:")
@@ -26,23 +23,23 @@ fn check_each(when: When) {
         return;
     }
     let authority = Authority::new("ours");
-    let good = Door::Tls(authority.certify(HERE, VALID));
+    let good = Door::Tls(authority.certify(HERE, Validity::TwoDays));
     let doors = [
         (
-            Door::Tls(Authority::new("another").certify(HERE, VALID)),
+            Door::Tls(Authority::new("another").certify(HERE, Validity::TwoDays)),
             "from an authority that is not trusted here; name a file with that authority's certificate in AWS_CA_BUNDLE",
         ),
         // An authority of the same name with another key.
         (
-            Door::Tls(Authority::new("ours").certify(HERE, VALID)),
+            Door::Tls(Authority::new("ours").certify(HERE, Validity::TwoDays)),
             "its certificate is invalid: BadSignature; check the URL, the certificate and AWS_CA_BUNDLE",
         ),
         (
-            Door::Tls(authority.certify(HERE, OVER)),
-            "its certificate is not valid now: Expired; renew the certificate, or set this machine's clock",
+            Door::Tls(authority.certify(HERE, Validity::Expired)),
+            "its certificate is not valid now: certificate expired: ",
         ),
         (
-            Door::Tls(authority.certify("DNS:elsewhere.test", VALID)),
+            Door::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),
             "its certificate is invalid: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); check the URL",
         ),
         (Door::Open, "it does not speak TLS; is it http://?"),

@@ -11,6 +11,16 @@ use super::{Directory, skip};
 
 const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
 
+/// What `openssl ca` wants to be told.
+const CA: &str = "[ca]\ndefault_ca = x\n[x]\ndatabase = index\nrand_serial = yes\nnew_certs_dir = .\ndefault_md = sha256\npolicy = y\n\
+                  [y]\ncommonName = supplied\n";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    TwoDays,
+    Expired,
+}
+
 pub struct Authority(Directory);
 
 /// Whether openssl is installed; skips the test if not.
@@ -37,15 +47,22 @@ impl Authority {
         self.0.text("authority.pem")
     }
 
-    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`), valid for `days` days from now.
-    pub fn certify(&self, name: &str, days: i32) -> Arc<ServerConfig> {
+    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`).
+    pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
         self.0.write("extensions", &extensions);
         self.openssl(&format!(
             "req -new {WITH_NEW_KEY} key.pem -subj /CN=server -out request.pem"
         ));
+        // `openssl x509` takes no end in the past: 3.0 knows no dates there, and 3.5 no negative days.
+        let validity = match validity {
+            Validity::TwoDays => "-days 2",
+            Validity::Expired => "-startdate 20200101000000Z -enddate 20200102000000Z",
+        };
+        self.0.write("ca.conf", CA);
+        self.0.write("index", "");
         self.openssl(&format!(
-            "x509 -req -in request.pem -CA authority.pem -CAkey authority-key.pem -CAcreateserial -days {days} \
+            "ca -batch -notext -config ca.conf -in request.pem -cert authority.pem -keyfile authority-key.pem {validity} \
              -extfile extensions -out certificate.pem"
         ));
         let provider = rustls::crypto::ring::default_provider();

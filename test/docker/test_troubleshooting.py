@@ -1,0 +1,60 @@
+"""The three commands of scripts/README.md's troubleshooting, in the set-ups that they are to tell apart."""
+
+import pytest
+
+from instance import REPOSITORY
+from instance_server import BINARY, InstanceServer
+from readme import OPERATING, block
+from real_metadata import HOST_ROLE
+
+pytestmark = pytest.mark.usefixtures("published_images", "aws")
+
+SCRIPTS = REPOSITORY / "scripts"
+
+
+@pytest.fixture
+def three(docker):
+    """What each of the commands prints."""
+    def run():
+        commands = block("Troubleshooting", "sh", page=OPERATING).replace("sudo ", "").splitlines()
+        assert len(commands) == 3
+        results = [docker.instance.run("sh", "-c", f"PATH={SCRIPTS}:{BINARY.parent}:$PATH; {command}", check=False) for command in commands]
+        return [result.stdout + result.stderr for result in results]
+    return run
+
+
+def assert_names(printed, *causes):
+    for text, cause in zip(printed, causes, strict=True):
+        assert cause in text, printed
+
+
+def test_all_is_well(docker, three, start_server):
+    start_server("exc_web")
+    docker.instance.hook("add")
+    assert_names(three(), "\n\nexc_web", "ok: docker0 → 172.17.0.1:4567 (exc_web)", "exc_web")
+
+
+def test_nothing_was_turned_on(docker, three):
+    assert_names(three(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "is ec2-role running")
+
+
+def test_the_hook_is_missing(docker, three, start_server):
+    start_server("exc_web")
+    docker.instance.guard("on")
+    assert_names(three(), "Failed to connect", "NOT ok: no hook is in place (ec2-role-hook add)", "exc_web")
+
+
+def test_the_server_is_missing(docker, three):
+    docker.instance.hook("add")
+    assert_names(three(), "Failed to connect", "NOT ok: docker0: nobody listens at 172.17.0.1:4567", "Connection refused")
+
+
+def test_the_role_is_denied(docker, three, monkeypatch):
+    docker.instance.hook("add")
+    monkeypatch.setitem(docker.instance.real_metadata.credential, "SecretAccessKey", "wrong")
+    server = InstanceServer(docker.instance, "exc_web")
+    try:
+        server.wait_for("SignatureDoesNotMatch")
+        assert_names(three(), "HTTP/1.1 500 ", "ok: docker0", "no valid credential")
+    finally:
+        server.stop()

@@ -1,0 +1,105 @@
+"""A host with root's Podman: Debian with systemd as PID 1 in a container, Podman's own containers inside it."""
+
+import pathlib
+import platform
+import tempfile
+
+import pytest
+
+from host import NETWORK, SCRIPTS, SUBNET, Host
+from images import busybox_tree, debian_sources, debian_tree
+from instance import METADATA, REPOSITORY, wait_until
+from instance_server import BINARY
+from real_metadata import LIST
+from sts import ENDPOINT, arn
+
+IMAGE = "podman-host"
+SUITE = "trixie"  # bookworm's Podman has no Quadlet
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
+BUSYBOX = "docker.io/library/busybox"
+# What a user would pull is made here from the host's own tree.
+IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
+# curl's exit status when it is refused, which takes no time-out.
+REFUSED = 7
+
+
+def import_tree(engine):
+    if platform.freedesktop_os_release()["ID"] != "debian":
+        pytest.skip("test/podman: this machine's sources are not Debian's")
+    with tempfile.TemporaryDirectory() as directory:
+        engine.docker("import", debian_tree(IMAGE, PACKAGES, debian_sources(SUITE, pathlib.Path(directory))), IMAGE)
+    engine.docker("network", "create", "--subnet", SUBNET, NETWORK)
+
+
+def with_test_sts(script):
+    """The one thing that a test changes in an example: where STS is."""
+    return script.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
+
+
+class PodmanHost(Host):
+    # A cgroup namespace of its own, because Podman and systemd must see the same paths; /dev/tty, which Podman names as all of 5.
+    options = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--volume", "/var/lib/containers",
+               "--volume", f"{REPOSITORY}/target/docker:/trees:ro", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
+    # Both are read-only in Docker's containers. The settings are those of the container's network alone.
+    init = ("sh", "-c", """
+        mount --bind /proc/sys/net /proc/sys/net
+        for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
+        exec /lib/systemd/systemd""")
+
+    def __init__(self, engine):
+        super().__init__(engine, IMAGE)
+        self.unpack_release()
+        self.run("sh", "-euc", "cd /tmp/release; install ec2-role-guard ec2-role-hook ec2-role-network /usr/local/sbin; "
+                 "install -m 644 ec2-role-guard.service ec2-role-hook.service /etc/systemd/system; systemctl daemon-reload")
+        self.run("sh", "-c", f"podman import --quiet - {BUSYBOX}", input=busybox_tree(), text=False)
+        self.podman("import", "--quiet", f"/trees/{IMAGE}.tar", "client")
+        for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --")):
+            self.podman("build", "--quiet", "--tag", f"docker.io/{name}", "-", input=f"FROM localhost/client\nENTRYPOINT {entrypoint}\n")
+        self.image_says = self.build_image()
+
+    def build_image(self):
+        """By scripts/image, where scripts/build has made the binary already."""
+        tree = "/root/tree"
+        for name in ("scripts/image", "scripts/Dockerfile", "Cargo.toml"):
+            self.put(REPOSITORY / name, f"{tree}/{name}", "0755")
+        self.put("#!/bin/sh\n", f"{tree}/scripts/build", "0755")
+        self.put("#!/bin/sh\necho 0123456789abcdef\n", "/usr/local/bin/git", "0755")
+        self.put(BINARY, f"{tree}/target/{platform.machine()}-unknown-linux-musl/release/ec2-role", "0755")
+        return self.run(f"{tree}/scripts/image").stdout
+
+    def podman(self, *arguments, **options):
+        return self.run("podman", *arguments, **options)
+
+    def network(self, *arguments, **options):
+        return self.run("ec2-role-network", *arguments, **options)
+
+    def create(self, role, *options, **more):
+        return self.network("create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, **more)
+
+    def box(self, *options):
+        """A container that does nothing by itself."""
+        return self.podman("run", "--detach", "--stop-signal", "KILL", *options, BUSYBOX, "sleep", "600").stdout.strip()
+
+    def curl(self, container, url, *options):
+        """What curl printed in the container's network, and its exit status."""
+        namespace = self.podman("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", container).stdout.strip()
+        result = self.run("nsenter", f"--net={namespace}", "curl", "--silent", "--max-time", "3", *options, url, check=False)
+        return result.stdout, result.returncode
+
+    def role_seen_by(self, container):
+        """The name that the container's list shows; None when it is refused."""
+        body, status = self.curl(container, f"http://{METADATA}{LIST}", "--fail")
+        assert status in (0, REFUSED, 22), f"curl: {status}"
+        return body or None
+
+    def wait_for_role(self, container, role, seconds=15):
+        wait_until(lambda: self.role_seen_by(container) == role, seconds, what=f"a container's getting {role}")
+
+    def restore(self):
+        """No container, no network, no rule, no unit of a test's."""
+        self.run("sh", "-c", """
+            rm -rf /etc/containers/systemd/* /etc/containers/containers.conf.d
+            systemctl daemon-reload
+            podman rm --force --all --volumes --time 0; podman network prune --force; podman secret rm --all
+            ec2-role-hook remove --all; ec2-role-guard off; nft flush ruleset
+            for bridge in $(ip -o link show type bridge | cut -d: -f2); do ip link delete $bridge; done""")

@@ -1,0 +1,76 @@
+"""The hook and the guard on Podman's default network, with both ways in which netavark writes a firewall."""
+
+import concurrent.futures
+
+import pytest
+
+from podman_host import with_test_sts
+from readme import OPERATING, block
+from real_metadata import HOST_ROLE
+
+VERDICT = "ok: podman0 → 10.88.0.1:4567 (exc_web)\n"
+
+
+@pytest.fixture
+def firewall(host, request):
+    """How netavark writes its rules."""
+    host.put(f'[network]\nfirewall_driver = "{request.param}"\n', "/etc/containers/containers.conf.d/firewall.conf")
+    return request.param
+
+
+both_firewalls = pytest.mark.parametrize("firewall, listing", [
+    ("nftables", ("nft", "list", "tables")), ("iptables", ("iptables", "--list-rules"))], indirect=["firewall"], ids=["nftables", "iptables"])
+
+
+@pytest.fixture
+def box(host):
+    return host.box()
+
+
+@pytest.fixture
+def served(host, box):
+    """The page's quick start, as it stands."""
+    out = host.run("sh", "-euc", with_test_sts(block("Podman", "sh", page=OPERATING))).stdout
+    assert out.endswith("\n\nexc_web")
+    return box
+
+
+def test_podman_without_a_hook_is_refused_by_the_guard(host, box):
+    assert host.role_seen_by(box) == HOST_ROLE
+    host.run("ec2-role-guard", "on")
+    assert host.role_seen_by(box) is None
+    assert host.role_seen_by(host.box()) is None
+
+
+@both_firewalls
+def test_podman_is_served_and_after_a_flush_refused(host, firewall, listing, served):
+    assert "netavark" in host.run(*listing).stdout.lower()
+    assert host.run("ec2-role-hook", "status").stdout == VERDICT
+    assert host.role_seen_by(served) == "exc_web"
+    host.run("nft", "flush", "ruleset")
+    assert host.role_seen_by(served) is None
+    host.podman("network", "reload", "--all")
+    assert host.role_seen_by(served) is None
+    host.run("ec2-role-hook", "add", "--bridge", "podman0")
+    assert host.role_seen_by(served) == "exc_web"
+    assert host.run("ec2-role-hook", "status").stdout == VERDICT
+
+
+@both_firewalls
+def test_podman_that_writes_its_rules_anew_leaves_the_hook(host, firewall, listing, served):
+    anew = "podman network reload --all; podman run --rm busybox id; podman restart ec2-role"
+    with concurrent.futures.ThreadPoolExecutor(1) as operators:
+        writing = operators.submit(host.run, "sh", "-euc", anew)
+        seen = set()
+        while not writing.done():
+            seen.add(host.role_seen_by(served))
+        writing.result()
+    assert seen <= {"exc_web", None}
+    host.wait_for_role(served, "exc_web")
+    assert host.run("ec2-role-hook", "status").stdout == VERDICT
+
+
+def test_podman0_may_go_and_come(host, served):
+    host.podman("rm", "--force", served)
+    assert host.run("ip", "link", "show", "podman0", check=False).returncode != 0
+    assert host.role_seen_by(host.box()) == "exc_web"

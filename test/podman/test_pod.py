@@ -1,0 +1,42 @@
+"""The page's pod: ec2-role as a sidecar, played by podman kube play."""
+
+import pytest
+import yaml
+
+from instance import wait_until
+from readme import OPERATING, block
+from sts import ENDPOINT
+
+MANIFEST = "/root/pod.yaml"
+
+
+@pytest.fixture
+def pod(host, engine):
+    credential = engine.instance.real_metadata.credential
+    secret, pod = yaml.safe_load_all(block("A pod", "yaml", page=OPERATING))
+    # What a test changes: the source, where STS is, and that nothing is pulled.
+    secret["stringData"] = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
+                            "AWS_SESSION_TOKEN": credential["Token"]}
+    pod["spec"]["containers"][0]["env"].append({"name": "EC2_ROLE_ENDPOINT_URL", "value": ENDPOINT})
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        container["imagePullPolicy"] = "Never"
+    host.put(yaml.safe_dump_all([secret, pod]), MANIFEST)
+    # The sidecar needs no way to the metadata service.
+    host.run("ec2-role-guard", "on")
+    host.podman("kube", "play", MANIFEST)
+    return host
+
+
+def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
+    wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, seconds=30, what="the role in an answer of STS")
+
+
+def test_the_pods_token_is_in_memory_and_keeps_others_out(pod):
+    document = "http://127.0.0.1:4567/v2/credentials/exc_web"
+    infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()
+    wait_until(lambda: pod.curl(infra, document)[1] == 0, what="the sidecar's first answer")
+    assert pod.curl(infra, document, "--write-out", "%{http_code}")[0].endswith("401")
+    token = "/proc/$(podman inspect --format '{{.State.Pid}}' web-role)/root/dev/shm/token"
+    assert pod.run("sh", "-c", f"stat --file-system --format %T {token}; stat --format %a:%u {token}; wc -c <{token}").stdout == "tmpfs\n640:65534\n64\n"
+    shown = pod.podman("inspect", "--format", "{{.Config.Env}}", "web-app").stdout
+    assert "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" in shown and "AWS_SECRET_ACCESS_KEY" not in shown

@@ -1,0 +1,72 @@
+"""Units of Podman: the page's sample, and a boot at which containers ask as soon as they can."""
+
+import re
+
+import pytest
+
+from instance import wait_until
+from podman_host import BUSYBOX
+from readme import OPERATING, block
+from real_metadata import HOST_ROLE, LIST
+from sts import ENDPOINT
+
+GUARD_AND_HOOK = ("ec2-role-guard", "ec2-role-hook")
+ASK = f"""
+while :; do
+    echo "said: $(printf 'GET {LIST} HTTP/1.0\\r\\n\\r\\n' | nc -w 1 169.254.169.254 80 2>/dev/null | tail -n 1)"
+    sleep 0.02
+done >>/asked/$1
+"""
+ASKING = ("--stop-signal", "KILL", "--volume", "/var/asked:/asked", BUSYBOX, "sh", "/asked/ask")
+
+
+@pytest.fixture
+def host(host):
+    host.put(ASK, "/var/asked/ask")
+    yield host
+    host.run("sh", "-c", f"systemctl disable {' '.join(GUARD_AND_HOOK)} podman-restart; systemctl stop ec2-role-hook 'web-*' 'ask-*'; rm -r /var/asked")
+
+
+def put_sample(host):
+    for name, content in re.findall(r"^# (/etc/containers/systemd/\S+)\n(.*?)(?=^# /etc|\Z)", block("Quadlet", "ini", page=OPERATING), re.M | re.S):
+        host.put(re.sub(r"^(Environment=EC2_ROLE_ARN)", rf"Environment=EC2_ROLE_ENDPOINT_URL={ENDPOINT}\n\1", content, flags=re.M), name)
+    host.run("systemctl", "daemon-reload")
+
+
+def put_asking(host, network):
+    """A container on the network that nothing orders behind the guard."""
+    option = f"Network={network}.network\n" if network == "web" else ""
+    host.put(f"[Container]\nImage={BUSYBOX}\n{option}Volume=/var/asked:/asked\nPodmanArgs=--stop-signal=KILL\nExec=sh /asked/ask {network}\n"
+             "[Install]\nWantedBy=multi-user.target\n", f"/etc/containers/systemd/ask-{network}.container")
+    host.run("systemctl", "daemon-reload")
+
+
+def told(host, network):
+    return set(host.run("cat", f"/var/asked/{network}", check=False).stdout.splitlines())
+
+
+def test_a_quadlet_container_uses_its_role(host):
+    host.run("systemctl", "enable", "--now", *GUARD_AND_HOOK)
+    put_sample(host)
+    host.run("systemctl", "start", "web-app")
+    wait_until(lambda: "exc_web" in host.run("journalctl", "--output=cat", "CONTAINER_NAME=systemd-web-app").stdout, seconds=20, what="its role")
+
+
+def test_over_a_boot_no_podman_container_sees_the_hosts_role(host):
+    put_asking(host, "podman")
+    host.run("systemctl", "start", "ask-podman")
+    wait_until(lambda: f"said: {HOST_ROLE}" in told(host, "podman"), what="the host's role without the guard")
+    host.run("systemctl", "stop", "ask-podman")
+    put_sample(host)
+    put_asking(host, "web")
+    host.create("php")
+    host.run("systemctl", "enable", *GUARD_AND_HOOK, "podman-restart")
+    host.podman("run", "--detach", "--restart", "always", "--network", "php", *ASKING, "php")
+    wait_until(lambda: "said: php" in told(host, "php"), what="the role before the boot")
+    host.run("sh", "-c", "systemctl stop 'ask-*'; podman stop --all --time 0; rm /var/asked/[!a]*")
+    host.reboot()
+    for network, role in (("web", "exc_web"), ("php", "php")):
+        wait_until(lambda: f"said: {role}" in told(host, network), seconds=30, what=f"{role} after the boot")
+        assert told(host, network) <= {f"said: {role}", "said: "}
+    wait_until(lambda: told(host, "podman"), what="a first answer")
+    assert told(host, "podman") == {"said: "}
