@@ -224,9 +224,10 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host.wait_until_served()
     assert host.show("ec2-role@fluentd.socket", "Listen") == "192.168.101.1:4567 (Stream)"
     host.wait_until_active("ec2-role@fluentd")
-    host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "$@" >>/var/log/docker-cli\n', "/usr/local/bin/docker", "0755")
-    assert "no Docker network" not in install(host, release, *FLUENTD)
-    assert host.run("cat", "/var/log/docker-cli").stdout == f"{CREATE}\n"
+    for engine in ("podman", "docker"):
+        host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "${0##*/} $@" >>/var/log/engine\n', f"/usr/local/bin/{engine}", "0755")
+        assert "to make it" not in install(host, release, *FLUENTD)
+    assert host.run("cat", "/var/log/engine").stdout == f"podman {CREATE}\ndocker {CREATE}\n"
     # A further run gives the bridge of fluentd another address.
     install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
