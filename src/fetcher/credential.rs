@@ -96,7 +96,7 @@ pub fn fetch(
 fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     let mut parameters = parameters.clone();
     if let Some(file) = &parameters.policy_file {
-        let text = file.read_text().or_else(|error| transient(error.text))?;
+        let text = file.read_text().or_else(|error| transient(error.to_string()))?;
         check_policy(&text).or_else(|why| transient(format!("{file}: {why}")))?;
         parameters.policy = Some(text);
     }
