@@ -192,3 +192,17 @@ pub fn fetch_on(
     }
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
+
+/// Counts the kernel's sockets on this port in this network namespace, without the listening one and those that only keep the port
+/// (TIME_WAIT).
+pub fn connections(port: u16) -> usize {
+    let port = format!(":{port:04X} ");
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = table.lines().filter(|line| {
+        line.split_once(": ")
+            .is_some_and(|(_, rest)| rest[8..].starts_with(&port))
+    });
+    local
+        .filter(|line| !line.contains(" 0A ") && !line.contains(" 06 "))
+        .count()
+}

@@ -37,6 +37,16 @@ def test_the_server_knows_nothing_of_systemd(host):
     assert "NOTIFY_SOCKET" not in environment and "EC2_ROLE" not in environment and "INVOCATION" not in environment
 
 
+def test_a_flood_of_requests_displaces_no_event_from_the_journal(host):
+    host.wait_until_served()
+    host.run("curl", "--silent", "--output", "/dev/null", "http://172.17.0.1:4567/latest/flood/[1-1500]")
+    host.run("systemctl", "reload", UNIT)
+    wait_until(lambda: "SIGHUP: fetching now" in host.journal(), what="the event in the journal")
+    # Lines that journald does not take at once are dropped, so there may be less than the limit of the access log.
+    assert 0 < host.journal().count("/latest/flood/") <= 1000
+    assert "Suppressed" not in host.journal()
+
+
 def test_a_restart_under_load_loses_and_refuses_nothing(host):
     pids = set()
     with host.under_load(seconds=6):

@@ -1,0 +1,137 @@
+"""Hosts with a real engine and a real firewall, both as Debian's packages set them up."""
+
+import re
+
+from host import Host
+from images import busybox_tree, debian_tree
+from readme import OPERATING
+from instance import METADATA, REPOSITORY, wait_until
+from real_metadata import HOST_ROLE, LIST
+
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,firewalld,ufw"
+ASK = rf"printf 'GET {LIST} HTTP/1.0\r\n\r\n' | nc -w 1 {METADATA} 80 2>/dev/null | tail -n 1"
+# Polls from its first moment. Each answer that differs from the one before it is a line of its log.
+POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; done'
+NFTABLES = """#!/usr/sbin/nft -f
+flush ruleset
+table inet filter {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+    ct status dnat accept
+  }
+}
+"""
+
+
+class Docker:
+    """An engine: the host's image, what starts it anew, and one container that is started at each boot."""
+    image, packages = "docker-firewall-host", f"{PACKAGES},docker.io,ca-certificates"
+    restart = "systemctl restart docker"
+
+    def __init__(self, host):
+        self._host = host
+        host.run("sh", "-c", "docker import - busybox", input=busybox_tree(), text=False)
+
+    def start_box(self):
+        self._host.run("docker", "rm", "--force", "box", check=False)
+        self._host.run("docker", "run", "--detach", "--restart", "always", "--stop-signal", "KILL", "--name", "box", "busybox", "sh", "-c", POLL)
+
+    def ask(self):
+        return self._host.run("docker", "exec", "box", "sh", "-c", ASK, check=False).stdout.strip()
+
+    def running(self):
+        return self._host.run("docker", "inspect", "--format", "{{.State.Running}}", "box", check=False).stdout == "true\n"
+
+    def remove_box(self):
+        self._host.run("docker", "rm", "--force", "box")
+
+    def log(self):
+        return self._host.run("docker", "logs", "box").stdout.split("\n")
+
+
+ENGINES = {"Docker": Docker}
+# What turns a firewall on, reloads it and restarts it.
+FIREWALLS = {
+    "none": ("true", "true", "true"),
+    "nftables": ("systemctl enable --now nftables", "systemctl reload nftables", "systemctl restart nftables"),
+    "firewalld": ("systemctl enable --now firewalld", "firewall-cmd --reload", "systemctl restart firewalld"),
+    "ufw": ("ufw --force enable", "ufw reload", "systemctl restart ufw"),
+}
+
+
+class FirewallHost(Host):
+    options = ("--cgroupns=private", "--volume", "/var/lib/docker")
+    # Both are read-only in Docker's containers. The settings are those of the container's network alone.
+    init = ("sh", "-c", """
+        mount --bind /proc/sys/net /proc/sys/net
+        for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
+        exec /lib/systemd/systemd""")
+
+    def __init__(self, outer, engine, firewall):
+        kind = ENGINES[engine]
+        if kind.image not in outer.docker("images").stdout:
+            outer.docker("import", debian_tree(kind.image, kind.packages), kind.image)
+        super().__init__(outer, kind.image)
+        try:
+            turn_on, self._reload, self._restart = FIREWALLS[firewall]
+            self.put(NFTABLES, "/etc/nftables.conf")
+            self.run("sh", "-c", f"systemctl disable --now firewalld ufw nftables; ufw disable; nft flush ruleset; {turn_on}; {kind.restart}")
+            self.engine = kind(self)
+            self.engine.start_box()
+            wait_until(lambda: self.seen() == HOST_ROLE, what="the host's role in the container, without ec2-role")
+            self.engine.remove_box()
+            self.install()
+            self.engine.start_box()
+        except BaseException:
+            self.remove()
+            raise
+
+    def seen(self):
+        return {"": "refused", "exc_web": "served"}.get(answer := self.engine.ask(), answer)
+
+    def hook(self):
+        """As the page says for after a flush."""
+        self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
+        wait_until(lambda: self.seen() == "served", seconds=20, what="the container's getting its role")
+        assert self.run("ec2-role-hook", "status").stdout.endswith("ok: all hooks are in place, and the guard is on\n")
+
+    def role_served(self):
+        return self.seen()
+
+    def guard_without_hook(self):
+        self.run("ec2-role-hook", "remove", "--all")
+        return self.seen()
+
+    def after_a_flush(self):
+        self.run("nft", "flush", "ruleset")
+        seen = self.seen()
+        # firewalld cannot reload without its own table.
+        self.run("sh", "-c", self._restart)
+        return seen
+
+    def after_a_reload(self):
+        self.run("sh", "-c", self._reload)
+        return self.seen()
+
+    def after_a_restart(self):
+        self.run("sh", "-c", self._restart)
+        return self.seen()
+
+    def after_a_boot(self):
+        self.reboot()
+        wait_until(self.engine.running, seconds=60, what="the container's restart")
+        self.wait_until_active("ec2-role@web", seconds=30)
+        return self.seen()
+
+
+CELLS = (FirewallHost.role_served, FirewallHost.guard_without_hook, FirewallHost.after_a_flush, FirewallHost.after_a_reload,
+         FirewallHost.after_a_restart, FirewallHost.after_a_boot)
+
+
+def rows():
+    """The page's table: {(engine, firewall): what a container sees in each of CELLS}."""
+    table = re.search(r"^\| Engine \| Firewall .*?\n\n", (REPOSITORY / OPERATING).read_text(), re.M | re.S)[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    return {(engine, firewall): cells for engine, firewall, *cells in lines}

@@ -1,0 +1,34 @@
+"""The table engine × firewall of scripts/README.md: each cell is run, with the real engine and the real firewall."""
+
+import pytest
+
+from firewalls import CELLS, FIREWALLS, FirewallHost, rows
+from real_metadata import HOST_ROLE
+
+ROWS = rows()
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=" + ".join)
+def row(request, engine, aws):
+    engine_name, firewall = request.param
+    host = FirewallHost(engine, engine_name, firewall)
+    seen = {}
+    yield host, ROWS[request.param], seen
+    host.remove()
+    print(f"\n| {engine_name} | {firewall} | {' | '.join(seen.get(cell, '') for cell in CELLS)} |")
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_a_cell_is_what_the_page_says(row, cell):
+    host, expected, seen = row
+    host.hook()
+    seen[cell] = cell(host)
+    assert HOST_ROLE not in host.engine.log()
+    assert seen[cell] == expected[CELLS.index(cell)]
+    host.hook()
+    assert HOST_ROLE not in host.engine.log()
+
+
+def test_the_table_has_each_firewall_for_each_engine():
+    engines = {engine for engine, _ in ROWS}
+    assert {(engine, firewall) for engine in engines for firewall in FIREWALLS} == set(ROWS) and ROWS
