@@ -20,7 +20,8 @@ from instance import REPOSITORY
 # With these files of this machine the tree can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# runc's pivot_root needs a root directory that is a mount point.
+# The tree becomes the root of the mount namespace. After a chroot alone, `docker exec` would run in the machine's own root, because
+# entering a container's mount namespace leads to the root of that namespace.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"
@@ -34,7 +35,8 @@ for directory in "$HOME" "$2" "$3"; do
     mount --bind "$directory" ".$directory"
 done
 mount --bind "$4" ".$2/target"
-exec chroot . sh -euc 'cd "$1"; PATH=$HOME/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; exec scripts/test' sh "$2"
+pivot_root . mnt
+exec chroot . sh -euc 'umount --lazy /mnt; cd "$1"; PATH=$HOME/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; exec scripts/test' sh "$2"
 """
 
 
