@@ -300,7 +300,6 @@ mod tests {
             ("policy", "{", "not JSON"),
             ("policy", "policy.json", "file://PATH"),
             ("policy", "[]", "a policy is a JSON object"),
-            ("policy", "file:///nowhere", "cannot be read"),
             ("policy-arns", "ReadOnly", "arn:aws:iam"),
             ("role-name", "a/b", "1 to 64"),
             ("role-name", "..", "1 to 64"),

@@ -4,15 +4,13 @@
 //! another network, or a host behind the default route, can also reach a bridge's address.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
-use crate::common::limit;
-
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
 /// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
-/// subnet; a system limit is an error, because it may pass.
+/// subnet; another error, as of a system limit, may pass.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -22,7 +20,11 @@ pub struct Interfaces {
 impl Interfaces {
     pub fn open() -> io::Result<Self> {
         let table = |name: &str| match File::open(format!("/proc/self/net/{name}")) {
-            Err(error) if !limit::is_limit(&error) => Ok(None),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+            {
+                Ok(None)
+            }
             result => result.map(Some),
         };
         Ok(Interfaces {

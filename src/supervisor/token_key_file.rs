@@ -12,7 +12,7 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return random() };
     match file.read() {
         Ok(contents) => parse(&contents).map_err(|why| format!("{file}: {why}")),
-        Err(error) if error.kind != ErrorKind::NotFound => Err(error.text),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
         Err(_) => match create(file, &random()?) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!(
                 "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"

@@ -8,8 +8,7 @@ from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
 
-IMAGE = "firewall-host"
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,docker.io,firewalld,ufw,ca-certificates"
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,firewalld,ufw"
 ASK = rf"printf 'GET {LIST} HTTP/1.0\r\n\r\n' | nc -w 1 {METADATA} 80 2>/dev/null | tail -n 1"
 # Polls from its first moment. Each answer that differs from the one before it is a line of its log.
 POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; done'
@@ -27,12 +26,12 @@ table inet filter {
 
 
 class Docker:
-    """An engine: its unit, and one container that is started at each boot."""
-    unit, bridge = "docker.service", "docker0"
+    """An engine: the host's image, what starts it anew, and one container that is started at each boot."""
+    image, packages = "docker-firewall-host", f"{PACKAGES},docker.io,ca-certificates"
+    restart = "systemctl restart docker"
 
     def __init__(self, host):
         self._host = host
-        host.run("systemctl", "start", "docker")
         host.run("sh", "-c", "docker import - busybox", input=busybox_tree(), text=False)
 
     def start_box(self):
@@ -41,6 +40,12 @@ class Docker:
 
     def ask(self):
         return self._host.run("docker", "exec", "box", "sh", "-c", ASK, check=False).stdout.strip()
+
+    def running(self):
+        return self._host.run("docker", "inspect", "--format", "{{.State.Running}}", "box", check=False).stdout == "true\n"
+
+    def remove_box(self):
+        self._host.run("docker", "rm", "--force", "box")
 
     def log(self):
         return self._host.run("docker", "logs", "box").stdout.split("\n")
@@ -65,17 +70,18 @@ class FirewallHost(Host):
         exec /lib/systemd/systemd""")
 
     def __init__(self, outer, engine, firewall):
-        if IMAGE not in outer.docker("images").stdout:
-            outer.docker("import", debian_tree(IMAGE, PACKAGES), IMAGE)
-        super().__init__(outer, IMAGE)
+        kind = ENGINES[engine]
+        if kind.image not in outer.docker("images").stdout:
+            outer.docker("import", debian_tree(kind.image, kind.packages), kind.image)
+        super().__init__(outer, kind.image)
         try:
             turn_on, self._reload, self._restart = FIREWALLS[firewall]
             self.put(NFTABLES, "/etc/nftables.conf")
-            self.run("sh", "-c", f"systemctl disable --now firewalld ufw nftables; ufw disable; nft flush ruleset; {turn_on}; systemctl restart docker")
-            self.engine = ENGINES[engine](self)
+            self.run("sh", "-c", f"systemctl disable --now firewalld ufw nftables; ufw disable; nft flush ruleset; {turn_on}; {kind.restart}")
+            self.engine = kind(self)
             self.engine.start_box()
             wait_until(lambda: self.seen() == HOST_ROLE, what="the host's role in the container, without ec2-role")
-            self.run("docker", "rm", "--force", "box")
+            self.engine.remove_box()
             self.install()
             self.engine.start_box()
         except BaseException:
@@ -115,8 +121,7 @@ class FirewallHost(Host):
 
     def after_a_boot(self):
         self.reboot()
-        wait_until(lambda: self.run("docker", "inspect", "--format", "{{.State.Running}}", "box", check=False).stdout == "true\n",
-                   seconds=60, what="the container's restart")
+        wait_until(self.engine.running, seconds=60, what="the container's restart")
         self.wait_until_active("ec2-role@web", seconds=30)
         return self.seen()
 
