@@ -54,7 +54,11 @@ fn main() -> ExitCode {
             fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(&error, EXIT_PERMANENT),
+        Err(error) => {
+            format.json = cli::asks_for_json(&words, &environment);
+            log::set_format(format);
+            return fail(&error, EXIT_PERMANENT);
+        }
     };
     match invocation {
         Invocation::Print(text) => print(&text),

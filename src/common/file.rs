@@ -45,37 +45,28 @@ impl Contents {
     }
 }
 
-/// The reason that a file could not be read.
-pub struct FileError {
-    pub kind: ErrorKind,
-    /// One line: origin, path, cause and remedy.
-    pub text: String,
-}
-
 impl NamedFile {
     pub fn new(origin: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         NamedFile { path: path.into(), origin: origin.into() }
     }
 
-    /// Reads a regular file of at most 1 MiB. A FIFO is refused, so that the call does not wait for its writer; on a hanging file
+    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. A FIFO is refused, so that the call does not wait for its writer; on a hanging file
     /// system the call still blocks.
-    pub(crate) fn read(&self) -> Result<Contents, FileError> {
+    pub(crate) fn read(&self) -> io::Result<Contents> {
         self.try_read().map_err(|error| self.error(error))
     }
 
-    pub(crate) fn read_text(&self) -> Result<String, FileError> {
+    pub(crate) fn read_text(&self) -> io::Result<String> {
         String::from_utf8(self.read()?.bytes)
             .map_err(|_| self.error(io::Error::other("it is not UTF-8 text")))
     }
 
-    fn error(&self, cause: io::Error) -> FileError {
-        FileError {
-            kind: cause.kind(),
-            text: format!(
-                "{self}: cannot be read: {cause}; name a regular file of at most {} KiB that ec2-role's user can read",
-                MAX_BYTES >> 10
-            ),
-        }
+    fn error(&self, cause: io::Error) -> io::Error {
+        let remedy = format!(
+            "name a regular file of at most {} KiB that ec2-role's user can read",
+            MAX_BYTES >> 10
+        );
+        io::Error::new(cause.kind(), format!("{self}: cannot be read: {cause}; {remedy}"))
     }
 
     fn try_read(&self) -> io::Result<Contents> {
@@ -109,7 +100,7 @@ mod tests {
         std::fs::write(&path, vec![b' '; MAX_BYTES]).unwrap();
         assert_eq!(file.read().ok().unwrap().bytes.len(), MAX_BYTES);
         std::fs::write(&path, vec![b' '; MAX_BYTES + 1]).unwrap();
-        let error = file.read().err().unwrap().text;
+        let error = file.read().err().unwrap().to_string();
         std::fs::remove_file(&path).unwrap();
         assert!(error.starts_with(&format!("--policy {}: ", path.display())));
         assert!(error.contains("too large") && error.contains("at most 1024 KiB"), "{error}");
@@ -118,7 +109,7 @@ mod tests {
     #[test]
     fn what_is_not_a_regular_file_is_refused() {
         for path in ["/dev/zero", "/"] {
-            let error = NamedFile::new("AWS_CA_BUNDLE", path).read().err().unwrap().text;
+            let error = NamedFile::new("AWS_CA_BUNDLE", path).read().err().unwrap().to_string();
             assert!(error.contains("not a regular file"), "{error}");
         }
     }

@@ -17,7 +17,9 @@ mod secret;
 mod session_token;
 
 pub use clock::BootTime;
-pub use config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS, HttpTokens, Listen, ServerConfig};
+pub use config::{
+    AssumeRole, Config, DEFAULT_DURATION_SECONDS, HttpTokens, Listen, ServerConfig, check_policy,
+};
 pub use credential::{Credential, ec2_form};
 pub use environment::{Environment, switch};
 pub use fault::{Fault, permanent, transient};

@@ -18,6 +18,8 @@ const TOLERATED_SKEW_SECONDS: i64 = 120;
 pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
+    /// The parameters that the user has set.
+    pub parameters: &'a AssumeRole,
     pub report: &'a dyn Fn(FetchReport),
     /// Finds the source credential again, as it may have been renewed.
     pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
@@ -38,7 +40,7 @@ impl AssumeRoleCall<'_> {
             // later.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
             let form = sts::assume_role_form(
-                &self.config.assume_role,
+                self.parameters,
                 &self.config.role,
                 &self.session_name,
                 self.duration_seconds,
@@ -66,7 +68,7 @@ impl AssumeRoleCall<'_> {
                 self.sts.endpoint.url
             ));
         };
-        let wanted = self.config.assume_role.duration_seconds;
+        let wanted = self.parameters.duration_seconds;
         Ok(Fetched {
             credential: Credential {
                 access_key_id: issued.access_key_id,
@@ -85,8 +87,10 @@ impl AssumeRoleCall<'_> {
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
         let (reaction, text) = (self.sts).judge(error, "AssumeRole", &self.config.role);
         let fault = || {
-            let text = without_secrets(text, &self.source, &self.config.assume_role);
+            let text = without_secrets(text, &self.source, self.parameters);
             match reaction {
+                // The error may be about the policy, and another program may write its file.
+                _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
                 _ => Fault::Transient(text),
             }
@@ -122,8 +126,8 @@ impl AssumeRoleCall<'_> {
                 self.duration_seconds = DEFAULT_DURATION_SECONDS;
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
-                    self.config.assume_role.duration_seconds,
-                    without_secrets(error.describe(), &self.source, &self.config.assume_role)
+                    self.parameters.duration_seconds,
+                    without_secrets(error.describe(), &self.source, self.parameters)
                 )));
             }
             _ => return Err(fault()),
@@ -148,8 +152,8 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Hides the parts of the request that STS may repeat in an error: the source's secrets, and also the external id and the policy,
-/// which only some readers of the log may know.
+/// Hides the parts of the request that STS may repeat in an error: the source's secrets, the external id and the policy. The last
+/// two are not secret, but not everybody who reads the log should see them.
 fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
     let secrets = [
         Some(source.secret_access_key.expose()),

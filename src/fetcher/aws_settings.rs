@@ -118,7 +118,7 @@ impl<'a> AwsSettings<'a> {
             return Ok(None);
         };
         let contents = NamedFile::new(setting.origin, setting.value).read();
-        let contents = contents.or_else(|error| transient(error.text))?;
+        let contents = contents.or_else(|error| transient(error.to_string()))?;
         Ok(Some((setting.value, contents.bytes)))
     }
 }

@@ -41,7 +41,7 @@ fn stamp(file: &NamedFile) -> Option<(u64, u64, SystemTime)> {
 
 /// Reads and validates the token. Each error is transient, because another program writes the file.
 fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault> {
-    let contents = file.read().or_else(|error| transient(error.text))?;
+    let contents = file.read().or_else(|error| transient(error.to_string()))?;
     if let Some(exposure) = contents.exposure(0o007) {
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }

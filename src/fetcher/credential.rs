@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
 use super::panic_report;
-use crate::common::{Config, Environment, Fault, transient};
+use crate::common::{AssumeRole, Config, Environment, Fault, check_policy, transient};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
@@ -73,10 +73,12 @@ pub fn fetch(
         Ok(source)
     };
     let source = find_source()?;
-    let wanted = config.assume_role.duration_seconds;
+    let parameters = with_policy(&config.assume_role)?;
+    let wanted = parameters.duration_seconds;
     let call = AssumeRoleCall {
         sts: &sts,
         config,
+        parameters: &parameters,
         report,
         find_source: &find_source,
         session_name: session_name(config, &source, &host_text),
@@ -88,6 +90,17 @@ pub fn fetch(
     };
     report_step(&format!("calling AssumeRole of {} at {}", config.role, sts.endpoint.url));
     call.run()
+}
+
+/// Adds the policy in the file, if one is named.
+fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
+    let mut parameters = parameters.clone();
+    if let Some(file) = &parameters.policy_file {
+        let text = file.read_text().or_else(|error| transient(error.to_string()))?;
+        check_policy(&text).or_else(|why| transient(format!("{file}: {why}")))?;
+        parameters.policy = Some(text);
+    }
+    Ok(parameters)
 }
 
 /// Returns the session name that CloudTrail shows: `ec2-role-` with the instance's id if the source is the instance's role, or

@@ -130,7 +130,8 @@ impl ImdsClient {
                  run ec2-role as root or as a user whom the rule excludes"
             }
             ("PUT", _) => {
-                "run on an EC2 instance, or give credentials by variables, files or a container's endpoint"
+                "on EC2 run ec2-role on the host's network, because the guard and a hook keep containers away; elsewhere give \
+                 credentials by variables, files or a container's endpoint"
             }
             // A GET follows the request for a token, so the service was reachable a moment ago.
             _ => "nothing to do if it passes",

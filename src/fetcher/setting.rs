@@ -58,7 +58,7 @@ impl<'a> Setting<'a> {
     /// Reads the token in the file that the value names.
     pub fn read_token(&self) -> Result<String, Fault> {
         let file = NamedFile::new(&self.origin, self.value);
-        let text = file.read_text().or_else(|error| transient(error.text))?;
+        let text = file.read_text().or_else(|error| transient(error.to_string()))?;
         let token = Setting::in_file(file.to_string(), &text);
         token.header_value().map(str::to_owned)
     }

@@ -31,10 +31,12 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 Vec::new()
             }
-            result => result.or_else(|error| transient(error.text))?.bytes,
+            result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };
         match String::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => Ok(SharedFile { path, sections: parse(&text) }),

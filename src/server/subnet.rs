@@ -4,15 +4,13 @@
 //! another network, or a host behind the default route, can also reach a bridge's address.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
-use crate::common::limit;
-
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
 /// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
-/// subnet; a system limit is an error, because it may pass.
+/// subnet; another error, as of a system limit, may pass.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -22,7 +20,11 @@ pub struct Interfaces {
 impl Interfaces {
     pub fn open() -> io::Result<Self> {
         let table = |name: &str| match File::open(format!("/proc/self/net/{name}")) {
-            Err(error) if !limit::is_limit(&error) => Ok(None),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+            {
+                Ok(None)
+            }
             result => result.map(Some),
         };
         Ok(Interfaces {
@@ -48,10 +50,14 @@ impl Interfaces {
             IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
             IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local.to_bits()),
         };
-        let mask = prefix.map(|length| u128::MAX.checked_shl(128 - length).unwrap_or(0));
-        local.is_ipv4() == client.is_ipv4()
-            && mask.is_some_and(|mask| to_bits(local) & mask == to_bits(client) & mask)
+        prefix.is_some_and(|length| have_same_prefix(local, client, length))
     }
+}
+
+/// Whether the first `length` bits of two addresses are equal; of IPv4 addresses, those of their IPv4-mapped form.
+fn have_same_prefix(local: IpAddr, client: IpAddr, length: u32) -> bool {
+    let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+    local.is_ipv4() == client.is_ipv4() && to_bits(local) & mask == to_bits(client) & mask
 }
 
 fn read(table: &Option<File>) -> String {
@@ -153,6 +159,23 @@ mod tests {
         assert_eq!(prefix("fd00::1"), Some(64));
         assert_eq!(prefix("::1"), Some(128));
         assert_eq!(prefix("fd00::2"), None);
+    }
+
+    #[test]
+    fn subnet_is_the_first_bits_of_one_family() {
+        for (local, client, length, is_same) in [
+            ("10.1.0.1", "10.1.255.255", 96 + 16, true),
+            ("10.1.0.1", "10.2.0.1", 96 + 16, false),
+            ("10.1.0.1", "10.1.0.1", 128, true),
+            ("10.1.0.1", "10.1.0.0", 128, false),
+            ("fd00::1", "fd00::ffff:0:0:9", 64, true),
+            ("fd00::1", "fd00:0:0:1::1", 64, false),
+            ("fd00::1", "::1", 0, true),
+            ("::ffff:10.1.0.1", "10.1.0.1", 128, false),
+        ] {
+            let same = have_same_prefix(local.parse().unwrap(), client.parse().unwrap(), length);
+            assert_eq!(same, is_same, "{local} {client} {length}");
+        }
     }
 
     #[test]

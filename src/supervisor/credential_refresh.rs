@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::refresh::{Effects, Received, Refresh, Status};
-use super::retry::{Doubt, MISTAKE};
+use super::retry::Failures;
 use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
 use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate, Task};
@@ -20,14 +20,10 @@ pub struct CredentialRefresh {
     asked: Duration,
     started: Option<BootTime>,
     next: BootTime,
-    failures: u32,
+    failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
     retry_after: Duration,
-    /// Whether the next credential is the first after a start or a failure.
-    is_first: bool,
     serving: Option<Serving>,
-    /// Failures before the first credential.
-    doubt: Doubt,
     has_logged_expiry: bool,
     /// Facts that earlier fetchers found; they become part of the next fetcher's orders.
     found: FetchOrders,
@@ -49,11 +45,9 @@ impl CredentialRefresh {
             asked,
             started: None,
             next: now,
-            failures: 0,
+            failures: Failures::default(),
             retry_after: Duration::ZERO,
-            is_first: true,
             serving: None,
-            doubt: Doubt::default(),
             has_logged_expiry: false,
             found: FetchOrders::default(),
             duration_limit: None,
@@ -64,7 +58,8 @@ impl CredentialRefresh {
         let credential = fetched.credential;
         // STS never grants a longer life than the user asks for; a longer one means that a clock is wrong.
         let lifetime = credential.lifetime().min(self.asked);
-        let wait = if self.is_first {
+        let is_first = self.serving.is_none() || self.failures.count > 0;
+        let wait = if is_first {
             schedule::spread(lifetime, jitter)
         } else {
             schedule::steady(lifetime, jitter)
@@ -72,7 +67,7 @@ impl CredentialRefresh {
         let wait = self.schedule(wait, now);
         self.serving =
             Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
-        (self.is_first, self.failures, self.has_logged_expiry) = (false, 0, false);
+        (self.failures, self.has_logged_expiry) = (Failures::default(), false);
         self.found.serving = Some(credential.access_key_id.clone());
         self.found.clock_offset = fetched.clock_offset;
         let until = self.duration_limit.map(|(_, until)| until);
@@ -103,13 +98,12 @@ impl CredentialRefresh {
         };
         // A due expiry is logged before the failure, so that the log lines are in the order of the events.
         let mut log = self.expire(now).log;
-        self.failures += 1;
-        self.is_first = true;
+        let begin = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
-        let wait = schedule::retry(self.failures, jitter).max(asked);
+        let wait = schedule::retry(self.failures.count, jitter).max(asked);
         let wait = self.schedule(wait, now);
-        let is_mistake = self.serving.is_none() && self.doubt.is_due(now);
-        let prefix = if is_mistake { MISTAKE } else { "" };
+        // Once there was a credential, the user made no mistake.
+        let begin = if self.serving.is_none() { begin } else { "" };
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {
             Some(serving) => {
@@ -117,7 +111,7 @@ impl CredentialRefresh {
             }
             None => format!("{why}; no credential, requests are answered 500"),
         };
-        log.push(format!("{prefix}{status}; next try in {}", in_words(wait)));
+        log.push(format!("{begin}{status}; next try in {}", in_words(wait)));
         Effects {
             update: Some(ServerUpdate::FetchFailed),
             log,
@@ -200,6 +194,7 @@ fn in_words(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::common::{Credential, Secret, clock::parse_iso8601};
+    use crate::supervisor::retry::MISTAKE;
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
     const HOUR: Duration = Duration::from_secs(3600);

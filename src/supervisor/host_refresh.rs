@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::refresh::{Effects, Received, Refresh};
-use super::retry::{Doubt, MISTAKE};
+use super::retry::Failures;
 use super::schedule;
 use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
@@ -18,9 +18,8 @@ pub struct HostRefresh {
     /// while and is then started again.
     task: Task,
     next: BootTime,
-    failures: u32,
+    failures: Failures,
     has_fetched: bool,
-    doubt: Doubt,
     /// The notice logged last: fetchers repeat their notices, and a repeated notice is not logged again.
     last_notice: String,
 }
@@ -28,25 +27,23 @@ pub struct HostRefresh {
 impl HostRefresh {
     /// The first fetch is due at once.
     pub fn new(task: Task, now: BootTime) -> Self {
-        let (doubt, last_notice) = Default::default();
-        HostRefresh { task, next: now, failures: 0, has_fetched: false, doubt, last_notice }
+        let (failures, last_notice) = Default::default();
+        HostRefresh { task, next: now, failures, has_fetched: false, last_notice }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
-        (self.has_fetched, self.failures, self.doubt) = (true, 0, Doubt::default());
+        (self.has_fetched, self.failures) = (true, Failures::default());
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
     /// Schedules a retry. Of several failures in a row, logs the first and the one that looks like a mistake. The first retries
     /// come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
-        self.failures += 1;
-        self.next = now.after(schedule::retry(self.failures, jitter));
-        let is_mistake = self.doubt.is_due(now);
-        if self.failures > 1 && !is_mistake {
+        let begin = self.failures.note(now);
+        self.next = now.after(schedule::retry(self.failures.count, jitter));
+        if self.failures.count > 1 && begin.is_empty() {
             return Effects::default();
         }
-        let prefix = if is_mistake { MISTAKE } else { "" };
         let text = match (self.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
                 "pass-through: {why}; the host's metadata was not fetched, serving what was fetched before"
@@ -57,7 +54,7 @@ impl HostRefresh {
             (_, true) => format!("{why}; the token that was read before stays valid"),
             (_, false) => format!("{why}; requests for it are answered 401"),
         };
-        Effects::warning(format!("{prefix}{text}"))
+        Effects::warning(format!("{begin}{text}"))
     }
 }
 
@@ -81,7 +78,7 @@ impl Refresh for HostRefresh {
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata(fetched) => {
-                let is_news = !self.has_fetched || self.failures > 0;
+                let is_news = !self.has_fetched || self.failures.count > 0;
                 let line = is_news.then(|| metadata_line(&fetched));
                 self.fetched(ServerUpdate::Metadata(fetched.snapshot), line)
             }
@@ -115,6 +112,7 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
 mod tests {
     use super::*;
     use crate::common::{Fault, Secret};
+    use crate::supervisor::retry::MISTAKE;
 
     fn fetched(left_out: usize) -> FetchReport {
         FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })

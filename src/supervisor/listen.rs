@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 
+use rustix::net::sockopt::{set_tcp_user_timeout, socket_acceptconn};
+
 use crate::common::{Fault, Listen, limit, permanent, transient};
 
 /// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
@@ -15,14 +17,7 @@ const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 /// Returns the listening socket.
 pub fn listen(listen: Listen) -> Result<TcpListener, Fault> {
     let listener = match listen {
-        Listen::Stdin => from_stdin().or_else(|error| {
-            if limit::is_limit(&error) {
-                return transient(format!("--listen -: {}", limit::name(&error)));
-            }
-            permanent(
-                "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",
-            )
-        })?,
+        Listen::Stdin => from_stdin()?,
         Listen::Address(address) => TcpListener::bind(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
             // Another program may free the port, and bring the address or raise the limit.
@@ -34,17 +29,23 @@ pub fn listen(listen: Listen) -> Result<TcpListener, Fault> {
     };
     // Accepted connections inherit the option from the listener; the kernel may accept them before a server runs. Errors are
     // ignored: some sandboxes do not support the option, and with std's backlog too it listens.
-    _ = rustix::net::sockopt::set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
+    _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
     Ok(listener)
 }
 
-fn from_stdin() -> io::Result<TcpListener> {
-    let listener = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let listens = rustix::net::sockopt::socket_acceptconn(&listener)?;
+fn from_stdin() -> Result<TcpListener, Fault> {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    let listener = TcpListener::from(
+        stdin.or_else(|error| transient(format!("--listen -: {}", limit::name(&error))))?,
+    );
     // `local_addr` fails for a listening Unix socket, which has no IP address.
-    listener.local_addr()?;
-    if listens { Ok(listener) } else { Err(ErrorKind::NotConnected.into()) }
+    if socket_acceptconn(&listener) == Ok(true) && listener.local_addr().is_ok() {
+        return Ok(listener);
+    }
+    permanent(
+        "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",
+    )
 }
 
 fn remedy(error: &io::Error) -> String {
@@ -59,7 +60,6 @@ fn remedy(error: &io::Error) -> String {
         ErrorKind::PermissionDenied => {
             "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
         }
-        _ if limit::is_limit(error) => limit::name(error),
-        _ => format!("{error}; choose another address"),
+        _ => limit::name(error),
     }
 }

@@ -15,12 +15,12 @@ pub fn retry<T>(
     mut pause: impl FnMut() -> bool,
     mut attempt: impl FnMut() -> Result<T, Fault>,
 ) -> Result<Option<T>, String> {
-    let mut doubt = Doubt::default();
+    let mut failures = Failures::default();
     loop {
         match attempt() {
             Ok(value) => return Ok(Some(value)),
             Err(Fault::Permanent(text)) => return Err(text),
-            Err(Fault::Transient(text)) => doubt.warn(&text, BootTime::now()),
+            Err(Fault::Transient(text)) => failures.warn(&text, BootTime::now()),
         }
         if !pause() {
             return Ok(None);
@@ -30,30 +30,33 @@ pub fn retry<T>(
 
 /// Failures in a row; made anew after a success.
 #[derive(Default)]
-pub struct Doubt {
+pub struct Failures {
+    pub count: u32,
     first: Option<BootTime>,
-    is_logged: bool,
+    is_mistake: bool,
     last: String,
 }
 
-impl Doubt {
-    /// Notes a failure. Returns true once: for the first failure that is `PATIENCE` after the first.
-    pub fn is_due(&mut self, now: BootTime) -> bool {
+impl Failures {
+    /// Notes a failure, and returns how its line begins: `MISTAKE` once, for the first failure that is `PATIENCE` after the first.
+    pub fn note(&mut self, now: BootTime) -> &'static str {
+        self.count += 1;
         let first = *self.first.get_or_insert(now);
-        let is_due = !self.is_logged && now >= first.after(PATIENCE);
-        self.is_logged |= is_due;
-        is_due
+        if self.is_mistake || now < first.after(PATIENCE) {
+            return "";
+        }
+        self.is_mistake = true;
+        MISTAKE
     }
 
     /// Notes a failure, and logs it unless its text equals the last one's.
     pub fn warn(&mut self, text: &str, now: BootTime) {
-        if self.last != text {
-            log::warning(&format!("{text}; trying again"));
-            text.clone_into(&mut self.last);
+        match self.note(now) {
+            "" if self.last == text => {}
+            "" => log::warning(&format!("{text}; trying again")),
+            mistake => log::warning(&format!("{mistake}{text}")),
         }
-        if self.is_due(now) {
-            log::warning(&format!("{MISTAKE}{text}"));
-        }
+        text.clone_into(&mut self.last);
     }
 }
 
@@ -63,9 +66,9 @@ mod tests {
 
     #[test]
     fn fault_looks_like_a_mistake_once_after_a_minute() {
-        let mut doubt = Doubt::default();
-        let failures = [5, 59_999, 60_004, 60_005, 90_000].map(|at| doubt.is_due(BootTime(at)));
-        assert_eq!(failures, [false, false, false, true, false]);
+        let mut failures = Failures::default();
+        let begins = [5, 59_999, 60_004, 60_005, 90_000].map(|at| failures.note(BootTime(at)));
+        assert_eq!(begins, ["", "", "", MISTAKE, ""]);
     }
 
     #[test]

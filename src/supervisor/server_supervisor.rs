@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
 
 use super::child_process;
-use super::retry::Doubt;
+use super::retry::Failures;
 use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
@@ -37,7 +37,7 @@ pub struct ServerSupervisor {
     awaits_credential: bool,
     awaits_token: bool,
     starts: u64,
-    doubt: Doubt,
+    failures: Failures,
     short_lives: u32,
     next_heartbeat: BootTime,
     /// Heartbeats sent since the server last answered.
@@ -58,7 +58,7 @@ impl ServerSupervisor {
             awaits_credential: true,
             awaits_token,
             starts: 0,
-            doubt: Doubt::default(),
+            failures: Failures::default(),
             short_lives: 0,
             next_heartbeat: now,
             missed: 0,
@@ -75,13 +75,13 @@ impl ServerSupervisor {
             Ok(server) => {
                 self.server = Some(server);
                 self.starts += 1;
-                self.doubt = Doubt::default();
+                self.failures = Failures::default();
                 (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
                 self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
                 let cause = limit::name(&error);
-                self.doubt.warn(&format!("server cannot be started: {cause}"), now);
+                self.failures.warn(&format!("server cannot be started: {cause}"), now);
                 self.next_start = now.after(MAX_PAUSE);
             }
         }

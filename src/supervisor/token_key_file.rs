@@ -10,33 +10,21 @@ use crate::common::{Contents, NamedFile, TokenKey};
 /// Returns the key in `file`, and creates a missing file with a random key. Without `file`, the key is random.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return random() };
-    if let Some(key) = read(file)? {
-        return Ok(key);
-    }
-    let key = random()?;
-    match create(file, &key) {
-        Ok(()) => Ok(key),
-        // Another server has just created the file: both use the key in it.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            read(file)?.ok_or(format!("{file}: it comes and goes; leave it where it is"))
-        }
-        Err(error) => Err(format!(
-            "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
-        )),
+    match file.read() {
+        Ok(contents) => parse(&contents).map_err(|why| format!("{file}: {why}")),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
+        Err(_) => match create(file, &random()?) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!(
+                "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
+            )),
+            // Another server may have created the file: both use the key in it.
+            _ => token_key(Some(file)),
+        },
     }
 }
 
 pub fn random() -> Result<TokenKey, String> {
     TokenKey::random().ok_or("the kernel gives no random numbers; check /dev/urandom".to_owned())
-}
-
-/// Returns `None` if the file does not exist.
-fn read(file: &NamedFile) -> Result<Option<TokenKey>, String> {
-    match file.read() {
-        Ok(contents) => parse(&contents).map(Some).map_err(|why| format!("{file}: {why}")),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.text),
-    }
 }
 
 fn parse(contents: &Contents) -> Result<TokenKey, String> {

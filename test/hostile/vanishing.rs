@@ -2,24 +2,13 @@
 //! to retransmit to the client.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use crate::support::container::{self, Container};
-use crate::support::http::{self, request_with};
+use crate::support::http::{self, connections, request_with};
 use crate::support::{Reply, Start, Sts, namespace, until};
 
 const CLIENTS: usize = 50;
-
-/// Counts the kernel's sockets on this port, without the listening one.
-fn connections(address: SocketAddr) -> usize {
-    let port = format!(":{:04X} ", address.port());
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let local = table.lines().filter(|line| {
-        line.split_once(": ")
-            .is_some_and(|(_, rest)| rest[8..].starts_with(&port))
-    });
-    local.filter(|line| !line.contains(" 0A ")).count()
-}
 
 /// This test needs a network namespace.
 #[test]
@@ -52,8 +41,8 @@ fn connections_of_vanished_clients_are_gone_within_seconds() {
             .filter(|line| line.starts_with("192.0.2.2 - - ["));
         (requests.count() == CLIENTS).then_some(())
     });
-    assert!(connections(address) >= CLIENTS);
+    assert!(connections(address.port()) >= CLIENTS);
     until("the end of all connections", || {
-        (connections(address) == 0).then_some(())
+        (connections(address.port()) == 0).then_some(())
     });
 }

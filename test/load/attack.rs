@@ -6,22 +6,26 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
 use crate::client;
 use crate::support::attack::Form;
 use crate::support::http::reset;
 
-const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Timeout of a connect, which waits while the accept queue is full.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);
 
-pub struct Target {
+pub struct Target<'a> {
     pub address: SocketAddr,
-    pub ended: AtomicBool,
+    /// The attacker's address.
+    pub from: Ipv4Addr,
+    pub ended: &'a AtomicBool,
 }
 
-impl Target {
+impl Target<'_> {
     pub fn attack(&self, form: &Form) {
         match form {
             Form::Hold {
@@ -47,7 +51,7 @@ impl Target {
     }
 
     fn connect(&self) -> Option<TcpStream> {
-        let stream = client::connect(FROM, self.address, TIMEOUT).ok()?;
+        let stream = client::connect(self.from, self.address, TIMEOUT).ok()?;
         stream.set_nonblocking(true).ok()?;
         Some(stream)
     }
@@ -71,6 +75,18 @@ impl Target {
             due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUT);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
+    }
+
+    /// Sends a first packet (SYN) from each of the addresses in turn, and answers nothing.
+    pub fn forge(&self, per_second: u32, sources: &[Ipv4Addr]) {
+        self.pace(per_second, |number| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+            let source = sources[number % sources.len()];
+            rustix::net::bind(&socket, &SocketAddr::new(source.into(), 0)).unwrap();
+            let connecting = rustix::net::connect(&socket, &self.address);
+            assert_eq!(connecting, Err(Errno::INPROGRESS));
+        });
     }
 
     /// Opens connections, sends the bytes for each one's number, and keeps the last `most` open.

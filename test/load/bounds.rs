@@ -1,8 +1,11 @@
 //! Resource limits as a container has them: a control group of version 1 or 2.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub struct Bounds(PathBuf);
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Bounds {
     /// Limits the number of processes and threads.
@@ -27,7 +30,9 @@ impl Bounds {
         let root = Path::new("/sys/fs/cgroup");
         let version_1 = root.join(controller);
         let root = if version_1.exists() { &version_1 } else { root };
-        let group = Bounds(root.join(format!("ec2-role-load-{}", std::process::id())));
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ec2-role-load-{}-{number}", std::process::id());
+        let group = Bounds(root.join(name));
         let made = std::fs::create_dir(&group.0);
         made.unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
         let mut limits = limits.iter();
@@ -38,6 +43,15 @@ impl Bounds {
             group.0.display()
         );
         group
+    }
+
+    /// The highest number of bytes so far, those of the kernel for the group's sockets included; `None` without a limit of memory.
+    pub fn peak(&self) -> Option<u64> {
+        let names = ["memory.peak", "memory.max_usage_in_bytes"];
+        let mut texts = names
+            .iter()
+            .filter_map(|name| std::fs::read_to_string(self.0.join(name)).ok());
+        texts.next()?.trim().parse().ok()
     }
 
     /// Words to put before a command, so that it runs inside the control group.

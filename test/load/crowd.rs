@@ -29,7 +29,7 @@ pub fn run(program: &str) -> Vec<String> {
     println!("| Clients | Served | median | slowest | Memory after |\n|---|---|---|---|---|");
     let mut missed = Vec::new();
     for (clients, most) in CROWDS {
-        let subject = Subject::start(program, &[], None);
+        let subject = Subject::start(program, &[], None, Ipv4Addr::LOCALHOST);
         let figures = Mutex::new(Figures::default());
         for _ in 0..REPEATS {
             let start = Barrier::new(clients);

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
 
 use crate::attack::Target;
 use crate::bounds::Bounds;
 use crate::client::{self, Figures};
 use crate::processes::{self, Held};
 use crate::subject::Subject;
+use crate::support::Directory;
 use crate::support::attack::{self, Attack, Form};
-use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
+use crate::support::container::Container;
+use crate::support::http::{self, DOCUMENT_PATH, TOKEN, connections, request_with};
 use crate::support::sts::access_key_id;
 
 const VICTIM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -24,16 +28,49 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
+/// The clients that vanish within 5 s: the kernel retransmits to each for 3 s.
+const MAX_CONNECTIONS: usize = 5 * 150;
+/// Bound of the log: twice a minute's 1,000 request lines of at most 400 bytes.
+const MAX_LOG_BYTES: u64 = 800_000;
 /// Number of samples after an attack. Their minimum is reported, so short-lived processes such as a fetcher do not count.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
+/// Attackers that are no clients from loopback.
+#[derive(Clone, Copy)]
+enum Other {
+    /// A container whose clients send a request, and answer neither the response nor its end.
+    Vanish,
+    /// A container that begins connections from many addresses and completes none.
+    Forge,
+    /// Another user of the host, who sends signals to all processes and tries to read them.
+    User,
+}
+
+/// The container's further addresses, for forged sources.
+fn sources() -> Vec<Ipv4Addr> {
+    (10..250)
+        .map(|last| Ipv4Addr::new(192, 0, 2, last))
+        .collect()
+}
+
+/// In the container: what comes from the server, and the end of a connection, is lost.
+const VANISH: &str = r"for flag in PSH FIN; do iptables -A INPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done
+    for flag in RST FIN; do iptables -A OUTPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done";
+const FORGE: &str = r"iptables -A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP
+    for last in {10..249}; do ip address add 192.0.2.\$last/32 dev lo; done";
+/// What other users may not read; prints what it can.
+const STEAL: &str = "for pid; do kill -9 $pid; kill -STOP $pid; cd /proc/$pid && cat environ maps mem io stack syscall fd/*; done";
+
 struct Row {
     name: &'static str,
     attacks: Vec<Form>,
+    other: Option<Other>,
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
+    /// Where stderr is a file.
+    log: Option<Directory>,
     /// The read end of the pipe to which stderr is written; nobody reads it.
     _kept: Option<std::io::PipeReader>,
     /// Duration of the attack, as a multiple of the usual one.
@@ -49,18 +86,24 @@ struct Attacked {
     peak: Held,
     calls: usize,
     token: String,
+    log: Option<Directory>,
+    stolen: String,
+    /// Sockets of the kernel at the end of the attack, where it is a container's.
+    connections: usize,
     _kept: Option<std::io::PipeReader>,
     // Dropped last, because a control group can be removed only when its processes have ended.
-    _bounds: Option<Bounds>,
+    bounds: Option<Bounds>,
 }
 
 fn row(name: &'static str, attacks: Vec<Form>) -> Row {
     Row {
         name,
         attacks,
+        other: None,
         bounds: None,
         before: Vec::new(),
         stderr: None,
+        log: None,
         _kept: None,
         length: 1,
     }
@@ -74,12 +117,34 @@ fn named(name: &str) -> Form {
 fn rows() -> Vec<Row> {
     let idle = || vec![named("2,000 idle connections")];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let puts = || vec![named("a flood of token PUTs")];
     let mut rows = vec![row("none", Vec::new())];
     rows.extend(
         attack::all()
             .into_iter()
             .map(|Attack { name, form }| row(name, vec![form])),
     );
+    for (name, other) in [
+        (
+            "clients that vanish after their request, 150 a second",
+            Other::Vanish,
+        ),
+        ("2,000 forged connections a second", Other::Forge),
+        ("another user of the host", Other::User),
+    ] {
+        rows.push(Row {
+            other: Some(other),
+            // As of a role network.
+            bounds: Some(Bounds::memory(16 << 20)),
+            ..row(name, Vec::new())
+        });
+    }
+    let log = Directory::new();
+    rows.push(Row {
+        stderr: Some(File::create(log.path("log")).unwrap().into()),
+        log: Some(log),
+        ..row("a flood of token PUTs, stderr a file", puts())
+    });
     rows.push(Row {
         before: words(&["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"]),
         ..row("256 descriptors, 2,000 idle connections", idle())
@@ -99,7 +164,6 @@ fn rows() -> Vec<Row> {
             attacks,
         )
     });
-    let puts = || vec![named("a flood of token PUTs")];
     let (reader, writer) = std::io::pipe().unwrap();
     rows.push(Row {
         stderr: Some(writer.into()),
@@ -165,27 +229,39 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         .bounds
         .as_ref()
         .map_or(row.before, |bounds| bounds.command().into());
-    let subject = Subject::start(program, &before, row.stderr);
+    let subject = Subject::start(program, &before, row.stderr, Ipv4Addr::UNSPECIFIED);
     let (address, supervisor) = (subject.ec2_role.address, subject.ec2_role.pid);
     let token = subject.ec2_role.token("21600");
+    let ended = AtomicBool::new(false);
     let target = Target {
         address,
-        ended: AtomicBool::new(false),
+        from: Ipv4Addr::new(127, 0, 0, 3),
+        ended: &ended,
     };
-    let (figures, peak) = std::thread::scope(|scope| {
+    let ended = &ended;
+    let (figures, peak, stolen, connections) = std::thread::scope(|scope| {
         for form in &row.attacks {
             scope.spawn(|| target.attack(form));
         }
-        let victim =
-            scope.spawn(|| client::fetch_until(&target.ended, VICTIM, address, &access_key_id(1)));
+        let other = row
+            .other
+            .map(|other| scope.spawn(move || other.attack(address.port(), supervisor, ended)));
+        let victim = scope.spawn(|| client::fetch_until(ended, VICTIM, address, &access_key_id(1)));
         let begun = Instant::now();
         let mut peak = Held::default();
         while begun.elapsed() < length * row.length {
             peak = peak.max(processes::held(supervisor));
             std::thread::sleep(BETWEEN_LOOKS);
         }
-        target.ended.store(true, Ordering::Relaxed);
-        (victim.join().unwrap(), peak)
+        let connections = row.other.map_or(0, |_| connections(address.port()));
+        ended.store(true, Ordering::Relaxed);
+        let stolen = other.map(|other| other.join().unwrap());
+        (
+            victim.join().unwrap(),
+            peak,
+            stolen.unwrap_or_default(),
+            connections,
+        )
     });
     Attacked {
         name: row.name,
@@ -195,9 +271,66 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
         figures,
         peak,
         token,
+        log: row.log,
+        stolen,
+        connections,
         _kept: row._kept,
-        _bounds: row.bounds,
+        bounds: row.bounds,
     }
+}
+
+impl Other {
+    /// Attacks until it is told to end; returns what it could read.
+    fn attack(self, port: u16, supervisor: Pid, ended: &AtomicBool) -> String {
+        if let Other::User = self {
+            return steal(supervisor, ended);
+        }
+        let container = Container::start();
+        let script = if let Other::Vanish = self {
+            VANISH
+        } else {
+            FORGE
+        };
+        container.run(script);
+        let target = Target {
+            address: (Ipv4Addr::new(192, 0, 2, 1), port).into(),
+            from: Ipv4Addr::new(192, 0, 2, 2),
+            ended,
+        };
+        container.enter(|| match self {
+            Other::Forge => target.forge(2_000, &sources()),
+            _ => target.attack(&Form::Hold {
+                per_second: 150,
+                most: 10,
+                bytes: |_| request_with("").into_bytes(),
+            }),
+        });
+        String::new()
+    }
+}
+
+fn steal(supervisor: Pid, ended: &AtomicBool) -> String {
+    let mut stolen = String::new();
+    while !ended.load(Ordering::Relaxed) {
+        let pids = processes::all(supervisor)
+            .into_iter()
+            .map(|pid| pid.to_string());
+        let output = Command::new("setpriv")
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "sh",
+                "-c",
+                STEAL,
+                "sh",
+            ])
+            .args(pids)
+            .output()
+            .unwrap();
+        stolen += &String::from_utf8_lossy(&output.stdout);
+    }
+    stolen
 }
 
 #[derive(Default)]
@@ -259,20 +392,40 @@ impl Table {
             DOCUMENT_PATH,
             &[(TOKEN, &row.token)],
         );
+        let file = row.log.as_ref().map(|log| log.path("log"));
+        let log = file.map_or(0, |file| std::fs::metadata(file).unwrap().len());
+        if log > 0 {
+            self.notes
+                .push(format!("{name}: a log of {} KiB", log >> 10));
+        }
+        if let Some(peak) = row.bounds.as_ref().and_then(Bounds::peak) {
+            self.notes.push(format!(
+                "{name}: its control group had at most {} KiB, the kernel {} connections",
+                peak >> 10,
+                row.connections
+            ));
+        }
         let bars = [
             (success >= LEAST_SUCCESS, "the victim's success"),
             (p99 <= MAX_P99, "p99"),
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            (threads == 0, "threads left"),
-            (descriptors == 0, "descriptors left"),
+            // Where stderr is a file, a log writer stays.
+            (threads == 0 || row.log.is_some(), "threads left"),
+            (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),
             (
                 still.is_ok_and(|answer| answer.status == 200),
                 "a token given before",
             ),
             (!leaves_core_files(subject), "core files"),
+            (log <= MAX_LOG_BYTES, "size of the log"),
+            (
+                row.connections <= MAX_CONNECTIONS,
+                "connections in the kernel",
+            ),
+            (row.stolen.is_empty(), "what another user could read"),
         ];
         let missed = bars.iter().filter(|(holds, _)| !holds);
         self.missed

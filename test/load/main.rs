@@ -1,5 +1,5 @@
 //! Load and attacks on the static binary, with figures: `hostile`, `crowd` and `soak`, each described by its script
-//! (scripts/test-hostile and so on). Everything stays on loopback, and the number of connections is bounded.
+//! (scripts/test-hostile and so on). Everything stays on this machine, and the number of connections is bounded.
 
 // Each test program uses only a part of `support`.
 #[allow(dead_code, unused_imports)]

@@ -1,6 +1,6 @@
 //! The ec2-role under load, with an STS that is called once.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -17,10 +17,16 @@ pub struct Subject {
 
 impl Subject {
     /// Starts a copy of the binary, so that no other process shares its pages and all of its memory is counted.
-    pub fn start(program: &str, before: &[String], stderr: Option<Stdio>) -> Self {
+    pub fn start(
+        program: &str,
+        before: &[String],
+        stderr: Option<Stdio>,
+        listen: Ipv4Addr,
+    ) -> Self {
         let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind((listen, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = (Ipv4Addr::LOCALHOST, port).into();
         let mut start = Start::with(&sts)
             .listen("-")
             .stdin(OwnedFd::from(listener))

@@ -49,8 +49,8 @@ class PodmanHost(Host):
     def __init__(self, engine):
         super().__init__(engine, IMAGE)
         self.unpack_release()
-        self.run("sh", "-euc", "cd /tmp/release; install ec2-role-guard ec2-role-hook ec2-role-network /usr/local/sbin; "
-                 "install -m 644 ec2-role-guard.service ec2-role-hook.service /etc/systemd/system; systemctl daemon-reload")
+        self.run("sh", "-euc", "cd /tmp/release; install ec2-role /usr/local/bin; install ec2-role-guard ec2-role-hook ec2-role-network /usr/local/sbin; "
+                 "install -m 644 *.service *.socket /etc/systemd/system; systemctl daemon-reload")
         self.run("sh", "-c", f"podman import --quiet - {BUSYBOX}", input=busybox_tree(), text=False)
         self.podman("import", "--quiet", f"/trees/{IMAGE}.tar", "client")
         for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --")):

@@ -70,6 +70,17 @@ def test_podman_that_writes_its_rules_anew_leaves_the_hook(host, firewall, listi
     assert host.run("ec2-role-hook", "status").stdout == VERDICT
 
 
+def test_the_unit_serves_podmans_first_container(host):
+    host.configure("web", "exc_web", EC2_ROLE_BRIDGE="podman0", EC2_ROLE_SAME_NETWORK="true")
+    host.put("[Socket]\nListenStream=\nListenStream=10.88.0.1:4567\n", "/etc/systemd/system/ec2-role@web.socket.d/podman.conf")
+    try:
+        host.run("sh", "-euc", "systemctl daemon-reload; systemctl start ec2-role@web.socket")
+        host.wait_until_active("ec2-role@web")
+        assert host.role_seen_by(host.box()) == "exc_web"
+    finally:
+        host.run("sh", "-c", "systemctl stop ec2-role@web.socket ec2-role@web ec2-role-hook; rm -r /etc/ec2-role /etc/systemd/system/*.d")
+
+
 def test_podman0_may_go_and_come(host, served):
     host.podman("rm", "--force", served)
     assert host.run("ip", "link", "show", "podman0", check=False).returncode != 0

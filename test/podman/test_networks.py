@@ -50,6 +50,13 @@ def test_remove_leaves_nothing(host):
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
 
 
+def test_remove_leaves_the_hook_to_another_engines_network(host):
+    host.create("php")
+    host.run("ip", "link", "add", "er-other", "type", "bridge")
+    host.network("remove", "php")
+    assert "-i er-+ " in host.run("iptables-save").stdout
+
+
 def test_a_network_serves_again_after_its_last_container(host):
     host.create("php")
     for _ in range(2):

@@ -27,9 +27,9 @@ def host(host):
     host.run("sh", "-c", f"systemctl disable {' '.join(GUARD_AND_HOOK)} podman-restart; systemctl stop ec2-role-hook 'web-*' 'ask-*'; rm -r /var/asked")
 
 
-def put_sample(host):
+def put_sample(host, endpoint=ENDPOINT):
     for name, content in re.findall(r"^# (/etc/containers/systemd/\S+)\n(.*?)(?=^# /etc|\Z)", block("Quadlet", "ini", page=OPERATING), re.M | re.S):
-        host.put(re.sub(r"^(Environment=EC2_ROLE_ARN)", rf"Environment=EC2_ROLE_ENDPOINT_URL={ENDPOINT}\n\1", content, flags=re.M), name)
+        host.put(re.sub(r"^(Environment=EC2_ROLE_ARN)", rf"Environment=EC2_ROLE_ENDPOINT_URL={endpoint}\n\1", content, flags=re.M), name)
     host.run("systemctl", "daemon-reload")
 
 
@@ -50,6 +50,12 @@ def test_a_quadlet_container_uses_its_role(host):
     put_sample(host)
     host.run("systemctl", "start", "web-app")
     wait_until(lambda: "exc_web" in host.run("journalctl", "--output=cat", "CONTAINER_NAME=systemd-web-app").stdout, seconds=20, what="its role")
+
+
+def test_a_start_of_quadlet_units_does_not_wait_for_aws(host):
+    put_sample(host, endpoint="http://10.77.0.1:9")
+    host.run("timeout", "10", "systemctl", "start", "web-app")
+    assert host.show("web-role", "ActiveState") == "active"
 
 
 def test_over_a_boot_no_podman_container_sees_the_hosts_role(host):

@@ -38,6 +38,7 @@ enum Use {
     CaBundle,
     WebIdentity,
     ContainerToken,
+    Policy,
 }
 
 fn good(of: Use) -> String {
@@ -55,6 +56,7 @@ fn good(of: Use) -> String {
         Use::CaBundle => {
             std::fs::read_to_string(certificates::Authority::new("ours").bundle()).unwrap()
         }
+        Use::Policy => "{\"Version\":\"2012-10-17\"}".to_owned(),
         Use::WebIdentity | Use::ContainerToken => format!("{SECRET}.token\n"),
     }
 }
@@ -76,6 +78,10 @@ fn start(of: Use, sts: &Sts, agent: &Loopback, files: &Directory) -> Start {
         Use::WebIdentity => start
             .variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
             .variable("AWS_ROLE_ARN", ROLE_BEFORE),
+        Use::Policy => {
+            let policy = format!("file://{file}");
+            start.keys("AKIA").arguments(["--policy", &policy])
+        }
         Use::ContainerToken => start
             .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url())
             .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file),
@@ -164,6 +170,22 @@ fn check_each(when: When) {
         (Use::ContainerToken, Text(""), "it is empty"),
         (Use::ContainerToken, Text("a\nb"), "U+000A"),
         (Use::ContainerToken, Pipe, "not a regular file"),
+        (
+            Use::Policy,
+            Absent,
+            "--policy …cannot be read: No such file",
+        ),
+        (
+            Use::Policy,
+            Text("{\"Version\":"),
+            "--policy …it is not JSON: EOF",
+        ),
+        (
+            Use::Policy,
+            Text("[]"),
+            "a policy is a JSON object; correct it",
+        ),
+        (Use::Policy, Pipe, "--policy …not a regular file"),
         (Use::WebIdentity, Text("a\nb"), "U+000A"),
         (Use::WebIdentity, Bytes(b"\xff"), "not UTF-8"),
         (Use::WebIdentity, Content::Directory, "not a regular file"),

@@ -827,7 +827,7 @@ fn an_instance_without_a_role_is_one_line() {
         1,
         &[
             "Connection refused",
-            "run on an EC2 instance, or give credentials",
+            "on EC2 run ec2-role on the host's network, because the guard and a hook keep containers away; elsewhere give credentials",
         ],
     );
     for (name, value, right) in [

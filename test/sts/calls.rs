@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::http::LIST_PATH;
 use crate::support::sts::{Expiration, RetryAfter, access_key_id, request_id};
-use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
+use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each, until};
 
 const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
 const DAY: i64 = 86_400;
@@ -383,6 +383,22 @@ fn lasting_faults() -> Vec<(Reply, &'static str)> {
             "correct the option that the message names",
         ),
     ]
+}
+
+#[test]
+fn refused_policy_in_a_file_is_retried_until_it_is_corrected() {
+    let sts = Sts::start([Reply::error(400, "MalformedPolicyDocument", "oh")]);
+    let start = Start::with(&sts).file("policy", "{}");
+    let policy = format!("file://{}", start.home.text("policy"));
+    let ec2_role = start.arguments(["--policy", &policy]).start();
+    ec2_role.wait_for_line("correct --policy, --policy-arns or --tags; no credential");
+    ec2_role.home.write("policy", "{\"Version\":\"\"}");
+    until("the call with the new policy", || {
+        let last = sts.calls().pop()?;
+        (last.parameter("Policy") == "{\"Version\":\"\"}").then_some(())
+    });
+    sts.replies_now(Reply::good());
+    ec2_role.wait_for_line("credential of ");
 }
 
 #[test]

@@ -64,7 +64,8 @@ impl Container {
         })
     }
 
-    fn run(&self, script: &str) -> String {
+    /// Runs a script in the container's network.
+    pub fn run(&self, script: &str) -> String {
         let pid = self.0.id();
         run(&format!(
             "nsenter --target {pid} --net bash -euc \"{script}\""

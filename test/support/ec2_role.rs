@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::http::{self, Answer, DOCUMENT_PATH, TOKEN_PATH, TTL};
+use super::json_log;
 use super::sts::SECRET_OF_ROLE;
 use super::{Directory, SECRET, Sts, TIMEOUT, Watched, until};
 
@@ -126,6 +127,10 @@ impl Start {
 
     /// Starts the process without waiting for it.
     pub fn spawn(self) -> Ec2Role {
+        let serves = !["--check", "--credential-process"]
+            .iter()
+            .any(|once| self.arguments.iter().any(|it| it == once));
+        let json = self.stderr.is_none() && serves && json_log::is_asked();
         let mut words = self.before.clone();
         words.push(self.program.clone());
         let gathers = self.stderr.is_none();
@@ -135,6 +140,7 @@ impl Start {
             .args(&self.arguments)
             .current_dir(self.home.path(""))
             .env_clear()
+            .envs(json.then_some(("EC2_ROLE_LOG_FORMAT", "json")))
             .envs(&self.variables)
             .stdin(self.stdin)
             .stdout(Stdio::piped())
@@ -146,7 +152,9 @@ impl Start {
             let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&lines));
             std::thread::spawn(move || {
                 for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                    lines.change(|lines| lines.push(String::from_utf8_lossy(&line).into_owned()));
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    let line = if json { json_log::text(&line) } else { line };
+                    lines.change(|lines| lines.push(line));
                 }
             });
         }

@@ -61,9 +61,12 @@ impl Answer {
             {
                 return Ok(bytes);
             }
-            match stream.read(&mut piece)? {
-                0 => return Err(cut(&bytes)),
-                length => bytes.extend_from_slice(&piece[..length]),
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(cut(&bytes)),
+                Ok(length) => bytes.extend_from_slice(&piece[..length]),
+                // A read with a time limit is not restarted by the kernel after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -191,4 +194,18 @@ pub fn fetch_on(
         return Ok(name);
     }
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
+}
+
+/// Counts the kernel's sockets on this port in this network namespace, without the listening one and those that only keep the port
+/// (TIME_WAIT).
+pub fn connections(port: u16) -> usize {
+    let port = format!(":{port:04X} ");
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = table.lines().filter(|line| {
+        line.split_once(": ")
+            .is_some_and(|(_, rest)| rest[8..].starts_with(&port))
+    });
+    local
+        .filter(|line| !line.contains(" 0A ") && !line.contains(" 06 "))
+        .count()
 }

@@ -13,6 +13,7 @@ pub mod ec2_role;
 pub mod fault;
 pub mod host_metadata;
 pub mod http;
+pub mod json_log;
 pub mod loopback;
 pub mod metadata_service;
 pub mod namespace;

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +21,8 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor waits at its end for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// Minimum time between the starts of two log writers, so that one that cannot run causes no busy loop.
+const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// Blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process, and SIGTTOU, so that a write to a
 /// terminal with `tostop` does not stop a background process.
@@ -33,12 +35,12 @@ pub fn block_signals_of_writing() {
 pub struct LogWriter(Option<Pipe>);
 
 struct Pipe {
-    /// The log file, which was stderr.
+    /// The log file: the original stderr. Log writers write to it, and `finish` makes it stderr again.
     file: OwnedFd,
     /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
     lines: PipeReader,
-    /// Hangs up when the log writer has ended; `None` before the first has started.
-    ended: Option<PipeReader>,
+    /// A pipe that hangs up when the log writer has ended, and when the log writer started; `None` before the first.
+    writer: Option<(PipeReader, Instant)>,
 }
 
 impl LogWriter {
@@ -49,19 +51,18 @@ impl LogWriter {
         if fstat(stderr()).is_ok_and(|stat| is_file(stat.st_mode)) {
             self.0 = Pipe::in_place_of_stderr().ok();
         }
-        if let Some(pipe) = self.0.as_mut().filter(|pipe| pipe.has_no_reader(Duration::ZERO))
-            && let Ok(ended) = pipe.start_reader()
-        {
-            pipe.ended = Some(ended);
+        if let Some(pipe) = &mut self.0 {
+            pipe.replace_writer(MIN_LIFE);
         }
     }
 
     /// Gives stderr back, and waits until the log writer has written the last lines.
     pub fn finish(self) {
-        if let Some(pipe) = self.0 {
+        if let Some(mut pipe) = self.0 {
+            pipe.replace_writer(Duration::ZERO);
             _ = dup2_stderr(&pipe.file);
             sink::reset();
-            pipe.has_no_reader(FLUSH_TIME);
+            _ = pipe.writer.map(|(ended, _)| has_hung_up(&ended, FLUSH_TIME));
         }
     }
 }
@@ -73,24 +74,32 @@ impl Pipe {
         _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
         dup2_stderr(&pipe)?;
         sink::reset();
-        Ok(Pipe { file, lines, ended: None })
+        Ok(Pipe { file, lines, writer: None })
     }
 
-    fn start_reader(&self) -> io::Result<PipeReader> {
+    /// Starts a log writer if none runs and the last one started `min_life` ago.
+    fn replace_writer(&mut self, min_life: Duration) {
+        let is_due = self.writer.as_ref().is_none_or(|(ended, started)| {
+            started.elapsed() >= min_life && has_hung_up(ended, Duration::ZERO)
+        });
+        if is_due && let Ok(ended) = self.start_writer() {
+            self.writer = Some((ended, Instant::now()));
+        }
+    }
+
+    fn start_writer(&self) -> io::Result<PipeReader> {
         let (ended, end) = io::pipe()?;
         let mut command = ProcessKind::LogWriter.command();
         command.env_clear().stdin(self.lines.try_clone()?).stdout(end);
         command.stderr(self.file.try_clone()?).spawn()?;
         Ok(ended)
     }
+}
 
-    /// Waits at most for `time` until no log writer runs.
-    fn has_no_reader(&self, time: Duration) -> bool {
-        self.ended.as_ref().is_none_or(|ended| {
-            let mut fds = [PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
-            poll(&mut fds, Timespec::try_from(time).ok().as_ref()) == Ok(1)
-        })
-    }
+/// Waits until the other end of a pipe is closed; false after `timeout`.
+fn has_hung_up(pipe: &PipeReader, timeout: Duration) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) == Ok(1)
 }
 
 /// Runs the log writer until every process has closed the pipe.

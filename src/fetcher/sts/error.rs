@@ -87,6 +87,14 @@ impl StsError {
         let (reaction, remedy) = match code {
             "AccessDenied" | "AccessDeniedException" => {
                 let caller = caller(message).unwrap_or("the caller".to_owned());
+                let field = |at| role.splitn(6, ':').nth(at).unwrap_or_default();
+                let name = field(5).rsplit('/').next().unwrap_or_default();
+                if caller == format!("the role {name} of account {}", field(4)) {
+                    return later(format!(
+                        "the source's credential is of this role itself: if another ec2-role serves it here, run this one on the \
+                         host's network; if not, the trust policy of {role} must name {caller}"
+                    ));
+                }
                 return later(format!(
                     "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
                 ));
@@ -225,6 +233,13 @@ mod tests {
             );
             assert!(error.describe().ends_with("(request r1)"));
         }
+        let message = "User: arn:aws:sts::1:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
+        let itself = refused(403, "AccessDenied", message);
+        let remedy = |role| itself.judge(role, "https://sts").1;
+        assert!(
+            remedy("arn:aws:iam::1:role/path/x").contains("if another ec2-role serves it here")
+        );
+        assert!(!remedy("arn:aws:iam::2:role/x").contains("another ec2-role"));
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! Lets a whole test run check the JSON log: with `TESTED_LOG_FORMAT=json` each program logs so, and tests see the text of each line.
+
+use std::io::Write;
+
+use ec2_role::common::clock;
+use serde_json::Value;
+
+pub fn is_asked() -> bool {
+    std::env::var("TESTED_LOG_FORMAT").is_ok_and(|format| format == "json")
+}
+
+/// The line as the text format has it. A line that breaks the format's promise becomes one that its test notices.
+pub fn text(line: &str) -> String {
+    let object: Value = match serde_json::from_str(line) {
+        Ok(object) => object,
+        // A credential_process writes to the same stderr.
+        Err(_) if !line.contains("ec2-role") => return line.to_owned(),
+        Err(error) => abort(line, &error.to_string()),
+    };
+    let of = |key: &str| object[key].as_str().unwrap_or_else(|| abort(line, key));
+    let (time, role) = (of("time"), of("role"));
+    let Some(at) = clock::parse_iso8601(time) else {
+        abort(line, "time")
+    };
+    let is_known = ["error", "warning", "info"].contains(&of("level"));
+    if !is_known || !(role.is_empty() || role.contains(":role/")) {
+        abort(line, "level or role");
+    }
+    match of("event") {
+        "message" => format!("{time} ec2-role: {}", of("message")),
+        "request" => {
+            let date = httpdate::fmt_http_date(at);
+            let (day, month, year, time) =
+                (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
+            let number = |key: &str| object[key].as_f64().unwrap_or_else(|| abort(line, key));
+            format!(
+                "{} - - [{day}/{month}/{year}:{time} +0000] \"{}\" {} {} {:.4}",
+                object["client"].as_str().unwrap_or("-"),
+                of("request"),
+                number("status"),
+                number("bytes"),
+                number("seconds")
+            )
+        }
+        event => abort(line, event),
+    }
+}
+
+/// Ends the whole run, because the thread that reads a log cannot fail a test.
+fn abort(line: &str, why: &str) -> ! {
+    let text = format!("not a JSON object with time, level, event and role: {why}: {line}\n");
+    // The test harness captures eprintln!.
+    _ = std::io::stderr().write_all(text.as_bytes());
+    std::process::exit(101)
+}
