@@ -6,9 +6,7 @@ import subprocess
 import pytest
 
 from ec2_role import REPOSITORY, Ec2Role, fetch
-
-PROMTOOL = REPOSITORY / "target/promtool"
-
+from promtool import PROMTOOL
 
 pytestmark = pytest.mark.skipif(not PROMTOOL.exists() and not os.environ.get("CI"), reason="target/promtool is not there; run scripts/setup python")
 

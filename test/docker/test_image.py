@@ -125,6 +125,13 @@ def test_6_docker_restart_brings_the_role_back(docker, server):
     wait_until(lambda: role_name(docker, container) == "exc_web", what="the role after the restart")
 
 
+def test_6_it_is_healthy_before_the_interval_is_over(docker, ec2_role_image):
+    if int(docker.docker("version", "--format", "{{.Server.Version}}").stdout.split(".")[0]) < 25:
+        pytest.skip("Docker knows --start-interval from 25 on")
+    started = docker.run(*CONFINED, "ec2-role", arn("exc_web"))
+    wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=4, what="healthy")
+
+
 def test_6_docker_says_that_it_is_healthy(docker, ec2_role_image):
     started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
     wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")

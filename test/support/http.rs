@@ -61,9 +61,12 @@ impl Answer {
             {
                 return Ok(bytes);
             }
-            match stream.read(&mut piece)? {
-                0 => return Err(cut(&bytes)),
-                length => bytes.extend_from_slice(&piece[..length]),
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(cut(&bytes)),
+                Ok(length) => bytes.extend_from_slice(&piece[..length]),
+                // A read with a time limit is not restarted by the kernel after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
