@@ -152,8 +152,8 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Hides the parts of the request that STS may repeat in an error: the source's secrets, and also the external id and the policy,
-/// which only some readers of the log may know.
+/// Hides the parts of the request that STS may repeat in an error: the source's secrets, the external id and the policy. The last
+/// two are not secret, but not everybody who reads the log should see them.
 fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
     let secrets = [
         Some(source.secret_access_key.expose()),

@@ -1,9 +1,9 @@
 //! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
 //! responses.
 //!
-//! A client can break only its own connection: `connections` holds all connections, within bounds, in one thread, and tiny_http
-//! receives complete heads only. Any other fault ends this process, and the supervisor starts a new server on the same listening
-//! socket.
+//! A hostile client can break only its own connection: one thread holds all connections, within bounds (`connections`), and
+//! tiny_http receives complete heads only. A fault of the server itself ends this process, and the supervisor starts a new server
+//! on the same listening socket.
 
 mod access_log;
 mod confinement;

@@ -11,7 +11,7 @@ use crate::messages::{FetchOrders, FetchReport, ServerUpdate};
 /// The state machine of one repeated fetch. The poll loop runs the fetchers and passes in their reports, the time and `jitter`, a
 /// random number from 0 to 1.
 pub trait Refresh {
-    /// When the next fetch is due, if none is running.
+    /// When the next fetch is due. The poll loop ignores this while a fetch runs.
     fn due(&self) -> BootTime;
 
     /// Makes the next fetch due as soon as possible.

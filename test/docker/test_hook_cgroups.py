@@ -61,9 +61,9 @@ def host_is_untouched(host):
 def test_the_cgroup_gets_the_role_and_the_host_its_own(host, program):
     name, variant = host.slice.name, ("--iptables", program)
     assert host.slice.roles() == {HOST_ROLE}
-    added = host.hook("add", "--cgroup", name, *variant).stderr
+    added = host.hook("add", "--cgroup", name, *variant).stderr.splitlines()[-1]
     assert added == (f"ec2-role-hook: /{name}: 169.254.169.254 is ec2-role at 127.0.0.1:4567; after a flush of nftables, "
-                     "or in a cgroup made anew, it has the host's role until this is said again\n")
+                     "or in a cgroup made anew, it has the host's role until this is said again")
     assert host.slice.roles() == {"exc_web"} and host_is_untouched(host)
     assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"
     once = firewall(host, program)

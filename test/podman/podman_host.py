@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from host import NETWORK, SCRIPTS, SUBNET, Host
+from host import NETWORK, SUBNET, Host
 from images import busybox_tree, debian_sources, debian_tree
 from instance import METADATA, REPOSITORY, wait_until
 from instance_server import BINARY
@@ -19,7 +19,7 @@ PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,pod
 BUSYBOX = "docker.io/library/busybox"
 # What a user would pull is made here from the host's own tree.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
-# curl's exit status when it is refused, which takes no time-out.
+# curl's exit status when the connection is refused; a time-out has another.
 REFUSED = 7
 
 
@@ -37,10 +37,10 @@ def with_test_sts(script):
 
 
 class PodmanHost(Host):
-    # A cgroup namespace of its own, because Podman and systemd must see the same paths; /dev/tty, which Podman names as all of 5.
+    # Podman and systemd must see the same cgroup paths, hence the cgroup namespace. For /dev/tty systemd asks for all devices 5:*.
     options = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--volume", "/var/lib/containers",
                "--volume", f"{REPOSITORY}/target/docker:/trees:ro", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
-    # Both are read-only in Docker's containers. The settings are those of the container's network alone.
+    # Docker mounts these read-only. /proc/sys/net has settings of the container's own network namespace.
     init = ("sh", "-c", """
         mount --bind /proc/sys/net /proc/sys/net
         for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null

@@ -163,7 +163,7 @@ fn errors_of_the_container_endpoint_are_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // This path is outside /v2/credentials/, so the response is the 404 of the metadata service.
+    // Without its last slash the path is not of the container form, so the instance form answers: a 404 as text/html.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"

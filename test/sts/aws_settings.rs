@@ -29,7 +29,7 @@ fn signed_for(sts: &Sts, start: Start) -> String {
 fn the_endpoint_is_taken_in_the_documented_order() {
     let sts = Sts::start([Reply::good()]);
     for place in 0..5 {
-        // Settings that win are unset; settings that lose have an endpoint that fails.
+        // The setting at `place` must win: those of higher precedence are empty, those of lower precedence point nowhere.
         let url = |at: usize| match at.cmp(&place) {
             std::cmp::Ordering::Less => String::new(),
             std::cmp::Ordering::Equal => sts.url(),

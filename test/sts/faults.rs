@@ -7,7 +7,7 @@ use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
 
 const TIME: &str = "2199-01-01T00:00:00Z";
 
-/// An answer with this secret and expiration.
+/// A 200 of STS with these texts as the secret access key and as the expiration; either may be malformed.
 fn with_secret(secret: &str, expiration: &str) -> Reply {
     Reply::bytes(
         200,

@@ -75,6 +75,8 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        // The kernel removes the namespace some time after its last process, and the veth pair with it.
+        _ = Command::new("ip").args(["link", "del", "host0"]).status();
         _ = self.0.kill();
         _ = self.0.wait();
     }

@@ -1,5 +1,5 @@
-//! A transient fault of a peer, and what must hold for each: a failure is one line that names the cause, a valid credential is
-//! served to its end and not after it, and ec2-role recovers without a restart.
+//! Tests one transient fault of a peer. Each failure must be logged in one line that names the cause, a valid credential must be
+//! served until it expires and no longer, and ec2-role must recover without a restart.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

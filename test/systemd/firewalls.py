@@ -107,7 +107,7 @@ class FirewallHost(Host):
     def after_a_flush(self):
         self.run("nft", "flush", "ruleset")
         seen = self.seen()
-        # firewalld cannot reload without its own table.
+        # Restore the firewall for the next state. The flush deleted firewalld's table, so a reload would fail; restart it.
         self.run("sh", "-c", self._restart)
         return seen
 

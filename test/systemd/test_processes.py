@@ -32,7 +32,7 @@ def serve_on_loopback(host):
     host.wait_until_active("ec2-role@app")
 
 
-def test_over_reboots_a_users_containers_never_see_the_hosts_role(fresh_host):
+def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     host = fresh_host
     host.run("useradd", "--create-home", "app")
     answers = lambda: host.run("cat", "/home/app/answers", check=False).stdout

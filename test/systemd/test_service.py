@@ -76,13 +76,13 @@ def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
 def test_a_stopped_server_is_replaced_within_3_seconds(host):
     before = host.processes()
     host.run("kill", "-STOP", str(before["ec2-role-server"]))
-    # The limit is 4 s, because listing the processes takes time too.
+    # A replacement takes up to 3 s; the fourth second is for listing the processes.
     wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), seconds=4)
     assert host.ask() == (200, "exc_web")
     assert host.processes()["ec2-role"] == before["ec2-role"]
 
 
-def test_a_stopped_keeper_is_replaced_by_the_watchdog(host):
+def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     token = host.session_token()
     before = host.processes()
     host.run("kill", "-STOP", str(before["ec2-role"]))
@@ -102,7 +102,7 @@ time.sleep(2)
 """
 
 
-def test_an_out_of_memory_kill_of_the_server_leaves_the_keeper(host):
+def test_an_out_of_memory_kill_of_the_server_leaves_the_supervisor(host):
     token = host.session_token()
     before = host.processes()
     limit = host.show(UNIT, "MemoryMax")

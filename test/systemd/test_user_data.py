@@ -211,7 +211,10 @@ def test_a_strangers_port_is_found_before_installing(bare_host, release):
 
 
 FLUENTD = ("--role", f"fluentd={arn('fluentd')}@br-fluentd")
-CREATE = ("network create --opt com.docker.network.bridge.name=br-fluentd --subnet 192.168.101.0/24 --gateway 192.168.101.1 fluentd")
+CREATE = ("network create {}=br-fluentd --subnet 192.168.101.0/24 --gateway 192.168.101.1 fluentd")
+
+# Of each engine, to name a bridge.
+OPTIONS = {"podman": "--interface-name", "docker": "--opt com.docker.network.bridge.name"}
 
 
 def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
@@ -221,14 +224,14 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     # The host has no docker command yet, so the output names the command with which the user creates the network.
     with mounted(host, "/var/tmp", "noexec"):
         said = install(host, release, *FLUENTD, path=path_without(host, "curl", "tar", "gzip"))
-    assert "ec2-role: installed" in said and f"to make it: docker {CREATE}\n" in said
+    assert "ec2-role: installed" in said and f"to make it: docker {CREATE.format(OPTIONS['docker'])}\n" in said
     host.wait_until_served()
     assert host.show("ec2-role@fluentd.socket", "Listen") == "192.168.101.1:4567 (Stream)"
     host.wait_until_active("ec2-role@fluentd")
-    for engine in ("podman", "docker"):
+    for engine in OPTIONS:
         host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "${0##*/} $@" >>/var/log/engine\n', f"/usr/local/bin/{engine}", "0755")
         assert "to make it" not in install(host, release, *FLUENTD)
-    assert host.run("cat", "/var/log/engine").stdout == f"podman {CREATE}\ndocker {CREATE}\n"
+    assert host.run("cat", "/var/log/engine").stdout == "".join(f"{engine} {CREATE.format(option)}\n" for engine, option in OPTIONS.items())
     # A further run gives the bridge of fluentd another address.
     install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]

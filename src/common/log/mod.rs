@@ -31,7 +31,7 @@ pub struct Format {
     pub time: bool,
     /// Whether each line is a JSON object.
     pub json: bool,
-    /// The role in JSON lines.
+    /// Value of the `role` field in each JSON line; text lines do not contain it.
     pub role: String,
 }
 

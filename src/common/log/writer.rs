@@ -35,12 +35,12 @@ pub fn block_signals_of_writing() {
 pub struct LogWriter(Option<Pipe>);
 
 struct Pipe {
-    /// The log file, which was stderr.
+    /// The log file: the original stderr. Log writers write to it, and `finish` makes it stderr again.
     file: OwnedFd,
     /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
     lines: PipeReader,
     /// A pipe that hangs up when the log writer has ended, and when the log writer started; `None` before the first.
-    reader: Option<(PipeReader, Instant)>,
+    writer: Option<(PipeReader, Instant)>,
 }
 
 impl LogWriter {
@@ -52,17 +52,17 @@ impl LogWriter {
             self.0 = Pipe::in_place_of_stderr().ok();
         }
         if let Some(pipe) = &mut self.0 {
-            pipe.replace_reader(MIN_LIFE);
+            pipe.replace_writer(MIN_LIFE);
         }
     }
 
     /// Gives stderr back, and waits until the log writer has written the last lines.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
-            pipe.replace_reader(Duration::ZERO);
+            pipe.replace_writer(Duration::ZERO);
             _ = dup2_stderr(&pipe.file);
             sink::reset();
-            _ = pipe.reader.map(|(ended, _)| has_hung_up(&ended, FLUSH_TIME));
+            _ = pipe.writer.map(|(ended, _)| has_hung_up(&ended, FLUSH_TIME));
         }
     }
 }
@@ -74,20 +74,20 @@ impl Pipe {
         _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
         dup2_stderr(&pipe)?;
         sink::reset();
-        Ok(Pipe { file, lines, reader: None })
+        Ok(Pipe { file, lines, writer: None })
     }
 
     /// Starts a log writer if none runs and the last one started `min_life` ago.
-    fn replace_reader(&mut self, min_life: Duration) {
-        let is_due = self.reader.as_ref().is_none_or(|(ended, started)| {
+    fn replace_writer(&mut self, min_life: Duration) {
+        let is_due = self.writer.as_ref().is_none_or(|(ended, started)| {
             started.elapsed() >= min_life && has_hung_up(ended, Duration::ZERO)
         });
-        if is_due && let Ok(ended) = self.start_reader() {
-            self.reader = Some((ended, Instant::now()));
+        if is_due && let Ok(ended) = self.start_writer() {
+            self.writer = Some((ended, Instant::now()));
         }
     }
 
-    fn start_reader(&self) -> io::Result<PipeReader> {
+    fn start_writer(&self) -> io::Result<PipeReader> {
         let (ended, end) = io::pipe()?;
         let mut command = ProcessKind::LogWriter.command();
         command.env_clear().stdin(self.lines.try_clone()?).stdout(end);
