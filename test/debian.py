@@ -21,14 +21,15 @@ from instance import REPOSITORY
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 # The tree becomes the root of the mount namespace. After a chroot alone, `docker exec` would run in the machine's own root, because
-# entering a container's mount namespace leads to the root of that namespace.
+# entering a container's mount namespace leads to the root of that namespace. /tmp is the machine's, because the kernel writes core
+# files by paths of the machine's own root directory.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"
 mount --rbind /dev dev
 mount --rbind /sys sys
 mount --rbind /proc proc
-mount -t tmpfs tmpfs tmp
+mount --bind /tmp tmp
 mount -t tmpfs tmpfs run
 for directory in "$HOME" "$2" "$3"; do
     mkdir -p ".$directory"

@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -360,9 +359,6 @@ fn no_core_pattern_receives_a_crash() {
     // A core limit of 0 does not stop the kernel from sending a core to a program that core_pattern names.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
-    if !Path::new(&format!("/proc/1/root{collector}")).exists() {
-        return skip("the kernel writes core files in the machine's own root directory");
-    }
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
         let Some(_pattern) = CorePattern::set(&pattern) else {
             return skip("only root may set core_pattern, and no container");
