@@ -1,5 +1,8 @@
 """ec2-role-hook add --user: what processes with a user's uids get, in a network namespace that plays the host."""
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from accounts import OTHERS, SUBUIDS, UID, add_accounts
@@ -29,8 +32,9 @@ def host(both_families, tmp_path):
 
 
 def seen_by(host, *uids):
-    """The answers to these uids, in both families."""
-    return {role_of_uid(host.ec2, uid, address=address) for uid in uids for address in ADDRESSES}
+    """The answers to these uids, in both families. All ask at once, because a refusal may be a time-out."""
+    with ThreadPoolExecutor() as pool:
+        return set(pool.map(lambda asked: role_of_uid(host.ec2, asked[0], address=asked[1]), itertools.product(uids, ADDRESSES)))
 
 
 def host_is_untouched(host):
