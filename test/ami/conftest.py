@@ -57,9 +57,8 @@ def surroundings(directory):
 
 @pytest.fixture(scope="session")
 def aws(surroundings):
-    aws = Aws(surroundings)
-    yield aws
-    aws.close()
+    with Aws(surroundings) as aws:
+        yield aws
 
 
 @pytest.fixture(scope="session")

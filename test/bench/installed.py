@@ -69,41 +69,47 @@ class Units:
         self._host.run("systemctl", "stop", f"ec2-role@bench{number}.service")
 
 
+def networks_times(engine, rounds, numbers):
+    networks, times = Networks(engine.instance), []
+    for number in range(1, max(numbers) + 1):
+        if number in numbers:
+            times.append(median_of(rounds, lambda: networks.start(number), lambda: networks.stop(number)))
+        else:
+            networks.start(number)
+    for number in range(1, max(numbers) + 1):
+        networks.stop(number)
+    return times
+
+
+def units_times(engine, rounds, numbers):
+    times = []
+    with Host(engine) as host:
+        host.install_docker()
+        host.install()
+        host.run("systemctl", "enable", "--now", "docker")
+        units = Units(host)
+        for number in range(1, max(numbers) + 1):
+            units.start(number)
+            if number in numbers:
+                units.stop(number)
+                times.append(median_of(rounds, lambda: units.again(number), lambda: units.stop(number)))
+    return times
+
+
 def main():
     rounds, *numbers = map(int, sys.argv[1:])
-    times = {number: [] for number in numbers}
     with session.running_engine() as engine:
         # Docker's default address pools have room for only 31 networks.
         engine.settings = {"default-address-pools": [{"base": "172.16.0.0/12", "size": 24}]}
         engine.restart()
         import_tree(engine)
         build_ec2_role(engine)
-        aws = Aws(engine.instance)
-        try:
-            networks = Networks(engine.instance)
-            for number in range(1, max(numbers) + 1):
-                if number in numbers:
-                    taken = median_of(rounds, lambda: networks.start(number), lambda: networks.stop(number))
-                    times[number].append(taken)
-                else:
-                    networks.start(number)
-            for number in range(1, max(numbers) + 1):
-                networks.stop(number)
-            # The host of the next measurement is a container of this engine, and needs the metadata service.
+        with Aws(engine.instance):
+            networks = networks_times(engine, rounds, numbers)
+            # The next host is a container of this engine and needs the metadata service, which the guard refuses to containers.
             engine.instance.guard("off")
-            with Host(engine) as host:
-                host.install_docker()
-                host.install()
-                host.run("systemctl", "enable", "--now", "docker")
-                units = Units(host)
-                for number in range(1, max(numbers) + 1):
-                    units.start(number)
-                    if number in numbers:
-                        units.stop(number)
-                        times[number].append(median_of(rounds, lambda: units.again(number), lambda: units.stop(number)))
-        finally:
-            aws.close()
-    json.dump(times, sys.stdout)
+            units = units_times(engine, rounds, numbers)
+    json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,8 @@ def one_engine():
 
 @pytest.fixture(scope="session")
 def one_aws(one_engine):
-    aws = Aws(one_engine.instance)
-    yield aws
-    aws.close()
+    with Aws(one_engine.instance) as aws:
+        yield aws
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,15 @@ def remove_what_killed_runs_left():
 
 
 @contextlib.contextmanager
+def engine_for_hosts(import_tree):
+    """A Docker Engine that runs hosts as containers. `import_tree` imports the image of the hosts."""
+    remove_what_killed_runs_left()
+    with running_engine() as engine:
+        import_tree(engine)
+        yield engine
+
+
+@contextlib.contextmanager
 def running_engine():
     """A Docker Engine on an instance of its own, connected to AWS, without internet access."""
     with contextlib.ExitStack() as made:

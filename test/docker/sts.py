@@ -97,6 +97,12 @@ class Aws:
         log = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
         return sum(line.startswith(f"{address} ") for line in log.splitlines())
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         self._server.terminate()
         self._server.wait(10)

@@ -19,17 +19,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def engine():
-    session.remove_what_killed_runs_left()
-    with session.running_engine() as engine:
-        import_tree(engine)
+    with session.engine_for_hosts(import_tree) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def aws(engine):
-    aws = Aws(engine.instance)
-    yield aws
-    aws.close()
+    with Aws(engine.instance) as aws:
+        yield aws
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +38,6 @@ def one_host(engine, aws):
 
 @pytest.fixture
 def host(one_host):
-    """That host, as each test finds and leaves it."""
+    """The shared host, restored after each test."""
     yield one_host
     one_host.restore()

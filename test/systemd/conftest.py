@@ -20,17 +20,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def engine():
     """One Docker Engine, which runs all hosts as containers."""
-    session.remove_what_killed_runs_left()
-    with session.running_engine() as engine:
-        import_tree(engine)
+    with session.engine_for_hosts(import_tree) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def aws(engine):
-    aws = Aws(engine.instance)
-    yield aws
-    aws.close()
+    with Aws(engine.instance) as aws:
+        yield aws
 
 
 @pytest.fixture(scope="session")
