@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::support::ec2_role::is_alive;
+use crate::support::ec2_role::{Ec2Role, is_alive};
 use crate::support::{Directory, Fault, Reply, Start, Sts, When, each, namespace, skip, until};
 
 /// A profile whose command prints a credential after `script`.
@@ -197,6 +197,13 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
+/// The status of a request in the container form with the token `first`.
+fn status_with_first_token(ec2_role: &Ec2Role) -> u16 {
+    let token = ("Authorization", "first");
+    let answer = ec2_role.request("GET", "/v2/credentials/exc_web", &[token]);
+    answer.status
+}
+
 /// Mounts a FUSE file system that no program serves: looking up a name in it hangs.
 fn mount_hanging_file_system(at: &Path) -> File {
     let fuse = File::options()
@@ -227,13 +234,9 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     let files = Directory::new();
     let file = files.write("mounted/token", "first");
     let mut ec2_role = with_container_token(&sts, &file).serving();
-    let status = || {
-        let token = ("Authorization", "first");
-        ec2_role
-            .request("GET", "/v2/credentials/exc_web", &[token])
-            .status
-    };
-    until("the token", || (status() == 200).then_some(()));
+    until("the token", || {
+        (status_with_first_token(&ec2_role) == 200).then_some(())
+    });
     let fuse = mount_hanging_file_system(&files.path("mounted"));
     let reader = until("the reader of the token", || {
         let reader = ec2_role.fetcher()?;
@@ -245,7 +248,7 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     ec2_role.signal(Signal::HUP);
     sts.wait_for_calls(2);
     ec2_role.wait_for_line_after(before, "credential of ");
-    assert_eq!(status(), 200);
+    assert_eq!(status_with_first_token(&ec2_role), 200);
     ec2_role.signal(Signal::TERM);
     assert!(ec2_role.wait_for_end().success());
     until("the end of the reader", || {
@@ -262,18 +265,14 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let files = Directory::new();
     let file = files.write("token", "first");
     let ec2_role = with_container_token(&sts, &file).serving();
-    let status = || {
-        let token = ("Authorization", "first");
-        ec2_role
-            .request("GET", "/v2/credentials/exc_web", &[token])
-            .status
-    };
     // The credential may be there before the container token is read.
-    until("the token", || (status() == 200).then_some(()));
+    until("the token", || {
+        (status_with_first_token(&ec2_role) == 200).then_some(())
+    });
     files.write("token", &"x".repeat(300_000));
     ec2_role.wait_for_line("at most 8192 printable ASCII characters without spaces");
     ec2_role.wait_for_line("the token that was read before stays valid");
-    assert_eq!(status(), 200);
+    assert_eq!(status_with_first_token(&ec2_role), 200);
 }
 
 #[test]
