@@ -1,4 +1,4 @@
-"""A host with root's Podman: Debian with systemd as PID 1 in a container, Podman's own containers inside it."""
+"""A host with root's Podman: a Docker container with Debian and systemd as PID 1. Podman's containers run inside it."""
 
 import pathlib
 import platform
@@ -17,9 +17,9 @@ IMAGE = "podman-host"
 SUITE = "trixie"  # bookworm's Podman has no Quadlet
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
 BUSYBOX = "docker.io/library/busybox"
-# What a user would pull is made here from the host's own tree.
+# The image amazon/aws-cli, which a user would pull, is made from the host's own tree; its program does only this.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
-# curl's exit status when the connection is refused; a time-out has another.
+# curl's exit status if the connection is refused; a time-out has a different one.
 REFUSED = 7
 
 
@@ -32,7 +32,7 @@ def import_tree(engine):
 
 
 def with_test_sts(script):
-    """The one thing that a test changes in an example: where STS is."""
+    """Adds the endpoint of the test's STS to an example of the documentation, which is otherwise run as it is."""
     return script.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
 
 
@@ -40,7 +40,7 @@ class PodmanHost(Host):
     # Podman and systemd must see the same cgroup paths, hence the cgroup namespace. For /dev/tty systemd asks for all devices 5:*.
     options = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--volume", "/var/lib/containers",
                "--volume", f"{REPOSITORY}/target/docker:/trees:ro", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
-    # Docker mounts these read-only. /proc/sys/net has settings of the container's own network namespace.
+    # Docker mounts these directories read-only. The settings in /proc/sys/net belong to the container's own network namespace.
     init = ("sh", "-c", """
         mount --bind /proc/sys/net /proc/sys/net
         for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
@@ -58,8 +58,8 @@ class PodmanHost(Host):
         self.image_says = self.build_image()
 
     def build_image(self):
-        """By scripts/image, where scripts/build has made the binary already."""
-        tree = "/root/tree"
+        """Runs scripts/image; a script in the place of scripts/build does nothing, because the binary is there already."""
+        tree = "/srv/tree"
         for name in ("scripts/image", "scripts/Dockerfile", "Cargo.toml"):
             self.put(REPOSITORY / name, f"{tree}/{name}", "0755")
         self.put("#!/bin/sh\n", f"{tree}/scripts/build", "0755")
@@ -77,17 +77,17 @@ class PodmanHost(Host):
         return self.network("create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, **more)
 
     def box(self, *options):
-        """A container that does nothing by itself."""
+        """Starts a container that only sleeps, and returns its id."""
         return self.podman("run", "--detach", "--stop-signal", "KILL", *options, BUSYBOX, "sleep", "600").stdout.strip()
 
     def curl(self, container, url, *options):
-        """What curl printed in the container's network, and its exit status."""
+        """Runs curl in the container's network, and returns its output and exit status."""
         namespace = self.podman("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", container).stdout.strip()
         result = self.run("nsenter", f"--net={namespace}", "curl", "--silent", "--max-time", "3", *options, url, check=False)
         return result.stdout, result.returncode
 
     def role_seen_by(self, container):
-        """The name that the container's list shows; None when it is refused."""
+        """Returns the role's name in the list that the container gets; None if the request is refused."""
         body, status = self.curl(container, f"http://{METADATA}{LIST}", "--fail")
         assert status in (0, REFUSED, 22), f"curl: {status}"
         return body or None
@@ -96,7 +96,7 @@ class PodmanHost(Host):
         wait_until(lambda: self.role_seen_by(container) == role, seconds, what=f"a container's getting {role}")
 
     def restore(self):
-        """No container, no network, no rule, no unit of a test's."""
+        """Removes all containers, networks, rules and units of a test."""
         self.run("sh", "-c", """
             rm -rf /etc/containers/systemd/* /etc/containers/containers.conf.d
             systemctl daemon-reload

@@ -1,4 +1,4 @@
-"""The hook and the guard on Podman's default network, with both ways in which netavark writes a firewall."""
+"""Tests the hook and the guard on Podman's default network, with both firewall drivers of netavark."""
 
 import concurrent.futures
 
@@ -13,7 +13,7 @@ VERDICT = "ok: podman0 → 10.88.0.1:4567 (exc_web)\n"
 
 @pytest.fixture
 def firewall(host, request):
-    """How netavark writes its rules."""
+    """The firewall driver of netavark: nftables or iptables."""
     host.put(f'[network]\nfirewall_driver = "{request.param}"\n', "/etc/containers/containers.conf.d/firewall.conf")
     return request.param
 
@@ -29,7 +29,7 @@ def box(host):
 
 @pytest.fixture
 def served(host, box):
-    """The page's quick start, as it stands."""
+    """Runs the quick start of scripts/README.md unchanged."""
     out = host.run("sh", "-euc", with_test_sts(block("Podman", "sh", page=OPERATING))).stdout
     assert out.endswith("\n\nexc_web")
     return box

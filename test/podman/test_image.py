@@ -1,4 +1,4 @@
-"""scripts/image with Podman."""
+"""Tests scripts/image with Podman."""
 
 import json
 import re
@@ -9,10 +9,10 @@ def test_podmans_image_has_its_healthcheck(host):
     assert image["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
     assert image["Config"]["Entrypoint"] == ["/ec2-role"] and image["Config"]["User"] == "65534:65534"
     said = re.fullmatch(rf"ec2-role:latest for linux/{image['Architecture']}: \d+ bytes; (target/image/\S+): (\d+) bytes\n", host.image_says)
-    # Its tarball keeps it, also for another Podman.
+    # The image's tarball keeps the health check when another Podman loads it.
     host.podman("tag", "ec2-role", "ec2-role:built")
-    host.podman("load", "--input", f"/root/tree/{said[1]}")
+    host.podman("load", "--input", f"/srv/tree/{said[1]}")
     loaded = json.loads(host.podman("image", "inspect", "ec2-role").stdout)[0]
     assert loaded["Healthcheck"] == image["Healthcheck"] and loaded["Config"] == image["Config"]
-    wrong = host.run("/root/tree/scripts/image", "--engine", "lxc", check=False)
+    wrong = host.run("/srv/tree/scripts/image", "--engine", "lxc", check=False)
     assert wrong.returncode == 2 and wrong.stderr == "image: --engine lxc: not known; docker or podman\n"

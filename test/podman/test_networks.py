@@ -1,4 +1,4 @@
-"""ec2-role-network with Podman: what it makes, mends and removes, and which engine it takes."""
+"""Tests ec2-role-network with Podman: create, repair, remove, and the choice of the engine."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_remove_leaves_nothing(host):
     host.network("remove", "php")
     assert left(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
-    # Without any container ever, and beside a bridge of another engine's network.
+    # Remove also works if no container was ever on the network, and keeps the hook for a bridge of another engine's network.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")
@@ -65,7 +65,7 @@ def test_replace_keeps_what_is_not_named(host):
     host.run("sh", "-c", "echo EC2_ROLE_ROLE_NAME=temp >/tmp/variables")
     host.create("php", "--env-file", "/tmp/variables")
     host.podman("rm", "--force", host.box("--network", "php"))
-    # There is no bridge now.
+    # With the last container Podman has removed the bridge.
     host.network("replace", "php", arn("fluentd"))
     assert host.role_seen_by(host.box("--network", "php")) == "temp"
     assert f"php                  {arn('fluentd')} " in host.network("list").stdout
@@ -106,5 +106,5 @@ def test_podman_by_the_name_of_docker_is_podman(host):
         host.run("rm", "/usr/local/bin/docker")
     assert f"podman run --network php ... has {arn('php')}" in created
     assert "after the next boot the server is not started: systemctl enable podman-restart" in created
-    # The server's monitor, a child of the command, does not hold the command's lock.
+    # Podman's monitor of the server, which the command started, does not hold the command's lock.
     host.run("flock", "--nonblock", "/run/ec2-role-network.lock", "true")

@@ -1,4 +1,4 @@
-"""The page's pod: ec2-role as a sidecar, played by podman kube play."""
+"""Tests the pod of scripts/README.md, ec2-role as a sidecar, with podman kube play."""
 
 import pytest
 import yaml
@@ -7,14 +7,14 @@ from instance import wait_until
 from readme import OPERATING, block
 from sts import ENDPOINT
 
-MANIFEST = "/root/pod.yaml"
+MANIFEST = "/srv/pod.yaml"
 
 
 @pytest.fixture
 def pod(host, engine):
     credential = engine.instance.real_metadata.credential
     secret, pod = yaml.safe_load_all(block("A pod", "yaml", page=OPERATING))
-    # What a test changes: the source, where STS is, and that nothing is pulled.
+    # The test changes the source credential and the endpoint of STS, and forbids to pull images.
     secret["stringData"] = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
                             "AWS_SESSION_TOKEN": credential["Token"]}
     pod["spec"]["containers"][0]["env"].append({"name": "EC2_ROLE_ENDPOINT_URL", "value": ENDPOINT})
@@ -29,7 +29,7 @@ def pod(host, engine):
 
 def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
     wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, seconds=30, what="the role in an answer of STS")
-    # Only by the token, which is in memory; the source is not the application's.
+    # The credential needs the token, which is in memory only; the application does not get the source credential.
     infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()
     answer, _ = pod.curl(infra, "http://127.0.0.1:4567/v2/credentials/exc_web", "--write-out", "%{http_code}")
     assert answer.endswith("401") and "SecretAccessKey" not in answer

@@ -1,4 +1,4 @@
-"""Units of Podman: the page's sample, and a boot at which containers ask as soon as they can."""
+"""Tests Quadlet units: the sample of scripts/README.md, and boots with a container that asks as early as possible."""
 
 import re
 
@@ -34,7 +34,7 @@ def put_sample(host, endpoint=ENDPOINT):
 
 
 def put_asking(host, network):
-    """A container on the network that nothing orders behind the guard."""
+    """Installs a container unit on the network, with no order relative to the guard's unit."""
     option = f"Network={network}.network\n" if network == "web" else ""
     host.put(f"[Container]\nImage={BUSYBOX}\n{option}Volume=/var/asked:/asked\nPodmanArgs=--stop-signal=KILL\nExec=sh /asked/ask {network}\n"
              "[Install]\nWantedBy=multi-user.target\n", f"/etc/containers/systemd/ask-{network}.container")

@@ -53,12 +53,12 @@ class PackageHost(Host):
         if kind == "rpm":
             self.run("rpm", "--initdb")
         for name, content in zip(("older", "newer"), packages):
-            self.run("sh", "-c", f"cat >/root/{name}", input=content, text=False)
+            self.run("sh", "-c", f"cat >/srv/{name}", input=content, text=False)
 
     def install_package(self, name):
         """Installs a package over the installed one. (--nodeps: Debian's rpm does not know dpkg's packages.)"""
         installers = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--upgrade", "--oldpackage", "--replacepkgs", "--nodeps")}
-        return self.run(*installers[self.kind], f"/root/{name}")
+        return self.run(*installers[self.kind], f"/srv/{name}")
 
     def remove_package(self):
         return self.run(*{"deb": ("dpkg", "--remove"), "rpm": ("rpm", "--erase")}[self.kind], "ec2-role")
@@ -70,19 +70,19 @@ class PackageHost(Host):
 
     def payload(self):
         """A tar archive of the newer package's files."""
-        extract = {"deb": "dpkg-deb --fsys-tarfile /root/newer", "rpm": "rpm2archive - </root/newer | gzip -d"}
+        extract = {"deb": "dpkg-deb --fsys-tarfile /srv/newer", "rpm": "rpm2archive - </srv/newer | gzip -d"}
         return self.run("sh", "-c", extract[self.kind], text=False).stdout
 
     def scripts(self):
-        show = {"deb": "dpkg-deb --ctrl-tarfile /root/newer | tar --to-stdout -x ./postinst ./prerm ./postrm",
-                "rpm": "rpm --query --scripts --package /root/newer"}
+        show = {"deb": "dpkg-deb --ctrl-tarfile /srv/newer | tar --to-stdout -x ./postinst ./prerm ./postrm",
+                "rpm": "rpm --query --scripts --package /srv/newer"}
         return self.run("sh", "-c", show[self.kind]).stdout
 
     def requirements(self):
-        show = {"deb": "dpkg-deb --field /root/newer Depends", "rpm": "rpm --query --requires --package /root/newer"}
+        show = {"deb": "dpkg-deb --field /srv/newer Depends", "rpm": "rpm --query --requires --package /srv/newer"}
         return re.split(r"[,\s]+", self.run("sh", "-c", show[self.kind]).stdout)
 
     def architecture(self):
-        show = {"deb": "dpkg-deb --field /root/newer Architecture", "rpm": "rpm --query --queryformat '%{ARCH}' --package /root/newer"}
+        show = {"deb": "dpkg-deb --field /srv/newer Architecture", "rpm": "rpm --query --queryformat '%{ARCH}' --package /srv/newer"}
         names = {"deb": {"x86_64": "amd64", "aarch64": "arm64"}}.get(self.kind, {})
         return self.run("sh", "-c", show[self.kind]).stdout.strip(), names.get(platform.machine(), platform.machine())
