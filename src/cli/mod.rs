@@ -47,7 +47,7 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     Ok(Invocation::Serve(config))
 }
 
-/// Whether a command line asks for a log of JSON lines, also if the rest of it is wrong.
+/// Whether a command line asks for JSON log lines, even if its other arguments are invalid.
 pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
     environment.get("EC2_ROLE_LOG_FORMAT") == Some("json")
         || words.iter().any(|word| word == "--log-format=json")

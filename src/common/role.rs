@@ -104,7 +104,7 @@ impl RoleArn {
     }
 }
 
-/// Index of the last of an ARN's six fields, which may contain colons itself.
+/// Index of the resource, the last of an ARN's six fields. The resource may contain colons.
 const RESOURCE: usize = 5;
 
 fn field(arn: &str, at: usize) -> &str {

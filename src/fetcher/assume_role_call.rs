@@ -89,7 +89,7 @@ impl AssumeRoleCall<'_> {
         let fault = || {
             let text = without_secrets(text, &self.source, self.parameters);
             match reaction {
-                // The error may be about the policy, and another program may write its file.
+                // The error may be about the policy, and another program may still correct the policy's file.
                 _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
                 Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
                 _ => Fault::Transient(text),

@@ -102,7 +102,7 @@ impl CredentialRefresh {
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = schedule::retry(self.failures.count, jitter).max(asked);
         let wait = self.schedule(wait, now);
-        // Once there was a credential, the user made no mistake.
+        // After the first credential a failure is not a mistake of the user.
         let begin = if self.serving.is_none() { begin } else { "" };
         let valid = self.serving.as_ref().filter(|it| now < it.deadline);
         let status = match valid {

@@ -20,7 +20,7 @@ pub fn listen(listen: Listen) -> Result<TcpListener, Fault> {
         Listen::Stdin => from_stdin()?,
         Listen::Address(address) => TcpListener::bind(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
-            // Another program may free the port, and bring the address or raise the limit.
+            // The other errors are transient: another program may free the port, add the address or raise the limit.
             match error.kind() {
                 ErrorKind::PermissionDenied | ErrorKind::InvalidInput => permanent(text),
                 _ => transient(text),
@@ -28,7 +28,7 @@ pub fn listen(listen: Listen) -> Result<TcpListener, Fault> {
         })?,
     };
     // Accepted connections inherit the option from the listener; the kernel may accept them before a server runs. Errors are
-    // ignored: some sandboxes do not support the option, and with std's backlog too it listens.
+    // ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps std's smaller backlog.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
     Ok(listener)

@@ -6,7 +6,7 @@ use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried may be a mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Beginning of the line that says so.
+/// Beginning of the log line about such a fault.
 pub const MISTAKE: &str = "a fault that lasts for a minute looks like a mistake: ";
 
 /// Repeats `attempt` until it succeeds; the error is a permanent fault. `None` if `pause`, which waits between two attempts,
@@ -28,7 +28,7 @@ pub fn retry<T>(
     }
 }
 
-/// Failures in a row; made anew after a success.
+/// Counts the failures in a row. After a success, the caller replaces it with a new one.
 #[derive(Default)]
 pub struct Failures {
     pub count: u32,
@@ -38,7 +38,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Notes a failure, and returns how its line begins: `MISTAKE` once, for the first failure that is `PATIENCE` after the first.
+    /// Counts a failure, and returns the beginning of its log line: `MISTAKE` once, when `PATIENCE` has passed since the first failure,
+    /// and otherwise an empty text.
     pub fn note(&mut self, now: BootTime) -> &'static str {
         self.count += 1;
         let first = *self.first.get_or_insert(now);
@@ -49,7 +50,7 @@ impl Failures {
         MISTAKE
     }
 
-    /// Notes a failure, and logs it unless its text equals the last one's.
+    /// Counts a failure, and logs it unless its text equals the last one's.
     pub fn warn(&mut self, text: &str, now: BootTime) {
         match self.note(now) {
             "" if self.last == text => {}

@@ -200,7 +200,7 @@ mod tests {
         for status in ["at the start", "after a restart of systemd"] {
             notify.ready(status);
             let systemd = listening_at(address.as_ref().unwrap());
-            // The first ping may find that the socket of before is closed.
+            // The first ping may fail on the old socket, which is closed; the second one connects again.
             notify.ping(BootTime(0));
             notify.ping(BootTime(0));
             assert_eq!(received(&systemd), format!("READY=1\nSTATUS={status}"));

@@ -13,9 +13,10 @@ from systemd_host import LIST
 UNIT = "ec2-role@web"
 SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
-# A role network's server may have this much.
+# Memory limit of a role network's server.
 MAX_MEMORY = 16 << 20
-# 6,000 clients behind docker0, at 200 addresses, that send a request, and lose the response, its end and their own.
+# Plays 6,000 clients behind docker0, at 200 addresses. Each sends a request; firewall rules then drop the response, and the FIN and RST
+# packets of both sides.
 VANISHING = r"""
 ip netns add vanishing
 trap 'ip netns del vanishing' EXIT
@@ -102,7 +103,7 @@ def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
 
 
 def test_clients_that_vanish_do_not_fill_the_units_memory(guarded, aws):
-    """Of control group version 2, whose memory has that of the kernel for the group's connections."""
+    """Reads the unit's memory peak from cgroup v2, which includes the kernel's memory for the unit's connections."""
     group = f"/sys/fs/cgroup/{guarded.show(UNIT, 'ControlGroup')}"
     servers = guarded.run("cat", f"{group}/cgroup.procs").stdout
     print(guarded.run("sh", "-euc", VANISHING, timeout=PATIENCE).stdout)

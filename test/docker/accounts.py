@@ -1,9 +1,9 @@
-"""Users of the test's own: what is run `within` sees them in /etc/passwd and /etc/subuid. The machine does not."""
+"""Adds users for a test. Only programs that run `within` see them in /etc/passwd and /etc/subuid."""
 
 import pathlib
 
 UID = 61000
-# Of the user's ranges of subordinate uids, by name and by number; and what is another's.
+# Uids inside the user's ranges of subordinate uids (one range is listed by name, one by number), and uids of other users.
 SUBUIDS = (200000, 265535, 400000)
 OTHERS = (61001, 199999, 300000)
 

@@ -29,7 +29,7 @@ def role_or_none(namespace, **options):
 
 
 def role_of_uid(namespace, uid, address=METADATA, port=80):
-    """What a process with this uid is told; None when it is refused."""
+    """Returns the role that a process with this uid sees; None if the request is refused."""
     url = f"http://[{address}]:{port}{LIST}" if ":" in address else f"http://{address}:{port}{LIST}"
     asked = namespace.run("setpriv", f"--reuid={uid}", "--clear-groups", "curl", "--silent", "--globoff", "--max-time", "2", url, check=False)
     return asked.stdout if asked.returncode == 0 else None

@@ -73,7 +73,7 @@ class _Server(http.server.ThreadingHTTPServer):
         return connection, client
 
     def server_bind(self):
-        # HTTPServer.server_bind would also look up the name of the address.
+        # Replaces HTTPServer.server_bind, which would also look up the name of the address.
         self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.real.ip_ttl)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)

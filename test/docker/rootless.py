@@ -40,7 +40,7 @@ PODMAN = ("podman", "--cgroup-manager=cgroupfs", "--events-backend=file", "run",
 ASK = r"""printf "GET $0 HTTP/1.0\r\n\r\n" | nc -w 3 $1 80"""
 ROOTLESSKIT = ("rootlesskit", "--mtu=65520", "--disable-host-loopback", "--copy-up=/etc", "--ipv6")
 IN_CONTAINER = ("--rootfs", "/box:O", "sh", "-c", ASK)
-# What comes before the path and the address that are asked.
+# Commands of each kind of network; the path and the address to ask follow as arguments.
 WAYS = {
     "Podman, pasta": (*PODMAN, "--network=pasta", *IN_CONTAINER),
     "Podman, slirp4netns": (*PODMAN, "--network=slirp4netns:enable_ipv6=true", *IN_CONTAINER),
@@ -64,7 +64,7 @@ class Rootless:
         self._pid = wait_until(children.read_text, what="its first process").split()[0]
 
     def role(self, host, way, address, path):
-        """What a container of the user's is told, on this host; None when it is refused."""
+        """Returns the role that a container of the user sees on this host; None if the request is refused."""
         url_address = f"[{address}]" if ":" in address and "curl" in WAYS[way][-1] else address
         asked = host.ec2.run("nsenter", "--target", self._pid, "--mount", "--pid", "setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups",
                              "env", "--ignore-environment", "--chdir=/home/app", "HOME=/home/app", f"XDG_RUNTIME_DIR=/run/user/{UID}",

@@ -1,4 +1,4 @@
-"""ec2-role-guard on --user: what processes with a user's uids are refused, without iptables and ec2-role."""
+"""Tests ec2-role-guard on --user without iptables and ec2-role: requests of processes with the user's uids are refused."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def host(both_families, tmp_path):
 
 
 def refused(host, uid, **where):
-    """Also at another port than ec2-role-hook's."""
+    """Whether requests to port 80 and to another port are refused; ec2-role-hook redirects port 80 only."""
     return role_of_uid(host.ec2, uid, **where) is role_of_uid(host.ec2, uid, port=443, **where) is None
 
 
@@ -65,7 +65,7 @@ def test_what_others_take_away_leaves_the_users_refused(host, lost, family, wher
 def test_a_user_led_past_the_guard_is_named(host, family, where):
     host.guard("on", "--user", "app")
     host.run("ip", family, "rule", "add", "pref", "0", "uidrange", "61000-61000", "lookup", "main")
-    # The oldest rule of a preference is the first.
+    # Of rules with equal preference, the kernel checks the oldest first.
     for rule in ("iif lo goto 1", "prohibit"):
         to = where.get("address", "169.254.169.254")
         host.run("ip", family, "rule", "delete", "pref", "0", "to", to, *rule.split())

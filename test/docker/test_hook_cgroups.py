@@ -1,4 +1,4 @@
-"""ec2-role-hook add --cgroup: what processes of a cgroup get, in a network namespace that plays the host."""
+"""Tests ec2-role-hook add --cgroup in a network namespace that plays the host: the role that processes of a cgroup get."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ class Cgroup:
         self.path = pathlib.Path(MOUNTS[0]) / name
 
     def role(self, address, child=""):
-        """What a process of the cgroup, or of one below it, is told; None when it is refused."""
+        """Returns the role that a process of the cgroup, or of a cgroup below it, sees; None if the request is refused."""
         asked = self._host.run("sh", "-c", f'mkdir -p {self.path}/{child} && echo $$ >{self.path}/{child}/cgroup.procs && exec curl -sg --max-time 2 "$1"',
                                "sh", f"http://{f'[{address}]' if ':' in address else address}{LIST}", check=False)
         return asked.stdout if asked.returncode == 0 else None
@@ -75,10 +75,10 @@ def test_the_cgroup_gets_the_role_and_the_host_its_own(host, program):
 
 
 @pytest.mark.parametrize("flush, seen", [
-    # The rule in the filter table refuses.
+    # The rule in the filter table still refuses.
     ("iptables -t nat -F; ip6tables -t nat -F", None),
     ("iptables -F; ip6tables -F", "exc_web"),
-    # As --help says.
+    # No rule is left that refuses, as --help says.
     ("nft flush ruleset", HOST_ROLE),
 ])
 def test_what_a_flush_opens_is_what_help_says(host, flush, seen):

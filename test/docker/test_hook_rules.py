@@ -117,7 +117,7 @@ def test_only_loopback_and_the_hook_reach_the_servers_port(host):
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
     server = StandIn(host.ec2, "0.0.0.0")
     try:
-        # The server needs ec2-role's name, because the hook refuses the port of another program.
+        # Give the stand-in's process the name ec2-role: the hook refuses a port where another program listens.
         with named("ec2-role"):
             host.hook("add")
         assert role_seen_by(host.box) == "stand-in"

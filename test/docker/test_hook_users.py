@@ -1,4 +1,4 @@
-"""ec2-role-hook add --user: what processes with a user's uids get, in a network namespace that plays the host."""
+"""Tests ec2-role-hook add --user in a network namespace that plays the host: the role that processes with a user's uids get."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ FLUSHES = {
 
 @pytest.fixture
 def host(both_families, tmp_path):
-    """A server on all loopback addresses, as of `--listen [::]:4567`; another at port 4568."""
+    """A host with a server on both loopback addresses, as with `--listen [::]:4567`, and another one at port 4568."""
     both_families.subuid = add_accounts(both_families, tmp_path)
     servers = [StandIn(both_families.ec2, address, port, name) for address, port, name in (
         ("127.0.0.1", 4567, "app"), ("::1", 4567, "app"), ("127.0.0.1", 4568, "other"), ("::1", 4568, "other"))]
@@ -32,7 +32,7 @@ def host(both_families, tmp_path):
 
 
 def seen_by(host, *uids):
-    """The answers to these uids, in both families. All ask at once, because a refusal may be a time-out."""
+    """Returns the set of roles that processes with these uids see in both IP families. All ask at once, because a refusal may be a time-out."""
     with ThreadPoolExecutor() as pool:
         return set(pool.map(lambda asked: role_of_uid(host.ec2, asked[0], address=asked[1]), itertools.product(uids, ADDRESSES)))
 
@@ -56,7 +56,7 @@ def test_the_user_and_its_subuids_get_the_role_and_nobody_else(host, program):
     assert firewall(host, program) == with_hook
     host.hook("remove", "--user", "app", *variant)
     assert "EC2-ROLE" not in firewall(host, program) and before.replace("\n", "") in firewall(host, program).replace("\n", "") or not before.strip()
-    # The guard stays.
+    # The guard is still on.
     assert seen_by(host, UID, *SUBUIDS) == {None} and host_is_untouched(host)
     host.guard("off")
     assert seen_by(host, UID, *SUBUIDS) == {HOST_ROLE}
@@ -83,7 +83,7 @@ def test_each_user_has_its_own_role_beside_a_bridge(host):
         assert role_seen_by(host.box) == "docker0" and host_is_untouched(host)
         assert sorted(host.hook("status").stdout.splitlines()) == [
             "app → 127.0.0.1:4567", "docker0 → 172.17.0.1:4569", "ok: all hooks are in place, and the guard is on", "other → 127.0.0.1:4568"]
-        # add of one mends all.
+        # `add` for one bridge or user also restores the rules of the others.
         whole = firewall(host)
         host.ec2.run("iptables", "-t", "nat", "-F")
         host.hook("add", "--to", ":4569")
@@ -134,7 +134,7 @@ def test_other_subuids_than_the_hooks_are_said_and_mended(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID, 500000) == {"app"}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
-    # What was a range of the user's stays with the hook, until it is added for another user or --all are removed.
+    # A range that is no longer the user's keeps its rules until it is added for another user, or until `remove --all`.
     assert seen_by(host, 200000) == {"app"}
     host.hook("remove", "--user", "app")
     assert "--uid-owner=200000-265535 :4567" in host.hook("status").stdout

@@ -14,7 +14,7 @@ SCRIPTS = REPOSITORY / "scripts"
 
 @pytest.fixture
 def three(docker):
-    """What each of the commands prints."""
+    """Returns the output of each of the three commands."""
     def run():
         commands = block("Troubleshooting", "sh", page=OPERATING).replace("sudo ", "").splitlines()
         assert len(commands) == 3

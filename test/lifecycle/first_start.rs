@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use crate::support::directory::set_mode;
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each};
 
-/// A function that ends a fault.
+/// Ends a fault.
 type Passes<'a> = Box<dyn Fn(&Ec2Role) + Send + Sync + 'a>;
 
 const TOKEN_KEY: &str = "--token-key-file";

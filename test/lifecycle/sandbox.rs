@@ -47,7 +47,7 @@ const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
 ];
-/// A flag of getrandom that Linux has had since 5.6.
+/// GRND_INSECURE, a flag of getrandom that Linux has had since 5.6.
 const GRND_INSECURE: u64 = 4;
 
 /// Under a filter for newer system calls: refreshes, a replaced server, a `credential_process`, a log file and the end.

@@ -77,7 +77,7 @@ impl Target<'_> {
         }
     }
 
-    /// Sends a first packet (SYN) from each of the addresses in turn, and answers nothing.
+    /// Sends a SYN packet from each of the addresses in turn, and completes no connection.
     pub fn forge(&self, per_second: u32, sources: &[Ipv4Addr]) {
         self.pace(per_second, |number| {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

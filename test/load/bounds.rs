@@ -45,7 +45,7 @@ impl Bounds {
         group
     }
 
-    /// The highest number of bytes so far, those of the kernel for the group's sockets included; `None` without a limit of memory.
+    /// The memory peak in bytes, including the kernel's memory for the group's sockets; `None` without a memory limit.
     pub fn peak(&self) -> Option<u64> {
         let names = ["memory.peak", "memory.max_usage_in_bytes"];
         let mut texts = names

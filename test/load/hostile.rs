@@ -34,10 +34,10 @@ const MAX_LOG_BYTES: u64 = 800_000;
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Attackers that are no clients from loopback.
+/// Attackers that are not clients on loopback.
 #[derive(Clone, Copy)]
 enum Other {
-    /// A container whose clients send a request, and answer neither the response nor its end.
+    /// A container whose clients send a request, and then acknowledge no further packet.
     Vanish,
     /// A container that begins connections from many addresses and completes none.
     Forge,
@@ -52,12 +52,12 @@ fn sources() -> Vec<Ipv4Addr> {
         .collect()
 }
 
-/// In the container: what comes from the server, and the end of a connection, is lost.
+/// Rules inside the container that drop the server's packets and the client's own FIN.
 const VANISH: &str = r"for flag in PSH FIN; do iptables -A INPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done
     for flag in RST FIN; do iptables -A OUTPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done";
 const FORGE: &str = r"iptables -A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP
     for last in {10..249}; do ip address add 192.0.2.\$last/32 dev lo; done";
-/// What other users may not read; prints what it can.
+/// Tries to read files that other users may not read, and prints what it could read.
 const STEAL: &str = "for pid; do kill -9 $pid; kill -STOP $pid; cd /proc/$pid && cat environ maps mem io stack syscall fd/*; done";
 
 struct Row {
@@ -67,7 +67,7 @@ struct Row {
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// Where stderr is a file.
+    /// The log file, if stderr is a file.
     log: Option<Directory>,
     /// The read end of the pipe to which stderr is written; nobody reads it.
     _kept: Option<std::io::PipeReader>,
@@ -87,7 +87,7 @@ struct Attacked {
     log: Option<Directory>,
     stolen: String,
     other: Option<Other>,
-    /// Sockets of the kernel at the end of the attack, where it is a container's.
+    /// The number of the kernel's sockets at the end of an attack from a container.
     connections: usize,
     _kept: Option<std::io::PipeReader>,
     // Dropped last, because a control group can be removed only when its processes have ended.
@@ -133,7 +133,7 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(Row {
             other: Some(other),
-            // As of a role network.
+            // The limits of a server in a role network.
             bounds: Some(Bounds::memory(16 << 20)),
             ..row(name, Vec::new())
         });
@@ -280,10 +280,10 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
 }
 
 impl Other {
-    /// How many of its connections the kernel may keep.
+    /// Maximum number of its connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // Those of 5 s: the kernel retransmits for 3 s.
+            // The connections of 5 s, because the kernel retransmits for 3 s.
             Other::Vanish => 5 * 150,
             // The backlog, beyond which the kernel keeps nothing (SYN cookies).
             Other::Forge => 4096 + 256,
@@ -291,7 +291,7 @@ impl Other {
         }
     }
 
-    /// Attacks until it is told to end; returns what it could read.
+    /// Attacks until the end of the row, and returns what it could read.
     fn attack(self, port: u16, supervisor: Pid, ended: &AtomicBool) -> String {
         if let Other::User = self {
             return steal(supervisor, ended);
@@ -423,7 +423,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            // Where stderr is a file, a log writer stays.
+            // If stderr is a file, the log writer is one more process.
             (threads == 0 || row.log.is_some(), "threads left"),
             (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),

@@ -11,7 +11,7 @@ use super::{Directory, skip};
 
 const WITH_NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
 
-/// What `openssl ca` wants to be told.
+/// The configuration that `openssl ca` needs.
 const CA: &str = "[ca]\ndefault_ca = x\n[x]\ndatabase = index\nrand_serial = yes\nnew_certs_dir = .\ndefault_md = sha256\npolicy = y\n\
                   [y]\ncommonName = supplied\n";
 

@@ -10,7 +10,7 @@ from real_metadata import HOST_ROLE, LIST
 
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,firewalld,ufw"
 ASK = rf"printf 'GET {LIST} HTTP/1.0\r\n\r\n' | nc -w 1 {METADATA} 80 2>/dev/null | tail -n 1"
-# Polls from its first moment. Each answer that differs from the one before it is a line of its log.
+# Polls from its start on, and logs each answer that differs from the previous one.
 POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; done'
 NFTABLES = """#!/usr/sbin/nft -f
 flush ruleset
@@ -26,7 +26,7 @@ table inet filter {
 
 
 class Docker:
-    """An engine: the host's image, what starts it anew, and one container that is started at each boot."""
+    """One engine: the host's image, the command that restarts the engine, and a container that starts at each boot."""
     image, packages = "docker-firewall-host", f"{PACKAGES},docker.io,ca-certificates"
     restart = "systemctl restart docker"
 
@@ -52,7 +52,7 @@ class Docker:
 
 
 ENGINES = {"Docker": Docker}
-# What turns a firewall on, reloads it and restarts it.
+# The commands that turn each firewall on, reload it and restart it.
 FIREWALLS = {
     "none": ("true", "true", "true"),
     "nftables": ("systemctl enable --now nftables", "systemctl reload nftables", "systemctl restart nftables"),
@@ -63,7 +63,7 @@ FIREWALLS = {
 
 class FirewallHost(Host):
     options = ("--cgroupns=private", "--volume", "/var/lib/docker")
-    # Both are read-only in Docker's containers. The settings are those of the container's network alone.
+    # Docker mounts both directories read-only. Their settings belong to the container's own network namespace.
     init = ("sh", "-c", """
         mount --bind /proc/sys/net /proc/sys/net
         for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
@@ -92,7 +92,7 @@ class FirewallHost(Host):
         return {"": "refused", "exc_web": "served"}.get(answer := self.engine.ask(), answer)
 
     def hook(self):
-        """As the page says for after a flush."""
+        """Runs the repair that scripts/README.md gives for a "refused"."""
         self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
         wait_until(lambda: self.seen() == "served", seconds=20, what="the container's getting its role")
         assert self.run("ec2-role-hook", "status").stdout.endswith("ok: all hooks are in place, and the guard is on\n")

@@ -1,4 +1,4 @@
-"""The table engine × firewall of scripts/README.md: each cell is run, with the real engine and the real firewall."""
+"""Runs each cell of the table engine × firewall in scripts/README.md, with the real engine and the real firewall."""
 
 import pytest
 

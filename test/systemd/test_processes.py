@@ -1,4 +1,4 @@
-"""Rootless engines and containers on the host's network, as scripts/README.md sets them up for the boot."""
+"""Tests the set-ups of scripts/README.md that survive a boot, for rootless engines and for containers on the host's network."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from readme import OPERATING, block
 from real_metadata import HOST_ROLE, LIST
 
 URL = f"http://169.254.169.254{LIST}"
-# Plays a rootless container that is started as early as services are. Each answer that differs from the one before it is a line.
+# Plays a rootless container that starts as early as a service can, and logs each answer that differs from the previous one.
 EARLY = f"""[Unit]
 Description=Plays a rootless container
 [Service]
@@ -24,7 +24,7 @@ exec "$@"
 
 
 def serve_on_loopback(host):
-    """The role of ec2-role@app."""
+    """Starts ec2-role@app, which listens on loopback and serves exc_web."""
     host.configure("app", "exc_web", EC2_ROLE_BRIDGE="")
     host.put("[Socket]\nListenStream=\nListenStream=127.0.0.1:4567\n", "/etc/systemd/system/ec2-role@app.socket.d/loopback.conf")
     host.run("systemctl", "daemon-reload")
@@ -68,7 +68,7 @@ def test_a_container_on_the_hosts_network_has_the_slices_role(docker_host):
     in_slice = (*run[:3], "--cgroup-parent", "exc_web.slice", *run[3:])
     assert host.run(*in_slice).stdout == HOST_ROLE
     host.run("sh", "-euc", block("Containers on the host's network", "sh", 0, OPERATING))
-    # Once more: the cgroup outlives the container.
+    # The second container shows that the cgroup stays after the first one has ended.
     assert host.run(*in_slice).stdout == host.run(*in_slice).stdout == "exc_web"
     assert host.run(*run).stdout == host.run("curl", "-s", URL).stdout == HOST_ROLE
     host.reboot()

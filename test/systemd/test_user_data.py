@@ -213,7 +213,7 @@ def test_a_strangers_port_is_found_before_installing(bare_host, release):
 FLUENTD = ("--role", f"fluentd={arn('fluentd')}@br-fluentd")
 CREATE = ("network create {}=br-fluentd --subnet 192.168.101.0/24 --gateway 192.168.101.1 fluentd")
 
-# Of each engine, to name a bridge.
+# The option of each engine that names a network's bridge.
 OPTIONS = {"podman": "--interface-name", "docker": "--opt com.docker.network.bridge.name"}
 
 
