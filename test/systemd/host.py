@@ -108,10 +108,10 @@ class Host(SystemdHost):
     def under_load(self, seconds):
         """Sends requests during the block, which must take less than `seconds`. All must succeed, with one session token."""
         token = self.session_token()
-        self.put(HERE / "load.py", "/load.py")
+        self.put(HERE / "request_load.py", "/request_load.py")
         outcome = {}
         load = threading.Thread(target=lambda: outcome.update(json.loads(
-            self.in_container("python3", "/load.py", token, "exc_web", str(seconds)).stdout)))
+            self.in_container("python3", "/request_load.py", token, "exc_web", str(seconds)).stdout)))
         load.start()
         yield
         assert load.is_alive(), "the load must last longer than what is done meanwhile"

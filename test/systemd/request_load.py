@@ -1,6 +1,6 @@
 """Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
-Usage: load.py TOKEN ROLE SECONDS. Prints the count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
+Usage: request_load.py TOKEN ROLE SECONDS. Prints the count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
 """
 
 import collections
