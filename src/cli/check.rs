@@ -93,7 +93,7 @@ impl Check {
         let url = format!("http://{}{path}", self.address);
         let answer = http_client
             .request(method, &url, &[("User-Agent", CHECK_AGENT), header])
-            .map_err(|error| format!("{error}; {REMEDY}"))?;
+            .map_err(|error| format!("{}; {REMEDY}", error.cause))?;
         match answer.status {
             200 => Ok(answer),
             500 => Err("ec2-role runs, and has no valid credential; its log says why".into()),

@@ -1,7 +1,6 @@
 //! HTTP client over ureq: sends one request and reads the complete answer.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +22,8 @@ const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
 /// Prefix of the standard library's error for a host name that cannot be resolved.
 const NAME_ERROR: &str = "failed to lookup address information: ";
+/// The cause of a [`SendError`] if the peer accepted the connection and sent no head before the timeout.
+pub const NO_RESPONSE: &str = "it accepted the connection and did not answer in time";
 
 pub struct HttpClient {
     agent: Agent,
@@ -53,60 +54,45 @@ impl Answer {
     }
 }
 
-/// The reason why a request got no answer.
+/// Why a request got no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The peer accepted the connection and sent no head before the timeout.
-    NoResponse,
-    /// An error with a known remedy.
-    Known {
-        cause: String,
-        remedy: &'static str,
-    },
-    Other(String),
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendError::NoResponse => {
-                formatter.write_str("it accepted the connection and did not answer in time")
-            }
-            SendError::Known { cause: text, .. } | SendError::Other(text) => {
-                formatter.write_str(text)
-            }
-        }
-    }
+pub struct SendError {
+    pub cause: String,
+    /// What the user can do, if that is known from the cause.
+    pub remedy: Option<&'static str>,
 }
 
 impl SendError {
+    pub fn new(cause: impl Into<String>, remedy: impl Into<Option<&'static str>>) -> Self {
+        SendError { cause: cause.into(), remedy: remedy.into() }
+    }
+
     /// Classifies an error of rustls or the resolver by its text, because ureq passes on only the text.
     fn from_text(text: String) -> Self {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
-            return SendError::Known {
-                cause: format!("its name is not found: {why}"),
-                remedy: "check the name, and the name servers in /etc/resolv.conf",
-            };
+            return SendError::new(
+                format!("its name is not found: {why}"),
+                "check the name, and the name servers in /etc/resolv.conf",
+            );
         }
-        let (cause, remedy) = match text.split_once("invalid peer certificate: ") {
-            Some((_, "UnknownIssuer")) => (
-                "its certificate is from an authority that is not trusted here".to_owned(),
+        match text.split_once("invalid peer certificate: ") {
+            Some((_, "UnknownIssuer")) => SendError::new(
+                "its certificate is from an authority that is not trusted here",
                 "name a file with that authority's certificate in AWS_CA_BUNDLE",
             ),
-            Some((_, why)) if is_about_time(why) => (
+            Some((_, why)) if is_about_time(why) => SendError::new(
                 format!("its certificate is not valid now: {why}"),
                 "renew the certificate, or set this machine's clock",
             ),
-            Some((_, why)) => (
+            Some((_, why)) => SendError::new(
                 format!("its certificate is invalid: {why}"),
                 "check the URL, the certificate and AWS_CA_BUNDLE",
             ),
             None if text.contains("InvalidContentType") => {
-                ("it does not speak TLS".to_owned(), "is it http://?")
+                SendError::new("it does not speak TLS", "is it http://?")
             }
-            None => return SendError::Other(text),
-        };
-        SendError::Known { cause, remedy }
+            None => SendError::new(text, None),
+        }
     }
 }
 
@@ -172,7 +158,7 @@ impl HttpClient {
         let request = http::Request::builder().method(method).uri(url);
         let request = (headers.iter()).fold(request, |it, (name, value)| it.header(*name, *value));
         let request = request.body(String::new());
-        self.send(request.map_err(|error| SendError::Other(error.to_string()))?)
+        self.send(request.map_err(|error| SendError::new(error.to_string(), None))?)
     }
 
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
@@ -221,26 +207,24 @@ impl HttpClient {
 
     fn classify(&self, error: ureq::Error, is_tls: bool) -> SendError {
         let text = match &error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => return SendError::NoResponse,
+            ureq::Error::Timeout(Timeout::RecvResponse) => NO_RESPONSE.to_owned(),
             ureq::Error::Timeout(Timeout::Connect) if is_tls => {
                 "it took too long (connect and TLS)".to_owned()
             }
             ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
             ureq::Error::BodyExceedsLimit(_) => {
-                return SendError::Known {
-                    cause: format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024),
-                    remedy: "check the URL",
-                };
+                let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
+                return SendError::new(cause, "check the URL");
             }
             ureq::Error::Io(error) => without_errno(error),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
         match &self.proxy {
-            Some(name) if is_of_proxy(&error) => SendError::Known {
-                cause: format!("{name}: {text}"),
-                remedy: "check that variable and the proxy; NO_PROXY excepts a host from it",
-            },
+            Some(name) if is_of_proxy(&error) => SendError::new(
+                format!("{name}: {text}"),
+                "check that variable and the proxy; NO_PROXY excepts a host from it",
+            ),
             _ => SendError::from_text(text),
         }
     }
@@ -352,10 +336,10 @@ mod tests {
     fn a_certificate_not_valid_yet_points_to_the_clock() {
         for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
             let error = SendError::from_text(format!("invalid peer certificate: {why}"));
-            let expected = SendError::Known {
-                cause: format!("its certificate is not valid now: {why}"),
-                remedy: "renew the certificate, or set this machine's clock",
-            };
+            let expected = SendError::new(
+                format!("its certificate is not valid now: {why}"),
+                "renew the certificate, or set this machine's clock",
+            );
             assert_eq!(error, expected);
         }
     }

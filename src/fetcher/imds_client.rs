@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::common::{Environment, Fault, Item, TOKEN_HEADER, TTL_HEADER, permanent, transient};
-use crate::fetcher::http_client::{Answer, HttpClient, SendError, Timeouts, parse_url};
+use crate::fetcher::http_client::{
+    Answer, HttpClient, NO_RESPONSE, SendError, Timeouts, parse_url,
+};
 use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
@@ -118,14 +120,14 @@ impl ImdsClient {
     }
 
     fn unreachable(&self, method: &str, error: &SendError) -> String {
-        let remedy = match (method, error) {
+        let remedy = match (method, error.cause.as_str()) {
             // With hop limit 1, the packet that carries the token is dropped on its way to a container.
-            ("PUT", SendError::NoResponse) => {
+            ("PUT", NO_RESPONSE) => {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
             // A routing rule or route of type `prohibit` causes this error.
-            ("PUT", SendError::Other(cause)) if cause == "Permission denied" => {
+            ("PUT", "Permission denied") => {
                 "a routing rule keeps this process away from it (ec2-role-guard, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"
             }
@@ -136,7 +138,7 @@ impl ImdsClient {
             // A GET follows the request for a token, so the service was reachable a moment ago.
             _ => "nothing to do if it passes",
         };
-        format!("the metadata service at {}: {error}; {remedy}", self.endpoint)
+        format!("the metadata service at {}: {}; {remedy}", self.endpoint, error.cause)
     }
 }
 

@@ -45,7 +45,7 @@ impl StsError {
     /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it.
     pub fn describe(&self) -> String {
         let (text, answer) = match self {
-            StsError::NoAnswer(error) => return error.to_string(),
+            StsError::NoAnswer(error) => return error.cause.clone(),
             StsError::Refused { code, message, answer } => {
                 // Keep the first line only: if the signature is wrong, the other lines repeat the headers of the request.
                 let message = message.lines().next().unwrap_or_default();
@@ -77,10 +77,10 @@ impl StsError {
                     "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
                 ));
             }
-            StsError::NoAnswer(SendError::Known { remedy, .. }) => {
-                return later((*remedy).to_owned());
+            StsError::NoAnswer(error) => {
+                let is_reachable = format!("is {endpoint} reachable from here?");
+                return later(error.remedy.map_or(is_reachable, str::to_owned));
             }
-            StsError::NoAnswer(_) => return later(format!("is {endpoint} reachable from here?")),
         };
         let is_duration =
             message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
@@ -210,7 +210,7 @@ mod tests {
             Reaction::ShortenDuration
         );
         assert_eq!(
-            StsError::NoAnswer(SendError::NoResponse).judge("ROLE", "https://sts").0,
+            StsError::NoAnswer(SendError::new("", None)).judge("ROLE", "https://sts").0,
             Reaction::RetryLater
         );
     }

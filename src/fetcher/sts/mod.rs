@@ -101,7 +101,7 @@ impl Client {
         now: SystemTime,
     ) -> Result<Issued, StsError> {
         let request = self.request(form, source, now);
-        let request = request.map_err(|error| SendError::Other(error.to_string()));
+        let request = request.map_err(|error| SendError::new(error.to_string(), None));
         let answer = request.and_then(|request| self.http_client.send(request));
         parse(answer.map_err(StsError::NoAnswer)?)
     }
