@@ -6,7 +6,7 @@ use super::refresh::{Effects, Received, Refresh, Status};
 use super::retry::Failures;
 use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
-use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate, Task};
+use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,10 +25,10 @@ pub struct CredentialRefresh {
     retry_after: Duration,
     serving: Option<Serving>,
     has_logged_expiry: bool,
-    /// Facts that earlier fetchers found; they become part of the next fetcher's orders.
-    found: FetchOrders,
-    /// The longest credential life, in seconds, that STS grants, and the time until which this limit is used.
-    duration_limit: Option<(u32, BootTime)>,
+    /// The orders of the next fetcher, with facts that earlier fetchers found.
+    orders: FetchOrders,
+    /// Until when the duration limit in the orders is used.
+    limit_until: BootTime,
 }
 
 /// The served credential without its secrets.
@@ -39,7 +39,7 @@ struct Serving {
 
 impl CredentialRefresh {
     /// The first fetch is due at once.
-    pub fn new(role: RoleArn, asked: Duration, now: BootTime) -> Self {
+    pub fn new(role: RoleArn, asked: Duration, orders: FetchOrders, now: BootTime) -> Self {
         CredentialRefresh {
             role,
             asked,
@@ -49,8 +49,8 @@ impl CredentialRefresh {
             retry_after: Duration::ZERO,
             serving: None,
             has_logged_expiry: false,
-            found: FetchOrders::default(),
-            duration_limit: None,
+            orders,
+            limit_until: now,
         }
     }
 
@@ -68,11 +68,12 @@ impl CredentialRefresh {
         self.serving =
             Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
         (self.failures, self.has_logged_expiry) = (Failures::default(), false);
-        self.found.serving = Some(credential.access_key_id.clone());
-        self.found.clock_offset = fetched.clock_offset;
-        let until = self.duration_limit.map(|(_, until)| until);
-        let until = until.unwrap_or(now.after(LIMIT_BELIEVED));
-        self.duration_limit = fetched.duration_limit.map(|limit| (limit, until));
+        self.orders.serving = Some(credential.access_key_id.clone());
+        self.orders.clock_offset = fetched.clock_offset;
+        if self.orders.duration_limit.is_none() {
+            self.limit_until = now.after(LIMIT_BELIEVED);
+        }
+        self.orders.duration_limit = fetched.duration_limit;
         let status =
             format!("credential of {} valid until {}", self.role, iso8601(credential.expiration));
         Effects {
@@ -130,16 +131,10 @@ impl Refresh for CredentialRefresh {
         self.schedule(Duration::ZERO, now);
     }
 
-    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
+    fn start(&mut self, now: BootTime) -> &FetchOrders {
         self.started = Some(now);
-        self.duration_limit.take_if(|(_, until)| now >= *until);
-        FetchOrders {
-            task: Task::Credential,
-            token_key: orders.token_key,
-            boot_id: orders.boot_id,
-            duration_limit: self.duration_limit.map(|(limit, _)| limit),
-            ..self.found.clone()
-        }
+        self.orders.duration_limit.take_if(|_| now >= self.limit_until);
+        &self.orders
     }
 
     /// A permanent fault ends the program only before the first credential. Later faults are retried, and the credential stays
@@ -148,7 +143,7 @@ impl Refresh for CredentialRefresh {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),
             FetchReport::Region(name) => {
-                self.found.region = Some(name.clone());
+                self.orders.region = Some(name.clone());
                 Effects { update: Some(ServerUpdate::Region(name)), ..Effects::default() }
             }
             FetchReport::RetryAfter(seconds) => {
@@ -200,7 +195,12 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn refresh() -> CredentialRefresh {
-        CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), 2 * HOUR, BootTime(0))
+        refresh_asking_for(2 * HOUR)
+    }
+
+    fn refresh_asking_for(asked: Duration) -> CredentialRefresh {
+        let role = RoleArn::parse(ROLE).unwrap();
+        CredentialRefresh::new(role, asked, FetchOrders::default(), BootTime(0))
     }
 
     /// A report of a credential that lives an hour and expires an hour after `now`.
@@ -300,7 +300,7 @@ mod tests {
     fn fetches_start_at_least_a_second_apart() {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
-            refresh.start(FetchOrders::default(), now);
+            refresh.start(now);
             // The minimum holds for a credential life of a millisecond, a failure with the shortest wait, and a user's order.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn life_for_renewing_is_at_most_what_was_asked_for() {
         let asked = Duration::from_secs(900);
-        let mut refresh = CredentialRefresh::new(RoleArn::parse(ROLE).unwrap(), asked, BootTime(0));
+        let mut refresh = refresh_asking_for(asked);
         refresh.receive(fetched(BootTime(0)), BootTime(0), 1.0).unwrap();
         assert_eq!(refresh.due().left(BootTime(0)), schedule::due(asked));
     }
@@ -332,7 +332,7 @@ mod tests {
         let mut refresh = refresh();
         let mut limit_at = |hours: u32| {
             let now = BootTime(0).after(hours * HOUR);
-            let limit = refresh.start(FetchOrders::default(), now).duration_limit;
+            let limit = refresh.start(now).duration_limit;
             refresh.receive(fetched(now), now, 0.5).unwrap();
             limit
         };
@@ -358,11 +358,11 @@ mod tests {
     #[test]
     fn next_fetcher_is_told_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
-        let orders = refresh.start(FetchOrders::default(), now);
-        assert_eq!((orders.serving, orders.clock_offset, orders.duration_limit), (None, 0, None));
+        let orders = refresh.start(now);
+        assert_eq!((&orders.serving, orders.clock_offset, orders.duration_limit), (&None, 0, None));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         refresh.receive(failed(), now, 0.5).unwrap();
-        let orders = refresh.start(FetchOrders::default(), now);
+        let orders = refresh.start(now);
         assert_eq!(
             (orders.serving.as_deref(), orders.clock_offset, orders.duration_limit),
             (Some("ASIAEXAMPLE"), 7, Some(3600))
@@ -377,7 +377,7 @@ mod tests {
         let is_region =
             |update| matches!(update, ServerUpdate::Region(name) if name == "eu-west-1");
         assert!(effects.update.is_some_and(is_region));
-        let orders = refresh.start(FetchOrders::default(), now);
+        let orders = refresh.start(now);
         assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
         let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
         let effects = receive(FetchReport::Notice("set the clock".to_owned()));

@@ -14,9 +14,9 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, T
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
-    /// [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`], whose fetcher watches the file for a
-    /// while and is then started again.
-    task: Task,
+    /// Their task is [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`], whose fetcher watches the file
+    /// for a while and is then started again.
+    orders: FetchOrders,
     next: BootTime,
     failures: Failures,
     has_fetched: bool,
@@ -26,9 +26,10 @@ pub struct HostRefresh {
 
 impl HostRefresh {
     /// The first fetch is due at once.
-    pub fn new(task: Task, now: BootTime) -> Self {
+    pub fn new(task: Task, orders: FetchOrders, now: BootTime) -> Self {
         let (failures, last_notice) = Default::default();
-        HostRefresh { task, next: now, failures, has_fetched: false, last_notice }
+        let orders = FetchOrders { task, ..orders };
+        HostRefresh { orders, next: now, failures, has_fetched: false, last_notice }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
@@ -44,7 +45,7 @@ impl HostRefresh {
         if self.failures.count > 1 && begin.is_empty() {
             return Effects::default();
         }
-        let text = match (self.task, self.has_fetched) {
+        let text = match (self.orders.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
                 "pass-through: {why}; the host's metadata was not fetched, serving what was fetched before"
             ),
@@ -67,11 +68,11 @@ impl Refresh for HostRefresh {
         self.next = now;
     }
 
-    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders {
-        if self.task == Task::Metadata {
+    fn start(&mut self, now: BootTime) -> &FetchOrders {
+        if self.orders.task == Task::Metadata {
             self.next = now.after(METADATA_INTERVAL);
         }
-        FetchOrders { task: self.task, ..orders }
+        &self.orders
     }
 
     /// No fault is fatal: the host's metadata is optional, and the container token is in a file that another program writes.
@@ -124,9 +125,9 @@ mod tests {
 
     #[test]
     fn metadata_is_fetched_every_minute_and_retried_sooner() {
-        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(5));
+        let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(5));
         assert_eq!(refresh.due(), BootTime(5));
-        let orders = refresh.start(FetchOrders::default(), BootTime(5));
+        let orders = refresh.start(BootTime(5));
         assert_eq!(orders.task, Task::Metadata);
         refresh.receive(fetched(0), BootTime(3000), 0.5).unwrap();
         assert_eq!(refresh.due(), BootTime(60_005));
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn snapshot_is_passed_on_as_it_came() {
-        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(0));
+        let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();
         let is_same = |update| matches!(update, ServerUpdate::Metadata(bytes) if bytes == [7]);
         assert!(effects.update.is_some_and(is_same));
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_the_first_success_and_failure_of_a_row_are_logged() {
-        let mut refresh = HostRefresh::new(Task::Metadata, BootTime(0));
+        let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let mut log = |report| refresh.receive(report, BootTime(0), 0.5).unwrap().log;
         let prefix = "pass-through: the host is silent; the host's metadata was not fetched";
         assert_eq!(log(failed()), [format!("{prefix}, requests for it are answered 503")]);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     fn container_token() -> HostRefresh {
-        HostRefresh::new(Task::ContainerToken, BootTime(5))
+        HostRefresh::new(Task::ContainerToken, FetchOrders::default(), BootTime(5))
     }
 
     fn token() -> FetchReport {

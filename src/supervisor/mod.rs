@@ -95,22 +95,22 @@ fn prepare<'a>(
     let boot_id = boot_id.trim().to_owned();
     let now = BootTime::now();
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
-    let credential = CredentialRefresh::new(config.role.clone(), asked, now);
-    let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
-    if config.server.pass_through.is_some() {
-        refreshes.push(Box::new(HostRefresh::new(Task::Metadata, now)));
-    }
-    // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
-    let mut container_token = None;
-    if config.container_token_file.is_some() {
-        refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, now)));
-        container_token = Some(Secret::new(random()?.to_hex()));
-    }
     let orders = FetchOrders {
         token_key: Some(token_key.clone()),
         boot_id: boot_id.clone(),
         ..FetchOrders::default()
     };
+    let credential = CredentialRefresh::new(config.role.clone(), asked, orders.clone(), now);
+    let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
+    if config.server.pass_through.is_some() {
+        refreshes.push(Box::new(HostRefresh::new(Task::Metadata, orders.clone(), now)));
+    }
+    // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
+    let mut container_token = None;
+    if config.container_token_file.is_some() {
+        refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
+        container_token = Some(Secret::new(random()?.to_hex()));
+    }
     let state = ServerState {
         role: config.role.clone(),
         config: config.server.clone(),
@@ -126,7 +126,6 @@ fn prepare<'a>(
     log::event(&format!("listening on {address} for {}", config.role));
     Ok(Supervisor {
         words,
-        orders,
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(environment, std::process::id(), now),

@@ -10,15 +10,12 @@ use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::{BootTime, log::writer::LogWriter};
-use crate::messages::FetchOrders;
 
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
 const KILL_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub struct Supervisor<'a> {
     pub words: &'a [String],
-    /// Orders that all fetchers have in common; each [`Refresh`] adds its own.
-    pub orders: FetchOrders,
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
     pub notify: SdNotify,
@@ -52,8 +49,7 @@ impl Supervisor<'_> {
         self.notify.ping(now);
         for (refresh, fetcher) in &mut self.refreshes {
             if fetcher.deadline().is_none() && now >= refresh.due() {
-                let orders = refresh.start(self.orders.clone(), now);
-                fetcher.start(self.words, &orders, now);
+                fetcher.start(self.words, refresh.start(now), now);
             }
         }
         self.server.start_if_due(now);

@@ -17,8 +17,8 @@ pub trait Refresh {
     /// Makes the next fetch due as soon as possible.
     fn fetch_now(&mut self, now: BootTime);
 
-    /// Notes that a fetch starts now, and completes its orders.
-    fn start(&mut self, orders: FetchOrders, now: BootTime) -> FetchOrders;
+    /// Notes that a fetch starts now, and returns its orders.
+    fn start(&mut self, now: BootTime) -> &FetchOrders;
 
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
