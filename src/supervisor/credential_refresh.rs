@@ -23,8 +23,8 @@ pub struct CredentialRefresh {
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
     retry_after: Duration,
+    /// The served credential; `None` before the first one, and after its expiry was logged.
     serving: Option<Serving>,
-    has_logged_expiry: bool,
     /// The orders of the next fetcher, with facts that earlier fetchers found.
     orders: FetchOrders,
     /// Until when the duration limit in the orders is used.
@@ -48,7 +48,6 @@ impl CredentialRefresh {
             failures: Failures::default(),
             retry_after: Duration::ZERO,
             serving: None,
-            has_logged_expiry: false,
             orders,
             limit_until: now,
         }
@@ -58,7 +57,7 @@ impl CredentialRefresh {
         let credential = fetched.credential;
         // STS never grants a longer life than the user asks for; a longer one means that a clock is wrong.
         let lifetime = credential.lifetime().min(self.asked);
-        let is_first = self.serving.is_none() || self.failures.count > 0;
+        let is_first = !self.has_fetched() || self.failures.count > 0;
         let wait = if is_first {
             schedule::spread(lifetime, jitter)
         } else {
@@ -67,7 +66,7 @@ impl CredentialRefresh {
         let wait = self.schedule(wait, now);
         self.serving =
             Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
-        (self.failures, self.has_logged_expiry) = (Failures::default(), false);
+        self.failures = Failures::default();
         self.orders.serving = Some(credential.access_key_id.clone());
         self.orders.clock_offset = fetched.clock_offset;
         if self.orders.duration_limit.is_none() {
@@ -82,6 +81,11 @@ impl CredentialRefresh {
             status: Some(Status::Ready(status)),
             ..Effects::default()
         }
+    }
+
+    /// Whether a fetch has ever brought a credential.
+    fn has_fetched(&self) -> bool {
+        self.orders.serving.is_some()
     }
 
     /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the last start; returns the actual wait.
@@ -104,9 +108,8 @@ impl CredentialRefresh {
         let wait = schedule::retry(self.failures.count, jitter).max(asked);
         let wait = self.schedule(wait, now);
         // After the first credential a failure is not a mistake of the user.
-        let begin = if self.serving.is_none() { begin } else { "" };
-        let valid = self.serving.as_ref().filter(|it| now < it.deadline);
-        let status = match valid {
+        let begin = if self.has_fetched() { "" } else { begin };
+        let status = match &self.serving {
             Some(serving) => {
                 format!("{why}; serving the credential valid until {}", iso8601(serving.expiration))
             }
@@ -151,7 +154,7 @@ impl Refresh for CredentialRefresh {
                 Effects::default()
             }
             FetchReport::Fetched(fetched) => self.fetched(fetched, now, jitter),
-            FetchReport::Failed(Fault::Permanent(text)) if self.serving.is_none() => {
+            FetchReport::Failed(Fault::Permanent(text)) if !self.has_fetched() => {
                 return Err(text);
             }
             FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
@@ -160,15 +163,13 @@ impl Refresh for CredentialRefresh {
     }
 
     fn expiry(&self) -> Option<BootTime> {
-        let serving = self.serving.as_ref().filter(|_| !self.has_logged_expiry);
-        serving.map(|serving| serving.deadline)
+        self.serving.as_ref().map(|serving| serving.deadline)
     }
 
     fn expire(&mut self, now: BootTime) -> Effects {
-        if self.expiry().is_none_or(|deadline| now < deadline) {
+        if self.serving.take_if(|serving| now >= serving.deadline).is_none() {
             return Effects::default();
         }
-        self.has_logged_expiry = true;
         let text = format!(
             "the credential of {} has expired; requests are answered 500 until there is a new one",
             self.role
