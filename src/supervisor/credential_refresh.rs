@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::refresh::{Effects, Received, Refresh, Status};
+use super::refresh::{Effects, Received, Refresh};
 use super::retry::Failures;
 use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
@@ -78,7 +78,7 @@ impl CredentialRefresh {
         Effects {
             update: Some(ServerUpdate::Fetched(credential)),
             log: vec![format!("{status}, next refresh in {}", in_words(wait))],
-            status: Some(Status::Ready(status)),
+            status: Some(status),
             ..Effects::default()
         }
     }
@@ -116,12 +116,7 @@ impl CredentialRefresh {
             None => format!("{why}; no credential, requests are answered 500"),
         };
         log.push(format!("{begin}{status}; next try in {}", in_words(wait)));
-        Effects {
-            update: Some(ServerUpdate::FetchFailed),
-            log,
-            level,
-            status: Some(Status::Trouble(status)),
-        }
+        Effects { update: Some(ServerUpdate::FetchFailed), log, level, status: Some(status) }
     }
 }
 
@@ -174,7 +169,7 @@ impl Refresh for CredentialRefresh {
             "the credential of {} has expired; requests are answered 500 until there is a new one",
             self.role
         );
-        Effects { status: Some(Status::Trouble(text.clone())), ..Effects::warning(text) }
+        Effects { status: Some(text.clone()), ..Effects::warning(text) }
     }
 }
 
@@ -237,7 +232,7 @@ mod tests {
         assert!(matches!(effects.update, Some(ServerUpdate::Fetched(_))));
         let status = format!("credential of {ROLE} valid until 2023-06-01T13:00:00Z");
         assert_eq!(effects.log, [format!("{status}, next refresh in 30 min")]);
-        assert_eq!(effects.status, Some(Status::Ready(status)));
+        assert_eq!(effects.status, Some(status));
     }
 
     #[test]

@@ -43,15 +43,8 @@ pub struct Effects {
     pub update: Option<ServerUpdate>,
     pub log: Vec<String>,
     pub level: Level,
-    pub status: Option<Status>,
-}
-
-/// The status line that `systemctl status` shows.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Status {
-    /// A credential is served, so systemd is told that the service is ready.
-    Ready(String),
-    Trouble(String),
+    /// The status line that `systemctl status` shows.
+    pub status: Option<String>,
 }
 
 impl Effects {
@@ -60,13 +53,14 @@ impl Effects {
     }
 
     pub fn apply(self, server: &mut ServerSupervisor, notify: &mut SdNotify, now: BootTime) {
+        let is_served = matches!(self.update, Some(ServerUpdate::Fetched(_)));
         if let Some(update) = self.update {
             server.update(update, now);
         }
         self.log.iter().for_each(|line| log::at(self.level, line));
         match self.status {
-            Some(Status::Ready(text)) => notify.ready(&text),
-            Some(Status::Trouble(text)) => notify.status(&text),
+            Some(status) if is_served => notify.ready(&status),
+            Some(status) => notify.status(&status),
             None => {}
         }
     }
