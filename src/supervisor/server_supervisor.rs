@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFd;
 use rustix::process::Pid;
 
 use super::child_process;
@@ -22,10 +22,6 @@ const SHORT_LIFE: Duration = Duration::from_millis(50);
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that misses 3
-/// in a row is replaced after 2.8 s; a server that is merely short of CPU answers in time.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
-const MAX_MISSED_HEARTBEATS: u32 = 3;
 
 pub struct ServerSupervisor {
     listener: TcpListener,
@@ -34,14 +30,10 @@ pub struct ServerSupervisor {
     metadata: Option<Vec<u8>>,
     server: Option<ServerProcess>,
     next_start: BootTime,
-    awaits_credential: bool,
     awaits_token: bool,
     starts: u64,
     failures: Failures,
     short_lives: u32,
-    next_heartbeat: BootTime,
-    /// Heartbeats sent since the server last answered.
-    missed: u32,
 }
 
 impl ServerSupervisor {
@@ -55,13 +47,10 @@ impl ServerSupervisor {
             metadata: None,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
-            awaits_credential: true,
             awaits_token,
             starts: 0,
             failures: Failures::default(),
             short_lives: 0,
-            next_heartbeat: now,
-            missed: 0,
         }
     }
 
@@ -76,7 +65,6 @@ impl ServerSupervisor {
                 self.server = Some(server);
                 self.starts += 1;
                 self.failures = Failures::default();
-                (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), 0);
                 self.send(&to_frame(&(&self.state, &self.metadata)), now);
             }
             Err(error) => {
@@ -90,20 +78,15 @@ impl ServerSupervisor {
     /// Applies an update to the state, here and in the server. The first server starts once the first credential fetch has ended
     /// and the container token is received.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
-        match update {
-            ServerUpdate::Fetched(_) | ServerUpdate::FetchFailed => self.awaits_credential = false,
-            ServerUpdate::ContainerToken(_) => self.awaits_token = false,
-            ServerUpdate::Region(_) | ServerUpdate::Metadata(_) => {}
-        }
-        if self.starts == 0 && !self.awaits_credential && !self.awaits_token {
-            self.next_start = now;
-        }
-        if self.server.is_some() {
-            self.send(&to_frame(&update), now);
-        }
+        self.send(&to_frame(&update), now);
+        self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));
         match update {
             ServerUpdate::Metadata(snapshot) => self.metadata = Some(snapshot),
             update => self.state.apply(update),
+        }
+        let has_fetched = self.state.counts.refreshes + self.state.counts.failures > 0;
+        if self.starts == 0 && has_fetched && !self.awaits_token {
+            self.next_start = now;
         }
     }
 
@@ -115,35 +98,29 @@ impl ServerSupervisor {
         }
     }
 
-    /// Sends a heartbeat if one is due. A server that has missed `MAX_MISSED_HEARTBEATS` in a row is replaced instead.
+    /// Sends a heartbeat if one is due; a server that has missed too many is replaced instead.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
-        let Some(server) = self.server.as_mut().filter(|_| now >= self.next_heartbeat) else {
+        let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat) else {
             return;
         };
-        if self.missed == MAX_MISSED_HEARTBEATS {
+        if server.is_silent() {
             self.replace("it does not answer", now);
         } else {
-            server.send_heartbeat();
-            (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
+            server.send_heartbeat(now);
         }
     }
 
     /// When the next start or heartbeat is due.
     pub fn due(&self) -> BootTime {
-        match self.server {
-            None => self.next_start,
-            Some(_) => self.next_heartbeat,
-        }
+        self.server.as_ref().map_or(self.next_start, |server| server.next_heartbeat)
     }
 
     pub fn pid(&self) -> Option<Pid> {
         self.server.as_ref().map(|server| server.pid)
     }
 
-    /// The control channel, to poll for heartbeat answers.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        let server = self.server.as_ref();
-        server.map(|server| PollFd::new(server.channel(), PollFlags::IN))
+        self.server.as_ref().map(ServerProcess::poll_fd)
     }
 
     /// Receives heartbeat answers. If the server has ended, reaps it and schedules the next start.
@@ -151,9 +128,7 @@ impl ServerSupervisor {
         let Some(server) = &mut self.server else {
             return;
         };
-        if server.is_alive() {
-            self.missed = 0;
-        }
+        server.receive_answers();
         let Some(how) = child_process::reap(server.pid) else {
             return;
         };
