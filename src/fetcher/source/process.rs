@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -112,9 +112,18 @@ fn too_long() -> String {
 
 /// Reads the output and waits for the exit status.
 fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), String> {
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        read_to_end(stdout, &mut output, deadline)?;
+    let (mut output, mut piece) = (Vec::new(), [0; 4096]);
+    while let Some(stdout) = &mut child.stdout {
+        wait_readable(stdout, deadline)?;
+        match stdout.read(&mut piece) {
+            Ok(length @ 1..) => output.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Other errors do not occur on a pipe. If one did, the output would be incomplete, and `parse` would reject it.
+            Ok(0) | Err(_) => child.stdout = None,
+        }
+        if output.len() > MAX_OUTPUT_BYTES {
+            return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes"));
+        }
     }
     // Wait with a time limit, because the process may close its stdout long before it ends. Linux before 5.3 has no pidfds; there
     // only the supervisor's deadline limits the wait.
@@ -123,27 +132,6 @@ fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus)
     }
     let status = child.wait().map_err(|_| too_long())?;
     Ok((output, status))
-}
-
-fn read_to_end(
-    mut stdout: ChildStdout,
-    output: &mut Vec<u8>,
-    deadline: Instant,
-) -> Result<(), String> {
-    let mut piece = [0; 4096];
-    loop {
-        wait_readable(&stdout, deadline)?;
-        match stdout.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(length) if output.len() + length <= MAX_OUTPUT_BYTES => {
-                output.extend_from_slice(&piece[..length])
-            }
-            Ok(_) => return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes")),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Other errors do not occur on a pipe. If one did, the output would be incomplete, and `parse` would reject it.
-            Err(_) => return Ok(()),
-        }
-    }
 }
 
 fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), String> {
