@@ -1,7 +1,6 @@
 //! The supervisor's handle of a fetcher process, which reports on a pipe until its outcome, its end or its deadline.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
@@ -31,8 +30,8 @@ pub struct Fetcher {
 struct Process {
     pid: Pid,
     /// The fetcher's stdin stays open while the fetcher may run: it exits when its stdin closes.
-    _stdin: ChildStdin,
-    reports: ChildStdout,
+    _stdin: PipeWriter,
+    reports: PipeReader,
     deadline: BootTime,
     /// The step that the fetcher reported last, for the log line about a timeout.
     step: String,
@@ -110,21 +109,16 @@ impl Fetcher {
 
 impl Process {
     fn start(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
-        let mut child = ProcessKind::Fetcher
-            .command()
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let pid = Pid::from_child(&child);
-        let (Some(mut stdin), Some(reports)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(ErrorKind::Other.into());
-        };
+        let (their_stdin, mut stdin) = io::pipe()?;
+        let (reports, their_stdout) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reports, true)?;
+        let mut command = ProcessKind::Fetcher.command();
+        command.args(arguments).stdin(their_stdin).stdout(their_stdout);
+        let child = command.spawn()?;
         // This write cannot block: the orders are shorter than a page, and an empty pipe holds at least one page.
         stdin.write_all(&to_frame(orders))?;
         Ok(Process {
-            pid,
+            pid: Pid::from_child(&child),
             _stdin: stdin,
             reports,
             deadline: now.after(DEADLINE),
