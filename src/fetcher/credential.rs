@@ -34,7 +34,7 @@ pub fn fetch(
             Err(Fault::Permanent(_)) => None,
             client => client?.get(path)?,
         };
-        let text = text.map(|text| text.trim().to_owned());
+        let text = text.map(|answer| answer.text().trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     };
     let profile = Profile::load(environment, config.profile.as_deref())?;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::common::{Environment, Fault, Item, TOKEN_HEADER, TTL_HEADER, permanent, transient};
+use crate::common::{Environment, Fault, TOKEN_HEADER, TTL_HEADER, permanent, transient};
 use crate::fetcher::http_client::{
     Answer, HttpClient, NO_RESPONSE, SendError, Timeouts, parse_url,
 };
@@ -74,22 +74,13 @@ impl ImdsClient {
         Ok(())
     }
 
-    /// Reads the text at a path below `/latest/`; `None` for 404.
-    pub fn get(&self, path: &str) -> Result<Option<String>, Fault> {
-        Ok(self.read(path)?.map(|answer| answer.text().into_owned()))
-    }
-
-    /// Reads the bytes at a path below `/latest/`; `None` for 404.
-    pub fn get_item(&self, path: &str) -> Result<Option<Item>, Fault> {
-        Ok(self.read(path)?.map(|answer| Item { is_binary: answer.is_binary, body: answer.body }))
-    }
-
-    fn read(&self, path: &str) -> Result<Option<Answer>, Fault> {
-        let mut answer = self.read_once(path)?;
+    /// Reads the item or listing at a path below `/latest/`; `None` for 404.
+    pub fn get(&self, path: &str) -> Result<Option<Answer>, Fault> {
+        let mut answer = self.get_once(path)?;
         if answer.status == 401 {
             // Request a new token, because a service that was restarted may reject tokens that it issued before.
             self.request_token()?;
-            answer = self.read_once(path)?;
+            answer = self.get_once(path)?;
         }
         match answer.status {
             200 => Ok(Some(answer)),
@@ -101,7 +92,7 @@ impl ImdsClient {
         }
     }
 
-    fn read_once(&self, path: &str) -> Result<Answer, Fault> {
+    fn get_once(&self, path: &str) -> Result<Answer, Fault> {
         let token = self.token.borrow();
         let header = token.as_deref().map_or(("Accept", "*/*"), |token| (TOKEN_HEADER, token));
         self.send("GET", &format!("/latest/{path}"), header)

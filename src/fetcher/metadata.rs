@@ -1,6 +1,6 @@
 //! Reads those parts of the host's other metadata that ec2-role may pass through.
 
-use crate::common::{BootTime, Fault, PassThrough, Snapshot};
+use crate::common::{BootTime, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::imds_client::ImdsClient;
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
@@ -29,7 +29,7 @@ fn walk(
     let Some(listing) = client.get(directory)? else {
         return Ok(());
     };
-    for entry in listing.lines().map(str::trim) {
+    for entry in listing.text().lines().map(str::trim) {
         let name = entry.strip_suffix('/').unwrap_or(entry);
         // These characters are those of tag keys; no other name has more kinds of characters.
         let is_name = !matches!(name, "" | "." | "..")
@@ -48,9 +48,10 @@ fn walk(
 }
 
 fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let Some(item) = client.get_item(path)? else {
+    let Some(answer) = client.get(path)? else {
         return Ok(());
     };
+    let item = Item { is_binary: answer.is_binary, body: answer.body };
     if snapshot.items.len() < MAX_ITEMS
         && snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES
     {

@@ -18,13 +18,14 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let client = (context.host)()?;
     let at = &client.endpoint;
     let list = client.get(LIST)?.unwrap_or_default();
+    let list = list.text();
     let Some(name) = list.lines().map(str::trim).find(|line| !line.is_empty()) else {
         return transient(format!(
             "the metadata service at {at}: the instance has no role; attach an instance profile to it"
         ));
     };
     let document = client.get(&format!("{LIST}{name}"))?.unwrap_or_default();
-    let json: Value = serde_json::from_slice(document.as_bytes()).unwrap_or_default();
+    let json: Value = serde_json::from_str(&document.text()).unwrap_or_default();
     if let Some(code) = json["Code"].as_str().filter(|code| *code != "Success") {
         let message = json["Message"].as_str().unwrap_or_default();
         let message = message.lines().next().unwrap_or_default();
