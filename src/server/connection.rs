@@ -45,8 +45,6 @@ pub enum Progress {
     Request(RequestHead),
     /// The connection waits until its socket is ready for these events.
     Pending(EventFlags),
-    /// The connection is finished; the caller closes it.
-    Done,
 }
 
 impl Connection {
@@ -87,40 +85,41 @@ impl Connection {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Writes the response, or reads once, as far as the socket allows. An error means that the connection is lost.
-    pub fn advance(&mut self, buffer: &mut Buffer) -> io::Result<Progress> {
+    /// Writes the response, or reads once, as far as the socket allows. `None` if the connection is finished or lost; the caller
+    /// closes it.
+    pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
-            let written = unless_blocked(self.stream.write(unsent))?.unwrap_or(0);
+            let written = unless_lost(self.stream.write(unsent))?;
             unsent.drain(..written);
             if !unsent.is_empty() {
-                return Ok(Progress::Pending(EventFlags::OUT));
+                return Some(Progress::Pending(EventFlags::OUT));
             }
             if !*has_more_input {
-                return Ok(Progress::Done);
+                return None;
             }
-            self.stream.shutdown(Shutdown::Write)?;
+            self.stream.shutdown(Shutdown::Write).ok()?;
             self.state = State::Draining(0);
         }
         let room = match &self.state {
             State::ReadingHead(head) => &mut buffer[head.len()..],
             _ => &mut buffer[..],
         };
-        let read = match unless_blocked(self.stream.read(room))? {
-            Some(0) => return Ok(Progress::Done),
-            Some(length) => &room[..length],
-            None => &[],
+        let read = match self.stream.read(room) {
+            Ok(0) => return None,
+            result => &room[..unless_lost(result)?],
         };
-        Ok(match &mut self.state {
-            State::ReadingHead(head) => match extend_head(head, read) {
-                Some(request) => Progress::Request(request),
-                None => Progress::Pending(EventFlags::IN),
-            },
+        match &mut self.state {
+            State::ReadingHead(head) => {
+                if let Some(request) = extend_head(head, read) {
+                    return Some(Progress::Request(request));
+                }
+            }
             State::Draining(drained) if *drained + read.len() <= MAX_DRAINED_BYTES => {
                 *drained += read.len();
-                Progress::Pending(EventFlags::IN)
             }
-            _ => Progress::Done,
-        })
+            _ => return None,
+        }
+        Some(Progress::Pending(EventFlags::IN))
     }
 }
 
@@ -142,12 +141,12 @@ impl AsFd for Connection {
     }
 }
 
-/// The number of bytes transferred; `None` if the socket is not ready.
-fn unless_blocked(transferred: io::Result<usize>) -> io::Result<Option<usize>> {
+/// The number of bytes transferred, 0 if the socket is not ready; `None` if the connection is lost.
+fn unless_lost(transferred: io::Result<usize>) -> Option<usize> {
     match transferred {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            Ok(None)
+            Some(0)
         }
-        transferred => transferred.map(Some),
+        transferred => transferred.ok(),
     }
 }

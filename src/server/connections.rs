@@ -244,10 +244,9 @@ impl Connections {
 
     /// Advances a connection and returns it with its request head if that is complete; otherwise keeps or closes the connection.
     fn advance(&mut self, mut connection: Connection) -> Option<(Connection, RequestHead)> {
-        match connection.advance(&mut self.buffer) {
-            Ok(Progress::Request(head)) => return Some((connection, head)),
-            Ok(Progress::Pending(events)) => self.keep(connection, events),
-            Ok(Progress::Done) | Err(_) => {}
+        match connection.advance(&mut self.buffer)? {
+            Progress::Request(head) => return Some((connection, head)),
+            Progress::Pending(events) => self.keep(connection, events),
         }
         None
     }
