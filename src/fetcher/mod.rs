@@ -41,12 +41,9 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 pub fn run(config: &Config, environment: &Environment) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
-    let orders: Option<FetchOrders> = std::io::stdin()
-        .lock()
-        .read_until(FRAME_END, &mut frame)
-        .ok()
-        .and_then(|_| from_frame(frame));
-    let Some(orders) = orders else { return };
+    // After a read error the frame is incomplete, and is no message.
+    _ = std::io::stdin().lock().read_until(FRAME_END, &mut frame);
+    let Some(orders) = from_frame::<FetchOrders>(frame) else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {
         Task::Credential => {
             credential::fetch(config, environment, &orders, &report).map(FetchReport::Fetched)
