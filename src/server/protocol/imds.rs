@@ -170,12 +170,8 @@ fn other_metadata(
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
-        let response = Response::bytes(item.body.clone());
-        return Ok(if item.is_binary {
-            response.content_type("application/octet-stream")
-        } else {
-            response
-        });
+        let content_type = if item.is_binary { "application/octet-stream" } else { "text/plain" };
+        return Ok(Response::bytes(item.body.clone()).content_type(content_type));
     }
     if path == REGION
         && let Some(region) = &state.region
