@@ -5,7 +5,7 @@ mod check;
 mod options;
 mod setting;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use crate::common::{
     Config, Environment, HttpTokens, Listen, PassThrough, RoleArn, RoleName, ServerConfig,
@@ -22,7 +22,7 @@ pub enum Invocation {
     Serve(Config),
 }
 
-const DEFAULT_LISTEN: &str = "127.0.0.1:4567";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4567));
 
 /// Parses the command line and the variables. `words` does not include the program's name. The error is one line for the user.
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
@@ -206,10 +206,9 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
 }
 
 fn listen(settings: &Settings) -> Result<Listen, String> {
-    let setting = settings.value("listen").unwrap_or_else(|| Setting {
-        value: DEFAULT_LISTEN.to_owned(),
-        origin: "--listen".to_owned(),
-    });
+    let Some(setting) = settings.value("listen") else {
+        return Ok(Listen::Address(DEFAULT_LISTEN));
+    };
     match (setting.value.as_str(), setting.value.parse()) {
         ("-", _) => Ok(Listen::Stdin),
         (_, Ok(address)) => Ok(Listen::Address(address)),
