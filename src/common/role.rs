@@ -20,12 +20,11 @@ impl RoleArn {
         let (partition, service, account) = (field(1), field(2), field(4));
         let resource = field(RESOURCE);
         // Check only the beginning of the partition: AWS adds partitions, and all begin with `aws`.
-        let has_partition = partition.strip_prefix("aws").is_some_and(|rest| {
-            rest.is_empty()
-                || (rest.starts_with('-')
-                    && rest.len() > 1
-                    && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
-        });
+        let is_suffix = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+        };
+        let has_partition =
+            partition == "aws" || partition.strip_prefix("aws-").is_some_and(is_suffix);
         let name = name_in(resource);
         let wrong = if text.starts_with(['"', '\'']) {
             "the quotes around it are part of it; remove them".to_owned()
