@@ -1,5 +1,7 @@
 //! The table of all options, and the help text generated from it.
 
+use std::iter;
+
 use Kind::{Repeated, Switch, Value};
 
 pub(super) enum Kind {
@@ -109,24 +111,15 @@ const WIDTH: usize = 100;
 const COLUMN: usize = 36;
 
 pub(super) fn help() -> String {
-    let mut lines = wrapped(BEFORE[0], WIDTH);
-    lines.extend(["", "  ec2-role [OPTIONS] ROLE_ARN", ""].map(str::to_owned));
-    for paragraph in &BEFORE[1..] {
-        lines.extend(wrapped(paragraph, WIDTH));
-        lines.push(String::new());
+    let paragraph = |text: &&str| wrapped(text, WIDTH).join("\n");
+    let mut parts = vec![paragraph(&BEFORE[0]), "  ec2-role [OPTIONS] ROLE_ARN".to_owned()];
+    parts.extend(BEFORE[1..].iter().map(paragraph));
+    for (title, flags) in SETTINGS.into_iter().chain([("Instead of serving", &ACTIONS[..])]) {
+        let lines: Vec<String> = flags.iter().flat_map(lines_of).collect();
+        parts.push(format!("{title}:\n{}", lines.join("\n")));
     }
-    let titled = SETTINGS.iter().copied();
-    for (title, flags) in titled.chain([("Instead of serving", ACTIONS.as_slice())]) {
-        lines.push(format!("{title}:"));
-        lines.extend(flags.iter().flat_map(lines_of));
-        lines.push(String::new());
-    }
-    for paragraph in AFTER {
-        lines.extend(wrapped(paragraph, WIDTH));
-        lines.push(String::new());
-    }
-    lines.pop();
-    lines.join("\n") + "\n"
+    parts.extend(AFTER.iter().map(paragraph));
+    parts.join("\n\n") + "\n"
 }
 
 fn lines_of(flag: &Flag) -> Vec<String> {
@@ -139,11 +132,11 @@ fn lines_of(flag: &Flag) -> Vec<String> {
     if left.len() >= COLUMN {
         lines.insert(0, String::new());
     }
-    let indented = lines.iter().enumerate().map(|(at, line)| {
-        let left = if at == 0 { left.as_str() } else { "" };
-        format!("{left:<COLUMN$}{line}").trim_end().to_owned()
-    });
-    indented.collect()
+    let lefts = iter::once(left.as_str()).chain(iter::repeat(""));
+    lefts
+        .zip(lines)
+        .map(|(left, line)| format!("{left:<COLUMN$}{line}").trim_end().to_owned())
+        .collect()
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {
