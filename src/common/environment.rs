@@ -47,9 +47,14 @@ pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
     }
 }
 
-impl<const N: usize> From<[(&str, &str); N]> for Environment {
-    fn from(pairs: [(&str, &str); N]) -> Self {
-        let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Environment(owned.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl<const N: usize> From<[(&str, &str); N]> for Environment {
+        fn from(pairs: [(&str, &str); N]) -> Self {
+            let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            Environment(owned.into())
+        }
     }
 }
