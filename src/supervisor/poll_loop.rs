@@ -101,6 +101,8 @@ impl Supervisor<'_> {
                 return server.kill();
             }
             signals.wait(std::iter::empty(), deadline.left(now));
+            // A received signal would end the next wait at once; none has an effect any more.
+            _ = signals.order();
         }
     }
 }

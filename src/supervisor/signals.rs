@@ -1,12 +1,10 @@
 //! Signals: a descriptor to poll for them, and the order that each of them gives.
 
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::log;
@@ -37,56 +35,50 @@ pub enum Order {
     FetchNow,
 }
 
-pub struct Signals {
-    /// Becomes readable when a signal is received.
-    wake: UnixStream,
-    came: Vec<(Signal, Arc<AtomicBool>)>,
-}
+pub struct Signals(SignalFd);
 
 impl Signals {
+    /// Blocks the signals, which therefore wait in the descriptor. A child unblocks them when it starts ([`ProcessKind::harden`]).
+    ///
+    /// [`ProcessKind::harden`]: crate::common::ProcessKind::harden
     pub fn watch() -> io::Result<Self> {
-        let (wake, write) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
-        write.set_nonblocking(true)?;
-        let mut came = Vec::new();
-        for signal in SIGNALS {
-            // Handlers run in the order of registration: the flag is set before the wake-up.
-            let flag = Arc::default();
-            signal_hook::flag::register(signal as i32, Arc::clone(&flag))?;
-            signal_hook::low_level::pipe::register(signal as i32, write.try_clone()?)?;
-            came.push((signal, flag));
-        }
-        Ok(Signals { wake, came })
+        let signals = SigSet::from_iter(SIGNALS);
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let descriptor = SignalFd::with_flags(&signals, flags)?;
+        // If there is no descriptor, the signals still end the process.
+        signals.thread_block()?;
+        Ok(Signals(descriptor))
     }
 
     /// Waits until a signal is received, one of `fds` is ready or `timeout` has passed.
     pub fn wait<'a>(&'a self, fds: impl Iterator<Item = PollFd<'a>>, timeout: Duration) {
-        let wake = PollFd::new(&self.wake, PollFlags::IN);
-        let mut fds: Vec<PollFd> = fds.chain([wake]).collect();
+        let signals = PollFd::new(&self.0, PollFlags::IN);
+        let mut fds: Vec<PollFd> = fds.chain([signals]).collect();
         // Round up, or the loop wakes just before the deadline and spins.
         let timeout = Timespec::try_from(timeout + Duration::from_micros(500)).ok();
         // The result is ignored, even EINTR: after each wait the poll loop checks everything.
         _ = poll(&mut fds, timeout.as_ref());
-        let mut bytes = [0; 64];
-        while (&self.wake).read(&mut bytes).is_ok_and(|length| length > 0) {}
     }
 
     /// Returns one order of the signals received so far; `End` takes precedence. A signal without an order is logged as
     /// ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
-        let came = self.came.iter();
-        let mut came = came.filter(|(_, flag)| flag.swap(false, Ordering::Relaxed));
-        came.find_map(|(signal, _)| match signal {
-            Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => Some(Order::End(signal.as_str())),
-            Signal::SIGHUP => {
-                log::event("SIGHUP: fetching now");
-                Some(Order::FetchNow)
+        let mut order = None;
+        while let Ok(Some(signal)) = self.0.read_signal() {
+            match Signal::try_from(signal.ssi_signo as i32) {
+                Ok(Signal::SIGCHLD) | Err(_) => {}
+                Ok(end @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT)) => {
+                    return Some(Order::End(end.as_str()));
+                }
+                Ok(Signal::SIGHUP) => {
+                    log::event("SIGHUP: fetching now");
+                    order = Some(Order::FetchNow);
+                }
+                Ok(other) => log::warning(&format!(
+                    "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
+                )),
             }
-            Signal::SIGCHLD => None,
-            other => {
-                log::warning(&format!("{other} ignored; send SIGHUP to fetch now, SIGTERM to end"));
-                None
-            }
-        })
+        }
+        order
     }
 }

@@ -118,7 +118,7 @@ fn limit_on_open_files_is_named_once_and_waited_for() {
     let mut ec2_role = Start::with(&sts)
         .before(["sh", "-c", "ulimit -S -n 4; exec \"$@\"", "sh"])
         .spawn();
-    ec2_role.wait_for_line("signals: too many open files: raise LimitNOFILE=");
+    ec2_role.wait_for_line("--listen 127.0.0.1:0: too many open files: raise LimitNOFILE=");
     let enough = Rlimit {
         current: Some(256),
         maximum: Some(256),
