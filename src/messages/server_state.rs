@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::from_frame;
-use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, Snapshot, TokenKey, log};
+use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, TokenKey, log};
 
 /// All settings and data of the server, which inherits no environment variable and opens no file.
 #[derive(Serialize, Deserialize)]
@@ -19,10 +18,8 @@ pub struct ServerState {
     pub region: Option<String>,
     /// The Authorization token of the container form; `None` if the container form is not served.
     pub container_token: Option<Secret>,
-    /// The host's other metadata; `None` until it is fetched. Only the server decodes it, so this field is not set in the
-    /// supervisor.
-    #[serde(skip)]
-    pub snapshot: Option<Snapshot>,
+    /// The host's other metadata, a `Snapshot` that a fetcher encoded as a frame; `None` until it is fetched.
+    pub metadata: Option<Vec<u8>>,
     pub counts: Counts,
     pub credential: Option<Credential>,
 }
@@ -45,7 +42,7 @@ pub enum ServerUpdate {
     FetchFailed,
     Region(String),
     ContainerToken(Secret),
-    /// A [`Snapshot`], encoded as a frame by the fetcher.
+    /// A `Snapshot` that a fetcher encoded as a frame.
     Metadata(Vec<u8>),
 }
 
@@ -59,7 +56,7 @@ impl ServerState {
             ServerUpdate::FetchFailed => self.counts.failures += 1,
             ServerUpdate::Region(name) => self.region = Some(name),
             ServerUpdate::ContainerToken(token) => self.container_token = Some(token),
-            ServerUpdate::Metadata(snapshot) => self.snapshot = from_frame(snapshot),
+            ServerUpdate::Metadata(snapshot) => self.metadata = Some(snapshot),
         }
     }
 

@@ -18,7 +18,7 @@ impl Channel {
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let mut channel = Channel { stream, received: Vec::new() };
         let mut piece = [0; 4096];
-        let (mut state, metadata): (ServerState, Option<Vec<u8>>) = loop {
+        let mut state: ServerState = loop {
             match channel.stream.read(&mut piece).ok()? {
                 0 => return None,
                 length => channel.received.extend_from_slice(&piece[..length]),
@@ -27,7 +27,6 @@ impl Channel {
                 break from_frame(frame)?;
             }
         };
-        state.snapshot = metadata.and_then(from_frame);
         channel.stream.set_nonblocking(true).ok()?;
         // Frames that are already in the buffer cause no epoll event, so apply them now.
         let updates = channel.receive().ok()?;

@@ -119,7 +119,7 @@ fn prepare<'a>(
         log_format: log::format().clone(),
         region: None,
         container_token,
-        snapshot: None,
+        metadata: None,
         counts: Counts::default(),
         credential: None,
     };

@@ -26,8 +26,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 pub struct ServerSupervisor {
     listener: TcpListener,
     state: ServerState,
-    /// The host's metadata, still encoded: the supervisor only forwards it.
-    metadata: Option<Vec<u8>>,
     server: Option<ServerProcess>,
     next_start: BootTime,
     awaits_token: bool,
@@ -44,7 +42,6 @@ impl ServerSupervisor {
         ServerSupervisor {
             listener,
             state,
-            metadata: None,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             awaits_token,
@@ -65,7 +62,7 @@ impl ServerSupervisor {
                 self.server = Some(server);
                 self.starts += 1;
                 self.failures = Failures::default();
-                self.send(&to_frame(&(&self.state, &self.metadata)), now);
+                self.send(&to_frame(&self.state), now);
             }
             Err(error) => {
                 let cause = limit::name(&error);
@@ -80,10 +77,7 @@ impl ServerSupervisor {
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));
-        match update {
-            ServerUpdate::Metadata(snapshot) => self.metadata = Some(snapshot),
-            update => self.state.apply(update),
-        }
+        self.state.apply(update);
         let has_fetched = self.state.counts.refreshes + self.state.counts.failures > 0;
         if self.starts == 0 && has_fetched && !self.awaits_token {
             self.next_start = now;

@@ -38,7 +38,7 @@ fn main() {
         log_format: Format::default(),
         region: Some("us-east-1".to_owned()),
         container_token: None,
-        snapshot: None,
+        metadata: None,
         counts: Counts::default(),
         credential: Some(Credential {
             access_key_id: "ASIAIOSFODNN7EXAMPLE".to_owned(),

@@ -244,16 +244,13 @@ fn newest_of_a_thousand_updates_is_served() {
         log_format: Format::default(),
         region: None,
         container_token: None,
-        snapshot: None,
+        metadata: None,
         counts: Counts::default(),
         credential: Some(credential(0)),
     };
     let update = |number| to_frame(&ServerUpdate::Fetched(credential(number)));
     let updates = (1..=UPDATES).flat_map(update);
-    let frames: Vec<u8> = to_frame(&(&state, None::<Vec<u8>>))
-        .into_iter()
-        .chain(updates)
-        .collect();
+    let frames: Vec<u8> = to_frame(&state).into_iter().chain(updates).collect();
     let mut server = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-server")
         .env_clear()

@@ -7,7 +7,7 @@ use ec2_role::common::{
     BootTime, Credential, HttpTokens, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig,
     Snapshot, TokenKey, Ttl, log::Format,
 };
-use ec2_role::messages::{Counts, ServerState};
+use ec2_role::messages::{Counts, ServerState, to_frame};
 use ec2_role::server::protocol::http::{Request, Response, StatusCode};
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
@@ -65,7 +65,7 @@ impl World {
             log_format: Format::default(),
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),
-            snapshot: (bit(3) && bit(6)).then_some(snapshot),
+            metadata: (bit(3) && bit(6)).then(|| to_frame(&snapshot)),
             counts: Counts::default(),
             credential: (choice >> 2 & 0x21 != 0x21).then(|| Credential {
                 access_key_id: "ASIAEXAMPLE".to_owned(),

@@ -145,7 +145,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
         }
         // The rest of `iam` and `identity-credentials` hold the host's own rights, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), has_roles, server, now),
+        other => other_metadata(&other.join("/"), has_roles, state, now),
     };
     // EC2 sends Accept-Ranges and Last-Modified with every item.
     let item = item.map(|response| response.header("Accept-Ranges", "none"));
@@ -159,12 +159,12 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
 fn other_metadata(
     path: &str,
     has_roles: bool,
-    state: &ServerState,
+    state: &ResponseState,
     now: BootTime,
 ) -> Result<Response, Response> {
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
-    let snapshot = state.snapshot.as_ref();
+    let (snapshot, region) = (state.snapshot.as_ref(), state.server.region.as_ref());
     // The age also matters for an item that the snapshot lacks: an outdated 404 would say that no interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
@@ -174,12 +174,12 @@ fn other_metadata(
         return Ok(Response::bytes(item.body.clone()).content_type(content_type));
     }
     if path == REGION
-        && let Some(region) = &state.region
+        && let Some(region) = region
     {
         return Ok(Response::text(region.clone()));
     }
     let own = ROLE.into_iter().filter(|_| has_roles);
-    let own = own.chain(state.region.as_ref().map(|_| REGION));
+    let own = own.chain(region.map(|_| REGION));
     let passed_through = snapshot.into_iter().flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
     let listing = if path.is_empty() {
@@ -191,7 +191,7 @@ fn other_metadata(
         return Ok(Response::text(entries.join("\n")));
     }
     // Before the first snapshot it is unknown whether the host has the item, so the status is 503 instead of 404.
-    let may_exist = state.config.pass_through.is_some_and(|what| what.may_hold(path));
+    let may_exist = state.server.config.pass_through.is_some_and(|what| what.may_hold(path));
     Err(if may_exist && snapshot.is_none() {
         Response::empty(StatusCode::SERVICE_UNAVAILABLE)
     } else {

@@ -1,7 +1,7 @@
 //! The server's state, with the parts of responses that depend on it alone computed once per change instead of per request.
 
-use crate::common::{Credential, Secret, TokenAuthority};
-use crate::messages::{ServerState, ServerUpdate};
+use crate::common::{Credential, Secret, Snapshot, TokenAuthority};
+use crate::messages::{ServerState, ServerUpdate, from_frame};
 
 pub struct ResponseState {
     /// The state as the supervisor sent it.
@@ -11,6 +11,8 @@ pub struct ResponseState {
     pub document: Option<Secret>,
     /// The time when STS issued the credential, as an HTTP date.
     pub last_modified: Option<String>,
+    /// The host's other metadata, decoded.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl From<ServerState> for ResponseState {
@@ -19,6 +21,7 @@ impl From<ServerState> for ResponseState {
             tokens: TokenAuthority::new(&server.token_key, &server.boot_id),
             document: None,
             last_modified: None,
+            snapshot: None,
             server,
         };
         state.derive();
@@ -38,5 +41,6 @@ impl ResponseState {
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
         self.last_modified = credential.map(Credential::last_modified);
+        self.snapshot = self.server.metadata.clone().and_then(from_frame);
     }
 }
