@@ -50,11 +50,6 @@ impl Credential {
         ec2_form(&pairs)
     }
 
-    /// Returns the time of issue as an HTTP date (RFC 9110, 5.6.7).
-    pub(crate) fn last_modified(&self) -> String {
-        httpdate::fmt_http_date(self.last_updated)
-    }
-
     /// Returns the credential as the output of a `credential_process`
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
     pub(crate) fn process_document(&self) -> String {

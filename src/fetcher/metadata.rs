@@ -1,7 +1,8 @@
 //! Reads those parts of the host's other metadata that ec2-role may pass through.
 
-use crate::common::{BootTime, Fault, Item, PassThrough, Snapshot};
+use crate::common::{BootTime, Config, Environment, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::imds_client::ImdsClient;
+use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
@@ -11,13 +12,22 @@ const MAX_BYTES: usize = 96 * 1024;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;
 
-pub fn read(client: &ImdsClient, allowed: PassThrough, now: BootTime) -> Result<Snapshot, Fault> {
-    let mut snapshot = Snapshot { taken: now, ..Snapshot::default() };
-    walk(client, "meta-data/", 1, &mut snapshot)?;
-    for path in allowed.documents() {
-        read_item(client, path, &mut snapshot)?;
+pub fn fetch(
+    config: &Config,
+    environment: &Environment,
+    orders: &FetchOrders,
+) -> Result<FetchReport, Fault> {
+    let client = ImdsClient::connect(environment, orders)?;
+    let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
+    walk(&client, "meta-data/", 1, &mut snapshot)?;
+    for path in config.server.pass_through.unwrap_or_default().documents() {
+        read_item(&client, path, &mut snapshot)?;
     }
-    Ok(snapshot)
+    Ok(FetchReport::Metadata(FetchedMetadata {
+        items: snapshot.items.len(),
+        left_out: snapshot.left_out,
+        snapshot: to_frame(&snapshot),
+    }))
 }
 
 fn walk(

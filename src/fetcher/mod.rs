@@ -24,11 +24,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process_group};
 
-use crate::common::{BootTime, Config, Environment, Fault, limit, log, transient};
-use crate::fetcher::imds_client::ImdsClient;
-use crate::messages::{
-    FRAME_END, FetchOrders, FetchReport, FetchedMetadata, Task, from_frame, to_frame,
-};
+use crate::common::{Config, Environment, Fault, limit, log, transient};
+use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
 /// Deadline at which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process,
 /// 25 s for a call to STS), so that the fetcher reports which step is slow.
@@ -48,7 +45,7 @@ pub fn run(config: &Config, environment: &Environment) {
         Task::Credential => {
             credential::fetch(config, environment, &orders, &report).map(FetchReport::Fetched)
         }
-        Task::Metadata => fetch_metadata(config, environment, &orders),
+        Task::Metadata => metadata::fetch(config, environment, &orders),
         Task::ContainerToken => container_token::watch(config, &report),
     });
     report(outcome.unwrap_or_else(FetchReport::Failed));
@@ -86,19 +83,4 @@ pub fn print(config: &Config, environment: &Environment) -> Result<String, Fault
     };
     let fetched = credential::fetch(config, environment, &FetchOrders::default(), &report)?;
     Ok(fetched.credential.process_document())
-}
-
-fn fetch_metadata(
-    config: &Config,
-    environment: &Environment,
-    orders: &FetchOrders,
-) -> Result<FetchReport, Fault> {
-    let client = ImdsClient::connect(environment, orders)?;
-    let what = config.server.pass_through.unwrap_or_default();
-    let snapshot = metadata::read(&client, what, BootTime::now())?;
-    Ok(FetchReport::Metadata(FetchedMetadata {
-        items: snapshot.items.len(),
-        left_out: snapshot.left_out,
-        snapshot: to_frame(&snapshot),
-    }))
 }

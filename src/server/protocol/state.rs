@@ -1,6 +1,6 @@
 //! The server's state, with the parts of responses that depend on it alone computed once per change instead of per request.
 
-use crate::common::{Credential, Secret, Snapshot, TokenAuthority};
+use crate::common::{Secret, Snapshot, TokenAuthority};
 use crate::messages::{ServerState, ServerUpdate, from_frame};
 
 pub struct ResponseState {
@@ -40,7 +40,7 @@ impl ResponseState {
         let account_id = self.server.role.account_id();
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
-        self.last_modified = credential.map(Credential::last_modified);
+        self.last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
         self.snapshot = self.server.metadata.clone().and_then(from_frame);
     }
 }
