@@ -11,14 +11,13 @@ use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
 pub const TOKEN_TTL_SECONDS: &str = "300";
-/// Defaults of the SDKs: time limit for each attempt, and number of attempts.
-const DEFAULT_TIMEOUT_SECONDS: u64 = 1;
-const DEFAULT_ATTEMPTS: u64 = 1;
+/// Default of the SDKs: one attempt, of one second.
+const DEFAULT_SETTING: u64 = 1;
 /// Maximum of both settings; limits how much of the fetcher's time a slow service can take.
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
-    pub endpoint: String,
+    endpoint: String,
     http_client: HttpClient,
     attempts: u64,
     may_use_version_one: bool,
@@ -34,13 +33,11 @@ impl ImdsClient {
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let number = |name, default| number(environment, name, default);
-        let timeout = number("AWS_METADATA_SERVICE_TIMEOUT", DEFAULT_TIMEOUT_SECONDS)?;
-        let timeout = Duration::from_secs(timeout);
+        let timeout = Duration::from_secs(number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?);
         let client = ImdsClient {
             endpoint: endpoint(environment)?,
             http_client: HttpClient::direct(Timeouts { connect: timeout, answer: timeout }),
-            attempts: number("AWS_METADATA_SERVICE_NUM_ATTEMPTS", DEFAULT_ATTEMPTS)?,
+            attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?,
             may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
             token: RefCell::new(None),
         };
@@ -48,11 +45,10 @@ impl ImdsClient {
         let token = client.token.borrow().clone();
         if token.is_some_and(|token| orders.is_own_token(&token)) {
             // This error is transient, because another program makes the rule that redirects.
-            return transient(format!(
-                "the metadata service at {}: it is this server itself; let ec2-role reach the host's own service \
+            return client.wrong(
+                "it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
-                client.endpoint
-            ));
+            );
         }
         Ok(client)
     }
@@ -64,10 +60,9 @@ impl ImdsClient {
             // These statuses mean that the service does not support tokens, or is configured to issue none.
             403..=405 if self.may_use_version_one => None,
             status => {
-                return transient(format!(
-                    "the metadata service at {}: it answered {status} to a request for a session token; is it EC2's, \
-                     and is it enabled (modify-instance-metadata-options --http-endpoint enabled)?",
-                    self.endpoint
+                return self.wrong(&format!(
+                    "it answered {status} to a request for a session token; is it EC2's, \
+                     and is it enabled (modify-instance-metadata-options --http-endpoint enabled)?"
                 ));
             }
         };
@@ -85,9 +80,8 @@ impl ImdsClient {
         match answer.status {
             200 => Ok(Some(answer)),
             404 => Ok(None),
-            status => transient(format!(
-                "the metadata service at {}: it answered {status} to {path}; check the instance's metadata options",
-                self.endpoint
+            status => self.wrong(&format!(
+                "it answered {status} to {path}; check the instance's metadata options"
             )),
         }
     }
@@ -107,10 +101,10 @@ impl ImdsClient {
                 result = attempt();
             }
         }
-        result.or_else(|error| transient(self.unreachable(method, &error)))
+        result.or_else(|error| self.unreachable(method, &error))
     }
 
-    fn unreachable(&self, method: &str, error: &SendError) -> String {
+    fn unreachable<T>(&self, method: &str, error: &SendError) -> Result<T, Fault> {
         let remedy = match (method, error.cause.as_str()) {
             // With hop limit 1, the packet that carries the token is dropped on its way to a container.
             ("PUT", NO_RESPONSE) => {
@@ -129,7 +123,12 @@ impl ImdsClient {
             // A GET follows the request for a token, so the service was reachable a moment ago.
             _ => "nothing to do if it passes",
         };
-        format!("the metadata service at {}: {}; {remedy}", self.endpoint, error.cause)
+        self.wrong(&format!("{}; {remedy}", error.cause))
+    }
+
+    /// Returns the error of a wrong service or answer; `text` says what is wrong, and the remedy.
+    pub fn wrong<T>(&self, text: &str) -> Result<T, Fault> {
+        transient(format!("the metadata service at {}: {text}", self.endpoint))
     }
 }
 
@@ -153,9 +152,9 @@ fn endpoint(environment: &Environment) -> Result<String, Fault> {
 }
 
 /// Reads a variable that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.
-fn number(environment: &Environment, name: &str, default: u64) -> Result<u64, Fault> {
+fn number(environment: &Environment, name: &str) -> Result<u64, Fault> {
     let Some(text) = environment.get(name) else {
-        return Ok(default);
+        return Ok(DEFAULT_SETTING);
     };
     match text.parse() {
         Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),

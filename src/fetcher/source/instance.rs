@@ -16,13 +16,10 @@ const LIST: &str = "meta-data/iam/security-credentials/";
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     (context.report_step)("reading the instance's role from the host's metadata service");
     let client = (context.host)()?;
-    let at = &client.endpoint;
     let list = client.get(LIST)?.unwrap_or_default();
     let list = list.text();
     let Some(name) = list.lines().map(str::trim).find(|line| !line.is_empty()) else {
-        return transient(format!(
-            "the metadata service at {at}: the instance has no role; attach an instance profile to it"
-        ));
+        return client.wrong("the instance has no role; attach an instance profile to it");
     };
     let document = client.get(&format!("{LIST}{name}"))?.unwrap_or_default();
     let json: Value = serde_json::from_str(&document.text()).unwrap_or_default();
@@ -35,8 +32,8 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     }
     match document::parse_role(&json, ORIGIN) {
         Some(found) => Ok(found),
-        None => transient(format!(
-            "the metadata service at {at}: its document for role {name} holds no credential; is it EC2's?"
-        )),
+        None => {
+            client.wrong(&format!("its document for role {name} holds no credential; is it EC2's?"))
+        }
     }
 }
