@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::Fault;
+use crate::common::{Fault, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
@@ -30,22 +30,19 @@ const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
-    let fault =
-        |what: String| Fault::Transient(format!("profile {profile:?}: credential_process: {what}"));
-    let by_hand = |what: String| {
-        Err(fault(format!(
+    let wrong = |what: &str| transient(format!("profile {profile:?}: credential_process: {what}"));
+    let by_hand = |what: &str| {
+        wrong(&format!(
             "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
-        )))
+        ))
     };
     let running = context.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
-        return Err(fault(
-            "it runs itself; let the command name another profile with --profile".into(),
-        ));
+        return wrong("it runs itself; let the command name another profile with --profile");
     }
     // Split the command as botocore does. A shell is not used, because a scratch image has none.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
-        return Err(fault("a quote is not closed; correct the profile".into()));
+        return wrong("a quote is not closed; correct the profile");
     };
     (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
@@ -78,19 +75,17 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
                          image), or correct the profile"
                     }
                 };
-                return Err(fault(format!("{} cannot be run: {error}; {remedy}", words[0])));
+                return wrong(&format!("{} cannot be run: {error}; {remedy}", words[0]));
             }
         }
     };
     match collect(&mut child, Instant::now() + DEADLINE) {
-        Ok((output, status)) if status.success() => {
-            parse(&output).or_else(|why| by_hand(why.to_owned()))
-        }
-        Ok((_, status)) => by_hand(format!("it failed ({status})")),
+        Ok((output, status)) if status.success() => parse(&output).or_else(by_hand),
+        Ok((_, status)) => by_hand(&format!("it failed ({status})")),
         Err(why) => {
             // The supervisor kills the rest of the process group when the fetcher ends.
             _ = child.kill();
-            by_hand(format!("{why} and was ended"))
+            by_hand(&format!("{why} and was ended"))
         }
     }
 }
