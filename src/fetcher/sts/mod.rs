@@ -33,9 +33,7 @@ pub fn assume_role_form(
     session_name: &str,
     duration_seconds: u32,
 ) -> String {
-    let mut form = Form::new("AssumeRole");
-    form.push("RoleArn", role.as_str());
-    form.push("RoleSessionName", session_name);
+    let mut form = Form::new("AssumeRole", role, session_name);
     form.push("DurationSeconds", duration_seconds.to_string().as_str());
     form.push("ExternalId", parameters.external_id.as_deref());
     form.push("Policy", parameters.policy.as_deref());
@@ -55,9 +53,7 @@ pub fn assume_role_form(
 
 /// Builds the form of AssumeRoleWithWebIdentity. The token authenticates this call, so it needs no signature.
 pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
-    let mut form = Form::new("AssumeRoleWithWebIdentity");
-    form.push("RoleArn", role.as_str());
-    form.push("RoleSessionName", session_name);
+    let mut form = Form::new("AssumeRoleWithWebIdentity", role, session_name);
     form.push("WebIdentityToken", token);
     form.0
 }
@@ -65,8 +61,11 @@ pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> Str
 struct Form(String);
 
 impl Form {
-    fn new(action: &str) -> Self {
-        Form(format!("Action={action}&Version={API_VERSION}"))
+    fn new(action: &str, role: &RoleArn, session_name: &str) -> Self {
+        let mut form = Form(format!("Action={action}&Version={API_VERSION}"));
+        form.push("RoleArn", role.as_str());
+        form.push("RoleSessionName", session_name);
+        form
     }
 
     fn push<'a>(&mut self, name: &str, value: impl Into<Option<&'a str>>) {
