@@ -60,7 +60,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
     })?;
     // Without a name, return the role's name, as the instance form does: `--check` does not know the name and requests it here.
     if name.is_empty() {
-        return Ok(Response::text(state.config.role_name.as_str().to_owned()));
+        return Ok(Response::text(state.config.role_name.as_str()));
     }
     let mut document = json!({
         "RoleArn": state.role.as_str(),

@@ -31,7 +31,7 @@ pub struct Response {
     pub content_type: &'static str,
     /// Headers in addition to those that every response has.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    pub body: Cow<'static, [u8]>,
+    pub body: Vec<u8>,
     pub outcome: Option<Outcome>,
 }
 
@@ -91,16 +91,8 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 impl Response {
-    /// Makes a text/plain response.
-    pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
-        Response::bytes(match body.into() {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        })
-    }
-
-    /// Makes a text/plain response from bytes of any encoding.
-    pub fn bytes(body: impl Into<Cow<'static, [u8]>>) -> Self {
+    /// Makes a text/plain response. The body may be in any encoding.
+    pub fn text(body: impl Into<Vec<u8>>) -> Self {
         Response {
             status: StatusCode::OK,
             content_type: "text/plain",

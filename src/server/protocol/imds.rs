@@ -136,12 +136,10 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
         ["meta-data", "iam", "info"] => valid.map(|it| Response::text(info(it, server))),
-        ["meta-data", "iam", "security-credentials"] => {
-            valid.map(|_| Response::text(name.to_owned()))
-        }
+        ["meta-data", "iam", "security-credentials"] => valid.map(|_| Response::text(name)),
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
             let document = state.document.as_ref().map(Secret::expose);
-            valid.map(|_| Response::text(document.unwrap_or_default().to_owned()))
+            valid.map(|_| Response::text(document.unwrap_or_default()))
         }
         // The rest of `iam` and `identity-credentials` hold the host's own rights, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
@@ -171,12 +169,12 @@ fn other_metadata(
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
         let content_type = if item.is_binary { "application/octet-stream" } else { "text/plain" };
-        return Ok(Response::bytes(item.body.clone()).content_type(content_type));
+        return Ok(Response::text(item.body.clone()).content_type(content_type));
     }
     if path == REGION
         && let Some(region) = region
     {
-        return Ok(Response::text(region.clone()));
+        return Ok(Response::text(region.as_str()));
     }
     let own = ROLE.into_iter().filter(|_| has_roles);
     let own = own.chain(region.map(|_| REGION));
