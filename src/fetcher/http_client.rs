@@ -163,15 +163,14 @@ impl HttpClient {
 
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
-        let result = match self.try_send(request.clone(), IpFamily::Any) {
-            // Retry with the other address family after a timeout: a path that loses large packets connects and then is silent.
-            // If both fail, return the first error.
-            Err(error @ ureq::Error::Timeout(_)) => match self.resolver.other_family() {
-                Some(family) => self.try_send(request, family).or(Err(error)),
-                None => Err(error),
-            },
-            result => result,
-        };
+        let mut result = self.try_send(request.clone(), IpFamily::Any);
+        // Retry with the other address family after a timeout: a path that loses large packets connects and then is silent. If
+        // both fail, return the first error.
+        if let Err(ureq::Error::Timeout(_)) = result
+            && let Some(family) = self.resolver.other_family()
+        {
+            result = self.try_send(request, family).or(result);
+        }
         result.map_err(|error| self.classify(error, is_tls))
     }
 
