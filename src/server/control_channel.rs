@@ -1,33 +1,26 @@
 //! The server's end of the control channel: the supervisor sends state and heartbeats, and the server answers them.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::messages::{ServerState, ServerUpdate, from_frame, take_frame};
+use crate::messages::{FRAME_END, ServerState, ServerUpdate, from_frame, take_frame};
 
 /// The supervisor's end of the channel is closed: the supervisor is ending or has ended.
 pub struct Closed;
 
 pub struct Channel {
-    stream: UnixStream,
+    stream: BufReader<UnixStream>,
     received: Vec<u8>,
 }
 
 impl Channel {
     /// Waits for the first message, which holds the whole state; the supervisor sends it at the start. `receive` never waits.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
+        let (mut stream, mut frame) = (BufReader::new(stream), Vec::new());
+        stream.read_until(FRAME_END, &mut frame).ok()?;
+        let mut state: ServerState = from_frame(frame)?;
+        stream.get_ref().set_nonblocking(true).ok()?;
         let mut channel = Channel { stream, received: Vec::new() };
-        let mut piece = [0; 4096];
-        let mut state: ServerState = loop {
-            match channel.stream.read(&mut piece).ok()? {
-                0 => return None,
-                length => channel.received.extend_from_slice(&piece[..length]),
-            }
-            if let Some(frame) = take_frame(&mut channel.received) {
-                break from_frame(frame)?;
-            }
-        };
-        channel.stream.set_nonblocking(true).ok()?;
         // Frames that are already in the buffer cause no epoll event, so apply them now.
         let updates = channel.receive().ok()?;
         updates.into_iter().for_each(|update| state.apply(update));
@@ -43,7 +36,7 @@ impl Channel {
             Ok(_) | Err(_) => return Err(Closed),
         }
         // An error is ignored: the buffer is full only while the supervisor has many answers left to read.
-        _ = self.stream.write(b".");
+        _ = self.stream.get_mut().write(b".");
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         // A heartbeat frame holds no update, and is skipped.
         Ok(frames.filter_map(from_frame).collect())
