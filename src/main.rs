@@ -70,13 +70,13 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error, EXIT_TRANSIENT),
         },
-        Invocation::CredentialProcess(config) => match fetcher::print(&config, &environment) {
+        Invocation::CredentialProcess(config) => match fetcher::print(&config) {
             Ok(document) => print(&format!("{document}\n")),
             Err(Fault::Permanent(error)) => fail(&error, EXIT_PERMANENT),
             Err(Fault::Transient(error)) => fail(&error, EXIT_TRANSIENT),
         },
         Invocation::Serve(config) if kind == ProcessKind::Fetcher => {
-            fetcher::run(&config, &environment);
+            fetcher::run(&config);
             ExitCode::SUCCESS
         }
         Invocation::Serve(config) => {
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             log::set_format(format);
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
-            let status = match supervisor::run(&config, &words, &environment, &mut log_writer) {
+            let status = match supervisor::run(&config, &words, &mut log_writer) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, EXIT_PERMANENT),
             };

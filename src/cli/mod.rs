@@ -79,6 +79,7 @@ fn config(settings: &Settings) -> Result<Config, String> {
         container_token_file: value("container-token-file").map(Setting::file),
         json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
         server: server_config(settings, &role)?,
+        environment: settings.environment.clone(),
         role,
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::Environment;
 use super::file::NamedFile;
 use super::pass_through::PassThrough;
 use super::role::{RoleArn, RoleName};
@@ -22,6 +23,8 @@ pub struct Config {
     pub container_token_file: Option<NamedFile>,
     pub json_log: bool,
     pub server: ServerConfig,
+    /// The variables, among them those of AWS's SDKs, which the fetcher reads.
+    pub environment: Environment,
 }
 
 /// The settings that the supervisor passes on to the server.

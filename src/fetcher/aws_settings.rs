@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Config, Environment, Fault, NamedFile, switch, transient};
+use crate::common::{Config, Fault, NamedFile, switch, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
@@ -18,7 +18,6 @@ type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
     pub config: &'a Config,
-    pub environment: &'a Environment,
     pub profile: &'a Profile,
 }
 
@@ -36,13 +35,13 @@ impl<'a> AwsSettings<'a> {
         let endpoint = self.endpoint(&region)?;
         let ca_bundle = self.ca_bundle()?;
         let http_client =
-            HttpClient::for_url(&endpoint.url, self.environment, ca_bundle, STS_TIMEOUTS)?;
+            HttpClient::for_url(&endpoint.url, &self.config.environment, ca_bundle, STS_TIMEOUTS)?;
         Ok((Client { endpoint, http_client }, region))
     }
 
     /// Returns the value of the first variable that is set, or else the value of the profile's key.
     fn get(&self, variables: &[&str], key: &str) -> Option<Setting<'a>> {
-        let variable = |name: &&str| Setting::variable(self.environment, name);
+        let variable = |name: &&str| Setting::variable(&self.config.environment, name);
         variables.iter().find_map(variable).or_else(|| self.profile.setting(key))
     }
 
@@ -87,11 +86,11 @@ impl<'a> AwsSettings<'a> {
     /// Returns the URL that replaces AWS's endpoint of STS.
     fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
-        let is_ignored = self.environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
+        let is_ignored = self.config.environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
         if option.is_some() || is_ignored {
             return Ok(option);
         }
-        let variable = |name| Setting::variable(self.environment, name);
+        let variable = |name| Setting::variable(&self.config.environment, name);
         Ok(variable("AWS_ENDPOINT_URL_STS")
             .or_else(|| variable("AWS_ENDPOINT_URL"))
             .or_else(|| self.profile.sts_endpoint_url())

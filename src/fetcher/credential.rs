@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
 use super::panic_report;
-use crate::common::{AssumeRole, Config, Environment, Fault, check_policy, transient};
+use crate::common::{AssumeRole, Config, Fault, check_policy, transient};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
@@ -15,7 +15,6 @@ use crate::messages::{FetchOrders, FetchReport, Fetched};
 
 pub fn fetch(
     config: &Config,
-    environment: &Environment,
     orders: &FetchOrders,
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
@@ -25,7 +24,7 @@ pub fn fetch(
     };
     let client = OnceCell::new();
     let host = || {
-        let client = client.get_or_init(|| ImdsClient::connect(environment, orders));
+        let client = client.get_or_init(|| ImdsClient::connect(&config.environment, orders));
         client.as_ref().map_err(Clone::clone)
     };
     // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
@@ -37,8 +36,8 @@ pub fn fetch(
         let text = text.map(|answer| answer.text().trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     };
-    let profile = Profile::load(environment, config.profile.as_deref())?;
-    let settings = AwsSettings { config, environment, profile: &profile };
+    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
+    let settings = AwsSettings { config, profile: &profile };
     let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
         // If the service does not answer, use the region that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
@@ -54,9 +53,8 @@ pub fn fetch(
         _ => {}
     }
     let context = Context {
-        environment,
+        config,
         profile: &profile,
-        profile_is_option: config.profile.is_some(),
         host: &host,
         orders,
         report_step: &report_step,

@@ -1,6 +1,6 @@
 //! Reads those parts of the host's other metadata that ec2-role may pass through.
 
-use crate::common::{BootTime, Config, Environment, Fault, Item, PassThrough, Snapshot};
+use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
@@ -12,12 +12,8 @@ const MAX_BYTES: usize = 96 * 1024;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;
 
-pub fn fetch(
-    config: &Config,
-    environment: &Environment,
-    orders: &FetchOrders,
-) -> Result<FetchReport, Fault> {
-    let client = ImdsClient::connect(environment, orders)?;
+pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
+    let client = ImdsClient::connect(&config.environment, orders)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
     walk(&client, "meta-data/", 1, &mut snapshot)?;
     for path in config.server.pass_through.unwrap_or_default().documents() {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process_group};
 
-use crate::common::{Config, Environment, Fault, limit, log, transient};
+use crate::common::{Config, Fault, limit, log, transient};
 use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
 /// Deadline at which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process,
@@ -35,17 +35,15 @@ pub const DEADLINE: Duration = Duration::from_secs(75);
 const THREAD_STACK_BYTES: usize = 64 * 1024;
 
 /// Runs as a fetcher of the supervisor: reads orders from stdin and writes reports to stdout.
-pub fn run(config: &Config, environment: &Environment) {
+pub fn run(config: &Config) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
     // After a read error the frame is incomplete, and is no message.
     _ = std::io::stdin().lock().read_until(FRAME_END, &mut frame);
     let Some(orders) = from_frame::<FetchOrders>(frame) else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {
-        Task::Credential => {
-            credential::fetch(config, environment, &orders, &report).map(FetchReport::Fetched)
-        }
-        Task::Metadata => metadata::fetch(config, environment, &orders),
+        Task::Credential => credential::fetch(config, &orders, &report).map(FetchReport::Fetched),
+        Task::Metadata => metadata::fetch(config, &orders),
         Task::ContainerToken => container_token::watch(config, &report),
     });
     report(outcome.unwrap_or_else(FetchReport::Failed));
@@ -74,13 +72,13 @@ pub fn report(report: FetchReport) {
 }
 
 /// Fetches a credential for a user who runs ec2-role as a command; returns the JSON that SDKs expect from a `credential_process`.
-pub fn print(config: &Config, environment: &Environment) -> Result<String, Fault> {
+pub fn print(config: &Config) -> Result<String, Fault> {
     panic_report::install(|fault| log::event(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
             log::warning(&text);
         }
     };
-    let fetched = credential::fetch(config, environment, &FetchOrders::default(), &report)?;
+    let fetched = credential::fetch(config, &FetchOrders::default(), &report)?;
     Ok(fetched.credential.process_document())
 }

@@ -24,7 +24,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::common::{
-    BootTime, Config, Environment, Fault, Secret, TokenKey, limit,
+    BootTime, Config, Fault, Secret, TokenKey, limit,
     log::{self, writer::LogWriter},
     transient,
 };
@@ -46,12 +46,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
 /// is one that the user has to correct.
-pub fn run(
-    config: &Config,
-    words: &[String],
-    environment: &Environment,
-    log_writer: &mut LogWriter,
-) -> Result<(), String> {
+pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Result<(), String> {
     let sleep = || {
         std::thread::sleep(PAUSE);
         true
@@ -75,7 +70,7 @@ pub fn run(
     if let Some(token_key) = retry(&mut pause, || token_key(file).map_err(Fault::Transient))?
         && let Some(listener) = retry(&mut pause, || listen(config.listen))?
     {
-        let supervisor = prepare(config, words, environment, listener, token_key, log_writer)?;
+        let supervisor = prepare(config, words, listener, token_key, log_writer)?;
         signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
@@ -85,7 +80,6 @@ pub fn run(
 fn prepare<'a>(
     config: &Config,
     words: &'a [String],
-    environment: &Environment,
     listener: TcpListener,
     token_key: TokenKey,
     log_writer: &'a mut LogWriter,
@@ -128,7 +122,7 @@ fn prepare<'a>(
         words,
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
-        notify: SdNotify::new(environment, std::process::id(), now),
+        notify: SdNotify::new(&config.environment, std::process::id(), now),
         log_writer,
     })
 }

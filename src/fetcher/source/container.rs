@@ -32,7 +32,7 @@ const AGENTS: [IpAddr; 3] = [
 ];
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| context.environment.get(name);
+    let variable = |name| context.config.environment.get(name);
     let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
         // Reject a path without a leading slash, because it would extend the host's name in the URL.
         (Some(path), _) if !path.starts_with('/') => {
@@ -96,11 +96,11 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
              and fd00:ec2::23"
         ));
     }
-    HttpClient::for_url(&uri.to_string(), context.environment, None, TIMEOUTS)
+    HttpClient::for_url(&uri.to_string(), &context.config.environment, None, TIMEOUTS)
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
-    let variable = |name| Setting::variable(context.environment, name);
+    let variable = |name| Setting::variable(&context.config.environment, name);
     match (variable(TOKEN_FILE), variable(TOKEN)) {
         (Some(file), _) => file.read_token().map(Some),
         (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),

@@ -1,16 +1,14 @@
 //! The settings, orders and clients that every source gets.
 
-use crate::common::{Environment, Fault};
+use crate::common::{Config, Fault};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::sts::Client;
 use crate::messages::FetchOrders;
 
 pub struct Context<'a> {
-    pub environment: &'a Environment,
+    pub config: &'a Config,
     pub profile: &'a Profile,
-    /// Whether an option names the profile. If so, the profile wins over the variables that hold keys or a web identity.
-    pub profile_is_option: bool,
     /// Returns the client of the host's metadata service; the first call connects it.
     pub host: &'a dyn Fn() -> Result<&'a ImdsClient, Fault>,
     /// Orders of the supervisor; with them a source detects that a service is this server.

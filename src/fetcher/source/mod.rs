@@ -19,13 +19,14 @@ use crate::fetcher::source_credential::SourceCredential;
 /// other rights than the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let sources = [variables::find, web_identity::find, shared_files::find, container::find];
-    let first = if context.profile_is_option { 2 } else { 0 };
+    // A profile that an option names wins over the variables that hold keys or a web identity.
+    let first = if context.config.profile.is_some() { 2 } else { 0 };
     for source in &sources[first..] {
         if let Some(found) = source(context)? {
             return Ok(found);
         }
     }
-    if context.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+    if context.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
         // This error is transient, because a shared file may still be written or mounted.
         return transient(format!(
             "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \

@@ -36,7 +36,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
         ))
     };
-    let running = context.environment.get(RUNNING).unwrap_or_default();
+    let running = context.config.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
         return wrong("it runs itself; let the command name another profile with --profile");
     }
@@ -47,7 +47,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
     // Remove this process's options from the environment: the command may run another ec2-role, which would use them.
-    for name in context.environment.names("EC2_ROLE_") {
+    for name in context.config.environment.names("EC2_ROLE_") {
         command.env_remove(name);
     }
     command

@@ -11,7 +11,7 @@ const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKENS: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| Setting::variable(context.environment, name);
+    let variable = |name| Setting::variable(&context.config.environment, name);
     let token = TOKENS.into_iter().find_map(variable);
     let lone = |set: &Setting, unset| {
         set.wrong(&format!("it is set, {unset} is not; set both or neither"))

@@ -9,7 +9,7 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name: &str| Setting::variable(context.environment, name);
+    let variable = |name: &str| Setting::variable(&context.config.environment, name);
     let names = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"];
     find_in(context, variable, names)
 }
