@@ -64,78 +64,80 @@ impl StsError {
 
     /// Returns the fetcher's reaction to the error, and the remedy for the user if that reaction does not help.
     pub fn judge(&self, role: &str, endpoint: &str) -> (Reaction, String) {
-        const WAIT: &str = "nothing to do if it passes";
-        let later = |remedy: String| (Reaction::RetryLater, remedy);
-        let (status, code, message) = match self {
-            StsError::Refused { code, message, answer } => (answer.status, code.as_str(), message),
+        let remedy = match self {
+            StsError::NoAnswer(SendError { remedy: Some(remedy), .. }) => (*remedy).to_owned(),
+            StsError::NoAnswer(_) => format!("is {endpoint} reachable from here?"),
             // A proxy or load balancer in front of STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
-                return later(WAIT.to_owned());
+                WAIT.to_owned()
             }
-            StsError::NotFromSts { .. } => {
-                return later(format!(
-                    "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
-                ));
-            }
-            StsError::NoAnswer(error) => {
-                let is_reachable = format!("is {endpoint} reachable from here?");
-                return later(error.remedy.map_or(is_reachable, str::to_owned));
-            }
-        };
-        let is_duration =
-            message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
-        let (reaction, remedy) = match code {
-            "AccessDenied" | "AccessDeniedException" => {
-                let caller = caller(message).unwrap_or("the caller".to_owned());
-                let field = |at| role.splitn(6, ':').nth(at).unwrap_or_default();
-                let name = field(5).rsplit('/').next().unwrap_or_default();
-                if caller == format!("the role {name} of account {}", field(4)) {
-                    return later(format!(
-                        "the source's credential is of this role itself: if another ec2-role serves it here, run this one on the \
-                         host's network; if not, the trust policy of {role} must name {caller}"
-                    ));
+            StsError::NotFromSts { .. } => format!(
+                "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
+            ),
+            StsError::Refused { code, message, answer } => match code.as_str() {
+                "AccessDenied" | "AccessDeniedException" => remedy_of_denial(message, role),
+                code => {
+                    let (reaction, remedy) = judge_code(code, message, answer.status);
+                    return (reaction, remedy.to_owned());
                 }
-                return later(format!(
-                    "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
-                ));
-            }
-            "InvalidClientTokenId" => (
-                Reaction::ReloadSource,
-                "this STS does not know the source's access key: correct the key, or enable the region in the account",
-            ),
-            "ExpiredToken" | "ExpiredTokenException" => {
-                (Reaction::ReloadSource, "the source's credential has expired: let it be renewed")
-            }
-            "SignatureDoesNotMatch"
-            | "RequestExpired"
-            | "RequestTimeTooSkewed"
-            | "InvalidSignatureException"
-            | "AuthFailure"
-            | "RequestInTheFuture" => (
-                Reaction::CorrectClock,
-                "the source's secret key or this machine's clock is wrong: check both",
-            ),
-            "ValidationError" => (
-                match is_duration {
-                    true => Reaction::ShortenDuration,
-                    false => Reaction::GiveUp,
-                },
-                "correct the option that the message names",
-            ),
-            "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
-                (Reaction::GiveUp, "correct --policy, --policy-arns or --tags")
-            }
-            "RegionDisabledException" | "RegionDisabled" => (
-                Reaction::RetryLater,
-                "activate STS for this region in the account's settings, or name another with --region",
-            ),
-            _ if status == 429 || status >= 500 || is_transient(code) => {
-                (Reaction::RetryLater, WAIT)
-            }
-            _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
+            },
         };
-        (reaction, remedy.to_owned())
+        (Reaction::RetryLater, remedy)
     }
+}
+
+/// The remedy for errors that end by themselves.
+const WAIT: &str = "nothing to do if it passes";
+
+fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str) {
+    let is_duration =
+        message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
+    match code {
+        "InvalidClientTokenId" => (
+            Reaction::ReloadSource,
+            "this STS does not know the source's access key: correct the key, or enable the region in the account",
+        ),
+        "ExpiredToken" | "ExpiredTokenException" => {
+            (Reaction::ReloadSource, "the source's credential has expired: let it be renewed")
+        }
+        "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "InvalidSignatureException"
+        | "AuthFailure"
+        | "RequestInTheFuture" => (
+            Reaction::CorrectClock,
+            "the source's secret key or this machine's clock is wrong: check both",
+        ),
+        "ValidationError" => (
+            if is_duration { Reaction::ShortenDuration } else { Reaction::GiveUp },
+            "correct the option that the message names",
+        ),
+        "MalformedPolicyDocument" | "PackedPolicyTooLarge" => {
+            (Reaction::GiveUp, "correct --policy, --policy-arns or --tags")
+        }
+        "RegionDisabledException" | "RegionDisabled" => (
+            Reaction::RetryLater,
+            "activate STS for this region in the account's settings, or name another with --region",
+        ),
+        _ if status == 429 || status >= 500 || is_transient(code) => (Reaction::RetryLater, WAIT),
+        _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
+    }
+}
+
+fn remedy_of_denial(message: &str, role: &str) -> String {
+    let caller = caller(message).unwrap_or("the caller".to_owned());
+    let field = |at| role.splitn(6, ':').nth(at).unwrap_or_default();
+    let name = field(5).rsplit('/').next().unwrap_or_default();
+    if caller == format!("the role {name} of account {}", field(4)) {
+        return format!(
+            "the source's credential is of this role itself: if another ec2-role serves it here, run this one on the host's network; \
+             if not, the trust policy of {role} must name {caller}"
+        );
+    }
+    format!(
+        "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
+    )
 }
 
 /// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a
