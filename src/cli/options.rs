@@ -1,7 +1,5 @@
 //! The table of all options, and the help text generated from it.
 
-use std::iter;
-
 use Kind::{Repeated, Switch, Value};
 
 pub(super) enum Kind {
@@ -115,28 +113,25 @@ pub(super) fn help() -> String {
     let mut parts = vec![paragraph(&BEFORE[0]), "  ec2-role [OPTIONS] ROLE_ARN".to_owned()];
     parts.extend(BEFORE[1..].iter().map(paragraph));
     for (title, flags) in SETTINGS.into_iter().chain([("Instead of serving", &ACTIONS[..])]) {
-        let lines: Vec<String> = flags.iter().flat_map(lines_of).collect();
+        let lines: Vec<String> = flags.iter().map(described).collect();
         parts.push(format!("{title}:\n{}", lines.join("\n")));
     }
     parts.extend(AFTER.iter().map(paragraph));
     parts.join("\n\n") + "\n"
 }
 
-fn lines_of(flag: &Flag) -> Vec<String> {
+fn described(flag: &Flag) -> String {
     let left = format!("  --{} {}", flag.name, flag.hint);
     let repeats = match flag.kind {
         Repeated => " (may be repeated)",
         Value | Switch => "",
     };
-    let mut lines = wrapped(&format!("{}{repeats}", flag.help), WIDTH - COLUMN);
-    if left.len() >= COLUMN {
-        lines.insert(0, String::new());
+    let new_line = format!("\n{:COLUMN$}", "");
+    let text = wrapped(&format!("{}{repeats}", flag.help), WIDTH - COLUMN).join(&new_line);
+    match left.len() {
+        0..COLUMN => format!("{left:<COLUMN$}{text}"),
+        _ => format!("{}{new_line}{text}", left.trim_end()),
     }
-    let lefts = iter::once(left.as_str()).chain(iter::repeat(""));
-    lefts
-        .zip(lines)
-        .map(|(left, line)| format!("{left:<COLUMN$}{line}").trim_end().to_owned())
-        .collect()
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {
