@@ -7,9 +7,7 @@ mod setting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
-use crate::common::{
-    Config, Environment, HttpTokens, Listen, PassThrough, RoleArn, RoleName, ServerConfig,
-};
+use crate::common::{Config, Environment, Listen, PassThrough, RoleArn, RoleName, ServerConfig};
 pub use check::Check;
 use setting::{Setting, Settings};
 
@@ -89,10 +87,8 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
     let has_token = settings.value(TOKEN_FILE).is_some();
     Ok(ServerConfig {
         role_name: role_name(settings, role)?,
-        http_tokens: match one_of(settings, "http-tokens", ["optional", "required"])? {
-            "required" => HttpTokens::Required,
-            _ => HttpTokens::Optional,
-        },
+        requires_session_token: one_of(settings, "http-tokens", ["optional", "required"])?
+            == "required",
         both_forms: addition(settings, "both-forms", has_token, TOKEN_FILE)?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
@@ -239,7 +235,7 @@ mod tests {
         assert_eq!(config.role.as_str(), ARN);
         assert_eq!(config.server.role_name.as_str(), "exc_web");
         assert_eq!(config.listen, Listen::Address("127.0.0.1:4567".parse().unwrap()));
-        assert_eq!(config.server.http_tokens, HttpTokens::Optional);
+        assert!(!config.server.requires_session_token);
         assert_eq!(
             config.assume_role,
             AssumeRole { duration_seconds: 3600, ..AssumeRole::default() }
@@ -259,7 +255,7 @@ mod tests {
         ]);
         let config = parsed(&["--role-name", "other"], environment).unwrap();
         assert_eq!(config.listen, Listen::Address("[::1]:80".parse().unwrap()));
-        assert_eq!(config.server.http_tokens, HttpTokens::Required);
+        assert!(config.server.requires_session_token);
         assert!(config.server.quiet);
         assert_eq!(
             config.assume_role.tags,

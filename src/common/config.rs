@@ -32,7 +32,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// The role's name in the list of roles that clients read.
     pub role_name: RoleName,
-    pub http_tokens: HttpTokens,
+    /// Whether a request without a session token gets a 401 (IMDSv2 only).
+    pub requires_session_token: bool,
     /// Whether a server with a container token serves the instance form too.
     pub both_forms: bool,
     /// Which of the host's other metadata is served; `None` without `--pass-through`.
@@ -52,15 +53,6 @@ pub enum Listen {
     Address(SocketAddr),
     /// The listening socket is stdin.
     Stdin,
-}
-
-/// Whether clients must send a session token. The name and values are those of the option of `modify-instance-metadata-options`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HttpTokens {
-    /// Serve IMDSv1 and IMDSv2.
-    Optional,
-    /// Serve IMDSv2 only; a request without a token gets a 401.
-    Required,
 }
 
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).

@@ -18,7 +18,7 @@ mod session_token;
 
 pub use clock::BootTime;
 pub use config::{
-    AssumeRole, Config, DEFAULT_DURATION_SECONDS, HttpTokens, Listen, ServerConfig, check_policy,
+    AssumeRole, Config, DEFAULT_DURATION_SECONDS, Listen, ServerConfig, check_policy,
 };
 pub use credential::{Credential, ec2_form};
 pub use environment::{Environment, switch};

@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use ec2_role::common::{
-    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TOKEN_HEADER, TTL_HEADER,
-    TokenKey, log::Format,
+    BootTime, Credential, RoleArn, Secret, ServerConfig, TOKEN_HEADER, TTL_HEADER, TokenKey,
+    log::Format,
 };
 use ec2_role::messages::{Counts, ServerState};
 use ec2_role::server::protocol::http::Request;
@@ -24,7 +24,7 @@ fn main() {
     let state = ResponseState::from(ServerState {
         config: ServerConfig {
             role_name: role.name(),
-            http_tokens: HttpTokens::Required,
+            requires_session_token: true,
             both_forms: false,
             pass_through: None,
             same_network: false,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ec2_role::common::{
-    BootTime, Credential, HttpTokens, RoleArn, Secret, ServerConfig, TokenKey, log::Format,
+    BootTime, Credential, RoleArn, Secret, ServerConfig, TokenKey, log::Format,
 };
 use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
@@ -230,7 +230,7 @@ fn newest_of_a_thousand_updates_is_served() {
     let state = ServerState {
         config: ServerConfig {
             role_name: role.name(),
-            http_tokens: HttpTokens::Optional,
+            requires_session_token: false,
             both_forms: false,
             pass_through: None,
             same_network: false,

@@ -4,8 +4,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use ec2_role::common::{
-    BootTime, Credential, HttpTokens, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig,
-    Snapshot, TokenKey, Ttl, log::Format,
+    BootTime, Credential, Item, PassThrough, RoleArn, RoleName, Secret, ServerConfig, Snapshot,
+    TokenKey, Ttl, log::Format,
 };
 use ec2_role::messages::{Counts, ServerState, to_frame};
 use ec2_role::server::protocol::http::{Request, Response, StatusCode};
@@ -48,11 +48,7 @@ impl World {
             role: RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap(),
             config: ServerConfig {
                 role_name: RoleName::parse("exc_web").unwrap(),
-                http_tokens: if bit(0) {
-                    HttpTokens::Required
-                } else {
-                    HttpTokens::Optional
-                },
+                requires_session_token: bit(0),
                 both_forms: bit(7),
                 pass_through: bit(3).then(PassThrough::default),
                 same_network: false,
@@ -132,7 +128,7 @@ impl World {
             return false;
         }
         let has_right_token = match values("x-aws-ec2-metadata-token").first() {
-            None | Some(&"") => self.state.server.config.http_tokens == HttpTokens::Optional,
+            None | Some(&"") => !self.state.server.config.requires_session_token,
             Some(token) => *token == self.token,
         };
         let is_document = segments(path).is_some_and(|segments| match &segments[..] {

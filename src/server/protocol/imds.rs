@@ -10,8 +10,7 @@ use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
 use crate::common::{
-    BootTime, Credential, HttpTokens, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock,
-    ec2_form,
+    BootTime, Credential, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock, ec2_form,
 };
 use crate::messages::ServerState;
 
@@ -39,12 +38,10 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     }
     let ttl = match request.header(TOKEN_HEADER) {
         // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
-        None | Some("") => match state.server.config.http_tokens {
-            HttpTokens::Optional => None,
-            HttpTokens::Required => {
-                return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
-            }
-        },
+        None | Some("") if state.server.config.requires_session_token => {
+            return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
+        }
+        None | Some("") => None,
         Some(token) => match state.tokens.check(token, now) {
             Some(seconds) => Some(seconds),
             None => return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken),
