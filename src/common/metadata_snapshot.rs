@@ -1,7 +1,6 @@
 //! A snapshot of the host's other metadata, taken by one fetch. `--pass-through` serves from it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use super::clock::BootTime;
 /// Maximum age of an interruption notice. AWS sends it two minutes before the interruption, so an older one is useless.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
-/// A metadata item. It may be secret (user data, a signature), so its `Debug` form shows the length only.
+/// A metadata item. It may be secret (user data, a signature), so it has no `Debug` form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// EC2 has two content types: octet-stream for binary items, plain text for the others.
@@ -19,13 +18,7 @@ pub struct Item {
     pub body: Vec<u8>,
 }
 
-impl fmt::Debug for Item {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} bytes", self.body.len())
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub taken: BootTime,
     /// Items by path; paths are relative to `/latest/`.
