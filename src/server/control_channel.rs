@@ -5,9 +5,6 @@ use std::os::unix::net::UnixStream;
 
 use crate::messages::{FRAME_END, ServerState, ServerUpdate, from_frame, take_frame};
 
-/// The supervisor's end of the channel is closed: the supervisor is ending or has ended.
-pub struct Closed;
-
 pub struct Channel {
     stream: BufReader<UnixStream>,
     received: Vec<u8>,
@@ -22,23 +19,24 @@ impl Channel {
         stream.get_ref().set_nonblocking(true).ok()?;
         let mut channel = Channel { stream, received: Vec::new() };
         // Frames that are already in the buffer cause no epoll event, so apply them now.
-        let updates = channel.receive().ok()?;
+        let updates = channel.receive()?;
         updates.into_iter().for_each(|update| state.apply(update));
         Some((channel, state))
     }
 
-    /// Receives all pending messages, and answers. The supervisor takes the answer as proof that the server is alive.
-    pub fn receive(&mut self) -> Result<Vec<ServerUpdate>, Closed> {
+    /// Receives all pending messages, and answers. The supervisor takes the answer as proof that the server is alive. `None` if the
+    /// supervisor's end of the channel is closed: the supervisor is ending or has ended.
+    pub fn receive(&mut self) -> Option<Vec<ServerUpdate>> {
         match self.stream.read_to_end(&mut self.received) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // Any other error means closed too: if the supervisor closes its end with unread answers, the read fails with
             // ECONNRESET.
-            Ok(_) | Err(_) => return Err(Closed),
+            Ok(_) | Err(_) => return None,
         }
         // An error is ignored: the buffer is full only while the supervisor has many answers left to read.
         _ = self.stream.get_mut().write(b".");
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         // A heartbeat frame holds no update, and is skipped.
-        Ok(frames.filter_map(from_frame).collect())
+        Some(frames.filter_map(from_frame).collect())
     }
 }

@@ -27,7 +27,7 @@ use crate::common::{BootTime, CHECK_AGENT, log};
 use access_log::AccessLog;
 use connection::Connection;
 use connections::{Connections, Next};
-use control_channel::{Channel, Closed};
+use control_channel::Channel;
 use protocol::http::{Outcome, Refusal, Request, Response, StatusCode};
 use protocol::metrics::{self, Metrics};
 use protocol::router;
@@ -76,10 +76,10 @@ pub fn run() -> io::Result<()> {
             Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
                 match channel.receive() {
-                    Ok(updates) => {
+                    Some(updates) => {
                         updates.into_iter().for_each(|update| handler.state.apply(update))
                     }
-                    Err(Closed) => {
+                    None => {
                         connections.stop_accepting();
                         drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
                     }
