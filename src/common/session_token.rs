@@ -40,11 +40,12 @@ impl Ttl {
 pub struct TokenKey([u8; 32]);
 
 impl TokenKey {
-    /// Generates a key; `None` if the kernel returns no random bytes.
-    pub fn random() -> Option<Self> {
-        ring::rand::generate(&ring::rand::SystemRandom::new())
-            .ok()
-            .map(|random| TokenKey(random.expose()))
+    /// Generates a key. The error is one line for the user.
+    pub fn random() -> Result<Self, String> {
+        match ring::rand::generate(&ring::rand::SystemRandom::new()) {
+            Ok(random) => Ok(TokenKey(random.expose())),
+            Err(_) => Err("the kernel gives no random numbers; check /dev/urandom".to_owned()),
+        }
     }
 
     /// Parses 64 hexadecimal digits.

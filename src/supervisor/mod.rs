@@ -39,7 +39,7 @@ use retry::retry;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::{Order, Signals};
-use token_key_file::{random, token_key};
+use token_key_file::token_key;
 
 /// Time between two tries at the start: a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -103,7 +103,7 @@ fn prepare<'a>(
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
-        container_token = Some(Secret::new(random()?.to_hex()));
+        container_token = Some(Secret::new(TokenKey::random()?.to_hex()));
     }
     let state = ServerState {
         role: config.role.clone(),

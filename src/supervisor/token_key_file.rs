@@ -9,11 +9,11 @@ use crate::common::{Contents, NamedFile, TokenKey};
 
 /// Returns the key in `file`, and creates a missing file with a random key. Without `file`, the key is random.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
-    let Some(file) = file else { return random() };
+    let Some(file) = file else { return TokenKey::random() };
     match file.read() {
         Ok(contents) => parse(&contents).map_err(|why| format!("{file}: {why}")),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
-        Err(_) => match create(file, &random()?) {
+        Err(_) => match create(file, &TokenKey::random()?) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!(
                 "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
             )),
@@ -21,10 +21,6 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
             _ => token_key(Some(file)),
         },
     }
-}
-
-pub fn random() -> Result<TokenKey, String> {
-    TokenKey::random().ok_or("the kernel gives no random numbers; check /dev/urandom".to_owned())
 }
 
 fn parse(contents: &Contents) -> Result<TokenKey, String> {
@@ -40,7 +36,7 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
 fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
     // The temporary file has a random name, because another server may create the key file at the same time.
     let mut new = OsString::from(&file.path);
-    let suffix = random().map_err(io::Error::other)?.to_hex();
+    let suffix = TokenKey::random().map_err(io::Error::other)?.to_hex();
     new.push(format!(".{}", &suffix[..16]));
     let write = || {
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
