@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{Door, SECRET, Watched};
+use super::{PortState, SECRET, Watched};
 
 pub struct Sts {
     service: Loopback,
@@ -425,8 +425,8 @@ impl Sts {
         self.state.replies.change(|queue| *queue = [reply].into());
     }
 
-    pub fn door_now(&self, door: Door) {
-        self.service.door_now(door);
+    pub fn set_port_state(&self, state: PortState) {
+        self.service.set_port_state(state);
     }
 
     pub fn url(&self) -> String {
