@@ -68,8 +68,8 @@ impl TinyHttpAdapter {
                 self.no_yield_until = Some(now + NO_YIELD);
             }
         } else {
-            // Wait until the thread has read the heads, which depends on the small send buffer. An error is ignored, because
-            // the wait is an optimization.
+            // Wait until the thread has read the heads: the send buffer is so small that the socket is writable only then. An
+            // error is ignored, because the wait is an optimization.
             _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         }
         Ok(())

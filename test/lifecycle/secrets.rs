@@ -133,7 +133,7 @@ fn its_own_user_cannot_trace_it() {
     for pid in [ec2_role.pid, ec2_role.server()] {
         let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
         assert!(!status.contains("\nUid:\t0\t"), "{status}");
-        // The kernel gives root the files of a process that its own user may not trace: proc(5).
+        // Root owns the files in /proc of a process that its own user cannot trace: proc(5).
         assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

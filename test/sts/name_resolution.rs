@@ -1,4 +1,4 @@
-//! Names that cannot be resolved. Name resolution that hangs is in `lifecycle/robustness.rs`.
+//! Names that cannot be resolved, and a name of which one address is silent. Name resolution that hangs is in `lifecycle/robustness.rs`.
 
 use std::net::{TcpListener, UdpSocket};
 
