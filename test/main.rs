@@ -7,6 +7,7 @@ mod support;
 mod hostile;
 mod imports;
 mod lifecycle;
+mod promises;
 mod protocol;
 mod sources;
 mod sts;

@@ -1,4 +1,4 @@
-//! A snapshot of the host's other metadata, taken by one fetch. `--pass-through` serves from it.
+//! A snapshot of the host's metadata that `--pass-through` serves, taken by one fetch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -184,7 +184,7 @@ mod tests {
             (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
-            // A short life, as of an emulator whose clock this machine does not share.
+            // An emulator's clock is an hour ahead of this machine's. The short life is counted from `Date`.
             (at(3610), Some(at(3600)), at(0), Some((at(3600), 10 * second))),
             // A `Date` that is an hour behind, in 1970, an hour ahead.
             (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),

@@ -6,8 +6,8 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
-/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A snapshot of the
-/// maximum size, encoded in base64, still fits into one message to the server together with the credential.
+/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
+/// snapshot of this size fits, with the credential, into the socket buffer of the control channel (208 KiB), which a message must.
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;

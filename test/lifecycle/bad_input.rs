@@ -176,13 +176,13 @@ fn arguments_that_are_not_utf_8_are_refused_in_one_line() {
         .env_clear()
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
-        (output.status.code(), said.lines().count()),
+        (output.status.code(), stderr.lines().count()),
         (Some(2), 1),
-        "{said}"
+        "{stderr}"
     );
-    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::support::directory::set_mode;
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each};
 
 /// Ends a fault.
-type Passes<'a> = Box<dyn Fn(&Ec2Role) + Send + Sync + 'a>;
+type Repair<'a> = Box<dyn Fn(&Ec2Role) + Send + Sync + 'a>;
 
 const TOKEN_KEY: &str = "--token-key-file";
 const TOKEN: &str = "--container-token-file";
@@ -61,8 +61,8 @@ fn faults_of_files_and_addresses_are_waited_for() {
         let file = files.text(name);
         Start::with(&sts).arguments([option, &file])
     };
-    let mut rows: Vec<(Start, &str, Passes)> = Vec::new();
-    for (option, name, said) in [
+    let mut rows: Vec<(Start, &str, Repair)> = Vec::new();
+    for (option, name, expected) in [
         (TOKEN_KEY, "empty", "64 hexadecimal digits"),
         (TOKEN_KEY, "short", "64 hexadecimal digits"),
         (TOKEN_KEY, "readable", "chmod 600"),
@@ -70,19 +70,23 @@ fn faults_of_files_and_addresses_are_waited_for() {
         (TOKEN_KEY, "pipe", "not a regular file"),
         (TOKEN_KEY, "directory", "not a regular file"),
     ] {
-        rows.push((with(option, name), said, Box::new(move |_| remove(name))));
+        rows.push((
+            with(option, name),
+            expected,
+            Box::new(move |_| remove(name)),
+        ));
     }
-    for (name, said) in [
+    for (name, expected) in [
         ("token-pipe", "not a regular file"),
         ("token-directory", "not a regular file"),
         ("spaces", "without spaces at its ends"),
         ("large", "at most 8192"),
     ] {
-        let passes = move |_: &Ec2Role| {
+        let repair = move |_: &Ec2Role| {
             remove(name);
             write(name, "token");
         };
-        rows.push((with(TOKEN, name), said, Box::new(passes)));
+        rows.push((with(TOKEN, name), expected, Box::new(repair)));
     }
     rows.push((
         Start::with(&sts).variable(
@@ -107,12 +111,12 @@ fn faults_of_files_and_addresses_are_waited_for() {
         "the address is in use; stop what listens there, or choose another port",
         Box::new(move |_| drop(taken.lock().unwrap().take())),
     ));
-    each(rows, |(start, said, passes)| {
+    each(rows, |(start, expected, repair)| {
         let ec2_role = start.spawn();
-        let line = ec2_role.wait_for_line(said);
+        let line = ec2_role.wait_for_line(expected);
         let names = [TOKEN_KEY, TOKEN, "EC2_ROLE_TOKEN_KEY_FILE ", "--listen "];
         assert!(names.iter().any(|name| line.contains(name)), "{line}");
-        passes(&ec2_role);
+        repair(&ec2_role);
         ec2_role.wait_for_line("credential of ");
         ec2_role.wait_for_line("listening on ");
     });

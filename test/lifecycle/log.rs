@@ -213,9 +213,9 @@ fn stderr_on_a_full_disk_or_socket_blocks_nothing() {
     let (ec2_role, address) = start_with_stderr(&sts, OwnedFd::from(theirs));
     check_that_answers_go_on(address);
     drop(ec2_role);
-    let mut said = String::new();
-    journal.read_to_string(&mut said).unwrap();
-    assert!(said.contains(" ec2-role: listening on "), "{said:?}");
+    let mut lines = String::new();
+    journal.read_to_string(&mut lines).unwrap();
+    assert!(lines.contains(" ec2-role: listening on "), "{lines:?}");
 }
 
 #[test]
@@ -290,9 +290,9 @@ fn lines_for_journald_begin_with_their_priority() {
         .spawn();
     ended.wait_for_end();
     drop(ended);
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("<3>ec2-role: --listen \"x\""), "{said}");
+    let mut lines = String::new();
+    stderr.read_to_string(&mut lines).unwrap();
+    assert!(lines.starts_with("<3>ec2-role: --listen \"x\""), "{lines}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! searches the logs, output and files for secrets.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::process::Pid;
 
@@ -110,5 +110,30 @@ fn every_thread_of_the_server_is_confined() {
             status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"),
             "{status}"
         );
+    }
+}
+
+#[test]
+fn its_own_user_cannot_trace_it() {
+    const AS_NOBODY: [&str; 4] = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts);
+    // Root can trace everything, so as root this test runs ec2-role as another user.
+    let before = if rustix::process::getuid().is_root() {
+        &AS_NOBODY[..]
+    } else {
+        &["env"]
+    };
+    let ec2_role = start.before(before.iter().copied()).serving();
+    for pid in [ec2_role.pid, ec2_role.server()] {
+        let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
+        assert!(!status.contains("\nUid:\t0\t"), "{status}");
+        // Root owns the files in /proc of a process that its own user cannot trace: proc(5).
+        assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

@@ -157,7 +157,7 @@ fn limits_reached_during_a_refresh_keep_the_credential() {
         ),
     ];
     let can = namespace::can(&AS_NOBODY);
-    each(rows, |(limit, most, enough, said)| {
+    each(rows, |(limit, most, enough, expected)| {
         let before = if limit == "nproc" {
             &AS_NOBODY[..]
         } else {
@@ -184,9 +184,9 @@ fn limits_reached_during_a_refresh_keep_the_credential() {
             what: limit.to_owned(),
             sts: &sts,
             start: &|| Start::with(&sts).before(before.iter().copied()),
-            comes: &|pid| set(pid.unwrap(), most),
-            passes: &|pid| set(pid, enough),
-            said: &["fetcher cannot be started: ", said],
+            inject: &|pid| set(pid.unwrap(), most),
+            repair: &|pid| set(pid, enough),
+            expected: &["fetcher cannot be started: ", expected],
             calls: 0,
         }
         .check(When::DuringARefresh);

@@ -391,8 +391,8 @@ fn a_check_prints_nothing_raw_from_the_server() {
             connection.answer(200, "", body.as_bytes());
         });
         let ended = check(&hostile.address.to_string());
-        let said = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
+        let output = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
         let is_raw = |c: char| c != ' ' && !c.is_ascii_graphic();
-        assert!(!said.is_empty() && !said.contains(is_raw), "{ended:?}");
+        assert!(!output.is_empty() && !output.contains(is_raw), "{ended:?}");
     }
 }

@@ -100,7 +100,8 @@ impl Target<'_> {
         });
     }
 
-    /// Sends `begin` on each connection and then `then` again and again, reads nothing, and replaces closed connections.
+    /// Sends `begin` on each connection, then repeats `then`, and reads nothing. Replaces a connection that is closed or on which
+    /// `most` bytes were sent.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {
@@ -119,6 +120,7 @@ impl Target<'_> {
             std::thread::sleep(TURN);
         }
     }
+
     /// Sends one byte a second on each connection.
     fn drip(&self, connections: usize, bytes: &[u8]) {
         let mut dripping: Vec<(TcpStream, usize)> = Vec::new();

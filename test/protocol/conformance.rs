@@ -30,10 +30,10 @@ impl Served {
     /// Sends these bytes and checks what every response must have: its complete body, a clean close, EC2's headers.
     #[track_caller]
     fn send(&self, request: &str) -> Answer {
-        let said = http::converse(self.ec2_role.address, request.as_bytes())
+        let response = http::converse(self.ec2_role.address, request.as_bytes())
             .unwrap_or_else(|error| panic!("{request:?}: {error}"));
-        let answer = Answer::parse(&said)
-            .unwrap_or_else(|| panic!("{request:?}: {:?}", String::from_utf8_lossy(&said)));
+        let answer = Answer::parse(&response)
+            .unwrap_or_else(|| panic!("{request:?}: {:?}", String::from_utf8_lossy(&response)));
         if !request.starts_with("HEAD ") {
             let length = answer.body.len().to_string();
             assert_eq!(answer.header("Content-Length"), length, "{request:?}");
@@ -74,13 +74,13 @@ impl Served {
 }
 
 /// The response with `mask` in place of its date and of this text.
-fn masked(said: &[u8], text: &str, mask: &str) -> String {
-    let said = String::from_utf8(said.to_vec()).unwrap();
-    let date = Answer::parse(said.as_bytes())
+fn masked(response: &[u8], text: &str, mask: &str) -> String {
+    let response = String::from_utf8(response.to_vec()).unwrap();
+    let date = Answer::parse(response.as_bytes())
         .unwrap()
         .header("Date")
         .to_owned();
-    said.replacen(&date, "DATE", 1).replacen(text, mask, 1)
+    response.replacen(&date, "DATE", 1).replacen(text, mask, 1)
 }
 
 // Tests of session tokens.
@@ -91,10 +91,10 @@ fn the_session_token_response_equals_ec2s() {
     let request = format!(
         "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{TTL}: 21600\r\nContent-Length: 0\r\n\r\n"
     );
-    let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
-    let token = Answer::parse(&said).unwrap().body;
+    let response = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+    let token = Answer::parse(&response).unwrap().body;
     assert_eq!(
-        masked(&said, &token, "TOKEN"),
+        masked(&response, &token, "TOKEN"),
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 56\r\n\
          X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600\r\nDate: DATE\r\nServer: EC2ws\r\nConnection: close\r\n\r\nTOKEN"
     );
@@ -149,9 +149,9 @@ fn other_methods_on_the_token_path_are_405_with_allow() {
     for method in ["GET", "HEAD", "POST", "DELETE", "PATCH", "TRACE", "put"] {
         let request =
             format!("{method} {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n{ttl}\r\n\r\n");
-        let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+        let response = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
         assert_eq!(
-            masked(&said, "", ""),
+            masked(&response, "", ""),
             "HTTP/1.1 405 Not Allowed\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nAllow: OPTIONS, PUT\r\n\
              Date: DATE\r\nServer: EC2ws\r\nConnection: close\r\n\r\n",
             "{method}"
@@ -260,9 +260,9 @@ fn required_tokens_make_every_path_401_without_one() {
         for header in [&[][..], &["X-aws-ec2-metadata-token:"]] {
             let lines: String = header.iter().map(|line| format!("{line}\r\n")).collect();
             let request = format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{lines}\r\n");
-            let said = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
+            let response = http::converse(served.ec2_role.address, request.as_bytes()).unwrap();
             assert_eq!(
-                masked(&said, "", ""),
+                masked(&response, "", ""),
                 "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\nContent-Length: 0\r\nDate: DATE\r\n\
                  Server: EC2ws\r\nConnection: close\r\n\r\n",
                 "{path}"
@@ -305,12 +305,12 @@ fn a_wrong_token_is_401_on_every_path_in_both_modes() {
                 "/%zz",
             ] {
                 let answer = served.ask("GET", path, &[&token]);
-                let said = (
+                let response = (
                     answer.status,
                     answer.body.as_str(),
                     answer.header(TTL_ANSWER),
                 );
-                assert_eq!(said, (401, "", ""), "{path} {token}");
+                assert_eq!(response, (401, "", ""), "{path} {token}");
             }
         }
     }
@@ -643,8 +643,8 @@ fn other_methods_on_metadata_are_405_with_allow() {
                     "{method} {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{token}\r\n{body}\r\n{}",
                     if body.is_empty() { "" } else { "hello" }
                 ));
-                let said = (answer.status, answer.header("Allow"), answer.body.as_str());
-                assert_eq!(said, (405, "GET, HEAD", ""), "{method} {path}");
+                let response = (answer.status, answer.header("Allow"), answer.body.as_str());
+                assert_eq!(response, (405, "GET, HEAD", ""), "{method} {path}");
             }
         }
     }

@@ -260,10 +260,10 @@ fn check_shows_the_container_token() {
         ),
     ] {
         let ended = check(file, arguments);
-        let said = format!("{}{}", ended.stdout, ended.lines.join(""));
+        let output = format!("{}{}", ended.stdout, ended.lines.join(""));
         assert!(
-            ended.status == Some(status) && said.contains(expected),
-            "{said}"
+            ended.status == Some(status) && output.contains(expected),
+            "{output}"
         );
     }
 }

@@ -28,9 +28,9 @@ fn wait_for_reading(ec2_role: &Ec2Role) {
 #[track_caller]
 fn get(ec2_role: &Ec2Role, path: &str) -> (Answer, Vec<u8>) {
     let request = format!("GET /latest/{path} HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n");
-    let said = http::converse(ec2_role.address, request.as_bytes()).unwrap();
-    let (_, body) = http::halves(&said).unwrap();
-    (Answer::parse(&said).unwrap(), body.to_vec())
+    let response = http::converse(ec2_role.address, request.as_bytes()).unwrap();
+    let (_, body) = http::halves(&response).unwrap();
+    (Answer::parse(&response).unwrap(), body.to_vec())
 }
 
 #[track_caller]

@@ -60,6 +60,18 @@ fn a_token_outlives_a_killed_server() {
 }
 
 #[test]
+fn a_token_outlives_thousands_of_others() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let token = ec2_role.token("60");
+    for _ in 0..3000 {
+        ec2_role.token("60");
+    }
+    let answer = ec2_role.request("GET", DOCUMENT_PATH, &[(TOKEN, &token)]);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
 fn a_token_outlives_the_supervisor_only_with_a_key_file() {
     let sts = Sts::start([Reply::good()]);
     let key = crate::support::Directory::new();

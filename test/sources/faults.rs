@@ -4,7 +4,7 @@
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};
 use crate::support::host_metadata::{HostMetadata, Tokens};
-use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
+use crate::support::{Fault, PortState, Reply, Start, Sts, When, each};
 
 const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-role";
 
@@ -120,9 +120,9 @@ fn check_each(when: When) {
         (Document, Cut, "Peer disconnected"),
         (Document, TooLong, "its answer is longer than 256 KiB"),
     ];
-    let doors = [
-        (Door::Shut, "Connection refused"),
-        (Door::Full, "it took too long (connect)"),
+    let states = [
+        (PortState::Shut, "Connection refused"),
+        (PortState::Full, "it took too long (connect)"),
     ];
     let mut rows = Vec::new();
     for (source, answers) in [
@@ -131,10 +131,12 @@ fn check_each(when: When) {
     ] {
         let answers = answers
             .iter()
-            .map(|(step, wrong, said)| (Some((*step, *wrong)), Door::Open, *said));
-        let doors = doors.iter().map(|(door, said)| (None, door.clone(), *said));
-        let both = answers.chain(doors);
-        rows.extend(both.map(|(wrong, door, said)| (source, wrong, door, said)));
+            .map(|(step, wrong, expected)| (Some((*step, *wrong)), PortState::Open, *expected));
+        let states = states
+            .iter()
+            .map(|(state, expected)| (None, state.clone(), *expected));
+        let both = answers.chain(states);
+        rows.extend(both.map(|(wrong, state, expected)| (source, wrong, state, expected)));
     }
     rows.push((
         Source::Instance,
@@ -142,10 +144,10 @@ fn check_each(when: When) {
             Document,
             Body("{\"Code\":\"AssumeRoleUnauthorizedAccess\",\"Message\":\"oh\"}"),
         )),
-        Door::Open,
+        PortState::Open,
         "AssumeRoleUnauthorizedAccess: oh; check the instance profile",
     ));
-    each(rows, |(source, wrong, door, said)| {
+    each(rows, |(source, wrong, state, expected)| {
         let tokens = if source == Source::Instance {
             Tokens::Required
         } else {
@@ -154,7 +156,7 @@ fn check_each(when: When) {
         let host = HostMetadata::start(tokens, "ASIAHOST");
         let sts = Sts::start([Reply::good()]);
         Fault {
-            what: format!("{source:?}, {wrong:?}, {door:?}"),
+            what: format!("{source:?}, {wrong:?}, {state:?}"),
             sts: &sts,
             start: &|| match (Start::without_source(&sts), source) {
                 // The default of one second is too short for a busy machine.
@@ -166,15 +168,15 @@ fn check_each(when: When) {
                     start.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)
                 }
             },
-            comes: &|_| {
+            inject: &|_| {
                 host.wrong_now(wrong);
-                host.door_now(door.clone());
+                host.set_port_state(state.clone());
             },
-            passes: &|_| {
+            repair: &|_| {
                 host.wrong_now(None);
-                host.door_now(Door::Open);
+                host.set_port_state(PortState::Open);
             },
-            said: &[said],
+            expected: &[expected],
             calls: 0,
         }
         .check(when);

@@ -271,7 +271,7 @@ fn check_each(when: When) {
     let rows = rows
         .into_iter()
         .filter(|(of, ..)| !matches!(of, Use::CaBundle) || certificates::can());
-    each(rows, |(of, content, said)| {
+    each(rows, |(of, content, expected)| {
         let files = Directory::new();
         let body = format!(
             "{{\"AccessKeyId\":\"ASIA\",\"SecretAccessKey\":\"{SECRET}/key\",\"Token\":\"{SECRET}/token\"}}"
@@ -298,7 +298,7 @@ fn check_each(when: When) {
             what: format!("{of:?}, {content:?}"),
             sts: &sts,
             start: &|| start(of, &sts, &agent, &files),
-            comes: &|_| match content {
+            inject: &|_| match content {
                 Text(text) => write(text.as_bytes()),
                 Bytes(bytes) => write(bytes),
                 Absent => remove(),
@@ -322,11 +322,11 @@ fn check_each(when: When) {
                     *writer.lock().unwrap() = Some(file.unwrap());
                 }
             },
-            passes: &|_| {
+            repair: &|_| {
                 *writer.lock().unwrap() = None;
                 write(good(of).as_bytes());
             },
-            said: &[said],
+            expected: &[expected],
             calls: 0,
         }
         .check(when);

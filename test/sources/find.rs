@@ -282,7 +282,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
             &[name, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not"],
         );
     }
-    for (half, said) in [
+    for (half, expected) in [
         ("aws_access_key_id = AKIA", "only one of"),
         ("aws_secret_access_key = s3cr3t", "only one of"),
         ("aws_session_token = s3cr3t", "a session token and no keys"),
@@ -291,7 +291,7 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
         let half = format!("[default]\n{half}\n");
         for file in [".aws/config", ".aws/credentials"] {
             let start = start().file(file, &half);
-            check_once(start, 1, &["profile \"default\": ", said]);
+            check_once(start, 1, &["profile \"default\": ", expected]);
         }
     }
     let (id, secret) = (
@@ -480,11 +480,11 @@ fn a_nested_ec2_role_inherits_no_options() {
         .fold(start, |start, (name, value)| start.variable(name, value));
     drop(start.serving());
     let calls = sts.calls();
-    let said = |name| [calls[0].parameter(name), calls[1].parameter(name)];
-    assert_eq!(said("RoleArn"), [hub, ROLE]);
-    assert_eq!(said("ExternalId"), ["", "outer"]);
-    assert_eq!(said("Policy"), ["", "{}"]);
-    assert_eq!(said("Tags.member.1.Key"), ["", "outer"]);
+    let sent = |name| [calls[0].parameter(name), calls[1].parameter(name)];
+    assert_eq!(sent("RoleArn"), [hub, ROLE]);
+    assert_eq!(sent("ExternalId"), ["", "outer"]);
+    assert_eq!(sent("Policy"), ["", "{}"]);
+    assert_eq!(sent("Tags.member.1.Key"), ["", "outer"]);
     assert_eq!(
         (calls[0].access_key_id(), calls[1].access_key_id()),
         ("AKIAUSER", access_key_id(1).as_str())
@@ -552,17 +552,17 @@ fn a_failing_credential_process_is_one_line_without_output() {
         ),
     ];
     let sts = sts();
-    each(rows, |(script, status, said)| {
+    each(rows, |(script, status, expected)| {
         let start = Start::without_source(&sts);
         let program = start.home.program("print", script);
         let config = format!("[default]\ncredential_process = {program}\n");
         check_once(
             start.file(".aws/config", &config),
             status,
-            &["profile \"default\": credential_process: ", said],
+            &["profile \"default\": credential_process: ", expected],
         );
     });
-    for (command, said) in [
+    for (command, expected) in [
         ("/nowhere/at/all", "install it where ec2-role runs"),
         (
             "~/bin/at/all",
@@ -579,7 +579,7 @@ fn a_failing_credential_process_is_one_line_without_output() {
         check_once(
             Start::without_source(&sts).file(".aws/config", &config),
             1,
-            &["credential_process", said],
+            &["credential_process", expected],
         );
     }
     assert_eq!(sts.calls().len(), 0);
@@ -635,7 +635,7 @@ fn container_service_faults_are_one_line_with_the_url() {
             "holds no credential",
         ),
     ];
-    for (authorization, status, body, said) in rows {
+    for (authorization, status, body, expected) in rows {
         let agent = container(authorization, status, body);
         let start = Start::without_source(&sts)
             .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
@@ -645,7 +645,7 @@ fn container_service_faults_are_one_line_with_the_url() {
             &[
                 "the container's credential endpoint at ",
                 &agent.address.to_string(),
-                said,
+                expected,
             ],
         );
     }
@@ -790,7 +790,7 @@ fn an_unanswered_token_request_suggests_the_hop_limit() {
 fn an_instance_without_a_role_is_one_line() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
-    for (document, said) in [
+    for (document, expected) in [
         (
             "{\"Code\":\"AssumeRoleUnauthorizedAccess\",\"Message\":\"EC2 cannot assume it\"}",
             "AssumeRoleUnauthorizedAccess: EC2 cannot assume it",
@@ -810,7 +810,7 @@ fn an_instance_without_a_role_is_one_line() {
         check_once(
             host.known_to(Start::without_source(&sts)),
             1,
-            &["host-role", said],
+            &["host-role", expected],
         );
     }
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -959,7 +959,7 @@ fn a_rule_that_prohibits_the_metadata_service_is_named() {
 
 #[test]
 fn a_wrong_setting_of_a_profile_is_named() {
-    for (config, said) in [
+    for (config, expected) in [
         (
             "region = EU West",
             "profile \"default\": region: \"EU West\" is not a region",
@@ -975,7 +975,7 @@ fn a_wrong_setting_of_a_profile_is_named() {
     ] {
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
         let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
-        check_once(start.arguments([ROLE]), 1, &[said]);
+        check_once(start.arguments([ROLE]), 1, &[expected]);
     }
 }
 

@@ -178,8 +178,8 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
         let program = start.home.program("print", &printed);
         let config = format!("[default]\ncredential_process = {program}\n");
         let ended = start.file(".aws/config", &config).run();
-        let said = "AccessKeyId or SecretAccessKey is missing or malformed";
-        assert!(ended.lines[0].contains(said), "{text}: {ended:?}");
+        let expected = "AccessKeyId or SecretAccessKey is missing or malformed";
+        assert!(ended.lines[0].contains(expected), "{text}: {ended:?}");
     }
 }
 

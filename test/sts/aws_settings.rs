@@ -2,7 +2,7 @@
 
 use crate::support::host_metadata::{HostMetadata, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
-use crate::support::{Door, ROLE, Reply, Start, Sts, each, until};
+use crate::support::{PortState, ROLE, Reply, Start, Sts, each, until};
 
 /// An endpoint on which no process listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -124,16 +124,16 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
         (ROLE, "AWS_USE_DUALSTACK_ENDPOINT", "true"),
     ];
     let wrong = [
-        (None, Door::Shut),
-        (None, Door::Full),
-        (Some((Step::Token, Wrong::Hang)), Door::Open),
-        (Some((Step::Token, Wrong::Status(503))), Door::Open),
+        (None, PortState::Shut),
+        (None, PortState::Full),
+        (Some((Step::Token, Wrong::Hang)), PortState::Open),
+        (Some((Step::Token, Wrong::Status(503))), PortState::Open),
     ];
     let rows = rows.into_iter().zip(wrong);
-    each(rows, |((role, switch, value), (wrong, door))| {
+    each(rows, |((role, switch, value), (wrong, state))| {
         let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
         host.wrong_now(wrong);
-        host.door_now(door);
+        host.set_port_state(state);
         let start = host.known_to(bare()).variable(switch, value);
         let start = start.variable("HTTPS_PROXY", &format!("http://{proxy}"));
         let ec2_role = start.arguments([role]).start();
@@ -143,7 +143,7 @@ fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
             "{line}"
         );
         host.wrong_now(None);
-        host.door_now(Door::Open);
+        host.set_port_state(PortState::Open);
         ec2_role.wait_for_line(&format!(".{REGION}."));
     });
 }
@@ -156,7 +156,7 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
     let _ec2_role = start
         .arguments([ROLE, "--endpoint-url", &sts.url()])
         .serving();
-    host.door_now(Door::Shut);
+    host.set_port_state(PortState::Shut);
     let before = sts.calls().len();
     until("three more calls", || {
         (sts.calls().len() > before + 2).then_some(())
@@ -173,7 +173,7 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
 #[test]
 fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
-    host.door_now(Door::Shut);
+    host.set_port_state(PortState::Shut);
     let sts = Sts::start([Reply::good()]);
     let start = host.known_to(bare());
     let ec2_role = start

@@ -304,9 +304,9 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
             );
             let sts = Sts::start([Reply::bytes(200, body)]);
             let ended = Start::with(&sts).arguments(["--credential-process"]).run();
-            let said = format!("XML (<A>) without {name} (request ");
+            let expected = format!("XML (<A>) without {name} (request ");
             assert_eq!(ended.status, Some(1), "{ended:?}");
-            assert!(ended.lines[0].contains(&said), "{ended:?}");
+            assert!(ended.lines[0].contains(&expected), "{ended:?}");
         }
     }
 }
@@ -337,7 +337,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
             "key (secret) is bad",
         ),
     ];
-    each(rows, |(message, said)| {
+    each(rows, |(message, expected)| {
         for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {
             let sts = Sts::start([Reply::error(403, code, &message)]);
             let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
@@ -346,7 +346,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
                 .arguments(["--credential-process", "--external-id", &id])
                 .run();
             let line = &ended.lines[0];
-            assert!(line.contains(said) && !line.contains(SECRET), "{line}");
+            assert!(line.contains(expected) && !line.contains(SECRET), "{line}");
         }
     });
     let sts = Sts::start([Reply::error(400, "InvalidIdentityToken", &token)]);
@@ -403,13 +403,13 @@ fn refused_policy_in_a_file_is_retried_until_it_is_corrected() {
 
 #[test]
 fn permanent_errors_at_the_first_start_exit_2() {
-    each(lasting_faults(), |(reply, said)| {
+    each(lasting_faults(), |(reply, expected)| {
         let sts = Sts::start([reply.clone()]);
         let ended = Start::with(&sts).run();
         let last = ended.lines.last().unwrap();
         assert_eq!(ended.status, Some(2), "{reply:?}: {ended:?}");
         assert!(
-            last.contains(said) && last.contains(&request_id(1)),
+            last.contains(expected) && last.contains(&request_id(1)),
             "{reply:?}: {ended:?}"
         );
         assert_eq!((ended.lines.len(), sts.calls().len()), (2, 1), "{ended:?}");
@@ -418,11 +418,11 @@ fn permanent_errors_at_the_first_start_exit_2() {
 
 #[test]
 fn permanent_errors_with_a_credential_are_only_logged() {
-    each(lasting_faults(), |(reply, said)| {
+    each(lasting_faults(), |(reply, expected)| {
         let sts = Sts::start([Reply::good().valid_for(8), reply.clone(), Reply::good()]);
         let ec2_role = Start::with(&sts).serving();
         let line = ec2_role.wait_for_line("; serving the credential valid until ");
-        assert!(line.contains(said), "{reply:?}: {line}");
+        assert!(line.contains(expected), "{reply:?}: {line}");
         assert_eq!(ec2_role.get(LIST_PATH).status, 200);
         ec2_role.wait_for_document_of_call(3);
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::sts::RetryAfter;
-use crate::support::{Door, Fault, Reply, Start, Sts, When, each};
+use crate::support::{Fault, PortState, Reply, Start, Sts, When, each};
 
 const TIME: &str = "2199-01-01T00:00:00Z";
 
@@ -243,30 +243,30 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
 }
 
 /// How connecting fails, and the text that the log line must contain.
-fn doors() -> [(Door, &'static str); 2] {
+fn states() -> [(PortState, &'static str); 2] {
     [
-        (Door::Shut, "Connection refused"),
-        (Door::Full, "it took too long (connect)"),
+        (PortState::Shut, "Connection refused"),
+        (PortState::Full, "it took too long (connect)"),
     ]
 }
 
 fn check_each(when: When) {
     let replies = replies()
         .into_iter()
-        .map(|(reply, said, calls)| (reply, Door::Open, said, calls));
-    let doors = doors().map(|(door, said)| (Reply::good(), door, said, 0));
-    each(replies.chain(doors), |(reply, door, said, calls)| {
+        .map(|(reply, expected, calls)| (reply, PortState::Open, expected, calls));
+    let states = states().map(|(state, expected)| (Reply::good(), state, expected, 0));
+    each(replies.chain(states), |(reply, state, expected, calls)| {
         let sts = Sts::start([Reply::good()]);
         Fault {
-            what: format!("{reply:?}, {door:?}"),
+            what: format!("{reply:?}, {state:?}"),
             sts: &sts,
             start: &|| Start::with(&sts),
-            comes: &|_| {
+            inject: &|_| {
                 sts.replies_now(reply.clone());
-                sts.door_now(door.clone());
+                sts.set_port_state(state.clone());
             },
-            passes: &|_| sts.door_now(Door::Open),
-            said: &[said, &sts.url()],
+            repair: &|_| sts.set_port_state(PortState::Open),
+            expected: &[expected, &sts.url()],
             calls,
         }
         .check(when);

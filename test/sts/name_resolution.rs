@@ -1,4 +1,4 @@
-//! Names that cannot be resolved. Name resolution that hangs is in `lifecycle/robustness.rs`.
+//! Names that cannot be resolved, and a name of which one address is silent. Name resolution that hangs is in `lifecycle/robustness.rs`.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -88,22 +88,23 @@ fn unresolvable_names_are_one_line_and_heal() {
         "{line}"
     );
 
-    let passes = "its name is not found: Temporary failure in name resolution; check the name, and";
+    let temporary =
+        "its name is not found: Temporary failure in name resolution; check the name, and";
     let rows = [
         (
             KNOWS_NONE.0,
             "its name is not found: Name or service not known; check the name, and the name servers in /etc/resolv.conf",
         ),
-        (NOBODY, passes),
-        (SILENT, passes),
-        (FAILS.0, passes),
-        (REFUSES.0, passes),
+        (NOBODY, temporary),
+        (SILENT, temporary),
+        (FAILS.0, temporary),
+        (REFUSES.0, temporary),
         (UNDERSTANDS_NOTHING.0, "its name is not found: "),
     ];
     let rows = rows
         .iter()
         .flat_map(|row| [(row, When::AtTheFirstStart), (row, When::DuringARefresh)]);
-    each(rows, |((name_server, said), when)| {
+    each(rows, |((name_server, expected), when)| {
         let files = Directory::new();
         let resolver = files.text("resolv.conf");
         ask(KNOWS, &resolver);
@@ -121,9 +122,9 @@ fn unresolvable_names_are_one_line_and_heal() {
                     .listen("127.0.0.1:0");
                 start.arguments([ROLE, "--endpoint-url", &url])
             },
-            comes: &|_| ask(name_server, &resolver),
-            passes: &|_| ask(KNOWS, &resolver),
-            said: &[said, &url],
+            inject: &|_| ask(name_server, &resolver),
+            repair: &|_| ask(KNOWS, &resolver),
+            expected: &[expected, &url],
             calls: 0,
         }
         .check(when);

@@ -150,7 +150,7 @@ fn check_each(when: When) {
         ("502 Bad Gateway", "of http_proxy: …502"),
         ("x", "http parse fail"),
     ];
-    each(rows, |(status, said)| {
+    each(rows, |(status, expected)| {
         let sts = Sts::start([Reply::good()]);
         let proxy = Proxy::answering("200 Established", address(&sts));
         Fault {
@@ -162,9 +162,9 @@ fn check_each(when: When) {
                     .arguments([ROLE, "--endpoint-url", "http://sts.example"])
                     .variable("http_proxy", &proxy.url())
             },
-            comes: &|_| proxy.status.change(|now| *now = status),
-            passes: &|_| proxy.status.change(|now| *now = "200 Established"),
-            said: &[said],
+            inject: &|_| proxy.status.change(|now| *now = status),
+            repair: &|_| proxy.status.change(|now| *now = "200 Established"),
+            expected: &[expected],
             calls: 0,
         }
         .check(when);

@@ -1,7 +1,7 @@
 //! STS over TLS with a private certificate authority, and each fault of a certificate or of TLS.
 
 use crate::support::certificates::{self, Authority, Validity};
-use crate::support::{Door, Fault, ROLE, Reply, Start, Sts, When, each};
+use crate::support::{Fault, PortState, ROLE, Reply, Start, Sts, When, each};
 
 const HERE: &str = "IP:127.0.0.1";
 
@@ -23,38 +23,38 @@ fn check_each(when: When) {
         return;
     }
     let authority = Authority::new("ours");
-    let good = Door::Tls(authority.certify(HERE, Validity::TwoDays));
-    let doors = [
+    let good = PortState::Tls(authority.certify(HERE, Validity::TwoDays));
+    let states = [
         (
-            Door::Tls(Authority::new("another").certify(HERE, Validity::TwoDays)),
+            PortState::Tls(Authority::new("another").certify(HERE, Validity::TwoDays)),
             "from an authority that is not trusted here; name a file with that authority's certificate in AWS_CA_BUNDLE",
         ),
         // An authority of the same name with another key.
         (
-            Door::Tls(Authority::new("ours").certify(HERE, Validity::TwoDays)),
+            PortState::Tls(Authority::new("ours").certify(HERE, Validity::TwoDays)),
             "its certificate is invalid: BadSignature; check the URL, the certificate and AWS_CA_BUNDLE",
         ),
         (
-            Door::Tls(authority.certify(HERE, Validity::Expired)),
+            PortState::Tls(authority.certify(HERE, Validity::Expired)),
             "its certificate is not valid now: certificate expired: ",
         ),
         (
-            Door::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),
+            PortState::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),
             "its certificate is invalid: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); check the URL",
         ),
-        (Door::Open, "it does not speak TLS; is it http://?"),
-        (Door::Silent, "it took too long (connect and TLS); is "),
+        (PortState::Open, "it does not speak TLS; is it http://?"),
+        (PortState::Silent, "it took too long (connect and TLS); is "),
     ];
-    each(doors, |(door, said)| {
+    each(states, |(state, expected)| {
         let sts = Sts::start([Reply::good()]);
-        sts.door_now(good.clone());
+        sts.set_port_state(good.clone());
         Fault {
-            what: said.to_owned(),
+            what: expected.to_owned(),
             sts: &sts,
             start: &|| start(&sts, &authority),
-            comes: &|_| sts.door_now(door.clone()),
-            passes: &|_| sts.door_now(good.clone()),
-            said: &[said, &url(&sts)],
+            inject: &|_| sts.set_port_state(state.clone()),
+            repair: &|_| sts.set_port_state(good.clone()),
+            expected: &[expected, &url(&sts)],
             calls: 0,
         }
         .check(when);

@@ -85,7 +85,7 @@ impl Drop for Container {
 /// Runs a script in the test's own namespace.
 pub fn run(script: &str) -> String {
     let output = Command::new("sh").args(["-euc", script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }

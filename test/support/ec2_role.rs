@@ -365,12 +365,12 @@ impl Drop for Ec2Role {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let said = self.lines();
+        let lines = self.lines();
         if std::thread::panicking() {
-            return eprintln!("it said:\n{}", said.join("\n"));
+            return eprintln!("it said:\n{}", lines.join("\n"));
         }
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
-        assert_eq!(said.into_iter().chain(self.printed()).find(told), None);
+        assert_eq!(lines.into_iter().chain(self.printed()).find(told), None);
         // The test itself writes the source's secret into files, so search only for secrets of the role.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");

@@ -28,11 +28,11 @@ pub struct Fault<'a> {
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
-    /// Starts the fault, either before ec2-role's start (`None`) or with the running process.
-    pub comes: &'a (dyn Fn(Option<Pid>) + Sync),
-    pub passes: &'a (dyn Fn(Pid) + Sync),
+    /// Injects the fault, either before ec2-role's start (`None`) or with the running process.
+    pub inject: &'a (dyn Fn(Option<Pid>) + Sync),
+    pub repair: &'a (dyn Fn(Pid) + Sync),
     /// Texts that each log line must contain (also separated by `…`), and the number of STS calls in each failure.
-    pub said: &'a [&'a str],
+    pub expected: &'a [&'a str],
     pub calls: usize,
 }
 
@@ -53,7 +53,7 @@ impl Fault<'_> {
 
     #[track_caller]
     fn at_the_first_start(&self) {
-        (self.comes)(None);
+        (self.inject)(None);
         let calls = self.sts.calls().len();
         let ec2_role = self.start().start();
         let line = ec2_role.wait_for_line(FAILED);
@@ -70,7 +70,7 @@ impl Fault<'_> {
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
-        (self.comes)(Some(ec2_role.pid));
+        (self.inject)(Some(ec2_role.pid));
         drop(starting);
         let calls = self.sts.calls();
         check_is_served_for(&ec2_role, calls.last().unwrap(), calls.len(), LIFETIME);
@@ -98,7 +98,7 @@ impl Fault<'_> {
     fn check_recovery(&self, ec2_role: &Ec2Role) {
         let before = ec2_role.lines().len();
         self.sts.replies_now(Reply::good());
-        (self.passes)(ec2_role.pid);
+        (self.repair)(ec2_role.pid);
         ec2_role.wait_for_line_after(before, SERVED);
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
         let lines = ec2_role.lines();
@@ -107,10 +107,10 @@ impl Fault<'_> {
             let is_right = if line.contains(FAILED) {
                 line.contains(state)
                     && self
-                        .said
+                        .expected
                         .iter()
-                        .flat_map(|said| said.split('…'))
-                        .all(|said| line.contains(said))
+                        .flat_map(|expected| expected.split('…'))
+                        .all(|expected| line.contains(expected))
             } else if line.contains(SERVED) {
                 state = KEPT;
                 true
@@ -120,7 +120,7 @@ impl Fault<'_> {
             } else {
                 line.contains("ec2-role: listening on ")
             };
-            assert!(is_right, "{}: {:?}: {line}", self.what, self.said);
+            assert!(is_right, "{}: {:?}: {line}", self.what, self.expected);
         }
     }
 }

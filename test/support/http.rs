@@ -124,10 +124,10 @@ pub fn exchange_on(
 pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = connect(address)?;
     stream.write_all(bytes)?;
-    let mut said = Answer::read_bytes(&mut stream, !bytes.starts_with(b"HEAD "))?;
+    let mut response = Answer::read_bytes(&mut stream, !bytes.starts_with(b"HEAD "))?;
     stream.shutdown(Shutdown::Write)?;
-    stream.read_to_end(&mut said)?;
-    Ok(said)
+    stream.read_to_end(&mut response)?;
+    Ok(response)
 }
 
 /// Opens a connection with timeouts.

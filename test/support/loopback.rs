@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::door::{Door, Port};
 use super::http;
+use super::port::{Port, PortState};
 
 pub struct Loopback {
     pub address: SocketAddr,
@@ -109,8 +109,8 @@ impl Loopback {
         Loopback { address, port }
     }
 
-    pub fn door_now(&self, door: Door) {
-        self.port.door_now(door);
+    pub fn set_port_state(&self, state: PortState) {
+        self.port.set_port_state(state);
     }
 
     pub fn url(&self) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{Door, Start, Watched};
+use super::{PortState, Start, Watched};
 
 pub struct MetadataService<State> {
     service: Loopback,
@@ -32,8 +32,8 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
         self.service.url()
     }
 
-    pub fn door_now(&self, door: Door) {
-        self.service.door_now(door);
+    pub fn set_port_state(&self, state: PortState) {
+        self.service.set_port_state(state);
     }
 
     pub fn requests(&self) -> Vec<Request> {

@@ -50,8 +50,8 @@ pub fn enter_for_this_test() -> bool {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     print!("{printed}");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     assert!(printed.contains("1 passed"), "{name} did not run");
     false
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::loopback::{Connection, Loopback, Request};
-use super::{Door, SECRET, Watched};
+use super::{PortState, SECRET, Watched};
 
 pub struct Sts {
     service: Loopback,
@@ -71,7 +71,6 @@ impl Call {
     }
 }
 
-/// The reply to one call.
 /// The Retry-After header of a reply, in each of its forms.
 #[derive(Clone, Copy, Debug)]
 pub enum RetryAfter {
@@ -80,6 +79,7 @@ pub enum RetryAfter {
     Date(i64),
 }
 
+/// The reply to one call.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -366,7 +366,7 @@ pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
 
-/// Part of every secret of the role, and of no file that a test writes.
+/// Marks every secret of the role. When an `Ec2Role` is dropped, its files are searched for this mark, so no test writes it into one.
 pub const SECRET_OF_ROLE: &str = "+of/the/role/";
 
 pub fn secret_access_key(number: usize) -> String {
@@ -425,8 +425,8 @@ impl Sts {
         self.state.replies.change(|queue| *queue = [reply].into());
     }
 
-    pub fn door_now(&self, door: Door) {
-        self.service.door_now(door);
+    pub fn set_port_state(&self, state: PortState) {
+        self.service.set_port_state(state);
     }
 
     pub fn url(&self) -> String {

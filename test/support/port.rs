@@ -15,7 +15,7 @@ use super::loopback::Connection;
 const BACKLOG: i32 = 128;
 
 #[derive(Clone, Debug)]
-pub enum Door {
+pub enum PortState {
     /// Every connection is served.
     Open,
     /// Every connection is served by TLS with this certificate.
@@ -49,28 +49,28 @@ impl Port {
             serve,
             listening: Mutex::default(),
         };
-        port.door_now(Door::Open);
+        port.set_port_state(PortState::Open);
         port
     }
 
-    pub fn door_now(&self, door: Door) {
+    pub fn set_port_state(&self, state: PortState) {
         let mut listening = self.listening.lock().unwrap();
         *listening = None;
-        *listening = match door {
-            Door::Open => {
+        *listening = match state {
+            PortState::Open => {
                 let serve = Arc::clone(&self.serve);
                 self.accept(move |stream| serve(Connection(Box::new(stream))))
             }
-            Door::Tls(certificate) => {
+            PortState::Tls(certificate) => {
                 let serve = Arc::clone(&self.serve);
                 self.accept(move |stream| {
                     let tls = ServerConnection::new(Arc::clone(&certificate)).unwrap();
                     serve(Connection(Box::new(StreamOwned::new(tls, stream))));
                 })
             }
-            Door::Silent => self.accept(|stream| Connection(Box::new(stream)).hang()),
-            Door::Full => Some(Box::new(self.full())),
-            Door::Shut => None,
+            PortState::Silent => self.accept(|stream| Connection(Box::new(stream)).hang()),
+            PortState::Full => Some(Box::new(self.full())),
+            PortState::Shut => None,
         };
     }
 
