@@ -14,18 +14,16 @@ use crate::messages::{FetchReport, Fetched};
 /// lifetime.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
-/// Parameters of AssumeRole, adjusted after each error of STS.
+/// A call of AssumeRole, adjusted after each error of STS.
 pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
-    /// The parameters that the user has set.
-    pub parameters: &'a AssumeRole,
+    /// The parameters that the user has set, with the session name, the policy in the file, and the duration that STS grants.
+    pub parameters: AssumeRole,
     pub report: &'a dyn Fn(FetchReport),
     /// Finds the source credential again, as it may have been renewed.
     pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
-    pub session_name: String,
     pub source: SourceCredential,
-    pub duration_seconds: u32,
     pub clock_offset: i64,
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused.
@@ -39,12 +37,7 @@ impl AssumeRoleCall<'_> {
             // Take the time before the call: the credential's life begins when STS issues it, and the answer may arrive much
             // later.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
-            let form = sts::assume_role_form(
-                self.parameters,
-                &self.config.role,
-                &self.session_name,
-                self.duration_seconds,
-            );
+            let form = sts::assume_role_form(&self.config.role, &self.parameters);
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
             match self.sts.call(form, Some(&self.source), signed_for) {
                 Ok(issued) => return self.fetched(issued, called_at, signed_for),
@@ -60,7 +53,8 @@ impl AssumeRoleCall<'_> {
         called_at: BootTime,
         signed_for: SystemTime,
     ) -> Result<Fetched, Fault> {
-        let asked = Duration::from_secs(self.duration_seconds.into());
+        let seconds = self.parameters.duration_seconds;
+        let asked = Duration::from_secs(seconds.into());
         let Some((last_updated, life)) = life(issued.expiration, issued.date, signed_for, asked)
         else {
             return transient(format!(
@@ -68,7 +62,7 @@ impl AssumeRoleCall<'_> {
                 self.sts.endpoint.url
             ));
         };
-        let wanted = self.parameters.duration_seconds;
+        let is_less = seconds < self.config.assume_role.duration_seconds;
         Ok(Fetched {
             credential: Credential {
                 access_key_id: issued.access_key_id,
@@ -79,7 +73,7 @@ impl AssumeRoleCall<'_> {
                 deadline: called_at.after(life),
             },
             clock_offset: self.clock_offset,
-            duration_limit: (self.duration_seconds < wanted).then_some(self.duration_seconds),
+            duration_limit: is_less.then_some(seconds),
         })
     }
 
@@ -87,7 +81,7 @@ impl AssumeRoleCall<'_> {
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
         let (reaction, text) = (self.sts).judge(error, "AssumeRole", &self.config.role);
         let fault = || {
-            let text = without_secrets(text, &self.source, self.parameters);
+            let text = without_secrets(text, &self.source, &self.parameters);
             match reaction {
                 // The error may be about the policy, and another program may still correct the policy's file.
                 _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
@@ -122,12 +116,14 @@ impl AssumeRoleCall<'_> {
                 }
                 self.clock_offset = next;
             }
-            (Reaction::ShortenDuration, _) if self.duration_seconds > DEFAULT_DURATION_SECONDS => {
-                self.duration_seconds = DEFAULT_DURATION_SECONDS;
+            (Reaction::ShortenDuration, _)
+                if self.parameters.duration_seconds > DEFAULT_DURATION_SECONDS =>
+            {
+                self.parameters.duration_seconds = DEFAULT_DURATION_SECONDS;
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
-                    self.parameters.duration_seconds,
-                    without_secrets(error.describe(), &self.source, self.parameters)
+                    self.config.assume_role.duration_seconds,
+                    without_secrets(error.describe(), &self.source, &self.parameters)
                 )));
             }
             _ => return Err(fault()),

@@ -71,17 +71,17 @@ pub fn fetch(
         Ok(source)
     };
     let source = find_source()?;
-    let parameters = with_policy(&config.assume_role)?;
-    let wanted = parameters.duration_seconds;
+    let mut parameters = with_policy(&config.assume_role)?;
+    parameters.session_name.get_or_insert_with(|| session_name(&source, &host_text));
+    let limit = orders.duration_limit.unwrap_or(u32::MAX);
+    parameters.duration_seconds = parameters.duration_seconds.min(limit);
     let call = AssumeRoleCall {
         sts: &sts,
         config,
-        parameters: &parameters,
+        parameters,
         report,
         find_source: &find_source,
-        session_name: session_name(config, &source, &host_text),
         source,
-        duration_seconds: wanted.min(orders.duration_limit.unwrap_or(u32::MAX)),
         clock_offset: orders.clock_offset,
         may_reload: true,
         refused_offsets: Vec::new(),
@@ -104,13 +104,9 @@ fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
 /// Returns the session name that CloudTrail shows: `ec2-role-` with the instance's id if the source is the instance's role, or
 /// else with the host's name.
 fn session_name(
-    config: &Config,
     source: &SourceCredential,
     host_text: &dyn Fn(&str) -> Result<Option<String>, Fault>,
 ) -> String {
-    if let Some(name) = &config.assume_role.session_name {
-        return name.clone();
-    }
     let instance = (source.origin == source::instance::ORIGIN)
         .then(|| host_text("meta-data/instance-id").ok())
         .flatten()

@@ -26,15 +26,9 @@ const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 /// The characters to escape: SigV4 escapes all but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Builds the form of AssumeRole. `duration_seconds` replaces the duration in `parameters`, because STS may allow less.
-pub fn assume_role_form(
-    parameters: &AssumeRole,
-    role: &RoleArn,
-    session_name: &str,
-    duration_seconds: u32,
-) -> String {
-    let mut form = Form::new("AssumeRole", role, session_name);
-    form.push("DurationSeconds", duration_seconds.to_string().as_str());
+pub fn assume_role_form(role: &RoleArn, parameters: &AssumeRole) -> String {
+    let mut form = Form::new("AssumeRole", role, parameters.session_name.as_deref());
+    form.push("DurationSeconds", parameters.duration_seconds.to_string().as_str());
     form.push("ExternalId", parameters.external_id.as_deref());
     form.push("Policy", parameters.policy.as_deref());
     for (n, arn) in (1..).zip(&parameters.policy_arns) {
@@ -53,7 +47,7 @@ pub fn assume_role_form(
 
 /// Builds the form of AssumeRoleWithWebIdentity. The token authenticates this call, so it needs no signature.
 pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
-    let mut form = Form::new("AssumeRoleWithWebIdentity", role, session_name);
+    let mut form = Form::new("AssumeRoleWithWebIdentity", role, Some(session_name));
     form.push("WebIdentityToken", token);
     form.0
 }
@@ -61,7 +55,7 @@ pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> Str
 struct Form(String);
 
 impl Form {
-    fn new(action: &str, role: &RoleArn, session_name: &str) -> Self {
+    fn new(action: &str, role: &RoleArn, session_name: Option<&str>) -> Self {
         let mut form = Form(format!("Action={action}&Version={API_VERSION}"));
         form.push("RoleArn", role.as_str());
         form.push("RoleSessionName", session_name);
@@ -160,6 +154,7 @@ mod tests {
     fn the_form_has_every_option_with_reserved_bytes_escaped() {
         let role = RoleArn::parse("arn:aws:iam::123456789012:role/a/exc_web").unwrap();
         let parameters = AssumeRole {
+            session_name: Some("s@1".into()),
             external_id: Some("a:b/c".into()),
             duration_seconds: 900,
             policy: Some("{\"é\": 1}".into()),
@@ -167,10 +162,10 @@ mod tests {
             tags: vec![("k=1&".into(), "v +".into()), ("empty".into(), String::new())],
             transitive_tag_keys: vec!["k=1&".into()],
             source_identity: Some("me".into()),
-            ..AssumeRole::default()
+            policy_file: None,
         };
         assert_eq!(
-            assume_role_form(&parameters, &role, "s@1", 900),
+            assume_role_form(&role, &parameters),
             "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Fexc_web&RoleSessionName=s%401\
              &DurationSeconds=900&ExternalId=a%3Ab%2Fc&Policy=%7B%22%C3%A9%22%3A%201%7D&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Fx\
              &Tags.member.1.Key=k%3D1%26&Tags.member.1.Value=v%20%2B&Tags.member.2.Key=empty&Tags.member.2.Value=\
