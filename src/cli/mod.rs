@@ -7,7 +7,7 @@ mod setting;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
-use crate::common::{Config, Environment, Listen, PassThrough, RoleArn, RoleName, ServerConfig};
+use crate::common::{Config, Environment, PassThrough, RoleArn, RoleName, ServerConfig};
 pub use check::Check;
 use setting::{Setting, Settings};
 
@@ -126,7 +126,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
         }
         _ => None,
     };
-    let Listen::Address(mut address) = listen(settings)? else {
+    let Some(mut address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
     // The unspecified address is no destination; a server that listens on every address is reached by loopback.
@@ -202,13 +202,14 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     Ok(hosts)
 }
 
-fn listen(settings: &Settings) -> Result<Listen, String> {
+/// Returns the address to listen on; `None` for stdin.
+fn listen(settings: &Settings) -> Result<Option<SocketAddr>, String> {
     let Some(setting) = settings.value("listen") else {
-        return Ok(Listen::Address(DEFAULT_LISTEN));
+        return Ok(Some(DEFAULT_LISTEN));
     };
     match (setting.value.as_str(), setting.value.parse()) {
-        ("-", _) => Ok(Listen::Stdin),
-        (_, Ok(address)) => Ok(Listen::Address(address)),
+        ("-", _) => Ok(None),
+        (_, Ok(address)) => Ok(Some(address)),
         _ => setting
             .wrong("write ADDRESS:PORT as in 172.17.0.1:4567 or [fd00::1]:4567, or - for stdin"),
     }
@@ -234,7 +235,7 @@ mod tests {
         let config = parsed(&[ARN], Environment::default()).unwrap();
         assert_eq!(config.role.as_str(), ARN);
         assert_eq!(config.server.role_name.as_str(), "exc_web");
-        assert_eq!(config.listen, Listen::Address("127.0.0.1:4567".parse().unwrap()));
+        assert_eq!(config.listen, Some("127.0.0.1:4567".parse().unwrap()));
         assert!(!config.server.requires_session_token);
         assert_eq!(
             config.assume_role,
@@ -254,7 +255,7 @@ mod tests {
             ("EC2_ROLE_ROLE_NAME", "temp"),
         ]);
         let config = parsed(&["--role-name", "other"], environment).unwrap();
-        assert_eq!(config.listen, Listen::Address("[::1]:80".parse().unwrap()));
+        assert_eq!(config.listen, Some("[::1]:80".parse().unwrap()));
         assert!(config.server.requires_session_token);
         assert!(config.server.quiet);
         assert_eq!(

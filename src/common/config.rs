@@ -18,7 +18,8 @@ pub struct Config {
     pub region: Option<String>,
     /// The URL of STS, if it is not AWS's own.
     pub endpoint_url: Option<String>,
-    pub listen: Listen,
+    /// The address to listen on; `None` if stdin is the listening socket.
+    pub listen: Option<SocketAddr>,
     pub token_key_file: Option<NamedFile>,
     pub container_token_file: Option<NamedFile>,
     pub json_log: bool,
@@ -46,13 +47,6 @@ pub struct ServerConfig {
     pub metrics: bool,
     /// Whether to write no access log.
     pub quiet: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    Address(SocketAddr),
-    /// The listening socket is stdin.
-    Stdin,
 }
 
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).

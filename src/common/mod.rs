@@ -17,9 +17,7 @@ mod secret;
 mod session_token;
 
 pub use clock::BootTime;
-pub use config::{
-    AssumeRole, Config, DEFAULT_DURATION_SECONDS, Listen, ServerConfig, check_policy,
-};
+pub use config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS, ServerConfig, check_policy};
 pub use credential::{Credential, ec2_form};
 pub use environment::{Environment, switch};
 pub use fault::{Fault, permanent, transient};

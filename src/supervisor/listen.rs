@@ -1,12 +1,12 @@
 //! The listening socket, which lives as long as the supervisor.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
 use rustix::net::sockopt::{set_tcp_user_timeout, socket_acceptconn};
 
-use crate::common::{Fault, Listen, limit, permanent, transient};
+use crate::common::{Fault, limit, permanent, transient};
 
 /// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
 const BACKLOG: i32 = 4096;
@@ -14,11 +14,11 @@ const BACKLOG: i32 = 4096;
 /// answered and closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 
-/// Returns the listening socket.
-pub fn listen(listen: Listen) -> Result<TcpListener, Fault> {
-    let listener = match listen {
-        Listen::Stdin => from_stdin()?,
-        Listen::Address(address) => TcpListener::bind(address).or_else(|error| {
+/// Returns the listening socket: one at the address, or else stdin.
+pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, Fault> {
+    let listener = match address {
+        None => from_stdin()?,
+        Some(address) => TcpListener::bind(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
             // The other errors are transient: another program may free the port, add the address or raise the limit.
             match error.kind() {
