@@ -93,24 +93,14 @@ impl Client {
         source: Option<&SourceCredential>,
         now: SystemTime,
     ) -> Result<Issued, StsError> {
-        let request = self.request(form, source, now);
-        let request = request.map_err(|error| SendError::new(error.to_string(), None));
-        let answer = request.and_then(|request| self.http_client.send(request));
-        parse(answer.map_err(StsError::NoAnswer)?)
-    }
-
-    fn request(
-        &self,
-        form: String,
-        source: Option<&SourceCredential>,
-        now: SystemTime,
-    ) -> Result<Request<String>, Box<dyn Error>> {
+        let not_sent =
+            |error: Box<dyn Error>| StsError::NoAnswer(SendError::new(error.to_string(), None));
         let request = Request::post(&self.endpoint.url).header("Content-Type", CONTENT_TYPE);
-        let mut request = request.body(form)?;
+        let mut request = request.body(form).map_err(|error| not_sent(error.into()))?;
         if let Some(source) = source {
-            sign(&mut request, source, &self.endpoint.signing_region, now)?;
+            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(not_sent)?;
         }
-        Ok(request)
+        parse(self.http_client.send(request).map_err(StsError::NoAnswer)?)
     }
 }
 
