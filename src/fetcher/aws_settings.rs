@@ -13,7 +13,8 @@ use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 const STS_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
-/// The region in use. `None` if neither the user nor the host names one; an error if the request to the host failed.
+/// The region in use. `None` if neither the user nor the host names one, or if the name stands for the global endpoint; an error
+/// if the request to the host failed.
 type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
@@ -32,6 +33,7 @@ impl<'a> AwsSettings<'a> {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),
         };
+        let region = region.map(|it| it.filter(|region| !sts::is_pseudo_region(region)));
         let endpoint = self.endpoint(&region)?;
         let ca_bundle = self.ca_bundle()?;
         let http_client =
@@ -66,10 +68,9 @@ impl<'a> AwsSettings<'a> {
             ));
         }
         let regional = self.get(&["AWS_STS_REGIONAL_ENDPOINTS"], "sts_regional_endpoints");
-        let region_name = region.as_ref().ok().and_then(Option::as_deref);
         let options = EndpointOptions {
             partition: self.config.role.partition(),
-            region: region_name.filter(|region| !sts::is_pseudo_region(region)),
+            region: region.as_ref().ok().and_then(Option::as_deref),
             url: url.as_ref(),
             fips: fips.is_some(),
             dual_stack: dual_stack.is_some(),

@@ -10,7 +10,6 @@ use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts;
 use crate::messages::{FetchOrders, FetchReport, Fetched};
 
 pub fn fetch(
@@ -44,7 +43,7 @@ pub fn fetch(
         result => result,
     })?;
     match region {
-        Ok(Some(region)) if !sts::is_pseudo_region(&region) => report(FetchReport::Region(region)),
+        Ok(Some(region)) => report(FetchReport::Region(region)),
         Err(fault) if orders.serving.is_none() => report(FetchReport::Notice(format!(
             "{}; the region is not known, so signing for {}; give --region if that is wrong",
             fault.text(),
