@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::http::{Refusal, Request, Response, StatusCode};
-use crate::common::{BootTime, Secret, clock};
+use crate::common::{BootTime, clock};
 use crate::messages::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
@@ -14,29 +14,19 @@ pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<
     let token = state.container_token.as_ref()?;
     let path = request.target.split('?').next().unwrap_or_default();
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
-    Some(respond_below_root(request, name, token, state, now).unwrap_or_else(|refusal| refusal))
-}
-
-fn respond_below_root(
-    request: &Request,
-    name: &str,
-    token: &Secret,
-    state: &ServerState,
-    now: BootTime,
-) -> Result<Response, Response> {
     let refuse =
-        |refusal, status, code, message| Err(error(status, code, message).refused(refusal));
+        |refusal, status, code, message| Some(error(status, code, message).refused(refusal));
     if request.header("X-Forwarded-For").is_some() {
         let message = "requests with X-Forwarded-For are refused; ask without a proxy";
         return refuse(Refusal::Forwarded, StatusCode::FORBIDDEN, "Forbidden", message);
     }
     if !matches!(request.method, "GET" | "HEAD") {
         let refusal = error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "send GET");
-        return Err(refusal.header("Allow", "GET, HEAD").refused(Refusal::Method));
+        return Some(refusal.header("Allow", "GET, HEAD").refused(Refusal::Method));
     }
     let (refusal, message) = match request.header("Authorization") {
         // Compare the whole header value: SDKs add no scheme such as `Bearer`, but the token file may contain one.
-        Some(sent) if token.equals(sent) => return credential(name, state, now),
+        Some(sent) if token.equals(sent) => return Some(credential(name, state, now)),
         Some(_) => (
             Refusal::BadToken,
             "the Authorization header is not the container token of this server",
@@ -49,18 +39,17 @@ fn respond_below_root(
     refuse(refusal, StatusCode::UNAUTHORIZED, "Unauthorized", message)
 }
 
-fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response, Response> {
+fn credential(name: &str, state: &ServerState, now: BootTime) -> Response {
     if !name.is_empty() && name != state.config.role_name.as_str() {
-        let message = "no role of this name";
-        return Err(error(StatusCode::NOT_FOUND, "InvalidIdInRequest", message));
+        return error(StatusCode::NOT_FOUND, "InvalidIdInRequest", "no role of this name");
     }
-    let credential = state.valid_credential(now).ok_or_else(|| {
+    let Some(credential) = state.valid_credential(now) else {
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
-        error(StatusCode::INTERNAL_SERVER_ERROR, code, message)
-    })?;
+        return error(StatusCode::INTERNAL_SERVER_ERROR, code, message);
+    };
     // Without a name, return the role's name, as the instance form does: `--check` does not know the name and requests it here.
     if name.is_empty() {
-        return Ok(Response::text(state.config.role_name.as_str()));
+        return Response::text(state.config.role_name.as_str());
     }
     let mut document = json!({
         "RoleArn": state.role.as_str(),
@@ -72,7 +61,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Result<Response
     if let Some(id) = state.role.account_id() {
         document["AccountId"] = id.into();
     }
-    Ok(Response::text(document.to_string()).content_type("application/json"))
+    Response::text(document.to_string()).content_type("application/json")
 }
 
 /// Returns an error document with each key in two spellings: Go's SDK parses lower case, JavaScript's SDK capitals.
