@@ -30,7 +30,6 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
     kind.harden();
-    writer::block_signals_of_writing();
     if kind == ProcessKind::LogWriter {
         writer::run();
         return ExitCode::SUCCESS;

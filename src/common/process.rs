@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SIGTTOU, SIGXFSZ, SigSet};
 use rustix::process::{DumpableBehavior, Signal};
 use signal_hook::consts::SIGCHLD;
 
@@ -87,10 +87,11 @@ impl ProcessKind {
     }
 }
 
-/// Resets inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
-/// hide the exit status of a child.
+/// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
+/// hide the exit status of a child. Only two signals are blocked: SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of
+/// ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background process.
 fn set_signals() {
-    _ = SigSet::empty().thread_set_mask();
+    _ = SigSet::from_iter([SIGXFSZ, SIGTTOU]).thread_set_mask();
     _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::pipe::fcntl_setpipe_size;
@@ -23,12 +23,6 @@ const PIPE_BYTES: usize = 1 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Minimum time between the starts of two log writers, so that one that cannot run causes no busy loop.
 const MIN_LIFE: Duration = Duration::from_secs(1);
-
-/// Blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process, and SIGTTOU, so that a write to a
-/// terminal with `tostop` does not stop a background process.
-pub fn block_signals_of_writing() {
-    _ = SigSet::from_iter([Signal::SIGXFSZ, Signal::SIGTTOU]).thread_block();
-}
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
 #[derive(Default)]
