@@ -48,8 +48,8 @@ pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod literals {
+    use super::Environment;
 
     impl<const N: usize> From<[(&str, &str); N]> for Environment {
         fn from(pairs: [(&str, &str); N]) -> Self {
