@@ -72,8 +72,13 @@ class Bench:
         self.row("exec to first credential served, STS's own time subtracted", report.milliseconds(median(times)))
 
     def memory(self):
-        with self.ec2_role() as ec2_role:
-            self.row("memory of all its processes, idle after start", report.megabytes(memory.of(ec2_role)))
+        # With a stderr that is no file, as under systemd and Docker, there is no log writer.
+        no_file = {"stderr": subprocess.DEVNULL}
+        with self.ec2_role(**no_file) as ec2_role:
+            self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
+            sizes = {process.name(pid): process.memory_by_mapping(pid) for pid in process.family(ec2_role.pid)}
+            rows = [[name, *(f"{size >> 10} KiB" for size in one.values())] for name, one in sizes.items()]
+            self.tables.append((["memory of each process", *process.MAPPINGS], rows))
             requests = left = 5_000 if self.is_quick else REQUESTS
             while left > 0:
                 left -= load(ec2_role.document, 8, 2).requests
@@ -82,7 +87,7 @@ class Bench:
         authority, certificate, key = tls.make(self.directory)
         # A credential with a lifetime of one second is refreshed after half a second, so many refreshes take little time.
         with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
-            with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}) as ec2_role:
+            with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}, **no_file) as ec2_role:
                 for _ in range(refreshes):
                     sts.line()
                 self.row(f"… after {refreshes} refreshes over TLS", report.megabytes(memory.of(ec2_role)))

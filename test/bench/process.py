@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 PROC = pathlib.Path("/proc")
+MAPPINGS = ("code and constants", "data", "heap and threads", "stack")
 
 
 def family(pid):
@@ -33,6 +34,17 @@ def proportional_memory(pids):
         rollup = (PROC / f"{pid}/smaps_rollup").read_text()
         total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.M)[1]) * 1024
     return total
+
+
+def memory_by_mapping(pid):
+    """PSS in bytes of the binary's code and constants, its data, the stack, and the heap with the threads' stacks."""
+    sizes = dict.fromkeys(MAPPINGS, 0)
+    smaps = (PROC / f"{pid}/smaps").read_text()
+    for permissions, name, pss in re.findall(r"^[0-9a-f]+-\S+ (\S+) \S+ \S+ \S+ *(.*)\n(?:.*\n)*?Pss: +(\d+) kB", smaps, re.M):
+        is_file, is_writable = name.startswith("/"), "w" in permissions
+        kind = ("data" if is_writable else "code and constants") if is_file else "stack" if name == "[stack]" else "heap and threads"
+        sizes[kind] += int(pss) * 1024
+    return sizes
 
 
 def processor_seconds(pids):

@@ -95,11 +95,10 @@ class Server(Child):
 
 
 class Ec2Role(Server):
-    def __init__(self, directory, sts_url, *options, environment={}, name="ec2-role", address="127.0.0.1", port=None):
+    def __init__(self, directory, sts_url, *options, environment={}, name="ec2-role", address="127.0.0.1", port=None, **more):
         self.port = port or free_port()
         command = [BINARY, "--listen", f"{address}:{self.port}", "--endpoint-url", sts_url, *options, ROLE_ARN]
-        super().__init__(command, {**KEYS, **environment}, f"{directory}/{name}.log", self.port, address=address)
-
+        super().__init__(command, {**KEYS, **environment}, f"{directory}/{name}.log", self.port, address=address, **more)
 
     def answer(self):
         """The bytes of a complete response."""
