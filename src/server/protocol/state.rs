@@ -41,6 +41,9 @@ impl ResponseState {
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
         self.last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
-        self.snapshot = self.server.metadata.clone().and_then(from_frame);
+        // The encoded form is not kept, because it is as large as the decoded one.
+        if let Some(metadata) = self.server.metadata.take() {
+            self.snapshot = from_frame(metadata);
+        }
     }
 }
