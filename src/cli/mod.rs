@@ -404,6 +404,22 @@ mod tests {
     }
 
     #[test]
+    fn check_asks_loopback_if_the_server_listens_everywhere() {
+        for (listen, asked) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[fd00::1]:80", "[fd00::1]:80"),
+        ] {
+            let words = ["--check", "--listen", listen].map(str::to_owned);
+            let Ok(Invocation::Check(check)) = parse(&words, &Environment::default()) else {
+                panic!("{listen}");
+            };
+            assert_eq!(check.address.to_string(), asked);
+        }
+    }
+
+    #[test]
     fn external_ids_and_policies_are_not_repeated_in_errors() {
         for (name, value) in
             [("EXTERNAL_ID", "s3cr3t id"), ("POLICY", "{s3cr3t}"), ("POLICY", "\"s3cr3t\"")]
