@@ -281,6 +281,7 @@ mod tests {
     #[test]
     fn each_wrong_value_is_named_with_what_would_be_right() {
         let (long, long_key) = ("x".repeat(65), format!("{}=x", "k".repeat(129)));
+        let long_value = format!("k={}", "x".repeat(257));
         for (name, value, right) in [
             ("allow-host", "*.x", "no patterns"),
             ("duration-seconds", "899", "900"),
@@ -306,6 +307,7 @@ mod tests {
             ("tags", "team", "KEY=VALUE"),
             ("tags", "=x", "KEY=VALUE"),
             ("tags", &long_key, "KEY=VALUE"),
+            ("tags", &long_value, "KEY=VALUE"),
         ] {
             let option = format!("--{name}");
             let variable = format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase());
@@ -321,6 +323,37 @@ mod tests {
                 assert!(error.starts_with(place), "{error}");
                 assert!(error.contains(right) && !error.contains('\n'), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn values_at_the_limits_are_accepted() {
+        let (longest, tag) = ("n".repeat(64), format!("{}={}", "k".repeat(128), "v".repeat(256)));
+        for (name, value) in [
+            ("allow-host", "a-b.c_d"),
+            ("duration-seconds", "900"),
+            ("duration-seconds", "43200"),
+            ("external-id", "a_+=,.@:/-"),
+            ("role-session-name", "_+=,.@-"),
+            ("role-session-name", &longest),
+            ("tags", &tag),
+        ] {
+            let result = parsed(&[ARN, &format!("--{name}"), value], Environment::default());
+            assert_eq!(result.err(), None, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn lists_have_at_most_the_number_of_entries_that_sts_takes() {
+        let tags = |count| (0..count).map(|n| format!("{n}=v ")).collect::<String>();
+        let arns = |count| "arn:aws:iam::aws:policy/x ".repeat(count);
+        for (variable, most, too_many, right) in [
+            ("EC2_ROLE_TAGS", tags(50), tags(51), "at most fifty times"),
+            ("EC2_ROLE_POLICY_ARNS", arns(10), arns(11), "at most ten times"),
+        ] {
+            let result = |list: &str| parsed(&[ARN], Environment::from([(variable, list)]));
+            assert_eq!(result(&most).err(), None);
+            assert!(result(&too_many).err().unwrap().contains(right));
         }
     }
 
@@ -348,7 +381,7 @@ mod tests {
             (&[ARN, ARN], "\"arn:", "one argument too many; run one ec2-role"),
             (&["--tags", "a=1", "b=2", ARN], "\"b=2\"", "an option for each"),
             (&["--role-arn", ARN], "--role-arn: ", "the ARN by itself"),
-            (&[ARN, "--nonsense"], "--nonsense: no such option", "--help"),
+            (&[ARN, "--nonsense"], "--nonsense: no such option; see", "--help"),
             (&[ARN, "-x"], "-x: no such option", "--help"),
             (&[ARN, "--listen"], "--listen: its value is missing", "--help"),
             (&[ARN, "--quiet=yes"], "--quiet: it takes no value", "--help"),
@@ -364,6 +397,22 @@ mod tests {
             let error = parsed(arguments, Environment::default()).err().unwrap();
             assert!(error.starts_with(begins) && error.contains(right), "{error}");
             assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn check_asks_loopback_if_the_server_listens_everywhere() {
+        for (listen, asked) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[fd00::1]:80", "[fd00::1]:80"),
+        ] {
+            let words = ["--check", "--listen", listen].map(str::to_owned);
+            let Ok(Invocation::Check(check)) = parse(&words, &Environment::default()) else {
+                panic!("{listen}");
+            };
+            assert_eq!(check.address.to_string(), asked);
         }
     }
 

@@ -89,6 +89,21 @@ mod tests {
     }
 
     #[test]
+    fn boot_time_is_the_uptime_in_milliseconds() {
+        let earlier = BootTime::now().0;
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let (seconds, hundredths) = uptime.split(' ').next().unwrap().split_once('.').unwrap();
+        let uptime: u64 = format!("{seconds}{hundredths}").parse().unwrap();
+        assert!((earlier / 10..=BootTime::now().0 / 10).contains(&uptime), "{earlier} {uptime}");
+    }
+
+    #[test]
+    fn a_time_is_shifted_in_both_directions() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!([-7, 0, 7].map(|by| shifted(at(10), by)), [at(3), at(10), at(17)]);
+    }
+
+    #[test]
     fn boot_time_saturates_at_both_ends() {
         assert_eq!(BootTime(5).left(BootTime(7)), Duration::ZERO);
         assert_eq!(BootTime(7).left(BootTime(5)), Duration::from_millis(2));

@@ -58,3 +58,16 @@ mod literals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_true_or_false_in_any_letter_case() {
+        for (value, is_on) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
+            assert_eq!(switch("X", value), Ok(is_on), "{value}");
+        }
+        assert!(switch("X", "0").is_err());
+    }
+}

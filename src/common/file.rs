@@ -91,6 +91,9 @@ impl NamedFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
 
     #[test]
@@ -104,6 +107,28 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(error.starts_with(&format!("--policy {}: ", path.display())));
         assert!(error.contains("too large") && error.contains("at most 1024 KiB"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_file_is_exposed_by_its_mode_and_owner() {
+        let path = std::env::temp_dir().join(format!("ec2-role-secret-{}", std::process::id()));
+        let file = NamedFile::new("--token-key-file", &path);
+        std::fs::write(&path, "").unwrap();
+        let exposure = |mode, mask| {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            file.read().ok().unwrap().exposure(mask)
+        };
+        assert_eq!([exposure(0o600, 0o077), exposure(0o640, 0o007)], [None, None]);
+        for (mode, mask, remedy) in
+            [(0o640, 0o077, "(mode 640); chmod 600"), (0o604, 0o007, "(mode 604); chmod 600")]
+        {
+            assert!(exposure(mode, mask).unwrap().ends_with(remedy));
+        }
+        // Only root can give a file away.
+        if chown(&path, Some(65534), None).is_ok() {
+            assert!(exposure(0o600, 0o077).unwrap().contains("belongs to user 65534"));
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -180,6 +180,8 @@ mod tests {
             ("arn:aws:iam::123456789012:instance-profile/x", "names"),
             ("arn:asw:iam::123456789012:role/x", "partition"),
             ("arn:aws-:iam::123456789012:role/x", "partition"),
+            ("arn:awsx:iam::123456789012:role/x", "partition"),
+            ("arn:aws-CN:iam::123456789012:role/x", "partition"),
             ("arn:aws:sts::123456789012:assumed-role/x/y", "service"),
             ("arn:aws:iam:us-east-1:123456789012:role/x", "region"),
             ("arn:aws:iam:::role/x", "account"),

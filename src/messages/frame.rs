@@ -21,3 +21,22 @@ pub fn take_frame(received: &mut Vec<u8>) -> Option<Vec<u8>> {
     let end = received.iter().position(|byte| *byte == FRAME_END)?;
     Some(received.drain(..=end).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_in_order_once_their_frame_is_whole() {
+        let mut received = [to_frame(&(1, "a\0b")), to_frame(&(2, ""))].concat();
+        let end = received.pop().unwrap();
+        let mut take = |more: &[u8]| {
+            received.extend(more);
+            take_frame(&mut received).map(from_frame::<(i32, String)>)
+        };
+        assert_eq!(take(&[]), Some(Some((1, "a\0b".to_owned()))));
+        assert_eq!(take(&[]), None);
+        assert_eq!(take(&[end]), Some(Some((2, String::new()))));
+        assert_eq!(take(b"\x05x\0"), Some(None));
+    }
+}

@@ -179,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn loopback_is_an_address_of_this_machine() {
+        let interfaces = Interfaces::open().unwrap();
+        let is_own = |address: &str| interfaces.is_own(address.parse().unwrap());
+        assert!(is_own("127.0.0.1") && !is_own("192.0.2.1") && !is_own("fd00::9"));
+    }
+
+    #[test]
     fn loopback_is_a_subnet_of_its_own() {
         let interfaces = Interfaces::open().unwrap();
         let is_near = |local: &str, client: &str| {

@@ -229,7 +229,7 @@ fn forwarded_requests_are_403() {
 }
 
 #[test]
-fn only_responses_to_a_token_have_its_remaining_ttl() {
+fn only_successes_with_a_token_have_its_remaining_ttl() {
     let served = serve(&[]);
     let token = served.token();
     for path in ["/", "/latest/meta-data/", LIST_PATH, DOCUMENT_PATH] {
@@ -242,6 +242,8 @@ fn only_responses_to_a_token_have_its_remaining_ttl() {
         let left: u32 = answer.header(TTL_ANSWER).parse().unwrap();
         assert!(answer.status == 200 && (1..=60).contains(&left), "{left}");
     }
+    let answer = served.ask("GET", "/nowhere", &[&token]);
+    assert_eq!((answer.status, answer.header(TTL_ANSWER)), (404, ""));
 }
 
 #[test]
@@ -501,6 +503,8 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         "0000-00-00",
         "2012-1-12",
         "2021-03-23x",
+        "2021-03-2x",
+        "2021.03.23",
         "newest",
         "v2",
     ] {

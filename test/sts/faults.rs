@@ -162,7 +162,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::bytes(403, "Forbidden"),
-            "status 403 with a body that is not XML",
+            "status 403 with a body that is not XML…; is http://127.0.0.1:",
             1,
         ),
         (

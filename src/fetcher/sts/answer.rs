@@ -125,6 +125,13 @@ mod tests {
     }
 
     #[test]
+    fn a_session_token_of_16_kib_is_accepted() {
+        let token = "t".repeat(16 * 1024);
+        let issued = parse(200, &XML.replace("t==", &token)).unwrap();
+        assert_eq!(issued.session_token.expose(), token);
+    }
+
+    #[test]
     fn an_error_has_its_code_message_and_request_id() {
         let body = "<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error>\
                    <RequestId>r1</RequestId></ErrorResponse>";

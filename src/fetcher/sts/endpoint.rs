@@ -177,12 +177,19 @@ mod tests {
             ..EndpointOptions::default()
         };
         check(gov, "https://sts.us-gov-west-1.amazonaws.com/", "us-gov-west-1");
-        let cn = EndpointOptions {
-            partition: "aws-cn",
-            region: Some("cn-north-1"),
-            ..EndpointOptions::default()
-        };
-        check(cn, "https://sts.cn-north-1.amazonaws.com.cn/", "cn-north-1");
+        for (partition, region, domain) in [
+            ("aws-cn", "cn-north-1", "amazonaws.com.cn"),
+            ("aws-eusc", "eusc-de-east-1", "amazonaws.eu"),
+            ("aws-iso", "us-iso-east-1", "c2s.ic.gov"),
+            ("aws-iso-b", "us-isob-east-1", "sc2s.sgov.gov"),
+            ("aws-iso-e", "eu-isoe-west-1", "cloud.adc-e.uk"),
+            ("aws-iso-f", "us-isof-south-1", "csp.hci.ic.gov"),
+        ] {
+            let region_name = Some(region);
+            let other =
+                EndpointOptions { partition, region: region_name, ..EndpointOptions::default() };
+            check(other, &format!("https://sts.{region}.{domain}/"), region);
+        }
         check(
             EndpointOptions {
                 url: Setting::option("--endpoint-url", Some("http://127.0.0.1:5000")).as_ref(),
@@ -197,8 +204,11 @@ mod tests {
     #[test]
     fn options_without_an_endpoint_are_refused_with_a_remedy() {
         let cn = EndpointOptions { partition: "aws-cn", ..EndpointOptions::default() };
+        let aws = EndpointOptions { partition: "aws", ..cn };
         for (options, remedy) in [
             (cn, "--region"),
+            (EndpointOptions { fips: true, ..aws }, "--region"),
+            (EndpointOptions { dual_stack: true, ..aws }, "--region"),
             (EndpointOptions { partition: "aws-new", region: Some("x-1"), ..cn }, "--endpoint-url"),
             (
                 EndpointOptions {
@@ -212,6 +222,16 @@ mod tests {
             assert!(fault.text().contains(remedy), "{fault:?}");
             // A region may still come, in a shared file; the other texts do not change.
             assert_eq!(matches!(fault, Fault::Permanent(_)), remedy != "--region");
+        }
+    }
+
+    #[test]
+    fn a_region_is_one_label_of_a_host_name() {
+        for region in ["eu-west-1", "r", &"r".repeat(63)] {
+            assert!(is_region(region), "{region}");
+        }
+        for other in ["", &"r".repeat(64), "EU-west-1", "eu_west_1", "eu.west", "eu west", "é"] {
+            assert!(!is_region(other), "{other}");
         }
     }
 }
