@@ -46,17 +46,30 @@ def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family)
     assert host.guard("status").stderr == ON
 
 
-@pytest.mark.parametrize("family", ["4", "6"])
-@pytest.mark.parametrize("interface", ["docker0", "br-later"])
-def test_status_names_each_interface_led_past_it(both_families, family, interface):
+@pytest.mark.parametrize("family, where", [("4", {}), ("6", IPV6)])
+@pytest.mark.parametrize("rule", ["iif docker0 lookup main", "fwmark 0x1 lookup main", "ipproto tcp dport 80 lookup main", "goto 32766"])
+def test_a_rule_that_goes_before_the_guards_is_said(both_families, family, where, rule):
     host = both_families
-    host.bridge("br-later", "172.31.0.1/24")
-    host.ec2.run("ip", f"-{family}", "rule", "add", "pref", "0", "iif", interface, "lookup", "main")
+    for program in ("iptables", "ip6tables"):
+        host.run(program, "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "1")
+    host.ec2.run("ip", f"-{family}", "rule", "add", "pref", "0", *rule.split())
     for verb in ("on", "status"):
         said = host.guard(verb, check=False)
-        assert said.returncode == 1 and f"the host's role: {interface} (IPv{family}); " in said.stderr
-    host.ec2.run("ip", f"-{family}", "rule", "delete", "pref", "0", "iif", interface, "lookup", "main")
+        assert said.returncode == 1 and f"the host's role: IPv{family} 0: from all {rule}; delete it" in said.stderr
+    assert role_seen_by(host.box, **where) == HOST_ROLE
+    host.ec2.run("ip", f"-{family}", "rule", "delete", "pref", "0", *rule.split())
     assert host.guard("status").stderr == ON
+    assert role_or_none(host.box, **where) is None
+
+
+def test_a_rule_that_goes_first_since_a_mend_is_said(host):
+    """The kernel puts a new rule behind the others of its preference, so a mended guard is behind what was added before."""
+    host.guard("on")
+    host.ec2.run("ip", "rule", "add", "pref", "0", "fwmark", "0x1", "lookup", "main")
+    assert host.guard("status").stderr == ON
+    host.ec2.run("ip", "rule", "delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)
+    said = host.guard("on", check=False)
+    assert said.returncode == 1 and "IPv4 0: from all fwmark 0x1 lookup main; delete it" in said.stderr
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 prohibit", "pref 1 nop"])
@@ -80,7 +93,7 @@ def test_flushed_rules_leave_containers_refused(host):
 
 
 def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
-    for program in ("ip", "id", "grep", "tr", "cut", "awk", "sh"):
+    for program in ("ip", "id", "grep", "tr", "sed", "awk", "sh"):
         (tmp_path / program).symlink_to(shutil.which(program))
     for verb in ("on", "status", "off"):
         host.run("env", f"PATH={tmp_path}", GUARD, verb)
