@@ -83,6 +83,17 @@ def test_on_mends_a_missing_rule_and_the_host_keeps_its_way(host, missing):
     assert_refused(host.box)
 
 
+@pytest.mark.parametrize("deleted", [("prohibit",), ("iif lo goto 1", "prohibit")], ids=["first rule", "both"])
+def test_on_after_a_run_that_was_killed_mends(host, deleted):
+    host.guard("on")
+    before = routing(host)
+    host.ec2.run("ip", "rule", "add", "pref", "0", "to", METADATA, "protocol", "kernel", "blackhole")
+    for rule in deleted:
+        host.ec2.run("ip", "rule", "delete", "pref", "0", *rule.split(), "to", METADATA)
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert host.guard("on").stderr == ON and routing(host) == before
+
+
 def test_flushed_rules_leave_containers_refused(host):
     host.guard("on")
     host.ec2.run("ip", "rule", "flush")

@@ -48,6 +48,20 @@ def test_on_for_another_user_adds_to_the_first(host):
     assert routing(host) == once
 
 
+def test_of_all_that_are_added_at_once_each_is_refused(host):
+    with ThreadPoolExecutor(9) as operators:
+        added = list(operators.map(lambda user: host.guard("on", *user), [("--user", "app"), ("--user", "other"), ()] * 3))
+    assert {each.stderr.split(";")[0].split(",")[0] for each in added} == {"ec2-role-guard: on: only this host reaches the metadata service"}
+    assert refused(host, UID, 61001, *SUBUIDS, 300000) and role_seen_by(host.ec2) == HOST_ROLE
+
+
+@pytest.mark.parametrize("entry", ["app:100000:4294967295", "app:4294967290:100", "app:99999999999999999999:5", "app:100000:65536x", "app:-5:10"])
+def test_an_entry_that_is_no_range_does_no_harm(host, entry):
+    host.subuid.write_text(f"{entry}\napp:200000:65536\n")
+    assert host.guard("on", "--user", "app").stderr == ON.replace(";", ", without its uids 61000-61000 200000-265535;")
+    assert role_seen_by(host.ec2) == HOST_ROLE
+
+
 def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
     before = routing(host)
     host.guard("on", "--user", "app", "--user", "other")
