@@ -62,6 +62,14 @@ def test_a_rule_that_goes_before_the_guards_is_said(both_families, family, where
     assert role_or_none(host.box, **where) is None
 
 
+@pytest.mark.parametrize("rule, said", [("to 10.9.9.9 lookup main", False), ("not to 10.9.9.9 lookup main", True), ("to 169.254.0.0/16 lookup main", True)])
+def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
+    host.ec2.run("ip", "rule", "add", "pref", "0", *rule.split())
+    on = host.guard("on", check=False)
+    assert (on.returncode == 1 and "led past" in on.stderr) == said
+    assert role_or_none(host.box) == (HOST_ROLE if said else None)
+
+
 def test_a_rule_that_goes_first_since_a_mend_is_said(host):
     """The kernel puts a new rule behind the others of its preference, so a mended guard is behind what was added before."""
     host.guard("on")
