@@ -28,8 +28,9 @@ def role_or_none(namespace, **options):
         return role_seen_by(namespace, **options)
 
 
-def role_of_uid(namespace, uid, address=METADATA, port=80):
+def role_of_uid(namespace, uid, address=METADATA, port=80, source=None):
     """Returns the role that a process with this uid sees; None if the request is refused."""
     url = f"http://[{address}]:{port}{LIST}" if ":" in address else f"http://{address}:{port}{LIST}"
-    asked = namespace.run("setpriv", f"--reuid={uid}", "--clear-groups", "curl", "--silent", "--globoff", "--max-time", "2", url, check=False)
+    asked = namespace.run("setpriv", f"--reuid={uid}", "--clear-groups", "curl", "--silent", "--globoff", "--max-time", "2",
+                          *(["--interface", source] if source else []), url, check=False)
     return asked.stdout if asked.returncode == 0 else None

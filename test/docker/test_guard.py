@@ -46,17 +46,38 @@ def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family)
     assert host.guard("status").stderr == ON
 
 
-@pytest.mark.parametrize("family", ["4", "6"])
-@pytest.mark.parametrize("interface", ["docker0", "br-later"])
-def test_status_names_each_interface_led_past_it(both_families, family, interface):
+@pytest.mark.parametrize("family, where", [("4", {}), ("6", IPV6)])
+@pytest.mark.parametrize("rule", ["iif docker0 lookup main", "fwmark 0x1 lookup main", "ipproto tcp dport 80 lookup main", "goto 32766"])
+def test_a_rule_that_goes_before_the_guards_is_said(both_families, family, where, rule):
     host = both_families
-    host.bridge("br-later", "172.31.0.1/24")
-    host.ec2.run("ip", f"-{family}", "rule", "add", "pref", "0", "iif", interface, "lookup", "main")
+    for program in ("iptables", "ip6tables"):
+        host.run(program, "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "1")
+    host.ec2.run("ip", f"-{family}", "rule", "add", "pref", "0", *rule.split())
     for verb in ("on", "status"):
         said = host.guard(verb, check=False)
-        assert said.returncode == 1 and f"the host's role: {interface} (IPv{family}); " in said.stderr
-    host.ec2.run("ip", f"-{family}", "rule", "delete", "pref", "0", "iif", interface, "lookup", "main")
+        assert said.returncode == 1 and f"the host's role: IPv{family} 0: from all {rule}; delete it" in said.stderr
+    assert role_seen_by(host.box, **where) == HOST_ROLE
+    host.ec2.run("ip", f"-{family}", "rule", "delete", "pref", "0", *rule.split())
     assert host.guard("status").stderr == ON
+    assert role_or_none(host.box, **where) is None
+
+
+@pytest.mark.parametrize("rule, said", [("to 10.9.9.9 lookup main", False), ("not to 10.9.9.9 lookup main", True), ("to 169.254.0.0/16 lookup main", True)])
+def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
+    host.ec2.run("ip", "rule", "add", "pref", "0", *rule.split())
+    on = host.guard("on", check=False)
+    assert (on.returncode == 1 and "led past" in on.stderr) == said
+    assert role_or_none(host.box) == (HOST_ROLE if said else None)
+
+
+def test_a_rule_that_goes_first_since_a_mend_is_said(host):
+    """The kernel puts a new rule behind the others of its preference, so a mended guard is behind what was added before."""
+    host.guard("on")
+    host.ec2.run("ip", "rule", "add", "pref", "0", "fwmark", "0x1", "lookup", "main")
+    assert host.guard("status").stderr == ON
+    host.ec2.run("ip", "rule", "delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)
+    said = host.guard("on", check=False)
+    assert said.returncode == 1 and "IPv4 0: from all fwmark 0x1 lookup main; delete it" in said.stderr
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 prohibit", "pref 1 nop"])
@@ -70,6 +91,17 @@ def test_on_mends_a_missing_rule_and_the_host_keeps_its_way(host, missing):
     assert_refused(host.box)
 
 
+@pytest.mark.parametrize("deleted", [("prohibit",), ("iif lo goto 1", "prohibit")], ids=["first rule", "both"])
+def test_on_after_a_run_that_was_killed_mends(host, deleted):
+    host.guard("on")
+    before = routing(host)
+    host.ec2.run("ip", "rule", "add", "pref", "0", "to", METADATA, "protocol", "kernel", "blackhole")
+    for rule in deleted:
+        host.ec2.run("ip", "rule", "delete", "pref", "0", *rule.split(), "to", METADATA)
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert host.guard("on").stderr == ON and routing(host) == before
+
+
 def test_flushed_rules_leave_containers_refused(host):
     host.guard("on")
     host.ec2.run("ip", "rule", "flush")
@@ -80,7 +112,7 @@ def test_flushed_rules_leave_containers_refused(host):
 
 
 def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
-    for program in ("ip", "id", "grep", "tr", "cut", "awk", "sh"):
+    for program in ("ip", "id", "grep", "tr", "sed", "awk", "sh"):
         (tmp_path / program).symlink_to(shutil.which(program))
     for verb in ("on", "status", "off"):
         host.run("env", f"PATH={tmp_path}", GUARD, verb)

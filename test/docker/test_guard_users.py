@@ -1,5 +1,7 @@
 """Tests ec2-role-guard on --user without iptables and ec2-role: requests of processes with the user's uids are refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from accounts import OTHERS, SUBUIDS, UID, add_accounts
@@ -18,16 +20,18 @@ def host(both_families, tmp_path):
     return both_families
 
 
-def refused(host, uid, **where):
-    """Whether requests to port 80 and to another port are refused; ec2-role-hook redirects port 80 only."""
-    return role_of_uid(host.ec2, uid, **where) is role_of_uid(host.ec2, uid, port=443, **where) is None
+def refused(host, *uids, **where):
+    """Whether all requests to port 80 and to another port are refused; ec2-role-hook redirects port 80 only. All are sent at once,
+    because a refusal may be a time-out."""
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(role_of_uid, host.ec2, uid, port=port, **where) for uid in uids for port in (80, 443)]
+        return {each.result() for each in asked} == {None}
 
 
 def test_the_users_uids_are_refused_and_others_not(host):
     assert role_of_uid(host.ec2, UID) == role_of_uid(host.ec2, SUBUIDS[0], **IPV6) == HOST_ROLE
     assert host.guard("on", "--user", "app").stderr == WITHOUT
-    for uid in (UID, *SUBUIDS):
-        assert refused(host, uid) and refused(host, uid, **IPV6), uid
+    assert refused(host, UID, *SUBUIDS) and refused(host, UID, *SUBUIDS, **IPV6)
     for uid in OTHERS:
         assert role_of_uid(host.ec2, uid) == role_of_uid(host.ec2, uid, **IPV6) == HOST_ROLE, uid
     assert role_seen_by(host.ec2) == HOST_ROLE
@@ -39,9 +43,23 @@ def test_on_for_another_user_adds_to_the_first(host):
     host.guard("on", "--user", "other")
     host.guard("on")
     once = routing(host)
-    assert refused(host, UID) and refused(host, 61001) and refused(host, 300000)
+    assert refused(host, UID, 61001, 300000)
     host.guard("on", "--user", "other", "--user", "app")
     assert routing(host) == once
+
+
+def test_of_all_that_are_added_at_once_each_is_refused(host):
+    with ThreadPoolExecutor(9) as operators:
+        added = list(operators.map(lambda user: host.guard("on", *user), [("--user", "app"), ("--user", "other"), ()] * 3))
+    assert {each.stderr.split(";")[0].split(",")[0] for each in added} == {"ec2-role-guard: on: only this host reaches the metadata service"}
+    assert refused(host, UID, 61001, *SUBUIDS, 300000) and role_seen_by(host.ec2) == HOST_ROLE
+
+
+@pytest.mark.parametrize("entry", ["app:100000:4294967295", "app:4294967290:100", "app:99999999999999999999:5", "app:100000:65536x", "app:-5:10"])
+def test_an_entry_that_is_no_range_does_no_harm(host, entry):
+    host.subuid.write_text(f"{entry}\napp:200000:65536\n")
+    assert host.guard("on", "--user", "app").stderr == ON.replace(";", ", without its uids 61000-61000 200000-265535;")
+    assert role_seen_by(host.ec2) == HOST_ROLE
 
 
 def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
@@ -58,21 +76,37 @@ def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
 def test_what_others_take_away_leaves_the_users_refused(host, lost, family, where):
     host.guard("on", "--user", "app")
     host.run("ip", family, *lost.split())
-    assert refused(host, UID, **where) and refused(host, SUBUIDS[0], **where)
+    assert refused(host, UID, SUBUIDS[0], **where)
 
 
-@pytest.mark.parametrize("family, where", [("-4", {}), ("-6", IPV6)])
-def test_a_user_led_past_the_guard_is_named(host, family, where):
+@pytest.mark.parametrize("family, where, source", [("-4", {}, "10.77.0.9/24"), ("-6", IPV6, "fd77::9/64")])
+def test_an_older_rule_of_preference_1_leads_no_user_past(host, family, where, source):
+    """A host with two interfaces has such a rule for its second address, and a user can send from that address."""
+    address = source.split("/")[0]
+    host.guard("on")
+    host.run("ip", "address", "add", source, "dev", "eth0", *(["nodad"] if family == "-6" else []))
+    host.run("ip", family, "route", "add", "default", "via", "10.77.0.1" if family == "-4" else "fd77::1", "table", "10001")
+    host.run("ip", family, "rule", "add", "pref", "1", "from", address, "lookup", "10001")
+    assert role_of_uid(host.ec2, UID, source=address, **where) == HOST_ROLE
     host.guard("on", "--user", "app")
-    host.run("ip", family, "rule", "add", "pref", "0", "uidrange", "61000-61000", "lookup", "main")
-    # Of rules with equal preference, the kernel checks the oldest first.
-    for rule in ("iif lo goto 1", "prohibit"):
-        to = where.get("address", "169.254.169.254")
-        host.run("ip", family, "rule", "delete", "pref", "0", "to", to, *rule.split())
-        host.run("ip", family, "rule", "add", "pref", "0", "to", to, "protocol", "kernel", *rule.split())
-    assert role_of_uid(host.ec2, UID, **where) == HOST_ROLE
-    status = host.guard("status", check=False)
-    assert status.returncode == 1 and f"the host's role: uid 61000 (IPv{family[1]}); " in status.stderr
+    assert refused(host, UID, SUBUIDS[0], source=address, **where)
+    assert role_of_uid(host.ec2, 61001, source=address, **where) == HOST_ROLE
+
+
+def test_a_rule_that_leads_a_user_past_is_said(host):
+    host.run("ip", "rule", "add", "pref", "0", "uidrange", "250000-250000", "lookup", "main")
+    said = host.guard("on", "--user", "app", check=False)
+    assert said.returncode == 1 and "0: from all uidrange 250000-250000 lookup main; delete it" in said.stderr
+
+
+@pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 uidrange 61000-61000 unreachable", "pref 0 uidrange 61000-61000 ipproto tcp dport 80 lookup 4567"])
+def test_on_mends_a_missing_rule_of_a_user(host, missing):
+    host.guard("on", "--user", "app")
+    before = routing(host)
+    host.run("ip", "rule", "delete", *missing.split(), "to", "169.254.169.254")
+    host.guard("on", "--user", "app")
+    assert sorted(routing(host).splitlines()) == sorted(before.splitlines()) and refused(host, UID, *SUBUIDS)
+    assert host.guard("status", "--user", "app").stderr == WITHOUT and role_seen_by(host.ec2) == HOST_ROLE
 
 
 def test_status_of_a_user_that_is_not_refused_says_so(host):

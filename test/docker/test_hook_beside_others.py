@@ -155,6 +155,42 @@ def test_the_other_iptables_that_closes_the_way_is_said(host, server, program, o
     assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
 
 
+@pytest.mark.parametrize("program, other", [("iptables-nft", "iptables-legacy"), ("iptables-legacy", "iptables-nft")])
+def test_a_hook_of_the_other_iptables_is_said(host, server, program, other):
+    host.hook("add", "--iptables", other)
+    said = f"{other} has a hook too, which may go first; ec2-role-hook remove --all --iptables {other}"
+    assert said in host.hook("status", "--iptables", program, check=False).stdout
+    host.hook("add", "--iptables", program)
+    assert verdict(host, "--iptables", program) == f"NOT ok: {said}"
+    host.hook("remove", "--all", "--iptables", other)
+    assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
+    assert role_seen_by(host.box) == "stand-in"
+
+
+@pytest.mark.parametrize("command, table, rule", [
+    ("nft 'table ip site { chain before { type filter hook prerouting priority -300; ip daddr 169.254.169.254 drop; }; }'",
+     "nftables, table ip site, chain before", "ip daddr 169.254.169.254 drop"),
+    ("nft 'table ip site { chain before { type nat hook prerouting priority -110; ip daddr 169.254.169.254 tcp dport 80 dnat to 172.17.0.1:9; }; }'",
+     "nftables, table ip site, chain before", "ip daddr 169.254.169.254 tcp dport 80 dnat to 172.17.0.1:9"),
+    *((f"{program} -t {table} -A PREROUTING -d 169.254.169.254 -j DROP", f"IPv4, table {table}", "-A PREROUTING -d 169.254.169.254/32 -j DROP")
+      for program in ("iptables-nft", "iptables-legacy") for table in ("raw", "mangle")),
+])
+def test_a_rule_that_takes_the_request_before_the_hook_is_said(host, server, command, table, rule):
+    variant = ("--iptables", command.split()[0]) if command.startswith("iptables") else ()
+    host.hook("add", *variant)
+    host.ec2.run("sh", "-euc", command)
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert verdict(host, *variant) == f"NOT ok: {table}: before the hook comes the rule {rule}; delete it"
+
+
+def test_a_rule_for_the_address_behind_the_redirection_is_not_said(host, server):
+    host.hook("add")
+    host.ec2.run("nft", "table ip site { chain after { type filter hook prerouting priority -90; ip daddr 169.254.169.254 drop; }; }")
+    host.ec2.run("iptables", "-A", "FORWARD", "-d", "169.254.169.254", "-j", "DROP")
+    assert role_seen_by(host.box) == "stand-in"
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
+
+
 WRITTEN_ANEW = {
     "iptables-restore of what was before": "iptables-restore < {before}",
     "nft flush ruleset": "nft flush ruleset",

@@ -117,6 +117,8 @@ def test_a_cgroup_that_has_gone_does_not_harm_other_hooks(host):
 @pytest.mark.parametrize("path, status, complaint", [
     ("no-such.slice", 1, "--cgroup /no-such.slice: not in "),
     ("/", 2, "not a path below the root"),
+    (".", 2, "not a path below the root"),
+    ("init.scope/../init.scope", 2, "not a path below the root"),
     ("a b", 2, "not a path below the root"),
     ('a"', 2, "not a path below the root"),
     ("", 2, "not a path below the root"),

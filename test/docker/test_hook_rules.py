@@ -392,6 +392,25 @@ def test_remove_takes_its_own_rules_and_no_others(host):
     assert host.hook("remove").stderr.startswith("ec2-role-hook: docker0: no hook is in place\n")
 
 
+@pytest.mark.parametrize("rule", ["-t nat -I PREROUTING -m comment --comment |-j*EC2-ROLE| -j EC2-ROLE", "-A FORWARD -j EC2-ROLE", "-A INPUT -j EC2-ROLE"])
+def test_remove_takes_every_jump_to_the_hooks_chains(host, rule):
+    host.hook("add")
+    host.ec2.run("iptables", *(word.strip("|").replace("*", " ") for word in rule.split()))
+    host.hook("remove", "--all")
+    assert rules(host) == [] and "EC2-ROLE" not in firewall(host)
+
+
+def test_add_takes_away_what_others_wrote_in_its_chains(host, server):
+    host.hook("add")
+    before = firewall(host)
+    for arguments in (["-m", "comment", "--comment", "--to-ports 99 -i docker9"], ["--dport", "80"]):
+        ports = "77" if "comment" in arguments else "77-79"
+        host.ec2.run("iptables", "-t", "nat", "-A", "EC2-ROLE", "-i", "x", "-p", "tcp", *arguments, "-j", "REDIRECT", "--to-ports", ports)
+        assert host.hook("status", check=False).stdout == "NOT ok: IPv4, table nat: not all rules of the hook are there; say ec2-role-hook add again\n"
+        host.hook("add")
+        assert firewall(host) == before
+
+
 def test_remove_keeps_a_hook_whose_name_begins_the_same(host):
     host.bridge("docker01", "172.31.0.1/24")
     server = StandIn(host.ec2, "172.31.0.1")
@@ -493,6 +512,14 @@ def test_no_other_user_can_hold_the_lock(host):
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     held = host.run(*nobody, "flock", "--nonblock", "/run/ec2-role-hook.lock", "true", check=False)
     assert held.returncode != 0 and "Permission denied" in held.stderr
+
+
+def test_a_lock_that_cannot_be_written_is_said(host):
+    """Exit status 2 would end ec2-role@.service for good."""
+    host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs -o ro tmpfs /run; exec "$@"', "sh")
+    failed = host.hook("add", check=False)
+    assert failed.returncode == 1 and failed.stderr.endswith("ec2-role-hook: /run/ec2-role-hook.lock: cannot be locked; the reason is above; nothing was changed\n")
+    assert METADATA not in routing(host)
 
 
 def test_a_network_with_the_services_own_address_is_left_alone(instance):

@@ -340,13 +340,16 @@ def test_a_pruned_network_is_said_and_made_again(docker):
     assert role_name(docker, container) == "php"
 
 
-@pytest.mark.parametrize("broken", [("stop", "--time", "0", "ec2-role-php"), ("rm", "--force", "ec2-role-php")], ids=["stopped", "gone"])
-def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken):
+@pytest.mark.parametrize("broken, said", [
+    (("stop", "--time", "0", "ec2-role-php"), "NOT ok: er-php: nobody listens at "),
+    (("rm", "--force", "ec2-role-php"), f"php: its server is gone; to have it again: ec2-role-network create {arn('php')} --name php"),
+], ids=["stopped", "gone"])
+def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken, said):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     docker.docker(*broken)
     listed = network(docker, "list", check=False)
-    assert listed.returncode == 1 and "NOT ok: er-php: nobody listens at " in listed.stderr
+    assert listed.returncode == 1 and said in listed.stderr
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
     # A network with a server of another role is refused, not taken over.
@@ -372,3 +375,42 @@ def test_region_discovery_works_in_a_role_network(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     wait_until(lambda: metadata(docker, container, "/latest/meta-data/placement/region", "--fail")[0] == "us-east-1", what="the region")
+
+
+def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
+    """Names of the script's own variables, names that docker itself reads, and characters that a shell would expand."""
+    given = ["name=other", "engine=lxc", "IFS=/", "DOCKER_HOST=tcp://127.0.0.1:9", "dotted.name=v", "SPACED=  a \"b\" 'c' $(id) \\n %s%%", "EMPTY="]
+    variables = tmp_path / "variables"
+    variables.write_text("\n".join(given) + "\n")
+    create(docker, "php", "--env-file", variables)
+    before = sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}")))
+    assert set(given) < set(before)
+    network(docker, "replace", "php")
+    assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
+
+
+def test_a_container_of_somebody_else_with_the_servers_name_stays(docker):
+    create(docker, "php")
+    docker.docker("rm", "--force", "ec2-role-php")
+    theirs = docker.run("--name", "ec2-role-php", "busybox", "sleep", "60")
+    for command in (("replace", "php"), ("create", arn("php"))):
+        refused = network(docker, *command, check=False)
+        assert refused.returncode == 1 and "ec2-role-php" in refused.stderr, refused.stderr
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and "php: its server is gone; " in listed.stderr
+    network(docker, "remove", "php")
+    assert docker.inspect(theirs, "{{.State.Running}} {{.Name}}") == "true /ec2-role-php"
+
+
+def test_a_network_with_a_name_like_anothers_id_can_be_made(docker):
+    name = docker.docker("network", "inspect", "bridge", "--format", "{{.Id}}").stdout[:3]
+    create(docker, "php", "--name", name)
+    assert role_name(docker, start_client(docker, "--network", name)) == "php"
+
+
+def test_a_labelled_network_without_an_address_is_said(docker):
+    create(docker, "php")
+    docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and "another" in listed.stdout and f"{arn('php')} " in listed.stdout
+    assert listed.stderr == "ec2-role-network: another: its server is gone; to have it again: ec2-role-network create none --name another\n"

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from host import NETWORK, SUBNET, Host
+from host import ENGINE_INIT, ENGINE_OPTIONS, NETWORK, SUBNET, Host
 from images import busybox_tree, debian_sources, debian_tree
 from instance import METADATA, REPOSITORY, wait_until
 from instance_server import BINARY
@@ -37,14 +37,8 @@ def with_test_sts(script):
 
 
 class PodmanHost(Host):
-    # Podman and systemd must see the same cgroup paths, hence the cgroup namespace. For /dev/tty systemd asks for all devices 5:*.
-    options = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--volume", "/var/lib/containers",
-               "--volume", f"{REPOSITORY}/target/docker:/trees:ro", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
-    # Docker mounts these directories read-only. The settings in /proc/sys/net belong to the container's own network namespace.
-    init = ("sh", "-c", """
-        mount --bind /proc/sys/net /proc/sys/net
-        for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
-        exec /lib/systemd/systemd""")
+    options = (*ENGINE_OPTIONS, "--volume", "/var/lib/containers", "--volume", f"{REPOSITORY}/target/docker:/trees:ro")
+    init = ENGINE_INIT
 
     def __init__(self, engine):
         super().__init__(engine, IMAGE)

@@ -1,5 +1,7 @@
 """Tests ec2-role-network with Podman: create, repair, remove, and the choice of the engine."""
 
+import json
+
 import pytest
 
 from real_metadata import LIST
@@ -62,12 +64,14 @@ def test_a_network_serves_again_after_its_last_container(host):
 
 
 def test_replace_keeps_what_is_not_named(host):
-    host.run("sh", "-c", "echo EC2_ROLE_ROLE_NAME=temp >/tmp/variables")
+    odd = "engine=  a \"b\" 'c' $(id) \\n %s"
+    host.put(f"EC2_ROLE_ROLE_NAME=temp\n{odd}\n", "/tmp/variables")
     host.create("php", "--env-file", "/tmp/variables")
     host.podman("rm", "--force", host.box("--network", "php"))
     # With the last container Podman has removed the bridge.
     host.network("replace", "php", arn("fluentd"))
     assert host.role_seen_by(host.box("--network", "php")) == "temp"
+    assert odd in json.loads(host.podman("inspect", "--format", "{{json .Config.Env}}", "ec2-role-php").stdout)
     assert f"php                  {arn('fluentd')} " in host.network("list").stdout
     failed = host.network("replace", "php", "--", "--http-tokens", "perhaps", check=False)
     assert failed.returncode == 1 and "the server ended" in failed.stderr and "php: has the server of before again" in failed.stderr
@@ -80,8 +84,8 @@ def test_what_is_broken_is_said_and_mended(host, broken):
     gateway = gateway_of(host, "php")
     host.podman(*broken)
     listed = host.network("list", check=False)
-    remedy = f"php: its network is gone (podman network prune?); to have it again: ec2-role-network create {arn('php')} --name php"
-    assert listed.returncode == 1 and (remedy if broken[0] == "network" else "NOT ok: er-php: nobody listens at ") in listed.stderr
+    gone = "network is gone (podman network prune?)" if broken[0] == "network" else "server is gone"
+    assert listed.returncode == 1 and f"php: its {gone}; to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
     host.create("php")
     assert gateway_of(host, "php") == gateway and host.network("list").stderr == ""
     assert host.role_seen_by(host.box("--network", "php")) == "php"

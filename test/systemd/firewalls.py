@@ -1,9 +1,11 @@
 """Hosts with a real engine and a real firewall, both as Debian's packages set them up."""
 
+import pathlib
 import re
+import tempfile
 
-from host import Host
-from images import busybox_tree, debian_tree
+from host import ENGINE_INIT, ENGINE_OPTIONS, Host
+from images import busybox_tree, debian_sources, debian_tree, machine_suite
 from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
@@ -27,52 +29,66 @@ table inet filter {
 
 class Docker:
     """One engine: the host's image, the command that restarts the engine, and a container that starts at each boot."""
-    image, packages = "docker-firewall-host", f"{PACKAGES},docker.io,ca-certificates"
+    image, suite, packages = "docker-firewall-host", None, f"{PACKAGES},docker.io,ca-certificates"
     restart = "systemctl restart docker"
+    program, busybox, bridge, gateway = "docker", "busybox", "docker0", "172.17.0.1"
 
     def __init__(self, host):
         self._host = host
-        host.run("sh", "-c", "docker import - busybox", input=busybox_tree(), text=False)
+        self._run("import", "-", self.busybox, input=busybox_tree(), text=False)
+
+    def _run(self, *arguments, **options):
+        return self._host.run(self.program, *arguments, **options)
 
     def start_box(self):
-        self._host.run("docker", "rm", "--force", "box", check=False)
-        self._host.run("docker", "run", "--detach", "--restart", "always", "--stop-signal", "KILL", "--name", "box", "busybox", "sh", "-c", POLL)
+        self._run("rm", "--force", "box", check=False)
+        self._run("run", "--detach", "--restart", "always", "--stop-signal", "KILL", "--name", "box", self.busybox, "sh", "-c", POLL)
 
     def ask(self):
-        return self._host.run("docker", "exec", "box", "sh", "-c", ASK, check=False).stdout.strip()
+        return self._run("exec", "box", "sh", "-c", ASK, check=False).stdout.strip()
 
     def running(self):
-        return self._host.run("docker", "inspect", "--format", "{{.State.Running}}", "box", check=False).stdout == "true\n"
+        return self._run("inspect", "--format", "{{.State.Running}}", "box", check=False).stdout == "true\n"
 
     def remove_box(self):
-        self._host.run("docker", "rm", "--force", "box")
+        self._run("rm", "--force", "box")
 
     def log(self):
-        return self._host.run("docker", "logs", "box").stdout.split("\n")
+        return self._run("logs", "box").stdout.split("\n")
 
 
-ENGINES = {"Docker": Docker}
+class Podman(Docker):
+    image, suite, packages = "podman-firewall-host", "trixie", f"{PACKAGES},podman,netavark,aardvark-dns,catatonit,crun"
+    # Podman has no daemon. This makes the network of each container again, with the engine's rules.
+    restart = "podman network reload --all"
+    program, busybox, bridge, gateway = "podman", "docker.io/library/busybox", "podman0", "10.88.0.1"
+
+    def __init__(self, host):
+        host.run("systemctl", "enable", "podman-restart")
+        super().__init__(host)
+
+
+ENGINES = {"Docker": Docker, "Podman": Podman}
 # The commands that turn each firewall on, reload it and restart it.
 FIREWALLS = {
     "none": ("true", "true", "true"),
     "nftables": ("systemctl enable --now nftables", "systemctl reload nftables", "systemctl restart nftables"),
     "firewalld": ("systemctl enable --now firewalld", "firewall-cmd --reload", "systemctl restart firewalld"),
-    "ufw": ("ufw --force enable", "ufw reload", "systemctl restart ufw"),
+    # ufw drops what Podman's containers send elsewhere; Docker puts rules of its own before ufw's.
+    "ufw": ("ufw --force enable; ufw route allow in on podman0", "ufw reload", "systemctl restart ufw"),
 }
 
 
 class FirewallHost(Host):
-    options = ("--cgroupns=private", "--volume", "/var/lib/docker")
-    # Docker mounts both directories read-only. Their settings belong to the container's own network namespace.
-    init = ("sh", "-c", """
-        mount --bind /proc/sys/net /proc/sys/net
-        for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
-        exec /lib/systemd/systemd""")
+    options = (*ENGINE_OPTIONS, "--volume", "/var/lib/docker", "--volume", "/var/lib/containers")
+    init = ENGINE_INIT
 
     def __init__(self, outer, engine, firewall):
         kind = ENGINES[engine]
         if kind.image not in outer.docker("images").stdout:
-            outer.docker("import", debian_tree(kind.image, kind.packages), kind.image)
+            with tempfile.TemporaryDirectory() as directory:
+                sources = debian_sources(kind.suite or machine_suite(), pathlib.Path(directory))
+                outer.docker("import", debian_tree(kind.image, kind.packages, sources), kind.image)
         super().__init__(outer, kind.image)
         try:
             turn_on, self._reload, self._restart = FIREWALLS[firewall]
@@ -82,6 +98,8 @@ class FirewallHost(Host):
             self.engine.start_box()
             wait_until(lambda: self.seen() == HOST_ROLE, what="the host's role in the container, without ec2-role")
             self.engine.remove_box()
+            self.put(f"[Socket]\nListenStream=\nListenStream={kind.gateway}:4567\n", "/etc/systemd/system/ec2-role@web.socket.d/address.conf")
+            self.put(f"[Service]\nEnvironment=EC2_ROLE_BRIDGE={kind.bridge}\n", "/etc/systemd/system/ec2-role@web.service.d/bridge.conf")
             self.install()
             self.engine.start_box()
         except BaseException:
@@ -119,6 +137,11 @@ class FirewallHost(Host):
         self.run("sh", "-c", self._restart)
         return self.seen()
 
+    def after_the_engines_restart(self):
+        self.run("sh", "-c", self.engine.restart)
+        wait_until(self.engine.running, seconds=60, what="the container's restart")
+        return self.seen()
+
     def after_a_boot(self):
         self.reboot()
         wait_until(self.engine.running, seconds=60, what="the container's restart")
@@ -127,7 +150,7 @@ class FirewallHost(Host):
 
 
 CELLS = (FirewallHost.role_served, FirewallHost.guard_without_hook, FirewallHost.after_a_flush, FirewallHost.after_a_reload,
-         FirewallHost.after_a_restart, FirewallHost.after_a_boot)
+         FirewallHost.after_a_restart, FirewallHost.after_the_engines_restart, FirewallHost.after_a_boot)
 
 
 def rows():

@@ -1,0 +1,50 @@
+"""Runs tests of scripts/README.md with the Docker Engine and Compose of Debian 14, which know gw_priority."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from images import debian_sources, debian_tree
+from instance import REPOSITORY
+
+# dockerd gets the tree as the root of its mount namespace: `docker exec` enters a container from there. The client only changes
+# its root, and finds the test's files under their own paths.
+ENTER = """#!/bin/sh
+exec unshare --mount sh -euc '
+    root=$1 before=$PWD
+    shift
+    mount --bind "$root" "$root"
+    for directory in /dev /sys /proc /tmp {repository}; do mkdir -p "$root$directory"; mount --rbind "$directory" "$root$directory"; done
+    PATH=/usr/sbin:/usr/bin
+    cd "$root"
+    [ "$1" != dockerd ] || {{ mount -t tmpfs tmpfs run; pivot_root . mnt; root=.; }}
+    exec chroot "$root" sh -euc "umount --lazy /mnt 2>/dev/null || true; cd \\"\\$1\\"; shift; exec \\"\\$@\\"" sh "$before" "$@"' sh {root} {program} "$@"
+"""
+
+
+@pytest.fixture
+def newer_docker(tmp_path):
+    """The directory of programs that run Debian 14's docker and dockerd."""
+    root, programs = tmp_path / "root", tmp_path / "bin"
+    tree = debian_tree("newer-docker", "docker.io,docker-compose,iptables,ca-certificates", debian_sources("forky", tmp_path))
+    for directory in (root, programs):
+        directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)
+    try:
+        subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={tree}", f"--directory={root}"], check=True)
+        for program in ("docker", "dockerd"):
+            (programs / program).write_text(ENTER.format(root=root, program=program, repository=REPOSITORY))
+            (programs / program).chmod(0o755)
+        yield programs
+    finally:
+        subprocess.run(["umount", "--lazy", root], check=True)
+
+
+def test_a_container_on_two_networks_prefers_gw_priority(newer_docker):
+    environment = {**os.environ, "PATH": f"{newer_docker}:{os.environ['PATH']}"}
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-v", pathlib.Path(__file__).with_name("test_readme.py"), "-k", "roles_network_and_another"],
+                         env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0 and "2 passed" in ran.stdout, ran.stdout
