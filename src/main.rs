@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
     kind.harden();
+    log::log_panics();
     writer::block_signals_of_writing();
     if kind == ProcessKind::LogWriter {
         writer::run();
