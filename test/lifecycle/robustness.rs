@@ -1,6 +1,7 @@
 //! Hangs, crashes and kills under load: only requests in flight in a killed server are lost. scripts/bench and scripts/test-soak
 //! measure how fast responses are meanwhile.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -333,23 +334,32 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Sets the core_pattern of the whole machine, and restores it when dropped.
-struct CorePattern(String);
+/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file keeps out another run of this test,
+/// as in a tree of another Debian.
+struct CorePattern {
+    before: String,
+    _lock: File,
+}
 
 impl CorePattern {
     const FILE: &str = "/proc/sys/kernel/core_pattern";
 
     /// Returns `None` if this machine does not let the test set core_pattern.
     fn set(pattern: &str) -> Option<Self> {
+        let lock = File::open(Self::FILE).ok()?;
+        lock.lock().ok()?;
         let before = std::fs::read_to_string(Self::FILE).ok()?;
         std::fs::write(Self::FILE, pattern).ok()?;
-        Some(CorePattern(before))
+        Some(CorePattern {
+            before,
+            _lock: lock,
+        })
     }
 }
 
 impl Drop for CorePattern {
     fn drop(&mut self) {
-        std::fs::write(Self::FILE, &self.0).unwrap();
+        std::fs::write(Self::FILE, &self.before).unwrap();
     }
 }
 
