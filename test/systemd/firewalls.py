@@ -3,7 +3,7 @@
 import re
 
 from host import Host
-from images import busybox_tree, debian_tree
+from images import DOCKER_PACKAGES, busybox_tree, debian_tree
 from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
@@ -27,7 +27,7 @@ table inet filter {
 
 class Docker:
     """One engine: the host's image, the command that restarts the engine, and a container that starts at each boot."""
-    image, packages = "docker-firewall-host", f"{PACKAGES},docker.io,ca-certificates"
+    image, packages = "docker-firewall-host", f"{PACKAGES},{DOCKER_PACKAGES},ca-certificates"
     restart = "systemctl restart docker"
 
     def __init__(self, host):
