@@ -375,7 +375,7 @@ fn no_core_pattern_receives_a_crash() {
         };
         let core = |pid: Pid| cores.path(&format!("core.{}", pid.as_raw_nonzero()));
         let mut other = Command::new("sh")
-            .args(["-c", "ulimit -c unlimited; kill -QUIT $$"])
+            .args(["-c", "ulimit -c unlimited; kill -ABRT $$"])
             .spawn()
             .unwrap();
         let pid = Pid::from_child(&other);
