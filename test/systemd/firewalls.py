@@ -3,7 +3,7 @@
 import re
 
 from host import Host
-from images import DOCKER_PACKAGES, busybox_tree, debian_tree
+from images import DOCKER_PACKAGES, busybox_tree, debian_tree, machine_suite
 from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
@@ -134,4 +134,10 @@ def rows():
     """The page's table: {(engine, firewall): what a container sees in each of CELLS}."""
     table = re.search(r"^\| Engine \| Firewall .*?\n\n", (REPOSITORY / OPERATING).read_text(), re.M | re.S)[0]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
-    return {(engine, firewall): cells for engine, firewall, *cells in lines}
+    return {(engine, firewall): [of_this_suite(cell) for cell in cells] for engine, firewall, *cells in lines}
+
+
+def of_this_suite(cell):
+    """`served` of the cell `refused (Debian 13: served)` on Debian 13 and newer, else `refused`."""
+    first, on_debian_13 = re.fullmatch(r"(\w+)(?: \(Debian 13: (\w+)\))?", cell).groups()
+    return first if machine_suite() == "bookworm" else on_debian_13 or first
