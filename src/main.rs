@@ -27,6 +27,7 @@ const EXIT_TRANSIENT: u8 = 1;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    log::log_panics();
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
     kind.harden();

@@ -15,7 +15,8 @@ const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2) };
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
 const CONTAINER_LIST: &str = "/v2/credentials/";
-const REMEDY: &str = "is ec2-role running, and is --listen what it was started with?";
+const REMEDY: &str =
+    "is ec2-role running, and are --listen and --container-token-file what it was started with?";
 
 pub struct Check {
     pub(super) address: SocketAddr,

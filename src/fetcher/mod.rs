@@ -73,7 +73,7 @@ pub fn report(report: FetchReport) {
 
 /// Fetches a credential for a user who runs ec2-role as a command; returns the JSON that SDKs expect from a `credential_process`.
 pub fn print(config: &Config) -> Result<String, Fault> {
-    panic_report::install(|fault| log::event(fault.text()));
+    panic_report::install(|fault| log::error(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
             log::warning(&text);

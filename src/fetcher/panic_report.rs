@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::common::Fault;
+use crate::common::{Fault, log};
 
 /// The current step of the fetcher.
 static STEP: Mutex<String> = Mutex::new(String::new());
@@ -18,9 +18,7 @@ pub fn set_step(step: &str) {
 pub fn install(report: fn(Fault)) {
     std::panic::set_hook(Box::new(move |panic| {
         let step = STEP.try_lock().map(|step| step.clone()).unwrap_or_default();
-        let place = panic
-            .location()
-            .map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()));
+        let place = log::place_of(panic);
         report(Fault::Transient(format!(
             "fetcher: internal error while {step}{place}; check the source for unusual characters, and report this line"
         )));

@@ -14,6 +14,9 @@ BUSYBOX = "busybox"
 CLIENT = "client"
 AWS_CLI = "aws-cli"
 CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
+# The docker command is a separate package from Debian 13 on.
+_release = platform.freedesktop_os_release()
+DOCKER_PACKAGES = "docker.io,docker-cli" if _release["ID"] == "debian" and _release.get("VERSION_ID") != "12" else "docker.io"
 # This machine's apt sources, in either format.
 SOURCES = [
     file

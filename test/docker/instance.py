@@ -111,7 +111,7 @@ def open_connection(namespace, address=METADATA, port=80, timeout=3):
         return socket.create_connection((address, port), timeout=timeout)
 
 
-def wait_until(condition, seconds=10, what="it"):
+def wait_until(condition, seconds=60, what="it"):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

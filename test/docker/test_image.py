@@ -82,6 +82,7 @@ def test_6_the_labels_say_which_version_and_under_which_licences(docker, ec2_rol
     manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
     assert labels["title"] == manifest["name"] and labels["version"] == manifest["version"]
     assert labels["revision"].startswith(commit().removesuffix("-changed"))
+    assert labels.get("source") == manifest.get("repository")
     licences = set(labels["licenses"].split(" AND "))
     assert manifest["license"] in licences
     crates = subprocess.run(["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{l}"],

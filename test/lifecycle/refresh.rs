@@ -69,9 +69,9 @@ fn a_failed_refresh_keeps_the_credential_until_it_expires() {
 
 #[test]
 fn a_slowly_received_credential_is_not_served_expired() {
-    let lifetime = Duration::from_secs(5);
+    let lifetime = Duration::from_secs(12);
     let sts = Sts::start([
-        Reply::good().valid_for(5).drip(Duration::from_millis(2)),
+        Reply::good().valid_for(12).drip(Duration::from_millis(2)),
         Reply::error(503, "ServiceUnavailable", "oh"),
     ]);
     let ec2_role = Start::with(&sts).arguments(["--quiet"]).start();

@@ -1,6 +1,7 @@
 //! Hangs, crashes and kills under load: only requests in flight in a killed server are lost. scripts/bench and scripts/test-soak
 //! measure how fast responses are meanwhile.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -330,23 +331,32 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Sets the core_pattern of the whole machine, and restores it when dropped.
-struct CorePattern(String);
+/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file keeps out another run of this test,
+/// as in a tree of another Debian.
+struct CorePattern {
+    before: String,
+    _lock: File,
+}
 
 impl CorePattern {
     const FILE: &str = "/proc/sys/kernel/core_pattern";
 
     /// Returns `None` if this machine does not let the test set core_pattern.
     fn set(pattern: &str) -> Option<Self> {
+        let lock = File::open(Self::FILE).ok()?;
+        lock.lock().ok()?;
         let before = std::fs::read_to_string(Self::FILE).ok()?;
         std::fs::write(Self::FILE, pattern).ok()?;
-        Some(CorePattern(before))
+        Some(CorePattern {
+            before,
+            _lock: lock,
+        })
     }
 }
 
 impl Drop for CorePattern {
     fn drop(&mut self) {
-        std::fs::write(Self::FILE, &self.0).unwrap();
+        std::fs::write(Self::FILE, &self.before).unwrap();
     }
 }
 
@@ -362,7 +372,7 @@ fn no_core_pattern_receives_a_crash() {
         };
         let core = |pid: Pid| cores.path(&format!("core.{}", pid.as_raw_nonzero()));
         let mut other = Command::new("sh")
-            .args(["-c", "ulimit -c unlimited; kill -QUIT $$"])
+            .args(["-c", "ulimit -c unlimited; kill -ABRT $$"])
             .spawn()
             .unwrap();
         let pid = Pid::from_child(&other);
@@ -434,17 +444,9 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
 
 #[test]
 fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
-    let words = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ];
-    if !namespace::can(&words) {
+    let Some(words) = namespace::unshare(&["--pid", "--fork", "--kill-child"]) else {
         return;
-    }
+    };
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
     // The child of the credential_process outlives it in a session of its own, so only PID 1 can reap it.

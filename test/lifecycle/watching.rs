@@ -246,7 +246,7 @@ fn check_without_service_says_why_and_exits_1() {
             ),
             (
                 nobody,
-                "Connection refused; is ec2-role running, and is --listen what it was started with?",
+                "Connection refused; is ec2-role running, and are --listen and --container-token-file what it was started with?",
             ),
             (
                 silent.local_addr().unwrap(),

@@ -222,6 +222,7 @@ fn check_shows_the_container_token() {
         served.files.text("token"),
     );
     served.files.write("wrong", "wrong");
+    served.files.write("lines", "two\nlines");
     let check = |file: &str, arguments: &[&str]| {
         Start::bare()
             .listen(&address)
@@ -251,6 +252,12 @@ fn check_shows_the_container_token() {
             &[],
             1,
             "it answered 401 to GET /v2/credentials/",
+        ),
+        (
+            &served.files.text("lines"),
+            &[],
+            1,
+            "are --listen and --container-token-file what",
         ),
         (
             &served.files.text("none"),

@@ -153,9 +153,9 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
 fn a_clock_step_between_refreshes_fails_neither() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
-            Reply::good().valid_for(4),
-            Reply::good().clock_ahead(ahead).valid_for(4),
-            Reply::good().clock_ahead(ahead).valid_for(4),
+            Reply::good().valid_for(12),
+            Reply::good().clock_ahead(ahead).valid_for(12),
+            Reply::good().clock_ahead(ahead).valid_for(12),
             Reply::good().clock_ahead(ahead),
         ]);
         let ec2_role = Start::with(&sts).serving();

@@ -6,18 +6,37 @@ use super::{Directory, skip};
 
 const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
-/// Whether a command that makes namespaces is allowed here; skips the test if not.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
+
+/// Whether this command can run ec2-role: it may be not allowed, or the program may be in a private home directory.
+fn runs(words: &[&str]) -> bool {
+    Command::new(words[0])
+        .args(&words[1..])
+        .args(["test", "-x", PROGRAM])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Like `runs`; skips the test if the command cannot.
 #[track_caller]
 pub fn can(words: &[&str]) -> bool {
-    let works = Command::new(words[0])
-        .args(&words[1..])
-        .arg("true")
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let works = runs(words);
     if !works {
-        skip(&format!("{} is not allowed here", words.join(" ")));
+        skip(&format!("{} cannot run {PROGRAM} here", words.join(" ")));
     }
     works
+}
+
+/// Returns the command that makes these namespaces; skips the test if there is none.
+#[track_caller]
+pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
+    // A user namespace lets a plain user make the others. Root in it cannot enter the private home directory of another user.
+    let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
+    if runs(&with_user) {
+        return Some(with_user);
+    }
+    let words = [&["unshare"], kinds].concat();
+    can(&words).then_some(words)
 }
 
 /// Runs the calling test once more, in a network namespace with only loopback and with its own /etc/hosts and /etc/resolv.conf
@@ -27,10 +46,9 @@ pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let words = ["unshare", "--user", "--map-root-user", "--net", "--mount"];
-    if !can(&words) {
+    let Some(words) = unshare(&["--net", "--mount"]) else {
         return false;
-    }
+    };
     // libtest names a test's thread by the test.
     let thread = std::thread::current();
     let name = thread.name().unwrap();

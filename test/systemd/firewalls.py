@@ -5,7 +5,7 @@ import re
 import tempfile
 
 from host import ENGINE_INIT, ENGINE_OPTIONS, Host
-from images import busybox_tree, debian_sources, debian_tree, machine_suite
+from images import DOCKER_PACKAGES, busybox_tree, debian_sources, debian_tree, machine_suite
 from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
@@ -29,7 +29,7 @@ table inet filter {
 
 class Docker:
     """One engine: the host's image, the command that restarts the engine, and a container that starts at each boot."""
-    image, suite, packages = "docker-firewall-host", None, f"{PACKAGES},docker.io,ca-certificates"
+    image, suite, packages = "docker-firewall-host", None, f"{PACKAGES},{DOCKER_PACKAGES},ca-certificates"
     restart = "systemctl restart docker"
     program, busybox, bridge, gateway = "docker", "busybox", "docker0", "172.17.0.1"
 
@@ -157,4 +157,10 @@ def rows():
     """The page's table: {(engine, firewall): what a container sees in each of CELLS}."""
     table = re.search(r"^\| Engine \| Firewall .*?\n\n", (REPOSITORY / OPERATING).read_text(), re.M | re.S)[0]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
-    return {(engine, firewall): cells for engine, firewall, *cells in lines}
+    return {(engine, firewall): [of_this_suite(cell) for cell in cells] for engine, firewall, *cells in lines}
+
+
+def of_this_suite(cell):
+    """`served` of the cell `refused (Debian 13: served)` on Debian 13 and newer, else `refused`."""
+    first, on_debian_13 = re.fullmatch(r"(\w+)(?: \(Debian 13: (\w+)\))?", cell).groups()
+    return first if machine_suite() == "bookworm" else on_debian_13 or first

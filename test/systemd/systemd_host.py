@@ -37,7 +37,7 @@ class SystemdHost:
         values = dict(line.split("=", 1) for line in lines)
         return [values[name] for name in properties] if len(properties) > 1 else values[properties[0]]
 
-    def wait_until_active(self, unit, seconds=15):
+    def wait_until_active(self, unit, seconds=60):
         try:
             wait_until(lambda: self.show(unit, "ActiveState") == "active", seconds, what=f"{unit}'s becoming active")
         except AssertionError as error:
@@ -70,6 +70,9 @@ class SystemdHost:
         return self.in_container("curl", "--silent", "--fail", "--request", "PUT", "--header",
                                  "X-aws-ec2-metadata-token-ttl-seconds: 300", METADATA + "/latest/api/token").stdout
 
-    def wait_until_served(self, role="exc_web", seconds=15):
-        wait_until(lambda: self.ask() == (200, role), seconds, what=f"a container's getting {role}")
+    def wait_until_served(self, role="exc_web", seconds=60):
+        try:
+            wait_until(lambda: self.ask() == (200, role), seconds, what=f"a container's getting {role}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, but {self.ask()}\n{self.events()}")
         return json.loads(self.ask(LIST + role)[1])

@@ -51,6 +51,9 @@ def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     host.put(SUDO, "/usr/local/bin/sudo", "0755")
     assert host.run("sh", "-euc", block("Rootless engines", "sh", 0, OPERATING)).stdout == "ok: app → 127.0.0.1:4567 (exc_web)\nexc_web"
     assert host.run("curl", "-s", URL).stdout == HOST_ROLE
+    host.run("sh", "-euc", block("Rootless engines", "sh", 2, OPERATING))
+    assert host.run("setpriv", "--reuid=app", "--clear-groups", "curl", "-s", URL).stdout == HOST_ROLE
+    host.run("ec2-role-guard", "status")
 
 
 @pytest.fixture
@@ -76,3 +79,5 @@ def test_a_container_on_the_hosts_network_has_the_slices_role(docker_host):
     host.wait_until_active("docker", seconds=30)
     assert host.run(*in_slice).stdout == "exc_web"
     assert "/exc_web.slice → 127.0.0.1:4567 (exc_web)" in host.run("ec2-role-hook", "status").stdout
+    host.run("sh", "-euc", block("Containers on the host's network", "sh", 1, OPERATING))
+    assert host.run(*in_slice).stdout == HOST_ROLE

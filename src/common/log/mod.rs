@@ -7,6 +7,7 @@ pub use sink::{is_journal, open};
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::panic::PanicHookInfo;
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +74,18 @@ pub fn error(text: &str) {
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
     write_line(&format, level, event_line(&format, level, text, SystemTime::now()));
+}
+
+/// Logs each later panic of this process as one error line. The line omits the panic's message, which may hold a secret.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        error(&format!("internal error{}; report this line", place_of(panic)));
+    }));
+}
+
+/// Returns the source line of a panic, as ` (at FILE:LINE)`.
+pub(crate) fn place_of(panic: &PanicHookInfo) -> String {
+    panic.location().map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()))
 }
 
 fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
@@ -166,6 +179,29 @@ fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Panics in a second process of this test, with the variable set.
+    #[test]
+    fn a_panic_is_one_line_without_its_message() {
+        const HERE: &str = "common::log::tests::a_panic_is_one_line_without_its_message";
+        const PANIC: &str = "TESTED_PANIC";
+        if std::env::var_os(PANIC).is_some() {
+            set_format(Format { json: true, ..Format::default() });
+            log_panics();
+            panic!("SECRET\nforged line");
+        }
+        let ran = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", HERE])
+            .env(PANIC, "1")
+            .output()
+            .unwrap();
+        let log = String::from_utf8(ran.stderr).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+        assert_eq!(line["level"], "error", "{log}");
+        let message = line["message"].as_str().unwrap();
+        assert!(message.starts_with("internal error (at src/common/log/mod.rs:"), "{log}");
+        assert!(!log.contains("SECRET"), "{log}");
+    }
 
     #[test]
     fn long_events_are_cut_so_that_the_line_fits() {
