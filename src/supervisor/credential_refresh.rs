@@ -193,7 +193,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Credential, Secret, clock::parse_iso8601};
+    use crate::common::{Credential, Secret, TokenKey, clock::parse_iso8601};
     use crate::supervisor::retry::MISTAKE;
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
@@ -358,7 +358,10 @@ mod tests {
     #[test]
     fn next_fetcher_is_told_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
-        let orders = refresh.start(FetchOrders::default(), now);
+        let token_key = TokenKey::random();
+        let orders = FetchOrders { token_key, boot_id: "boot".into(), ..FetchOrders::default() };
+        let orders = refresh.start(orders, now);
+        assert!(orders.token_key.is_some() && orders.boot_id == "boot");
         assert_eq!((orders.serving, orders.clock_offset, orders.duration_limit), (None, 0, None));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         refresh.receive(failed(), now, 0.5).unwrap();
