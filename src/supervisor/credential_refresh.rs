@@ -350,7 +350,8 @@ mod tests {
             let end = now.after(HOUR);
             assert_eq!(refresh.expiry(), Some(end));
             assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
-            assert_eq!(refresh.expire(end).log.len(), 1);
+            let effects = refresh.expire(end);
+            assert_eq!(effects.status, Some(Status::Trouble(effects.log.concat())));
             assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
         }
     }
