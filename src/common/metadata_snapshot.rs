@@ -62,6 +62,11 @@ mod tests {
     }
 
     #[test]
+    fn size_of_a_snapshot_is_that_of_its_paths_and_bodies() {
+        assert_eq!(snapshot().bytes(), (21 + 3) + (26 + 9) + (30 + 2) + (9 + 3));
+    }
+
+    #[test]
     fn notice_is_too_old_after_two_minutes_and_a_name_never() {
         let snapshot = snapshot();
         assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_000)));

@@ -184,7 +184,7 @@ fn in_words(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Credential, Secret, clock::parse_iso8601};
+    use crate::common::{Credential, Secret, TokenKey, clock::parse_iso8601};
     use crate::supervisor::retry::MISTAKE;
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
@@ -196,7 +196,9 @@ mod tests {
 
     fn refresh_asking_for(asked: Duration) -> CredentialRefresh {
         let role = RoleArn::parse(ROLE).unwrap();
-        CredentialRefresh::new(role, asked, FetchOrders::default(), BootTime(0))
+        let token_key = TokenKey::random().ok();
+        let orders = FetchOrders { token_key, boot_id: "boot".into(), ..FetchOrders::default() };
+        CredentialRefresh::new(role, asked, orders, BootTime(0))
     }
 
     /// A report of a credential that lives an hour and expires an hour after `now`.
@@ -346,7 +348,8 @@ mod tests {
             let end = now.after(HOUR);
             assert_eq!(refresh.expiry(), Some(end));
             assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
-            assert_eq!(refresh.expire(end).log.len(), 1);
+            let effects = refresh.expire(end);
+            assert_eq!(effects.status, Some(Status::Trouble(effects.log.concat())));
             assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
         }
     }
@@ -355,6 +358,7 @@ mod tests {
     fn next_fetcher_is_told_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let orders = refresh.start(now);
+        assert!(orders.token_key.is_some() && orders.boot_id == "boot");
         assert_eq!((&orders.serving, orders.clock_offset, orders.duration_limit), (&None, 0, None));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         refresh.receive(failed(), now, 0.5).unwrap();
