@@ -159,7 +159,7 @@ def bare_host(engine, aws):
 
 @pytest.mark.parametrize("directory, options, said", [
     ("/var/tmp", "size=64k", "could not be fetched"),
-    ("/var/tmp", "size=1200k", "is the disk full?"),
+    ("/var/tmp", "size=1600k", "is the disk full?"),
     ("/etc/systemd/system/ec2-role@web.socket.d", "nr_inodes=1", "/etc/systemd/system/ec2-role@web.socket.d/user-data.conf could not be written"),
     ("/etc/ec2-role", "nr_inodes=1", "/etc/ec2-role/web.conf could not be written; is the disk full?"),
     ("/usr/local/bin", "noexec", "the binary does not run here: "),
