@@ -349,7 +349,7 @@ mod tests {
             assert_eq!(refresh.expiry(), Some(end));
             assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
             let effects = refresh.expire(end);
-            assert_eq!(effects.status, Some(Status::Trouble(effects.log.concat())));
+            assert_eq!(effects.status, Some(effects.log.concat()));
             assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
         }
     }
