@@ -48,12 +48,15 @@ impl Signals {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
+        // Make every descriptor before the first handler: if one cannot be made, SIGTERM must still end the process.
+        let writes = SIGNALS.iter().map(|_| write.try_clone());
+        let writes = writes.collect::<io::Result<Vec<_>>>()?;
         let mut came = Vec::new();
-        for signal in SIGNALS {
+        for (signal, write) in SIGNALS.into_iter().zip(writes) {
             // Handlers run in the order of registration: the flag is set before the wake-up.
             let flag = Arc::default();
             signal_hook::flag::register(signal as i32, Arc::clone(&flag))?;
-            signal_hook::low_level::pipe::register(signal as i32, write.try_clone()?)?;
+            signal_hook::low_level::pipe::register(signal as i32, write)?;
             came.push((signal, flag));
         }
         Ok(Signals { wake, came })
