@@ -258,6 +258,20 @@ fn check_each(when: When) {
         (
             Use::Program,
             Text(
+                "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"SessionToken\":\"s3\\ncr3t\"}'",
+            ),
+            "or SessionToken is malformed",
+        ),
+        (
+            Use::Program,
+            Text(
+                "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"SessionToken\":7}'",
+            ),
+            "or SessionToken is malformed",
+        ),
+        (
+            Use::Program,
+            Text(
                 "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3\\ncr3t\"}'",
             ),
             "AccessKeyId or SecretAccessKey is missing or malformed",
