@@ -54,6 +54,10 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
             &["EC2_ROLE_ARN", right],
         );
     }
+    check(
+        whole(&sts).listen("[fe80::1]:0"),
+        &["--listen [fe80::1]:0: ", "the index of its interface"],
+    );
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
         // The fetcher, not the supervisor, checks these options.
