@@ -114,6 +114,7 @@ fn policy(setting: Setting) -> Result<(Option<String>, Option<NamedFile>), Strin
     if let Some(path) = setting.value.strip_prefix("file://") {
         return Ok((None, Some(NamedFile::new(&setting.origin, path))));
     }
-    check_policy(&setting.value).or_else(|why| setting.wrong(&why))?;
+    check_policy(&setting.value)
+        .or_else(|why| setting.wrong(&format!("{why}; write the policy itself, or file://PATH")))?;
     Ok((Some(setting.value), None))
 }

@@ -178,12 +178,12 @@ fn check_each(when: When) {
         (
             Use::Policy,
             Text("{\"Version\":"),
-            "--policy …it is not JSON: EOF",
+            "--policy …it is not JSON: EOF…; correct the file",
         ),
         (
             Use::Policy,
             Text("[]"),
-            "a policy is a JSON object; correct it",
+            "a policy is a JSON object; correct the file",
         ),
         (Use::Policy, Pipe, "--policy …not a regular file"),
         (Use::WebIdentity, Text("a\nb"), "U+000A"),
