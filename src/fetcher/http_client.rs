@@ -320,19 +320,13 @@ pub fn parse_url(text: &str) -> Result<Uri, String> {
         is_ascii
             && matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|host| !host.is_empty())
-            && has_valid_port(uri)
+            && proxy::has_valid_port(uri)
     });
     match uri {
         Some(uri) if !uri.authority().is_some_and(|it| it.as_str().contains('@')) => Ok(uri),
         None if !text.contains('@') => Err(format!("{text:?} is not the URL of a host")),
         _ => Err("it holds a user or a password, which a URL here cannot have".to_owned()),
     }
-}
-
-/// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, and ureq would connect to port 80.
-fn has_valid_port(uri: &Uri) -> bool {
-    let is_bare = uri.authority().is_some_and(|it| it.as_str() == it.host());
-    is_bare || uri.port_u16().is_some_and(|port| port > 0)
 }
 
 /// Returns the part of a peer's text that an error may quote: its first line, up to `MAX_QUOTED_BYTES`.
