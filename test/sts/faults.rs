@@ -207,7 +207,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
                 "AccessDenied",
                 &denied.replace("AssumeRole", "TagSession"),
             ),
-            "must allow sts:TagSession too to arn:aws:iam::123456789012:user/bob",
+            "the own policy of arn:aws:iam::123456789012:user/bob must allow sts:TagSession too",
             1,
         ),
         (

@@ -110,7 +110,7 @@ impl StsError {
                         "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
                     ),
                     Some(action) => format!(
-                        "the trust policy of {role} must allow {action} too to {caller}, and so must that caller's own policy"
+                        "the trust policy of {role} and the own policy of {caller} must allow {action} too"
                     ),
                 });
             }
