@@ -288,8 +288,9 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
+            // The connection ends by FIN or by RST.
             Reply::raw("HTTP/1.1 100 Continue\r\n\r\n"),
-            "disconnected",
+            "reachable from here?",
             1,
         ),
         (
