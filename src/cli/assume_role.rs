@@ -18,7 +18,7 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
             }
         },
     };
-    let transitive_tag_keys = settings.values("transitive-tag-keys")?;
+    let tags = tags(settings)?;
     let (policy, policy_file) =
         settings.value("policy").map(policy).transpose()?.unwrap_or_default();
     Ok(AssumeRole {
@@ -28,10 +28,8 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
         policy,
         policy_file,
         policy_arns: policy_arns(settings)?,
-        tags: tags(settings)?,
-        transitive_tag_keys: (transitive_tag_keys.into_iter())
-            .map(|setting| setting.value)
-            .collect(),
+        transitive_tag_keys: transitive_tag_keys(settings, &tags)?,
+        tags,
         source_identity: text(settings, "source-identity", 64, "_+=,.@-")?,
     })
 }
@@ -80,6 +78,10 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
             return setting
                 .wrong("another tag has this key, in whatever letter case; give each key once");
         }
+        // STS accepts neither; a comma usually means that the value holds several tags.
+        if setting.value.replacen(",Value=", "", 1).contains(|c: char| c == ',' || c.is_control()) {
+            return setting.wrong("it has a comma or a control character; write KEY=VALUE, with one option for each tag");
+        }
         if !(1..=128).contains(&key.chars().count())
             || value.chars().count() > 256
             || tags.len() == MAX_TAGS
@@ -93,11 +95,26 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
     Ok(tags)
 }
 
+fn transitive_tag_keys(
+    settings: &Settings,
+    tags: &[(String, String)],
+) -> Result<Vec<String>, String> {
+    let mut keys = Vec::new();
+    for setting in settings.values("transitive-tag-keys")? {
+        if !tags.iter().any(|(key, _)| key.eq_ignore_ascii_case(&setting.value)) {
+            return setting.wrong("no tag has this key; give the tag with --tags too");
+        }
+        keys.push(setting.value);
+    }
+    Ok(keys)
+}
+
 /// Returns the policy, or the file that has it.
 fn policy(setting: Setting) -> Result<(Option<String>, Option<NamedFile>), String> {
     if let Some(path) = setting.value.strip_prefix("file://") {
         return Ok((None, Some(NamedFile::new(&setting.origin, path))));
     }
-    check_policy(&setting.value).or_else(|why| setting.wrong(&why))?;
+    check_policy(&setting.value)
+        .or_else(|why| setting.wrong(&format!("{why}; write the policy itself, or file://PATH")))?;
     Ok((Some(setting.value), None))
 }

@@ -157,7 +157,8 @@ fn pass_through(settings: &Settings) -> Result<Option<PassThrough>, String> {
 fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Result<bool, String> {
     let is_on = settings.switch(name)?;
     if is_on && !has_base {
-        return Err(format!("--{name}: it adds to --{base}; give that too"));
+        let origin = settings.origin(name);
+        return Err(format!("{origin}: it adds to --{base}; give that too"));
     }
     Ok(is_on)
 }
@@ -194,10 +195,12 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     let mut hosts = Vec::new();
     for setting in settings.values("allow-host")? {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if setting.value.is_empty() || !setting.value.bytes().all(is_allowed) {
+        // The dot at the end of an absolute name is not compared.
+        let name = setting.value.strip_suffix('.').unwrap_or(&setting.value);
+        if name.split('.').any(str::is_empty) || !name.bytes().all(is_allowed) {
             return setting.wrong("write a whole host name, without a port; there are no patterns");
         }
-        hosts.push(setting.value);
+        hosts.push(name.to_owned());
     }
     Ok(hosts)
 }
@@ -268,13 +271,13 @@ mod tests {
     #[test]
     fn tags_are_parsed_in_both_forms_of_the_aws_cli() {
         let config = parsed(
-            &[ARN, "--tags", "a=b=c", "--tags", "Key=k=1,Value=v,2", "--tags", "empty="],
+            &[ARN, "--tags", "a=b=c", "--tags", "Key=k=1,Value=v=2", "--tags", "empty="],
             Environment::default(),
         )
         .unwrap();
         assert_eq!(
             config.assume_role.tags,
-            [("a".into(), "b=c".into()), ("k=1".into(), "v,2".into()), ("empty".into(), "".into())]
+            [("a".into(), "b=c".into()), ("k=1".into(), "v=2".into()), ("empty".into(), "".into())]
         );
     }
 
@@ -284,10 +287,11 @@ mod tests {
         let long_value = format!("k={}", "x".repeat(257));
         for (name, value, right) in [
             ("allow-host", "*.x", "no patterns"),
+            ("allow-host", ".example.com", "no patterns"),
+            ("allow-host", "a..b", "no patterns"),
             ("duration-seconds", "899", "900"),
             ("duration-seconds", "43201", "43200"),
             ("duration-seconds", "1h", "43200"),
-            ("duration-seconds", "", "43200"),
             ("external-id", "x", "2 to 1224"),
             ("http-tokens", "yes", "optional or required"),
             ("http-tokens", "required\u{fffd}", "optional or required"),
@@ -308,17 +312,16 @@ mod tests {
             ("tags", "=x", "KEY=VALUE"),
             ("tags", &long_key, "KEY=VALUE"),
             ("tags", &long_value, "KEY=VALUE"),
+            ("tags", "a=1,b=2", "KEY=VALUE"),
+            ("tags", "Key=a,Value=1,Key=b,Value=2", "KEY=VALUE"),
+            ("tags", "a=b\tc", "KEY=VALUE"),
+            ("transitive-tag-keys", "team", "--tags"),
         ] {
             let option = format!("--{name}");
             let variable = format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase());
             let by_option = parsed(&[ARN, &option, value], Environment::default());
-            let mut results = vec![(&option, by_option)];
-            // An empty variable counts as unset.
-            if !value.is_empty() {
-                let environment = Environment::from([(&*variable, value)]);
-                results.push((&variable, parsed(&[ARN], environment)));
-            }
-            for (place, result) in results {
+            let by_variable = parsed(&[ARN], Environment::from([(&*variable, value)]));
+            for (place, result) in [(&option, by_option), (&variable, by_variable)] {
                 let error = result.err().unwrap();
                 assert!(error.starts_with(place), "{error}");
                 assert!(error.contains(right) && !error.contains('\n'), "{error}");
@@ -392,6 +395,9 @@ mod tests {
             (&[ARN, "--check", "--credential-process"], "--check", "one of them"),
             (&[ARN, "--check", "more"], "\"more\"", "too many"),
             (&[ARN, "--json"], "--json: ", "--check"),
+            (&[ARN, "--tags", "a=1", "--tags", ""], "--tags: its value is empty", "leave it out"),
+            (&[ARN, "--token-key-file="], "--token-key-file: its value is empty", "leave it out"),
+            (&[ARN, "--profile", ""], "--profile: its value is empty", "leave it out"),
             (&[ARN, "--log-format", "xml"], "--log-format \"xml\"", "text or json"),
         ] {
             let error = parsed(arguments, Environment::default()).err().unwrap();
@@ -437,6 +443,7 @@ mod tests {
     fn each_wrong_variable_is_named() {
         for (name, value, right) in [
             ("EC2_ROLE_QUIET", "yes", "true or false"),
+            ("EC2_ROLE_BOTH_FORMS", "true", "--container-token-file;"),
             ("EC2_ROLE_TAGS", "'a=b", "quotes"),
             ("EC2_ROLE_HTTP_TOKEN", "required", "no such variable"),
             ("EC2_ROLE_CHECK", "true", "no such variable"),

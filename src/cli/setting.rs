@@ -57,6 +57,12 @@ impl<'a> Settings<'a> {
         }
         options.optflag("h", "", "").optflag("V", "", "");
         let matches = options.parse(arguments).map_err(in_own_words)?;
+        let with_value = options::settings().filter(|flag| !matches!(flag.kind, Switch));
+        if let Some(flag) =
+            with_value.into_iter().find(|flag| matches.opt_strs(flag.name).contains(&String::new()))
+        {
+            return Err(format!("--{}: its value is empty; write one, or leave it out", flag.name));
+        }
         Ok(Settings { matches, environment })
     }
 
@@ -83,12 +89,16 @@ impl<'a> Settings<'a> {
 
     /// Returns the value of an option, or else of its variable.
     pub fn value(&self, name: &str) -> Option<Setting> {
-        let variable = variable_name(name);
-        let (value, origin) = match self.matches.opt_str(name) {
-            Some(value) => (value, format!("--{name}")),
-            None => (self.environment.get(&variable)?.to_owned(), variable),
+        let value = match self.matches.opt_str(name) {
+            Some(value) => value,
+            None => self.environment.get(&variable_name(name))?.to_owned(),
         };
-        Some(Setting { value, origin })
+        Some(Setting { value, origin: self.origin(name) })
+    }
+
+    /// Returns the option if it is on the command line, or else its variable.
+    pub fn origin(&self, name: &str) -> String {
+        if self.has(name) { format!("--{name}") } else { variable_name(name) }
     }
 
     /// Returns all values of a repeatable option. In its variable they are separated by spaces and quoted as in a shell.

@@ -52,14 +52,12 @@ pub struct ServerConfig {
 /// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
 pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
-/// Checks a session policy; the error says what is wrong, and the remedy.
+/// Checks a session policy; the error says what is wrong.
 pub fn check_policy(text: &str) -> Result<(), String> {
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(policy) if policy.is_object() => Ok(()),
-        Ok(_) => Err("a policy is a JSON object; correct it".to_owned()),
-        Err(error) => {
-            Err(format!("it is not JSON: {error}; write the policy itself, or file://PATH"))
-        }
+        Ok(_) => Err("a policy is a JSON object".to_owned()),
+        Err(error) => Err(format!("it is not JSON: {error}")),
     }
 }
 

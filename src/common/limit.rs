@@ -15,6 +15,8 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
+        // Each process starts from /proc/self/exe.
+        Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),
     };
     limit.to_owned()

@@ -94,7 +94,7 @@ fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     let mut parameters = parameters.clone();
     if let Some(file) = &parameters.policy_file {
         let text = file.read_text().or_else(|error| transient(error.to_string()))?;
-        check_policy(&text).or_else(|why| transient(format!("{file}: {why}")))?;
+        check_policy(&text).or_else(|why| transient(format!("{file}: {why}; correct the file")))?;
         parameters.policy = Some(text);
     }
     Ok(parameters)

@@ -20,6 +20,9 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Buffer size for input and output. ureq needs room for a complete head, and a session token makes a request's head long.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
+/// Maximum size of a peer's text in an error. A longer one would push the remedy out of the log line.
+const MAX_QUOTED_BYTES: usize = 1000;
+
 /// Prefix of the standard library's error for a host name that cannot be resolved.
 const NAME_ERROR: &str = "failed to lookup address information: ";
 /// The cause of a [`SendError`] if the peer accepted the connection and sent no head before the timeout.
@@ -300,12 +303,19 @@ pub fn parse_url(text: &str) -> Result<Uri, String> {
         is_ascii
             && matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|host| !host.is_empty())
+            && proxy::has_valid_port(uri)
     });
     match uri {
         Some(uri) if !uri.authority().is_some_and(|it| it.as_str().contains('@')) => Ok(uri),
         None if !text.contains('@') => Err(format!("{text:?} is not the URL of a host")),
         _ => Err("it holds a user or a password, which a URL here cannot have".to_owned()),
     }
+}
+
+/// Returns the part of a peer's text that an error may quote: its first line, up to `MAX_QUOTED_BYTES`.
+pub fn quoted(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    &line[..line.floor_char_boundary(MAX_QUOTED_BYTES)]
 }
 
 /// Parses a URL's host as an IP address; `None` if the host is a name.

@@ -56,7 +56,16 @@ impl ImdsClient {
     fn request_token(&self) -> Result<(), Fault> {
         let answer = self.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS))?;
         *self.token.borrow_mut() = match answer.status {
-            200 => Some(answer.text().trim().to_owned()),
+            200 => {
+                let token = answer.text().trim().to_owned();
+                if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+                    return transient(format!(
+                        "the metadata service at {}: its session token is malformed; is it EC2's?",
+                        self.endpoint
+                    ));
+                }
+                Some(token)
+            }
             // These statuses mean that the service does not support tokens, or is configured to issue none.
             403..=405 if self.may_use_version_one => None,
             status => {

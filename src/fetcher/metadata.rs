@@ -9,13 +9,16 @@ const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
 /// snapshot of this size fits, with the credential, into the socket buffer of the control channel (208 KiB), which a message must.
 const MAX_BYTES: usize = 96 * 1024;
+/// Maximum number of entries of all listings together, so that a service whose listings never end gets no endless requests.
+const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
     let client = ImdsClient::connect(&config.environment, orders)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
-    walk(&client, "meta-data/", 1, &mut snapshot)?;
+    let mut entries_left = MAX_ENTRIES;
+    walk(&client, "meta-data/", 1, &mut snapshot, &mut entries_left)?;
     for path in config.server.pass_through.unwrap_or_default().documents() {
         read_item(&client, path, &mut snapshot)?;
     }
@@ -31,6 +34,7 @@ fn walk(
     directory: &str,
     depth: usize,
     snapshot: &mut Snapshot,
+    entries_left: &mut usize,
 ) -> Result<(), Fault> {
     let Some(listing) = client.get(directory)? else {
         return Ok(());
@@ -43,11 +47,16 @@ fn walk(
         if !is_name || (depth == 1 && !PassThrough::allows(name)) {
             continue;
         }
+        let Some(left) = entries_left.checked_sub(1) else {
+            snapshot.left_out += 1;
+            continue;
+        };
+        *entries_left = left;
         let path = format!("{directory}{entry}");
         if !entry.ends_with('/') {
             read_item(client, &path, snapshot)?;
         } else if depth < MAX_DEPTH {
-            walk(client, &path, depth + 1, snapshot)?;
+            walk(client, &path, depth + 1, snapshot, entries_left)?;
         }
     }
     Ok(())

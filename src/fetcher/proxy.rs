@@ -23,7 +23,10 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, Strin
         return Ok(None);
     };
     match Proxy::new(value) {
-        Ok(proxy) if matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) => {
+        Ok(proxy)
+            if matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+                && has_valid_port(proxy.uri()) =>
+        {
             let name = format!("the proxy {}:{} of {variable}", proxy.host(), proxy.port());
             Ok(Some((proxy, name)))
         }
@@ -32,6 +35,12 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, Strin
             "{variable}: it is not the URL of an HTTP proxy; write http://HOST:PORT, or unset it"
         )),
     }
+}
+
+/// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, and ureq would connect to port 80.
+pub fn has_valid_port(uri: &Uri) -> bool {
+    let is_bare = uri.authority().is_some_and(|it| it.as_str().ends_with(it.host()));
+    is_bare || uri.port_u16().is_some_and(|port| port > 0)
 }
 
 /// Returns whether the NO_PROXY list names a host or one of its parent domains. Ports in the list are ignored.
@@ -118,9 +127,14 @@ mod tests {
 
     #[test]
     fn a_bad_proxy_is_refused_without_repeating_its_url() {
-        for value in
-            ["http://user:s3cr3t@[x", "socks5://user:s3cr3t@h:1", "ftp://s3cr3t", "s3cr3t h"]
-        {
+        for value in [
+            "http://user:s3cr3t@[x",
+            "http://user:s3cr3t@h:99999",
+            "s3cr3t:0",
+            "socks5://user:s3cr3t@h:1",
+            "ftp://s3cr3t",
+            "s3cr3t h",
+        ] {
             let environment = Environment::from([("HTTPS_PROXY", value)]);
             let Err(Fault::Permanent(text)) = find(&"https://x/".parse().unwrap(), &environment)
             else {

@@ -31,11 +31,19 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
+            // A missing file would go unnoticed, and botocore expands variables here.
+            Err(_) if path.to_string_lossy().contains('$') => {
+                return transient(format!(
+                    "{file}: nothing expands the $ in it; write the whole path"
+                ));
+            }
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
                 Vec::new()
             }
+            // The usual name of no file, which the SDKs read as an empty one.
+            _ if path.as_os_str() == "/dev/null" => Vec::new(),
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };
         match String::from_utf8(bytes) {

@@ -130,7 +130,7 @@ impl Refresh for CredentialRefresh {
     }
 
     fn start(&mut self, now: BootTime) -> &FetchOrders {
-        self.started = Some(now);
+        (self.started, self.retry_after) = (Some(now), Duration::ZERO);
         self.orders.duration_limit.take_if(|_| now >= self.limit_until);
         &self.orders
     }
@@ -259,6 +259,16 @@ mod tests {
         assert_eq!(error.as_deref(), Some("no such profile"));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         assert!(refresh.receive(permanent(), now, 0.5).is_ok());
+    }
+
+    #[test]
+    fn retry_after_ends_with_its_fetch() {
+        let (mut refresh, now) = (refresh(), BootTime(0));
+        refresh.receive(FetchReport::RetryAfter(30), now, 1.0).unwrap();
+        refresh.receive(fetched(now), now, 1.0).unwrap();
+        refresh.start(now);
+        refresh.receive(failed(), now, 1.0).unwrap();
+        assert_eq!(refresh.due().left(now), schedule::retry(1, 1.0));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::common::{BootTime, Environment};
 
+/// Minimum interval of watchdog pings: shorter ones would keep the poll loop busy.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
 #[derive(Default)]
 pub struct SdNotify {
     address: Option<SocketAddr>,
@@ -37,7 +40,7 @@ impl SdNotify {
             .filter(|limit| is_for_us && *limit > 0)
             .map(|limit| Watchdog {
                 // Half of the limit, as sd_watchdog_enabled(3) recommends.
-                interval: Duration::from_micros(limit) / 2,
+                interval: (Duration::from_micros(limit) / 2).max(MIN_INTERVAL),
                 next_ping: now,
             });
         SdNotify { address: Some(address), watchdog, ..SdNotify::default() }
@@ -171,6 +174,11 @@ mod tests {
             ("WATCHDOG_PID", "7"),
         ]);
         assert_eq!(SdNotify::new(&environment, 8, BootTime(0)).next_ping(), None);
+        let shortest = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "1")];
+        let mut notify = SdNotify::new(&Environment::from(shortest), 7, BootTime(0));
+        notify.ping(BootTime(0));
+        assert_eq!(received(&systemd), "WATCHDOG=1");
+        assert_eq!(notify.next_ping(), Some(BootTime(10)));
         let mut notify = SdNotify::new(&environment, 7, BootTime(0));
         notify.ping(BootTime(0));
         assert_eq!(received(&systemd), "WATCHDOG=1");

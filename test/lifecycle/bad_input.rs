@@ -54,6 +54,10 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
             &["EC2_ROLE_ARN", right],
         );
     }
+    check(
+        whole(&sts).listen("[fe80::1]:0"),
+        &["--listen [fe80::1]:0: ", "the index of its interface"],
+    );
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
         // The fetcher, not the supervisor, checks these options.
@@ -62,6 +66,9 @@ fn each_wrong_argument_is_named_with_what_would_be_right() {
         ("endpoint-url", "sts.example", "https://"),
         ("endpoint-url", "http://", "http"),
         ("endpoint-url", "http://a b/", "http"),
+        ("endpoint-url", "http://127.0.0.1:99999/", "HOST[:PORT]"),
+        ("endpoint-url", "http://[::1]:0", "HOST[:PORT]"),
+        ("endpoint-url", "http://127.0.0.1:", "HOST[:PORT]"),
         ("endpoint-url", "http://x/?a", "has a query"),
         ("endpoint-url", "http://user:s3cr3t@x/", "a password"),
     ] {

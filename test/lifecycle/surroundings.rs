@@ -130,6 +130,32 @@ fn limit_on_open_files_is_named_once_and_waited_for() {
     ec2_role.wait_for_end();
 }
 
+#[test]
+fn sigterm_ends_it_while_it_waits_for_descriptors() {
+    let sts = Sts::start([Reply::good()]);
+    each([4, 5, 7, 9], |most| {
+        let script = format!("ulimit -S -n {most}; exec \"$@\"");
+        let before = ["sh", "-c", &script, "sh"];
+        let mut ec2_role = Start::with(&sts).before(before).spawn();
+        ec2_role.wait_for_line("too many open files");
+        ec2_role.signal(Signal::TERM);
+        ec2_role.wait_for_end();
+    });
+}
+
+#[test]
+fn without_proc_the_log_says_what_to_mount() {
+    let hide = "mount -t tmpfs none /proc && exec \"$@\"";
+    let before = ["unshare", "--mount", "sh", "-c", hide, "sh"];
+    if !namespace::can(&before[..2]) {
+        return;
+    }
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).before(before).spawn();
+    ec2_role.wait_for_line("fetcher cannot be started: there is no /proc/self/exe: mount /proc");
+    ec2_role.wait_for_line("server cannot be started: there is no /proc/self/exe: mount /proc");
+}
+
 /// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
 #[test]
 fn limits_reached_during_a_refresh_keep_the_credential() {

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::any_answer::World;
 use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN};
+use crate::support::loopback::Loopback;
 use crate::support::upstream::{self, KNOWN, Manner, NEVER, SIGNATURES, USER_DATA, Upstream};
 use crate::support::{Ec2Role, Reply, Start, Sts, each, until};
 
@@ -251,6 +252,26 @@ fn excess_metadata_is_left_out_and_the_rest_served() {
         let replaced = |line: &String| line.contains("server replaced");
         assert!(!ec2_role.lines().iter().any(replaced));
     });
+}
+
+#[test]
+fn listings_without_end_are_cut() {
+    // Eight levels of ten directories each would be a hundred million requests.
+    let host = Loopback::start(|request, connection| {
+        let directories = "placement/\nnetwork/\nspot/\na/\nb/\nc/\nd/\ne/\nf/\ng/";
+        let body = match request.method.as_str() {
+            "PUT" => "AQAEHOST",
+            _ => directories,
+        };
+        connection.answer(200, "", body.as_bytes());
+    });
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .without_variable("AWS_EC2_METADATA_DISABLED")
+        .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host.url())
+        .arguments(["--pass-through"])
+        .serving();
+    ec2_role.wait_for_line(" left out because they are too many or too large");
 }
 
 #[test]

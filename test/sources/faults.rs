@@ -29,6 +29,18 @@ fn check_each(when: When) {
             "it answered 401 to a request for a session token",
         ),
         (Token, TooLong, "its answer is longer than 256 KiB"),
+        (
+            Token,
+            Body("<html>\n<p>Log in</p>"),
+            "its session token is malformed; is it EC2's?",
+        ),
+        (Token, Body(""), "its session token is malformed"),
+        (
+            List,
+            Body("<html>"),
+            "its list of roles is malformed; is it EC2's?",
+        ),
+        (List, Body("a b"), "its list of roles is malformed"),
         // The service has returned a token, so the hop limit is not the cause.
         (
             List,

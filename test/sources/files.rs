@@ -178,12 +178,12 @@ fn check_each(when: When) {
         (
             Use::Policy,
             Text("{\"Version\":"),
-            "--policy …it is not JSON: EOF",
+            "--policy …it is not JSON: EOF…; correct the file",
         ),
         (
             Use::Policy,
             Text("[]"),
-            "a policy is a JSON object; correct it",
+            "a policy is a JSON object; correct the file",
         ),
         (Use::Policy, Pipe, "--policy …not a regular file"),
         (Use::WebIdentity, Text("a\nb"), "U+000A"),
@@ -254,6 +254,20 @@ fn check_each(when: When) {
             Use::Program,
             Text("#!/bin/sh\necho '{\"Version\":2}'"),
             "no Version 1 credential",
+        ),
+        (
+            Use::Program,
+            Text(
+                "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"SessionToken\":\"s3\\ncr3t\"}'",
+            ),
+            "or SessionToken is malformed",
+        ),
+        (
+            Use::Program,
+            Text(
+                "#!/bin/sh\nprintf %s '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\",\"SessionToken\":7}'",
+            ),
+            "or SessionToken is malformed",
         ),
         (
             Use::Program,

@@ -123,6 +123,18 @@ fn tilde_paths_and_quoted_profile_names_are_read() {
 }
 
 #[test]
+fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
+    let sts = sts();
+    for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"] {
+        let start = || Start::with(&sts).variable(variable, "/dev/null");
+        assert_eq!(signed_with(&sts, start()), SOURCE_KEY);
+        let path = "$HOME/.aws/mine";
+        let expected = format!("{variable} {path}: nothing expands the $ in it; write the whole");
+        check_once(start().variable(variable, path), 1, &[&expected]);
+    }
+}
+
+#[test]
 fn the_sources_session_token_is_sent_and_signed() {
     let sts = sts();
     let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &format!("{SECRET}/session"));
@@ -258,6 +270,19 @@ fn a_web_identity_is_exchanged_for_a_role_that_assumes_ours() {
     );
     assert_eq!(calls[1].access_key_id(), access_key_id(1));
     assert_eq!(ec2_role.document().field("AccessKeyId"), access_key_id(2));
+}
+
+#[test]
+fn a_denied_web_identity_points_to_the_trust_policy() {
+    let denied = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
+    let sts = Sts::start([Reply::error(403, "AccessDenied", denied)]);
+    let start = Start::without_source(&sts).file("token", &format!("{SECRET}.web.identity\n"));
+    let file = start.home.text("token");
+    let start = start
+        .variable("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+        .variable("AWS_ROLE_ARN", ROLE);
+    let remedy = "must name the token's issuer, audience and subject";
+    check_once(start, 1, &["AssumeRoleWithWebIdentity of ", remedy]);
 }
 
 #[test]

@@ -192,6 +192,64 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (with_secret("", TIME), "without SecretAccessKey", 1),
         (
+            with_secret("s3cr\n3t", TIME),
+            "whose credential is malformed",
+            1,
+        ),
+        (
+            with_secret("s3cr\u{a0}3t", TIME),
+            "whose credential is malformed",
+            1,
+        ),
+        (
+            Reply::error(
+                403,
+                "AccessDenied",
+                &denied.replace("AssumeRole", "TagSession"),
+            ),
+            "the own policy of arn:aws:iam::123456789012:user/bob must allow sts:TagSession too",
+            1,
+        ),
+        (
+            Reply::error(
+                403,
+                "AccessDenied",
+                &format!(
+                    "{denied} on resource: x with an explicit deny in a service control policy"
+                ),
+            ),
+            "change the policy with the explicit deny",
+            1,
+        ),
+        (
+            Reply::error(
+                403,
+                "AccessDenied",
+                "Roles may not be assumed by root accounts.",
+            ),
+            "give the credential of an IAM user or a role",
+            1,
+        ),
+        (
+            Reply::error(
+                403,
+                "SignatureDoesNotMatch",
+                "Credential should be scoped to a valid region.",
+            ),
+            "give the region of this endpoint with --region",
+            1,
+        ),
+        (
+            Reply::error(403, "UnrecognizedClientException", "oh"),
+            "ASIA… needs its session token too",
+            2,
+        ),
+        (
+            Reply::error(400, &"c".repeat(9_000), &format!("{}é", "m".repeat(9_000))),
+            "STS rejects a parameter",
+            1,
+        ),
+        (
             with_secret("s3cr3t", "tomorrow"),
             "whose credential is malformed",
             1,
@@ -230,8 +288,9 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
+            // The connection ends by FIN or by RST.
             Reply::raw("HTTP/1.1 100 Continue\r\n\r\n"),
-            "disconnected",
+            "reachable from here?",
             1,
         ),
         (

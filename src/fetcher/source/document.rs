@@ -11,14 +11,20 @@ pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
 }
 
 /// Parses a credential whose session token has the JSON key `token_key`. `None` if the access key id or the secret access key is
-/// missing, empty, or contains a character that no HTTP header can carry.
+/// missing or empty, or if one of the three is no text or contains a character that no HTTP header can carry.
 pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
     let is_key = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     let text = |key: &str| json[key].as_str().filter(is_key);
+    // A malformed token is not the same as none: without its token, STS would refuse the access key for another reason.
+    let session_token = match &json[token_key] {
+        Value::Null => None,
+        token if token == "" => None,
+        _ => Some(Secret::new(text(token_key)?)),
+    };
     Some(SourceCredential {
         access_key_id: text("AccessKeyId")?.to_owned(),
         secret_access_key: Secret::new(text("SecretAccessKey")?),
-        session_token: text(token_key).map(Secret::new),
+        session_token,
         origin: origin.to_owned(),
     })
 }

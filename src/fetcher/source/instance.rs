@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::document;
 use crate::common::{Fault, transient};
+use crate::fetcher::http_client::{parse_url, quoted};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Origin of this source's credentials. For this origin the session is named after the instance.
@@ -21,11 +22,14 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let Some(name) = list.lines().map(str::trim).find(|line| !line.is_empty()) else {
         return client.wrong("the instance has no role; attach an instance profile to it");
     };
+    if parse_url(&format!("http://host/{name}")).is_err() {
+        return client.wrong("its list of roles is malformed; is it EC2's?");
+    }
     let document = client.get(&format!("{LIST}{name}"))?.unwrap_or_default();
     let json: Value = serde_json::from_str(&document.text()).unwrap_or_default();
     if let Some(code) = json["Code"].as_str().filter(|code| *code != "Success") {
         let message = json["Message"].as_str().unwrap_or_default();
-        let message = message.lines().next().unwrap_or_default();
+        let (code, message) = (quoted(code), quoted(message));
         return transient(format!(
             "the instance's role {name}: {code}: {message}; check the instance profile and the role's trust policy"
         ));

@@ -98,7 +98,7 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     }
     // Ignore the expiration: this machine's clock may be wrong, and STS rejects an expired credential.
     document::parse(&json, "SessionToken", "credential_process")
-        .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed")
+        .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
 
 fn too_long() -> String {

@@ -51,7 +51,7 @@ fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
     setting.wrong(&format!(
         "ec2-role does not support it; where the AWS CLI 2 is installed, add credential_process = aws configure export-credentials \
          --profile {} {place}",
-        profile.name
+        shlex::try_quote(&profile.name).unwrap_or_default()
     ))
 }
 

@@ -45,12 +45,17 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
             answer,
         });
     }
+    // A secret must fit into a header, in which clients send the token.
+    let secret = |name: &str| {
+        let text = field(name).filter(|text| text.bytes().all(|b| b.is_ascii_graphic()));
+        text.map(Secret::new)
+    };
     let credential = || {
         Some(Issued {
             access_key_id: field("AccessKeyId")
                 .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))?,
-            secret_access_key: Secret::new(field("SecretAccessKey")?),
-            session_token: Secret::new(field("SessionToken")?),
+            secret_access_key: secret("SecretAccessKey")?,
+            session_token: secret("SessionToken")?,
             // Reject times after the year 9999, which the time format of EC2's documents cannot express.
             expiration: clock::parse_iso8601(&field("Expiration")?)
                 .filter(|time| !clock::iso8601(*time).is_empty())?,

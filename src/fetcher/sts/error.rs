@@ -1,6 +1,6 @@
 //! Errors of a call to STS, and the fetcher's reaction to each.
 
-use crate::fetcher::http_client::{Answer, SendError};
+use crate::fetcher::http_client::{Answer, SendError, quoted};
 
 /// The reason why a call returned no credential.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,9 +47,8 @@ impl StsError {
         let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.cause.clone(),
             StsError::Refused { code, message, answer } => {
-                // Keep the first line only: if the signature is wrong, the other lines repeat the headers of the request.
-                let message = message.lines().next().unwrap_or_default();
-                let message = message.trim_end_matches('.');
+                // The first line is enough: if the signature is wrong, the other lines repeat the headers of the request.
+                let (code, message) = (quoted(code), quoted(message).trim_end_matches('.'));
                 (format!("{code} ({}): {message}", answer.status), answer)
             }
             StsError::NotFromSts { what, answer } => {
@@ -57,7 +56,7 @@ impl StsError {
             }
         };
         match &answer.request_id {
-            Some(id) => format!("{text} (request {id})"),
+            Some(id) => format!("{text} (request {})", quoted(id)),
             None => text,
         }
     }
@@ -93,9 +92,13 @@ fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str
     let is_duration =
         message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
     match code {
-        "InvalidClientTokenId" => (
+        "SignatureDoesNotMatch" if message.contains("scoped to a valid region") => {
+            (Reaction::RetryLater, "give the region of this endpoint with --region")
+        }
+        "InvalidClientTokenId" | "UnrecognizedClientException" => (
             Reaction::ReloadSource,
-            "this STS does not know the source's access key: correct the key, or enable the region in the account",
+            "this STS does not know the source's access key: correct the key (ASIA… needs its session token too), or enable the \
+             region in the account",
         ),
         "ExpiredToken" | "ExpiredTokenException" => {
             (Reaction::ReloadSource, "the source's credential has expired: let it be renewed")
@@ -135,9 +138,28 @@ fn remedy_of_denial(message: &str, role: &str) -> String {
              if not, the trust policy of {role} must name {caller}"
         );
     }
-    format!(
-        "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
-    )
+    match action(message) {
+        _ if message.contains("explicit deny") => {
+            "change the policy with the explicit deny, which no other policy overrides".to_owned()
+        }
+        _ if message.contains("root account") => {
+            "give the credential of an IAM user or a role".to_owned()
+        }
+        _ if message.contains("WithWebIdentity") => format!(
+            "the trust policy of {role} must name the token's issuer, audience and subject, and allow sts:AssumeRoleWithWebIdentity"
+        ),
+        None | Some("sts:AssumeRole") => format!(
+            "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
+        ),
+        Some(action) => format!(
+            "the trust policy of {role} and the own policy of {caller} must allow {action} too"
+        ),
+    }
+}
+
+/// Returns the action that STS's message `… is not authorized to perform: ACTION …` names.
+fn action(message: &str) -> Option<&str> {
+    message.split_once("to perform: ")?.1.split_whitespace().next()
 }
 
 /// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a
