@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub struct Port {
     serve: Arc<Serve>,
     /// The current listener, which stops when it is dropped.
     listening: Mutex<Option<Box<dyn Send>>>,
+    is_open: AtomicBool,
 }
 
 impl Port {
@@ -48,6 +50,7 @@ impl Port {
             _bound: bound,
             serve,
             listening: Mutex::default(),
+            is_open: AtomicBool::default(),
         };
         port.set_port_state(PortState::Open);
         port
@@ -55,6 +58,11 @@ impl Port {
 
     pub fn set_port_state(&self, state: PortState) {
         let mut listening = self.listening.lock().unwrap();
+        let is_open = matches!(state, PortState::Open);
+        // A new listener would reset the connections that wait for the old one.
+        if self.is_open.swap(is_open, Ordering::Relaxed) && is_open {
+            return;
+        }
         *listening = None;
         *listening = match state {
             PortState::Open => {
