@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Each room (a directory of `src`, or `main`) may import from itself and from rooms of a higher rank.
+/// Each room (a directory of `src`, or `main`) may import from itself and from rooms with a greater number.
 const RANKS: [(&str, u8); 7] = [
     ("main", 0),
     ("supervisor", 1),

@@ -36,7 +36,7 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
         return check(&settings).map(Invocation::Check);
     }
     if settings.has("json") {
-        return Err("--json: it adds to --check; give that too".into());
+        return Err("--json: it needs --check; give that too".into());
     }
     let config = config(&settings)?;
     if settings.has("credential-process") {
@@ -158,7 +158,7 @@ fn addition(settings: &Settings, name: &str, has_base: bool, base: &str) -> Resu
     let is_on = settings.switch(name)?;
     if is_on && !has_base {
         let origin = settings.origin(name);
-        return Err(format!("{origin}: it adds to --{base}; give that too"));
+        return Err(format!("{origin}: it needs --{base}; give that too"));
     }
     Ok(is_on)
 }

@@ -60,7 +60,7 @@ impl ImdsClient {
                 let token = answer.text().trim().to_owned();
                 if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
                     return transient(format!(
-                        "the metadata service at {}: its session token is malformed; is it EC2's?",
+                        "the metadata service at {}: its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
                         self.endpoint
                     ));
                 }
@@ -120,9 +120,9 @@ impl ImdsClient {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // A routing rule or route of type `prohibit` causes this error.
-            ("PUT", "Permission denied") => {
-                "a routing rule keeps this process away from it (ec2-role-guard, or systemd-imdsd in locked mode): \
+            // The errors of a routing rule or route of type `prohibit`, and of one of type `unreachable`, which the guard has.
+            ("PUT", "Permission denied" | "No route to host") => {
+                "a routing rule may keep this process away from it (ec2-role-guard --user, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"
             }
             ("PUT", _) => {

@@ -31,7 +31,8 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // A missing file would go unnoticed, and botocore expands variables here.
+            // botocore expands variables in this path, ec2-role does not. Without this error, the path as it is would count as a
+            // missing file, which is silently empty.
             Err(_) if path.to_string_lossy().contains('$') => {
                 return transient(format!(
                     "{file}: nothing expands the $ in it; write the whole path"

@@ -103,19 +103,19 @@ impl CredentialRefresh {
         };
         // A due expiry is logged before the failure, so that the log lines are in the order of the events.
         let mut log = self.expire(now).log;
-        let begin = self.failures.note(now);
+        let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = schedule::retry(self.failures.count, jitter).max(asked);
         let wait = self.schedule(wait, now);
         // After the first credential a failure is not a mistake of the user.
-        let begin = if self.has_fetched() { "" } else { begin };
+        let mistake = if self.has_fetched() { "" } else { mistake };
         let status = match &self.serving {
             Some(serving) => {
                 format!("{why}; serving the credential valid until {}", iso8601(serving.expiration))
             }
             None => format!("{why}; no credential, requests are answered 500"),
         };
-        log.push(format!("{begin}{status}; next try in {}", in_words(wait)));
+        log.push(format!("{status}; next try in {}{mistake}", in_words(wait)));
         Effects { update: Some(ServerUpdate::FetchFailed), log, level, status: Some(status) }
     }
 }
@@ -296,7 +296,7 @@ mod tests {
         let mut refresh = refresh();
         let mut is_mistake = |report, at| {
             let log = refresh.receive(report, BootTime(at), 1.0).unwrap().log;
-            log.iter().any(|line| line.starts_with(MISTAKE))
+            log.iter().any(|line| line.ends_with(MISTAKE))
         };
         let before = [0, 59_999, 60_000, 60_001].map(|at| is_mistake(failed(), at));
         assert_eq!(before, [false, false, true, false]);

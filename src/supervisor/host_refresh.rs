@@ -40,9 +40,9 @@ impl HostRefresh {
     /// Schedules a retry. Of several failures in a row, logs the first and the one that looks like a mistake. The first retries
     /// come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
-        let begin = self.failures.note(now);
+        let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));
-        if self.failures.count > 1 && begin.is_empty() {
+        if self.failures.count > 1 && mistake.is_empty() {
             return Effects::default();
         }
         let text = match (self.orders.task, self.has_fetched) {
@@ -55,7 +55,7 @@ impl HostRefresh {
             (_, true) => format!("{why}; the token that was read before stays valid"),
             (_, false) => format!("{why}; requests for it are answered 401"),
         };
-        Effects::warning(format!("{begin}{text}"))
+        Effects::warning(format!("{text}{mistake}"))
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             effects.log.concat()
         });
         let line = "the file is empty; requests for it are answered 401";
-        assert_eq!(lines, [line, "", &format!("{MISTAKE}{line}"), ""]);
+        assert_eq!(lines, [line, "", &format!("{line}{MISTAKE}"), ""]);
     }
 
     #[test]

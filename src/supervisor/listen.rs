@@ -60,7 +60,7 @@ fn remedy(error: &io::Error) -> String {
         ErrorKind::PermissionDenied => {
             "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
         }
-        ErrorKind::InvalidInput => "an address of the link needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
+        ErrorKind::InvalidInput => "a link-local address needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
         _ => limit::name(error),
     }
 }

@@ -6,8 +6,8 @@ use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried may be a mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Beginning of the log line about such a fault.
-pub const MISTAKE: &str = "a fault that lasts for a minute looks like a mistake: ";
+/// End of the log line about such a fault.
+pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake";
 
 /// Repeats `attempt` until it succeeds; the error is a permanent fault. `None` if `pause`, which waits between two attempts,
 /// returns false.
@@ -38,8 +38,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts a failure, and returns the beginning of its log line: `MISTAKE` once, when `PATIENCE` has passed since the first failure,
-    /// and otherwise an empty text.
+    /// Counts a failure, and returns the end of its log line: `MISTAKE` once, when `PATIENCE` has passed since the first failure, and
+    /// otherwise an empty text.
     pub fn note(&mut self, now: BootTime) -> &'static str {
         self.count += 1;
         let first = *self.first.get_or_insert(now);
@@ -50,12 +50,11 @@ impl Failures {
         MISTAKE
     }
 
-    /// Counts a failure, and logs it unless its text equals the last one's.
+    /// Counts a failure, and logs it. A text that equals the last one is logged again only with `MISTAKE`.
     pub fn warn(&mut self, text: &str, now: BootTime) {
         match self.note(now) {
             "" if self.last == text => {}
-            "" => log::warning(&format!("{text}; trying again")),
-            mistake => log::warning(&format!("{mistake}{text}")),
+            mistake => log::warning(&format!("{text}; trying again{mistake}")),
         }
         text.clone_into(&mut self.last);
     }
@@ -68,8 +67,8 @@ mod tests {
     #[test]
     fn fault_looks_like_a_mistake_once_after_a_minute() {
         let mut failures = Failures::default();
-        let begins = [5, 59_999, 60_004, 60_005, 90_000].map(|at| failures.note(BootTime(at)));
-        assert_eq!(begins, ["", "", "", MISTAKE, ""]);
+        let ends = [5, 59_999, 60_004, 60_005, 90_000].map(|at| failures.note(BootTime(at)));
+        assert_eq!(ends, ["", "", "", MISTAKE, ""]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
 # Memory limit of a role network's server.
 MAX_MEMORY = 16 << 20
-# Plays 6,000 clients behind docker0, at 200 addresses. Each sends a request; firewall rules then drop the response, and the FIN and RST
-# packets of both sides.
+# Script of 6,000 clients behind docker0, at 200 addresses, that vanish after their request: firewall rules in their namespace drop
+# the response, the FIN of both sides, and the clients' RST.
 VANISHING = r"""
 ip netns add vanishing
 trap 'ip netns del vanishing' EXIT

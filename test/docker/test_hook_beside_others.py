@@ -104,7 +104,7 @@ def test_the_hook_goes_first_again_without_a_gap(two):
 
 
 INPUT = "type filter hook input priority 0;"
-# Typical closed firewalls; `policy` is like the example in Debian's /etc/nftables.conf.
+# Typical closed firewalls: a chain with policy drop, a last rule that rejects, and a drop in prerouting.
 CLOSED = {
     "policy": f"chain input {{ {INPUT} policy drop; iifname lo accept; ct state established,related accept; tcp dport 22 accept; }}",
     "last rule": f"chain input {{ {INPUT} iifname lo accept; ct state established,related accept; counter reject; }}",
@@ -158,7 +158,7 @@ def test_the_other_iptables_that_closes_the_way_is_said(host, server, program, o
 @pytest.mark.parametrize("program, other", [("iptables-nft", "iptables-legacy"), ("iptables-legacy", "iptables-nft")])
 def test_a_hook_of_the_other_iptables_is_said(host, server, program, other):
     host.hook("add", "--iptables", other)
-    said = f"{other} has a hook too, which may go first; ec2-role-hook remove --all --iptables {other}"
+    said = f"{other} has a hook too, whose rules may match first; ec2-role-hook remove --all --iptables {other}"
     assert said in host.hook("status", "--iptables", program, check=False).stdout
     host.hook("add", "--iptables", program)
     assert verdict(host, "--iptables", program) == f"NOT ok: {said}"

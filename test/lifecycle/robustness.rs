@@ -318,10 +318,11 @@ fn a_crash_leaves_no_core_file() {
         });
     }
     let server = ec2_role.server();
-    // SIGQUIT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV.
-    kill_process(server, Signal::QUIT).unwrap();
-    ec2_role.wait_for_line("signal 3");
-    ec2_role.signal(Signal::QUIT);
+    // SIGABRT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV, and a shell's background jobs
+    // ignore SIGQUIT.
+    kill_process(server, Signal::ABORT).unwrap();
+    ec2_role.wait_for_line("signal 6");
+    ec2_role.signal(Signal::ABORT);
     ec2_role.wait_for_end();
     let left: Vec<_> = std::fs::read_dir(ec2_role.home.path(""))
         .unwrap()
@@ -389,10 +390,10 @@ fn no_core_pattern_receives_a_crash() {
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
-            kill_process(pid, Signal::QUIT).unwrap();
+            kill_process(pid, Signal::ABORT).unwrap();
             ec2_role.wait_for_line(told);
         }
-        ec2_role.signal(Signal::QUIT);
+        ec2_role.signal(Signal::ABORT);
         ec2_role.wait_for_end();
         for pid in [ec2_role.pid, server, fetcher] {
             assert!(!core(pid).exists(), "{pattern}: {pid:?}");

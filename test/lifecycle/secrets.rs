@@ -1,5 +1,5 @@
-//! Which process has the source's secret in its environment or memory; only root can read those of another process. Every test
-//! searches the logs, output and files for secrets.
+//! Tests which processes hold the source's secret in their environment or memory, which only root can read. Besides, each test of
+//! this suite searches logs, output and files for secrets when it drops an `Ec2Role`.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -32,13 +32,13 @@ fn check_each(when: When) {
         (
             Token,
             Body("<html>\n<p>Log in</p>"),
-            "its session token is malformed; is it EC2's?",
+            "its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
         ),
         (Token, Body(""), "its session token is malformed"),
         (
             List,
             Body("<html>"),
-            "its list of roles is malformed; is it EC2's?",
+            "its list of roles is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
         ),
         (List, Body("a b"), "its list of roles is malformed"),
         // The service has returned a token, so the hop limit is not the cause.

@@ -966,20 +966,18 @@ fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    let added = std::process::Command::new("ip")
-        .args(["route", "add", "prohibit", "169.254.169.254"])
-        .status();
-    assert!(added.unwrap().success());
-    let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
-    check_once(
-        start,
-        1,
-        &[
-            "Permission denied",
-            "ec2-role-guard, or systemd-imdsd",
-            "run ec2-role as root",
-        ],
-    );
+    for (kind, error) in [
+        ("prohibit", "Permission denied"),
+        ("unreachable", "No route to host"),
+    ] {
+        let route = std::process::Command::new("ip")
+            .args(["route", "replace", kind, "169.254.169.254"])
+            .status();
+        assert!(route.unwrap().success());
+        let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
+        let remedy = "ec2-role-guard --user, or systemd-imdsd";
+        check_once(start, 1, &[error, remedy, "run ec2-role as root"]);
+    }
 }
 
 #[test]

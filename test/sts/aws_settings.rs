@@ -63,7 +63,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                 &format!("[default]\nendpoint_url = {NOWHERE}\n"),
             )
     };
-    // This start has neither an endpoint URL nor a region, so it fails before a call of STS.
+    // The configured endpoint URLs are ignored and no region is set, so this start fails before it calls STS.
     let regionless = ignoring().arguments([CHINAS]).spawn();
     regionless.wait_for_line("no region");
     drop(

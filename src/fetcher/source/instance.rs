@@ -23,7 +23,8 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         return client.wrong("the instance has no role; attach an instance profile to it");
     };
     if parse_url(&format!("http://host/{name}")).is_err() {
-        return client.wrong("its list of roles is malformed; is it EC2's?");
+        return client
+            .wrong("its list of roles is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT");
     }
     let document = client.get(&format!("{LIST}{name}"))?.unwrap_or_default();
     let json: Value = serde_json::from_str(&document.text()).unwrap_or_default();
@@ -37,7 +38,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     match document::parse_role(&json, ORIGIN) {
         Some(found) => Ok(found),
         None => {
-            client.wrong(&format!("its document for role {name} holds no credential; is it EC2's?"))
+            client.wrong(&format!("its document for role {name} holds no credential; check AWS_EC2_METADATA_SERVICE_ENDPOINT"))
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Response {
     pub outcome: Option<Outcome>,
 }
 
-/// The kind of a response that metrics count.
+/// What the metrics count a response as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Served without a session token (IMDSv1).
