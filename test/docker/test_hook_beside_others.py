@@ -183,7 +183,7 @@ def test_a_rule_that_takes_the_request_before_the_hook_is_said(host, server, com
     assert verdict(host, *variant) == f"NOT ok: {table}: before the hook comes the rule {rule}; delete it"
 
 
-def test_a_rule_for_the_address_behind_the_redirection_is_not_said(host, server):
+def test_a_rule_behind_the_redirection_is_not_said(host, server):
     host.hook("add")
     host.ec2.run("nft", "table ip site { chain after { type filter hook prerouting priority -90; ip daddr 169.254.169.254 drop; }; }")
     host.ec2.run("iptables", "-A", "FORWARD", "-d", "169.254.169.254", "-j", "DROP")

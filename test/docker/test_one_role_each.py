@@ -389,7 +389,7 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
     assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
 
 
-def test_a_container_of_somebody_else_with_the_servers_name_stays(docker):
+def test_a_container_of_others_with_the_servers_name_stays(docker):
     create(docker, "php")
     docker.docker("rm", "--force", "ec2-role-php")
     theirs = docker.run("--name", "ec2-role-php", "busybox", "sleep", "60")
