@@ -63,6 +63,11 @@ fn a_killed_log_writer_is_replaced_and_loses_no_line() {
     let (mut ec2_role, address) = start(Start::with(&sts).stderr(log));
     let writer = until("the log writer", || ec2_role.log_writer());
     kill_process(writer, Signal::STOP).unwrap();
+    let stat = format!("/proc/{}/stat", writer.as_raw_nonzero());
+    until("the stop of the log writer", || {
+        let stat = fs::read_to_string(&stat).unwrap();
+        stat.contains(") T ").then_some(())
+    });
     for number in 0..REQUESTS {
         http::get(address, &format!("/line/{number}")).unwrap();
     }
