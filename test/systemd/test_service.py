@@ -210,7 +210,7 @@ def test_a_guard_that_is_led_past_keeps_nobody_from_its_role(host):
     try:
         host.run("systemctl", "restart", UNIT)
         assert host.ask() == (200, "exc_web")
-        assert "led past: what comes by these may have the host's role: docker0 (IPv4)" in host.journal()
+        assert "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0" in host.journal()
     finally:
         host.run("ip", "rule", "delete", "pref", "0", "iif", "docker0", "lookup", "main")
 
