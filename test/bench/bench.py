@@ -76,7 +76,7 @@ class Bench:
         no_file = {"stderr": subprocess.DEVNULL}
         with self.ec2_role(**no_file) as ec2_role:
             self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
-            sizes = {process.name(pid): process.memory_by_mapping(pid) for pid in process.family(ec2_role.pid)}
+            sizes = {process.name(pid): process.memory_by_mapping(pid) for pid in memory.staying(ec2_role)}
             rows = [[name, *(f"{size >> 10} KiB" for size in one.values())] for name, one in sizes.items()]
             self.tables.append((["memory of each process", *process.MAPPINGS], rows))
             requests = left = 5_000 if self.is_quick else REQUESTS

@@ -10,15 +10,20 @@ from servers import Ec2Role, Sts
 STAYING = {"ec2-role-server", "ec2-role-log"}
 
 
-def of(ec2_role):
-    """Proportional memory (PSS) of the permanent processes, in bytes. Waits until no fetcher runs, because a fetcher shares
-    their pages and would make them look smaller."""
+def staying(ec2_role):
+    """Waits until no fetcher runs, because a fetcher shares the pages of the permanent processes and would make them look smaller.
+    Returns the permanent processes."""
     deadline = time.monotonic() + 10
     while not set(map(process.name, (pids := process.family(ec2_role.pid))[1:])) <= STAYING:
         if time.monotonic() > deadline:
             raise SystemExit("bench: the fetcher does not end")
         time.sleep(0.002)
-    return process.proportional_memory(pids)
+    return pids
+
+
+def of(ec2_role):
+    """Proportional memory (PSS) of the permanent processes, in bytes."""
+    return process.proportional_memory(staying(ec2_role))
 
 
 def main():

@@ -16,7 +16,10 @@ MAPPINGS = ("code and constants", "data", "heap and threads", "stack")
 
 def family(pid):
     """The process and all its descendants, each parent before its children."""
-    children = (PROC / f"{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = (PROC / f"{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []  # the process has just ended
     return [pid] + [member for child in children for member in family(int(child))]
 
 
