@@ -125,8 +125,8 @@ impl Handler {
         batch: &mut Vec<(Connection, RequestHead)>,
     ) -> io::Result<()> {
         let begun = Instant::now();
-        let heads = batch.iter().filter_map(|(_, head)| head.normalized.as_deref().ok());
-        self.tiny_http.send(&heads.collect::<Vec<_>>(), begun)?;
+        let heads = batch.iter();
+        self.tiny_http.send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
         for (connection, head) in batch.drain(..) {
             self.respond(connections, connection, head, begun)?;
         }

@@ -9,29 +9,22 @@ use std::mem::ManuallyDrop;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Mutex;
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 use rustix::rand::GetRandomFlags;
-use rustix::thread::sched_yield;
 
 /// The number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection.
 const THREADS: usize = 5;
 /// Sleep before this process fails for lack of threads; it slows down the supervisor's next starts.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
-/// A yield of this process that takes longer, many times what parsing a batch takes, let another program run.
-const MAX_YIELD: Duration = Duration::from_millis(1);
-/// Time without yields after such a one: where programs compete for the processor, each yield gives up a turn.
-const NO_YIELD: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
     /// The server is never dropped: its destructor connects to its own address, on which nothing listens any more.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
-    /// Set while other programs compete for the processor.
-    no_yield_until: Option<Instant>,
 }
 
 impl TinyHttpAdapter {
@@ -47,31 +40,19 @@ impl TinyHttpAdapter {
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         // tiny_http's accept thread accepts the one connection, fails at the next accept, reports that error to `recv`, and ends.
         match server.recv() {
-            Err(_) => {
-                let server = ManuallyDrop::new(server);
-                Ok(TinyHttpAdapter { server, stream, no_yield_until: None })
-            }
+            Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
     /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. An
     /// error is permanent.
-    ///
-    /// tiny_http's thread should have parsed all heads when this returns. Otherwise it would wake this thread in `receive` for
-    /// every head, while it holds the lock that this thread needs.
-    pub fn send(&mut self, heads: &[&str], now: Instant) -> io::Result<()> {
-        self.stream.write_all(heads.concat().as_bytes())?;
-        if heads.len() > 1 && self.no_yield_until.is_none_or(|until| now >= until) {
-            sched_yield();
-            if now.elapsed() > MAX_YIELD {
-                self.no_yield_until = Some(now + NO_YIELD);
-            }
-        } else {
-            // Wait until the thread has read the heads: the send buffer is so small that the socket is writable only then. An
-            // error is ignored, because the wait is an optimization.
-            _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
-        }
+    pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        self.stream.write_all(heads.collect::<String>().as_bytes())?;
+        // Wait until tiny_http's thread has read the heads. Otherwise that thread would wake this one in `receive` for every
+        // head, while it holds the lock that this thread needs. The wait is an optimization, so an error is ignored; it depends
+        // on the small send buffer.
+        _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
 
@@ -131,7 +112,7 @@ mod tests {
     fn a_head_other_than_the_one_sent_is_an_error() {
         let mut tiny_http = TinyHttpAdapter::start().unwrap();
         let heads = ["GET /a HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\n\r\n"];
-        tiny_http.send(&[heads[0], heads[1], heads[0]], Instant::now()).unwrap();
+        tiny_http.send([heads[0], heads[1], heads[0]].into_iter()).unwrap();
         let is_received = |head| {
             let request = tiny_http.receive(head);
             request.is_ok_and(|request| {
