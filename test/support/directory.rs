@@ -50,7 +50,8 @@ impl Directory {
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let new = self.path("being-written");
+        // Each file has a temporary name of its own, because the rows of a table write to one directory at the same time.
+        let new = self.path(&format!("{}-being-written", name.replace('/', "-")));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &path).unwrap();
         self.text(name)
