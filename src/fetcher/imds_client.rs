@@ -7,6 +7,7 @@ use crate::common::{Environment, Fault, TOKEN_HEADER, TTL_HEADER, permanent, tra
 use crate::fetcher::http_client::{
     Answer, HttpClient, NO_RESPONSE, SendError, Timeouts, parse_url,
 };
+use crate::fetcher::setting::is_key;
 use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
@@ -58,11 +59,10 @@ impl ImdsClient {
         *self.token.borrow_mut() = match answer.status {
             200 => {
                 let token = answer.text().trim().to_owned();
-                if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-                    return transient(format!(
-                        "the metadata service at {}: its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
-                        self.endpoint
-                    ));
+                if !is_key(&token) {
+                    return self.wrong(
+                        "its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
+                    );
                 }
                 Some(token)
             }

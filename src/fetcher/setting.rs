@@ -12,6 +12,12 @@ pub struct Setting<'a> {
     pub may_change: bool,
 }
 
+/// Whether a text can be a key or a session token: at least one character, and all are printable ASCII without spaces, so that a
+/// header can carry it.
+pub fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 impl<'a> Setting<'a> {
     pub fn option(name: &str, value: Option<&'a str>) -> Option<Self> {
         Some(Setting { value: value?, origin: name.to_owned(), may_change: false })
@@ -31,8 +37,7 @@ impl<'a> Setting<'a> {
         self.of_characters(' '..='~')
     }
 
-    /// Returns the trimmed value if it can be a key: at least one character, and all are printable ASCII without spaces. The
-    /// error omits the value, because it may be secret.
+    /// Returns the trimmed value if it is a key ([`is_key`]). The error omits the value, because it may be secret.
     pub fn key(&self) -> Result<&'a str, Fault> {
         self.of_characters('!'..='~')
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::common::Secret;
+use crate::fetcher::setting::is_key;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Parses a role's credential; `None` without a session token, which each credential of a role needs.
@@ -11,11 +12,10 @@ pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
 }
 
 /// Parses a credential whose session token has the JSON key `token_key`. `None` if the access key id or the secret access key is
-/// missing or empty, or if one of the three is no text or contains a character that no HTTP header can carry.
+/// missing or empty, or if one of the three is malformed ([`is_key`]).
 pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
-    let is_key = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-    let text = |key: &str| json[key].as_str().filter(is_key);
-    // A malformed token is not the same as none: without its token, STS would refuse the access key for another reason.
+    let text = |key: &str| json[key].as_str().filter(|text| is_key(text));
+    // A malformed token is an error. If it counted as missing, STS would refuse the access key, and the error would be about that.
     let session_token = match &json[token_key] {
         Value::Null => None,
         token if token == "" => None,

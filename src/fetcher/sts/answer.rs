@@ -8,6 +8,7 @@ use roxmltree::Document;
 use super::error::StsError;
 use crate::common::{Secret, clock};
 use crate::fetcher::http_client::Answer;
+use crate::fetcher::setting::is_key;
 
 /// Maximum size of a field. AWS documents no limit for session tokens; they have up to about 4 KiB. The supervisor sends all
 /// fields to a server in one message, and the socket's buffer holds 208 KiB.
@@ -45,11 +46,7 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
             answer,
         });
     }
-    // A secret must fit into a header, in which clients send the token.
-    let secret = |name: &str| {
-        let text = field(name).filter(|text| text.bytes().all(|b| b.is_ascii_graphic()));
-        text.map(Secret::new)
-    };
+    let secret = |name: &str| field(name).filter(|text| is_key(text)).map(Secret::new);
     let credential = || {
         Some(Issued {
             access_key_id: field("AccessKeyId")
