@@ -78,8 +78,8 @@ fn tags(settings: &Settings) -> Result<Vec<(String, String)>, String> {
             return setting
                 .wrong("another tag has this key, in whatever letter case; give each key once");
         }
-        // STS accepts neither; a comma usually means that the value holds several tags.
-        if setting.value.replacen(",Value=", "", 1).contains(|c: char| c == ',' || c.is_control()) {
+        // STS accepts no comma and no control character in a tag. A comma usually means that the value holds several tags.
+        if [key, value].iter().any(|part| part.contains(|c: char| c == ',' || c.is_control())) {
             return setting.wrong("it has a comma or a control character; write KEY=VALUE, with one option for each tag");
         }
         if !(1..=128).contains(&key.chars().count())

@@ -3,7 +3,7 @@
 use getopts::{Fail, Matches, Options};
 
 use super::options::Kind::{Repeated, Switch, Value};
-use super::options::{self, ACTIONS};
+use super::options::{self, ACTIONS, Flag};
 use crate::common::{Environment, NamedFile};
 
 const PREFIX: &str = "EC2_ROLE_";
@@ -57,10 +57,8 @@ impl<'a> Settings<'a> {
         }
         options.optflag("h", "", "").optflag("V", "", "");
         let matches = options.parse(arguments).map_err(in_own_words)?;
-        let with_value = options::settings().filter(|flag| !matches!(flag.kind, Switch));
-        if let Some(flag) =
-            with_value.into_iter().find(|flag| matches.opt_strs(flag.name).contains(&String::new()))
-        {
+        let is_empty = |flag: &&Flag| matches.opt_strs(flag.name).iter().any(String::is_empty);
+        if let Some(flag) = options::settings().find(is_empty) {
             return Err(format!("--{}: its value is empty; write one, or leave it out", flag.name));
         }
         Ok(Settings { matches, environment })
