@@ -48,8 +48,8 @@ pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
 }
 
 #[cfg(test)]
-mod literals {
-    use super::Environment;
+mod tests {
+    use super::*;
 
     impl<const N: usize> From<[(&str, &str); N]> for Environment {
         fn from(pairs: [(&str, &str); N]) -> Self {
@@ -57,11 +57,6 @@ mod literals {
             Environment(owned.into())
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_switch_is_true_or_false_in_any_letter_case() {

@@ -1,10 +1,10 @@
-//! Names system limits that cause errors.
+//! Names what in the system causes an error: a limit, or a missing /proc.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Describes an error for a log line: the limit that caused it and how to raise it, or else the error itself.
+/// Describes an error for a log line: its cause in the system and how to remove it, or else the error itself.
 pub fn name(error: &io::Error) -> String {
     let limit = match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => {
@@ -15,7 +15,7 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
-        // Each process starts from /proc/self/exe.
+        // Every process is started from /proc/self/exe; no other caller gets this error.
         Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),
     };
