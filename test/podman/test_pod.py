@@ -33,7 +33,9 @@ def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
     infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()
     answer, _ = pod.curl(infra, "http://127.0.0.1:4567/v2/credentials/exc_web", "--write-out", "%{http_code}")
     assert answer.endswith("401") and "SecretAccessKey" not in answer
-    token = "/proc/$(podman inspect --format '{{.State.Pid}}' web-role)/root/dev/shm/token"
+    sidecar = pod.podman("inspect", "--format", "{{.State.Pid}}", "web-role").stdout.strip()
+    root = f"/proc/{sidecar}/root"
+    token = f"{root}/dev/shm/token"
     assert pod.run("sh", "-c", f"stat --file-system --format %T {token}; stat --format %a:%u {token}; wc -c <{token}").stdout == "tmpfs\n640:65534\n64\n"
     shown = pod.podman("inspect", "--format", "{{.Config.Env}}", "web-app").stdout
     assert "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" in shown and "AWS_SECRET_ACCESS_KEY" not in shown
