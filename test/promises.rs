@@ -13,7 +13,7 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     rest.split("\n## ").next().unwrap()
 }
 
-/// The sentences of a section that is a list.
+/// Splits a section, which is a list, into its sentences.
 fn sentences(section: &str) -> Vec<String> {
     let items = section
         .split("\n- ")
@@ -24,7 +24,7 @@ fn sentences(section: &str) -> Vec<String> {
     items.flat_map(split).collect()
 }
 
-/// The names of all functions in the tests and the code.
+/// Returns the names of all functions in the tests and the code.
 fn functions() -> BTreeSet<String> {
     let (mut names, mut directories) = (BTreeSet::new(), vec!["test".into(), "src".into()]);
     while let Some(directory) = directories.pop() {

@@ -195,7 +195,7 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     let mut hosts = Vec::new();
     for setting in settings.values("allow-host")? {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        // The dot at the end of an absolute name is not compared.
+        // A dot at the end marks an absolute name. Host headers are compared without it.
         let name = setting.value.strip_suffix('.').unwrap_or(&setting.value);
         if name.split('.').any(str::is_empty) || !name.bytes().all(is_allowed) {
             return setting.wrong("write a whole host name, without a port; there are no patterns");

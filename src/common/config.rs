@@ -24,7 +24,7 @@ pub struct Config {
     pub container_token_file: Option<NamedFile>,
     pub json_log: bool,
     pub server: ServerConfig,
-    /// The variables, among them those of AWS's SDKs, which the fetcher reads.
+    /// The environment variables. The fetcher reads those of AWS's SDKs.
     pub environment: Environment,
 }
 

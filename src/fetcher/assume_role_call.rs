@@ -18,7 +18,8 @@ const TOLERATED_SKEW_SECONDS: i64 = 120;
 pub struct AssumeRoleCall<'a> {
     pub sts: &'a Client,
     pub config: &'a Config,
-    /// The parameters that the user has set, with the session name, the policy in the file, and the duration that STS grants.
+    /// The user's parameters, completed by a session name and the text of the policy file. The duration is lowered to what STS
+    /// grants.
     pub parameters: AssumeRole,
     pub report: &'a dyn Fn(FetchReport),
     /// Finds the source credential again, as it may have been renewed.

@@ -57,7 +57,7 @@ impl Answer {
     }
 }
 
-/// Why a request got no answer.
+/// The failure of a request that got no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SendError {
     pub cause: String,

@@ -12,7 +12,7 @@ use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
 pub const TOKEN_TTL_SECONDS: &str = "300";
-/// Default of the SDKs: one attempt, of one second.
+/// Default of both settings in the SDKs: one second for an attempt, and one attempt.
 const DEFAULT_SETTING: u64 = 1;
 /// Maximum of both settings; limits how much of the fetcher's time a slow service can take.
 const MAX_SETTING: u64 = 10;
@@ -120,7 +120,8 @@ impl ImdsClient {
                 "hop limit 1? run ec2-role on the host's network, or raise it with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // The errors of a routing rule or route of type `prohibit`, and of one of type `unreachable`, which the guard has.
+            // A routing rule or route of type `prohibit` causes the first error; one of type `unreachable`, such as the guard's for a
+            // user, causes the second.
             ("PUT", "Permission denied" | "No route to host") => {
                 "a routing rule may keep this process away from it (ec2-role-guard --user, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"
@@ -135,7 +136,7 @@ impl ImdsClient {
         self.wrong(&format!("{}; {remedy}", error.cause))
     }
 
-    /// Returns the error of a wrong service or answer; `text` says what is wrong, and the remedy.
+    /// Returns an error about the service; `text` says what is wrong, and the remedy.
     pub fn wrong<T>(&self, text: &str) -> Result<T, Fault> {
         transient(format!("the metadata service at {}: {text}", self.endpoint))
     }

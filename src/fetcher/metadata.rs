@@ -7,9 +7,9 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
-/// snapshot of this size fits, with the credential, into the socket buffer of the control channel (208 KiB), which a message must.
+/// message to the server must fit into the control channel's socket buffer (208 KiB); this size leaves room for the credential.
 const MAX_BYTES: usize = 96 * 1024;
-/// Maximum number of entries of all listings together, so that a service whose listings never end gets no endless requests.
+/// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
 const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
 /// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
 const MAX_DEPTH: usize = 8;

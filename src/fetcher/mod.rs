@@ -38,7 +38,7 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 pub fn run(config: &Config) {
     panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
-    // After a read error the frame is incomplete, and is no message.
+    // A read error leaves an incomplete frame, which `from_frame` rejects.
     _ = std::io::stdin().lock().read_until(FRAME_END, &mut frame);
     let Some(orders) = from_frame::<FetchOrders>(frame) else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {

@@ -31,8 +31,8 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // botocore expands variables in this path, ec2-role does not. Without this error, the path as it is would count as a
-            // missing file, which is silently empty.
+            // botocore expands variables in this path, ec2-role does not. Without this error the unexpanded path would count as a
+            // missing file, and a missing file causes no error.
             Err(_) if path.to_string_lossy().contains('$') => {
                 return transient(format!(
                     "{file}: nothing expands the $ in it; write the whole path"
@@ -43,7 +43,8 @@ impl SharedFile {
             {
                 Vec::new()
             }
-            // The usual name of no file, which the SDKs read as an empty one.
+            // Users name /dev/null to have no file. The SDKs read it as an empty file, but `read` refuses it, because it is not a
+            // regular file.
             _ if path.as_os_str() == "/dev/null" => Vec::new(),
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };

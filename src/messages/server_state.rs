@@ -18,7 +18,8 @@ pub struct ServerState {
     pub region: Option<String>,
     /// The Authorization token of the container form; `None` if the container form is not served.
     pub container_token: Option<Secret>,
-    /// The host's other metadata, a `Snapshot` that a fetcher encoded as a frame; `None` until it is fetched.
+    /// The host's other metadata, a `Snapshot` that a fetcher encoded as a frame; `None` until it is fetched, and in the server,
+    /// which keeps the decoded form.
     pub metadata: Option<Vec<u8>>,
     pub counts: Counts,
     pub credential: Option<Credential>,

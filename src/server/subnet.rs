@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
 /// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
-/// subnet. Any other error is returned, because it may be caused by a system limit and end.
+/// subnet. Any other error is returned: a system limit may have caused it, and a later try may succeed.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,

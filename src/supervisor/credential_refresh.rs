@@ -27,7 +27,7 @@ pub struct CredentialRefresh {
     serving: Option<Serving>,
     /// The orders of the next fetcher, with facts that earlier fetchers found.
     orders: FetchOrders,
-    /// Until when the duration limit in the orders is used.
+    /// The time until which the duration limit in the orders is used.
     limit_until: BootTime,
 }
 
@@ -83,7 +83,7 @@ impl CredentialRefresh {
         }
     }
 
-    /// Whether a fetch has ever brought a credential.
+    /// Whether any fetch has returned a credential.
     fn has_fetched(&self) -> bool {
         self.orders.serving.is_some()
     }

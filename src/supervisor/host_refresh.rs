@@ -14,8 +14,8 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, T
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
-    /// Their task is [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`], whose fetcher watches the file
-    /// for a while and is then started again.
+    /// The orders of each fetcher. Their task is [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`],
+    /// whose fetcher watches the file for a while and is then started again.
     orders: FetchOrders,
     next: BootTime,
     failures: Failures,

@@ -14,7 +14,7 @@ const BACKLOG: i32 = 4096;
 /// answered and closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 
-/// Returns the listening socket: one at the address, or else stdin.
+/// Returns a socket that listens at the address, or stdin if there is no address.
 pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, Fault> {
     let listener = match address {
         None => from_stdin()?,

@@ -101,7 +101,7 @@ impl Supervisor<'_> {
                 return server.kill();
             }
             signals.wait(std::iter::empty(), deadline.left(now));
-            // A received signal would end the next wait at once; none has an effect any more.
+            // Discard the received signals: each would end the next wait at once.
             _ = signals.order();
         }
     }

@@ -6,7 +6,7 @@ use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried may be a mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// End of the log line about such a fault.
+/// End of the log line about a fault that has lasted for `PATIENCE`.
 pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake";
 
 /// Repeats `attempt` until it succeeds; the error is a permanent fault. `None` if `pause`, which waits between two attempts,
@@ -38,8 +38,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts a failure, and returns the end of its log line: `MISTAKE` once, when `PATIENCE` has passed since the first failure, and
-    /// otherwise an empty text.
+    /// Counts a failure, and returns the end of its log line. It is empty, or once `MISTAKE`: for the first failure that comes
+    /// `PATIENCE` after the first one.
     pub fn note(&mut self, now: BootTime) -> &'static str {
         self.count += 1;
         let first = *self.first.get_or_insert(now);

@@ -38,14 +38,14 @@ pub enum Order {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals, which therefore wait in the descriptor. A child unblocks them when it starts ([`ProcessKind::harden`]).
+    /// Blocks the signals, so that they are received through the descriptor. A child unblocks them ([`ProcessKind::harden`]).
     ///
     /// [`ProcessKind::harden`]: crate::common::ProcessKind::harden
     pub fn watch() -> io::Result<Self> {
         let signals = SigSet::from_iter(SIGNALS);
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&signals, flags)?;
-        // If there is no descriptor, the signals still end the process.
+        // Block the signals only now: without a descriptor they must still end the process.
         signals.thread_block()?;
         Ok(Signals(descriptor))
     }

@@ -10,8 +10,8 @@ import pytest
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# dockerd gets the tree as the root of its mount namespace: `docker exec` enters a container from there. The client only changes
-# its root, and finds the test's files under their own paths.
+# dockerd runs with the tree as the root of its mount namespace, because `docker exec` enters containers from that root. The client
+# only changes its root. The test's files are mounted in the tree under their own paths.
 ENTER = """#!/bin/sh
 exec unshare --mount sh -euc '
     root=$1 before=$PWD

@@ -332,8 +332,8 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file keeps out another run of this test,
-/// as in a tree of another Debian.
+/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file excludes another run of this test,
+/// for example one in a tree of another Debian.
 struct CorePattern {
     before: String,
     _lock: File,

@@ -52,7 +52,7 @@ fn sources() -> Vec<Ipv4Addr> {
         .collect()
 }
 
-/// Rules inside the container that drop the server's packets and the client's own FIN.
+/// Makes clients vanish: iptables in the container drops the server's responses, the FIN of both sides and the client's RST.
 const VANISH: &str = r"for flag in PSH FIN; do iptables -A INPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done
     for flag in RST FIN; do iptables -A OUTPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done";
 const FORGE: &str = r"iptables -A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP
@@ -280,10 +280,10 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
 }
 
 impl Other {
-    /// Maximum number of its connections that the kernel may keep.
+    /// Maximum number of the attack's connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // The connections of 5 s, because the kernel retransmits for 3 s.
+            // 150 connections a second for 5 s: the kernel gives a connection up after it has retransmitted for 3 s.
             Other::Vanish => 5 * 150,
             // The backlog, beyond which the kernel keeps nothing (SYN cookies).
             Other::Forge => 4096 + 256,

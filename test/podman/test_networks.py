@@ -47,7 +47,7 @@ def test_remove_leaves_nothing(host):
     host.network("remove", "php")
     assert left(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
-    # Remove also works if no container was ever on the network, and keeps the hook for a bridge of another engine's network.
+    # `remove` works even if no container was ever on the network. It keeps the hook while another engine's network has such a bridge.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")

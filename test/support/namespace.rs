@@ -8,7 +8,8 @@ const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
 
-/// Whether this command can run ec2-role: it may be not allowed, or the program may be in a private home directory.
+/// Whether ec2-role can run under this command. It cannot if the command is not allowed here, or if the program is in a private
+/// home directory.
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])

@@ -59,7 +59,7 @@ class Docker:
 
 class Podman(Docker):
     image, suite, packages = "podman-firewall-host", "trixie", f"{PACKAGES},podman,netavark,aardvark-dns,catatonit,crun"
-    # Podman has no daemon. This makes the network of each container again, with the engine's rules.
+    # Podman has no daemon. This command recreates each container's network and the engine's firewall rules.
     restart = "podman network reload --all"
     program, busybox, bridge, gateway = "podman", "docker.io/library/busybox", "podman0", "10.88.0.1"
 
@@ -74,7 +74,7 @@ FIREWALLS = {
     "none": ("true", "true", "true"),
     "nftables": ("systemctl enable --now nftables", "systemctl reload nftables", "systemctl restart nftables"),
     "firewalld": ("systemctl enable --now firewalld", "firewall-cmd --reload", "systemctl restart firewalld"),
-    # ufw drops what Podman's containers send elsewhere; Docker puts rules of its own before ufw's.
+    # Without the second command ufw drops what Podman's containers send out. Docker's own rules precede those of ufw.
     "ufw": ("ufw --force enable; ufw route allow in on podman0", "ufw reload", "systemctl restart ufw"),
 }
 

@@ -21,8 +21,8 @@ NETWORK, SUBNET = "hosts", "10.99.0.0/24"  # not Podman's own
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")
 INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
-# For a host with an engine of its own. Podman and systemd must see the same cgroup paths, hence the cgroup namespace; for /dev/tty
-# systemd asks for all devices 5:*.
+# Options of a host that runs an engine. In a cgroup namespace Podman and systemd see the same cgroup paths. systemd asks for all
+# devices 5:*, because it needs /dev/tty.
 ENGINE_OPTIONS = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
 # Docker mounts these directories read-only. The settings in /proc/sys/net belong to the container's own network namespace.
 ENGINE_INIT = ("sh", "-c", """

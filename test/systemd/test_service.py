@@ -38,7 +38,7 @@ def test_the_server_knows_nothing_of_systemd(host):
 
 
 def test_a_flood_of_requests_displaces_no_event_from_the_journal(host):
-    # A new server, because the requests of other tests count towards the access log's limit of this minute.
+    # Start a new server: the requests of other tests count towards the access log's limit of this minute.
     host.run("systemctl", "restart", UNIT)
     host.wait_until_served()
     host.run("curl", "--silent", "--output", "/dev/null", "http://172.17.0.1:4567/latest/flood/[1-1500]")

@@ -180,7 +180,7 @@ fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
 mod tests {
     use super::*;
 
-    /// Panics in a second process of this test, with the variable set.
+    /// The test runs itself as a second process, which panics because the variable is set.
     #[test]
     fn a_panic_is_one_line_without_its_message() {
         const HERE: &str = "common::log::tests::a_panic_is_one_line_without_its_message";

@@ -113,7 +113,7 @@ fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus)
         match stdout.read(&mut piece) {
             Ok(length @ 1..) => output.extend_from_slice(&piece[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Other errors do not occur on a pipe. If one did, the output would be incomplete, and `parse` would reject it.
+            // A pipe has no other errors. If there were one, the output would be incomplete, and `parse` would reject it.
             Ok(0) | Err(_) => child.stdout = None,
         }
         if output.len() > MAX_OUTPUT_BYTES {

@@ -47,7 +47,7 @@ impl StsError {
         let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.cause.clone(),
             StsError::Refused { code, message, answer } => {
-                // The first line is enough: if the signature is wrong, the other lines repeat the headers of the request.
+                // Quote the first line only: if the signature is wrong, the other lines repeat the headers of the request.
                 let (code, message) = (quoted(code), quoted(message).trim_end_matches('.'));
                 (format!("{code} ({}): {message}", answer.status), answer)
             }
