@@ -1,5 +1,6 @@
 //! A directory for a test, removed when it is dropped.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,11 +10,17 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Directory {
     pub fn new() -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("ec2-role-test-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Directory(path)
+        loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ec2-role-test-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Directory(path),
+                // A killed test process that had the same id has left it.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
