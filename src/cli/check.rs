@@ -16,7 +16,7 @@ const TIMEOUTS: Timeouts =
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
 const CONTAINER_LIST: &str = "/v2/credentials/";
 const REMEDY: &str =
-    "is ec2-role running, and are --listen and --container-token-file what it was started with?";
+    "start ec2-role, or give the --listen and --container-token-file that it was started with";
 
 pub struct Check {
     pub(super) address: SocketAddr,
@@ -74,14 +74,14 @@ impl Check {
             };
             if !is_it {
                 return Err(format!(
-                    "it serves {role_name}, and not {role} as {}; is --listen that of another, or --role-name missing?",
+                    "it serves {role_name}, and not {role} as {}; give its own --listen and --role-name",
                     expected.as_str()
                 ));
             }
         }
         match field(&document, "Expiration") {
             Some(expiration) => Ok((role_name, printable(&expiration))),
-            None => Err("its answer is not a credential; is it another program?".into()),
+            None => Err("its answer is not a credential; check that ec2-role listens there".into()),
         }
     }
 

@@ -92,7 +92,7 @@ impl SendError {
                 "check the URL, the certificate and AWS_CA_BUNDLE",
             ),
             None if text.contains("InvalidContentType") => {
-                SendError::new("it does not speak TLS", "is it http://?")
+                SendError::new("it does not speak TLS", "check whether the URL is http://")
             }
             None => SendError::new(text, None),
         }

@@ -70,8 +70,8 @@ impl ImdsClient {
             403..=405 if self.may_use_version_one => None,
             status => {
                 return self.wrong(&format!(
-                    "it answered {status} to a request for a session token; is it EC2's, \
-                     and is it enabled (modify-instance-metadata-options --http-endpoint enabled)?"
+                    "it answered {status} to a request for a session token; check that it is EC2's, \
+                     and that it is enabled (modify-instance-metadata-options --http-endpoint enabled)"
                 ));
             }
         };
@@ -117,7 +117,7 @@ impl ImdsClient {
         let remedy = match (method, error.cause.as_str()) {
             // With hop limit 1, the packet that carries the token is dropped on its way to a container.
             ("PUT", NO_RESPONSE) => {
-                "hop limit 1? run ec2-role on the host's network, or raise it with \
+                "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
             // A routing rule or route of type `prohibit` causes the first error; one of type `unreachable`, such as the guard's for a

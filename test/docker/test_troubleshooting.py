@@ -35,7 +35,7 @@ def test_all_is_well(docker, three, start_server):
 
 
 def test_nothing_was_turned_on(docker, three):
-    assert_names(three(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "is ec2-role running")
+    assert_names(three(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "start ec2-role")
 
 
 def test_the_hook_is_missing(docker, three, start_server):

@@ -246,21 +246,21 @@ fn check_without_service_says_why_and_exits_1() {
             ),
             (
                 nobody,
-                "Connection refused; is ec2-role running, and are --listen and --container-token-file what it was started with?",
+                "Connection refused; start ec2-role, or give the --listen and --container-token-file that it was started with",
             ),
             (
                 silent.local_addr().unwrap(),
-                "did not answer in time; is ec2-role running",
+                "did not answer in time; start ec2-role",
             ),
             (
                 other.address,
-                "it answered 404 to PUT /latest/api/token; is ec2-role running",
+                "it answered 404 to PUT /latest/api/token; start ec2-role",
             ),
             (
                 web_server.address,
-                "its answer is not a credential; is it another program?",
+                "its answer is not a credential; check that ec2-role listens there",
             ),
-            (garbage.address, "is ec2-role running"),
+            (garbage.address, "start ec2-role"),
         ],
         |(address, says)| {
             let ended = check(&address.to_string());

@@ -245,7 +245,7 @@ fn check_shows_the_container_token() {
             &right,
             &[ROLE, "--role-name", "x"],
             1,
-            "--role-name missing?",
+            "give its own --listen and --role-name",
         ),
         (
             &served.files.text("wrong"),
@@ -257,7 +257,7 @@ fn check_shows_the_container_token() {
             &served.files.text("lines"),
             &[],
             1,
-            "are --listen and --container-token-file what",
+            "or give the --listen and --container-token-file",
         ),
         (
             &served.files.text("none"),

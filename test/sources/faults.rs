@@ -17,7 +17,7 @@ enum Source {
 
 fn check_each(when: When) {
     let instance = [
-        (Token, Hang, "did not answer in time; hop limit 1?"),
+        (Token, Hang, "did not answer in time; if its hop limit is 1"),
         (
             Token,
             Status(500),
@@ -101,7 +101,7 @@ fn check_each(when: When) {
         (
             Document,
             Hang,
-            "did not answer in time; is the agent that serves it running?",
+            "did not answer in time; check that the agent that serves it runs",
         ),
         (
             Document,

@@ -238,7 +238,7 @@ fn check_each(when: When) {
         (
             Use::Program,
             Text("#!/bin/sh\nkill -9 $PPID"),
-            "fetcher killed by signal 9 without a result; out of memory?",
+            "fetcher killed by signal 9 without a result; check the memory limit",
         ),
         (
             Use::Program,

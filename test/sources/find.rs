@@ -799,7 +799,7 @@ fn an_unanswered_token_request_suggests_the_hop_limit() {
     let ec2_role = host.known_to(Start::without_source(&sts)).start();
     let line = ec2_role.wait_for_line("no credential");
     assert!(
-        line.contains("hop limit 1?") && line.contains("--http-put-response-hop-limit 2"),
+        line.contains("if its hop limit is 1") && line.contains("--http-put-response-hop-limit 2"),
         "{line}"
     );
     assert!(line.contains(&host.url()), "{line}");

@@ -162,7 +162,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::bytes(403, "Forbidden"),
-            "status 403 with a body that is not XML…; is http://127.0.0.1:",
+            "status 403 with a body that is not XML…; check that http://127.0.0.1:",
             1,
         ),
         (
@@ -261,7 +261,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::raw("SSH-2.0-OpenSSH_9.6\r\n"),
-            "is http://127.0.0.1:",
+            "check that http://127.0.0.1:",
             1,
         ),
         (
@@ -290,7 +290,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         (
             // The error text may be one of two, because the connection ends by FIN or by RST. So only the remedy is expected.
             Reply::raw("HTTP/1.1 100 Continue\r\n\r\n"),
-            "reachable from here?",
+            "is reachable from here",
             1,
         ),
         (

@@ -42,8 +42,14 @@ fn check_each(when: When) {
             PortState::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),
             "its certificate is invalid: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); check the URL",
         ),
-        (PortState::Open, "it does not speak TLS; is it http://?"),
-        (PortState::Silent, "it took too long (connect and TLS); is "),
+        (
+            PortState::Open,
+            "it does not speak TLS; check whether the URL is http://",
+        ),
+        (
+            PortState::Silent,
+            "it took too long (connect and TLS); check that ",
+        ),
     ];
     each(states, |(state, expected)| {
         let sts = Sts::start([Reply::good()]);

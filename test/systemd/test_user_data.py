@@ -118,7 +118,7 @@ def test_no_network_or_a_full_disk_installs_nothing(fresh_host, release):
     assert_nothing_is_installed_and_the_guard_stays(host)
 
     with mounted(host, "/usr/local/bin", "size=1M"):
-        assert "NOT INSTALLED: /usr/local/bin/ec2-role could not be written; is the disk full?" in install(host, release)
+        assert "NOT INSTALLED: /usr/local/bin/ec2-role could not be written; if the disk is full, free space" in install(host, release)
     assert_nothing_is_installed_and_the_guard_stays(host)
 
     assert "ec2-role: installed" in install(host, release)
@@ -159,9 +159,9 @@ def bare_host(engine, aws):
 
 @pytest.mark.parametrize("directory, options, said", [
     ("/var/tmp", "size=64k", "could not be fetched"),
-    ("/var/tmp", "size=2000k", "is the disk full?"),
+    ("/var/tmp", "size=2000k", "if the disk is full, free space"),
     ("/etc/systemd/system/ec2-role@web.socket.d", "nr_inodes=1", "/etc/systemd/system/ec2-role@web.socket.d/user-data.conf could not be written"),
-    ("/etc/ec2-role", "nr_inodes=1", "/etc/ec2-role/web.conf could not be written; is the disk full?"),
+    ("/etc/ec2-role", "nr_inodes=1", "/etc/ec2-role/web.conf could not be written; if the disk is full, free space"),
     ("/usr/local/bin", "noexec", "the binary does not run here: "),
 ])
 def test_a_disk_full_or_noexec_leaves_nothing_half_installed(bare_host, release, directory, options, said):

@@ -58,7 +58,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.iter().map(|token| ("Authorization", token.as_str())));
     let answer = http_client.request("GET", &url, &headers).or_else(|error| {
-        transient(format!("{endpoint}: {}; is the agent that serves it running?", error.cause))
+        transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
         // Detect that the endpoint is this server, which has no credential before its first fetch and would wait for itself. The

@@ -1,5 +1,6 @@
 //! Errors of a call to STS, and the fetcher's reaction to each.
 
+use crate::common::RoleArn;
 use crate::fetcher::http_client::{Answer, SendError, quoted};
 
 /// The reason why a call returned no credential.
@@ -62,16 +63,16 @@ impl StsError {
     }
 
     /// Returns the fetcher's reaction to the error, and the remedy for the user if that reaction does not help.
-    pub fn judge(&self, role: &str, endpoint: &str) -> (Reaction, String) {
+    pub fn judge(&self, role: &RoleArn, endpoint: &str) -> (Reaction, String) {
         let remedy = match self {
             StsError::NoAnswer(SendError { remedy: Some(remedy), .. }) => (*remedy).to_owned(),
-            StsError::NoAnswer(_) => format!("is {endpoint} reachable from here?"),
+            StsError::NoAnswer(_) => format!("check that {endpoint} is reachable from here"),
             // A proxy or load balancer in front of STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
                 WAIT.to_owned()
             }
             StsError::NotFromSts { .. } => format!(
-                "is {endpoint} STS? look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
+                "check that {endpoint} is STS: look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
             ),
             StsError::Refused { code, message, answer } => match code.as_str() {
                 "AccessDenied" | "AccessDeniedException" => remedy_of_denial(message, role),
@@ -128,11 +129,9 @@ fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str
     }
 }
 
-fn remedy_of_denial(message: &str, role: &str) -> String {
+fn remedy_of_denial(message: &str, role: &RoleArn) -> String {
     let caller = caller(message).unwrap_or("the caller".to_owned());
-    let field = |at| role.splitn(6, ':').nth(at).unwrap_or_default();
-    let name = field(5).rsplit('/').next().unwrap_or_default();
-    if caller == format!("the role {name} of account {}", field(4)) {
+    if caller == role_of_account(role.name().as_str(), role.account()) {
         return format!(
             "the source's credential is of this role itself: if another ec2-role serves it here, run this one on the host's network; \
              if not, the trust policy of {role} must name {caller}"
@@ -170,9 +169,13 @@ fn caller(message: &str) -> Option<String> {
     let role = || {
         let (session, name) = arn.split_once(":assumed-role/")?;
         let (account, name) = (session.rsplit(':').next()?, name.split('/').next()?);
-        Some(format!("the role {name} of account {account}"))
+        Some(role_of_account(name, account))
     };
     Some(role().unwrap_or_else(|| arn.to_owned()))
+}
+
+fn role_of_account(name: &str, account: &str) -> String {
+    format!("the role {name} of account {account}")
 }
 
 /// Codes of transient errors, which may have status 400: the throttling and transient codes of botocore (`retries/standard.py`,
@@ -211,6 +214,16 @@ mod tests {
         }
     }
 
+    const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
+
+    fn arn(role: &str) -> RoleArn {
+        RoleArn::parse(role).unwrap()
+    }
+
+    fn judged(error: &StsError) -> (Reaction, String) {
+        error.judge(&arn(ROLE), "https://sts")
+    }
+
     #[test]
     fn each_code_has_its_reaction() {
         for (code, reaction) in [
@@ -226,17 +239,11 @@ mod tests {
             ("IDPCommunicationError", Reaction::RetryLater),
             ("SomethingNew", Reaction::RetryLater),
         ] {
-            assert_eq!(refused(403, code, "").judge("ROLE", "https://sts").0, reaction, "{code}");
+            assert_eq!(judged(&refused(403, code, "")).0, reaction, "{code}");
         }
         let chaining = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
-        assert_eq!(
-            refused(403, "ValidationError", chaining).judge("ROLE", "https://sts").0,
-            Reaction::ShortenDuration
-        );
-        assert_eq!(
-            StsError::NoAnswer(SendError::new("", None)).judge("ROLE", "https://sts").0,
-            Reaction::RetryLater
-        );
+        assert_eq!(judged(&refused(403, "ValidationError", chaining)).0, Reaction::ShortenDuration);
+        assert_eq!(judged(&StsError::NoAnswer(SendError::new("", None))).0, Reaction::RetryLater);
     }
 
     #[test]
@@ -250,20 +257,21 @@ mod tests {
             );
             let error = refused(403, "AccessDenied", &message);
             assert_eq!(
-                error.judge("ROLE", "https://sts").1,
+                judged(&error).1,
                 format!(
-                    "the trust policy of ROLE must name {named}, whose own policy must allow sts:AssumeRole on it"
+                    "the trust policy of {ROLE} must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
             assert!(error.describe().ends_with("(request r1)"));
         }
-        let message = "User: arn:aws:sts::1:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
+        let message = "User: arn:aws:sts::123456789012:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
         let itself = refused(403, "AccessDenied", message);
-        let remedy = |role| itself.judge(role, "https://sts").1;
+        let remedy = |role| itself.judge(&arn(role), "https://sts").1;
         assert!(
-            remedy("arn:aws:iam::1:role/path/x").contains("if another ec2-role serves it here")
+            remedy("arn:aws:iam::123456789012:role/path/x")
+                .contains("if another ec2-role serves it here")
         );
-        assert!(!remedy("arn:aws:iam::2:role/x").contains("another ec2-role"));
+        assert!(!remedy("arn:aws:iam::210987654321:role/x").contains("another ec2-role"));
     }
 
     #[test]
@@ -282,7 +290,7 @@ mod tests {
             (500, "InternalFailure", "nothing to do"),
             (400, "InvalidParameterValue", "correct what the message names"),
         ] {
-            let remedy = refused(status, code, "").judge("ROLE", "https://sts").1;
+            let remedy = judged(&refused(status, code, "")).1;
             assert!(remedy.contains(says), "{status} {code}: {remedy}");
         }
     }

@@ -80,7 +80,7 @@ impl Client {
     /// Returns the fetcher's reaction to an error of `action`, and the log line for the error.
     pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
         let url = &self.endpoint.url;
-        let (reaction, remedy) = error.judge(role.as_str(), url);
+        let (reaction, remedy) = error.judge(role, url);
         let what = error.describe();
         let line = format!("{action} of {role} at {url}: {what}; {remedy}");
         (reaction, line)
