@@ -50,7 +50,7 @@ def tree_of(suite, place):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir(parents=True)
         subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={archive}", f"--directory={unpacked}"], check=True)
-        # mmdebstrap puts a number before the names of the source files, by which the tests know Debian's own.
+        # The tests recognise Debian's own source files by name, so remove the number that mmdebstrap puts before each name.
         for file in (unpacked / "etc/apt/sources.list.d").iterdir():
             file.rename(file.with_name(file.name.lstrip("0123456789")))
         unpacked.rename(root)

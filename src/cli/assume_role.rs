@@ -34,7 +34,7 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
     })
 }
 
-/// Parses an option that consists of 2 to `max` letters, digits and characters of `others`.
+/// Parses an option whose value consists of 2 to `max` letters, digits and characters of `others`.
 fn text(
     settings: &Settings,
     name: &str,

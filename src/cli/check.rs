@@ -22,13 +22,14 @@ pub struct Check {
     pub(super) address: SocketAddr,
     /// The role that must be served, and its name in the list of roles; `None` if any role will do.
     pub(super) role: Option<(RoleArn, RoleName)>,
-    /// If set, the check uses the container form, with the token in this file.
+    /// If set, the check requests the credential at `CONTAINER_LIST` with the token in this file, and not at `INSTANCE_LIST`.
     pub(super) container_token_file: Option<NamedFile>,
     pub json: bool,
 }
 
 impl Check {
-    /// Returns one line or one JSON object: the served role and its expiration, or as the error what is wrong.
+    /// Returns one line, or one JSON object if `json` is set. `Ok` has the served role and its credential's expiration; `Err`
+    /// says what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
         match (self.ask(&HttpClient::direct(TIMEOUTS)), self.json) {

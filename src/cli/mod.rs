@@ -117,8 +117,8 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Only a role given as an argument is compared. A health check has the server's variables but not its
-    // arguments, so the name under which the server serves the role of EC2_ROLE_ARN (--role-name) may be unknown here.
+    // Compare the served role with a role that is given as an argument, but not with EC2_ROLE_ARN. A container's health check has
+    // the server's variables but not its arguments, so a --role-name of the server may be unknown here, and the check would fail.
     let role = match role(settings)? {
         Some(role) if !settings.free().is_empty() => {
             let name = role_name(settings, &role)?;
@@ -205,7 +205,7 @@ fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
     Ok(hosts)
 }
 
-/// Returns the address to listen on; `None` for stdin.
+/// Returns the address to listen on; `None` if stdin is the listening socket.
 fn listen(settings: &Settings) -> Result<Option<SocketAddr>, String> {
     let Some(setting) = settings.value("listen") else {
         return Ok(Some(DEFAULT_LISTEN));

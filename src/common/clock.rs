@@ -37,7 +37,8 @@ pub fn iso8601(time: SystemTime) -> String {
     DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 
-/// Parses an RFC 3339 time, with or without a fraction or an offset. The colon of the offset is optional: Python's `%z` omits it.
+/// Parses an RFC 3339 time, which ends in `Z` or an offset. The fraction is optional, and so is the colon of the offset: Python's
+/// `%z` omits it.
 pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
     let parse = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
     let time = parse(text).or_else(|| {
@@ -52,7 +53,7 @@ pub fn epoch_seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
 
-/// Shifts a time by seconds, the offset of the clock that it was read from.
+/// Corrects a time by the offset of its clock, in seconds; the offset can be negative.
 pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) }.unwrap_or(time)

@@ -70,7 +70,7 @@ pub struct AssumeRole {
     pub duration_seconds: u32,
     /// The session policy, a JSON text.
     pub policy: Option<String>,
-    /// The file with the session policy. Each fetcher reads it, because another program may write or mount it.
+    /// The file with the session policy. Each fetcher reads it again, because another program may change or mount it meanwhile.
     pub policy_file: Option<NamedFile>,
     pub policy_arns: Vec<String>,
     /// The session tags, as pairs of key and value.

@@ -50,8 +50,8 @@ impl NamedFile {
         NamedFile { path: path.into(), origin: origin.into() }
     }
 
-    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. A FIFO is refused, so that the
-    /// call does not wait for its writer; on a hanging file system the call still blocks.
+    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. A FIFO is refused, so that
+    /// the call does not wait for its writer; on a hanging file system the call still blocks.
     pub(crate) fn read(&self) -> io::Result<Contents> {
         self.try_read().map_err(|error| self.error(error))
     }

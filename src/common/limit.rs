@@ -1,10 +1,10 @@
-//! Names what in the system causes an error: a limit, or a missing /proc.
+//! Explains errors that a system limit or a missing /proc causes.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Describes an error for a log line: its cause in the system and how to remove it, or else the error itself.
+/// Describes an error for a log line: the cause and the remedy for the errors below, the error's own text for others.
 pub fn name(error: &io::Error) -> String {
     let limit = match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => {
@@ -15,7 +15,7 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
-        // Every process is started from /proc/self/exe; no other caller gets this error.
+        // Only the start of a process can fail with this error: it executes /proc/self/exe.
         Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),
     };

@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub taken: BootTime,
     /// Items by path; paths are relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// The number of items that were left out because they did not fit.
+    /// The number of items that were left out because of the limits on a snapshot.
     pub left_out: usize,
 }
 

@@ -21,7 +21,7 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 ];
 const USER_DATA: &str = "user-data";
 
-/// The items that `--pass-through` serves in addition to the entries of `meta-data/`.
+/// Which items `--pass-through` serves only with an option of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassThrough {
     pub user_data: bool,

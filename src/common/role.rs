@@ -54,7 +54,7 @@ impl RoleArn {
         Err(format!("{text:?} is not a role's ARN: {wrong}; {FORM}"))
     }
 
-    /// Returns the parser for the ARNs of AWS's STS or of another.
+    /// Returns the parser for the ARNs of AWS's STS or of another STS.
     pub fn parser(is_other_sts: bool) -> fn(&str) -> Result<Self, String> {
         if is_other_sts { Self::parse_of_other_sts } else { Self::parse }
     }
@@ -76,12 +76,12 @@ impl RoleArn {
         &self.0
     }
 
-    /// The partition: `aws`, `aws-cn`, `aws-us-gov` or another of AWS's, or the other STS's own.
+    /// The partition: `aws`, `aws-cn`, `aws-us-gov` or another of AWS's, or that of an STS other than AWS's.
     pub fn partition(&self) -> &str {
         field(&self.0, 1)
     }
 
-    /// The account, if it has the form of AWS's: twelve digits.
+    /// The account, if it is an AWS account id: twelve digits.
     pub fn account_id(&self) -> Option<&str> {
         Some(self.account()).filter(|account| is_account_id(account))
     }
@@ -90,7 +90,7 @@ impl RoleArn {
         field(&self.0, 4)
     }
 
-    /// Returns the InstanceProfileArn of `iam/info`, with `name` as its last part. No such instance profile exists, but the
+    /// Returns the InstanceProfileArn of `iam/info`, with `name` as its last part. No such instance profile exists, but Python's
     /// ec2-metadata package takes the role's name from the end of this ARN.
     pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());

@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
 use crate::messages::{FetchReport, Fetched};
 
-/// Clock difference that is too small to cause a refusal: STS accepts five minutes. It is also the tolerance for a credential's
-/// lifetime.
+/// Clock offsets that differ by less than this count as equal, because STS accepts a difference of five minutes. A plausible
+/// lifetime of a credential exceeds the requested one by at most this too.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -168,7 +168,7 @@ mod tests {
 
     const ASKED: Duration = Duration::from_secs(3600);
 
-    /// A point in time, in seconds after an arbitrary one.
+    /// The point in time `seconds` after an arbitrary start.
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
     }
@@ -177,17 +177,17 @@ mod tests {
     fn a_life_is_counted_from_the_clock_that_makes_it_plausible() {
         let second = Duration::from_secs(1);
         for (expiration, date, signed_for, expected) in [
-            // Each clock alone, and both a little off.
+            // Both clocks agree, `Date` is missing, the clocks differ by seconds.
             (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
             // An emulator's clock is an hour ahead of this machine's. The short life is counted from `Date`.
             (at(3610), Some(at(3600)), at(0), Some((at(3600), 10 * second))),
-            // A `Date` that is an hour behind, in 1970, an hour ahead.
+            // An implausible `Date` is ignored: an hour behind, in 1970, an hour ahead.
             (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),
             (at(3600), Some(SystemTime::UNIX_EPOCH), at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(3600)), at(0), Some((at(0), ASKED))),
-            // An Expiration that nothing explains is cut, one that is past by both clocks refused.
+            // The lifetime is capped if Expiration is too far ahead by both clocks. `None` if Expiration has passed.
             (at(9_000_000), Some(at(1)), at(0), Some((at(0), ASKED))),
             (at(0), Some(at(0)), at(0), None),
             (at(0), None, at(1), None),

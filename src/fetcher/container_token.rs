@@ -1,5 +1,5 @@
-//! Watches `--container-token-file`, which holds the Authorization token for the container endpoint. A fetcher does this, because
-//! the file system may hang.
+//! Watches `--container-token-file`, which holds the Authorization token for the container endpoint. A fetcher process does this,
+//! because a read may hang with the file system, and the supervisor can kill a fetcher.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +11,7 @@ use crate::messages::FetchReport;
 /// file system hangs.
 const WATCH: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum size of the token: a client's header holds at most 8 KiB.
+/// Maximum size of the token: the server accepts request heads of at most 8 KiB.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Reports the token at the start and after each change of the file.

@@ -89,7 +89,7 @@ pub fn fetch(
     call.run()
 }
 
-/// Adds the policy in the file, if one is named.
+/// Reads `policy_file`, if it is set, and returns the parameters with its text as the policy.
 fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     let mut parameters = parameters.clone();
     if let Some(file) = &parameters.policy_file {

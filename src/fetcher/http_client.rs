@@ -46,7 +46,8 @@ pub struct Answer {
     pub date: Option<SystemTime>,
     /// The `x-amzn-RequestId` header; AWS's support finds a call by it.
     pub request_id: Option<String>,
-    /// The `Retry-After` header in seconds. A date is measured from the answer's own, because this machine's clock may be wrong.
+    /// The `Retry-After` header in seconds. If the header holds a date, the seconds count from the answer's `Date`, because this
+    /// machine's clock may be wrong.
     pub retry_after: Option<u32>,
 }
 
@@ -57,7 +58,7 @@ impl Answer {
     }
 }
 
-/// The failure of a request that got no answer.
+/// The failure of a request that got no complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SendError {
     pub cause: String,
@@ -167,8 +168,8 @@ impl HttpClient {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let mut result = self.try_send(request.clone(), IpFamily::Any);
-        // Retry with the other address family after a timeout: a path that loses large packets connects and then is silent. If
-        // both fail, return the first error.
+        // Retry with the other address family after a timeout: where the network drops large packets, the connection is
+        // established, but no answer arrives. If the retry fails too, return the first error.
         if let Err(ureq::Error::Timeout(_)) = result
             && let Some(family) = self.resolver.other_family()
         {
@@ -232,8 +233,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether the proxy caused an error of a request through it. Errors of name resolution and of connect are the proxy's,
-/// because the client resolves and connects to the proxy only. An I/O error without an errno comes from TLS inside the tunnel.
+/// Returns whether the proxy caused the error of a request that was sent through it. Errors of name resolution and of connect
+/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. An I/O error without an
+/// errno comes from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

@@ -12,9 +12,9 @@ use crate::messages::FetchOrders;
 
 /// Lifetime of a session token in seconds, longer than a fetcher lives.
 pub const TOKEN_TTL_SECONDS: &str = "300";
-/// Default of both settings in the SDKs: one second for an attempt, and one attempt.
+/// Default of AWS_METADATA_SERVICE_TIMEOUT (in seconds) and of AWS_METADATA_SERVICE_NUM_ATTEMPTS, as in the SDKs.
 const DEFAULT_SETTING: u64 = 1;
-/// Maximum of both settings; limits how much of the fetcher's time a slow service can take.
+/// Maximum of these two variables; limits how much of the fetcher's time a slow service can take.
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
@@ -26,8 +26,8 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Creates a client and requests a session token. It is an error if `orders` show that the token is one of this server, which
-    /// cannot be its own source.
+    /// Creates a client and requests a session token. Returns an error if this server issued the token, which the key in `orders`
+    /// shows: the server cannot be its own source.
     pub fn connect(environment: &Environment, orders: &FetchOrders) -> Result<Self, Fault> {
         if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
@@ -45,7 +45,7 @@ impl ImdsClient {
         client.request_token()?;
         let token = client.token.borrow().clone();
         if token.is_some_and(|token| orders.is_own_token(&token)) {
-            // This error is transient, because another program makes the rule that redirects.
+            // This error is transient, because another program sets the firewall rule that redirects to this server.
             return client.wrong(
                 "it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -120,8 +120,8 @@ impl ImdsClient {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // A routing rule or route of type `prohibit` causes the first error; one of type `unreachable`, such as the guard's for a
-            // user, causes the second.
+            // Routing rules and routes of type `prohibit` cause `Permission denied`. Those of type `unreachable`, such as
+            // ec2-role-guard's rule for a user, cause `No route to host`.
             ("PUT", "Permission denied" | "No route to host") => {
                 "a routing rule may keep this process away from it (ec2-role-guard --user, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"

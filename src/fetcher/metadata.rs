@@ -1,4 +1,4 @@
-//! Reads those parts of the host's other metadata that ec2-role may pass through.
+//! Reads the parts of the host's metadata that `--pass-through` serves to containers.
 
 use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::imds_client::ImdsClient;
@@ -41,7 +41,7 @@ fn walk(
     };
     for entry in listing.text().lines().map(str::trim) {
         let name = entry.strip_suffix('/').unwrap_or(entry);
-        // These characters are those of tag keys; no other name has more kinds of characters.
+        // Accept the characters that EC2 allows in the keys of instance tags; all other names use only some of them.
         let is_name = !matches!(name, "" | "." | "..")
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
         if !is_name || (depth == 1 && !PassThrough::allows(name)) {

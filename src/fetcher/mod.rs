@@ -1,5 +1,5 @@
-//! The fetcher process: fetches one credential, the host's other metadata, or the container token. The network or a file system
-//! can make a fetcher hang, so the supervisor kills it at a deadline.
+//! The fetcher process: fetches one credential, the host's metadata for `--pass-through`, or the container token. The network or
+//! a file system can make a fetcher hang, so the supervisor kills it at a deadline.
 
 mod assume_role_call;
 pub mod aws_settings;
@@ -27,8 +27,8 @@ use rustix::process::{Signal, getpid, kill_process_group};
 use crate::common::{Config, Fault, limit, log, transient};
 use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
-/// Deadline at which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process,
-/// 25 s for a call to STS), so that the fetcher reports which step is slow.
+/// Time after which the supervisor kills a fetcher. It is longer than the fetcher's own limits together (45 s for a
+/// credential_process, 25 s for one attempt to call STS), so that the fetcher itself reports the error of a slow step.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.

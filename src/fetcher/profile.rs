@@ -27,7 +27,7 @@ impl Profile {
         let credentials =
             SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
         let in_config = match name {
-            // The config file may have `[profile default]`, `[default]` or both; the first wins.
+            // The config file may have `[profile default]`, `[default]` or both; `[profile default]` wins.
             "default" => config.sections.get("profile default").or(config.sections.get("default")),
             name => config.sections.get(&format!("profile {name}")),
         };

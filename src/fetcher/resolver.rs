@@ -14,7 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Time after which no lookup starts: musl takes 10 s for a lookup without an answer, and the call to STS needs time too.
+/// Fallback lookups begin at most this long after the default lookup: musl takes 10 s for a lookup without an answer, and the
+/// call to STS needs time too.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
@@ -23,7 +24,7 @@ const MAX_ADDRESSES: usize = 16;
 /// search domains and then with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The second address family of the last resolved name; `None` if all addresses have the family of the first one.
+    /// The family of the last resolved name's addresses that its first address does not have; `None` if all have the same family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -43,8 +43,8 @@ impl SharedFile {
             {
                 Vec::new()
             }
-            // Users name /dev/null to have no file. The SDKs read it as an empty file, but `read` refuses it, because it is not a
-            // regular file.
+            // Users set the variable to /dev/null to disable the file. The SDKs read /dev/null as an empty file, but
+            // `NamedFile::read` refuses it, because it is not a regular file.
             _ if path.as_os_str() == "/dev/null" => Vec::new(),
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };

@@ -10,7 +10,7 @@ pub enum Task {
     /// A credential of the role.
     #[default]
     Credential,
-    /// The host's other metadata, for `--pass-through`.
+    /// The host's metadata for `--pass-through`.
     Metadata,
     /// The token in `--container-token-file`, fetched again each time the file changes.
     ContainerToken,
@@ -37,7 +37,7 @@ pub struct FetchOrders {
 }
 
 impl FetchOrders {
-    /// Whether this server issued a session token.
+    /// Whether `token` is a session token that this server issued.
     pub fn is_own_token(&self, token: &str) -> bool {
         let key = self.token_key.as_ref();
         key.is_some_and(|key| TokenAuthority::new(key, &self.boot_id).open(token).is_some())

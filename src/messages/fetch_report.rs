@@ -14,7 +14,7 @@ pub struct Fetched {
     pub duration_limit: Option<u32>,
 }
 
-/// The host's other metadata, which the supervisor forwards without decoding it.
+/// The host's metadata for `--pass-through`. The supervisor forwards it without decoding it.
 #[derive(Serialize, Deserialize)]
 pub struct FetchedMetadata {
     /// Number of items in the snapshot.
@@ -38,7 +38,7 @@ pub enum FetchReport {
     RetryAfter(u32),
     Fetched(Fetched),
     Metadata(FetchedMetadata),
-    /// The Authorization token of the container form, read from `--container-token-file`.
+    /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
     /// The watch of the token file has ended, and the token last reported is still current.
     Unchanged,

@@ -16,10 +16,10 @@ pub struct ServerState {
     pub log_format: log::Format,
     /// The region in use; `None` while it is unknown or only guessed.
     pub region: Option<String>,
-    /// The Authorization token of the container form; `None` if the container form is not served.
+    /// The Authorization token that clients of `/v2/credentials/` must send; `None` if that path is not served.
     pub container_token: Option<Secret>,
-    /// The host's other metadata, a `Snapshot` that a fetcher encoded as a frame; `None` until it is fetched, and in the server,
-    /// which keeps the decoded form.
+    /// The host's metadata for `--pass-through`: a `Snapshot` that a fetcher encoded as a frame. `None` until it is fetched, and
+    /// always in the server, which keeps only the decoded `Snapshot`.
     pub metadata: Option<Vec<u8>>,
     pub counts: Counts,
     pub credential: Option<Credential>,
@@ -32,7 +32,7 @@ pub struct Counts {
     pub refreshes: u64,
     /// Failed fetches of a credential.
     pub failures: u64,
-    /// Starts of a server after the first.
+    /// Servers started after the first one.
     pub server_restarts: u64,
 }
 

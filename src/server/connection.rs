@@ -23,7 +23,7 @@ pub type Buffer = [u8; request_head::MAX_BYTES];
 pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
-    /// The client's address. An IPv4 client of an IPv6 socket has its IPv4 address here too.
+    /// The client's address. For an IPv4 client of an IPv6 socket it is the IPv4 address, not the IPv4-mapped one.
     pub peer: Option<IpAddr>,
     stream: TcpStream,
     state: State,
@@ -127,7 +127,7 @@ impl Connection {
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
     // Parse only when a newline arrives: only a newline can complete a head, and parsing after every byte of a slow client would
     // be costly. Also parse the first bytes, which may already show that this is not a request head, and parse at the maximum
-    // size.
+    // size, at which an incomplete head is refused.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;

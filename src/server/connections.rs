@@ -1,6 +1,7 @@
 //! The connection table: accepts clients, waits for their sockets, and bounds their descriptors and memory.
 //!
-//! A connection uses one descriptor and a share of [`MAX_BUFFERED_BYTES`], until its lifetime ends or it is evicted.
+//! A connection uses one descriptor and a share of [`MAX_BUFFERED_BYTES`] until it is finished or evicted, at the latest until
+//! the end of its lifetime.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -24,15 +25,15 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. An SDK's
 /// connection buffers little, so it is never that one.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// Descriptors reserved for everything but clients: three standard streams, the listener, the control channel, epoll, four of
-/// tiny_http's connection, inherited ones, the kernel's address tables, the log, the client that is accepted before another is
-/// evicted, and the requests of one batch ([`super::MAX_BATCH`]).
+/// Descriptors reserved for everything but clients: three standard streams, the listener, the control channel, epoll, four for
+/// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
+/// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
 /// Back-off after EMFILE when there is no connection to evict, and after a sandbox refuses accept4: the level-triggered listener
 /// would spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Maximum events per `epoll_wait`, and maximum accepts before the next one, so that many new clients do not delay connected
-/// ones.
+/// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
+/// clients.
 const BATCH: usize = 64;
 
 const LISTENER: u64 = 0;
@@ -73,7 +74,7 @@ impl Connections {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        // Edge-triggered: one event per batch of supervisor data or hang-up; `receive` drains the socket.
+        // Edge-triggered: one event per batch of supervisor data or hang-up; `Channel::receive` drains the socket.
         epoll::add(
             &epoll,
             control_channel,
@@ -282,14 +283,14 @@ mod tests {
         (Connections::new(listener, theirs).unwrap(), address)
     }
 
-    /// Steps until this many connections have been accepted and all that is ready is handled.
+    /// Steps until `count` connections have been accepted since the start of the test and all ready events are handled.
     fn accept_all(connections: &mut Connections, count: u64, now: Instant) {
         while connections.next_id < FIRST_CONNECTION + count || !connections.ready.is_empty() {
             assert!(connections.step(now, None).unwrap().is_none());
         }
     }
 
-    /// The open connections by their place in the order of arrival.
+    /// Returns the open connections, numbered from 0 in the order in which they were accepted.
     fn open(connections: &Connections) -> Vec<u64> {
         let ids = connections.open.keys();
         ids.map(|id| id - FIRST_CONNECTION).collect()
@@ -304,7 +305,7 @@ mod tests {
         accept_all(&mut connections, 1, start);
         let _second = TcpStream::connect(address).unwrap();
         accept_all(&mut connections, 2, start + MAX_LIFETIME / 2);
-        // Further bytes do not prolong it.
+        // Further bytes do not prolong the lifetime.
         first.write_all(b"x").unwrap();
         let end = start + MAX_LIFETIME;
         connections.abort_overdue(end - Duration::from_nanos(1));
@@ -329,7 +330,7 @@ mod tests {
     fn a_response_larger_than_the_socket_buffer_is_written_whole() {
         const LENGTH: usize = MAX_BUFFERED_BYTES / 2;
         let (mut connections, address) = connections();
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit the buffer size of the listener.
         rustix::net::sockopt::set_socket_send_buffer_size(&connections.listener, 4096).unwrap();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -368,7 +369,7 @@ mod tests {
         let buffered = buffered.sum::<usize>();
         assert_eq!(buffered, connections.buffered_bytes);
         assert!(buffered <= MAX_BUFFERED_BYTES && open(&connections)[0] == 0, "{buffered}");
-        // Of equal ones the oldest went.
+        // Of the large connections, which buffer equally much, the oldest were evicted.
         let kept = open(&connections).len() as u64 - 1;
         assert_eq!(open(&connections)[1], LARGE - kept + 1);
     }

@@ -1,9 +1,9 @@
 //! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
 //! responses.
 //!
-//! A hostile client can break only its own connection: one thread holds all connections, within bounds (`connections`), and
-//! tiny_http receives complete heads only. A fault of the server itself ends this process, and the supervisor starts a new server
-//! on the same listening socket.
+//! A hostile client can break only its own connection: the loop never waits for one client, `connections` bounds time and memory,
+//! and tiny_http receives complete heads only. A fault of the server itself ends this process, and the supervisor starts a new
+//! server on the same listening socket.
 
 mod access_log;
 mod confinement;
@@ -96,10 +96,10 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// Keeps this process on one processor. This loop and tiny_http's thread hand requests to each other and never run at the same
-/// time. On two processors every hand-over would wake the other processor; on one, the thread has parsed the whole batch when
-/// this loop continues. Called before threads are started, because they inherit the setting. An error is ignored: a sandbox may
-/// forbid the call.
+/// Keeps this process on one processor. The loop of [`run`] and tiny_http's thread hand requests to each other and never run at
+/// the same time. On two processors every hand-over would wake the other processor; on one, the thread has parsed the whole batch
+/// when the loop continues. Called before threads are started, because they inherit the setting. An error is ignored: a sandbox
+/// may forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // The machine may have more processors than a `CpuSet` can hold.
@@ -215,9 +215,9 @@ impl Handler {
         response
     }
 
-    /// Whether the client is on this machine, by its source address: the kernel drops packets from other machines that carry a
-    /// source address of this one. Loopback and the address that the client connected to need no look-up in the kernel's address
-    /// tables.
+    /// Whether the client is on this machine, by its source address: the kernel drops packets that come from another machine with
+    /// a source address of this machine. Loopback and the address that the client connected to need no look-up in the kernel's
+    /// address tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

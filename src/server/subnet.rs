@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
-/// read returns the current content. A missing table counts as empty (no /proc, or IPv6 disabled), so that no client is on a
-/// subnet. Any other error is returned: a system limit may have caused it, and a later try may succeed.
+/// read returns the current content. A table that is missing (no /proc, or IPv6 disabled) or forbidden counts as empty: then no
+/// client is on a subnet. Any other error is returned: a system limit may be the cause, and the next server may succeed.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -34,8 +34,8 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. When the host connects to a bridge's address, Docker's masquerading may set
-    /// another of the host's addresses as the source.
+    /// Whether an address belongs to this machine. The host's own address can be outside the subnet: when the host connects to a
+    /// bridge's address, Docker's masquerading may replace the source by another address of the host.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
@@ -54,7 +54,7 @@ impl Interfaces {
     }
 }
 
-/// Whether the first `length` bits of two addresses are equal; of IPv4 addresses, those of their IPv4-mapped form.
+/// Whether two addresses of one family have the same first `length` bits. IPv4 addresses are compared in IPv4-mapped form.
 fn have_same_prefix(local: IpAddr, client: IpAddr, length: u32) -> bool {
     let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
     local.is_ipv4() == client.is_ipv4() && to_bits(local) & mask == to_bits(client) & mask
@@ -79,7 +79,7 @@ fn to_bits(address: IpAddr) -> u128 {
 }
 
 /// The prefix length of a local address: that of the most specific on-link route to it, which is its interface's route. The
-/// length counts the 96 bits of an IPv4-mapped address too.
+/// length includes the 96 bits that precede the IPv4 address in its IPv4-mapped form.
 fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     let on_link = routes.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -115,7 +115,7 @@ fn ipv6_prefix(addresses: &str, local: u128) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// As the kernel writes it: 0.0.0.0/0 by 192.0.2.254, 10.0.0.0/8, 10.1.0.0/16, 192.0.2.0/24.
+    /// Destination, gateway and mask: 0.0.0.0/0 via 192.0.2.254, and 10.0.0.0/8, 10.1.0.0/16 and 192.0.2.0/24 on-link.
     const ROUTES: [(u32, u32, u32); 4] = [
         (0, 0xc000_02fe, 0),
         (0x0a00_0000, 0, 0xff00_0000),

@@ -18,7 +18,7 @@ use rustix::rand::GetRandomFlags;
 
 /// The number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection.
 const THREADS: usize = 5;
-/// Sleep before this process fails for lack of threads; it slows down the supervisor's next starts.
+/// Pause before this process exits for lack of threads, because the supervisor starts the next server at once.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
@@ -50,15 +50,15 @@ impl TinyHttpAdapter {
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         self.stream.write_all(heads.collect::<String>().as_bytes())?;
         // Wait until tiny_http's thread has read the heads. Otherwise that thread would wake this one in `receive` for every
-        // head, while it holds the lock that this thread needs. The wait is an optimization, so an error is ignored; it depends
-        // on the small send buffer.
+        // head, while holding the lock that this thread needs. `poll` waits because the send buffer is small. The wait is an
+        // optimization, so an error is ignored.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
 
     /// Receives the next parsed head, within microseconds. If the call hangs, heartbeats are missed and the supervisor replaces
-    /// this process. An error is permanent: if tiny_http parsed another head than `head`, a client would get the response to
-    /// another client's request.
+    /// this process. An error is permanent. One cause is that tiny_http parsed another head than `head`: a client would then get
+    /// the response to another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = format!("{} {} HTTP/1.1\r\n", request.method(), request.url());

@@ -23,7 +23,8 @@ pub fn reap(child: Pid) -> Option<String> {
     })
 }
 
-/// Reaps all ended children except `known`, which are left to [`reap`]: killed fetchers and servers and, for PID 1, orphans.
+/// Reaps all ended children that are not in `known`: killed fetchers and servers and, for PID 1, orphans. The children in `known`
+/// are left to [`reap`].
 pub fn reap_others(known: &[Pid]) {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {

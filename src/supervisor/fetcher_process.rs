@@ -29,7 +29,7 @@ pub struct Fetcher {
 
 struct Process {
     pid: Pid,
-    /// The fetcher's stdin stays open while the fetcher may run: it exits when its stdin closes.
+    /// The supervisor's end of the fetcher's stdin. It is kept open because the fetcher exits when its stdin closes.
     _stdin: PipeWriter,
     reports: PipeReader,
     deadline: BootTime,

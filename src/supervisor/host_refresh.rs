@@ -10,7 +10,7 @@ use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
-/// minute is left after a fetch. AWS recommends to check every 5 s.
+/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but each fetch here reads all items.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
@@ -37,8 +37,8 @@ impl HostRefresh {
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
-    /// Schedules a retry. Of several failures in a row, logs the first and the one that looks like a mistake. The first retries
-    /// come soon, because the host's metadata service may start after ec2-role.
+    /// Schedules a retry. Of several failures in a row, logs the first and, after a minute, one that says that it may be a
+    /// mistake. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));
@@ -75,7 +75,7 @@ impl Refresh for HostRefresh {
         &self.orders
     }
 
-    /// No fault is fatal: the host's metadata is optional, and the container token is in a file that another program writes.
+    /// No fault is fatal: the host's metadata is optional, and another program may write the container token later.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata(fetched) => {

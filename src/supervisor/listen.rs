@@ -10,8 +10,8 @@ use crate::common::{Fault, limit, permanent, transient};
 
 /// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
 const BACKLOG: i32 = 4096;
-/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an
-/// answered and closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor killed.
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
+/// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 
 /// Returns a socket that listens at the address, or stdin if there is no address.
@@ -28,7 +28,7 @@ pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, Fault> {
         })?,
     };
     // Accepted connections inherit the option from the listener; the kernel may accept them before a server runs. Errors are
-    // ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps std's smaller backlog.
+    // ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps its earlier backlog.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
     Ok(listener)

@@ -1,4 +1,4 @@
-//! Retries of what fails at the start, and the line that says when a fault looks like a mistake.
+//! Retries steps of the start that fail, and logs once if a fault lasts so long that it may be a mistake of the user.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts a failure, and returns the end of its log line. It is empty, or once `MISTAKE`: for the first failure that comes
-    /// `PATIENCE` after the first one.
+    /// Counts a failure, and returns the end of its log line: `MISTAKE` once, as soon as the failures have lasted for `PATIENCE`;
+    /// otherwise an empty text.
     pub fn note(&mut self, now: BootTime) -> &'static str {
         self.count += 1;
         let first = *self.first.get_or_insert(now);

@@ -18,7 +18,7 @@ pub struct SdNotify {
     /// `None` until systemd listens: the socket is made when the first message is sent, and again after an error.
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
-    /// Variables that wait for room in systemd's queue, each with its newest value.
+    /// Variables that wait until systemd listens and has room in its queue, each with its newest value.
     unsent: Vec<(&'static str, String)>,
 }
 
@@ -77,7 +77,7 @@ impl SdNotify {
         self.send();
     }
 
-    /// The socket to poll until systemd's queue has room; `None` if nothing is unsent.
+    /// The socket to poll until systemd's queue has room; `None` if nothing is unsent or systemd does not listen.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let socket = self.socket.as_ref().filter(|_| !self.unsent.is_empty());
         socket.map(|socket| PollFd::new(socket, PollFlags::OUT))

@@ -12,13 +12,14 @@ use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
 
-/// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, after which SDKs time out,
-/// because clients wait in the backlog meanwhile.
+/// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, because clients wait in the
+/// backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends sooner than this counts as a short life: it probably failed by itself, as hardly any client had time to
-/// send a request.
+/// A server that ends sooner than this after its start counts in `short_lives`: it probably failed by itself, not because of a
+/// client's request, as hardly any client had time to send one.
 const SHORT_LIFE: Duration = Duration::from_millis(50);
-/// Number of short lives in a row from which starts back off: first 10 ms, doubled each time, at most 1 s.
+/// Number of short-lived servers in a row after which the next start is delayed: by `FIRST_PAUSE`, doubled each time, up to
+/// `MAX_PAUSE`.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);

@@ -60,8 +60,8 @@ impl Signals {
         _ = poll(&mut fds, timeout.as_ref());
     }
 
-    /// Returns one order of the signals received so far; `End` takes precedence. A signal without an order is logged as
-    /// ignored, except SIGCHLD.
+    /// Reads the signals received so far, and returns one order; `End` takes precedence over `FetchNow`. A signal without an
+    /// order is logged as ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
         let mut order = None;
         while let Ok(Some(signal)) = self.0.read_signal() {

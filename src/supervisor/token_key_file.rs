@@ -17,7 +17,7 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!(
                 "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
             )),
-            // Another server may have created the file: both use the key in it.
+            // If another ec2-role has created the file meanwhile, this one uses the key in that file.
             _ => token_key(Some(file)),
         },
     }
@@ -44,7 +44,7 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         opened.sync_all()?;
         match fs::hard_link(&new, &file.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                // FAT and others have no hard links. On them, two servers that start at once may get different keys.
+                // Some file systems, such as FAT, have no hard links. There, two servers that start at once can get two keys.
                 fs::rename(&new, &file.path)
             }
             result => result,

@@ -40,7 +40,7 @@ class Machine(SystemdHost):
                 "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
                 "-chardev", f"socket,id=agent,path={self._socket},server=on,wait=off", "-device", "virtio-serial-pci",
                 "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-                # QEMU exits instead of rebooting, so that the tests can wait for a shutdown or a panic; a test starts it again.
+                # QEMU exits instead of rebooting, so that the tests can wait for a shutdown or a panic; `reboot` starts it again.
                 "-no-reboot",
             ], stdin=subprocess.DEVNULL, env=clean_environment())
 

@@ -49,7 +49,8 @@ def guarded(machine):
 
 
 def credential(machine, aws):
-    """The credential that a container gets with an SDK's requests, checked to be valid by the clock of AWS."""
+    """Returns the credential that a container gets with an SDK's requests. Checks its expiration by the clock of this process,
+    because the tests set the machine's."""
     token = machine.session_token()
     assert machine.ask(LIST, token, PATIENCE) == (200, "exc_web")
     status, document = machine.ask(f"{LIST}exc_web", token, PATIENCE)
@@ -116,7 +117,8 @@ def test_clients_that_vanish_do_not_fill_the_units_memory(guarded, aws):
 
 @pytest.fixture
 def one_line_for_each_call(guarded, aws):
-    """Checks that each call of STS logged one line of a new credential, and nothing else but `allowed`; returns the count."""
+    """Returns a function that checks the log since the fixture's set-up: one line about a new credential for each STS call, and
+    otherwise only lines that begin with an item of `allowed`. The function returns the number of calls."""
     calls, said = aws.calls_from(INSTANCE_ADDRESS), guarded.said(UNIT)
 
     def check(*allowed):

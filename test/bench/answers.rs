@@ -11,7 +11,7 @@ use ec2_role::server::protocol::http::Request;
 use ec2_role::server::protocol::router::respond;
 use ec2_role::server::protocol::state::ResponseState;
 
-/// The minimum length of the session tokens that STS returns.
+/// About the length of the shortest session tokens of the real STS.
 const TOKEN_LENGTH: usize = 400;
 const NOW: BootTime = BootTime(1000);
 

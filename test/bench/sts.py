@@ -20,7 +20,7 @@ EC2_ANSWER = (
     '{{"Code":"Success","LastUpdated":"{iso}","Type":"AWS-HMAC","AccessKeyId":"ASIA{number:016}",'
     '"SecretAccessKey":"made-up/secret/access/key/of/bench","Token":"{token}","Expiration":"{iso}"}}'
 )
-# The minimum length of the session tokens that STS returns.
+# About as long as the shortest session tokens of the real STS.
 TOKEN = "made+up/token" * 30
 
 

@@ -18,7 +18,7 @@ in_namespace = [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
 class NameServer:
-    """Resolves sts.test to 127.0.0.1. For another question `answer` returns the response code, or None for no response."""
+    """Resolves sts.test to 127.0.0.1 (type A). For other questions, `answer` returns the response code, or None for no reply."""
 
     def __init__(self, answer):
         self._answer = answer

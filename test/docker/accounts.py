@@ -1,4 +1,4 @@
-"""Adds users for a test. Only programs that run `within` see them in /etc/passwd and /etc/subuid."""
+"""Adds users for a test. Only commands that are run with the prefix `host.within` see them in /etc/passwd and /etc/subuid."""
 
 import pathlib
 

@@ -34,7 +34,7 @@ class Instance:
     def __init__(self):
         self._made = []
         self.environment = clean_environment()
-        self.within = ()  # what runs each command, as in a mount namespace
+        self.within = ()  # prefix of each command, for example to run it in a mount namespace
         try:
             self.aws = self._keep(NetworkNamespace("aws"))
             self.ec2 = self._keep(NetworkNamespace("ec2"))

@@ -19,7 +19,7 @@ def compose_program(docker):
 
 
 def compose(docker, directory, text, environment=None, **more):
-    """Runs a compose file of the page until its app ends. The service `role`, if there is one, gets the variables of `environment` too."""
+    """Runs the compose file `text` until its service `app` ends. Its service `role` also gets the variables in `environment`."""
     files = {"compose.yaml": text}
     if environment is not None:
         # A shorter interval: with the image's own, the test would wait 5 s for the first health check.

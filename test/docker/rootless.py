@@ -1,4 +1,4 @@
-"""Rootless Podman and RootlessKit, the parts of rootless Docker: in a Debian tree with mount and process namespaces of its own."""
+"""Rootless Podman, and RootlessKit (the basis of rootless Docker), in a Debian tree with mount and PID namespaces of its own."""
 
 import pathlib
 import platform

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 
 @pytest.fixture
 def services(docker):
-    # A laptop has no instance role. The guard hides that of this instance from an ec2-role on a bridge; an ec2-role on the host's
-    # network could use it, and there the requests to `services` show that the sign-in was used.
+    # A laptop has no instance role, but this instance has one. The guard hides it from an ec2-role on a bridge. An ec2-role on
+    # the host's network could use it, so the tests check with the requests to `services` that the sign-in was used.
     docker.instance.guard("on")
     services = sign_in.SignInServices(docker.instance.aws, docker.instance.real_metadata.credential)
     yield services

@@ -10,9 +10,9 @@ use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
-/// Fetches of the victim during each attack: a token, the list and the document each time.
+/// Fetches by a normal client during each attack; each requests a token, the list and the document.
 const FETCHES: usize = 20;
-/// Limit for the median time of the victim's fetches: Go's SDK waits one second. One fetch may be late on a busy machine.
+/// Limit for the median time of these fetches: Go's SDK waits one second. A single fetch may be later on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
 /// Connections of one attack, and number of concurrent attacks. Small, because all tests share 1,000 descriptors.
 const MOST: usize = 200;
@@ -31,7 +31,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Every fetch of the victim succeeds, and none causes a call to STS.
+/// Checks that every fetch of a normal client succeeds, and that none causes a call to STS.
 #[track_caller]
 fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
     let mut times = [Duration::ZERO; FETCHES];

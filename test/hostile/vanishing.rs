@@ -1,5 +1,5 @@
-//! Clients that vanish without a close. By default the kernel would keep each connection that the server has closed for 100 s,
-//! to retransmit to the client.
+//! Clients that vanish without a close. After the server's close, the kernel would by default keep each connection for 100 s, to
+//! retransmit to the client.
 
 use std::io::Write;
 use std::net::TcpStream;

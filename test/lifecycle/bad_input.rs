@@ -1,4 +1,4 @@
-//! Invalid arguments and variables: exit status 2 and one line that names the thing, the fault and the remedy.
+//! Invalid arguments and variables: exit status 2 and one line that names the argument or variable, the fault and the remedy.
 
 use std::os::fd::OwnedFd;
 

@@ -1,4 +1,5 @@
-//! Transient faults at the first start are retried, with a log line that names them. Only an invalid command line ends ec2-role.
+//! Transient faults at the first start are retried, with a log line that names them. Only an invalid option or variable ends
+//! ec2-role.
 
 use std::fs;
 use std::net::TcpListener;

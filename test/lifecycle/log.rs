@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::{Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
 
-/// More lines than fit into a pipe.
+/// Enough requests that their log lines do not fit into a pipe.
 const REQUESTS: usize = 1_000;
 
 #[test]
@@ -153,7 +153,7 @@ fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAdd
     (ec2_role, address)
 }
 
-/// Requests many responses and then waits for a refresh.
+/// Checks that many requests are answered, and then that a refresh happens.
 #[track_caller]
 fn check_that_answers_go_on(address: SocketAddr) {
     let get = || http::get(address, DOCUMENT_PATH).ok();

@@ -169,7 +169,7 @@ fn a_log_file_on_a_frozen_file_system_stops_no_process() {
     let log = file_system.mount_point.join("log");
     let (mut ec2_role, address) = start(Start::with(&sts).stderr(File::create(&log).unwrap()));
     assert!(file_system.freeze("--freeze"));
-    // Thaw even if a check fails: a process that waits for the file could not be ended before.
+    // Thaw even if a check fails: a process that waits for a frozen file system cannot be killed.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         check_that_requests_are_answered(address);
         check_that_sigterm_ends(&mut ec2_role);

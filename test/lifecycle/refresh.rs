@@ -16,7 +16,8 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // A refresh is at most a tenth earlier than half the lifetime. The unit tests of `schedule` check that it is never later.
+    // The first refresh comes after 1 s at the earliest, a later one at most a tenth before half the lifetime. The unit tests of
+    // `schedule` check that none comes after half the lifetime.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }
@@ -107,7 +108,8 @@ fn a_hundred_waiting_clients_cause_one_sts_call() {
     let address = ec2_role.address;
     std::thread::scope(|scope| {
         for _ in 0..100 {
-            // On a busy machine these requests may come before the first credential and get a 500.
+            // The server starts with the first credential, but after 400 ms at the latest. On a busy machine the credential may
+            // come later, and these requests get a 500.
             scope.spawn(move || {
                 let status = http::get(address, DOCUMENT_PATH).unwrap().status;
                 assert!([200, 500].contains(&status), "{status}");

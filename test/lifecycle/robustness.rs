@@ -24,11 +24,13 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 
 /// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for the hang fails the test.
 const END: Duration = Duration::from_secs(5);
-/// Counts for each hang: requests, then kills of the server and as many requests that would abort tiny_http.
+/// Number of requests in each hang.
 const FETCHES: usize = 200;
+/// Number of server kills in each hang, and then of requests whose Content-Length would make tiny_http abort.
 const DEATHS: usize = 20;
-/// Number of kills of the server under load, and of the clients that make the load.
+/// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
+/// Number of clients that make the load.
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
 /// Lifetime in seconds. The first refresh comes after 1 to 10 s, and the credential stays valid until the test is done.
@@ -167,9 +169,9 @@ fn a_killed_server_loses_only_requests_in_flight() {
                 }
             });
         }
-        // The supervisor delays the replacement of a server that lived less than 50 ms; this test kills only older ones.
+        // The supervisor delays the replacement if many servers in a row end within 50 ms, so this test kills only older ones.
         let long_life = Duration::from_millis(60);
-        // Each client has had two more responses, so one of them was requested after the last kill.
+        // Waits until each client has received two more responses. At least the second one was requested after the last kill.
         let all_are_served = || {
             let before: Vec<u64> = served
                 .iter()
@@ -201,7 +203,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     });
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // On a busy machine a client may notice a kill only after the next one.
+    // On a busy machine a client may notice a kill only after the next kill, so allow two failures for each client.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     let deaths = ec2_role
         .lines()
@@ -333,7 +335,7 @@ fn a_crash_leaves_no_core_file() {
 }
 
 /// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file excludes another run of this test,
-/// for example one in a tree of another Debian.
+/// for example by `scripts/test --debian`.
 struct CorePattern {
     before: String,
     _lock: File,
@@ -426,7 +428,7 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // PID 1 gets this signal when an orphan ends.
+    // PID 1 gets SIGCHLD whenever an orphan ends; the signal must not make the wait spin.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());

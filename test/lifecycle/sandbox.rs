@@ -41,8 +41,8 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14, without rseq: the tests are linked with glibc (the release is not), which aborts if only some
-/// threads may call rseq. The number before rseq is io_pgetevents.
+/// System calls newer than Linux 4.14, except rseq: the tests (not the release) are linked with glibc, and glibc aborts if only
+/// some threads may call rseq. `SYS_rseq - 1` is io_pgetevents.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
@@ -50,7 +50,7 @@ const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
 /// GRND_INSECURE, a flag of getrandom that Linux has had since 5.6.
 const GRND_INSECURE: u64 = 4;
 
-/// Under a filter for newer system calls: refreshes, a replaced server, a `credential_process`, a log file and the end.
+/// With newer system calls filtered out, checks refreshes, a `credential_process`, token files, a replaced server and the end.
 #[test]
 fn kernel_4_14_has_all_system_calls_that_are_needed() {
     let flag = SeccompCmpOp::MaskedEq(GRND_INSECURE);

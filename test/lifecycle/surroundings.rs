@@ -9,7 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use crate::support::ec2_role::{Ec2Role, is_alive};
 use crate::support::{Directory, Fault, Reply, Start, Sts, When, each, namespace, skip, until};
 
-/// A profile whose command prints a credential after `script`.
+/// A start whose profile has a `credential_process` that runs `script` and then prints a credential.
 fn with_credential_process(sts: &Sts, script: &str) -> Start {
     let start = Start::without_source(sts);
     let print = "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
@@ -159,7 +159,7 @@ fn without_proc_the_log_says_what_to_mount() {
 /// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
 #[test]
 fn limits_reached_during_a_refresh_keep_the_credential() {
-    // The kernel does not limit root's processes, so this row runs as another user, who sets the limit.
+    // The kernel does not limit the number of root's processes, so for `nproc` ec2-role and prlimit run as another user.
     const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
     let rows = [
         (
@@ -223,7 +223,7 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// The status of a request in the container form with the token `first`.
+/// The response's status to a request for the container's credential with the token `first`.
 fn status_with_first_token(ec2_role: &Ec2Role) -> u16 {
     let token = ("Authorization", "first");
     let answer = ec2_role.request("GET", "/v2/credentials/exc_web", &[token]);

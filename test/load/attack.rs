@@ -89,7 +89,7 @@ impl Target<'_> {
         });
     }
 
-    /// Opens connections, sends the bytes for each one's number, and keeps the last `most` open.
+    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `most` open.
     fn hold(&self, per_second: u32, most: usize, bytes: &fn(usize) -> Vec<u8>) {
         let mut held = VecDeque::new();
         self.pace(per_second, |number| {

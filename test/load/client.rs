@@ -1,4 +1,4 @@
-//! A client with its own address that makes the three requests of an SDK, and its figures.
+//! A client with its own address that makes the three requests of an SDK, and measures how long they take and how many fail.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,10 +14,9 @@ use crate::support::http;
 
 /// Interval between the starts of two fetches.
 const PERIOD: Duration = Duration::from_millis(10);
-/// Maximum concurrent fetches: enough to start one every [`PERIOD`] while others wait as long as Go's SDK does.
+/// Maximum concurrent fetches: enough to start one every [`PERIOD`] even if each takes 500 ms, after which Go's SDK gives up.
 const FETCHES: u32 = 50;
 
-/// Connects from one of loopback's many addresses.
 pub fn connect(from: Ipv4Addr, to: SocketAddr, timeouts: Duration) -> io::Result<TcpStream> {
     let (inet, cloexec) = (AddressFamily::INET, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(inet, SocketType::STREAM, cloexec, None)?;

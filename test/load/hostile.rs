@@ -28,7 +28,8 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// Bound of the log: twice a minute's 1,000 request lines of at most 400 bytes.
+/// Maximum size of the log: 2,000 request lines of at most 400 bytes. ec2-role logs at most 1,000 requests a minute, and an
+/// attack of the usual 30 s can be in two of these minutes.
 const MAX_LOG_BYTES: u64 = 800_000;
 /// Number of samples after an attack. Their minimum is reported, so short-lived processes such as a fetcher do not count.
 const LOOKS: u32 = 20;
@@ -41,11 +42,11 @@ enum Other {
     Vanish,
     /// A container that begins connections from many addresses and completes none.
     Forge,
-    /// Another user of the host, who sends signals to all processes and tries to read them.
+    /// Another user of the host, who sends signals to ec2-role's processes and tries to read their memory and environment.
     User,
 }
 
-/// The container's further addresses, for forged sources.
+/// Source addresses of the forged connections; [`FORGE`] adds them to the container.
 fn sources() -> Vec<Ipv4Addr> {
     (10..250)
         .map(|last| Ipv4Addr::new(192, 0, 2, last))
@@ -57,7 +58,7 @@ const VANISH: &str = r"for flag in PSH FIN; do iptables -A INPUT -p tcp --tcp-fl
     for flag in RST FIN; do iptables -A OUTPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done";
 const FORGE: &str = r"iptables -A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP
     for last in {10..249}; do ip address add 192.0.2.\$last/32 dev lo; done";
-/// Tries to read files that other users may not read, and prints what it could read.
+/// Sends signals to the processes, and prints what it can read of their files in /proc that other users may not read.
 const STEAL: &str = "for pid; do kill -9 $pid; kill -STOP $pid; cd /proc/$pid && cat environ maps mem io stack syscall fd/*; done";
 
 struct Row {
@@ -87,7 +88,7 @@ struct Attacked {
     log: Option<Directory>,
     stolen: String,
     other: Option<Other>,
-    /// The number of the kernel's sockets at the end of an attack from a container.
+    /// The number of the kernel's sockets on ec2-role's port at the end of the attack; 0 if `other` is `None`.
     connections: usize,
     _kept: Option<std::io::PipeReader>,
     // Dropped last, because a control group can be removed only when its processes have ended.
@@ -133,7 +134,7 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(Row {
             other: Some(other),
-            // The limits of a server in a role network.
+            // The memory limit that scripts/ec2-role-network sets for a server.
             bounds: Some(Bounds::memory(16 << 20)),
             ..row(name, Vec::new())
         });
@@ -283,15 +284,15 @@ impl Other {
     /// Maximum number of the attack's connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // 150 connections a second for 5 s: the kernel gives a connection up after it has retransmitted for 3 s.
+            // 150 connections a second, each kept for 5 s: 3 s of retransmissions (TCP_USER_TIMEOUT), and a margin.
             Other::Vanish => 5 * 150,
-            // The backlog, beyond which the kernel keeps nothing (SYN cookies).
+            // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,
             Other::User => 0,
         }
     }
 
-    /// Attacks until the end of the row, and returns what it could read.
+    /// Attacks until `ended` is set, and returns what [`Other::User`] could read.
     fn attack(self, port: u16, supervisor: Pid, ended: &AtomicBool) -> String {
         if let Other::User = self {
             return steal(supervisor, ended);
@@ -423,7 +424,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            // If stderr is a file, the log writer is one more process.
+            // If stderr is a file, the log writer runs too, a process with a thread and descriptors of its own.
             (threads == 0 || row.log.is_some(), "threads left"),
             (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),

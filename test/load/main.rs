@@ -1,4 +1,4 @@
-//! Load and attacks on the static binary, with figures: `hostile`, `crowd` and `soak`, each described by its script
+//! Measures the static binary under load and attacks: `hostile`, `crowd` and `soak`, each described by its script
 //! (scripts/test-hostile and so on). Everything stays on this machine, and the number of connections is bounded.
 
 // Each test program uses only a part of `support`.

@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_millis(40);
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// Tolerance for a busy machine between an event and its observation.
 const LATE: Duration = Duration::from_millis(500);
-/// Time limit for the slowest fetch: SDKs give up after one or two seconds.
+/// Time limit for the slowest fetch: most SDKs give up after one or two seconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Allowed growth of the supervisor's memory from the first quarter of the run to the last.
 const MAX_GROWTH_KIB: u64 = 64;

@@ -7,7 +7,8 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// Seconds. The first refresh comes at a random time in the first half, so a long lifetime keeps it out of the run.
+/// In seconds. The first refresh comes at a random time in the first half of the lifetime; with a long lifetime it hardly ever
+/// comes during a run.
 const LIFETIME: i64 = 30 * 24 * 3600;
 
 pub struct Subject {

@@ -17,7 +17,7 @@ IMAGE = "podman-host"
 SUITE = "trixie"  # bookworm's Podman has no Quadlet
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
 BUSYBOX = "docker.io/library/busybox"
-# The image amazon/aws-cli, which a user would pull, is made from the host's own tree; its program does only this.
+# Entry point of the test's own amazon/aws-cli image, which replaces the one that a user would pull: prints the caller's ARN.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
 # curl's exit status if the connection is refused; a time-out has a different one.
 REFUSED = 7

@@ -47,7 +47,8 @@ def test_remove_leaves_nothing(host):
     host.network("remove", "php")
     assert left(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
-    # `remove` works even if no container was ever on the network. It keeps the hook while another engine's network has such a bridge.
+    # `remove` works even if no container was ever on the network. It keeps the hook while another er- bridge exists, because that
+    # one may belong to another engine's network.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")
@@ -68,7 +69,7 @@ def test_replace_keeps_what_is_not_named(host):
     host.put(f"EC2_ROLE_ROLE_NAME=temp\n{odd}\n", "/tmp/variables")
     host.create("php", "--env-file", "/tmp/variables")
     host.podman("rm", "--force", host.box("--network", "php"))
-    # With the last container Podman has removed the bridge.
+    # Podman removed the bridge with the network's last container; `replace` works without it.
     host.network("replace", "php", arn("fluentd"))
     assert host.role_seen_by(host.box("--network", "php")) == "temp"
     assert odd in json.loads(host.podman("inspect", "--format", "{{json .Config.Env}}", "ec2-role-php").stdout)
@@ -110,5 +111,5 @@ def test_podman_by_the_name_of_docker_is_podman(host):
         host.run("rm", "/usr/local/bin/docker")
     assert f"podman run --network php ... has {arn('php')}" in created
     assert "after the next boot the server is not started: systemctl enable podman-restart" in created
-    # Podman's monitor of the server, which the command started, does not hold the command's lock.
+    # `create` started conmon, Podman's monitor of the server's container. It must not keep the lock of `create`.
     host.run("flock", "--nonblock", "/run/ec2-role-network.lock", "true")

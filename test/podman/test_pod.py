@@ -29,7 +29,8 @@ def pod(host, engine):
 
 def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
     wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, seconds=30, what="the role in an answer of STS")
-    # The credential needs the token, which is in memory only; the application does not get the source credential.
+    # The sidecar refuses requests without the container token, which is only in memory. The application does not get the source
+    # credential.
     infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()
     answer, _ = pod.curl(infra, "http://127.0.0.1:4567/v2/credentials/exc_web", "--write-out", "%{http_code}")
     assert answer.endswith("401") and "SecretAccessKey" not in answer

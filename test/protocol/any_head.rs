@@ -1,4 +1,4 @@
-//! Any bytes from a client: tiny_http parses each normalized head, one after the other, to exactly its content.
+//! Any bytes from clients: tiny_http parses the normalized heads, sent one after the other, in order and unchanged.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn all_are_parsed(heads: Vec<String>) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // A failing case can take the whole timeout.
+        // Shrink in few steps, because each failing case can take the whole timeout.
         max_shrink_iters: 10,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -73,7 +73,7 @@ impl Served {
     }
 }
 
-/// The response with `mask` in place of its date and of this text.
+/// The response with `DATE` in place of its date, and `mask` in place of `text`.
 fn masked(response: &[u8], text: &str, mask: &str) -> String {
     let response = String::from_utf8(response.to_vec()).unwrap();
     let date = Answer::parse(response.as_bytes())
@@ -175,14 +175,14 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nContent-Length: 5\r\n{TTL}: 60\r\n\r\nhello"
         ),
-        // s3fs before 1.92 sends the empty chunked body; the second body is not empty.
+        // Chunked bodies: an empty one, as s3fs before 1.92 sends it, and one that is not empty.
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n0\r\n\r\n"
         ),
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // `Host` with the port, no `Host`, and HTTP/1.0. The rows above have no port, like the AWS C runtime's requests.
+        // `Host` with the port, no `Host`, and HTTP/1.0. The requests above have no port in `Host`, like the AWS C runtime's.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),

@@ -44,7 +44,7 @@ impl Served {
     }
 }
 
-/// An error that every SDK can parse: Go's SDK takes the lower-case keys, JavaScript's the capitalised ones.
+/// Checks that the error can be parsed by every SDK: Go's SDK takes the lower-case keys, JavaScript's the capitalised ones.
 #[track_caller]
 fn check_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");

@@ -4,7 +4,7 @@ use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
 use crate::support::{Reply, Start, Sts, namespace};
 
-/// The host's addresses: on the container's subnet, and on another.
+/// The host's address on the container's subnet, its address on another subnet, and the address of a client behind the container.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 const BEHIND_ROUTER: &str = "203.0.113.5";
@@ -39,7 +39,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // This client is behind the container, but the host's route to its address is the default route.
+        // This client is behind the container and not on its subnet: the host reaches it by the default route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

@@ -1,4 +1,4 @@
-//! Compares ec2-role with the botocore that scripts/setup installs: how it parses shared files, and its partitions.
+//! Compares ec2-role with the botocore that scripts/setup installs: the parsing of shared files, and the endpoints of partitions.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,7 +22,8 @@ fn venv() -> PathBuf {
 /// A line of a shared file, with any indentation. Lines that people often write are more frequent.
 fn line() -> impl Strategy<Value = String> {
     let indent = prop_oneof![5 => Just(""), 2 => Just("  "), 1 => Just("    "), 1 => Just("\t")];
-    // No word begins with # or ;: botocore keeps such a comment in the value, and other SDKs remove it.
+    // No word begins with # or ;, because there `shared_file` differs from botocore on purpose: it removes a comment that follows
+    // a value, as other SDKs do, and botocore keeps it.
     let word = "[a-zA-Z0-9_./+@é\u{4e2d}][a-zA-Z0-9_./+@é\u{4e2d}#;-]{0,5}";
     let value = prop_oneof![
         6 => word,

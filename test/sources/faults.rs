@@ -1,5 +1,5 @@
-//! Every fault of the two services that can be the source, the host's metadata service and a container credential endpoint, at the
-//! start and during a refresh.
+//! Every fault of the host's metadata service and of a container credential endpoint as the credential source, at the start and
+//! during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};

@@ -11,7 +11,7 @@ use crate::support::{ROLE, Reply, SECRET, Start, Sts, each};
 
 /// White space at the end of values from Windows env files, of secrets with a newline, and of texts copied from web pages.
 const AROUND: [&str; 6] = ["\r", "\n", "\r\n", " ", "\t", "\u{a0}"];
-/// Characters that are invalid inside a value, or that are not white space, and the code point that the log line names.
+/// Characters that are invalid inside a value, each with the code point that the log line names.
 const INSIDE: [(&str, &str); 7] = [
     ("\r", "U+000D"),
     ("\n", "U+000A"),

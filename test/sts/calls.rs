@@ -216,7 +216,7 @@ fn a_life_is_at_most_what_was_asked_for() {
     let replies = [
         Reply::good().valid_for(900).date_ahead(-3600),
         Reply::good().valid_for(900).date_ahead(3600),
-        // The `Date` header of this reply is in 1970.
+        // The `Date` header of this reply is in 1970, because the test's STS sends no earlier date.
         Reply::good().valid_for(900).date_ahead(-century),
         Reply::good().valid_for(900).date_ahead(century),
         Reply::good().valid_for(century),
@@ -314,7 +314,7 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
 #[test]
 fn an_error_of_sts_repeats_no_secret_of_the_request() {
     let token = format!("{SECRET}/session");
-    // The first row is STS's own message, with headers of the request; the others are possible messages of other services.
+    // `canonical` is STS's own message, with headers of the request; the other messages are possible ones of other services.
     let canonical = format!(
         "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
          x-amz-security-token:{token}\n'"

@@ -23,7 +23,7 @@ fn ask(name_server: &str, resolver: &str) {
     .unwrap();
 }
 
-/// Runs a name server that resolves every name to 127.0.0.1, or none, with this response code.
+/// Runs a name server that returns this response code. If the code is 0, it resolves every name to 127.0.0.1, otherwise none.
 fn serve_names((address, error): (&str, u8)) {
     let knows = error == 0;
     let socket = UdpSocket::bind((address, 53)).unwrap();

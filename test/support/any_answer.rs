@@ -1,5 +1,5 @@
-//! Properties of the response to any request, shared by the property tests and the fuzz target. This module has its own
-//! knowledge of the protocol and uses nothing of the code that it checks.
+//! Properties of the response to any request, shared by the property tests and the fuzz target. The expected result is computed
+//! here independently of the code under test, so that a fault in that code does not change it too.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -94,7 +94,6 @@ impl World {
         response
     }
 
-    /// Whether this request is entitled to the credential.
     fn is_entitled(&self, request: &Request) -> bool {
         let values = |name: &str| -> Vec<&str> {
             let named = |header: &&(&str, &str)| header.0.to_lowercase() == name;

@@ -9,13 +9,13 @@ pub struct Attack {
 }
 
 pub enum Form {
-    /// Opens `per_second` connections, sends on each the bytes for its number, and keeps the last `most` open.
+    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `most` open.
     Hold {
         per_second: u32,
         most: usize,
         bytes: fn(usize) -> Vec<u8>,
     },
-    /// Sends `begin` and then `then` again and again, up to `most` bytes a connection, and reads nothing.
+    /// Sends `begin` on each connection, repeats `then` up to `most` bytes, and reads nothing.
     Stream {
         connections: usize,
         begin: String,

@@ -47,14 +47,15 @@ impl Authority {
         self.0.text("authority.pem")
     }
 
-    /// A server's certificate for a name in openssl's form (`IP:127.0.0.1`).
+    /// Returns a TLS configuration with a certificate of this authority for a name in openssl's syntax (`IP:127.0.0.1`).
     pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
         self.0.write("extensions", &extensions);
         self.openssl(&format!(
             "req -new {WITH_NEW_KEY} key.pem -subj /CN=server -out request.pem"
         ));
-        // `openssl x509` takes no end in the past: 3.0 knows no dates there, and 3.5 no negative days.
+        // Use `openssl ca`, because `openssl x509` cannot make an expired certificate: version 3.0 has no options for dates, and
+        // 3.5 rejects a negative number of days.
         let validity = match validity {
             Validity::TwoDays => "-days 2",
             Validity::Expired => "-startdate 20200101000000Z -enddate 20200102000000Z",

@@ -1,4 +1,5 @@
-//! A container as the network sees it: a namespace behind a veth pair. The test must be in a namespace itself.
+//! Simulates the network of a container: a network namespace behind a veth pair. The test must be in a network namespace itself,
+//! because the host's end of the pair and its address are added there.
 
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
@@ -39,7 +40,7 @@ impl Container {
         ))
     }
 
-    /// Like `get`, from another address, for which the container is the router.
+    /// Like `get`, but from the address `source`, as if the container were a router for it.
     pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
         let (host, _port) = address.split_once(':').unwrap();
         self.run(&format!(
@@ -75,7 +76,8 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The kernel removes the namespace some time after its last process, and the veth pair with it.
+        // The kernel removes the namespace, and the veth pair with it, only some time after the last process has ended. Delete
+        // the pair now, so that its name is free for the next container.
         _ = Command::new("ip").args(["link", "del", "host0"]).status();
         _ = self.0.kill();
         _ = self.0.wait();

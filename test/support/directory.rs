@@ -57,7 +57,7 @@ impl Directory {
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Each file has a temporary name of its own, because the rows of a table write to one directory at the same time.
+        // Each file has a temporary name of its own, because test cases that run in parallel write to the same directory.
         let new = self.path(&format!("{}-being-written", name.replace('/', "-")));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &path).unwrap();

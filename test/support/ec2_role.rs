@@ -102,7 +102,7 @@ impl Start {
         self
     }
 
-    /// Starts another copy of the binary.
+    /// Runs this copy of the binary instead of the one that cargo built.
     pub fn program(mut self, program: String) -> Self {
         self.program = program;
         self
@@ -114,7 +114,7 @@ impl Start {
         self
     }
 
-    /// Gives the process another stderr; the test then sees no log lines.
+    /// Replaces the stderr pipe that the test reads; [`Ec2Role::lines`] then stays empty.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
@@ -239,7 +239,7 @@ impl Ec2Role {
         self.wait_for_line_after(0, text)
     }
 
-    /// Like `wait_for_line`, without the first `count` lines.
+    /// Like `wait_for_line`, but ignores the first `count` lines.
     #[track_caller]
     pub fn wait_for_line_after(&self, count: usize, text: &str) -> String {
         self.lines.wait(text, |lines| {
@@ -308,7 +308,7 @@ impl Ec2Role {
         })
     }
 
-    /// The stdout so far, unless the test has taken the pipe. Does not read to the end, because a child may hold the pipe.
+    /// The stdout so far; `None` if the test has taken the pipe. Does not block, although a child may still have the pipe open.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();
@@ -325,7 +325,7 @@ impl Ec2Role {
     #[track_caller]
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let status = until("its end", || self.child.try_wait().unwrap());
-        // The thread that reads the log ends when no process holds the pipe.
+        // When no process has the pipe open any more, the thread that reads the log ends and drops its `lines`.
         until("the end of its lines", || {
             (Arc::strong_count(&self.lines) == 1).then_some(())
         });
@@ -333,7 +333,6 @@ impl Ec2Role {
     }
 }
 
-/// The children of a process.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let pid = pid.as_raw_nonzero();
     let text =

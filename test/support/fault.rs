@@ -12,27 +12,28 @@ use super::{Ec2Role, Reply, Start, Sts};
 
 /// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
-/// Interval of the requests. All rows of a table run at once, and shorter intervals would take all processors.
+/// Interval between two requests. Many faults are tested in parallel, and with shorter intervals they would use all processors.
 const PACE: Duration = Duration::from_millis(50);
 const SERVED: &str = "ec2-role: credential of ";
 const EXPIRED: &str = " has expired; requests are answered 500 until there is a new one";
 const FAILED: &str = "; next try in ";
-/// The part of a failure's log line that says what is served, with a valid credential and without.
+/// The log line of a failure contains `KEPT` while there is a valid credential, and `NONE` while there is none.
 const KEPT: &str = "; serving the credential valid until ";
 const NONE: &str = "; no credential, requests are answered 500; ";
 
 static STARTING: Mutex<()> = Mutex::new(());
 
 pub struct Fault<'a> {
-    /// Names the row when the test fails.
+    /// Name of the fault in the message of a failed check.
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
     /// Injects the fault, either before ec2-role's start (`None`) or with the running process.
     pub inject: &'a (dyn Fn(Option<Pid>) + Sync),
     pub repair: &'a (dyn Fn(Pid) + Sync),
-    /// Texts that each log line must contain (also separated by `…`), and the number of STS calls in each failure.
+    /// Texts that the log line of each failure must contain; `…` separates several texts in one string.
     pub expected: &'a [&'a str],
+    /// Number of STS calls in each failure.
     pub calls: usize,
 }
 
@@ -66,7 +67,8 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // The refresh is due after a second, but the start of all rows together may take longer. So one row starts at a time.
+        // The refresh is due a second after the start at the earliest. If the processes of all faults started together, a start
+        // could take longer than that, so only one starts at a time.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
@@ -127,8 +129,8 @@ impl Fault<'_> {
 
 /// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
 ///
-/// ec2-role counts the lifetime from just before the call, which is after the start of the process and before the call arrives.
-/// So the bounds are exact, however busy the machine is.
+/// ec2-role counts the lifetime from just before the call, so from a moment between `started` and `call.at`. The checks allow for
+/// the whole time between these two, so a busy machine cannot make them fail.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -1,4 +1,4 @@
-//! A host's metadata service that behaves like EC2's, like an old one, or like one beyond the hop limit.
+//! A stand-in for a host's metadata service: with session tokens (IMDSv2), without them (IMDSv1), or too many hops away.
 
 use std::io::Write;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub enum Wrong {
     Status(u16),
     Body(&'static str),
     Hang,
-    /// The response comes one byte at a time.
+    /// The body comes one byte at a time.
     Drip,
     /// The connection closes after half of the body.
     Cut,

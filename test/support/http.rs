@@ -44,7 +44,7 @@ impl Answer {
         Self::parse(&bytes).ok_or_else(|| io::Error::from(ErrorKind::InvalidData))
     }
 
-    /// Like `read`, as bytes.
+    /// Like `read`, but returns the bytes of the response.
     fn read_bytes(stream: &mut impl Read, has_body: bool) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let cut = |bytes: &[u8]| {
@@ -138,7 +138,6 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends one request.
 pub fn request(
     address: SocketAddr,
     method: &str,
@@ -196,8 +195,7 @@ pub fn fetch_on(
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
 
-/// Counts the kernel's sockets on this port in this network namespace, without the listening one and those that only keep the port
-/// (TIME_WAIT).
+/// Counts the kernel's TCP sockets on this local port in this network namespace, except those in the states LISTEN and TIME_WAIT.
 pub fn connections(port: u16) -> usize {
     let port = format!(":{port:04X} ");
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();

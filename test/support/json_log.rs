@@ -1,4 +1,5 @@
-//! Lets a whole test run check the JSON log: with `TESTED_LOG_FORMAT=json` each program logs so, and tests see the text of each line.
+//! With `TESTED_LOG_FORMAT=json` a whole test run checks the JSON log: each ec2-role logs JSON, and the tests see each line
+//! converted to the text format.
 
 use std::io::Write;
 
@@ -9,7 +10,7 @@ pub fn is_asked() -> bool {
     std::env::var("TESTED_LOG_FORMAT").is_ok_and(|format| format == "json")
 }
 
-/// The line as the text format has it. A line that breaks the format's promise becomes one that its test notices.
+/// Converts a JSON line to the text format. A line of ec2-role that is not such an object ends the whole run.
 pub fn text(line: &str) -> String {
     let object: Value = match serde_json::from_str(line) {
         Ok(object) => object,

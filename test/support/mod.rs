@@ -1,4 +1,4 @@
-//! What the tests share: the binary, its peers, and a client.
+//! Code that the tests share: it runs the binary, stands in for the binary's peers, and sends requests to it.
 
 pub mod any_answer;
 pub mod any_head;

@@ -8,8 +8,8 @@ const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
 
-/// Whether ec2-role can run under this command. It cannot if the command is not allowed here, or if the program is in a private
-/// home directory.
+/// Whether this command can run ec2-role. It cannot if this machine does not allow the command, or if [`PROGRAM`] is in a home
+/// directory that the command's user may not enter.
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])
@@ -18,7 +18,7 @@ fn runs(words: &[&str]) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Like `runs`; skips the test if the command cannot.
+/// Like `runs`, and skips the test if the result is false.
 #[track_caller]
 pub fn can(words: &[&str]) -> bool {
     let works = runs(words);
@@ -28,10 +28,11 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Returns the command that makes these namespaces; skips the test if there is none.
+/// Returns an `unshare` command that makes namespaces of these kinds; skips the test if none works here.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
-    // A user namespace lets a plain user make the others. Root in it cannot enter the private home directory of another user.
+    // A user namespace lets an ordinary user make the namespaces of the other kinds. Its root cannot enter another user's private
+    // home directory, but real root can, so without success try plain `unshare`.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);
@@ -40,8 +41,8 @@ pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
     can(&words).then_some(words)
 }
 
-/// Runs the calling test once more, in a network namespace with only loopback and with its own /etc/hosts and /etc/resolv.conf
-/// (which names 127.0.0.1). Returns true if the caller is already inside.
+/// Runs the calling test again in a child process: in a network namespace that has only loopback, with its own /etc/hosts and an
+/// /etc/resolv.conf that names 127.0.0.1. Returns true in the child, and false in the caller, which then has nothing left to do.
 #[track_caller]
 pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -50,7 +51,7 @@ pub fn enter_for_this_test() -> bool {
     let Some(words) = unshare(&["--net", "--mount"]) else {
         return false;
     };
-    // libtest names a test's thread by the test.
+    // libtest gives the thread of a test the test's name.
     let thread = std::thread::current();
     let name = thread.name().unwrap();
     let files = Directory::new();

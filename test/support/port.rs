@@ -1,4 +1,4 @@
-//! A port of a test, and its treatment of connections.
+//! A TCP port on which a test's server listens. The test can change how connections to it are treated: see [`PortState`].
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -59,7 +59,7 @@ impl Port {
     pub fn set_port_state(&self, state: PortState) {
         let mut listening = self.listening.lock().unwrap();
         let is_open = matches!(state, PortState::Open);
-        // A new listener would reset the connections that wait for the old one.
+        // Keep a listener that is open already: replacing it would reset the connections in its accept queue.
         if self.is_open.swap(is_open, Ordering::Relaxed) && is_open {
             return;
         }

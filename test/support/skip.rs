@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// Says why a test is skipped. Where CI is set, the test fails, because CI must run every test.
+/// Prints why a test is skipped. If the environment variable CI is set, fails the test instead, because CI must run every test.
 #[track_caller]
 pub fn skip(why: &str) {
     let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());

@@ -27,7 +27,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// A parameter of the form, or an empty text.
+    /// The value of a parameter in the form-encoded body; empty if it is missing.
     pub fn parameter(&self, name: &str) -> String {
         let pairs = self
             .request
@@ -53,7 +53,7 @@ impl Call {
         after.split('/').next().unwrap()
     }
 
-    /// The time in the signature.
+    /// The time of the signature in seconds since the epoch; 0 if it is missing or invalid.
     fn signed_at(&self) -> i64 {
         let date = self.request.header("X-Amz-Date"); // for example 20261123T210000Z
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or("0");
@@ -87,7 +87,7 @@ pub struct Reply {
     expiration: Expiration,
     lifetime: i64,
     clock: i64,
-    /// Seconds by which the `Date` header is ahead of `clock`.
+    /// Seconds by which the `Date` header is ahead of STS's own clock.
     date: i64,
     retry_after: Option<RetryAfter>,
     is_strict: bool,
@@ -102,7 +102,7 @@ enum Body {
     Bytes(Vec<u8>),
 }
 
-/// Failed tests print replies, so print only the first bytes of a long one.
+/// Failed tests print replies, so this prints only the first bytes of a body.
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -213,7 +213,7 @@ impl Reply {
         }
     }
 
-    /// Sends the reply one byte at a time, with this pause before each.
+    /// Sends the body one byte at a time, with this pause before each byte.
     pub fn drip(self, each: Duration) -> Self {
         Reply {
             manner: Manner::Drip(each),
@@ -366,7 +366,7 @@ pub fn access_key_id(number: usize) -> String {
     format!("ASIA{number:016}")
 }
 
-/// Marks every secret of the role. When an `Ec2Role` is dropped, its files are searched for this mark, so no test writes it into one.
+/// Part of every secret of the role. Dropping an `Ec2Role` searches its HOME for this text, so no test may write the text there.
 pub const SECRET_OF_ROLE: &str = "+of/the/role/";
 
 pub fn secret_access_key(number: usize) -> String {

@@ -57,7 +57,7 @@ pub const KNOWN: [(&str, &str); 12] = [
         "{\n  \"accountId\" : \"123456789012\"\n}",
     ),
 ];
-/// Items that prove the host's identity, served only by an option of their own.
+/// Items that prove the host's identity, served only with `--pass-through-identity-signature`.
 pub const SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7",
     "dynamic/instance-identity/rsa2048",

@@ -64,7 +64,7 @@ pub fn until<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
     }
 }
 
-/// Checks all rows at the same time, because each row mostly waits. If one row fails, the test fails.
+/// Calls `check` for all rows (test cases) in parallel, because a check mostly waits. If one check fails, the test fails.
 pub fn each<Row: Send>(rows: impl IntoIterator<Item = Row>, check: impl Fn(Row) + Sync) {
     std::thread::scope(|scope| {
         for row in rows {

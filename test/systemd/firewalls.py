@@ -154,13 +154,13 @@ CELLS = (FirewallHost.role_served, FirewallHost.guard_without_hook, FirewallHost
 
 
 def rows():
-    """The page's table: {(engine, firewall): what a container sees in each of CELLS}."""
+    """The table of scripts/README.md: {(engine, firewall): what a container sees in each of CELLS}."""
     table = re.search(r"^\| Engine \| Firewall .*?\n\n", (REPOSITORY / OPERATING).read_text(), re.M | re.S)[0]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
     return {(engine, firewall): [of_this_suite(cell) for cell in cells] for engine, firewall, *cells in lines}
 
 
 def of_this_suite(cell):
-    """`served` of the cell `refused (Debian 13: served)` on Debian 13 and newer, else `refused`."""
+    """A cell's value on this Debian: `refused (Debian 13: served)` means `refused` on Debian 12 and `served` on newer ones."""
     first, on_debian_13 = re.fullmatch(r"(\w+)(?: \(Debian 13: (\w+)\))?", cell).groups()
     return first if machine_suite() == "bookworm" else on_debian_13 or first

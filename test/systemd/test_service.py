@@ -248,7 +248,7 @@ def test_what_is_written_wrong_is_said_once_and_fails_the_unit(host, second, var
     keep_asking(host)
     assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
     assert len(complaints(host, unit, remedy)) == 1, host.events()
-    # After the correction, the command is the same as after any change of the settings.
+    # After the correction a restart is enough, as after any change of the settings; `reset-failed` is not needed.
     host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
     host.run("systemctl", "restart", unit)
     assert host.show(unit, "ActiveState") == "active"

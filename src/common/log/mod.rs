@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::clock;
 
-/// Maximum length of a line, without its priority and newline. A write to a pipe of up to 4,096 bytes (PIPE_BUF) is atomic, so
+/// Maximum length of a line, without its priority and newline. A write of up to 4,096 bytes (PIPE_BUF) to a pipe is atomic, so
 /// lines of several processes never mix.
 const MAX_LINE: usize = 4096 - "<N>\n".len();
 /// Maximum logged length of a request line, so that a client cannot fill the host's disk; SDKs' request lines have about 100
@@ -36,7 +36,7 @@ pub struct Format {
     pub role: String,
 }
 
-/// The current format. The default is in use until [`set_format`], for errors about the command line.
+/// The current format; the default until [`set_format`] is called.
 static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
 
 pub fn set_format(format: Format) {
@@ -130,7 +130,7 @@ pub(crate) fn access(
         .to_string()
     } else {
         let peer = peer.map_or("-".to_owned(), |address| address.to_string());
-        // The source is "Sat, 17 Jan 2015 04:58:54 GMT"; the common log format has another order.
+        // `fmt_http_date` returns "Sat, 17 Jan 2015 04:58:54 GMT"; the common log format has another order.
         let date = httpdate::fmt_http_date(at);
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
         format!(

@@ -33,13 +33,13 @@ struct Pipe {
     file: OwnedFd,
     /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
     lines: PipeReader,
-    /// A pipe that hangs up when the log writer has ended, and when the log writer started; `None` before the first.
+    /// The last log writer: a pipe that hangs up when it ends, and the time of its start. `None` before the first start.
     writer: Option<(PipeReader, Instant)>,
 }
 
 impl LogWriter {
-    /// Replaces stderr, of this process and its later children, with a pipe if it is a regular file, and starts a log writer if
-    /// none runs. After an error the next call tries again, because a system limit may have caused it.
+    /// If stderr is a regular file, replaces it with a pipe, for this process and its later children. Starts a log writer if none
+    /// runs. After an error the next call tries again, because the cause may be a system limit.
     pub fn keep_running(&mut self) {
         let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
         if fstat(stderr()).is_ok_and(|stat| is_file(stat.st_mode)) {
@@ -50,7 +50,7 @@ impl LogWriter {
         }
     }
 
-    /// Gives stderr back, and waits until the log writer has written the last lines.
+    /// Makes the log file stderr again, and waits until the log writer has written the last lines.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
             pipe.replace_writer(Duration::ZERO);
@@ -71,7 +71,7 @@ impl Pipe {
         Ok(Pipe { file, lines, writer: None })
     }
 
-    /// Starts a log writer if none runs and the last one started `min_life` ago.
+    /// Starts a log writer if none runs and the last one started at least `min_life` ago.
     fn replace_writer(&mut self, min_life: Duration) {
         let is_due = self.writer.as_ref().is_none_or(|(ended, started)| {
             started.elapsed() >= min_life && has_hung_up(ended, Duration::ZERO)

@@ -61,8 +61,9 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect that the endpoint is this server, which has no credential before its first fetch and would wait for itself. The
-        // proof is a session token of this server; if a container token is set, the request for one must carry it too.
+        // Detect that the endpoint is this server: it has no credential before its first fetch, so it would wait for itself. The
+        // proof is that the endpoint issues a session token of this server. The request for that token sends the Authorization
+        // header too, because without it a server with a container token may respond 404.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);
@@ -83,8 +84,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     }
 }
 
-/// Creates the client. https is allowed to any host, through a proxy if one is set. Plain http is allowed to this host only,
-/// because it shows the token to the network.
+/// Creates the client. https is allowed to any host, through a proxy if one is set. Plain http is allowed only to loopback and
+/// `AGENTS`, because it shows the token to the network.
 fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")

@@ -12,10 +12,10 @@ pub fn parse_role(json: &Value, origin: &str) -> Option<SourceCredential> {
 }
 
 /// Parses a credential whose session token has the JSON key `token_key`. `None` if the access key id or the secret access key is
-/// missing or empty, or if one of the three is malformed ([`is_key`]).
+/// missing or empty, or if one of them or the session token is malformed ([`is_key`]).
 pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<SourceCredential> {
     let text = |key: &str| json[key].as_str().filter(|text| is_key(text));
-    // A malformed token is an error. If it counted as missing, STS would refuse the access key, and the error would be about that.
+    // A malformed token is an error. If it counted as missing, STS would refuse the access key, with an error about the key.
     let session_token = match &json[token_key] {
         Value::Null => None,
         token if token == "" => None,

@@ -9,16 +9,17 @@ use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Profile keys of sources that ec2-role does not support. They are an error, because SDKs prefer such a source to static keys in
-/// the same profile, and the static keys may have other rights.
+/// the same profile, and the static keys may have other rights than that source.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Keys of a sign-in, which are an error for the same reason. They are ignored if the profile has a `credential_process`: that
-/// command gives the same role to programs that cannot sign in.
+/// Profile keys of an SSO sign-in, which are an error for the same reason. They are ignored if the profile has a
+/// `credential_process` too: users add that command to give the same role to programs that cannot sign in.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 const LOGIN_KEY: &str = "login_session";
 
 /// Finds the profile's credential in botocore's order (`ProfileProviderBuilder.providers`), so that the user gets the same
-/// rights: a web identity, static keys in the credentials file, a command in either file, static keys in the config file.
+/// rights: a web identity, static keys in the credentials file, a `credential_process` in either file, static keys in the config
+/// file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     let profile = context.profile;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];

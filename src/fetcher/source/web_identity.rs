@@ -1,4 +1,5 @@
-//! Exchanges a web identity token in a file (EKS service accounts, CI systems) for the credential of a first role.
+//! Exchanges a web identity token in a file (EKS service accounts, CI systems) for the credential of a role, which then assumes
+//! the served role.
 
 use std::time::SystemTime;
 

@@ -220,7 +220,8 @@ mod tests {
         ] {
             let fault = Endpoint::find(&options).unwrap_err();
             assert!(fault.text().contains(remedy), "{fault:?}");
-            // A region may still come, in a shared file; the other texts do not change.
+            // A missing region is a transient fault, because a shared file that names it may still be written. The other faults
+            // are permanent, because the text of an option or variable does not change.
             assert_eq!(matches!(fault, Fault::Permanent(_)), remedy != "--region");
         }
     }

@@ -6,12 +6,12 @@ use super::http::{Refusal, Request};
 
 /// Checks the headers of a request. The Host header must be absent or empty, an IP address, a name that nobody can register
 /// (without a dot, below `localhost` by RFC 6761, or below `internal` by ICANN's reservation), or one of `allowed_hosts`. On
-/// loopback, of the names that nobody can register only `localhost` and those below it are allowed.
+/// loopback, the only names that are allowed without being in `allowed_hosts` are `localhost` and names below it.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let start = name.get(.."sec-fetch-".len()).unwrap_or_default();
-        // Node's `fetch` is no browser: of these headers it sends Sec-Fetch-Mode alone, so that one is allowed.
+        // Sec-Fetch-Mode is allowed because Node's `fetch`, which is no browser, sends it. Browsers also send Sec-Fetch-Site.
         if is("origin") || (start.eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }

@@ -63,8 +63,8 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 
 /// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
 /// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions: other metadata is served,
-/// which needs session tokens, or the request shows the container token, because a fetcher recognizes its own server by its
-/// session tokens.
+/// which needs session tokens, or the request shows the container token, which a fetcher sends when it requests a session token
+/// to find out whether its credential source is this server itself.
 fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
@@ -160,7 +160,7 @@ fn other_metadata(
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let (snapshot, region) = (state.snapshot.as_ref(), state.server.region.as_ref());
-    // The age also matters for an item that the snapshot lacks: an outdated 404 would say that no interruption is coming.
+    // The age also matters for an item that the snapshot lacks: an outdated 404 would say that no spot interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }

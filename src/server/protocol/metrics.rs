@@ -9,7 +9,8 @@ use crate::messages::ServerState;
 
 const PATH: &str = "/metrics";
 
-/// Whether to respond with metrics. A browser's request, and one that came through a proxy on the host, is refused as elsewhere.
+/// Whether to respond with metrics. False for a browser's request and for one that came through a proxy on the host: `router`
+/// refuses them, as on every path.
 pub fn is_requested(request: &Request, allowed_hosts: &[String]) -> bool {
     request.target == PATH
         && matches!(request.method, "GET" | "HEAD")

@@ -1,4 +1,4 @@
-//! The server's state, with the parts of responses that depend on it alone computed once per change instead of per request.
+//! The server's state, and parts of responses that depend on nothing else: they are computed at each change, not at each request.
 
 use crate::common::{Secret, Snapshot, TokenAuthority};
 use crate::messages::{ServerState, ServerUpdate, from_frame};

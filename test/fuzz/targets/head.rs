@@ -1,5 +1,5 @@
-//! Any bytes from a client. tiny_http parses a normalized head to exactly its content, and no prefix of the bytes is parsed as
-//! another head.
+//! Any bytes from a client. tiny_http parses the normalized head unchanged, and no prefix of the bytes is parsed as a different
+//! head.
 
 #![no_main]
 
