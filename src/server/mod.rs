@@ -176,14 +176,14 @@ impl Handler {
         };
         connections.respond(connection, response.to_bytes(is_head, now), head.has_more_input);
         if !self.state.server.config.quiet && self.access_log.admits(is_check) {
-            log::access(
-                peer,
-                now,
-                &head.request_line,
-                response.status.as_u16(),
-                if is_head { 0 } else { response.body.len() },
-                begun.elapsed(),
-            );
+            log::access(&log::Access {
+                client: peer,
+                at: now,
+                request_line: &head.request_line,
+                status: response.status.as_u16(),
+                body_length: if is_head { 0 } else { response.body.len() },
+                took: begun.elapsed(),
+            });
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::failures::Failures;
 use super::refresh::{Effects, Received, Refresh};
-use super::retry::Failures;
 use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
 use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
@@ -185,7 +185,7 @@ fn in_words(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::common::{Credential, Secret, TokenKey, clock::parse_iso8601};
-    use crate::supervisor::retry::MISTAKE;
+    use crate::supervisor::failures::MISTAKE;
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
     const HOUR: Duration = Duration::from_secs(3600);

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use super::failures::Failures;
 use super::refresh::{Effects, Received, Refresh};
-use super::retry::Failures;
 use super::schedule;
 use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
@@ -113,7 +113,7 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
 mod tests {
     use super::*;
     use crate::common::{Fault, Secret};
-    use crate::supervisor::retry::MISTAKE;
+    use crate::supervisor::failures::MISTAKE;
 
     fn fetched(left_out: usize) -> FetchReport {
         FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })

@@ -6,13 +6,13 @@
 
 mod child_process;
 mod credential_refresh;
+mod failures;
 mod fetcher_process;
 mod host_refresh;
 mod jitter;
 mod listen;
 mod poll_loop;
 mod refresh;
-mod retry;
 pub mod schedule;
 mod sd_notify;
 mod server_process;
@@ -30,12 +30,12 @@ use crate::common::{
 };
 use crate::messages::{Counts, FetchOrders, ServerState, Task};
 use credential_refresh::CredentialRefresh;
+use failures::until_success;
 use fetcher_process::Fetcher;
 use host_refresh::HostRefresh;
 use listen::listen;
 use poll_loop::Supervisor;
 use refresh::Refresh;
-use retry::retry;
 use sd_notify::SdNotify;
 use server_supervisor::ServerSupervisor;
 use signals::{Order, Signals};
@@ -53,7 +53,7 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
     };
     let watch =
         || Signals::watch().or_else(|it| transient(format!("signals: {}", limit::name(&it))));
-    let Some(signals) = retry(sleep, watch)? else {
+    let Some(signals) = until_success(sleep, watch)? else {
         return Ok(());
     };
     let mut signal = "";
@@ -67,8 +67,9 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         signal.is_empty()
     };
     let file = config.token_key_file.as_ref();
-    if let Some(token_key) = retry(&mut pause, || token_key(file).map_err(Fault::Transient))?
-        && let Some(listener) = retry(&mut pause, || listen(config.listen))?
+    if let Some(token_key) =
+        until_success(&mut pause, || token_key(file).map_err(Fault::Transient))?
+        && let Some(listener) = until_success(&mut pause, || listen(config.listen))?
     {
         let supervisor = prepare(config, words, listener, token_key, log_writer)?;
         signal = supervisor.run(&signals)?;

@@ -7,7 +7,7 @@ use rustix::event::PollFd;
 use rustix::process::Pid;
 
 use super::child_process;
-use super::retry::Failures;
+use super::failures::Failures;
 use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};

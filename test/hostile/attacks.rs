@@ -12,7 +12,7 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches by a normal client during each attack; each requests a token, the list and the document.
 const FETCHES: usize = 20;
-/// Limit for the median time of these fetches: Go's SDK waits one second. A single fetch may be later on a busy machine.
+/// Limit for the median time of these fetches: most SDKs wait one second. A single fetch may be later on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
 /// Connections of one attack, and number of concurrent attacks. Small, because all tests share 1,000 descriptors.
 const MOST: usize = 200;

@@ -452,7 +452,8 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     };
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // The child of the credential_process outlives it in a session of its own, so only PID 1 can reap it.
+    // `setsid` keeps the child out of the process group that is killed with the credential_process. The child then has no parent
+    // but PID 1.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start

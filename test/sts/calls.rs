@@ -162,7 +162,7 @@ fn a_clock_step_between_refreshes_fails_neither() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        // There is one call more than refreshes: the first call after the step is repeated with a new signature.
+        // Three fetches make four calls: the first call after the step is rejected, and repeated with a corrected signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),

@@ -1,40 +1,16 @@
-//! Writes log lines to stderr: bounded, escaped so that no character can forge a line, and non-blocking.
+//! Writes log lines to stderr without blocking.
 
+mod format;
 mod sink;
 pub mod writer;
 
+pub(crate) use format::{Access, printable};
+pub use format::{Format, Level};
 pub use sink::{is_journal, open};
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::panic::PanicHookInfo;
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, SystemTime};
-
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use super::clock;
-
-/// Maximum length of a line, without its priority and newline. A write of up to 4,096 bytes (PIPE_BUF) to a pipe is atomic, so
-/// lines of several processes never mix.
-const MAX_LINE: usize = 4096 - "<N>\n".len();
-/// Maximum logged length of a request line, so that a client cannot fill the host's disk; SDKs' request lines have about 100
-/// bytes.
-const MAX_REQUEST: usize = 256;
-
-/// The format of log lines, and their prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Format {
-    /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
-    pub priority: bool,
-    /// Whether each event begins with the time; access lines always contain it.
-    pub time: bool,
-    /// Whether each line is a JSON object.
-    pub json: bool,
-    /// Value of the `role` field in each JSON line; text lines do not contain it.
-    pub role: String,
-}
+use std::time::SystemTime;
 
 /// The current format; the default until [`set_format`] is called.
 static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
@@ -45,18 +21,6 @@ pub fn set_format(format: Format) {
 
 pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
     FORMAT.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The priority of a line; the values are those of syslog.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// A failure that only the user can correct.
-    Error = 3,
-    /// A failure that may end by itself.
-    Warning = 4,
-    #[default]
-    Info = 6,
 }
 
 pub(crate) fn event(text: &str) {
@@ -73,7 +37,7 @@ pub fn error(text: &str) {
 
 pub(crate) fn at(level: Level, text: &str) {
     let format = format();
-    write_line(&format, level, event_line(&format, level, text, SystemTime::now()));
+    write_line(&format, level, format::event_line(&format, level, text, SystemTime::now()));
 }
 
 /// Logs each later panic of this process as one error line. The line omits the panic's message, which may hold a secret.
@@ -88,56 +52,9 @@ pub(crate) fn place_of(panic: &PanicHookInfo) -> String {
     panic.location().map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()))
 }
 
-fn event_line(format: &Format, level: Level, text: &str, at: SystemTime) -> String {
-    let time = clock::iso8601(at);
-    let line = |message: &str| match (format.json, format.time) {
-        (true, _) => json!({
-            "time": time, "level": level, "event": "message",
-            "role": format.role, "message": message,
-        })
-        .to_string(),
-        (false, true) => format!("{time} ec2-role: {message}"),
-        (false, false) => format!("ec2-role: {message}"),
-    };
-    let mut text = printable(text);
-    if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
-        // One byte less of text shortens the line by at least one byte, so removing `excess` bytes is enough.
-        text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
-    }
-    line(&text)
-}
-
-/// Writes an access line: the common log format, followed by the response time in seconds:
-/// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
-pub(crate) fn access(
-    peer: Option<IpAddr>,
-    at: SystemTime,
-    request_line: &str,
-    status: u16,
-    body_length: usize,
-    took: Duration,
-) {
-    let (format, seconds) = (format(), took.as_secs_f64());
-    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic() && !"\"\\".contains(c);
-    let mut request = escaped(request_line, is_plain);
-    request.truncate(request.floor_char_boundary(MAX_REQUEST));
-    let line = if format.json {
-        json!({
-            "time": clock::iso8601(at), "level": Level::Info, "event": "request",
-            "role": format.role, "client": peer, "request": request, "status": status,
-            "bytes": body_length, "seconds": (seconds * 1e4).round() / 1e4,
-        })
-        .to_string()
-    } else {
-        let peer = peer.map_or("-".to_owned(), |address| address.to_string());
-        // `fmt_http_date` returns "Sat, 17 Jan 2015 04:58:54 GMT"; the common log format has another order.
-        let date = httpdate::fmt_http_date(at);
-        let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        format!(
-            "{peer} - - [{day}/{month}/{year}:{time} +0000] \"{request}\" {status} {body_length} {seconds:.4}"
-        )
-    };
-    write_line(&format, Level::Info, line);
+pub(crate) fn access(access: &Access) {
+    let format = format();
+    write_line(&format, Level::Info, format::access_line(&format, access));
 }
 
 fn write_line(format: &Format, level: Level, line: String) {
@@ -145,35 +62,6 @@ fn write_line(format: &Format, level: Level, line: String) {
         true => format!("<{}>{line}\n", level as u8),
         false => line + "\n",
     });
-}
-
-/// Escapes control characters, and characters that are invisible or reorder text (U+202E, U+200B, U+2028), which could hide or
-/// forge text in a terminal. Letters and digits of every script are kept.
-pub(crate) fn printable(text: &str) -> String {
-    escaped(text, |c| {
-        c == ' '
-            || c.is_ascii_graphic()
-            || c == '…'
-            || c.is_alphanumeric() && !INVISIBLE.contains(&c)
-    })
-}
-
-/// Hangul fillers: Unicode classifies them as letters, but they are blank.
-const INVISIBLE: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
-
-/// Escapes characters that are not plain: each of their bytes becomes `\xNN`.
-fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_plain(character) {
-            escaped.push(character);
-            continue;
-        }
-        for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-            _ = write!(escaped, "\\x{byte:02x}");
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -201,31 +89,5 @@ mod tests {
         let message = line["message"].as_str().unwrap();
         assert!(message.starts_with("internal error (at src/common/log/mod.rs:"), "{log}");
         assert!(!log.contains("SECRET"), "{log}");
-    }
-
-    #[test]
-    fn long_events_are_cut_so_that_the_line_fits() {
-        let json = Format { json: true, role: "r".repeat(2048), ..Format::default() };
-        let now = SystemTime::UNIX_EPOCH;
-        for text in ["\"".repeat(9000), "é".repeat(9000), "\u{1}".repeat(9000)] {
-            let line = event_line(&json, Level::Error, &text, now);
-            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-            assert!((2047..=4096 - "<3>\n".len()).contains(&line.len()), "{line}");
-            assert_eq!(object["level"], "error");
-            let line = event_line(&Format::default(), Level::Error, &text, now);
-            assert!((2047..=4096 - "<3>\n".len()).contains(&line.len()), "{line}");
-        }
-    }
-
-    #[test]
-    fn control_and_invisible_characters_are_escaped() {
-        for (text, line) in [
-            ("a\u{1b}[2J\r\n\"x\" é\u{85}", "a\\x1b[2J\\x0d\\x0a\"x\" é\\xc2\\x85"),
-            ("\u{202e}a\u{200b}", "\\xe2\\x80\\xaea\\xe2\\x80\\x8b"),
-            ("\u{2028}\u{feff}", "\\xe2\\x80\\xa8\\xef\\xbb\\xbf"),
-            ("\u{3164}…", "\\xe3\\x85\\xa4…"),
-        ] {
-            assert_eq!(printable(text), line);
-        }
     }
 }

@@ -4,12 +4,11 @@
 mod answer;
 mod endpoint;
 mod error;
+mod signature;
 
 use std::error::Error;
 use std::time::SystemTime;
 
-use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
-use aws_sigv4::sign::v4;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
 
@@ -98,42 +97,11 @@ impl Client {
         let request = Request::post(&self.endpoint.url).header("Content-Type", CONTENT_TYPE);
         let mut request = request.body(form).map_err(|error| not_sent(error.into()))?;
         if let Some(source) = source {
-            sign(&mut request, source, &self.endpoint.signing_region, now).map_err(not_sent)?;
+            signature::sign(&mut request, source, &self.endpoint.signing_region, now)
+                .map_err(not_sent)?;
         }
         parse(self.http_client.send(request).map_err(StsError::NoAnswer)?)
     }
-}
-
-fn sign(
-    request: &mut Request<String>,
-    source: &SourceCredential,
-    region: &str,
-    now: SystemTime,
-) -> Result<(), Box<dyn Error>> {
-    let token = source.session_token.as_ref();
-    let identity = aws_credential_types::Credentials::new(
-        &source.access_key_id,
-        source.secret_access_key.expose(),
-        token.map(|token| token.expose().to_owned()),
-        None,
-        "source",
-    )
-    .into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("sts")
-        .time(now)
-        .settings(SigningSettings::default())
-        .build()?
-        .into();
-    let uri = request.uri().to_string();
-    let body = SignableBody::Bytes(request.body().as_bytes());
-    let headers = [("content-type", CONTENT_TYPE)];
-    let signable = SignableRequest::new("POST", &uri, headers.into_iter(), body)?;
-    let (instructions, _signature) = http_request::sign(signable, &parameters)?.into_parts();
-    instructions.apply_to_request_http1x(request);
-    Ok(())
 }
 
 #[cfg(test)]

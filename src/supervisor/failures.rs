@@ -1,4 +1,4 @@
-//! Retries steps of the start that fail, and logs once if a fault lasts so long that it may be a mistake of the user.
+//! Failures in a row: counts and logs them, and says once if they last so long that they may be a mistake of the user.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake"
 
 /// Repeats `attempt` until it succeeds; the error is a permanent fault. `None` if `pause`, which waits between two attempts,
 /// returns false.
-pub fn retry<T>(
+pub fn until_success<T>(
     mut pause: impl FnMut() -> bool,
     mut attempt: impl FnMut() -> Result<T, Fault>,
 ) -> Result<Option<T>, String> {
@@ -75,8 +75,8 @@ mod tests {
     fn attempts_end_with_success_permanent_fault_or_pause() {
         let mut faults = [Fault::Transient("a".into()), Fault::Permanent("b".into())].into_iter();
         let mut attempt = || faults.next().map_or(Ok(7), Err);
-        assert_eq!(retry(|| false, &mut attempt), Ok(None));
-        assert_eq!(retry(|| true, &mut attempt), Err("b".to_owned()));
-        assert_eq!(retry(|| true, &mut attempt), Ok(Some(7)));
+        assert_eq!(until_success(|| false, &mut attempt), Ok(None));
+        assert_eq!(until_success(|| true, &mut attempt), Err("b".to_owned()));
+        assert_eq!(until_success(|| true, &mut attempt), Ok(Some(7)));
     }
 }
