@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Entries of `meta-data/` that are fetched, each with its whole subtree: instance, placement and network. Left out are `iam` and
-/// `identity-credentials`, the host's credentials, and `public-keys`, which says who may log in to the host. `tags` exists only
-/// if the instance's owner enables it (InstanceMetadataTags).
+/// Entries of `meta-data/` that are fetched, each with its whole subtree. They describe the instance, its placement and its
+/// network. Three entries are left out: `iam` and `identity-credentials` hold the host's credentials, and `public-keys` says who
+/// may log in to the host. `tags` exists only if the instance's owner enables it (InstanceMetadataTags).
 #[rustfmt::skip]
 const ALLOWED: [&str; 30] = [
     "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling", "block-device-mapping", "elastic-gpus",

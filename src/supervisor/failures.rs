@@ -1,4 +1,5 @@
-//! Failures in a row: counts and logs them, and says once if they last so long that they may be a mistake of the user.
+//! Failures in a row: counts and logs them, and says once if they last so long that they may be a mistake of the
+//! user. `schedule::retry` computes the time between retries.
 
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, T
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
-    /// The orders of each fetcher. Their task is [`Task::Metadata`], fetched at `METADATA_INTERVAL`, or [`Task::ContainerToken`],
-    /// whose fetcher watches the file for a while and is then started again.
+    /// The orders that every fetcher of this refresh gets. A fetcher for [`Task::Metadata`] is started every `METADATA_INTERVAL`.
+    /// One for [`Task::ContainerToken`] watches the file for a while and ends, and the next one is started.
     orders: FetchOrders,
     next: BootTime,
     failures: Failures,

@@ -36,7 +36,7 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
     assert firewall(host, program) == with_hook
     removed = host.hook("remove", "--iptables", program)
     assert rules(host, program) == before and "EC2-ROLE" not in firewall(host, program)
-    # remove leaves the guard on and prints the command that turns it off.
+    # `ec2-role-hook remove` leaves the guard on and prints the command that turns it off.
     assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
     assert_refused(host.box)
     host.guard("off")

@@ -50,7 +50,9 @@ fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
 /// Runs an attack once, briefly, and returns the connections that it leaves open.
 fn attack(form: &Form, address: SocketAddr) -> Held {
     match form {
-        Form::Hold { most, bytes, .. } => (0..MOST.min(*most))
+        Form::Hold {
+            max_open, bytes, ..
+        } => (0..MOST.min(*max_open))
             .map(|number| send(address, &bytes(number)))
             .collect(),
         Form::Stream { begin, then, .. } => {

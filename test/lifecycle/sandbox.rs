@@ -41,8 +41,8 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14, except rseq: the tests (not the release) are linked with glibc, and glibc aborts if only
-/// some threads may call rseq. `SYS_rseq - 1` is io_pgetevents.
+/// System calls newer than Linux 4.14. The first range is io_pgetevents. rseq, which follows it, stays allowed: the tests, unlike
+/// the release, are linked with glibc, which aborts if rseq fails in a thread that starts after it has succeeded in another.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,

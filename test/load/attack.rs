@@ -30,15 +30,15 @@ impl Target<'_> {
         match form {
             Form::Hold {
                 per_second,
-                most,
+                max_open,
                 bytes,
-            } => self.hold(*per_second, *most, bytes),
+            } => self.hold(*per_second, *max_open, bytes),
             Form::Stream {
                 connections,
                 begin,
                 then,
-                most,
-            } => self.stream(*connections, begin, then, *most),
+                max_bytes,
+            } => self.stream(*connections, begin, then, *max_bytes),
             Form::Drip { connections, bytes } => self.drip(*connections, bytes),
             Form::Reset { per_second, bytes } => self.pace(*per_second, |_| {
                 self.send(bytes).into_iter().for_each(reset);
@@ -89,27 +89,27 @@ impl Target<'_> {
         });
     }
 
-    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `most` open.
-    fn hold(&self, per_second: u32, most: usize, bytes: &fn(usize) -> Vec<u8>) {
+    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `max_open` open.
+    fn hold(&self, per_second: u32, max_open: usize, bytes: &fn(usize) -> Vec<u8>) {
         let mut held = VecDeque::new();
         self.pace(per_second, |number| {
             held.extend(self.send(&bytes(number)));
-            if held.len() > most {
+            if held.len() > max_open {
                 held.pop_front();
             }
         });
     }
 
     /// Sends `begin` on each connection, then repeats `then`, and reads nothing. Replaces a connection that is closed or on which
-    /// `most` bytes were sent.
-    fn stream(&self, connections: usize, begin: &str, then: &[u8], most: usize) {
+    /// `max_bytes` bytes were sent.
+    fn stream(&self, connections: usize, begin: &str, then: &[u8], max_bytes: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {
             streams.retain_mut(
                 |(stream, sent)| match stream.write(&then[*sent % then.len()..]) {
                     Ok(length) => {
                         *sent += length;
-                        *sent < most
+                        *sent < max_bytes
                     }
                     Err(error) => error.kind() == ErrorKind::WouldBlock,
                 },

@@ -58,7 +58,7 @@ const VANISH: &str = r"for flag in PSH FIN; do iptables -A INPUT -p tcp --tcp-fl
     for flag in RST FIN; do iptables -A OUTPUT -p tcp --tcp-flags \$flag \$flag -j DROP; done";
 const FORGE: &str = r"iptables -A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP
     for last in {10..249}; do ip address add 192.0.2.\$last/32 dev lo; done";
-/// Sends signals to the processes, and prints what it can read of their files in /proc that other users may not read.
+/// Sends signals to the processes, and tries to print their files in /proc, which other users may not read.
 const STEAL: &str = "for pid; do kill -9 $pid; kill -STOP $pid; cd /proc/$pid && cat environ maps mem io stack syscall fd/*; done";
 
 struct Row {
@@ -313,7 +313,7 @@ impl Other {
             Other::Forge => target.forge(2_000, &sources()),
             _ => target.attack(&Form::Hold {
                 per_second: 150,
-                most: 10,
+                max_open: 10,
                 bytes: |_| request_with("").into_bytes(),
             }),
         });

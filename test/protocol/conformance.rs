@@ -182,7 +182,8 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // `Host` with the port, no `Host`, and HTTP/1.0. The requests above have no port in `Host`, like the AWS C runtime's.
+        // `Host` with the port, no `Host`, and HTTP/1.0. The requests above have a `Host` without a port, as the AWS C runtime
+        // sends it.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),

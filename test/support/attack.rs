@@ -9,18 +9,18 @@ pub struct Attack {
 }
 
 pub enum Form {
-    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `most` open.
+    /// Opens `per_second` connections each second, sends `bytes(number)` on each, and keeps only the newest `max_open` open.
     Hold {
         per_second: u32,
-        most: usize,
+        max_open: usize,
         bytes: fn(usize) -> Vec<u8>,
     },
-    /// Sends `begin` on each connection, repeats `then` up to `most` bytes, and reads nothing.
+    /// Sends `begin` on each connection, repeats `then` up to `max_bytes` bytes, and reads nothing.
     Stream {
         connections: usize,
         begin: String,
         then: Vec<u8>,
-        most: usize,
+        max_bytes: usize,
     },
     /// Sends these bytes on each connection, one byte a second.
     Drip { connections: usize, bytes: Vec<u8> },
@@ -28,10 +28,15 @@ pub enum Form {
     Reset { per_second: u32, bytes: Vec<u8> },
 }
 
-fn hold(name: &'static str, per_second: u32, most: usize, bytes: fn(usize) -> Vec<u8>) -> Attack {
+fn hold(
+    name: &'static str,
+    per_second: u32,
+    max_open: usize,
+    bytes: fn(usize) -> Vec<u8>,
+) -> Attack {
     let form = Form::Hold {
         per_second,
-        most,
+        max_open,
         bytes,
     };
     Attack { name, form }
@@ -42,13 +47,13 @@ fn stream(
     connections: usize,
     begin: &str,
     then: Vec<u8>,
-    most: usize,
+    max_bytes: usize,
 ) -> Attack {
     let form = Form::Stream {
         connections,
         begin: begin.to_owned(),
         then,
-        most,
+        max_bytes,
     };
     Attack { name, form }
 }

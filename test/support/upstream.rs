@@ -19,7 +19,7 @@ pub struct Tree {
     tokens: AtomicUsize,
 }
 
-/// The way in which a request for an item is answered.
+/// How the service answers requests for items.
 #[derive(Clone, Debug, Default)]
 pub enum Manner {
     /// Responds as EC2 does.

@@ -1,4 +1,4 @@
-//! Any text as a role's ARN and as a role's name; an error is one line.
+//! Parses any text as a role's ARN and as a role's name. Checks that an error is one line.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes from a client. tiny_http parses the normalized head unchanged, and no prefix of the bytes is parsed as a different
-//! head.
+//! Parses any bytes as a client's request. Checks that tiny_http parses the normalized head unchanged, and that a prefix of the
+//! bytes is an incomplete head or the same head.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any text as a time, of a `Date` header and of ISO 8601: a parsed time, written and parsed again, is the same.
+//! Parses any text as an HTTP date and as an ISO 8601 time. Checks that a parsed time, formatted and parsed again, is the same.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any text as a shared config or credentials file, with sections, settings and nested blocks.
+//! Parses any text as a shared config or credentials file, and checks the names of its sections, its keys and its values.
 
 #![no_main]
 

@@ -1,11 +1,11 @@
-//! Any response of STS. The input's first two bytes are the status, the rest is the body. A credential that is accepted makes a
-//! document that SDKs can parse.
+//! Parses any response of STS. The input's first two bytes are the status, the rest is the body. Checks that a credential in the
+//! response makes a document that SDKs can parse.
 
 #![no_main]
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_role::common::{BootTime, Credential, clock};
+use ec2_role::common::{BootTime, Credential, RoleArn, clock};
 use ec2_role::fetcher::http_client::Answer;
 use ec2_role::fetcher::sts;
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -44,7 +44,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
             );
         }
         Err(error) => {
-            _ = (error.describe(), error.judge("r", "https://sts"));
+            let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap();
+            _ = (error.describe(), error.judge(&role, "https://sts"));
         }
     }
     Corpus::Keep
