@@ -28,13 +28,13 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("duration-seconds", "SECONDS", Value,
             "lifetime of a credential, 900 to 43200 (default: 3600, the maximum when the host's credential is itself a role's)"),
         option("policy", "JSON", Value, "session policy that restricts the role's permissions; file://PATH reads it from a file"),
-        option("policy-arns", "ARN", Repeated, "managed policy that restricts them; up to 10"),
+        option("policy-arns", "ARN", Repeated, "managed policy that restricts the role's permissions; up to 10"),
         option("tags", "KEY=VALUE", Repeated, "session tag; up to 50"),
         option("transitive-tag-keys", "KEY", Repeated, "key of a session tag that is kept when this role assumes another"),
         option("source-identity", "NAME", Value, "source identity"),
     ]),
     ("The host's credentials and STS", &[
-        option("profile", "NAME", Value, "profile of the shared AWS files; preferred to AWS_ACCESS_KEY_ID"),
+        option("profile", "NAME", Value, "profile of the shared AWS files; preferred to keys and a web identity in variables"),
         option("region", "REGION", Value,
             "region of STS (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, the instance's)"),
         option("endpoint-url", "URL", Value, "URL of STS, instead of AWS's own"),
@@ -52,14 +52,14 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
         option("both-forms", "", Switch,
             "with --container-token-file, also serve the credential as the metadata service does, without that token"),
         option("pass-through", "", Switch, "also serve the host's other metadata: instance, placement, network"),
-        option("pass-through-user-data", "", Switch, "with --pass-through, also its user data, which may hold secrets"),
+        option("pass-through-user-data", "", Switch, "with --pass-through, also the host's user data, which may hold secrets"),
         option("pass-through-identity-signature", "", Switch,
-            "with --pass-through, also the signatures of its identity document, which prove the host's identity to others"),
+            "with --pass-through, also the signatures of the host's identity document, which prove its identity to others"),
         option("same-network", "", Switch,
             "only answer the host and clients on the subnet of the address they connect to, such as a bridge's own containers"),
         option("allow-host", "NAME", Repeated,
-            "also answer requests with this Host header; against DNS rebinding, others must be an address, localhost or, except on a \
-              loopback address, a name without a dot or below .internal"),
+            "also answer requests whose Host header is this name; against DNS rebinding, other names are refused, except \
+             localhost and, unless the client connected to a loopback address, names without a dot or below .internal"),
         option("metrics", "", Switch, "answer the host's own requests for /metrics, in Prometheus' format"),
         option("quiet", "", Switch, "do not log requests"),
         option("log-format", "text|json", Value, "lines of text, or one JSON object a line (default: text)"),
@@ -84,11 +84,12 @@ pub(super) fn settings() -> impl Iterator<Item = &'static Flag> {
 const BEFORE: [&str; 3] = [
     "ec2-role gives containers short-lived credentials of one IAM role, as EC2's instance metadata service (IMDS) gives them to an instance.",
     "It calls sts:AssumeRole with the host's credentials, keeps the result in memory, refreshes it in time, and serves it at \
-     http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/, where every AWS SDK looks for it. For that, redirect the \
-     container's traffic to 169.254.169.254 here (ec2-role-hook), or set AWS_EC2_METADATA_SERVICE_ENDPOINT in the container.",
+     http://ADDRESS:PORT/latest/meta-data/iam/security-credentials/. AWS SDKs look for it at this path of \
+     169.254.169.254: either redirect what containers send there (ec2-role-hook does so), or set \
+     AWS_EC2_METADATA_SERVICE_ENDPOINT in the container.",
     "Each option but the last five can also be set by a variable: EC2_ROLE_ and the option's name in capitals, with _ for - \
-     (EC2_ROLE_LISTEN). EC2_ROLE_ARN sets the role. A switch is true or false. Several values are separated by spaces and \
-     quoted as in a shell. An option overrides its variable.",
+     (EC2_ROLE_LISTEN). EC2_ROLE_ARN sets the role. The variable of an option without a value is true or false. Several values \
+     of one option are separated by spaces and quoted as in a shell. An option overrides its variable.",
 ];
 
 const AFTER: [&str; 2] = [
@@ -97,10 +98,10 @@ const AFTER: [&str; 2] = [
      or a credential_process; AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; the instance's own metadata service. The \
      other AWS variables (AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL_STS, AWS_USE_FIPS_ENDPOINT, HTTPS_PROXY and so on) work \
      as they do in an SDK.",
-    "The log on stderr has one line for each event, and one for each request: the common log format with the seconds that the \
-     answer took at its end. Where stderr is journald's, each line has its priority: warning while something fails that may heal, \
-     error for what only you can correct. Exit status: 0 after SIGTERM or SIGINT, or if --check succeeds; 1 if --check or \
-     --credential-process fails and may succeed later; 2 if something must be corrected.",
+    "The log on stderr has one line for each event, and one for each request: the common log format, followed by the seconds \
+     that the answer took. Where stderr is journald's, each line has its priority: warning for a failure that may end by itself, \
+     error for one that only you can correct. Exit status: 0 after SIGTERM or SIGINT, or if --check or --credential-process \
+     succeeds; 1 if either fails and may succeed later; 2 if something must be corrected.",
 ];
 
 /// Terminal width that the help text fits into.
