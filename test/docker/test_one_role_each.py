@@ -222,7 +222,13 @@ def test_a_server_that_cannot_start_leaves_the_one_before(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
-    failed = network(docker, "replace", "php", "--", "--http-tokens", "perhaps", check=False)
+    with concurrent.futures.ThreadPoolExecutor(1) as operators:
+        replacing = operators.submit(network, docker, "replace", "php", "--", "--http-tokens", "perhaps", check=False)
+        seen = set()
+        while not replacing.done():
+            seen.add(metadata(docker, container, LIST, "--fail")[0])
+        failed = replacing.result()
+    assert seen == {"php"}
     assert failed.returncode == 1 and "the server ended" in failed.stderr and "php: has the server of before again" in failed.stderr
     assert docker.inspect("ec2-role-php", "{{.Id}}") == before
     wait_until(lambda: role_name(docker, container) == "php", what="the server of before")
