@@ -10,17 +10,21 @@ use crate::common::{Contents, NamedFile, TokenKey};
 /// Returns the key in `file`, and creates a missing file with a random key. Without `file`, the key is random.
 pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return TokenKey::random() };
-    match file.read() {
-        Ok(contents) => parse(&contents).map_err(|why| format!("{file}: {why}")),
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
-        Err(_) => match create(file, &TokenKey::random()?) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!(
-                "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
-            )),
-            // If another ec2-role has created the file meanwhile, this one uses the key in that file.
-            _ => token_key(Some(file)),
-        },
+    let mut read = file.read();
+    if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        match create(file, &TokenKey::random()?) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(format!(
+                    "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
+                ));
+            }
+            // If another ec2-role has created the file meanwhile, this one uses the key in that file. A symbolic link to a missing
+            // file exists too, and this read fails.
+            _ => read = file.read(),
+        }
     }
+    let contents = read.map_err(|error| error.to_string())?;
+    parse(&contents).map_err(|why| format!("{file}: {why}"))
 }
 
 fn parse(contents: &Contents) -> Result<TokenKey, String> {

@@ -45,7 +45,9 @@ fn faults_of_files_and_addresses_are_waited_for() {
     set_mode(&files.path("readable"), 0o640);
     write("spaces", " token ");
     write("large", &"x".repeat(300_000));
-    std::os::unix::fs::symlink("loop", files.path("loop")).unwrap();
+    for (link, target) in [("loop", "loop"), ("dangling", "nowhere")] {
+        std::os::unix::fs::symlink(target, files.path(link)).unwrap();
+    }
     for pipe in ["pipe", "token-pipe"] {
         let made = Command::new("mkfifo").arg(files.text(pipe)).status();
         assert!(made.unwrap().success());
@@ -68,6 +70,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
         (TOKEN_KEY, "short", "64 hexadecimal digits"),
         (TOKEN_KEY, "readable", "chmod 600"),
         (TOKEN_KEY, "loop", "Too many levels of symbolic links"),
+        (TOKEN_KEY, "dangling", "No such file or directory"),
         (TOKEN_KEY, "pipe", "not a regular file"),
         (TOKEN_KEY, "directory", "not a regular file"),
     ] {
