@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_user_timeout, socket_acceptconn};
 
 use crate::common::{Fault, limit, permanent, transient};
@@ -14,53 +15,63 @@ const BACKLOG: i32 = 4096;
 /// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 
-/// Returns a socket that listens at the address, or stdin if there is no address.
-pub fn listen(address: Option<SocketAddr>) -> Result<TcpListener, Fault> {
+/// Returns a socket that listens at the address, or stdin if there is no address; and the address that it listens at.
+pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Fault> {
     let listener = match address {
         None => from_stdin()?,
         Some(address) => TcpListener::bind(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
             // The other errors are transient: another program may free the port, add the address or raise the limit.
-            match error.kind() {
-                ErrorKind::PermissionDenied | ErrorKind::InvalidInput => permanent(text),
+            match Errno::from_io_error(&error) {
+                Some(Errno::ACCESS | Errno::INVAL) => permanent(text),
                 _ => transient(text),
             }
         })?,
     };
+    let address = listener.local_addr().or_else(not_now)?;
     // Accepted connections inherit the option from the listener; the kernel may accept them before a server runs. Errors are
     // ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps its earlier backlog.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
-    Ok(listener)
+    Ok((listener, address))
 }
 
 fn from_stdin() -> Result<TcpListener, Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
-    let listener = TcpListener::from(
-        stdin.or_else(|error| transient(format!("--listen -: {}", limit::name(&error))))?,
-    );
-    // `local_addr` fails for a listening Unix socket, which has no IP address.
-    if socket_acceptconn(&listener) == Ok(true) && listener.local_addr().is_ok() {
-        return Ok(listener);
+    let listener = TcpListener::from(stdin.or_else(not_now)?);
+    // For a listening Unix socket, which has no IP address, `local_addr` fails with `InvalidInput`.
+    let accepts = socket_acceptconn(&listener).map_err(io::Error::from);
+    match accepts.and_then(|accepts| listener.local_addr().map(|_| accepts)) {
+        Ok(true) => Ok(listener),
+        Err(error)
+            if error.kind() != ErrorKind::InvalidInput
+                && Errno::from_io_error(&error) != Some(Errno::NOTSOCK) =>
+        {
+            not_now(error)
+        }
+        _ => permanent(
+            "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",
+        ),
     }
-    permanent(
-        "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",
-    )
+}
+
+fn not_now<T>(error: io::Error) -> Result<T, Fault> {
+    transient(format!("--listen: {}", limit::name(&error)))
 }
 
 fn remedy(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::AddrNotAvailable => {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) => {
             "this machine does not have the address yet (`ip address` lists those it has)"
                 .to_owned()
         }
-        ErrorKind::AddrInUse => {
+        Some(Errno::ADDRINUSE) => {
             "the address is in use; stop what listens there, or choose another port".to_owned()
         }
-        ErrorKind::PermissionDenied => {
+        Some(Errno::ACCESS) => {
             "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
         }
-        ErrorKind::InvalidInput => "a link-local address needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
+        Some(Errno::INVAL) => "a link-local address needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
         _ => limit::name(error),
     }
 }

@@ -67,11 +67,14 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         signal.is_empty()
     };
     let file = config.token_key_file.as_ref();
-    if let Some(token_key) =
-        until_success(&mut pause, || token_key(file).map_err(Fault::Transient))?
-        && let Some(listener) = until_success(&mut pause, || listen(config.listen))?
+    // Until a container token is read, a random token stands in, which no client knows: requests are answered 401.
+    let keys = || Ok((token_key(file)?, TokenKey::random()?));
+    if let Some((token_key, stand_in)) =
+        until_success(&mut pause, || keys().map_err(Fault::Transient))?
+        && let Some((listener, address)) = until_success(&mut pause, || listen(config.listen))?
     {
-        let supervisor = prepare(config, words, listener, token_key, log_writer)?;
+        log::event(&format!("listening on {address} for {}", config.role));
+        let supervisor = prepare(config, words, listener, token_key, stand_in, log_writer);
         signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
@@ -83,9 +86,9 @@ fn prepare<'a>(
     words: &'a [String],
     listener: TcpListener,
     token_key: TokenKey,
+    stand_in: TokenKey,
     log_writer: &'a mut LogWriter,
-) -> Result<Supervisor<'a>, String> {
-    let address = listener.local_addr().map_err(|error| format!("--listen: {error}"))?;
+) -> Supervisor<'a> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot_id = boot_id.trim().to_owned();
     let now = BootTime::now();
@@ -100,11 +103,10 @@ fn prepare<'a>(
     if config.server.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, orders.clone(), now)));
     }
-    // Until the token file is read, a random token stands in, which no client knows: requests are answered 401.
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
-        container_token = Some(Secret::new(TokenKey::random()?.to_hex()));
+        container_token = Some(Secret::new(stand_in.to_hex()));
     }
     let state = ServerState {
         role: config.role.clone(),
@@ -118,12 +120,11 @@ fn prepare<'a>(
         counts: Counts::default(),
         credential: None,
     };
-    log::event(&format!("listening on {address} for {}", config.role));
-    Ok(Supervisor {
+    Supervisor {
         words,
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(&config.environment, std::process::id(), now),
         log_writer,
-    })
+    }
 }

@@ -11,7 +11,7 @@ use seccompiler::{
 };
 
 use crate::support::directory::set_mode;
-use crate::support::{Directory, Ec2Role, Reply, Start, Sts, http};
+use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each, http};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
@@ -163,4 +163,31 @@ fn a_limit_on_threads_is_named_once_a_second() {
     assert_eq!(named.take(3).count(), 3);
     assert!(begun.elapsed() > Duration::from_secs(2));
     drop(ec2_role);
+}
+
+/// The fault of a system call may pass, unlike a mistake in an option.
+#[test]
+fn a_call_that_fails_at_the_start_is_retried() {
+    let sts = Sts::start([Reply::good()]);
+    each(
+        [
+            libc::SYS_bind,
+            libc::SYS_getsockname,
+            libc::SYS_listen,
+            libc::SYS_setsockopt,
+            libc::SYS_signalfd4,
+            libc::SYS_socket,
+        ],
+        |call| {
+            let rules = [(call, Vec::new())].into();
+            let start = Start::with(&sts);
+            let mut ec2_role = refusing(rules, libc::EPERM, || start.spawn());
+            ec2_role.wait_for_line("; trying again");
+            ec2_role.signal(Signal::TERM);
+            ec2_role.wait_for_end();
+            let lines = ec2_role.lines();
+            let told = lines.iter().filter(|line| line.contains("trying again"));
+            assert_eq!(told.count(), 1, "{lines:?}");
+        },
+    );
 }
