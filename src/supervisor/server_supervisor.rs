@@ -127,24 +127,25 @@ impl ServerSupervisor {
         let Some(how) = child_process::reap(server.pid) else {
             return;
         };
-        self.short_lives =
-            if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
         self.replace(&how, now);
-        if let Some(excess) = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
-            let pause = (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE);
-            self.next_start = now.after(pause);
-        }
     }
 
-    /// Kills the server if it still runs, and makes the next start due now.
+    /// Kills the server if it still runs, and schedules the next start.
     fn replace(&mut self, why: &str, now: BootTime) {
-        if let Some(server) = self.server.take() {
-            log::warning(&format!("server replaced ({}): {why}", server.pid));
-            if child_process::reap(server.pid).is_none() {
-                server.kill();
-            }
-            self.next_start = now;
+        let Some(server) = self.server.take() else {
+            return;
+        };
+        log::warning(&format!("server replaced ({}): {why}", server.pid));
+        if child_process::reap(server.pid).is_none() {
+            server.kill();
         }
+        self.short_lives =
+            if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
+        let pause = match self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
+            Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
+            None => Duration::ZERO,
+        };
+        self.next_start = now.after(pause);
     }
 
     /// Tells the server to accept no more connections, answer its open requests and end.

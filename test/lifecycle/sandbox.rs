@@ -191,3 +191,20 @@ fn a_call_that_fails_at_the_start_is_retried() {
         },
     );
 }
+
+/// The supervisor sends its state with sendto.
+#[test]
+fn servers_that_get_no_state_are_started_ever_more_slowly() {
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts);
+    let (stderr, pipe) = std::io::pipe().unwrap();
+    let rules = [(libc::SYS_sendto, Vec::new())].into();
+    let ec2_role = refusing(rules, libc::ENOBUFS, move || start.stderr(pipe).spawn());
+    let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    let mut replaced = lines.filter(|line| line.contains("it does not receive its state"));
+    assert!(replaced.next().is_some());
+    let begun = Instant::now();
+    assert_eq!(replaced.take(38).count(), 38);
+    assert!(begun.elapsed() > Duration::from_secs(1));
+    drop(ec2_role);
+}
