@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::common::log;
 
@@ -27,6 +28,9 @@ const SIGNALS: [Signal; 14] = [
     Signal::SIGSTKFLT,
     Signal::SIGXCPU,
 ];
+
+/// Pause after a poll that fails, for lack of memory or because RLIMIT_NOFILE was lowered: the poll loop would spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
@@ -56,8 +60,10 @@ impl Signals {
         let mut fds: Vec<PollFd> = fds.chain([signals]).collect();
         // Round up, or the loop wakes just before the deadline and spins.
         let timeout = Timespec::try_from(timeout + Duration::from_micros(500)).ok();
-        // The result is ignored, even EINTR: after each wait the poll loop checks everything.
-        _ = poll(&mut fds, timeout.as_ref());
+        // After each wait, even one that a signal has interrupted, the poll loop checks everything.
+        if poll(&mut fds, timeout.as_ref()).is_err_and(|error| error != Errno::INTR) {
+            std::thread::sleep(ERROR_PAUSE);
+        }
     }
 
     /// Reads the signals received so far, and returns one order; `End` takes precedence over `FetchNow`. A signal without an

@@ -139,6 +139,33 @@ fn without_seccomp_it_serves_unconfined_and_says_so() {
 }
 
 #[test]
+fn a_poll_that_fails_does_not_spin() {
+    let sts = Sts::start([Reply::good()]);
+    let rules = [(libc::SYS_ppoll, Vec::new())].into();
+    let start = Start::with(&sts);
+    let ec2_role = refusing(rules, libc::ENOMEM, || start.start());
+    let before = processor_time(ec2_role.pid);
+    let mut client = http::connect(ec2_role.address).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_millis(2_500)))
+        .unwrap();
+    assert!(client.read(&mut [0]).is_err());
+    let spent = processor_time(ec2_role.pid) - before;
+    assert!(spent < 10, "{spent}");
+}
+
+/// Every fetcher and server that has ended remains a zombie.
+#[test]
+fn without_wait4_it_serves_and_ends() {
+    let sts = Sts::start([Reply::good()]);
+    let mut ec2_role = without(libc::SYS_wait4, Start::with(&sts));
+    ec2_role.signal(Signal::HUP);
+    ec2_role.wait_for_document_of_call(2);
+    ec2_role.signal(Signal::TERM);
+    assert!(ec2_role.wait_for_end().success());
+}
+
+#[test]
 fn a_limit_on_threads_is_named_once_a_second() {
     let sts = Sts::start([Reply::good()]);
     let start = Start::with(&sts);
