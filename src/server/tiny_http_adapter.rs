@@ -14,7 +14,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
-use rustix::rand::GetRandomFlags;
+
+use crate::common::TokenKey;
 
 /// The number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection.
 const THREADS: usize = 5;
@@ -87,9 +88,8 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     let socket = || rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
     let (listener, stream) = (socket()?, socket()?);
     // The name is random: sandboxes such as gVisor do not let the kernel choose an abstract name.
-    let mut random = [0; 16];
-    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
-    let name = format!("ec2-role-server-{}", hex::encode(random));
+    let random = TokenKey::random().map_err(io::Error::other)?.to_hex();
+    let name = format!("ec2-role-server-{random}");
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     rustix::net::bind(&listener, &address)?;
     // A backlog of 0 has room for one connection: if another process connects first, the connect below fails.

@@ -166,6 +166,13 @@ fn without_wait4_it_serves_and_ends() {
 }
 
 #[test]
+fn without_getrandom_it_serves() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = without(libc::SYS_getrandom, Start::with(&sts));
+    assert_eq!(ec2_role.document().status, 200);
+}
+
+#[test]
 fn a_limit_on_threads_is_named_once_a_second() {
     let sts = Sts::start([Reply::good()]);
     let start = Start::with(&sts);
