@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ec2_role::cli::{self, Invocation};
 use ec2_role::common::{
-    Environment, Fault, ProcessKind,
+    Environment, Fault, ProcessKind, limit,
     log::{
         self, Format,
         writer::{self, LogWriter},
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     if kind == ProcessKind::Server {
         return match server::run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("server: {error}"), EXIT_TRANSIENT),
+            Err(error) => fail(&format!("server: {}", limit::name(&error)), EXIT_TRANSIENT),
         };
     }
     let words: Vec<String> = words.collect();

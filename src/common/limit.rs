@@ -1,4 +1,4 @@
-//! Explains errors that a system limit or a missing /proc causes.
+//! Explains errors that a system limit, a sandbox or a missing /proc causes.
 
 use std::io;
 
@@ -15,6 +15,9 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
+        Some(Errno::PERM | Errno::NOSYS) => {
+            "a system call is forbidden: allow it in the seccomp profile or sandbox"
+        }
         // Only the start of a process can fail with this error: it executes /proc/self/exe.
         Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),

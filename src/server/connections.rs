@@ -18,7 +18,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::connection::{Buffer, Connection, Progress};
 use super::request_head::{self, RequestHead};
-use crate::common::log;
+use crate::common::{limit, log};
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
@@ -29,8 +29,8 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
 /// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Back-off after EMFILE when there is no connection to evict, and after a sandbox refuses accept4: the level-triggered listener
-/// would spin.
+/// Back-off after an accept4 that fails, for lack of descriptors when there is no connection to evict, or because a sandbox refuses
+/// it: the level-triggered listener would spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
 /// clients.
@@ -49,8 +49,8 @@ pub struct Connections {
     accepted_in_batch: usize,
     /// The end of the accept back-off, if there is one.
     accept_paused_until: Option<Instant>,
-    /// Whether a sandbox refuses accept4: the refusal is logged once.
-    is_refused: bool,
+    /// Whether accept4 fails: the cause is logged once.
+    is_failing: bool,
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
@@ -90,7 +90,7 @@ impl Connections {
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
             accept_paused_until: None,
-            is_refused: false,
+            is_failing: false,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
@@ -187,25 +187,23 @@ impl Connections {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                if !self.evict_oldest() {
-                    self.pause_accepting(now);
-                }
-                return Ok(None);
-            }
-            Err(error @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => {
-                self.pause_accepting(now);
-                if !std::mem::replace(&mut self.is_refused, true) {
-                    log::warning(&format!(
-                        "accept4: {error}; no new client is answered; allow it in the seccomp profile or sandbox"
-                    ));
-                }
-                return Ok(None);
-            }
             // The accept queue is empty, or the client has reset its connection.
-            Err(_) => return Ok(None),
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+                if self.evict_oldest() =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                self.pause_accepting(now);
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    let cause = limit::name(&error.into());
+                    log::warning(&format!("no new client is answered: accept4: {cause}"));
+                }
+                return Ok(None);
+            }
         };
-        self.is_refused = false;
+        self.is_failing = false;
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }

@@ -110,23 +110,32 @@ fn processor_time(pid: Pid) -> u64 {
 }
 
 #[test]
-fn a_forbidden_accept_is_logged_once_and_does_not_spin() {
+fn an_accept_that_fails_is_logged_once_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = without(libc::SYS_accept4, Start::with(&sts));
-    let mut client = http::connect(ec2_role.address).unwrap();
-    let line = ec2_role.wait_for_line("accept4: ");
-    assert!(line.contains("no new client is answered"), "{line}");
-    let server = ec2_role.server();
-    let before = processor_time(server);
-    client
-        .set_read_timeout(Some(Duration::from_millis(2_500)))
-        .unwrap();
-    assert!(client.read(&mut [0]).is_err());
-    let spent = processor_time(server) - before;
-    assert!(spent < 50, "{spent}");
-    let lines = ec2_role.lines();
-    let told = lines.iter().filter(|line| line.contains("accept4"));
-    assert_eq!(told.count(), 1, "{lines:?}");
+    let causes = [
+        (libc::EPERM, "allow it in the seccomp profile"),
+        (libc::EMFILE, "raise LimitNOFILE="),
+        (libc::EIO, "Input/output error"),
+    ];
+    each(causes, |(errno, cause)| {
+        let rules = [(libc::SYS_accept4, Vec::new())].into();
+        let start = Start::with(&sts);
+        let ec2_role = refusing(rules, errno, || start.serving());
+        let mut client = http::connect(ec2_role.address).unwrap();
+        let line = ec2_role.wait_for_line("no new client is answered: accept4: ");
+        assert!(line.contains(cause), "{line}");
+        let server = ec2_role.server();
+        let before = processor_time(server);
+        client
+            .set_read_timeout(Some(Duration::from_millis(2_500)))
+            .unwrap();
+        assert!(client.read(&mut [0]).is_err());
+        let spent = processor_time(server) - before;
+        assert!(spent < 50, "{spent}");
+        let lines = ec2_role.lines();
+        let told = lines.iter().filter(|line| line.contains("accept4"));
+        assert_eq!(told.count(), 1, "{lines:?}");
+    });
 }
 
 #[test]
