@@ -32,6 +32,8 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Back-off after an accept4 that fails, for lack of descriptors when there is no connection to evict, or because a sandbox refuses
 /// it: the level-triggered listener would spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// Minimum time between two log lines about it: at a limit, one accept4 may succeed and the next fail.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
 /// clients.
 const BATCH: usize = 64;
@@ -49,8 +51,8 @@ pub struct Connections {
     accepted_in_batch: usize,
     /// The end of the accept back-off, if there is one.
     accept_paused_until: Option<Instant>,
-    /// Whether accept4 fails: the cause is logged once.
-    is_failing: bool,
+    /// When the cause of a failed accept4 may be logged again.
+    next_warning: Option<Instant>,
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
@@ -90,7 +92,7 @@ impl Connections {
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
             accept_paused_until: None,
-            is_failing: false,
+            next_warning: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
@@ -196,14 +198,14 @@ impl Connections {
             }
             Err(error) => {
                 self.pause_accepting(now);
-                if !std::mem::replace(&mut self.is_failing, true) {
+                if self.next_warning.is_none_or(|next| next <= now) {
+                    self.next_warning = Some(now + WARNING_INTERVAL);
                     let cause = limit::name(&error.into());
                     log::warning(&format!("no new client is answered: accept4: {cause}"));
                 }
                 return Ok(None);
             }
         };
-        self.is_failing = false;
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
