@@ -15,6 +15,9 @@ const BACKLOG: i32 = 4096;
 /// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed.
 const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 
+/// A lower port needs CAP_NET_BIND_SERVICE.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
 /// Returns a socket that listens at the address, or stdin if there is no address; and the address that it listens at.
 pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Fault> {
     let listener = match address {
@@ -23,7 +26,8 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
             let text = format!("--listen {address}: {}", remedy(&error));
             // The other errors are transient: another program may free the port, add the address or raise the limit.
             match Errno::from_io_error(&error) {
-                Some(Errno::ACCESS | Errno::INVAL) => permanent(text),
+                Some(Errno::INVAL) => permanent(text),
+                Some(Errno::ACCESS) if address.port() < FIRST_UNPRIVILEGED_PORT => permanent(text),
                 _ => transient(text),
             }
         })?,
