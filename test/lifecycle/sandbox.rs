@@ -1,7 +1,10 @@
 //! Sandboxes that forbid a system call.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -109,6 +112,16 @@ fn processor_time(pid: Pid) -> u64 {
     fields.map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
+/// Sends a request that gets no answer for 2.5 s, and returns the processor time that a process has spent meanwhile.
+fn spent_during_a_request(pid: Pid, address: SocketAddr) -> u64 {
+    let before = processor_time(pid);
+    let mut client = http::connect(address).unwrap();
+    let patience = Duration::from_millis(2_500);
+    client.set_read_timeout(Some(patience)).unwrap();
+    assert!(client.read(&mut [0]).is_err());
+    processor_time(pid) - before
+}
+
 #[test]
 fn an_accept_that_fails_is_logged_once_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
@@ -121,16 +134,10 @@ fn an_accept_that_fails_is_logged_once_and_does_not_spin() {
         let rules = [(libc::SYS_accept4, Vec::new())].into();
         let start = Start::with(&sts);
         let ec2_role = refusing(rules, errno, || start.serving());
-        let mut client = http::connect(ec2_role.address).unwrap();
+        http::connect(ec2_role.address).unwrap();
         let line = ec2_role.wait_for_line("no new client is answered: accept4: ");
         assert!(line.contains(cause), "{line}");
-        let server = ec2_role.server();
-        let before = processor_time(server);
-        client
-            .set_read_timeout(Some(Duration::from_millis(2_500)))
-            .unwrap();
-        assert!(client.read(&mut [0]).is_err());
-        let spent = processor_time(server) - before;
+        let spent = spent_during_a_request(ec2_role.server(), ec2_role.address);
         assert!(spent < 50, "{spent}");
         let lines = ec2_role.lines();
         let told = lines.iter().filter(|line| line.contains("accept4"));
@@ -153,13 +160,22 @@ fn a_poll_that_fails_does_not_spin() {
     let rules = [(libc::SYS_ppoll, Vec::new())].into();
     let start = Start::with(&sts);
     let ec2_role = refusing(rules, libc::ENOMEM, || start.start());
-    let before = processor_time(ec2_role.pid);
-    let mut client = http::connect(ec2_role.address).unwrap();
-    client
-        .set_read_timeout(Some(Duration::from_millis(2_500)))
-        .unwrap();
-    assert!(client.read(&mut [0]).is_err());
-    let spent = processor_time(ec2_role.pid) - before;
+    let spent = spent_during_a_request(ec2_role.pid, ec2_role.address);
+    assert!(spent < 10, "{spent}");
+}
+
+/// No child can be started without setpgid.
+#[test]
+fn a_log_writer_that_cannot_be_started_does_not_spin() {
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts);
+    let log = File::create(start.home.path("log")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let start = start.stderr(log).listen("-").stdin(OwnedFd::from(listener));
+    let rules = [(libc::SYS_setpgid, Vec::new())].into();
+    let ec2_role = refusing(rules, libc::EPERM, || start.spawn());
+    let spent = spent_during_a_request(ec2_role.pid, address);
     assert!(spent < 10, "{spent}");
 }
 

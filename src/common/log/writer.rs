@@ -21,7 +21,8 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor waits at its end for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers, so that one that cannot run causes no busy loop.
+/// Minimum time between the starts of two log writers, so that one that cannot run causes no busy loop: even the child of a
+/// failed start sends SIGCHLD, which wakes the supervisor.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
@@ -33,8 +34,10 @@ struct Pipe {
     file: OwnedFd,
     /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
     lines: PipeReader,
-    /// The last log writer: a pipe that hangs up when it ends, and the time of its start. `None` before the first start.
-    writer: Option<(PipeReader, Instant)>,
+    /// A pipe that hangs up when the last log writer ends; `None` if it could not be started.
+    writer: Option<PipeReader>,
+    /// The time of the last start, even one that failed; `None` before the first.
+    started: Option<Instant>,
 }
 
 impl LogWriter {
@@ -56,7 +59,7 @@ impl LogWriter {
             pipe.replace_writer(Duration::ZERO);
             _ = dup2_stderr(&pipe.file);
             sink::reset();
-            _ = pipe.writer.map(|(ended, _)| has_hung_up(&ended, FLUSH_TIME));
+            _ = pipe.writer.map(|ended| has_hung_up(&ended, FLUSH_TIME));
         }
     }
 }
@@ -68,16 +71,16 @@ impl Pipe {
         _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
         dup2_stderr(&pipe)?;
         sink::reset();
-        Ok(Pipe { file, lines, writer: None })
+        Ok(Pipe { file, lines, writer: None, started: None })
     }
 
-    /// Starts a log writer if none runs and the last one started at least `min_life` ago.
+    /// Starts a log writer if none runs and the last start was at least `min_life` ago.
     fn replace_writer(&mut self, min_life: Duration) {
-        let is_due = self.writer.as_ref().is_none_or(|(ended, started)| {
-            started.elapsed() >= min_life && has_hung_up(ended, Duration::ZERO)
-        });
-        if is_due && let Ok(ended) = self.start_writer() {
-            self.writer = Some((ended, Instant::now()));
+        if self.started.is_none_or(|started| started.elapsed() >= min_life)
+            && self.writer.as_ref().is_none_or(|ended| has_hung_up(ended, Duration::ZERO))
+        {
+            self.started = Some(Instant::now());
+            self.writer = self.start_writer().ok();
         }
     }
 
