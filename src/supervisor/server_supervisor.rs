@@ -15,9 +15,9 @@ use crate::messages::{ServerState, ServerUpdate, to_frame};
 /// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, because clients wait in the
 /// backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends sooner than this after its start counts in `short_lives`: it probably failed by itself, not because of a
-/// client's request, as hardly any client had time to send one.
-const SHORT_LIFE: Duration = Duration::from_millis(50);
+/// A server that ends sooner than this after its start counts in `short_lives`: it may have failed by itself, not because of a
+/// client's request. A start takes 5 ms, but many times that on a busy or throttled processor.
+const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// Number of short-lived servers in a row after which the next start is delayed: by `FIRST_PAUSE`, doubled each time, up to
 /// `MAX_PAUSE`.
 const SHORT_LIVES_FORGIVEN: u32 = 30;

@@ -169,8 +169,6 @@ fn a_killed_server_loses_only_requests_in_flight() {
                 }
             });
         }
-        // The supervisor delays the replacement if many servers in a row end within 50 ms, so this test kills only older ones.
-        let long_life = Duration::from_millis(60);
         // Waits until each client has received two more responses. At least the second one was requested after the last kill.
         let all_are_served = || {
             let before: Vec<u64> = served
@@ -196,7 +194,6 @@ fn a_killed_server_loses_only_requests_in_flight() {
             if !all_are_served() {
                 break;
             }
-            std::thread::sleep(long_life);
             worst = worst.max(failures.load(Ordering::Relaxed) - before);
         }
         is_over.store(true, Ordering::Relaxed);
@@ -212,6 +209,25 @@ fn a_killed_server_loses_only_requests_in_flight() {
         .count();
     assert_eq!(deaths, DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);
+}
+
+/// The servers live longer than their start takes on a fast machine.
+#[test]
+fn servers_that_keep_ending_are_started_ever_more_slowly() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let mut pause = Duration::ZERO;
+    for _ in 0..35 {
+        let server = ec2_role.server();
+        std::thread::sleep(Duration::from_millis(60));
+        kill_process(server, Signal::KILL).unwrap();
+        let killed = Instant::now();
+        until("the next server", || {
+            (ec2_role.server() != server).then_some(())
+        });
+        pause = killed.elapsed();
+    }
+    assert!(pause > Duration::from_millis(300), "{pause:?}");
 }
 
 #[test]
