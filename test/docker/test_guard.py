@@ -119,6 +119,22 @@ def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
     assert METADATA not in routing(host)
 
 
+@pytest.mark.parametrize("verb", ["on", "off", "status"])
+def test_the_ip_of_busybox_is_refused_and_changes_nothing(host, tmp_path, verb):
+    host.guard("on")
+    before = routing(host)
+    (tmp_path / "ip").symlink_to(shutil.which("busybox"))
+    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    refused = host.guard(verb, check=False)
+    assert refused.returncode == 1 and "ip: not that of iproute2" in refused.stderr and refused.stderr.count("\n") == 1
+    assert routing(host) == before
+
+
+def test_with_a_closed_stderr_it_is_turned_on(host):
+    assert host.run("sh", "-c", f"exec {GUARD} on 2>&-").returncode == 0
+    assert_refused(host.box)
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 def test_another_systems_sh_does_the_same(host, shell):
     host.guard("on")
