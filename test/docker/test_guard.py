@@ -102,11 +102,15 @@ def test_on_after_a_run_that_was_killed_mends(host, deleted):
     assert host.guard("on").stderr == ON and routing(host) == before
 
 
-def test_flushed_rules_leave_containers_refused(host):
+@pytest.mark.parametrize("lost", [("flush",), ("delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)], ids=["anchor", "pass"])
+def test_a_missing_rule_that_shuts_the_host_out_is_said(host, lost):
     host.guard("on")
-    host.ec2.run("ip", "rule", "flush")
+    host.ec2.run("ip", "rule", *lost)
     host.ec2.run("ip", "rule", "add", "pref", "32766", "lookup", "main")
     assert_refused(host.box)
+    status = host.guard("status", check=False)
+    assert status.returncode == 1
+    assert status.stderr == "ec2-role-guard: incomplete: a rule is missing, so this host itself is refused too: IPv4; ec2-role-guard on\n"
     host.guard("on")
     assert role_seen_by(host.ec2) == HOST_ROLE
 
