@@ -3,8 +3,10 @@
 import concurrent.futures
 import contextlib
 import http.client
+import itertools
 import re
 import resource
+import shutil
 import socket
 import struct
 
@@ -520,6 +522,33 @@ def test_a_lock_that_cannot_be_written_is_said(host):
     failed = host.hook("add", check=False)
     assert failed.returncode == 1 and failed.stderr.endswith("ec2-role-hook: /run/ec2-role-hook.lock: cannot be locked; the reason is above; nothing was changed\n")
     assert METADATA not in routing(host)
+
+
+# Each program that the hook runs to read its rules, in the order in which it runs them.
+@pytest.mark.parametrize("failing", ["awk", "sort", "cut", "iptables-save", "ip6tables-save", "iptables-restore"])
+def test_a_program_that_fails_once_loses_no_other_hook(host, server, tmp_path, failing):
+    """A program can fail for lack of memory. Each of its runs fails in turn."""
+    host.bridge("br-other", "172.31.0.1/24")
+    with contextlib.closing(StandIn(host.ec2, "172.31.0.1")), named("ec2-role"):
+        host.hook("add", "--bridge", "br-other")
+        before = rules(host)
+        runs, environment = tmp_path / "runs", host.environment
+        program = tmp_path / failing
+        program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 2\nexec {shutil.which(failing)} "$@"\n')
+        program.chmod(0o755)
+        host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+        for run in itertools.count(1):
+            runs.write_text("")
+            host.environment["FAILS"] = str(run)
+            added = host.hook("add", check=False)
+            if len(runs.read_text()) < run:
+                break
+            hooked = [line for line in rules(host) if "-i br-other" in line]
+            assert hooked == [line for line in before if "-i br-other" in line], run
+            assert added.returncode == 0 or added.returncode in (1, 4) and "ec2-role-hook: " in added.stderr
+            assert added.returncode != 0 or "-i docker0" in "".join(rules(host))
+            host.hook("remove")
+        assert run > 1 and added.returncode == 0
 
 
 def test_a_network_with_the_services_own_address_is_left_alone(instance):
