@@ -265,6 +265,24 @@ def test_a_bridge_or_address_hardly_meant_changes_nothing(host, arguments, compl
     assert METADATA not in routing(host) and "EC2-ROLE" not in firewall(host)
 
 
+def test_a_bridge_without_an_address_keeps_no_other_from_its_role(host, server):
+    """Docker makes such a bridge with inhibit_ipv4, and for a network without IPv4."""
+    host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
+    host.hook("add", "--bridge", "docker+")
+    assert role_seen_by(host.box) == "stand-in"
+    assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
+
+
+def test_a_server_bound_to_the_bridge_is_taken_for_ours(host):
+    """A socket unit with BindToDevice= has such a socket; ss then adds the device to the address."""
+    with host.ec2, socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"docker0")
+        listener.bind(("172.17.0.1", 4567))
+        listener.listen()
+        host.hook("add")
+        assert host.hook("status").stdout == "ok: docker0 → 172.17.0.1:4567\n"
+
+
 def test_without_iptables_the_guard_is_on_and_said_to_be(host):
     failed = host.hook("add", "--iptables", "iptables-none", check=False)
     assert failed.returncode == 1 and "iptables-none: " in failed.stderr and LIFTED_BY in failed.stderr
