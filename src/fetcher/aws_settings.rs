@@ -41,15 +41,21 @@ impl<'a> AwsSettings<'a> {
         Ok((Client { endpoint, http_client }, region))
     }
 
-    /// Returns the value of the first variable that is set, or else the value of the profile's key.
-    fn get(&self, variables: &[&str], key: &str) -> Option<Setting<'a>> {
-        let variable = |name: &&str| Setting::variable(&self.config.environment, name);
-        variables.iter().find_map(variable).or_else(|| self.profile.setting(key))
+    fn variable(&self, name: &str) -> Option<Setting<'a>> {
+        Setting::variable(&self.config.environment, name)
+    }
+
+    /// Returns the variable, or else the profile's key, which is the variable's name in lower case without `AWS_`.
+    pub fn get(&self, variable: &str) -> Option<Setting<'a>> {
+        let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
+        self.variable(variable).or_else(|| self.profile.setting(&key))
     }
 
     fn region(&self) -> Result<Option<String>, Fault> {
         let setting = Setting::option("--region", self.config.region.as_deref())
-            .or_else(|| self.get(&["AWS_REGION", "AWS_DEFAULT_REGION"], "region"));
+            .or_else(|| self.variable("AWS_REGION"))
+            .or_else(|| self.variable("AWS_DEFAULT_REGION"))
+            .or_else(|| self.profile.setting("region"));
         match setting {
             Some(setting) if !sts::is_region(setting.value) => setting
                 .wrong(&format!("{:?} is not a region; write it like eu-west-1", setting.value)),
@@ -67,7 +73,7 @@ impl<'a> AwsSettings<'a> {
                 switch.origin
             ));
         }
-        let regional = self.get(&["AWS_STS_REGIONAL_ENDPOINTS"], "sts_regional_endpoints");
+        let regional = self.get("AWS_STS_REGIONAL_ENDPOINTS");
         let options = EndpointOptions {
             partition: self.config.role.partition(),
             region: region.as_ref().ok().and_then(Option::as_deref),
@@ -87,22 +93,20 @@ impl<'a> AwsSettings<'a> {
     /// Returns the URL that replaces AWS's endpoint of STS.
     fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
-        let is_ignored = self.config.environment.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
-        if option.is_some() || is_ignored {
+        let ignoring = self.enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
+        if option.is_some() || ignoring.is_some() {
             return Ok(option);
         }
-        let variable = |name| Setting::variable(&self.config.environment, name);
-        Ok(variable("AWS_ENDPOINT_URL_STS")
-            .or_else(|| variable("AWS_ENDPOINT_URL"))
+        Ok(self
+            .variable("AWS_ENDPOINT_URL_STS")
+            .or_else(|| self.variable("AWS_ENDPOINT_URL"))
             .or_else(|| self.profile.sts_endpoint_url())
             .or_else(|| self.profile.setting("endpoint_url")))
     }
 
-    /// Returns the setting that turns a switch on, or `None` if the switch is off. The profile's key is the variable's name in
-    /// lower case without `aws_`.
-    fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
-        let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
-        let Some(setting) = self.get(&[variable], &key) else {
+    /// Returns the setting that turns a switch on, or `None` if the switch is off.
+    pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
+        let Some(setting) = self.get(variable) else {
             return Ok(None);
         };
         match switch(&setting.origin, setting.value) {
@@ -114,7 +118,7 @@ impl<'a> AwsSettings<'a> {
 
     /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.
     fn ca_bundle(&self) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
-        let Some(setting) = self.get(&["AWS_CA_BUNDLE"], "ca_bundle") else {
+        let Some(setting) = self.get("AWS_CA_BUNDLE") else {
             return Ok(None);
         };
         let contents = NamedFile::new(setting.origin, setting.value).read();

@@ -21,9 +21,11 @@ pub fn fetch(
         panic_report::set_step(step);
         report(FetchReport::Step(step.to_owned()));
     };
+    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
+    let settings = AwsSettings { config, profile: &profile };
     let client = OnceCell::new();
     let host = || {
-        let client = client.get_or_init(|| ImdsClient::connect(&config.environment, orders));
+        let client = client.get_or_init(|| ImdsClient::connect(&settings, orders));
         client.as_ref().map_err(Clone::clone)
     };
     // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
@@ -35,8 +37,6 @@ pub fn fetch(
         let text = text.map(|answer| answer.text().trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     };
-    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
-    let settings = AwsSettings { config, profile: &profile };
     let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
         // If the service does not answer, use the region that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::common::{Environment, Fault, TOKEN_HEADER, TTL_HEADER, permanent, transient};
+use crate::common::{Fault, TOKEN_HEADER, TTL_HEADER, permanent, transient};
+use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::http_client::{
     Answer, HttpClient, NO_RESPONSE, SendError, Timeouts, parse_url,
 };
@@ -14,7 +15,7 @@ use crate::messages::FetchOrders;
 pub const TOKEN_TTL_SECONDS: &str = "300";
 /// Default of AWS_METADATA_SERVICE_TIMEOUT (in seconds) and of AWS_METADATA_SERVICE_NUM_ATTEMPTS, as in the SDKs.
 const DEFAULT_SETTING: u64 = 1;
-/// Maximum of these two variables; limits how much of the fetcher's time a slow service can take.
+/// Maximum of these two settings; limits how much of the fetcher's time a slow service can take.
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
@@ -28,18 +29,18 @@ pub struct ImdsClient {
 impl ImdsClient {
     /// Creates a client and requests a session token. Returns an error if this server issued the token, which the key in `orders`
     /// shows: the server cannot be its own source.
-    pub fn connect(environment: &Environment, orders: &FetchOrders) -> Result<Self, Fault> {
-        if environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+    pub fn connect(settings: &AwsSettings, orders: &FetchOrders) -> Result<Self, Fault> {
+        if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );
         }
-        let timeout = Duration::from_secs(number(environment, "AWS_METADATA_SERVICE_TIMEOUT")?);
+        let timeout = Duration::from_secs(number(settings, "AWS_METADATA_SERVICE_TIMEOUT")?);
         let client = ImdsClient {
-            endpoint: endpoint(environment)?,
+            endpoint: endpoint(settings)?,
             http_client: HttpClient::direct(Timeouts { connect: timeout, answer: timeout }),
-            attempts: number(environment, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?,
-            may_use_version_one: !environment.is_on("AWS_EC2_METADATA_V1_DISABLED")?,
+            attempts: number(settings, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?,
+            may_use_version_one: settings.enabled("AWS_EC2_METADATA_V1_DISABLED")?.is_none(),
             token: RefCell::new(None),
         };
         client.request_token()?;
@@ -142,32 +143,30 @@ impl ImdsClient {
     }
 }
 
-fn endpoint(environment: &Environment) -> Result<String, Fault> {
-    if let Some(endpoint) = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-        parse_url(endpoint).or_else(|why| {
-            permanent(format!(
-                "AWS_EC2_METADATA_SERVICE_ENDPOINT: {why}; write http://ADDRESS[:PORT]"
-            ))
-        })?;
-        return Ok(endpoint.trim_end_matches('/').to_owned());
+fn endpoint(settings: &AwsSettings) -> Result<String, Fault> {
+    if let Some(setting) = settings.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") {
+        parse_url(setting.value)
+            .or_else(|why| setting.wrong(&format!("{why}; write http://ADDRESS[:PORT]")))?;
+        return Ok(setting.value.trim_end_matches('/').to_owned());
     }
-    let mode = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
-    match mode.map(str::to_ascii_lowercase).as_deref() {
-        None | Some("ipv4") => Ok("http://169.254.169.254".to_owned()),
-        Some("ipv6") => Ok("http://[fd00:ec2::254]".to_owned()),
-        Some(other) => permanent(format!(
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE is {other:?}: set it to IPv4 or IPv6"
-        )),
+    match settings.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE") {
+        Some(mode) if mode.value.eq_ignore_ascii_case("ipv6") => {
+            Ok("http://[fd00:ec2::254]".to_owned())
+        }
+        Some(mode) if !mode.value.eq_ignore_ascii_case("ipv4") => {
+            mode.wrong(&format!("it is {:?}; set it to IPv4 or IPv6", mode.value))
+        }
+        _ => Ok("http://169.254.169.254".to_owned()),
     }
 }
 
-/// Reads a variable that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.
-fn number(environment: &Environment, name: &str) -> Result<u64, Fault> {
-    let Some(text) = environment.get(name) else {
+/// Reads a setting that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.
+fn number(settings: &AwsSettings, variable: &str) -> Result<u64, Fault> {
+    let Some(setting) = settings.get(variable) else {
         return Ok(DEFAULT_SETTING);
     };
-    match text.parse() {
+    match setting.value.parse() {
         Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),
-        _ => permanent(format!("{name} is {text:?}: set it to a whole number from 1")),
+        _ => setting.wrong(&format!("it is {:?}; set it to a whole number from 1", setting.value)),
     }
 }

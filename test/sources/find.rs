@@ -2,7 +2,7 @@
 
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
-use crate::support::loopback::Loopback;
+use crate::support::loopback::{Loopback, Request};
 use crate::support::namespace;
 use crate::support::sts::access_key_id;
 use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
@@ -788,6 +788,55 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
             host.requests()
                 .iter()
                 .all(|request| request.method == "PUT")
+        );
+    }
+}
+
+/// This test needs a network namespace, because without the profile's settings ec2-role would use the default address.
+#[test]
+fn the_profile_configures_the_metadata_service_too() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let sts = sts();
+    let with_key = |key: &str, host: &HostMetadata| {
+        let url = host.url();
+        Start::without_source(&sts)
+            .without_variable("AWS_EC2_METADATA_DISABLED")
+            .file(
+                ".aws/config",
+                &format!("[default]\nec2_metadata_service_endpoint = {url}\n{key}\n"),
+            )
+    };
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    assert_eq!(signed_with(&sts, with_key("", &host)), "ASIAHOST");
+    // The refresh of the metadata that is passed through uses the same service.
+    let _ec2_role = with_key("", &host).arguments(["--pass-through"]).start();
+    until("a request for a listing", || {
+        let is_listing = |request: &Request| request.target == "/latest/meta-data/";
+        host.requests().iter().any(is_listing).then_some(())
+    });
+
+    let host = HostMetadata::start(Tokens::Refused(403), "ASIAHOST");
+    assert_eq!(signed_with(&sts, with_key("", &host)), "ASIAHOST");
+    let key = "ec2_metadata_v1_disabled = true";
+    check_once(with_key(key, &host), 1, &["it answered 403"]);
+
+    let host = HostMetadata::start(Tokens::Refused(503), "ASIAHOST");
+    let key = "metadata_service_num_attempts = 3";
+    check_once(with_key(key, &host), 1, &["it answered 503"]);
+    assert_eq!(host.requests().len(), 3);
+
+    for key in [
+        "ec2_metadata_v1_disabled = 1",
+        "ec2_metadata_service_endpoint_mode = IPv5\nec2_metadata_service_endpoint =",
+        "metadata_service_timeout = soon",
+    ] {
+        let name = key.split(" =").next().unwrap();
+        check_once(
+            with_key(key, &host),
+            1,
+            &[&format!("profile \"default\": {name}")],
         );
     }
 }

@@ -53,25 +53,29 @@ fn the_endpoint_is_taken_in_the_documented_order() {
 #[test]
 fn configured_endpoints_can_be_ignored_but_not_the_option() {
     let sts = Sts::start([Reply::good()]);
-    let ignoring = || {
-        bare()
-            .variable("AWS_ENDPOINT_URL_STS", NOWHERE)
-            .variable("AWS_ENDPOINT_URL", NOWHERE)
-            .variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-            .file(
-                ".aws/config",
-                &format!("[default]\nendpoint_url = {NOWHERE}\n"),
-            )
-    };
-    // The configured endpoint URLs are ignored and no region is set, so this start fails before it calls STS.
-    let regionless = ignoring().arguments([CHINAS]).spawn();
-    regionless.wait_for_line("no region");
-    drop(
-        ignoring()
-            .arguments([CHINAS, "--endpoint-url", &sts.url()])
-            .serving(),
-    );
-    assert_eq!(sts.calls().len(), 1);
+    for (variable, key) in [("true", ""), ("", "true")] {
+        let ignoring = || {
+            bare()
+                .variable("AWS_ENDPOINT_URL_STS", NOWHERE)
+                .variable("AWS_ENDPOINT_URL", NOWHERE)
+                .variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", variable)
+                .file(
+                    ".aws/config",
+                    &format!(
+                        "[default]\nendpoint_url = {NOWHERE}\nignore_configured_endpoint_urls = {key}\n"
+                    ),
+                )
+        };
+        // The configured endpoint URLs are ignored and no region is set, so this start fails before it calls STS.
+        let regionless = ignoring().arguments([CHINAS]).spawn();
+        regionless.wait_for_line("no region");
+        drop(
+            ignoring()
+                .arguments([CHINAS, "--endpoint-url", &sts.url()])
+                .serving(),
+        );
+    }
+    assert_eq!(sts.calls().len(), 2);
 }
 
 #[test]
