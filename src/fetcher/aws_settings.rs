@@ -97,11 +97,12 @@ impl<'a> AwsSettings<'a> {
         if option.is_some() || ignoring.is_some() {
             return Ok(option);
         }
-        Ok(self
-            .variable("AWS_ENDPOINT_URL_STS")
-            .or_else(|| self.variable("AWS_ENDPOINT_URL"))
-            .or_else(|| self.profile.sts_endpoint_url())
-            .or_else(|| self.profile.setting("endpoint_url")))
+        let variable =
+            self.variable("AWS_ENDPOINT_URL_STS").or_else(|| self.variable("AWS_ENDPOINT_URL"));
+        if variable.is_some() {
+            return Ok(variable);
+        }
+        Ok(self.profile.sts_endpoint_url()?.or_else(|| self.profile.setting("endpoint_url")))
     }
 
     /// Returns the setting that turns a switch on, or `None` if the switch is off.

@@ -12,8 +12,8 @@ pub struct Profile {
     pub config: Settings,
     /// Settings from `~/.aws/credentials`.
     pub credentials: Settings,
-    /// The `[services …]` section that the profile names.
-    services: Settings,
+    /// The `[services …]` section that the profile names, if the config file has it.
+    services: Option<Settings>,
 }
 
 impl Profile {
@@ -47,12 +47,12 @@ impl Profile {
             name: name.to_owned(),
             config: without_empty(in_config),
             credentials: without_empty(in_credentials),
-            services: Settings::new(),
+            services: None,
         };
         let services = profile
             .get("services")
             .and_then(|services| config.sections.get(&format!("services {services}")));
-        profile.services = without_empty(services);
+        profile.services = services.map(|services| without_empty(Some(services)));
         Ok(profile)
     }
 
@@ -66,11 +66,19 @@ impl Profile {
         self.get(key).map(|value| Setting::in_file(self.origin(key), value))
     }
 
-    /// The `endpoint_url` of STS in the `[services …]` section.
-    pub fn sts_endpoint_url(&self) -> Option<Setting<'_>> {
-        let url = self.services.get("sts.endpoint_url")?;
+    /// Returns the `endpoint_url` of STS in the `[services …]` section; an error if that section does not exist.
+    pub fn sts_endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
+        let Some(name) = self.setting("services") else {
+            return Ok(None);
+        };
+        let Some(services) = &self.services else {
+            return name.wrong(&format!(
+                "the config file has no section [services {}]; correct the name, or remove it",
+                name.value
+            ));
+        };
         let origin = self.origin("services: sts: endpoint_url");
-        Some(Setting::in_file(origin, url))
+        Ok(services.get("sts.endpoint_url").map(|url| Setting::in_file(origin, url)))
     }
 
     /// Returns the text with which errors about a key begin.

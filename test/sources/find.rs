@@ -1044,8 +1044,16 @@ fn a_wrong_setting_of_a_profile_is_named() {
             "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
             "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
         ),
+        (
+            "services = locale\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1",
+            "profile \"default\": services: the config file has no section [services locale]",
+        ),
     ] {
-        let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
+        // If the setting were accepted, the call would go to this proxy, so nothing can leave this machine.
+        let start = Start::bare()
+            .keys("AKIA")
+            .listen("127.0.0.1:0")
+            .variable("HTTPS_PROXY", "http://127.0.0.1:1");
         let start = start.file(".aws/config", &format!("[default]\n{config}\n"));
         check_once(start.arguments([ROLE]), 1, &[expected]);
     }
