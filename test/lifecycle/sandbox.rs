@@ -166,7 +166,7 @@ fn a_poll_that_fails_does_not_spin() {
 
 /// No child can be started without setpgid.
 #[test]
-fn a_log_writer_that_cannot_be_started_does_not_spin() {
+fn a_log_writer_that_cannot_start_is_logged_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
     let start = Start::with(&sts);
     let log = File::create(start.home.path("log")).unwrap();
@@ -177,6 +177,9 @@ fn a_log_writer_that_cannot_be_started_does_not_spin() {
     let ec2_role = refusing(rules, libc::EPERM, || start.spawn());
     let spent = spent_during_a_request(ec2_role.pid, address);
     assert!(spent < 10, "{spent}");
+    let log = std::fs::read_to_string(ec2_role.home.path("log")).unwrap();
+    assert_eq!(log.matches("log writer cannot be started").count(), 1);
+    assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 /// Every fetcher and server that has ended remains a zombie.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,17 @@ pub struct Format {
     pub json: bool,
     /// Value of the `role` field in each JSON line; text lines do not contain it.
     pub role: String,
+}
+
+/// The current format; the default until [`set_format`] is called.
+static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
+
+pub fn set_format(format: Format) {
+    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
+}
+
+pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
+    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The priority of a line; the values are those of syslog.

@@ -4,24 +4,12 @@ mod format;
 mod sink;
 pub mod writer;
 
-pub(crate) use format::{Access, printable};
-pub use format::{Format, Level};
+pub(crate) use format::{Access, format, printable};
+pub use format::{Format, Level, set_format};
 pub use sink::{is_journal, open};
 
 use std::panic::PanicHookInfo;
-use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
-
-/// The current format; the default until [`set_format`] is called.
-static FORMAT: LazyLock<RwLock<Format>> = LazyLock::new(RwLock::default);
-
-pub fn set_format(format: Format) {
-    *FORMAT.write().unwrap_or_else(PoisonError::into_inner) = format;
-}
-
-pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
-    FORMAT.read().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(crate) fn event(text: &str) {
     at(Level::Info, text);

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,7 +14,9 @@ use rustix::fs::{FileType, fstat};
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::stdio::{dup2_stderr, stderr};
 
+use super::format::{Level, event_line, format};
 use super::sink;
+use crate::common::limit;
 use crate::common::process::ProcessKind;
 
 /// Capacity of the pipe: several thousand lines.
@@ -79,9 +81,20 @@ impl Pipe {
         if self.started.is_none_or(|started| started.elapsed() >= min_life)
             && self.writer.as_ref().is_none_or(|ended| has_hung_up(ended, Duration::ZERO))
         {
+            let is_first_failure = self.started.is_none() || self.writer.is_some();
             self.started = Some(Instant::now());
-            self.writer = self.start_writer().ok();
+            let started = self.start_writer();
+            if is_first_failure && let Err(error) = &started {
+                self.write(&format!("log writer cannot be started: {}", limit::name(error)));
+            }
+            self.writer = started.ok();
         }
+    }
+
+    /// Writes a warning to the file itself: in the pipe nobody would read it.
+    fn write(&self, text: &str) {
+        let line = event_line(&format(), Level::Warning, text, SystemTime::now()) + "\n";
+        _ = rustix::io::write(&self.file, line.as_bytes());
     }
 
     fn start_writer(&self) -> io::Result<PipeReader> {
