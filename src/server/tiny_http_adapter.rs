@@ -17,8 +17,9 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 
 use crate::common::TokenKey;
 
-/// The number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection.
-const THREADS: usize = 5;
+/// The maximum number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection. If none of the
+/// four waits yet, the pool starts another.
+const THREADS: usize = 6;
 /// Pause before this process exits for lack of threads, because the supervisor starts the next server at once.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -74,11 +75,14 @@ impl TinyHttpAdapter {
 fn try_threads() -> io::Result<()> {
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
-        let _closed = gate.lock();
-        (0..THREADS).try_for_each(|_| {
-            let wait = || drop(gate.lock());
-            Builder::new().spawn_scoped(scope, wait).map(drop)
-        })
+        let closed = gate.lock();
+        let wait = || drop(gate.lock());
+        let spawn = |_| Builder::new().spawn_scoped(scope, wait);
+        let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
+        drop(closed);
+        // Join them: the scope alone would wait for their closures, and threads that still end count against the limit.
+        threads?.into_iter().for_each(|thread| _ = thread.join());
+        Ok(())
     })
 }
 

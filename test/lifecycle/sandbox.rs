@@ -14,7 +14,7 @@ use seccompiler::{
 };
 
 use crate::support::directory::set_mode;
-use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each, http};
+use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each, http, skip, until};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
@@ -269,4 +269,33 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
     assert_eq!(replaced.take(38).count(), 38);
     assert!(begun.elapsed() > Duration::from_secs(1));
     drop(ec2_role);
+}
+
+/// Each limit makes another process or thread fail. Every start has a user of its own, because the limit counts a user's processes.
+#[test]
+fn limits_on_processes_are_named_and_make_no_server_panic() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can start processes as other users");
+    }
+    let sts = Sts::start([Reply::good()]);
+    each(1..16, |most| {
+        let (user, most) = (
+            format!("--reuid={}", 61_000 + most),
+            format!("--nproc={most}"),
+        );
+        let as_user = ["setpriv", &user, "--clear-groups", "prlimit", &most];
+        let ec2_role = Start::with(&sts).before(as_user).start();
+        until("an answer, or servers that fail", || {
+            let lines = ec2_role.lines();
+            let count = |text| lines.iter().filter(|line| line.contains(text)).count();
+            let is_served = || http::get(ec2_role.address, http::DOCUMENT_PATH).is_ok();
+            (count("server cannot be started") > 0
+                || count("server replaced") > 2
+                || count("credential of") > 0 && is_served())
+            .then_some(())
+        });
+        let lines = ec2_role.lines();
+        let panic = lines.iter().find(|line| line.contains("internal error"));
+        assert_eq!(panic, None, "{most}: {lines:?}");
+    });
 }
