@@ -15,6 +15,10 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
+        // Only epoll_ctl can fail with this error: the callers write no file.
+        Some(Errno::NOSPC) => {
+            "too many epoll watches of this user: raise fs.epoll.max_user_watches"
+        }
         Some(Errno::PERM | Errno::NOSYS) => {
             "a system call is forbidden: allow it in the seccomp profile or sandbox"
         }

@@ -182,6 +182,23 @@ fn a_log_writer_that_cannot_start_is_logged_and_does_not_spin() {
     assert_eq!(log.lines().count(), 1, "{log}");
 }
 
+#[test]
+fn errors_that_end_the_server_are_named_with_a_remedy() {
+    let sts = Sts::start([Reply::good()]);
+    let rows = [
+        (libc::SYS_epoll_ctl, libc::ENOSPC, "max_user_watches"),
+        (libc::SYS_epoll_create1, libc::EMFILE, "raise LimitNOFILE="),
+        (libc::SYS_shutdown, libc::EPERM, "in the seccomp profile"),
+    ];
+    each(rows, |(call, errno, remedy)| {
+        let rules = [(call, Vec::new())].into();
+        let start = Start::with(&sts);
+        let ec2_role = refusing(rules, errno, || start.start());
+        let line = ec2_role.wait_for_line("ec2-role: server: ");
+        assert!(line.contains(remedy), "{line}");
+    });
+}
+
 /// Every fetcher and server that has ended remains a zombie.
 #[test]
 fn without_wait4_it_serves_and_ends() {
