@@ -265,6 +265,45 @@ def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
+@pytest.mark.parametrize("verb, command", [
+    ("list", "network ls --filter"), ("list", "ps --all --filter"), ("remove", "network ls --filter"), ("remove", "ps --all --filter"),
+    ("remove", "ps --all --format"), ("replace", "Config.Env"), ("replace", "Config.Cmd"),
+])
+def test_an_engine_that_fails_once_is_said_and_loses_nothing(docker, tmp_path, verb, command):
+    variables = tmp_path / "variables"
+    variables.write_text("EC2_ROLE_ROLE_NAME=temp\n")
+    create(docker, "php", "--env-file", variables)
+    container = docker.docker("create", "--network", "php", "busybox", "true").stdout.strip()
+    failed, program, environment = tmp_path / "failed", tmp_path / "docker", docker.instance.environment
+    program.write_text(f"""#!/bin/sh
+case $* in *'{command}'*) [ -e {failed} ] || {{ touch {failed}; exit 1; }} ;; esac
+exec {shutil.which("docker")} "$@"
+""")
+    program.chmod(0o755)
+    docker.instance.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+    try:
+        first = network(docker, verb, *([] if verb == "list" else ["php"]), check=False)
+    finally:
+        docker.instance.environment = environment
+    assert first.returncode == 1 and "ec2-role-network: docker failed; the reason is above" in first.stderr
+    settings = docker.inspect("ec2-role-php", "{{.State.Running}} {{.Config.Env}} {{.Config.Cmd}}")
+    assert "true" in settings and "EC2_ROLE_ROLE_NAME=temp" in settings and ENDPOINT in settings
+    assert "php" in network(docker, "list").stdout
+    docker.docker("rm", container)
+
+
+def test_list_of_a_killed_replace_names_the_servers_role(docker):
+    create(docker, "php")
+    network(docker, "replace", "php", arn("fluentd"))
+    docker.docker("stop", "ec2-role-php")
+    docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1
+    assert listed.stderr == f"ec2-role-network: php: its server is gone; to have it again: ec2-role-network create {arn('fluentd')} --name php\n"
+    network(docker, *listed.stderr.split("ec2-role-network ")[1].split())
+    assert arn("fluentd") in network(docker, "list").stdout
+
+
 def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
     create(docker, "php")
     docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
