@@ -1,0 +1,35 @@
+"""A role network of an engine that gives containers other users than the host's (userns-remap), as hardening guides recommend."""
+
+import shutil
+
+from images import BUSYBOX, build_ec2_role, import_busybox
+from instance import METADATA, REPOSITORY
+from real_metadata import LIST
+from rootless import ASK
+from session import running_engine
+from sts import ENDPOINT, Aws, arn
+
+NETWORK = REPOSITORY / "scripts/ec2-role-network"
+
+
+def test_a_role_network_where_users_are_remapped(tmp_path):
+    # Only dockerd sees this range of subordinate uids.
+    (tmp_path / "subuid").write_text("nobody:200000:65536\n")
+    (tmp_path / "dockerd").write_text(f"""#!/bin/sh
+exec unshare --mount sh -euc '
+    touch /etc/subuid /etc/subgid
+    for file in /etc/subuid /etc/subgid; do mount --bind {tmp_path}/subuid $file; done
+    exec {shutil.which("dockerd")} "$@"' sh "$@"
+""")
+    (tmp_path / "dockerd").chmod(0o755)
+    with running_engine() as engine, Aws(engine.instance):
+        engine.stop()
+        engine.directory.chmod(0o711)
+        engine.environment["PATH"] = f"{tmp_path}:{engine.environment['PATH']}"
+        engine.settings = {"userns-remap": "nobody:nogroup"}
+        engine.start()
+        assert "name=userns" in engine.docker("info", "--format", "{{.SecurityOptions}}").stdout
+        import_busybox(engine)
+        build_ec2_role(engine)
+        engine.instance.run(NETWORK, "create", arn("php"), "--", "--endpoint-url", ENDPOINT)
+        assert engine.docker("run", "--rm", "--network", "php", BUSYBOX, "sh", "-c", ASK, LIST, METADATA).stdout.endswith("\n\nphp")
