@@ -1,5 +1,6 @@
 """Tests ec2-role-guard on --user without iptables and ec2-role: requests of processes with the user's uids are refused."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -113,6 +114,16 @@ def test_status_of_a_user_that_is_not_refused_says_so(host):
     host.guard("on")
     status = host.guard("status", "--user", "app", check=False)
     assert status.returncode == 1 and "uid 61000 (IPv4) uid 200000 (IPv4)" in status.stderr
+
+
+@pytest.mark.parametrize("failing", ["id -un", "cat", "awk"])
+def test_ranges_that_cannot_be_read_are_not_left_out(host, tmp_path, failing):
+    program, *arguments = failing.split()
+    failed = tmp_path / program
+    failed.write_text(f'#!/bin/sh\ncase "$*" in "{" ".join(arguments)}"*) exit 1 ;; esac\nexec {shutil.which(program)} "$@"\n')
+    failed.chmod(0o755)
+    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    assert host.guard("on", "--user", "app", check=False).returncode == 1
 
 
 def test_uids_prints_the_users_own_first(host):
