@@ -217,3 +217,21 @@ def test_a_firewall_written_anew_gives_nobody_another_role(unhooked, tmp_path, h
     hook_both(unhooked)
     assert verdict(unhooked).startswith("ok: ")
     each_has_its_own_role_and_no_other(unhooked)
+
+
+@pytest.mark.parametrize("family, table, rule", [
+    ("ip", "nat", "tcp dport 8080 redirect to :80"),
+    ("ip", "filter", "tcp dport 22 meter m { ip saddr limit rate over 5/minute } drop"),
+    ("ip6", "filter", "tcp dport 22 meter m { ip6 saddr limit rate over 5/minute } drop"),
+])
+def test_a_table_that_only_nft_can_read_is_said(host, server, family, table, rule):
+    """iptables-save leaves out such a table, and with it the hook's rules. The hook cannot know what is in place."""
+    host.hook("add")
+    host.run("nft", f"add table {family} {table}; add chain {family} {table} theirs; add rule {family} {table} theirs {rule}")
+    for verb in ("add", "status", "remove"):
+        said = host.hook(verb, check=False)
+        assert said.returncode == 1 and "cannot read this table, in which nft has rules of its own" in said.stderr
+    assert role_seen_by(host.box) == "stand-in"
+    host.run("nft", "flush", "chain", family, table, "theirs")
+    host.run("nft", "delete", "chain", family, table, "theirs")
+    assert verdict(host).startswith("ok: ")
