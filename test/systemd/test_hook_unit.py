@@ -22,6 +22,22 @@ def test_the_hook_comes_after_the_firewall_and_before_docker(host):
     assert {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} | {"ec2-role-guard.service"} <= after
 
 
+def test_a_hook_that_hangs_does_not_keep_docker_from_starting(host):
+    """The limit of the unit, with its minutes taken for seconds."""
+    drop_in = "/run/systemd/system/ec2-role-hook.service.d/hangs.conf"
+    minutes = int(host.show("ec2-role-hook", "TimeoutStartUSec").removesuffix("min"))
+    try:
+        host.put(f"[Service]\nExecStart=\nExecStart=/usr/bin/sleep infinity\nTimeoutStartSec={minutes}\n", drop_in)
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "stop", "docker", "ec2-role-hook")
+        assert host.run("systemctl", "start", "ec2-role-hook", "docker", check=False).returncode != 0
+        host.wait_until_active("docker")
+    finally:
+        host.run("rm", drop_in)
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "restart", "ec2-role-hook")
+
+
 @pytest.mark.parametrize("unit, verb, refused", [
     ("ec2-role-guard", "restart", True), ("ec2-role-guard", "stop", True), ("ec2-role-guard", "reload", False),
     ("ec2-role-hook", "restart", False), ("ec2-role-hook", "stop", False),
