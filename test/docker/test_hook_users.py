@@ -142,6 +142,14 @@ def test_other_subuids_than_the_hooks_are_said_and_mended(host):
     assert seen_by(host, 200000) == {None}
 
 
+def test_the_backslash_of_a_domains_user_is_kept(host):
+    added = host.hook("add", "--user", "CORP\\nina")
+    assert added.stderr.splitlines()[-1].startswith("ec2-role-hook: CORP\\nina: 169.254.169.254 is ec2-role at 127.0.0.1:4567")
+    assert host.hook("status").stdout == "ok: CORP\\nina → 127.0.0.1:4567\n"
+    assert seen_by(host, 61003, 500000) == {"app"}
+    assert host.hook("add", "--user", "CORP\\none", check=False).stderr == "ec2-role-guard: --user CORP\\none: no such user\n"
+
+
 def test_a_user_with_no_subuids_is_served(host):
     host.subuid.write_text("")
     host.hook("add", "--user", "app")
