@@ -454,6 +454,14 @@ def test_a_network_with_a_name_like_anothers_id_can_be_made(docker):
     assert role_name(docker, start_client(docker, "--network", name)) == "php"
 
 
+def test_a_dot_in_a_networks_name_is_no_pattern(docker):
+    for name in ("web-a", "web.a"):
+        create(docker, "php", "--name", name)
+    docker.docker("stop", "ec2-role-web-a")
+    states = {line.split()[0]: line.split()[4] for line in network(docker, "list", check=False).stdout.splitlines()[1:]}
+    assert states == {"web-a": "Exited", "web.a": "Up"}
+
+
 def test_a_labelled_network_without_an_address_is_said(docker):
     create(docker, "php")
     docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
