@@ -1,6 +1,9 @@
 """The user-data on a minimal host that cloud-init boots: it installs all or nothing, and no container gets the host's role."""
 
 import contextlib
+import itertools
+import os
+import shutil
 import subprocess
 
 import pytest
@@ -273,3 +276,19 @@ def test_what_is_written_wrong_is_one_line_with_the_remedy(arguments, said):
     result = subprocess.run([SCRIPTS / "ec2-role-user-data", *arguments], capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == ""
     assert said in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("failing", ["sed", "cat"])
+def test_a_program_that_fails_once_prints_no_document(tmp_path, failing):
+    """Each of its runs fails in turn. A document without the guard would leave the way to the host's role open."""
+    runs, program = tmp_path / "runs", tmp_path / failing
+    program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"\n')
+    program.chmod(0o755)
+    command = [SCRIPTS / "ec2-role-user-data", "--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64", "--sha256", "0" * 64]
+    for run in itertools.count(1):
+        runs.write_text("")
+        printed = subprocess.run(command, capture_output=True, text=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": str(run)})
+        if len(runs.read_text()) < run:
+            break
+        assert printed.returncode != 0 and printed.stdout == "", run
+    assert run > 1 and printed.stdout.startswith("#cloud-config")
