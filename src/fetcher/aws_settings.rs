@@ -73,14 +73,21 @@ impl<'a> AwsSettings<'a> {
                 switch.origin
             ));
         }
-        let regional = self.get("AWS_STS_REGIONAL_ENDPOINTS");
+        let legacy = match self.get("AWS_STS_REGIONAL_ENDPOINTS") {
+            Some(setting) if setting.value.eq_ignore_ascii_case("legacy") => true,
+            Some(setting) if !setting.value.eq_ignore_ascii_case("regional") => {
+                return setting
+                    .wrong(&format!("it is {:?}; set it to regional or legacy", setting.value));
+            }
+            _ => false,
+        };
         let options = EndpointOptions {
             partition: self.config.role.partition(),
             region: region.as_ref().ok().and_then(Option::as_deref),
             url: url.as_ref(),
             fips: fips.is_some(),
             dual_stack: dual_stack.is_some(),
-            legacy: regional.is_some_and(|setting| setting.value == "legacy"),
+            legacy,
         };
         match (Endpoint::find(&options), region) {
             (Err(_), Err(fault)) if options.needs_region() => {

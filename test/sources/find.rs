@@ -1045,6 +1045,10 @@ fn a_wrong_setting_of_a_profile_is_named() {
             "profile \"default\": endpoint_url: it cannot be combined with profile \"default\": use_fips_endpoint; unset one of them",
         ),
         (
+            "sts_regional_endpoints = legcy",
+            "profile \"default\": sts_regional_endpoints: it is \"legcy\"; set it to regional or legacy",
+        ),
+        (
             "services = locale\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1",
             "profile \"default\": services: the config file has no section [services locale]",
         ),

@@ -96,6 +96,19 @@ fn the_region_is_taken_in_the_documented_order() {
 }
 
 #[test]
+fn the_legacy_endpoint_is_chosen_in_any_letter_case() {
+    for value in ["legacy", "Legacy"] {
+        // The call goes to this proxy, where nothing listens, so nothing can leave this machine.
+        let start = bare()
+            .variable("AWS_REGION", "eu-west-1")
+            .variable("AWS_STS_REGIONAL_ENDPOINTS", value)
+            .variable("HTTPS_PROXY", "http://127.0.0.1:1");
+        let ec2_role = start.arguments([ROLE]).spawn();
+        ec2_role.wait_for_line(" at https://sts.amazonaws.com/: ");
+    }
+}
+
+#[test]
 fn an_html_page_is_no_region() {
     let sts = Sts::start([Reply::good()]);
     for page in [
