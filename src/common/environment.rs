@@ -32,18 +32,15 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Parses a variable that is a switch; an unset one is off.
+    /// Parses a variable that is a switch: `true` or `false`, in any letter case; an unset one is off.
     pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
-        self.get(name).map_or(Ok(false), |value| switch(name, value))
-    }
-}
-
-/// Parses a switch: `true` or `false`, in any letter case. `name` is the variable or setting, for the error.
-pub fn switch(name: &str, value: &str) -> Result<bool, Fault> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => permanent(format!("{name} is {value:?}: set it to true or false")),
+        match self.get(name) {
+            Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
+            Some(value) if !value.eq_ignore_ascii_case("false") => {
+                permanent(format!("{name}: it is {value:?}; set it to true or false"))
+            }
+            _ => Ok(false),
+        }
     }
 }
 
@@ -61,8 +58,8 @@ mod tests {
     #[test]
     fn a_switch_is_true_or_false_in_any_letter_case() {
         for (value, is_on) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
-            assert_eq!(switch("X", value), Ok(is_on), "{value}");
+            assert_eq!(Environment::from([("X", value)]).is_on("X"), Ok(is_on), "{value}");
         }
-        assert!(switch("X", "0").is_err());
+        assert!(Environment::from([("X", "0")]).is_on("X").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Config, Fault, NamedFile, switch, transient};
+use crate::common::{Config, Fault, NamedFile, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
@@ -73,21 +73,14 @@ impl<'a> AwsSettings<'a> {
                 switch.origin
             ));
         }
-        let legacy = match self.get("AWS_STS_REGIONAL_ENDPOINTS") {
-            Some(setting) if setting.value.eq_ignore_ascii_case("legacy") => true,
-            Some(setting) if !setting.value.eq_ignore_ascii_case("regional") => {
-                return setting
-                    .wrong(&format!("it is {:?}; set it to regional or legacy", setting.value));
-            }
-            _ => false,
-        };
+        let regional = self.get("AWS_STS_REGIONAL_ENDPOINTS");
         let options = EndpointOptions {
             partition: self.config.role.partition(),
             region: region.as_ref().ok().and_then(Option::as_deref),
             url: url.as_ref(),
             fips: fips.is_some(),
             dual_stack: dual_stack.is_some(),
-            legacy,
+            legacy: regional.map_or(Ok(false), |it| it.is_first("legacy", "regional"))?,
         };
         match (Endpoint::find(&options), region) {
             (Err(_), Err(fault)) if options.needs_region() => {
@@ -117,11 +110,7 @@ impl<'a> AwsSettings<'a> {
         let Some(setting) = self.get(variable) else {
             return Ok(None);
         };
-        match switch(&setting.origin, setting.value) {
-            Ok(is_on) => Ok(is_on.then_some(setting)),
-            Err(fault) if setting.may_change => transient(fault.text()),
-            Err(fault) => Err(fault),
-        }
+        Ok(setting.is_first("true", "false")?.then_some(setting))
     }
 
     /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.

@@ -149,15 +149,11 @@ fn endpoint(settings: &AwsSettings) -> Result<String, Fault> {
             .or_else(|why| setting.wrong(&format!("{why}; write http://ADDRESS[:PORT]")))?;
         return Ok(setting.value.trim_end_matches('/').to_owned());
     }
-    match settings.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE") {
-        Some(mode) if mode.value.eq_ignore_ascii_case("ipv6") => {
-            Ok("http://[fd00:ec2::254]".to_owned())
-        }
-        Some(mode) if !mode.value.eq_ignore_ascii_case("ipv4") => {
-            mode.wrong(&format!("it is {:?}; set it to IPv4 or IPv6", mode.value))
-        }
-        _ => Ok("http://169.254.169.254".to_owned()),
-    }
+    let address = match settings.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE") {
+        Some(mode) if mode.is_first("IPv6", "IPv4")? => "[fd00:ec2::254]",
+        _ => "169.254.169.254",
+    };
+    Ok(format!("http://{address}"))
 }
 
 /// Reads a setting that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.

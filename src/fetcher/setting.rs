@@ -60,6 +60,15 @@ impl<'a> Setting<'a> {
         }
     }
 
+    /// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case; an error if it is neither.
+    pub fn is_first(&self, first: &str, second: &str) -> Result<bool, Fault> {
+        match self.value {
+            value if value.eq_ignore_ascii_case(first) => Ok(true),
+            value if value.eq_ignore_ascii_case(second) => Ok(false),
+            value => self.wrong(&format!("it is {value:?}; set it to {first} or {second}")),
+        }
+    }
+
     /// Reads the token in the file that the value names.
     pub fn read_token(&self) -> Result<String, Fault> {
         let file = NamedFile::new(&self.origin, self.value);

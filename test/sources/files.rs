@@ -142,7 +142,7 @@ fn check_each(when: When) {
         (
             Use::Config,
             Text("[default]\nuse_fips_endpoint = tr"),
-            "use_fips_endpoint is \"tr\"",
+            "use_fips_endpoint: it is \"tr\"",
         ),
         (Use::Profile, Absent, "profile \"other\": it is neither in "),
         (

@@ -918,7 +918,7 @@ fn an_instance_without_a_role_is_one_line() {
         (
             "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
             "IPv5",
-            "IPv4 or IPv6",
+            "IPv6 or IPv4",
         ),
         (
             "AWS_METADATA_SERVICE_TIMEOUT",
@@ -1038,7 +1038,7 @@ fn a_wrong_setting_of_a_profile_is_named() {
         ),
         (
             "use_fips_endpoint = on",
-            "profile \"default\": use_fips_endpoint is \"on\"",
+            "profile \"default\": use_fips_endpoint: it is \"on\"",
         ),
         (
             "use_fips_endpoint = True\nendpoint_url = http://127.0.0.1:1",
@@ -1046,7 +1046,7 @@ fn a_wrong_setting_of_a_profile_is_named() {
         ),
         (
             "sts_regional_endpoints = legcy",
-            "profile \"default\": sts_regional_endpoints: it is \"legcy\"; set it to regional or legacy",
+            "profile \"default\": sts_regional_endpoints: it is \"legcy\"; set it to legacy or regional",
         ),
         (
             "services = locale\n[services local]\nsts =\n  endpoint_url = http://127.0.0.1:1",
