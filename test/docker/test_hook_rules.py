@@ -265,7 +265,7 @@ def test_a_bridge_or_address_hardly_meant_changes_nothing(host, arguments, compl
     assert METADATA not in routing(host) and "EC2-ROLE" not in firewall(host)
 
 
-def test_a_bridge_without_an_address_keeps_no_other_from_its_role(host, server):
+def test_a_bridge_without_an_address_leaves_others_their_role(host, server):
     """Docker makes such a bridge with inhibit_ipv4, and for a network without IPv4."""
     host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
     host.hook("add", "--bridge", "docker+")
