@@ -32,7 +32,7 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Back-off after an accept4 that fails, for lack of descriptors when there is no connection to evict, or because a sandbox refuses
 /// it: the level-triggered listener would spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Minimum time between two log lines about it: at a limit, one accept4 may succeed and the next fail.
+/// Minimum time between two log lines about a failing accept4: at a limit, one call may succeed and the next fail.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
 /// clients.
