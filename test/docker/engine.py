@@ -49,7 +49,7 @@ class Engine:
                  "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec",
                  "--cgroup-parent", f"/{self.directory.name}"],
                 stdout=log, stderr=log, env=self.environment)
-        wait_until(self._answers, seconds=30, what="dockerd's first answer")
+        wait_until(self._answers, what="dockerd's first answer")
 
     def _answers(self):
         if self._daemon.poll() is not None:

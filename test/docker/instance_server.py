@@ -28,8 +28,8 @@ class InstanceServer:
         for line in self._process.stderr:
             self.log.append(line.rstrip("\n"))
 
-    def wait_for(self, text, seconds=15):
-        return wait_until(lambda: next((line for line in list(self.log) if text in line), None), seconds,
+    def wait_for(self, text):
+        return wait_until(lambda: next((line for line in list(self.log) if text in line), None),
                           what=f"a line with {text!r} in:\n" + "\n".join(self.log) + "\nwhich")
 
     def ready(self):

@@ -44,7 +44,7 @@ class Aws:
                 # After the calls of the set-up, moto checks signature, session and policy of every call.
                 env=clean_environment(INITIAL_NO_AUTH_ACTION_COUNT=str(len(set_up))))
         try:
-            wait_until(self._listens, seconds=30, what="moto's first answer")
+            wait_until(self._listens, what="moto's first answer")
             for step in set_up:
                 with instance.aws:
                     step()

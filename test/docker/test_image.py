@@ -72,7 +72,7 @@ def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image)
         assert "ec2-role:latest" in loaded and configuration(docker, "ec2-role") == built
         assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
         started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
-        wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")
+        wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", what="healthy")
     finally:
         docker.docker("tag", "ec2-role:built", "ec2-role")
 
@@ -135,4 +135,4 @@ def test_6_it_is_healthy_before_the_interval_is_over(docker, ec2_role_image):
 
 def test_6_docker_says_that_it_is_healthy(docker, ec2_role_image):
     started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
-    wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=20, what="healthy")
+    wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", what="healthy")

@@ -168,7 +168,7 @@ def test_after_a_boot_containers_get_no_role_but_their_own(docker, tmp_path):
         arguments, = re.findall(rf"^ExecStart=/usr/local/sbin/{name} (.*)$", unit, re.M)
         docker.instance.run(REPOSITORY / f"scripts/{name}", *arguments.split())
     docker.start()
-    wait_until(lambda: "php" in (seen / "by-container").read_text(), seconds=20, what="the role after the boot")
+    wait_until(lambda: "php" in (seen / "by-container").read_text(), what="the role after the boot")
     assert set((seen / "by-container").read_text().split()) == {"php"}
 
 

@@ -66,6 +66,6 @@ def test_3_the_server_in_a_container_reaches_a_one_hop_service(docker, aws, ec2_
 
 def wait_for_log(docker, container, text):
     try:
-        wait_until(lambda: text in docker.log(container), seconds=20)
+        wait_until(lambda: text in docker.log(container))
     except AssertionError:
         raise AssertionError(f"no {text!r} in:\n{docker.log(container)}") from None

@@ -86,8 +86,8 @@ class PodmanHost(Host):
         assert status in (0, REFUSED, 22), f"curl: {status}"
         return body or None
 
-    def wait_for_role(self, container, role, seconds=15):
-        wait_until(lambda: self.role_seen_by(container) == role, seconds, what=f"a container's getting {role}")
+    def wait_for_role(self, container, role):
+        wait_until(lambda: self.role_seen_by(container) == role, what=f"a container's getting {role}")
 
     def restore(self):
         """Removes all containers, networks, rules and units of a test."""

@@ -28,7 +28,7 @@ def pod(host, engine):
 
 
 def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
-    wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, seconds=30, what="the role in an answer of STS")
+    wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, what="the role in an answer of STS")
     # The sidecar refuses requests without the container token, which is only in memory. The application does not get the source
     # credential.
     infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()

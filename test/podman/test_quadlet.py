@@ -49,7 +49,7 @@ def test_a_quadlet_container_uses_its_role(host):
     host.run("systemctl", "enable", "--now", *GUARD_AND_HOOK)
     put_sample(host)
     host.run("systemctl", "start", "web-app")
-    wait_until(lambda: "exc_web" in host.run("journalctl", "--output=cat", "CONTAINER_NAME=systemd-web-app").stdout, seconds=20, what="its role")
+    wait_until(lambda: "exc_web" in host.run("journalctl", "--output=cat", "CONTAINER_NAME=systemd-web-app").stdout, what="its role")
 
 
 def test_a_start_of_quadlet_units_does_not_wait_for_aws(host):
@@ -72,7 +72,7 @@ def test_over_a_boot_no_podman_container_sees_the_hosts_role(host):
     host.run("sh", "-c", "systemctl stop 'ask-*'; podman stop --all --time 0; rm /var/asked/[!a]*")
     host.reboot()
     for network, role in (("web", "exc_web"), ("php", "php")):
-        wait_until(lambda: f"said: {role}" in told(host, network), seconds=30, what=f"{role} after the boot")
+        wait_until(lambda: f"said: {role}" in told(host, network), what=f"{role} after the boot")
         assert told(host, network) <= {f"said: {role}", "said: "}
     wait_until(lambda: told(host, "podman"), what="a first answer")
     assert told(host, "podman") == {"said: "}

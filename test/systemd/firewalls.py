@@ -112,7 +112,7 @@ class FirewallHost(Host):
     def hook(self):
         """Runs the repair that scripts/README.md gives for a "refused"."""
         self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
-        wait_until(lambda: self.seen() == "served", seconds=20, what="the container's getting its role")
+        wait_until(lambda: self.seen() == "served", what="the container's getting its role")
         assert self.run("ec2-role-hook", "status").stdout.endswith("ok: all hooks are in place, and the guard is on\n")
 
     def role_served(self):
@@ -145,7 +145,7 @@ class FirewallHost(Host):
     def after_a_boot(self):
         self.reboot()
         wait_until(self.engine.running, seconds=60, what="the container's restart")
-        self.wait_until_active("ec2-role@web", seconds=30)
+        self.wait_until_active("ec2-role@web")
         return self.seen()
 
 

@@ -57,4 +57,4 @@ def test_a_denied_role_holds_up_neither_install_nor_boot(fresh_host, denied):
     wait_until(lambda: "AccessDenied" in host.show("ec2-role@web", "StatusText"), what="the denial")
     assert host.show("ec2-role@web", "ActiveState") == "activating"
     denied()
-    host.wait_until_active("ec2-role@web", seconds=60)
+    host.wait_until_active("ec2-role@web")

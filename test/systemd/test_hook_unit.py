@@ -73,7 +73,7 @@ def test_a_container_started_by_any_unit_is_refused(fresh_host):
     host.run("systemctl", "enable", "early", "firewalld")
     for _ in range(2):
         host.reboot()
-        answers = wait_until(lambda: host.run("cat", "/var/log/answers", check=False).stdout, seconds=30, what="the container's first answer")
+        answers = wait_until(lambda: host.run("cat", "/var/log/answers", check=False).stdout, what="the container's first answer")
         assert HOST_ROLE not in answers
 
 

@@ -46,7 +46,7 @@ def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     for _ in range(2):
         host.run("rm", "-f", "/home/app/answers")
         host.reboot()
-        wait_until(lambda: "exc_web" in answers(), seconds=30, what="the role")
+        wait_until(lambda: "exc_web" in answers(), what="the role")
         assert HOST_ROLE not in answers()
     host.put(SUDO, "/usr/local/bin/sudo", "0755")
     assert host.run("sh", "-euc", block("Rootless engines", "sh", 0, OPERATING)).stdout == "ok: app → 127.0.0.1:4567 (exc_web)\nexc_web"
@@ -75,8 +75,8 @@ def test_a_container_on_the_hosts_network_has_the_slices_role(docker_host):
     assert host.run(*in_slice).stdout == host.run(*in_slice).stdout == "exc_web"
     assert host.run(*run).stdout == host.run("curl", "-s", URL).stdout == HOST_ROLE
     host.reboot()
-    host.wait_until_active("ec2-role@app", seconds=30)
-    host.wait_until_active("docker", seconds=30)
+    host.wait_until_active("ec2-role@app")
+    host.wait_until_active("docker")
     assert host.run(*in_slice).stdout == "exc_web"
     assert "/exc_web.slice → 127.0.0.1:4567 (exc_web)" in host.run("ec2-role-hook", "status").stdout
     host.run("sh", "-euc", block("Containers on the host's network", "sh", 1, OPERATING))

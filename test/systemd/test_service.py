@@ -88,7 +88,7 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     token = host.session_token()
     before = host.processes()
     host.run("kill", "-STOP", str(before["ec2-role"]))
-    wait_until(lambda: host.processes().get("ec2-role") not in (None, before["ec2-role"]), seconds=20)
+    wait_until(lambda: host.processes().get("ec2-role") not in (None, before["ec2-role"]))
     host.wait_until_active(UNIT)
     assert host.ask(LIST, token) == (200, "exc_web")
 
@@ -217,13 +217,13 @@ def test_a_guard_that_is_led_past_keeps_nobody_from_its_role(host):
 
 def test_access_denied_heals_and_needs_nobody(host, second, denied):
     unit = second()
-    wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), seconds=15, what="the denial")
+    wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), what="the denial")
     assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
     pid = host.show(unit, "MainPID")
     warnings = host.run("journalctl", "--no-pager", "--output=cat", "--priority=warning", f"--unit={unit}").stdout
     assert all("AccessDenied" in line for line in warnings.splitlines()) and warnings, warnings
     denied()
-    host.wait_until_active(unit, seconds=30)
+    host.wait_until_active(unit)
     assert host.show(unit, "MainPID") == pid
 
 

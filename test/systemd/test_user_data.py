@@ -84,7 +84,7 @@ def test_the_guard_is_the_file_of_the_release_without_comments(release):
 def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     host = fresh_host
     boot_with(host, user_data(*release))
-    host.wait_until_active("ec2-role@web", seconds=30)
+    host.wait_until_active("ec2-role@web")
     host.wait_until_served()
     wait_until(lambda: "exc_web" in answers(host), what="the role in the container")
     assert HOST_ROLE not in answers(host)
