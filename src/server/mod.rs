@@ -49,11 +49,12 @@ const DRAIN_TIME: Duration = Duration::from_millis(100);
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut connections = Connections::new(listener, &supervisor)?;
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
+    // First of all, so that every later error has this format.
     log::set_format(first.log_format.clone());
+    let mut connections = Connections::new(listener, io::stdout())?;
     stay_on_one_processor();
     let mut handler = Handler {
         tiny_http: TinyHttpAdapter::start()?,
