@@ -29,8 +29,8 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
 /// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Back-off after an accept4 that fails, for lack of descriptors when there is no connection to evict, or because a sandbox refuses
-/// it: the level-triggered listener would spin.
+/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict. Without
+/// it this loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two log lines about a failing accept4: at a limit, one call may succeed and the next fail.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);

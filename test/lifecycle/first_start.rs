@@ -126,7 +126,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
     });
 }
 
-/// Each limit on open files makes another step of the start fail.
+/// With each of these limits on open files a different step of the start fails.
 #[test]
 fn limit_on_open_files_ends_no_start() {
     let sts = Sts::start([Reply::good()]);

@@ -26,7 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests in each hang.
 const FETCHES: usize = 200;
-/// Number of server kills in each hang, and then of requests whose Content-Length would make tiny_http abort.
+/// In each hang the server is killed this many times. Then it gets this many requests whose Content-Length would make tiny_http
+/// abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;

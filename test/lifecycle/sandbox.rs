@@ -271,7 +271,7 @@ fn a_call_that_fails_at_the_start_is_retried() {
     );
 }
 
-/// The supervisor sends its state with sendto.
+/// sendto, with which the supervisor sends the state, fails with ENOBUFS.
 #[test]
 fn servers_that_get_no_state_are_started_ever_more_slowly() {
     let sts = Sts::start([Reply::good()]);
@@ -288,7 +288,8 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
     drop(ec2_role);
 }
 
-/// Each limit makes another process or thread fail. Every start has a user of its own, because the limit counts a user's processes.
+/// With each limit a different process or thread fails to start. Every start has a user of its own, because the limit counts a
+/// user's processes.
 #[test]
 fn limits_on_processes_are_named_and_make_no_server_panic() {
     if !rustix::process::geteuid().is_root() {

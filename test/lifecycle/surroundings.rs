@@ -159,7 +159,7 @@ fn without_proc_the_log_says_what_to_mount() {
 /// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
 #[test]
 fn limits_reached_during_a_refresh_keep_the_credential() {
-    // The kernel does not limit the number of root's processes, so for `nproc` ec2-role and prlimit run as another user.
+    // The kernel does not limit the number of root's processes. So in the row `nproc` both ec2-role and prlimit run as another user.
     const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
     let rows = [
         (

@@ -8,7 +8,6 @@ use super::{PortState, Start, Watched};
 pub struct MetadataService<State> {
     service: Loopback,
     requests: Arc<Watched<Vec<Request>>>,
-    /// The responses depend on this state.
     pub state: Arc<State>,
 }
 

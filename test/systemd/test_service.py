@@ -44,7 +44,7 @@ def test_a_flood_of_requests_displaces_no_event_from_the_journal(host):
     host.run("curl", "--silent", "--output", "/dev/null", "http://172.17.0.1:4567/latest/flood/[1-1500]")
     host.run("systemctl", "reload", UNIT)
     wait_until(lambda: "SIGHUP: fetching now" in host.journal(), what="the event in the journal")
-    # Lines that journald does not take at once are dropped, so there may be less than the limit of the access log.
+    # Lines that journald does not take at once are dropped, so there may be fewer than the access log admits.
     assert 0 < host.journal().count("/latest/flood/") <= 1000
     assert "Suppressed" not in host.journal()
 
