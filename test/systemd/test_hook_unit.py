@@ -56,6 +56,8 @@ def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
 EARLY = """[Unit]
 Description=Plays a container that is started as early as services are
 [Service]
+Type=notify
+NotifyAccess=all
 ExecStart=/usr/bin/python3 /usr/local/sbin/stand-in-docker
 [Install]
 WantedBy=multi-user.target
