@@ -34,13 +34,17 @@ impl Environment {
 
     /// Parses a variable that is a switch: `true` or `false`, in any letter case; an unset one is off.
     pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
-        match self.get(name) {
-            Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
-            Some(value) if !value.eq_ignore_ascii_case("false") => {
-                permanent(format!("{name}: it is {value:?}; set it to true or false"))
-            }
-            _ => Ok(false),
-        }
+        let is_on = self.get(name).map_or(Ok(false), |value| is_first(value, "true", "false"));
+        is_on.or_else(|why| permanent(format!("{name}: {why}")))
+    }
+}
+
+/// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case. The error lacks the value's name.
+pub fn is_first(value: &str, first: &str, second: &str) -> Result<bool, String> {
+    match value {
+        _ if value.eq_ignore_ascii_case(first) => Ok(true),
+        _ if value.eq_ignore_ascii_case(second) => Ok(false),
+        _ => Err(format!("it is {value:?}; set it to {first} or {second}")),
     }
 }
 

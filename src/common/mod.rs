@@ -19,7 +19,7 @@ mod session_token;
 pub use clock::BootTime;
 pub use config::{AssumeRole, Config, DEFAULT_DURATION_SECONDS, ServerConfig, check_policy};
 pub use credential::{Credential, ec2_form};
-pub use environment::Environment;
+pub use environment::{Environment, is_first};
 pub use fault::{Fault, permanent, transient};
 pub use file::{Contents, NamedFile};
 pub use http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};

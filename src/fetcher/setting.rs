@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::common::{Environment, Fault, NamedFile, transient};
+use crate::common::{Environment, Fault, NamedFile, is_first, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,
@@ -62,11 +62,7 @@ impl<'a> Setting<'a> {
 
     /// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case; an error if it is neither.
     pub fn is_first(&self, first: &str, second: &str) -> Result<bool, Fault> {
-        match self.value {
-            value if value.eq_ignore_ascii_case(first) => Ok(true),
-            value if value.eq_ignore_ascii_case(second) => Ok(false),
-            value => self.wrong(&format!("it is {value:?}; set it to {first} or {second}")),
-        }
+        is_first(self.value, first, second).or_else(|why| self.wrong(&why))
     }
 
     /// Reads the token in the file that the value names.
