@@ -203,12 +203,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
     // On a busy machine a client may notice a kill only after the next kill, so allow two failures for each client.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
-    let deaths = ec2_role
-        .lines()
-        .iter()
-        .filter(|line| line.contains("server replaced"))
-        .count();
-    assert_eq!(deaths, DEATHS_UNDER_LOAD);
+    assert_eq!(ec2_role.count_lines("server replaced"), DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);
 }
 

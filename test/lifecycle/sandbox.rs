@@ -139,9 +139,7 @@ fn an_accept_that_fails_is_logged_once_and_does_not_spin() {
         assert!(line.contains(cause), "{line}");
         let spent = spent_during_a_request(ec2_role.server(), ec2_role.address);
         assert!(spent < 50, "{spent}");
-        let lines = ec2_role.lines();
-        let told = lines.iter().filter(|line| line.contains("accept4"));
-        assert_eq!(told.count(), 1, "{lines:?}");
+        assert_eq!(ec2_role.count_lines("accept4"), 1, "{:?}", ec2_role.lines());
     });
 }
 
@@ -264,9 +262,12 @@ fn a_call_that_fails_at_the_start_is_retried() {
             ec2_role.wait_for_line("; trying again");
             ec2_role.signal(Signal::TERM);
             ec2_role.wait_for_end();
-            let lines = ec2_role.lines();
-            let told = lines.iter().filter(|line| line.contains("trying again"));
-            assert_eq!(told.count(), 1, "{lines:?}");
+            assert_eq!(
+                ec2_role.count_lines("trying again"),
+                1,
+                "{:?}",
+                ec2_role.lines()
+            );
         },
     );
 }
@@ -304,8 +305,7 @@ fn limits_on_processes_are_named_and_make_no_server_panic() {
         let as_user = ["setpriv", &user, "--clear-groups", "prlimit", &most];
         let ec2_role = Start::with(&sts).before(as_user).start();
         until("an answer, or servers that fail", || {
-            let lines = ec2_role.lines();
-            let count = |text| lines.iter().filter(|line| line.contains(text)).count();
+            let count = |text| ec2_role.count_lines(text);
             let is_served = || http::get(ec2_role.address, http::DOCUMENT_PATH).is_ok();
             (count("server cannot be started") > 0
                 || count("server replaced") > 2

@@ -140,12 +140,7 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
         // The next call has the corrected time in its signature.
         ec2_role.wait_for_document_of_call(3);
         assert_eq!(sts.calls().len(), 3);
-        let notices = ec2_role
-            .lines()
-            .iter()
-            .filter(|line| line.contains("clock is off"))
-            .count();
-        assert_eq!(notices, 1);
+        assert_eq!(ec2_role.count_lines("clock is off"), 1);
     });
 }
 
@@ -161,7 +156,7 @@ fn a_clock_step_between_refreshes_fails_neither() {
         let ec2_role = Start::with(&sts).serving();
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
-        let are = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        let are = |text| ec2_role.count_lines(text);
         // Three fetches make four calls: the first call after the step is rejected, and repeated with a corrected signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
@@ -182,14 +177,7 @@ fn a_small_skew_is_not_a_reason_to_try_twice() {
         2,
         "the second is the next attempt's"
     );
-    assert_eq!(
-        ec2_role
-            .lines()
-            .iter()
-            .filter(|line| line.contains(&request_id(1)))
-            .count(),
-        1
-    );
+    assert_eq!(ec2_role.count_lines(&request_id(1)), 1);
 }
 
 #[test]

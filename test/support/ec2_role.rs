@@ -114,7 +114,7 @@ impl Start {
         self
     }
 
-    /// Replaces the stderr pipe that the test reads; [`Ec2Role::lines`] then stays empty.
+    /// Connects stderr to this instead of the pipe that the test reads; [`Ec2Role::lines`] then stays empty.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
@@ -231,6 +231,12 @@ impl Ec2Role {
     /// The log lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.look(Clone::clone)
+    }
+
+    /// The number of log lines with this text so far.
+    pub fn count_lines(&self, text: &str) -> usize {
+        self.lines
+            .look(|lines| lines.iter().filter(|line| line.contains(text)).count())
     }
 
     /// Waits for a log line with this text; earlier lines count.
