@@ -117,15 +117,11 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare the served role with a role that is given as an argument, but not with EC2_ROLE_ARN. A container's health check has
-    // the server's variables but not its arguments, so a --role-name of the server may be unknown here, and the check would fail.
-    let role = match role(settings)? {
-        Some(role) if !settings.free().is_empty() => {
-            let name = role_name(settings, &role)?;
-            Some((role, name))
-        }
-        _ => None,
-    };
+    // Compare the served role with a role that is given as an argument, but ignore EC2_ROLE_ARN. A container's health check has the
+    // server's variables but not its arguments. Without a --role-name of the server the check would fail, and without an
+    // --endpoint-url an ARN of an STS other than AWS's would be refused.
+    let role = if settings.free().is_empty() { None } else { role(settings)? };
+    let named = |role: RoleArn| Ok::<_, String>((role.clone(), role_name(settings, &role)?));
     let Some(mut address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
@@ -137,7 +133,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
     }
     Ok(Check {
         address,
-        role,
+        role: role.map(named).transpose()?,
         json: settings.has("json"),
         container_token_file: settings.value("container-token-file").map(Setting::file),
     })

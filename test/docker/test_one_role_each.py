@@ -341,14 +341,14 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
 
 @pytest.mark.parametrize("arguments, complaint", [
     (("create",), "say which role"),
-    (("create", "exc_web"), "not the ARN of a role"),
+    (("create", "exc_web"), "is not a role's ARN: it does not begin with \"arn:\""),
+    (("create", arn("php"), "--", "--no-such-option"), "--no-such-option: no such option"),
     (("create", "arn:aws:iam::123456789012:role/with+plus"), "give another with --name"),
     (("create", arn("php"), "--name", "host"), "the engine's own"),
     (("create", arn("php"), arn("fluentd")), "one role at a time"),
     (("create", arn("php"), "--env-file", "/none"), "cannot be read"),
     (("remove",), "say which network"),
     (("replace",), "say which network"),
-    (("replace", "php", "arn:aws:iam::1:role/x"), "not the ARN of a role"),
     (("make",), "not a command"),
     (("create", "--no-such-option"), "not an option of create"),
     (("create", "--name=web"), "write the value as a word of its own"),
@@ -370,6 +370,13 @@ def test_what_fails_is_undone_and_said(docker, arguments, complaint):
     assert refused.returncode == 1 and complaint in refused.stderr
     assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_another_sts_may_have_roles_without_an_account(docker):
+    role = "arn:aws:iam:::role/web"
+    network(docker, "create", role, "--", "--endpoint-url", ENDPOINT)
+    assert role_name(docker, start_client(docker, "--network", "web")) == "web"
+    network(docker, "replace", "web", role)
 
 
 def test_a_pruned_network_is_said_and_made_again(docker):

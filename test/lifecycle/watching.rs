@@ -288,12 +288,17 @@ fn check_of_another_role_exits_1() {
         start.arguments(["--check", role]).run()
     };
     assert_eq!(check(ROLE).status, Some(0));
-    let health_check = Start::bare()
-        .listen(&ec2_role.address.to_string())
-        .variable("EC2_ROLE_ARN", "arn:aws:iam::123456789012:role/other")
-        .arguments(["--check"])
-        .run();
-    assert_eq!(health_check.status, Some(0), "{health_check:?}");
+    for arn in [
+        "arn:aws:iam::123456789012:role/other",
+        "arn:minio:iam:::role/x",
+    ] {
+        let health_check = Start::bare()
+            .listen(&ec2_role.address.to_string())
+            .variable("EC2_ROLE_ARN", arn)
+            .arguments(["--check"])
+            .run();
+        assert_eq!(health_check.status, Some(0), "{health_check:?}");
+    }
     for other in [
         "arn:aws:iam::123456789012:role/exc_weby",
         "arn:aws:iam::210987654321:role/exc_web",
