@@ -1,4 +1,4 @@
-//! See `src/README.md` for the map: the processes, the import rule, the glossary.
+//! See `src/README.md` for the processes, the import rule and the glossary.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs scripts/test in a tree of another Debian, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
 
-The tree is made once and kept in target/debian/SUITE, with a target directory of its own: scripts/test installs into it what
-it needs. Toolchains and caches are this user's.
+The tree is made once and kept in target/debian/SUITE, beside a target directory of its own. scripts/test, inside the tree,
+installs the packages that it needs. Toolchains and caches are this user's.
 """
 
 import os
@@ -20,9 +20,9 @@ from instance import REPOSITORY
 # With these files of this machine the tree can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# The tree becomes the root of the mount namespace. After a chroot alone, `docker exec` would run in the machine's own root, because
-# entering a container's mount namespace leads to the root of that namespace. /tmp is the machine's, because the kernel writes core
-# files by paths of the machine's own root directory.
+# Makes the tree the root of the mount namespace. With chroot alone, the machine's root directory would remain the root of this
+# namespace and of the containers' copies of it, and `docker exec`, which enters a container's namespace at that root, would run
+# there. /tmp is the machine's, because a test puts a core_pattern program in /tmp, and the kernel runs it in the machine's root.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"

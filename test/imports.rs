@@ -43,8 +43,8 @@ fn rooms_import_downward_only() {
 #[test]
 fn modules_do_not_import_in_a_circle() {
     let mut imports = all_imports(&sources());
-    // Repeatedly drop each module that imports no remaining module or that no remaining module imports: it is in no circle.
-    // Without a circle, none remains.
+    // Repeatedly drop the modules that import nothing or are imported by nothing among those left: they are in no circle. If
+    // there is no circle, no module is left in the end.
     loop {
         let count = imports.len();
         let targets: BTreeSet<String> = imports.values().flatten().cloned().collect();
@@ -140,7 +140,7 @@ fn longest_module(mut path: &str, modules: &Modules) -> Option<String> {
     }
 }
 
-/// Returns the code of each source file up to its tests, by the path of its module.
+/// Returns the code of each source file, without its tests, keyed by module path.
 fn sources() -> Modules {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();

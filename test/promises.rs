@@ -1,4 +1,5 @@
-//! Checks that each sentence of README.md about security and limitations has its tests, by the table in test/README.md.
+//! Checks that the table in test/README.md has a row for each sentence of README.md's sections Security and Limitations, and that
+//! the tests in the table exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +14,7 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     rest.split("\n## ").next().unwrap()
 }
 
-/// Splits a section, which is a list, into its sentences.
+/// Splits a section that is a Markdown list into its sentences.
 fn sentences(section: &str) -> Vec<String> {
     let items = section
         .split("\n- ")

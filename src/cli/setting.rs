@@ -94,7 +94,7 @@ impl<'a> Settings<'a> {
         Some(Setting { value, origin: self.origin(name) })
     }
 
-    /// Returns the option if it is on the command line, or else its variable.
+    /// Returns the name of the option if it is on the command line, or else the name of its variable.
     pub fn origin(&self, name: &str) -> String {
         if self.has(name) { format!("--{name}") } else { variable_name(name) }
     }
@@ -124,7 +124,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Words a getopts error like the other errors of the command line.
+/// Rewrites a getopts error in the style of the other command-line errors.
 fn in_own_words(fail: Fail) -> String {
     let (name, what) = match &fail {
         Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => (name, "its value is missing"),

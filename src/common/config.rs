@@ -37,11 +37,11 @@ pub struct ServerConfig {
     pub requires_session_token: bool,
     /// Whether a server with a container token serves the instance form too.
     pub both_forms: bool,
-    /// Which of the host's other metadata is served; `None` without `--pass-through`.
+    /// Which of the host's metadata is served; `None` without `--pass-through`.
     pub pass_through: Option<PassThrough>,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Names that are accepted in the Host header in addition to those that always are.
+    /// Names that are accepted in the Host header in addition to those that need no `--allow-host`.
     pub allow_hosts: Vec<String>,
     /// Whether to serve `/metrics`.
     pub metrics: bool,
@@ -70,7 +70,7 @@ pub struct AssumeRole {
     pub duration_seconds: u32,
     /// The session policy, a JSON text.
     pub policy: Option<String>,
-    /// The file with the session policy. Each fetcher reads it again, because another program may change or mount it meanwhile.
+    /// The file with the session policy. Each fetcher reads it again, because it can change or be mounted between two fetches.
     pub policy_file: Option<NamedFile>,
     pub policy_arns: Vec<String>,
     /// The session tags, as pairs of key and value.

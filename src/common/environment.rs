@@ -39,7 +39,8 @@ impl Environment {
     }
 }
 
-/// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case. The error lacks the value's name.
+/// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case. The caller prefixes the error with
+/// the name of the variable or setting.
 pub fn is_first(value: &str, first: &str, second: &str) -> Result<bool, String> {
     match value {
         _ if value.eq_ignore_ascii_case(first) => Ok(true),

@@ -124,7 +124,7 @@ mod tests {
         {
             assert!(exposure(mode, mask).unwrap().ends_with(remedy));
         }
-        // Only root can give a file away.
+        // Only root can change a file's owner.
         if chown(&path, Some(65534), None).is_ok() {
             assert!(exposure(0o600, 0o077).unwrap().contains("belongs to user 65534"));
         }

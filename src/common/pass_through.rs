@@ -1,4 +1,4 @@
-//! The list of the host's other metadata that containers may read.
+//! The list of the host's metadata that containers are allowed to read with `--pass-through`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,8 @@ const ALLOWED: [&str; 30] = [
     "local-hostname", "local-ipv4", "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
     "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "tags",
 ];
-/// The document identifies the instance. Its signatures prove the host's identity to others, so they have an option of their own.
+/// The document identifies the instance. Its signatures prove the host's identity to third parties, so they have an option of
+/// their own.
 const IDENTITY_DOCUMENT: &str = "dynamic/instance-identity/document";
 const IDENTITY_SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7",
@@ -21,7 +22,7 @@ const IDENTITY_SIGNATURES: [&str; 3] = [
 ];
 const USER_DATA: &str = "user-data";
 
-/// Which items `--pass-through` serves only with an option of their own.
+/// Which additional items `--pass-through` serves; each field is set by an option of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassThrough {
     pub user_data: bool,
@@ -29,12 +30,12 @@ pub struct PassThrough {
 }
 
 impl PassThrough {
-    /// Whether containers may read an entry of `meta-data/`, with its whole subtree.
+    /// Whether containers are allowed to read an entry of `meta-data/`, with its whole subtree.
     pub(crate) fn allows(entry: &str) -> bool {
         ALLOWED.contains(&entry)
     }
 
-    /// The items outside `meta-data/` that containers may read.
+    /// The items outside `meta-data/` that containers are allowed to read.
     pub(crate) fn documents(self) -> impl Iterator<Item = &'static str> {
         let signatures = IDENTITY_SIGNATURES.into_iter();
         [IDENTITY_DOCUMENT]
@@ -43,7 +44,7 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether a readable item can exist at or below a path; the path is relative to `/latest/`.
+    /// Whether an item that containers are allowed to read can exist at or below a path; the path is relative to `/latest/`.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);

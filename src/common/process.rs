@@ -11,7 +11,8 @@ use nix::sys::signal::{SIGTTOU, SIGXFSZ, SigSet};
 use rustix::process::{DumpableBehavior, Signal};
 use signal_hook::consts::SIGCHLD;
 
-/// Variables that systemd sets for the supervisor. Children do not inherit them, so that none can notify systemd in its name.
+/// Variables that systemd sets for the supervisor. Children do not inherit them, so that no child can send systemd a notification
+/// in the supervisor's name.
 const SYSTEMD_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";

@@ -8,8 +8,8 @@ use subtle::ConstantTimeEq;
 /// Placeholder for a secret in a log line.
 pub const HIDDEN: &str = "(secret)";
 
-/// A secret access key, a token or a key. It has no `Display`, and its `Debug` form hides it, so that it cannot reach a log line,
-/// an error or a panic message by accident.
+/// A secret access key, a token, or a document that contains them. It has no `Display`, and its `Debug` form hides it, so that it
+/// cannot reach a log line, an error or a panic message by accident.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
 

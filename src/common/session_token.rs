@@ -1,7 +1,7 @@
-//! IMDSv2 session tokens. The server stores no token: a MAC in the token seals it.
+//! IMDSv2 session tokens. A token contains its expiry and a MAC, so the server stores no token.
 //!
-//! A token contains its expiry and a MAC. So there is no table that a client could fill, and a token stays valid when a process
-//! restarts with the same key. SDKs depend on that: aws-sdk-rust retries with the same token after a 401.
+//! Hence there is no table that a client could fill. And a token stays valid when the server restarts with the same key, on which
+//! SDKs depend: aws-sdk-rust retries with the same token after a 401.
 //!
 //! Format: 40 bytes, encoded as 56 characters of base64url that begin with `AQAE`, as EC2's tokens do. 3 bytes 01 00 04; 5 bytes
 //! expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of these 8 bytes and the boot's id.

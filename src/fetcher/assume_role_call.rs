@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
 use crate::messages::{FetchReport, Fetched};
 
-/// Clock offsets that differ by less than this count as equal, because STS accepts a difference of five minutes. A plausible
-/// lifetime of a credential exceeds the requested one by at most this too.
+/// Clock offsets that differ by less than this count as equal, because STS accepts a signature that is five minutes off. A
+/// credential's lifetime is implausible if it exceeds the requested one by more than this.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -22,7 +22,7 @@ pub struct AssumeRoleCall<'a> {
     /// grants.
     pub parameters: AssumeRole,
     pub report: &'a dyn Fn(FetchReport),
-    /// Finds the source credential again, as it may have been renewed.
+    /// Finds the source credential again, because it may have been renewed.
     pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
     pub source: SourceCredential,
     pub clock_offset: i64,
@@ -134,8 +134,8 @@ impl AssumeRoleCall<'_> {
 }
 
 /// Returns the time at which STS issued a credential and the credential's lifetime, at most `asked`; `None` if the credential has
-/// expired. The time is the response's `Date`. If `Date` is missing, or gives an implausible lifetime because a proxy set it, the
-/// time is that of the accepted signature.
+/// expired. The time is the response's `Date`; but it is `signed_for` if `Date` is missing, or gives an implausible lifetime
+/// because a proxy set it.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,
@@ -177,7 +177,7 @@ mod tests {
     fn a_life_is_counted_from_the_clock_that_makes_it_plausible() {
         let second = Duration::from_secs(1);
         for (expiration, date, signed_for, expected) in [
-            // Both clocks agree, `Date` is missing, the clocks differ by seconds.
+            // The clocks of STS and of this machine agree; `Date` is missing; the clocks differ by seconds.
             (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),

@@ -168,8 +168,8 @@ impl HttpClient {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let mut result = self.try_send(request.clone(), IpFamily::Any);
-        // Retry with the other address family after a timeout: where the network drops large packets, the connection is
-        // established, but no answer arrives. If the retry fails too, return the first error.
+        // After a timeout, retry with the other address family: if the network drops large packets of one family, the connection
+        // is established, but no answer arrives. If the retry fails too, return the first error.
         if let Err(ureq::Error::Timeout(_)) = result
             && let Some(family) = self.resolver.other_family()
         {

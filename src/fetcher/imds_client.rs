@@ -121,8 +121,8 @@ impl ImdsClient {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // Routing rules and routes of type `prohibit` cause `Permission denied`. Those of type `unreachable`, such as
-            // ec2-role-guard's rule for a user, cause `No route to host`.
+            // A routing rule or route of type `prohibit` causes `Permission denied`. A route of type `unreachable` causes
+            // `No route to host` in glibc's words.
             ("PUT", "Permission denied" | "No route to host") => {
                 "a routing rule may keep this process away from it (ec2-role-guard --user, or systemd-imdsd in locked mode): \
                  run ec2-role as root or as a user whom the rule excludes"

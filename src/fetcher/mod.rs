@@ -49,7 +49,7 @@ pub fn run(config: &Config) {
     report(outcome.unwrap_or_else(FetchReport::Failed));
 }
 
-/// Starts a thread that kills this process when the supervisor closes its end of stdin: it has died, or no longer waits for the
+/// Starts a thread that kills this process when its stdin closes, because then the supervisor has died or no longer waits for the
 /// outcome. Processes that this one has started, such as a credential_process, are in its process group and are killed with it.
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {

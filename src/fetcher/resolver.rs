@@ -24,7 +24,7 @@ const MAX_ADDRESSES: usize = 16;
 /// search domains and then with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The family of the last resolved name's addresses that its first address does not have; `None` if all have the same family.
+    /// If the last lookup found IPv4 and IPv6 addresses, the family that the first address does not have; otherwise `None`.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -10,7 +10,7 @@ pub struct Fetched {
     pub credential: Credential,
     /// Seconds that this machine's clock is behind that of STS.
     pub clock_offset: i64,
-    /// The longest credential life, in seconds, that STS grants, if the user asks for a longer one.
+    /// The longest credential life, in seconds, that STS grants; `None` if STS grants what the user asks for.
     pub duration_limit: Option<u32>,
 }
 
@@ -40,7 +40,7 @@ pub enum FetchReport {
     Metadata(FetchedMetadata),
     /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
-    /// The watch of the token file has ended, and the token last reported is still current.
+    /// The fetcher's time to watch the token file is over, and the token that it last reported is still current.
     Unchanged,
     Failed(Fault),
 }

@@ -11,7 +11,7 @@ pub struct AccessLog {
     window_end: Instant,
     requests: u64,
     /// Requests of `--check` on this machine. They are counted instead of logged, because they come every few seconds and would
-    /// drown the others.
+    /// outnumber the requests of containers.
     checks: u64,
 }
 

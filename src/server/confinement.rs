@@ -21,7 +21,8 @@ const ALLOWED: [libc::c_long; 32] = [
     libc::SYS_pread64,
     // Memory allocation and random numbers.
     libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_getrandom,
-    // Threads: tiny_http's threads may still be starting now; later they wait for each other and end when idle.
+    // Threads: some of tiny_http's threads may still be starting when the filter is applied; later they wait for each other, and
+    // end when idle.
     libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_gettid, libc::SYS_sched_getaffinity,
     libc::SYS_futex, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,

@@ -22,15 +22,15 @@ use crate::common::{limit, log};
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
-/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. An SDK's
-/// connection buffers little, so it is never that one.
+/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is never
+/// an SDK's connection, which buffers little.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Descriptors reserved for everything but clients: three standard streams, the listener, the control channel, epoll, four for
 /// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
 /// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict. Without
-/// it this loop would spin, because epoll reports the listener again at once.
+/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
+/// Without the pause the server's loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two log lines about a failing accept4: at a limit, one call may succeed and the next fail.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);

@@ -24,8 +24,8 @@ impl Channel {
         Some((channel, state))
     }
 
-    /// Receives all pending messages, and answers. The supervisor takes the answer as proof that the server is alive. `None` if
-    /// the supervisor's end of the channel is closed: the supervisor is ending or has ended.
+    /// Receives all pending messages, and sends an answer, which the supervisor takes as proof that the server is alive. `None`
+    /// if the supervisor's end of the channel is closed: the supervisor is ending or has ended.
     pub fn receive(&mut self) -> Option<Vec<ServerUpdate>> {
         match self.stream.read_to_end(&mut self.received) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}

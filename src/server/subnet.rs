@@ -34,8 +34,8 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. The host's own address can be outside the subnet: when the host connects to a
-    /// bridge's address, Docker's masquerading may replace the source by another address of the host.
+    /// Whether an address belongs to this machine. [`Self::is_on_subnet_of`] can be false for the host itself: when the host
+    /// connects to a bridge's address, Docker's masquerading can replace the source by the host's address on another interface.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),

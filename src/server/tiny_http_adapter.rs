@@ -17,14 +17,14 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 
 use crate::common::TokenKey;
 
-/// The maximum number of tiny_http's threads: one accepts, and four form a pool, of which one reads the connection. If none of the
-/// four waits yet, the pool starts another.
+/// The maximum number of tiny_http's threads: one accepts the connection, and a pool of four has a thread that reads it. The pool
+/// starts a fifth thread if none of the four is ready when the connection is accepted.
 const THREADS: usize = 6;
 /// Pause before this process exits for lack of threads, because the supervisor starts the next server at once.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 pub struct TinyHttpAdapter {
-    /// The server is never dropped: its destructor connects to its own address, on which nothing listens any more.
+    /// The server is never dropped: its destructor expects that the listener's address is a path, and panics at an abstract name.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
 }
@@ -80,7 +80,7 @@ fn try_threads() -> io::Result<()> {
         let spawn = |_| Builder::new().spawn_scoped(scope, wait);
         let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
         drop(closed);
-        // Join them: the scope alone would wait for their closures, and threads that still end count against the limit.
+        // Join them: the scope waits only until their closures return, and a thread that has not exited counts against the limit.
         threads?.into_iter().for_each(|thread| _ = thread.join());
         Ok(())
     })

@@ -36,7 +36,7 @@ pub fn reap_others(known: &[Pid]) {
             Err(Errno::EINVAL) => wait(WaitOptions::NOHANG),
             _ => return,
         };
-        // A sandbox may refuse the call, and the same child would be found again and again.
+        // Stop if the child was not reaped, as when a sandbox refuses the call: the loop would find the same child forever.
         if !matches!(reaped, Ok(Some(_))) {
             return;
         }

@@ -88,7 +88,7 @@ impl CredentialRefresh {
         self.orders.serving.is_some()
     }
 
-    /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the last start; returns the actual wait.
+    /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the start of the last fetch; returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
         self.next = now.after(wait).max(earliest.unwrap_or(now));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::{BootTime, Fault, log};
 
-/// Time after which a fault that is retried may be a mistake of the user.
+/// Time after which a fault that is retried is reported as a possible mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// End of the log line about a fault that has lasted for `PATIENCE`.
 pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake";
@@ -29,7 +29,7 @@ pub fn until_success<T>(
     }
 }
 
-/// Counts the failures in a row. After a success, the caller replaces it with a new one.
+/// Counts the failures in a row. After a success, the caller replaces this value with a new one.
 #[derive(Default)]
 pub struct Failures {
     pub count: u32,

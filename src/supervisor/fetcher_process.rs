@@ -1,4 +1,4 @@
-//! The supervisor's handle of a fetcher process, which reports on a pipe until its outcome, its end or its deadline.
+//! The supervisor's handle of a fetcher process: starts it, receives its reports, kills it after its outcome or at its deadline.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
@@ -57,7 +57,7 @@ impl Fetcher {
         }
     }
 
-    /// When to call `receive` at the latest; `None` if no process runs and no failure waits.
+    /// When to call `receive` at the latest; `None` if no process runs and `failure` is `None`.
     pub fn deadline(&self) -> Option<BootTime> {
         let process = self.process.as_ref().map(|process| process.deadline);
         self.failure.as_ref().map(|_| BootTime(0)).or(process)

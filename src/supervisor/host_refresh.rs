@@ -10,12 +10,13 @@ use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
-/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but each fetch here reads all items.
+/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but that would be too much load here,
+/// where each fetch reads all items.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
     /// The orders that every fetcher of this refresh gets. A fetcher for [`Task::Metadata`] is started every `METADATA_INTERVAL`.
-    /// One for [`Task::ContainerToken`] watches the file for a while and ends, and the next one is started.
+    /// A fetcher for [`Task::ContainerToken`] watches the file for a minute; when it ends, the next fetcher is started.
     orders: FetchOrders,
     next: BootTime,
     failures: Failures,
@@ -37,8 +38,8 @@ impl HostRefresh {
         Effects { update: Some(update), log: log.into_iter().collect(), ..Effects::default() }
     }
 
-    /// Schedules a retry. Of several failures in a row, logs the first and, after a minute, one that says that it may be a
-    /// mistake. The first retries come soon, because the host's metadata service may start after ec2-role.
+    /// Schedules a retry. Of the failures in a row, it logs only the first and, after a minute, one with the text that the user
+    /// may have made a mistake. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));

@@ -9,7 +9,7 @@ use rustix::net::sockopt::{set_tcp_user_timeout, socket_acceptconn};
 
 use crate::common::{Fault, limit, permanent, transient};
 
-/// Maximum number of connections that wait for the server. std asks for fewer; the kernel's somaxconn may lower this number.
+/// Maximum number of connections that wait for the server. std asks for fewer; a smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
 /// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed.
@@ -18,13 +18,14 @@ const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
 /// A lower port needs CAP_NET_BIND_SERVICE.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
-/// Returns a socket that listens at the address, or stdin if there is no address; and the address that it listens at.
+/// Returns the listening socket and its local address. The socket is stdin if `address` is `None`.
 pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Fault> {
     let listener = match address {
         None => from_stdin()?,
         Some(address) => TcpListener::bind(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
-            // The other errors are transient: another program may free the port, add the address or raise the limit.
+            // Only these two errors are permanent. The rest are transient: another program may free the port, add the address or
+            // raise the limit.
             match Errno::from_io_error(&error) {
                 Some(Errno::INVAL) => permanent(text),
                 Some(Errno::ACCESS) if address.port() < FIRST_UNPRIVILEGED_PORT => permanent(text),
@@ -33,8 +34,9 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
         })?,
     };
     let address = listener.local_addr().or_else(not_now)?;
-    // Accepted connections inherit the option from the listener; the kernel may accept them before a server runs. Errors are
-    // ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps its earlier backlog.
+    // Set the option here, because accepted connections inherit it from the listener, and the kernel accepts some before a server
+    // runs. Errors are ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps its earlier
+    // backlog.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
     Ok((listener, address))

@@ -41,7 +41,7 @@ use server_supervisor::ServerSupervisor;
 use signals::{Order, Signals};
 use token_key_file::token_key;
 
-/// Time between two tries at the start: a bridge's address does not exist until Docker starts.
+/// Pause before a retry of a failed step at the start: for example, a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
@@ -67,7 +67,8 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         signal.is_empty()
     };
     let file = config.token_key_file.as_ref();
-    // Until a container token is read, a random token stands in, which no client knows: requests are answered 401.
+    // `stand_in` is a random container token, used until the first one is read from `--container-token-file`. No client knows it,
+    // so all requests for the container form get 401.
     let keys = || Ok((token_key(file)?, TokenKey::random()?));
     if let Some((token_key, stand_in)) =
         until_success(&mut pause, || keys().map_err(Fault::Transient))?

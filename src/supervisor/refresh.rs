@@ -1,4 +1,4 @@
-//! A repeated fetch, as the poll loop sees it, and the effects of its reports.
+//! The poll loop's interface to a repeated fetch, and the effects of its reports.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Remaining life at which a credential of one hour is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd,
 /// s3fs), so no client gets a credential that it would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Minimum time from the receipt of a credential to its refresh, before jitter, if the credential lives at least twice as long.
-/// The shortest life that STS grants is 15 minutes; 11 of them are left at the refresh.
+/// Minimum that [`due`] returns for a credential that lives at least twice as long. The shortest life that STS grants is 15
+/// minutes; 11 of them are left when the refresh is due.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;
@@ -15,8 +15,8 @@ const JITTER: f64 = 0.1;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// Returns how long after its receipt a credential is replaced at the latest: with 30 minutes left of an hour, with 11 left of 15
-/// minutes, and after half of a life below 8 minutes or above an hour.
+/// Returns how long after its receipt a credential is replaced at the latest: after 30 minutes if it lives for an hour, after 4
+/// minutes if it lives for 15, and after half of a life that is below 8 minutes or above an hour.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::common::{BootTime, Environment};
 
-/// Minimum interval of watchdog pings: shorter ones would keep the poll loop busy.
+/// Minimum interval of watchdog pings; a shorter interval would keep the poll loop busy.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Default)]

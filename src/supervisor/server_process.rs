@@ -15,7 +15,7 @@ use crate::messages::FRAME_END;
 use crate::server::THREAD_STACK_BYTES;
 
 /// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that misses 3
-/// in a row is replaced after 2.8 s; a server that is merely short of CPU answers in time.
+/// in a row is replaced when the fourth is due, after 2.8 s; a server that is merely short of CPU answers in time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 
@@ -54,12 +54,12 @@ impl ServerProcess {
         self.channel.write_all(frame)
     }
 
-    /// Whether the server hangs, because it has missed `MAX_MISSED_HEARTBEATS` in a row.
+    /// Whether the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
     pub fn is_silent(&self) -> bool {
         self.missed == MAX_MISSED_HEARTBEATS
     }
 
-    /// Sends an empty message, which the server answers. If the socket buffer is full, the heartbeat is lost.
+    /// Sends an empty message, which the server answers. With a full socket buffer the heartbeat is lost and counts as missed.
     pub fn send_heartbeat(&mut self, now: BootTime) {
         _ = self.channel.write(&[FRAME_END]);
         (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);

@@ -12,7 +12,7 @@ use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
 
-/// Maximum time that the start of the first server waits for the first fetch. It must stay below 1 s, because clients wait in the
+/// Maximum delay of the first server's start while the first fetch runs. It must stay below 1 s, because clients wait in the
 /// backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
 /// A server that ends sooner than this after its start counts in `short_lives`: it may have failed by itself, not because of a
@@ -73,8 +73,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to the state, here and in the server. The first server starts once the first credential fetch has ended
-    /// and the container token is received.
+    /// Applies an update to `state`, and sends it to the server. The first server starts once the first credential fetch has
+    /// ended and the container token is received.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

@@ -1,4 +1,4 @@
-//! Signals: a descriptor to poll for them, and the order that each of them gives.
+//! Receives signals through a descriptor that can be polled, and translates them into orders.
 
 use std::io;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::common::log;
 
-/// Handled signals: SIGCHLD, and all signals that would end the process silently. A signal of a bug in the program, such as
-/// SIGSEGV, still ends it.
+/// Handled signals: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that a bug in the
+/// program raises, such as SIGSEGV, still end it.
 const SIGNALS: [Signal; 14] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -29,7 +29,7 @@ const SIGNALS: [Signal; 14] = [
     Signal::SIGXCPU,
 ];
 
-/// Pause after a poll that fails, for lack of memory or because RLIMIT_NOFILE was lowered: the poll loop would spin.
+/// Pause after a failed poll, so that the poll loop does not spin. Poll fails if memory is short or RLIMIT_NOFILE was lowered.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Signals {
         let mut fds: Vec<PollFd> = fds.chain([signals]).collect();
         // Round up, or the loop wakes just before the deadline and spins.
         let timeout = Timespec::try_from(timeout + Duration::from_micros(500)).ok();
-        // After each wait, even one that a signal has interrupted, the poll loop checks everything.
+        // A poll that a signal interrupts need not be repeated, because the poll loop checks everything after each wait.
         if poll(&mut fds, timeout.as_ref()).is_err_and(|error| error != Errno::INTR) {
             std::thread::sleep(ERROR_PAUSE);
         }

@@ -18,8 +18,8 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
                     "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
                 ));
             }
-            // If another ec2-role has created the file meanwhile, this one uses the key in that file. A symbolic link to a missing
-            // file exists too, and this read fails.
+            // On `AlreadyExists`, another ec2-role has created the file meanwhile, and its key is used here. If the path is a
+            // symbolic link to a missing file, `create` also returns `AlreadyExists`, and this read fails.
             _ => read = file.read(),
         }
     }
@@ -48,7 +48,8 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         opened.sync_all()?;
         match fs::hard_link(&new, &file.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                // Some file systems, such as FAT, have no hard links. There, two servers that start at once can get two keys.
+                // Some file systems, such as FAT, have no hard links. There, the rename can replace the file of a server that
+                // starts at the same time, and the two servers have different keys.
                 fs::rename(&new, &file.path)
             }
             result => result,

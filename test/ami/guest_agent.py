@@ -1,4 +1,4 @@
-"""Runs commands in the machine through QEMU's guest agent. It needs no network and no login, and the clock may be wrong."""
+"""Runs commands in the machine through QEMU's guest agent, which needs no network, no login and no correct clock."""
 
 import base64
 import itertools
@@ -22,7 +22,7 @@ class GuestAgent:
         self._received = b""
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.settimeout(3)
-        # The agent may first send replies to an earlier connection: skip all replies until the one with this number.
+        # The agent can first send replies to requests of an earlier connection: skip all replies before the one with this number.
         number = next(_number)
         try:
             self._connection.connect(self._path)

@@ -15,8 +15,8 @@ SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
 # Memory limit of a role network's server.
 MAX_MEMORY = 16 << 20
-# Script of 6,000 clients behind docker0, at 200 addresses, that vanish after their request: firewall rules in their namespace drop
-# the response, the FIN of both sides, and the clients' RST.
+# Script of 6,000 clients behind docker0, at 200 addresses, that vanish after their request: firewall rules in their namespace
+# drop the response, the FIN of both sides, and the clients' RST.
 VANISHING = r"""
 ip netns add vanishing
 trap 'ip netns del vanishing' EXIT
@@ -138,7 +138,7 @@ def test_a_clock_that_is_set_while_it_runs_changes_nothing(guarded, aws, one_lin
     print(guarded.run("date", "--utc", "--set", step).stdout.strip())
     for _ in range(3):
         credential(guarded, aws)
-    # A regular refresh may be due in this time, but only one.
+    # At most one regular refresh is due in this time.
     assert one_line_for_each_call() <= 1
     assert guarded.answers() == answers
     assert guarded.show(UNIT, "MainPID") == supervisor

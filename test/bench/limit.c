@@ -1,6 +1,6 @@
 /*
-  * limit PORT FILE: a server that shows how fast the kernel allows one to be. One epoll loop reads once from each connection,
-  * parses nothing, writes the bytes of FILE and closes.
+ * limit PORT FILE: a server that does the least possible work, to show how fast a server can be on this kernel. One epoll loop
+ * reads once from each connection, parses nothing, writes the bytes of FILE and closes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-"""The servers that are measured. Each starts alone, on a loopback port, and writes its log to a file."""
+"""The servers that are measured. Each listens on a port of its own and writes its log to a file."""
 
 import json
 import os

@@ -1,5 +1,6 @@
-# The script of the 2015 talk: a Sinatra application on WEBrick that returns the list and the document, with an access log line
-# for each request. The original called STS in every request; this one has a fixed credential, like all servers measured here.
+# The script of the talk of 2015 from which ec2-role comes (README.md): a Sinatra application on WEBrick that returns the list and
+# the document, with an access log line for each request. The original called STS in every request; this copy serves a fixed
+# credential, like all servers measured here.
 require 'sinatra'
 require 'json'
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Extracts promtool from Debian's package into target. It does not install the package: before Debian 13 that is Prometheus itself, which
-would start a server. scripts/setup runs this script, because the tests themselves have no network."""
+"""Extracts promtool from Debian's package into target without installing the package: before Debian 13 the package is Prometheus
+itself, and its installation would start a server. scripts/setup runs this script, because the tests have no network."""
 
 import pathlib
 import shutil

@@ -13,7 +13,7 @@ from recording_sts import RecordingSts
 A, AAAA = 1, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
-# A network namespace that has only loopback (scripts/test makes one), where port 53 is free.
+# Whether this is a network namespace that has only loopback, as scripts/test makes it: there port 53 is free.
 in_namespace = [name for _, name in socket.if_nameindex()] == ["lo"]
 
 

@@ -1,4 +1,4 @@
-"""Images that need no registry: a static busybox, and a Debian tree with Python, boto3 and curl."""
+"""Images that are made without a registry: a static busybox, Debian trees with a test's packages, and ec2-role's own image."""
 
 import io
 import pathlib

@@ -67,7 +67,7 @@ class Instance:
         return result
 
     def bridge(self, name, address):
-        """Adds a bridge as Docker does: its traffic is forwarded, and masqueraded when it leaves the instance."""
+        """Adds a bridge whose traffic the instance forwards but does not masquerade: `container` adds AWS's route back to it."""
         self.ec2.run("ip", "link", "add", name, "type", "bridge")
         self.ec2.run("ip", "address", "add", address, "dev", name)
         self.ec2.run("ip", "link", "set", name, "up")

@@ -14,7 +14,7 @@ from instance import wait_until
 
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
-# A tree of busybox is the containers' root. /dev/net/tun is open to all, as udev makes it.
+# The directory box is the containers' root. All users can open /dev/net/tun, as with the mode that udev sets.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
 tar -C /mnt -xf "$1"
@@ -40,7 +40,7 @@ PODMAN = ("podman", "--cgroup-manager=cgroupfs", "--events-backend=file", "run",
 ASK = r"""printf "GET $0 HTTP/1.0\r\n\r\n" | nc -w 3 $1 80"""
 ROOTLESSKIT = ("rootlesskit", "--mtu=65520", "--disable-host-loopback", "--copy-up=/etc", "--ipv6")
 IN_CONTAINER = ("--rootfs", "/box:O", "sh", "-c", ASK)
-# Commands of each kind of network; the path and the address to ask follow as arguments.
+# The command for each kind of network; the path and the address of the request are appended as arguments.
 WAYS = {
     "Podman, pasta": (*PODMAN, "--network=pasta", *IN_CONTAINER),
     "Podman, slirp4netns": (*PODMAN, "--network=slirp4netns:enable_ipv6=true", *IN_CONTAINER),

@@ -1,4 +1,4 @@
-"""Functions that test/docker and test/systemd share: requirements, clean-up after killed runs, a Docker Engine."""
+"""Functions that test/docker, test/podman and test/systemd share: requirements, clean-up after killed runs, a Docker Engine."""
 
 import contextlib
 import os

@@ -71,7 +71,7 @@ def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
 
 
 def test_a_rule_that_goes_first_since_a_mend_is_said(host):
-    """The kernel puts a new rule behind the others of its preference, so a mended guard is behind what was added before."""
+    """The kernel puts a new rule behind those of the same preference, so a guard rule that is restored is behind other rules."""
     host.guard("on")
     host.ec2.run("ip", "rule", "add", "pref", "0", "fwmark", "0x1", "lookup", "main")
     assert host.guard("status").stderr == ON
@@ -205,7 +205,7 @@ def test_what_was_written_wrong_is_said_and_changes_nothing(host, arguments):
 
 
 def test_it_outlives_a_restart_of_systemd_networkd(host):
-    """systemd-networkd deletes every foreign policy rule except those of protocol kernel."""
+    """systemd-networkd deletes every foreign policy rule except those of protocol kernel, which the guard's rules have."""
     networkd = "/lib/systemd/systemd-networkd"
     if not os.access(networkd, os.X_OK):
         pytest.skip("no systemd-networkd here")

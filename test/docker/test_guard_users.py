@@ -22,8 +22,8 @@ def host(both_families, tmp_path):
 
 
 def refused(host, *uids, **where):
-    """Whether all requests to port 80 and to another port are refused; ec2-role-hook redirects port 80 only. All are sent at once,
-    because a refusal may be a time-out."""
+    """Whether all requests are refused, to port 80, which ec2-role-hook redirects, and to another port. They are sent at once,
+    because a refusal can be a time-out."""
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(role_of_uid, host.ec2, uid, port=port, **where) for uid in uids for port in (80, 443)]
         return {each.result() for each in asked} == {None}

@@ -47,8 +47,8 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
 
 @pytest.mark.parametrize("bridged", [0, 1])
 def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
-    """Every one of a hundred refusals is a reset, with and without br_netfilter (iptables sees bridged packets), and also on a
-    bridge without a hook."""
+    """On a bridge without a hook, every one of a hundred refusals is a reset, with and without br_netfilter, which passes bridged
+    packets to iptables."""
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
     host.ec2.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={bridged}")
     host.hook("add", "--bridge", "br-+", "--missing-ok")
@@ -347,8 +347,8 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family the filter table is written twice: with both ports open before nat changes, with the new one
-    # afterwards.
+    # For each IP family the filter table is written twice: before nat changes with both ports open, afterwards with the new port
+    # alone.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 
@@ -535,17 +535,17 @@ def test_no_other_user_can_hold_the_lock(host):
 
 
 def test_a_lock_that_cannot_be_written_is_said(host):
-    """Exit status 2 would end ec2-role@.service for good."""
+    """The exit status is 1, because 2 would end ec2-role@.service for good."""
     host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs -o ro tmpfs /run; exec "$@"', "sh")
     failed = host.hook("add", check=False)
     assert failed.returncode == 1 and failed.stderr.endswith("ec2-role-hook: /run/ec2-role-hook.lock: cannot be locked; the reason is above; nothing was changed\n")
     assert METADATA not in routing(host)
 
 
-# Each program that the hook runs to read its rules, in the order in which it runs them.
+# Programs with which the hook reads, sorts and writes rules.
 @pytest.mark.parametrize("failing", ["awk", "sort", "cut", "iptables-save", "ip6tables-save", "iptables-restore"])
 def test_a_program_that_fails_once_loses_no_other_hook(host, server, tmp_path, failing):
-    """A program can fail for lack of memory. Each of its runs fails in turn."""
+    """Makes each run of the program fail in turn, as it could for lack of memory."""
     host.bridge("br-other", "172.31.0.1/24")
     with contextlib.closing(StandIn(host.ec2, "172.31.0.1")), named("ec2-role"):
         host.hook("add", "--bridge", "br-other")

@@ -32,7 +32,8 @@ def host(both_families, tmp_path):
 
 
 def seen_by(host, *uids):
-    """Returns the set of roles that processes with these uids see in both IP families. All ask at once, because a refusal may be a time-out."""
+    """Returns the set of roles that processes with these uids see in both IP families. All requests are sent at once, because a
+    refusal can be a time-out."""
     with ThreadPoolExecutor() as pool:
         return set(pool.map(lambda asked: role_of_uid(host.ec2, asked[0], address=asked[1]), itertools.product(uids, ADDRESSES)))
 

@@ -10,8 +10,8 @@ import pytest
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# dockerd runs with the tree as the root of its mount namespace, because `docker exec` enters containers from that root. The client
-# only changes its root. The test's files are mounted in the tree under their own paths.
+# Makes the tree the root of dockerd's mount namespace: with chroot alone, `docker exec` would run in the machine's root directory
+# (test/debian.py says why). For the client, chroot is enough. The test's files are mounted in the tree under their own paths.
 ENTER = """#!/bin/sh
 exec unshare --mount sh -euc '
     root=$1 before=$PWD

@@ -1,4 +1,4 @@
-"""Runs the commands and compose files of README.md and scripts/README.md unchanged."""
+"""Runs the commands and compose files of README.md and scripts/README.md, with the test's STS."""
 
 import os
 import re

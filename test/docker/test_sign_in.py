@@ -1,4 +1,4 @@
-"""SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the credential it needs."""
+"""SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the expired source credential."""
 
 import re
 

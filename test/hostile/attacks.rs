@@ -1,4 +1,4 @@
-//! Each attack on its own, briefly: every other client is served while the attack's connections stay open. scripts/test-hostile
+//! Each attack on its own, briefly: normal clients are served while the attack's connections stay open. scripts/test-hostile
 //! runs the same attacks at their full rate and reports figures.
 
 use std::io::{ErrorKind, Read, Write};
@@ -12,9 +12,9 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
 /// Fetches by a normal client during each attack; each requests a token, the list and the document.
 const FETCHES: usize = 20;
-/// Limit for the median time of these fetches: most SDKs wait one second. A single fetch may be later on a busy machine.
+/// Limit for the median time of these fetches: most SDKs wait one second. A single fetch can take longer on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Connections of one attack, and number of concurrent attacks. Small, because all tests share 1,000 descriptors.
+/// Connections of one attack, and number of concurrent attacks. Both are small, because all tests share 1,000 descriptors.
 const MOST: usize = 200;
 const AT_ONCE: usize = 3;
 /// More bytes than fit into the server's buffer and both socket buffers.
@@ -136,7 +136,7 @@ fn a_slow_drip_does_not_prolong_a_connection() {
     let end = loop {
         let written = stream.write_all(b"x");
         match stream.read(&mut [0]) {
-            // A stopped and continued test process may get EINTR.
+            // EINTR occurs when the test process is stopped and continued.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind())
                     && written.is_ok() =>

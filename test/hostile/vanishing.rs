@@ -30,7 +30,7 @@ fn connections_of_vanished_clients_are_gone_within_seconds() {
     container::run(
         "ip neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:99 dev host0 nud permanent",
     );
-    // Half of the clients send a request and get a response; the others send nothing.
+    // Half of the clients send a request, and the response is lost; the other half send nothing.
     for client in &mut clients[..CLIENTS] {
         client.write_all(request_with("").as_bytes()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Log lines on stderr: their form, secrets that must not be in them, and responses while the log is stalled.
+//! Log lines on stderr: their format, secrets that must not be in them, and responses while the log is stalled.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -141,7 +141,7 @@ fn no_secret_is_logged_whatever_fails() {
     ec2_role.wait_for_document_of_call(6);
 }
 
-/// Starts ec2-role on a socket of the test's own, because the test cannot read the address from its log.
+/// Starts ec2-role on a socket of the test's own, because with another stderr the test cannot read the address from the log.
 fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! Hangs, crashes and kills under load: only requests in flight in a killed server are lost. scripts/bench and scripts/test-soak
-//! measure how fast responses are meanwhile.
+//! Peers that hang, and processes that crash or are killed under load: only requests in flight in a killed server are lost.
+//! scripts/bench and scripts/test-soak measure how fast responses are meanwhile.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,12 +22,12 @@ use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
 
-/// Time limit for the end after SIGTERM. Every hang here lasts longer, so a process that waits for the hang fails the test.
+/// Time limit for the end after SIGTERM. Every peer here hangs longer, so a process that waits for its peer fails the test.
 const END: Duration = Duration::from_secs(5);
-/// Number of requests in each hang.
+/// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// In each hang the server is killed this many times. Then it gets this many requests whose Content-Length would make tiny_http
-/// abort.
+/// While a fetcher hangs, the server is killed this many times. Then it gets this many requests whose Content-Length would make
+/// tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
@@ -37,7 +37,7 @@ const UPDATES: usize = 1_000;
 /// Lifetime in seconds. The first refresh comes after 1 to 10 s, and the credential stays valid until the test is done.
 const LIFETIME: i64 = 20;
 
-/// While a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
+/// Checks that, while a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
 #[track_caller]
 fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid>) {
     let address = ec2_role.address;
@@ -207,7 +207,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// The servers live longer than their start takes on a fast machine.
+/// Each server is killed after 60 ms. It still counts as short-lived, although its start takes only 5 ms on a fast machine.
 #[test]
 fn servers_that_keep_ending_are_started_ever_more_slowly() {
     let sts = Sts::start([Reply::good()]);
@@ -332,8 +332,8 @@ fn a_crash_leaves_no_core_file() {
         });
     }
     let server = ec2_role.server();
-    // SIGABRT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV, and a shell's background jobs
-    // ignore SIGQUIT.
+    // SIGABRT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV, and background jobs of a
+    // shell ignore SIGQUIT.
     kill_process(server, Signal::ABORT).unwrap();
     ec2_role.wait_for_line("signal 6");
     ec2_role.signal(Signal::ABORT);
@@ -346,8 +346,8 @@ fn a_crash_leaves_no_core_file() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file excludes another run of this test,
-/// for example by `scripts/test --debian`.
+/// Sets the core_pattern of the whole machine, and restores it when dropped. A lock on its file excludes a parallel run of this
+/// test, for example by `scripts/test --debian`.
 struct CorePattern {
     before: String,
     _lock: File,

@@ -112,7 +112,7 @@ fn processor_time(pid: Pid) -> u64 {
     fields.map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-/// Sends a request that gets no answer for 2.5 s, and returns the processor time that a process has spent meanwhile.
+/// Opens a connection that gets no response for 2.5 s, and returns the processor time that a process spends meanwhile.
 fn spent_during_a_request(pid: Pid, address: SocketAddr) -> u64 {
     let before = processor_time(pid);
     let mut client = http::connect(address).unwrap();
@@ -197,7 +197,7 @@ fn errors_that_end_the_server_are_named_with_a_remedy() {
     });
 }
 
-/// Every fetcher and server that has ended remains a zombie.
+/// Without wait4 every fetcher and server that has ended remains a zombie.
 #[test]
 fn without_wait4_it_serves_and_ends() {
     let sts = Sts::start([Reply::good()]);
@@ -242,7 +242,7 @@ fn a_limit_on_threads_is_named_once_a_second() {
     drop(ec2_role);
 }
 
-/// The fault of a system call may pass, unlike a mistake in an option.
+/// The cause of a failed system call may be temporary, unlike a mistake in an option.
 #[test]
 fn a_call_that_fails_at_the_start_is_retried() {
     let sts = Sts::start([Reply::good()]);

@@ -1,5 +1,5 @@
-//! Tests which processes hold the source's secret in their environment or memory, which only root can read. Besides, each test of
-//! this suite searches logs, output and files for secrets when it drops an `Ec2Role`.
+//! Tests which processes have the source credential's secret in their environment or memory, which only root can read. Each test
+//! of this suite also searches logs, output and files for secrets when it drops an `Ec2Role`.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -67,7 +67,7 @@ fn the_server_process_holds_no_source_secret() {
         "{environment_of_server}"
     );
     assert!(!has_in_memory(server, &source_secret()));
-    // The search does find secrets: the role's in the server, and the source's in the environment of the supervisor.
+    // The search does find secrets: the role's in the server, and the source credential's in the supervisor's environment.
     assert!(has_in_memory(server, &secret_access_key(1)));
     assert!(has_in_memory(ec2_role.pid, &source_secret()));
 }

@@ -1,4 +1,4 @@
-//! Effects of the parent process, the user and the machine: signals, resource limits, and files that hang.
+//! Effects of the parent process, the user and the machine: signals, resource limits, and a file system that hangs.
 
 use std::fs::File;
 use std::path::Path;
@@ -156,10 +156,10 @@ fn without_proc_the_log_says_what_to_mount() {
     ec2_role.wait_for_line("server cannot be started: there is no /proc/self/exe: mount /proc");
 }
 
-/// The limits prevent new processes and descriptors, so refreshes fail; the running server is not affected.
+/// Each limit prevents the start of a fetcher, so refreshes fail; the running server is not affected.
 #[test]
 fn limits_reached_during_a_refresh_keep_the_credential() {
-    // The kernel does not limit the number of root's processes. So in the row `nproc` both ec2-role and prlimit run as another user.
+    // The kernel does not limit the number of root's processes, so for `nproc` both ec2-role and prlimit run as another user.
     const AS_NOBODY: [&str; 3] = ["setpriv", "--reuid=65534", "--clear-groups"];
     let rows = [
         (
@@ -223,7 +223,7 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// The response's status to a request for the container's credential with the token `first`.
+/// Requests the credential in the container form with the container token `first`, and returns the response's status.
 fn status_with_first_token(ec2_role: &Ec2Role) -> u16 {
     let token = ("Authorization", "first");
     let answer = ec2_role.request("GET", "/v2/credentials/exc_web", &[token]);
@@ -291,7 +291,7 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let files = Directory::new();
     let file = files.write("token", "first");
     let ec2_role = with_container_token(&sts, &file).serving();
-    // The credential may be there before the container token is read.
+    // The credential may be served before the container token is read.
     until("the token", || {
         (status_with_first_token(&ec2_role) == 200).then_some(())
     });

@@ -1,4 +1,4 @@
-//! Runs an attack of the catalogue at its full rate until `ended` is set, in one thread with non-blocking sockets.
+//! Runs an attack of `support::attack` at its full rate until `ended` is set, in one thread with non-blocking sockets.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

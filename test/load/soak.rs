@@ -21,7 +21,7 @@ const LIFETIME_SECONDS: i64 = 15;
 const CLIENTS: usize = 4;
 /// Pause of a client between two fetches.
 const PERIOD: Duration = Duration::from_millis(40);
-/// Interval between kills of the server; STS's behaviour changes with each.
+/// Interval between kills of the server. At each kill STS's behaviour changes too.
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// Tolerance for a busy machine between an event and its observation.
 const LATE: Duration = Duration::from_millis(500);
@@ -53,7 +53,7 @@ struct Seen {
     slowest: Duration,
     /// Begin, end and error of each fetch whose connection was cut.
     cut: Vec<(Instant, Instant, String)>,
-    /// Fetches answered 500 while no credential was valid.
+    /// Number of fetches answered 500 while no credential was valid.
     expired: usize,
     /// Failed fetches that nothing excuses.
     wrong: Vec<String>,
@@ -131,7 +131,7 @@ fn fetch(from: Ipv4Addr, address: SocketAddr, seen: &Mutex<Seen>) {
             let document: serde_json::Value = serde_json::from_str(&body).unwrap();
             let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
             let expiration = clock::parse_iso8601(&text("Expiration")).unwrap();
-            // Expirations are whole seconds, so allow one more.
+            // Expirations are whole seconds, so allow one second more than `LATE`.
             if expiration + LATE + Duration::from_secs(1) < now {
                 seen.wrong
                     .push(format!("{} was served expired", text("AccessKeyId")));

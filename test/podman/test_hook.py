@@ -29,7 +29,7 @@ def box(host):
 
 @pytest.fixture
 def served(host, box):
-    """Runs the quick start of scripts/README.md unchanged."""
+    """Runs the quick start of scripts/README.md, with the test's STS."""
     out = host.run("sh", "-euc", with_test_sts(block("Podman", "sh", page=OPERATING))).stdout
     assert out.endswith("\n\nexc_web")
     return box

@@ -48,7 +48,7 @@ def test_remove_leaves_nothing(host):
     assert left(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
     # `remove` works even if no container was ever on the network. It keeps the hook while another er- bridge exists, because that
-    # one may belong to another engine's network.
+    # bridge can belong to another engine's network.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")
@@ -111,5 +111,5 @@ def test_podman_by_the_name_of_docker_is_podman(host):
         host.run("rm", "/usr/local/bin/docker")
     assert f"podman run --network php ... has {arn('php')}" in created
     assert "after the next boot the server is not started: systemctl enable podman-restart" in created
-    # `create` started conmon, Podman's monitor of the server's container. It must not keep the lock of `create`.
+    # `create` started conmon, Podman's monitor of the server's container. conmon must not keep the lock of `create`.
     host.run("flock", "--nonblock", "/run/ec2-role-network.lock", "true")

@@ -21,7 +21,7 @@ def pod(host, engine):
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         container["imagePullPolicy"] = "Never"
     host.put(yaml.safe_dump_all([secret, pod]), MANIFEST)
-    # The sidecar needs no way to the metadata service.
+    # The guard keeps the pod from the metadata service, because the sidecar must work without it.
     host.run("ec2-role-guard", "on")
     host.podman("kube", "play", MANIFEST)
     return host

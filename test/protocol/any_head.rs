@@ -1,4 +1,5 @@
-//! Any bytes from clients: tiny_http parses the normalized heads, sent one after the other, in order and unchanged.
+//! Random requests of clients: tiny_http receives the heads that `RequestHead` has normalized, one after the other, and parses
+//! them in order and unchanged.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -471,7 +471,7 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         let document = served.get(&format!("{list}exc_web"));
         assert_eq!(document.status, 200, "{version}");
     }
-    // Debian's ec2metadata requests every item under 2009-04-04.
+    // The older versions serve everything else, because Debian's ec2metadata requests every item under 2009-04-04.
     for version in old.lines().chain(["2012-01-11"]) {
         for (path, body) in [
             ("", "meta-data"),
@@ -605,7 +605,7 @@ fn listings_name_what_is_served_alone() {
     }
 }
 
-// Tests of methods and of forms of requests.
+// Tests of methods, HTTP versions and request bodies.
 
 #[test]
 fn head_is_answered_as_get_without_the_body() {
@@ -767,7 +767,7 @@ fn browser_requests_are_403() {
         let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
         assert_eq!(put.status, 403, "{header}");
     }
-    // Node's fetch sends this header too, but is not a web page.
+    // Node's fetch sends this header too, and its requests are served, because they come from no web page.
     let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
     assert_eq!(node.status, 200);
 }

@@ -170,7 +170,7 @@ fn errors_of_the_container_endpoint_are_json() {
     );
 }
 
-/// Only requests with the container token get the credential. The paths of EC2's metadata service would serve it without.
+/// Only requests with the container token get the credential. EC2's paths, which would serve it without that token, are 404.
 #[test]
 fn with_a_container_token_no_other_path_leads_to_the_credential() {
     for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {

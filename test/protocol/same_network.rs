@@ -39,7 +39,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // This client is behind the container and not on its subnet: the host reaches it by the default route.
+        // This client is behind the container, on a subnet that the host reaches only by the default route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

@@ -191,7 +191,7 @@ fn a_client_port_reused_after_a_reset_is_answered() {
         // Close with a reset, which frees the port at once.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
-        // The kernel may still hold the last connection of this port.
+        // This fails while the kernel still holds the previous connection from this port.
         rustix::net::connect(&socket, &ec2_role.address).ok()?;
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
@@ -217,13 +217,13 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-        // A busy kernel may still be closing the last connection.
+        // This fails while a busy kernel is still closing the previous connection.
         until("a connection from the same port", || {
             rustix::net::connect(&socket, &ec2_role.address).ok()
         });
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        // A server that waited for the client to close would wait three seconds.
+        // If the server waited for the client to close first, the connection would last 3 s, its maximum lifetime.
         stream
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();

@@ -11,7 +11,7 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The container endpoint. The test uses the host's metadata service for it, whose document has the same fields.
+    /// The container credential endpoint. The test's `HostMetadata` plays it, because its document has the same fields.
     Container,
 }
 

@@ -1,4 +1,5 @@
-//! Files and programs that other programs write, mount or start. Their faults are transient, even at the first start.
+//! Files that ec2-role reads, and programs that it runs as credential_process. Their faults are transient even at the first
+//! start, because another program can still be writing or mounting the file.
 
 use std::fs::OpenOptions;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The host's credential sources: each one, their order, incomplete ones, and the error when there is none.
+//! The host's credential sources: each source alone, their order, incomplete sources, and the error if none has a credential.
 
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
@@ -24,7 +24,7 @@ fn keys(section: &str, access_key_id: &str) -> String {
     )
 }
 
-/// Runs ec2-role as a credential_process, which tries once, and returns its only line and its exit status.
+/// Runs ec2-role with --credential-process, which fetches once, and returns its only log line and its exit status.
 #[track_caller]
 fn once(start: Start) -> (String, i32) {
     let ended: Ended = start.arguments(["--credential-process"]).run();
@@ -240,7 +240,7 @@ fn a_relative_uri_is_fetched_from_the_ecs_agent() {
             "http://127.0.0.1:1/not-this",
         )
         .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t.token")
-        // The agent is link-local, so it is never reached through a proxy.
+        // The ECS agent's address is link-local, so requests to it never use the proxy.
         .variable("http_proxy", "http://127.0.0.1:1");
     assert_eq!(signed_with(&sts, start), "ASIATASK");
 }
@@ -386,7 +386,7 @@ fn unsupported_profile_keys_are_refused() {
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
-        // botocore prefers keys in the credentials file to a login.
+        // Keys in the credentials file take precedence over a login, as in botocore, so there is no error to check.
         if name == "login_session" && beside.contains("AKIABESIDE") {
             continue;
         }
@@ -792,7 +792,8 @@ fn imdsv1_is_used_only_where_tokens_are_refused() {
     }
 }
 
-/// This test needs a network namespace, because without the profile's settings ec2-role would use the default address.
+/// This test needs a network namespace: if ec2-role ignored the profile's settings, it would send requests to the machine's real
+/// metadata service, at the default address.
 #[test]
 fn the_profile_configures_the_metadata_service_too() {
     if !namespace::enter_for_this_test() {
@@ -958,7 +959,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
         line.contains("let ec2-role reach the host's own service"),
         "{line}"
     );
-    // The fault is transient, because the firewall rule that redirects the server to itself may be removed.
+    // The fault is transient, because an operator can remove the firewall rule that redirects the server's requests to itself.
     assert!(line.contains("; next try in "), "{line}");
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);

@@ -9,7 +9,7 @@ use ec2_role::messages::{FetchOrders, to_frame};
 use crate::support::loopback::Loopback;
 use crate::support::{ROLE, Reply, SECRET, Start, Sts, each};
 
-/// White space at the end of values from Windows env files, of secrets with a newline, and of texts copied from web pages.
+/// White space at the end of a value: from a Windows env file, from a secret stored with a newline, or copied from a web page.
 const AROUND: [&str; 6] = ["\r", "\n", "\r\n", " ", "\t", "\u{a0}"];
 /// Characters that are invalid inside a value, each with the code point that the log line names.
 const INSIDE: [(&str, &str); 7] = [
@@ -193,7 +193,7 @@ fn a_panic_is_reported_with_its_step() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
-        // A process group as the supervisor makes it: when its stdin closes, a fetcher kills its whole group.
+        // Give the fetcher its own process group, as the supervisor does: when its stdin closes, a fetcher kills its whole group.
         .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()

@@ -217,7 +217,7 @@ fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
         .variable("AWS_REGION", "aws-cn-global")
         .arguments([CHINAS])
         .spawn();
-    // The fault is transient, because a shared file may still name a region.
+    // The fault is transient, because a shared file can name a region later.
     regionless.wait_for_line(
         "no region: partition aws-cn has no global STS endpoint; give --region; no credential",
     );

@@ -302,7 +302,8 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
 #[test]
 fn an_error_of_sts_repeats_no_secret_of_the_request() {
     let token = format!("{SECRET}/session");
-    // `canonical` is STS's own message, with headers of the request; the other messages are possible ones of other services.
+    // `canonical` is STS's own message, which quotes headers of the request. The other messages could come from a service in the
+    // place of STS.
     let canonical = format!(
         "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
          x-amz-security-token:{token}\n'"

@@ -1,4 +1,5 @@
-//! Names that cannot be resolved, and a name of which one address is silent. Name resolution that hangs is in `lifecycle/robustness.rs`.
+//! Names that cannot be resolved, and a name of which one address is silent. Name resolution that hangs is in
+//! `lifecycle/robustness.rs`.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -14,7 +15,7 @@ const FAILS: (&str, u8) = ("127.0.0.5", 2);
 const REFUSES: (&str, u8) = ("127.0.0.6", 5);
 const UNDERSTANDS_NOTHING: (&str, u8) = ("127.0.0.7", 1);
 
-/// Changes the name server. Each fetcher is a new process and reads the file again.
+/// Writes the file `resolver`, a resolv.conf, with this name server. Each fetcher is a new process and reads the file again.
 fn ask(name_server: &str, resolver: &str) {
     std::fs::write(
         resolver,

@@ -1,4 +1,4 @@
-//! Which calls of STS use the proxy of the environment variables.
+//! Which STS calls go through the proxy that the environment variables name.
 //!
 //! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
 

@@ -1,5 +1,5 @@
 //! Properties of the response to any request, shared by the property tests and the fuzz target. The expected result is computed
-//! here independently of the code under test, so that a fault in that code does not change it too.
+//! here independently of the code under test, so that a fault in that code does not also change the expected result.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -170,7 +170,8 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// Whether a host is an IP address, a name that nobody can register, or the configured name; with or without a port.
+/// Whether the value of a Host header is an IP address, a name that nobody can register, or the configured name; with or without
+/// a port. On loopback, of the names that nobody can register only `localhost` and the names under it are good.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -199,8 +200,8 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     is_port(port) && labels.iter().all(is_label) && is_known
 }
 
-/// The non-empty segments of a path, each decoded once; `None` if one is not printable ASCII, is `.` or `..`, or has an incomplete
-/// escape.
+/// The non-empty segments of a path, each decoded once; `None` if a segment is `.` or `..`, contains an invalid escape, or once
+/// decoded contains `/` or anything but printable ASCII.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     for raw in path.strip_prefix('/')?.split('/') {

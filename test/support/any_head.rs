@@ -1,4 +1,4 @@
-//! Properties of every normalized head, shared by the property test and the fuzz target.
+//! Properties of every normalized request head, shared by the property test and the fuzz target.
 
 use ec2_role::server::request_head::REMOVED_HEADERS;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;

@@ -16,7 +16,7 @@ impl Directory {
             let path = std::env::temp_dir().join(name);
             match std::fs::create_dir(&path) {
                 Ok(()) => return Directory(path),
-                // A killed test process that had the same id has left it.
+                // An earlier test process with the same id was killed and left this directory.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => panic!("{}: {error}", path.display()),
             }

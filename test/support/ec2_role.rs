@@ -16,7 +16,7 @@ use super::{Directory, SECRET, Sts, TIMEOUT, Watched, until};
 
 /// The role that is served, unless a test chooses another.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
-/// The source's access key, unless a test gives another.
+/// Access key id of the source credential, unless a test gives another.
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
 /// The first characters of every session token, EC2's and ec2-role's.
 const SESSION_TOKEN: &str = "AQAE";
@@ -291,7 +291,7 @@ impl Ec2Role {
         })
     }
 
-    /// Waits for a server process.
+    /// The server process; waits until there is one.
     #[track_caller]
     pub fn server(&self) -> Pid {
         until("a server", || self.child_named("ec2-role-server"))

@@ -33,7 +33,7 @@ pub struct Fault<'a> {
     pub repair: &'a (dyn Fn(Pid) + Sync),
     /// Texts that the log line of each failure must contain; `…` separates several texts in one string.
     pub expected: &'a [&'a str],
-    /// Number of STS calls in each failure.
+    /// Number of STS calls in each failed refresh.
     pub calls: usize,
 }
 

@@ -97,7 +97,7 @@ pub fn value<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     header.map_or("", |(_, value)| value)
 }
 
-/// The head with its final empty line, and the body.
+/// Splits an HTTP message into the head, with its final empty line, and the body; `None` if the head is incomplete.
 pub fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let at = bytes.windows(END.len()).position(|window| window == END)?;

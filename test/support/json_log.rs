@@ -10,11 +10,11 @@ pub fn is_asked() -> bool {
     std::env::var("TESTED_LOG_FORMAT").is_ok_and(|format| format == "json")
 }
 
-/// Converts a JSON line to the text format. A line of ec2-role that is not such an object ends the whole run.
+/// Converts a JSON line to the text format. A line of ec2-role that is not a complete JSON object ends the whole test run.
 pub fn text(line: &str) -> String {
     let object: Value = match serde_json::from_str(line) {
         Ok(object) => object,
-        // A credential_process writes to the same stderr.
+        // A credential_process writes lines of its own to the same stderr.
         Err(_) if !line.contains("ec2-role") => return line.to_owned(),
         Err(error) => abort(line, &error.to_string()),
     };

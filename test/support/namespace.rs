@@ -28,11 +28,11 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Returns an `unshare` command that makes namespaces of these kinds; skips the test if none works here.
+/// Returns an `unshare` command that makes namespaces of these kinds; skips the test if this machine allows no such command.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
     // A user namespace lets an ordinary user make the namespaces of the other kinds. Its root cannot enter another user's private
-    // home directory, but real root can, so without success try plain `unshare`.
+    // home directory, but real root can. So if this fails, try plain `unshare`, which only real root may run.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);

@@ -74,7 +74,8 @@ FIREWALLS = {
     "none": ("true", "true", "true"),
     "nftables": ("systemctl enable --now nftables", "systemctl reload nftables", "systemctl restart nftables"),
     "firewalld": ("systemctl enable --now firewalld", "firewall-cmd --reload", "systemctl restart firewalld"),
-    # Without the second command ufw drops what Podman's containers send out. Docker's own rules precede those of ufw.
+    # Without `ufw route allow`, ufw drops what Podman's containers send. Docker's containers need no such rule, because Docker's
+    # rules precede those of ufw.
     "ufw": ("ufw --force enable; ufw route allow in on podman0", "ufw reload", "systemctl restart ufw"),
 }
 
@@ -110,7 +111,7 @@ class FirewallHost(Host):
         return {"": "refused", "exc_web": "served"}.get(answer := self.engine.ask(), answer)
 
     def hook(self):
-        """Runs the repair that scripts/README.md gives for a "refused"."""
+        """Runs the commands that scripts/README.md gives for the case that containers are refused."""
         self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
         wait_until(lambda: self.seen() == "served", what="the container's getting its role")
         assert self.run("ec2-role-hook", "status").stdout.endswith("ok: all hooks are in place, and the guard is on\n")
@@ -125,7 +126,7 @@ class FirewallHost(Host):
     def after_a_flush(self):
         self.run("nft", "flush", "ruleset")
         seen = self.seen()
-        # Restore the firewall for the next state. The flush deleted firewalld's table, so a reload would fail; restart it.
+        # Restore the firewall for the next cell by a restart: the flush deleted firewalld's table, so a reload would fail.
         self.run("sh", "-c", self._restart)
         return seen
 

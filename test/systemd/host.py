@@ -24,7 +24,8 @@ INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1
 # Options of a host that runs an engine. In a cgroup namespace Podman and systemd see the same cgroup paths. systemd asks for all
 # devices 5:*, because it needs /dev/tty.
 ENGINE_OPTIONS = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
-# Docker mounts these directories read-only. The settings in /proc/sys/net belong to the container's own network namespace.
+# Docker mounts these directories read-only, and the engine in the host must write to them. The settings in /proc/sys/net belong
+# to the container's own network namespace, so the machine's do not change.
 ENGINE_INIT = ("sh", "-c", """
     mount --bind /proc/sys/net /proc/sys/net
     for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null

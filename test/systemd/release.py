@@ -1,4 +1,4 @@
-"""An HTTP server beside the host that serves a release's tarball, and the user-data with its URL."""
+"""An HTTP server in the namespace `aws`, which serves a release's tarball, and the user-data with the tarball's URL."""
 
 import hashlib
 import http.server

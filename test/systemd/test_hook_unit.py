@@ -23,7 +23,7 @@ def test_the_hook_comes_after_the_firewall_and_before_docker(host):
 
 
 def test_a_hook_that_hangs_does_not_keep_docker_from_starting(host):
-    """The limit of the unit, with its minutes taken for seconds."""
+    """Sets TimeoutStartSec to as many seconds as the unit has minutes, so that the test is short."""
     drop_in = "/run/systemd/system/ec2-role-hook.service.d/hangs.conf"
     minutes = int(host.show("ec2-role-hook", "TimeoutStartUSec").removesuffix("min"))
     try:

@@ -17,7 +17,7 @@ from packages import PackageHost, import_suite, make, make_older
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
-# The parts of a host's state that installing the package may change.
+# The parts of a host's state that installing the package changes.
 STATE = """
 find /etc /usr /var/lib/dpkg/info /root /run/systemd/system -xdev | sort
 iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule

@@ -44,7 +44,7 @@ def test_a_flood_of_requests_displaces_no_event_from_the_journal(host):
     host.run("curl", "--silent", "--output", "/dev/null", "http://172.17.0.1:4567/latest/flood/[1-1500]")
     host.run("systemctl", "reload", UNIT)
     wait_until(lambda: "SIGHUP: fetching now" in host.journal(), what="the event in the journal")
-    # Lines that journald does not take at once are dropped, so there may be fewer than the access log admits.
+    # Access log lines that journald does not take at once are dropped, so there can be fewer than the limit, 1000 a minute.
     assert 0 < host.journal().count("/latest/flood/") <= 1000
     assert "Suppressed" not in host.journal()
 
@@ -93,7 +93,7 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-# 120 incomplete requests, fewer than the hook allows to a container. The server keeps up to 8 KiB of each.
+# 120 incomplete requests: fewer connections than the hook allows each container. The server buffers up to 8 KiB of each request.
 HOLD_REQUESTS = """
 import socket, time
 held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]

@@ -184,7 +184,7 @@ def test_an_unknown_variable_is_found_before_installing(bare_host, release):
     assert_nothing_is_left_of_the_installing(bare_host)
 
 
-# A stand-in for apt-get: the lists are locked at the first call, and the only package is iptables.
+# A stand-in for apt-get: its first `update` fails as with locked package lists, and its only package is iptables.
 APT = """#!/bin/sh
 echo "$@" >>/var/log/apt-calls
 case $* in
@@ -280,7 +280,7 @@ def test_what_is_written_wrong_is_one_line_with_the_remedy(arguments, said):
 
 @pytest.mark.parametrize("failing", ["sed", "cat"])
 def test_a_program_that_fails_once_prints_no_document(tmp_path, failing):
-    """Each of its runs fails in turn. A document without the guard would leave the way to the host's role open."""
+    """Makes each run of the program fail in turn. A document without the guard would leave the way to the host's role open."""
     runs, program = tmp_path / "runs", tmp_path / failing
     program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"\n')
     program.chmod(0o755)

@@ -22,7 +22,7 @@ const MAX_REQUEST: usize = 256;
 pub struct Format {
     /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
     pub priority: bool,
-    /// Whether each event begins with the time; access lines always contain it.
+    /// Whether each event line begins with the time; access lines always contain it.
     pub time: bool,
     /// Whether each line is a JSON object.
     pub json: bool,

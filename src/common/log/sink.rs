@@ -16,13 +16,13 @@ enum Sink {
     Socket,
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// A regular file: a blocking write. Only short commands use it; while ec2-role serves, its processes write to a log writer.
+    /// A regular file: a blocking write. While ec2-role serves, its processes write to the log writer's pipe instead.
     File,
     /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write.
     Polled,
 }
 
-/// The sink, chosen when the first line is written.
+/// The sink, chosen by [`open`] or when the first line is written.
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 fn chosen() -> MutexGuard<'static, Option<Sink>> {

@@ -21,10 +21,10 @@ use crate::common::process::ProcessKind;
 
 /// Capacity of the pipe: several thousand lines.
 const PIPE_BYTES: usize = 1 << 20;
-/// Maximum time that the supervisor waits at its end for the log writer to write the last lines.
+/// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers, so that one that cannot run causes no busy loop: even the child of a
-/// failed start sends SIGCHLD, which wakes the supervisor.
+/// Minimum time between the starts of two log writers. Without it a log writer that cannot run would cause a busy loop: even if
+/// its exec fails, the exit of the child sends SIGCHLD, which wakes the supervisor to start the next one.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
@@ -36,7 +36,7 @@ struct Pipe {
     file: OwnedFd,
     /// The end that log writers read. It stays open here, so that unread lines survive a killed log writer.
     lines: PipeReader,
-    /// A pipe that hangs up when the last log writer ends; `None` if it could not be started.
+    /// A pipe that hangs up when the running log writer ends; `None` before the first start and after a failed one.
     writer: Option<PipeReader>,
     /// The time of the last start, even one that failed; `None` before the first.
     started: Option<Instant>,
@@ -114,8 +114,8 @@ fn has_hung_up(pipe: &PipeReader, timeout: Duration) -> bool {
 
 /// Runs the log writer until every process has closed the pipe.
 pub fn run() {
-    // Block all signals: a signal to the whole service must not lose its last lines. The log writer ends when the other processes
-    // have ended.
+    // Block all signals: a signal to the whole service must not end the log writer before it has written the last lines. It ends
+    // when the other processes have ended.
     _ = SigSet::all().thread_block();
     let mut buffer = vec![0; 1 << 16];
     loop {

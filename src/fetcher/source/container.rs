@@ -14,7 +14,7 @@ use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// Time limits of the SDKs.
+/// Time limits that SDKs use for this endpoint.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(5) };
 
@@ -61,7 +61,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect that the endpoint is this server: it has no credential before its first fetch, so it would wait for itself. The
+        // Detect that the endpoint is this server, which has no credential before its first fetch and would wait for itself. The
         // proof is that the endpoint issues a session token of this server. The request for that token sends the Authorization
         // header too, because without it a server with a container token may respond 404.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));

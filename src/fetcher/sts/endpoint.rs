@@ -31,7 +31,7 @@ pub struct EndpointOptions<'a> {
 /// Region in signatures for the global endpoint.
 const GLOBAL_REGION: &str = "us-east-1";
 
-/// Regions that the setting `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no more.
+/// Regions that `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no new ones to this list.
 const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1",
     "ap-south-1",
@@ -105,7 +105,7 @@ impl Endpoint {
     }
 }
 
-/// Returns whether a name stands for a global endpoint instead of a region, such as `aws-global`.
+/// Returns whether a name, such as `aws-global`, stands for a global endpoint instead of a region.
 pub fn is_pseudo_region(text: &str) -> bool {
     text.ends_with("-global")
 }

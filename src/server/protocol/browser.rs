@@ -11,7 +11,7 @@ pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal>
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let start = name.get(.."sec-fetch-".len()).unwrap_or_default();
-        // Sec-Fetch-Mode is allowed because Node's `fetch`, which is no browser, sends it. Browsers also send Sec-Fetch-Site.
+        // Sec-Fetch-Mode is allowed: Node's `fetch`, which is no browser, sends it. Browsers are refused by their Sec-Fetch-Site.
         if is("origin") || (start.eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }

@@ -35,7 +35,7 @@ pub struct Response {
     pub outcome: Option<Outcome>,
 }
 
-/// What the metrics count a response as.
+/// How the metrics count a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Served without a session token (IMDSv1).

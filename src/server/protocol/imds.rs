@@ -33,7 +33,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         }
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        // EC2's 405 is published for the token path only. Other paths respond the same; no SDK sends other methods there.
+        // EC2's 405 is published for the token path only. Other paths get it here too: SDKs send only GET to them.
         return method_not_allowed("GET, HEAD");
     }
     let ttl = match request.header(TOKEN_HEADER) {
@@ -62,9 +62,9 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 }
 
 /// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
-/// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions: other metadata is served,
-/// which needs session tokens, or the request shows the container token, which a fetcher sends when it requests a session token
-/// to find out whether its credential source is this server itself.
+/// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions. It is served
+/// with `--pass-through`, because the host's metadata needs session tokens. And it is served if the request shows the container
+/// token: a fetcher sends such a request to detect, by the session token, that its credential source is this server itself.
 fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
@@ -138,7 +138,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
             let document = state.document.as_ref().map(Secret::expose);
             valid.map(|_| Response::text(document.unwrap_or_default()))
         }
-        // The rest of `iam` and `identity-credentials` hold the host's own rights, so they are never served or listed.
+        // The rest of `iam` and `identity-credentials` hold the host's own credentials, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
         other => other_metadata(&other.join("/"), has_roles, state, now),
     };
@@ -150,7 +150,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
     }
 }
 
-/// Responds with an item of the host's other metadata, the region, or a listing.
+/// Responds with an item of the host's metadata that `--pass-through` serves, the region, or a listing.
 fn other_metadata(
     path: &str,
     has_roles: bool,
@@ -212,8 +212,8 @@ fn not_found() -> Response {
     Response::text(PAGE).status(StatusCode::NOT_FOUND).content_type("text/html")
 }
 
-/// Whether EC2 may have this version: `1.0`, `latest`, or any date since the first dated version. Unlisted dates are accepted
-/// too, because EC2's list grows. Dates in this form compare correctly as text.
+/// Whether a path's version is valid: `1.0`, `latest`, or any date since the first dated version. Dates that [`VERSIONS`] lacks
+/// are accepted too, because EC2's list grows. Dates in this form compare correctly as text.
 fn is_version(version: &str) -> bool {
     let is_date = version.len() == FIRST_DATE.len()
         && version.bytes().enumerate().all(|(at, byte)| match at {
@@ -224,8 +224,8 @@ fn is_version(version: &str) -> bool {
 }
 
 /// The path of a request, percent-decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A
-/// trailing slash matters only for the token path: aws-sdk-cpp and .NET request the list without a slash, and fluent-bit requests
-/// items with one. No redirect is sent.
+/// trailing slash matters only for the token path. It is ignored elsewhere, without a redirect, because aws-sdk-cpp and .NET
+/// request the list without a slash, and fluent-bit requests items with one.
 struct Path<'a> {
     segments: Vec<Cow<'a, str>>,
     has_trailing_slash: bool,

@@ -1,4 +1,4 @@
-//! Routes one request: refuses browsers, then passes the request to the form (container or instance) that serves its path.
+//! Routes one request: refuses browsers' requests, and passes others to `container_credentials` or `imds`, according to the path.
 
 use super::http::{Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;

@@ -11,7 +11,7 @@ pub struct ResponseState {
     pub document: Option<Secret>,
     /// The time when STS issued the credential, as an HTTP date.
     pub last_modified: Option<String>,
-    /// The host's other metadata, decoded.
+    /// The host's metadata for `--pass-through`, decoded.
     pub snapshot: Option<Snapshot>,
 }
 

@@ -1,4 +1,4 @@
-//! Any request. The input's first byte chooses what the server has to serve; the lines after it are method, target and headers.
+//! Responds to any request. The input's first byte chooses the server's state; the lines after it are method, target and headers.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Parses any text as a shared config or credentials file, and checks the names of its sections, its keys and its values.
+//! Parses any text as a shared config or credentials file. Checks that section names, keys and values are trimmed, and that no
+//! name or key contains a delimiter.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Prints the credential that object_store (polars, deltalake, datafusion) finds in its environment, then stores an object with it.
-//! Usage: client_object_store AWS_ENDPOINT BUCKET
+//! Prints the credential that object_store (polars, deltalake, datafusion) finds in its environment, then stores an object with
+//! it. Usage: client_object_store AWS_ENDPOINT BUCKET
 
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
