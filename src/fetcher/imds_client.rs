@@ -115,21 +115,17 @@ impl ImdsClient {
     }
 
     fn unreachable<T>(&self, method: &str, error: &SendError) -> Result<T, Fault> {
-        let remedy = match (method, error.cause.as_str()) {
+        let remedy = match method {
             // With hop limit 1, the packet that carries the token is dropped on its way to a container.
-            ("PUT", NO_RESPONSE) => {
+            "PUT" if error.cause == NO_RESPONSE => {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // A routing rule or route of type `prohibit` causes `Permission denied`. A route of type `unreachable` causes
-            // `No route to host` in glibc's words.
-            ("PUT", "Permission denied" | "No route to host") => {
-                "a routing rule may keep this process away from it (ec2-role-guard --user, or systemd-imdsd in locked mode): \
-                 run ec2-role as root or as a user whom the rule excludes"
-            }
-            ("PUT", _) => {
-                "on EC2 run ec2-role on the host's network, because the guard and a hook keep containers away; elsewhere give \
-                 credentials by variables, files or a container's endpoint"
+            // The cause does not tell a container from a user of the host: the errors that a rule or a redirection causes depend on
+            // both, and their texts on the C library.
+            "PUT" => {
+                "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
+                 systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"
             }
             // A GET follows the request for a token, so the service was reachable a moment ago.
             _ => "nothing to do if it passes",

@@ -27,8 +27,8 @@ use rustix::process::{Signal, getpid, kill_process_group};
 use crate::common::{Config, Fault, limit, log, transient};
 use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
-/// Time after which the supervisor kills a fetcher. It is longer than the fetcher's own limits together (45 s for a
-/// credential_process, 25 s for one attempt to call STS), so that the fetcher itself reports the error of a slow step.
+/// Time after which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process; for
+/// STS 5 s to connect and 10 s for each later phase of a call), so that the fetcher itself reports the error of a slow step.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.

@@ -58,8 +58,7 @@ impl Signals {
     pub fn wait<'a>(&'a self, fds: impl Iterator<Item = PollFd<'a>>, timeout: Duration) {
         let signals = PollFd::new(&self.0, PollFlags::IN);
         let mut fds: Vec<PollFd> = fds.chain([signals]).collect();
-        // Round up, or the loop wakes just before the deadline and spins.
-        let timeout = Timespec::try_from(timeout + Duration::from_micros(500)).ok();
+        let timeout = Timespec::try_from(timeout).ok();
         // A poll that a signal interrupts need not be repeated, because the poll loop checks everything after each wait.
         if poll(&mut fds, timeout.as_ref()).is_err_and(|error| error != Errno::INTR) {
             std::thread::sleep(ERROR_PAUSE);

@@ -902,7 +902,7 @@ fn an_instance_without_a_role_is_one_line() {
         1,
         &[
             "Connection refused",
-            "on EC2 run ec2-role on the host's network, because the guard and a hook keep containers away; elsewhere give credentials",
+            "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away",
         ],
     );
     for (name, value, right) in [
@@ -1016,17 +1016,21 @@ fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    for (kind, error) in [
-        ("prohibit", "Permission denied"),
-        ("unreachable", "No route to host"),
-    ] {
-        let route = std::process::Command::new("ip")
-            .args(["route", "replace", kind, "169.254.169.254"])
-            .status();
-        assert!(route.unwrap().success());
-        let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
-        let remedy = "ec2-role-guard --user, or systemd-imdsd";
-        check_once(start, 1, &[error, remedy, "run ec2-role as root"]);
+    let route = |words: &[&str]| {
+        let status = std::process::Command::new("ip").args(words).status();
+        assert!(status.unwrap().success());
+    };
+    for kind in ["prohibit", "unreachable"] {
+        for words in [
+            &["route", "replace", kind, "169.254.169.254"] as &[&str],
+            &["rule", "add", "pref", "0", kind, "to", "169.254.169.254"],
+        ] {
+            route(words);
+            let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
+            let remedy = "as root or as a user whom no rule keeps away (ec2-role-guard";
+            check_once(start, 1, &[remedy]);
+        }
+        route(&["rule", "del", "pref", "0"]);
     }
 }
 
