@@ -51,7 +51,7 @@ const SETTINGS: [(&str, &[Flag]); 3] = [
              Authorization header is the token in FILE"),
         option("both-forms", "", Switch,
             "with --container-token-file, also serve the credential as the metadata service does, without that token"),
-        option("pass-through", "", Switch, "also serve the host's other metadata: instance, placement, network"),
+        option("pass-through", "", Switch, "also serve the host's metadata: instance, placement, network"),
         option("pass-through-user-data", "", Switch, "with --pass-through, also the host's user data, which may hold secrets"),
         option("pass-through-identity-signature", "", Switch,
             "with --pass-through, also the signatures of the host's identity document, which prove its identity to others"),

@@ -1,4 +1,4 @@
-//! The schedule and the effects of two fetches: the host's other metadata (`--pass-through`) and the token in
+//! The schedule and the effects of two fetches: the host's metadata (`--pass-through`) and the token in
 //! `--container-token-file`. Pure: no I/O and no clock.
 
 use std::time::Duration;

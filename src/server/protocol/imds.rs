@@ -140,7 +140,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
         }
         // The rest of `iam` and `identity-credentials` hold the host's own credentials, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
-        other => other_metadata(&other.join("/"), has_roles, state, now),
+        other => host_metadata(&other.join("/"), has_roles, state, now),
     };
     // EC2 sends Accept-Ranges and Last-Modified with every item.
     let item = item.map(|response| response.header("Accept-Ranges", "none"));
@@ -151,7 +151,7 @@ fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
 }
 
 /// Responds with an item of the host's metadata that `--pass-through` serves, the region, or a listing.
-fn other_metadata(
+fn host_metadata(
     path: &str,
     has_roles: bool,
     state: &ResponseState,
