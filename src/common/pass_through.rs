@@ -5,19 +5,18 @@ use serde::{Deserialize, Serialize};
 /// Entries of `meta-data/` that are fetched, each with its whole subtree. They describe the instance, its placement and its
 /// network. Three entries are left out: `iam` and `identity-credentials` hold the host's credentials, and `public-keys` says who
 /// may log in to the host. `tags` exists only if the instance's owner enables it (InstanceMetadataTags).
-#[rustfmt::skip]
 const ALLOWED: [&str; 30] = [
-    "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling", "block-device-mapping", "elastic-gpus",
-    "events", "hostname", "instance-action", "instance-id", "instance-life-cycle", "instance-type", "ipv6", "kernel-id",
-    "local-hostname", "local-ipv4", "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
+    "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling",
+    "block-device-mapping", "elastic-gpus", "events", "hostname", "instance-action", "instance-id",
+    "instance-life-cycle", "instance-type", "ipv6", "kernel-id", "local-hostname", "local-ipv4",
+    "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
     "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "tags",
 ];
 /// The document identifies the instance. Its signatures prove the host's identity to third parties, so they have an option of
 /// their own.
 const IDENTITY_DOCUMENT: &str = "dynamic/instance-identity/document";
 const IDENTITY_SIGNATURES: [&str; 3] = [
-    "dynamic/instance-identity/pkcs7",
-    "dynamic/instance-identity/rsa2048",
+    "dynamic/instance-identity/pkcs7", "dynamic/instance-identity/rsa2048",
     "dynamic/instance-identity/signature",
 ];
 const USER_DATA: &str = "user-data";
@@ -65,21 +64,14 @@ mod tests {
     fn only_paths_to_allowed_items_may_hold_one() {
         let plain = PassThrough::default();
         for path in [
-            "meta-data/placement",
-            "meta-data/spot/instance-action",
-            "dynamic",
+            "meta-data/placement", "meta-data/spot/instance-action", "dynamic",
             "dynamic/instance-identity/document",
         ] {
             assert!(plain.may_hold(path), "{path}");
         }
         for path in [
-            "meta-data/public-keys/0",
-            "meta-data/iam/info",
-            "meta-data/placements",
-            "dynamic/instance-identity/pkcs7",
-            "dynamic/instance",
-            "user-data",
-            "nowhere",
+            "meta-data/public-keys/0", "meta-data/iam/info", "meta-data/placements",
+            "dynamic/instance-identity/pkcs7", "dynamic/instance", "user-data", "nowhere",
         ] {
             assert!(!plain.may_hold(path), "{path}");
         }

@@ -194,13 +194,9 @@ mod tests {
     #[test]
     fn invalid_request_heads_are_malformed() {
         for wrong in [
-            "GET /\u{e9} HTTP/1.1\r\n\r\n",
-            "GET / HTTP/1.1\r\nX: \u{e9}\r\n\r\n",
-            "GET / HTTP/2.0\r\n\r\n",
-            "GET  / HTTP/1.1\r\n\r\n",
-            "GET /\u{1b}[2J HTTP/1.1\r\n\r\n",
-            "GET / HTTP/1.1\r\nX y: z\r\n\r\n",
-            "\u{16}\u{3}\u{1}",
+            "GET /\u{e9} HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \u{e9}\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n", "GET /\u{1b}[2J HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nX y: z\r\n\r\n", "\u{16}\u{3}\u{1}",
         ] {
             assert_eq!(parse(wrong).normalized, Err(Refusal::Malformed), "{wrong:?}");
         }

@@ -33,21 +33,9 @@ const GLOBAL_REGION: &str = "us-east-1";
 
 /// Regions that `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no new ones to this list.
 const LEGACY_REGIONS: [&str; 15] = [
-    "ap-northeast-1",
-    "ap-south-1",
-    "ap-southeast-1",
-    "ap-southeast-2",
-    "ca-central-1",
-    "eu-central-1",
-    "eu-north-1",
-    "eu-west-1",
-    "eu-west-2",
-    "eu-west-3",
-    "sa-east-1",
-    "us-east-1",
-    "us-east-2",
-    "us-west-1",
-    "us-west-2",
+    "ap-northeast-1", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ca-central-1",
+    "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1", "us-east-1",
+    "us-east-2", "us-west-1", "us-west-2",
 ];
 
 impl EndpointOptions<'_> {

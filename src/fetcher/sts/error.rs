@@ -181,19 +181,10 @@ fn role_of_account(name: &str, account: &str) -> String {
 /// Codes of transient errors, which may have status 400: the throttling and transient codes of botocore (`retries/standard.py`,
 /// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
 const TRANSIENT_CODES: [&str; 13] = [
-    "BandwidthLimitExceeded",
-    "IDPCommunicationError",
-    "IDPCommunicationErrorException",
-    "InternalError",
-    "InternalFailure",
-    "LimitExceededException",
-    "PriorRequestNotComplete",
-    "RequestLimitExceeded",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "ServiceUnavailable",
-    "SlowDown",
-    "TransactionInProgressException",
+    "BandwidthLimitExceeded", "IDPCommunicationError", "IDPCommunicationErrorException",
+    "InternalError", "InternalFailure", "LimitExceededException", "PriorRequestNotComplete",
+    "RequestLimitExceeded", "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable",
+    "SlowDown", "TransactionInProgressException",
 ];
 
 fn is_transient(code: &str) -> bool {

@@ -71,17 +71,9 @@ mod tests {
     fn hosts_that_nobody_can_register_are_allowed() {
         check(LOOPBACK, &[], Ok(()));
         for host in [
-            "169.254.169.254",
-            "127.0.0.1:4567",
-            "127.0.0.1:",
-            "[fd00:ec2::254]",
-            "[::1]:80",
-            "localhost",
-            "LOCALHOST:80",
-            "localhost.",
-            "role.localhost:80",
-            "metadata.example.com.",
-            "",
+            "169.254.169.254", "127.0.0.1:4567", "127.0.0.1:", "[fd00:ec2::254]", "[::1]:80",
+            "localhost", "LOCALHOST:80", "localhost.", "role.localhost:80",
+            "metadata.example.com.", "",
         ] {
             check(LOOPBACK, &[("Host", host)], Ok(()));
             check(!LOOPBACK, &[("Host", host)], Ok(()));
@@ -92,10 +84,7 @@ mod tests {
     #[test]
     fn names_of_the_network_are_allowed_except_on_loopback() {
         for host in [
-            "ec2-role:4567",
-            "ec2-role.",
-            "host.docker.internal",
-            "HOST.containers.Internal:4567",
+            "ec2-role:4567", "ec2-role.", "host.docker.internal", "HOST.containers.Internal:4567",
             "instance-data.ec2.internal.",
         ] {
             check(!LOOPBACK, &[("Host", host)], Ok(()));
@@ -106,33 +95,13 @@ mod tests {
     #[test]
     fn rebinding_names_are_refused() {
         for host in [
-            "evil.example",
-            "169.254.169.254.evil.example",
-            "169.254.169.254.nip.io",
-            "169-254-169-254.sslip.io",
-            "localhost.evil.example",
-            "localtest.me",
-            "internal.example",
-            "internal.",
-            "evil.internal.example",
-            "evilinternal.example",
-            "evil.example.",
-            "evil.example..",
-            "localhost..",
-            "a.b:4567",
-            "127.0.0.1:80:evil.com",
-            "127.0.0.1:evil.com",
-            "127.0.0.1:80.evil.com",
-            "127.0.0.1@evil.com",
-            "evil.com:80@127.0.0.1",
-            "[::1].evil.com",
-            "[::1]evil.com:80",
-            "[::1]:80:evil.com",
-            "[::1]:evil.com",
-            "[evil.example]",
-            "[::1",
-            "::1",
-            "169.254.169.254, evil.example",
+            "evil.example", "169.254.169.254.evil.example", "169.254.169.254.nip.io",
+            "169-254-169-254.sslip.io", "localhost.evil.example", "localtest.me",
+            "internal.example", "internal.", "evil.internal.example", "evilinternal.example",
+            "evil.example.", "evil.example..", "localhost..", "a.b:4567", "127.0.0.1:80:evil.com",
+            "127.0.0.1:evil.com", "127.0.0.1:80.evil.com", "127.0.0.1@evil.com",
+            "evil.com:80@127.0.0.1", "[::1].evil.com", "[::1]evil.com:80", "[::1]:80:evil.com",
+            "[::1]:evil.com", "[evil.example]", "[::1", "::1", "169.254.169.254, evil.example",
             "metadata.example.com.evil.example",
         ] {
             check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));

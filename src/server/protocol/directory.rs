@@ -27,9 +27,7 @@ mod tests {
     #[test]
     fn directory_lists_each_name_below_it_once() {
         let paths = [
-            "meta-data/instance-id",
-            "meta-data/placement/region",
-            "meta-data/placement/zone",
+            "meta-data/instance-id", "meta-data/placement/region", "meta-data/placement/zone",
             "user-data",
         ];
         let list = |directory| entries(paths.into_iter(), directory);
