@@ -54,6 +54,7 @@ pub fn run() -> io::Result<()> {
     };
     // First of all, so that every later error has this format.
     log::set_format(first.log_format.clone());
+    let address = listener.local_addr()?.ip().to_canonical();
     let mut connections = Connections::new(listener, io::stdout())?;
     stay_on_one_processor();
     let mut handler = Handler {
@@ -62,6 +63,7 @@ pub fn run() -> io::Result<()> {
         metrics: Metrics::default(),
         access_log: AccessLog::new(Instant::now()),
         interfaces: Interfaces::open()?,
+        address: Some(address).filter(|address| !address.is_unspecified()),
     };
     log::open();
     if let Err(error) = confinement::confine() {
@@ -117,6 +119,8 @@ struct Handler {
     metrics: Metrics,
     access_log: AccessLog,
     interfaces: Interfaces,
+    /// The address that every client connects to; `None` if the server listens on all addresses.
+    address: Option<IpAddr>,
 }
 
 impl Handler {
@@ -142,7 +146,7 @@ impl Handler {
         begun: Instant,
     ) -> io::Result<()> {
         let now = SystemTime::now();
-        let (peer, local) = (connection.peer, connection.local_address());
+        let (peer, local) = (connection.peer, self.address.or_else(|| connection.local_address()));
         let (mut is_head, mut is_check) = (false, false);
         let response = match head.normalized {
             Ok(head) => {

@@ -23,6 +23,9 @@ const THREADS: usize = 6;
 /// Pause before this process exits for lack of threads, because the supervisor starts the next server at once.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
+/// Maximum size of one read of tiny_http (`ClientConnection::new` in its src/client.rs).
+const READ_BYTES: usize = 1024;
+
 pub struct TinyHttpAdapter {
     /// The server is never dropped: its destructor expects that the listener's address is a path, and panics at an abstract name.
     server: ManuallyDrop<tiny_http::Server>,
@@ -50,8 +53,16 @@ impl TinyHttpAdapter {
     /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. An
     /// error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        self.stream.write_all(heads.collect::<String>().as_bytes())?;
-        // Wait until tiny_http's thread has read the heads. Otherwise that thread would wake this one in `receive` for every
+        let mut bytes: String = heads.collect();
+        // tiny_http ignores spaces before a request line. These fill the read that ends the heads, and one more is left for a
+        // further read, which begins when all heads are parsed. After few heads, parsing the spaces would take longer than they
+        // save.
+        let spaces = bytes.len().next_multiple_of(READ_BYTES) + 1 - bytes.len();
+        if spaces < bytes.len() {
+            bytes.extend(std::iter::repeat_n(' ', spaces));
+        }
+        self.stream.write_all(bytes.as_bytes())?;
+        // Wait until tiny_http's thread has read everything. Otherwise that thread would wake this one in `receive` for every
         // head, while holding the lock that this thread needs. `poll` waits because the send buffer is small. The wait is an
         // optimization, so an error is ignored.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
