@@ -161,5 +161,7 @@ mod tests {
         for line in help.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
+        let quiet = format!("\n{:<COLUMN$}do not log requests\n", "  --quiet");
+        assert!(help.contains(&quiet), "{help}");
     }
 }

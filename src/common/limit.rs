@@ -28,3 +28,14 @@ pub fn name(error: &io::Error) -> String {
     };
     limit.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other limits are reached in `test/lifecycle/`; this one would stop the whole machine.
+    #[test]
+    fn full_file_table_of_the_machine_is_named() {
+        assert!(name(&Errno::NFILE.into()).ends_with("on this machine: raise fs.file-max"));
+    }
+}

@@ -82,3 +82,16 @@ impl<'a> Setting<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_refused_only_if_quotes_enclose_it() {
+        for (key, is_refused) in [("'A'", true), ("\"A\"", true), ("'A", false), ("A\"", false)] {
+            let setting = Setting::in_file("aws_access_key_id".to_owned(), key);
+            assert_eq!(setting.key().is_err(), is_refused, "{key}");
+        }
+    }
+}

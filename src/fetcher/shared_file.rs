@@ -73,13 +73,11 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         let value =
             section.as_mut().zip(key.as_ref()).and_then(|(settings, key)| settings.get_mut(key));
         let indent = line.chars().take_while(|c| c.is_whitespace()).count();
-        match value {
-            Some(value) if content.is_empty() || indent > key_indent => {
-                value.extend(["\n", without_comment(content).trim_end()]);
-                continue;
-            }
-            _ if content.is_empty() => continue,
-            _ => {}
+        if let Some(value) = value
+            && (content.is_empty() || indent > key_indent)
+        {
+            value.extend(["\n", without_comment(content).trim_end()]);
+            continue;
         }
         (key, key_indent) = (None, indent);
         if let Some(header) = content.strip_prefix('[') {

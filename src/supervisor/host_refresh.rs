@@ -140,6 +140,14 @@ mod tests {
     }
 
     #[test]
+    fn fetch_that_the_user_orders_is_due_at_once() {
+        let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
+        refresh.start(BootTime(0));
+        refresh.fetch_now(BootTime(9));
+        assert_eq!(refresh.due(), BootTime(9));
+    }
+
+    #[test]
     fn snapshot_is_passed_on_as_it_came() {
         let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();

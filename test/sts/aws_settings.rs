@@ -188,16 +188,18 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
 }
 
 #[test]
-fn a_guess_at_the_region_is_said_once_the_host_does_not_answer() {
+fn a_guess_at_the_region_is_said_until_a_credential_is_served() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     host.set_port_state(PortState::Shut);
-    let sts = Sts::start([Reply::good()]);
+    let sts = Sts::start([Reply::good().valid_for(2)]);
     let start = host.known_to(bare());
     let ec2_role = start
         .arguments([ROLE, "--endpoint-url", &sts.url()])
         .serving();
     let line = ec2_role.wait_for_line("signing for us-east-1");
     assert!(line.contains("Connection refused"), "{line}");
+    ec2_role.wait_for_document_of_call(2);
+    assert_eq!(ec2_role.count_lines("signing for us-east-1"), 1);
 }
 
 #[test]
