@@ -1,6 +1,9 @@
 //! Errors of a call to STS, and the fetcher's reaction to each.
 
-use crate::common::RoleArn;
+use percent_encoding::utf8_percent_encode;
+
+use super::ESCAPED;
+use crate::common::{HIDDEN, RoleArn};
 use crate::fetcher::http_client::{Answer, SendError, quoted};
 
 /// The reason why a call returned no credential.
@@ -43,13 +46,16 @@ impl StsError {
         }
     }
 
-    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it.
-    pub fn describe(&self) -> String {
+    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it. `secrets`
+    /// are hidden before a text is cut, because half a secret would not be found.
+    pub fn describe(&self, secrets: &[&str]) -> String {
+        let quoted = |text: &str| quoted(&without(text, secrets)).to_owned();
         let (text, answer) = match self {
             StsError::NoAnswer(error) => return error.cause.clone(),
             StsError::Refused { code, message, answer } => {
                 // Quote the first line only: if the signature is wrong, the other lines repeat the headers of the request.
-                let (code, message) = (quoted(code), quoted(message).trim_end_matches('.'));
+                let (code, message) = (quoted(code), quoted(message));
+                let message = message.trim_end_matches('.');
                 (format!("{code} ({}): {message}", answer.status), answer)
             }
             StsError::NotFromSts { what, answer } => {
@@ -84,6 +90,14 @@ impl StsError {
         };
         (Reaction::RetryLater, remedy)
     }
+}
+
+/// Hides the parts of the request that STS may repeat, in plain form or as the form of the request escapes them.
+pub fn without(text: &str, secrets: &[&str]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        let escaped = utf8_percent_encode(secret, ESCAPED).to_string();
+        text.replace(secret, HIDDEN).replace(&escaped, HIDDEN)
+    })
 }
 
 /// The remedy for errors that end by themselves.
@@ -262,7 +276,7 @@ mod tests {
                     "the trust policy of {ROLE} must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
-            assert!(error.describe().ends_with("(request r1)"));
+            assert!(error.describe(&[]).ends_with("(request r1)"));
         }
         let message = "User: arn:aws:sts::123456789012:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
         let itself = refused(403, "AccessDenied", message);
