@@ -67,7 +67,8 @@ fn read(table: &Option<File>) -> String {
     {
         text.extend_from_slice(&piece[..length]);
     }
-    String::from_utf8(text).unwrap_or_default()
+    // An interface's name may hold any byte.
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Converts an address to bits; an IPv4 address becomes its IPv4-mapped IPv6 address.
@@ -159,6 +160,15 @@ mod tests {
         assert_eq!(prefix("fd00::1"), Some(64));
         assert_eq!(prefix("::1"), Some(128));
         assert_eq!(prefix("fd00::2"), None);
+    }
+
+    #[test]
+    fn a_table_with_a_name_that_is_not_utf8_is_read() {
+        let path = std::env::temp_dir().join(format!("ec2-role-table-{}", std::process::id()));
+        std::fs::write(&path, b"br\xff\t000200C0\n").unwrap();
+        let table = read(&File::open(&path).ok());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(table, "br\u{fffd}\t000200C0\n");
     }
 
     #[test]
