@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret,
-    clock, transient,
+    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock,
+    transient,
 };
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
