@@ -74,6 +74,11 @@ impl Connection {
         }
     }
 
+    /// Ends both directions, and keeps the descriptor for [`Connection::abort`].
+    pub fn shut_down(&self) {
+        _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Closes the connection with RST, which frees the socket at once: an orderly close would keep it until the client
     /// acknowledges.
     pub fn abort(self) {

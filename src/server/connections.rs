@@ -55,6 +55,9 @@ pub struct Connections {
     next_warning: Option<Instant>,
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
+    /// Finished connections, whose client may not have acknowledged the response: after a close the kernel would keep any number of
+    /// them, in memory charged to this cgroup. They are aborted at the end of their lifetime, or before any other for lack of room.
+    finished: VecDeque<Connection>,
     next_id: u64,
     limit: usize,
     buffered_bytes: usize,
@@ -94,6 +97,7 @@ impl Connections {
             accept_paused_until: None,
             next_warning: None,
             open: BTreeMap::new(),
+            finished: VecDeque::new(),
             next_id: FIRST_CONNECTION,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
             buffered_bytes: 0,
@@ -152,6 +156,9 @@ impl Connections {
     }
 
     fn abort_overdue(&mut self, now: Instant) {
+        while self.finished.front().is_some_and(|connection| connection.deadline <= now) {
+            self.make_room();
+        }
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.evict_oldest();
         }
@@ -191,9 +198,7 @@ impl Connections {
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             // The accept queue is empty, or the client has reset its connection.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-                if self.evict_oldest() =>
-            {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) if self.make_room() => {
                 return Ok(None);
             }
             Err(error) => {
@@ -206,8 +211,8 @@ impl Connections {
                 return Ok(None);
             }
         };
-        if self.open.len() >= self.limit {
-            self.evict_oldest();
+        if self.open.len() + self.finished.len() >= self.limit {
+            self.make_room();
         }
         if self.accepted_in_batch < BATCH {
             self.accepted_in_batch += 1;
@@ -220,7 +225,12 @@ impl Connections {
         Ok(Some(Connection::new(id, TcpStream::from(stream), peer, now)))
     }
 
-    /// Aborts the oldest connection; `false` if there is none.
+    /// Aborts the connection that finished first, or else the oldest; `false` if there is none.
+    fn make_room(&mut self) -> bool {
+        let finished = self.finished.pop_front().map(Connection::abort);
+        finished.is_some() || self.evict_oldest()
+    }
+
     fn evict_oldest(&mut self) -> bool {
         self.evict(self.open.keys().next().copied())
     }
@@ -243,17 +253,23 @@ impl Connections {
         Some(connection)
     }
 
-    /// Advances a connection and returns it with its request head if that is complete; otherwise keeps or closes the connection.
+    /// Advances a connection and returns it with its request head if that is complete; otherwise keeps the connection.
     fn advance(&mut self, mut connection: Connection) -> Option<(Connection, RequestHead)> {
-        match connection.advance(&mut self.buffer)? {
-            Progress::Request(head) => return Some((connection, head)),
-            Progress::Pending(events) => self.keep(connection, events),
+        match connection.advance(&mut self.buffer) {
+            Some(Progress::Request(head)) => return Some((connection, head)),
+            Some(Progress::Pending(events)) => self.keep(connection, events),
+            None => {
+                connection.shut_down();
+                self.finished.push_back(connection);
+            }
         }
         None
     }
 
     fn keep(&mut self, connection: Connection, events: EventFlags) {
         let id = EventData::new_u64(connection.id);
+        // One event only: a finished connection stays registered, and would be reported again and again.
+        let events = events | EventFlags::ONESHOT;
         let watched = match epoll::add(&self.epoll, &connection, id, events) {
             Err(Errno::EXIST) => epoll::modify(&self.epoll, &connection, id, events),
             result => result,
@@ -324,6 +340,33 @@ mod tests {
         let _clients: Vec<_> = (0..5).map(|_| connect()).collect();
         accept_all(&mut connections, 5, Instant::now());
         assert_eq!(open(&connections), [2, 3, 4]);
+    }
+
+    #[test]
+    fn answered_connections_count_until_their_lifetime_ends() {
+        let (mut connections, address) = connections();
+        connections.limit = 3;
+        let start = Instant::now();
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(TcpStream::connect(address).unwrap());
+            clients.last_mut().unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let (connection, head) = loop {
+                if let Some(Next::Request(connection, head)) =
+                    connections.step(start, None).unwrap()
+                {
+                    break (connection, head);
+                }
+            };
+            connections.respond(connection, b"response".to_vec(), head.has_more_input);
+        }
+        assert_eq!((connections.open.len(), connections.finished.len()), (0, 3));
+        // The response arrives whole, with its end, although the server still holds the descriptor.
+        let mut response = String::new();
+        clients[4].read_to_string(&mut response).unwrap();
+        assert_eq!(response, "response");
+        connections.abort_overdue(start + MAX_LIFETIME);
+        assert!(connections.finished.is_empty());
     }
 
     #[test]

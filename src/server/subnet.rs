@@ -19,13 +19,12 @@ pub struct Interfaces {
 
 impl Interfaces {
     pub fn open() -> io::Result<Self> {
-        let table = |name: &str| match File::open(format!("/proc/self/net/{name}")) {
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
-            {
-                Ok(None)
-            }
-            result => result.map(Some),
+        let table = |name: &str| {
+            let table = File::open(format!("/proc/self/net/{name}")).map(Some);
+            table.or_else(|error| match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => Ok(None),
+                _ => Err(error),
+            })
         };
         Ok(Interfaces {
             ipv4_routes: table("route")?,

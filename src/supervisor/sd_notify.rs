@@ -87,10 +87,8 @@ impl SdNotify {
     }
 
     fn set(&mut self, variable: &'static str, value: &str) {
-        if self.address.is_some() {
-            self.unsent.retain(|(other, _)| *other != variable);
-            self.unsent.push((variable, value.to_owned()));
-        }
+        self.unsent.retain(|(other, _)| *other != variable);
+        self.unsent.push((variable, value.to_owned()));
     }
 
     fn send(&mut self) {

@@ -1,8 +1,5 @@
 //! Errors of a call to STS, and the fetcher's reaction to each.
 
-use percent_encoding::utf8_percent_encode;
-
-use super::ESCAPED;
 use crate::common::{HIDDEN, RoleArn};
 use crate::fetcher::http_client::{Answer, SendError, quoted};
 
@@ -50,19 +47,18 @@ impl StsError {
     /// are hidden before a text is cut, because half a secret would not be found.
     pub fn describe(&self, secrets: &[&str]) -> String {
         let quoted = |text: &str| quoted(&without(text, secrets)).to_owned();
-        let (text, answer) = match self {
-            StsError::NoAnswer(error) => return error.cause.clone(),
+        let text = match self {
+            StsError::NoAnswer(error) => error.cause.clone(),
             StsError::Refused { code, message, answer } => {
                 // Quote the first line only: if the signature is wrong, the other lines repeat the headers of the request.
                 let (code, message) = (quoted(code), quoted(message));
-                let message = message.trim_end_matches('.');
-                (format!("{code} ({}): {message}", answer.status), answer)
+                format!("{code} ({}): {}", answer.status, message.trim_end_matches('.'))
             }
             StsError::NotFromSts { what, answer } => {
-                (format!("status {} with {what}", answer.status), answer)
+                format!("status {} with {what}", answer.status)
             }
         };
-        match &answer.request_id {
+        match self.answer().and_then(|answer| answer.request_id.as_ref()) {
             Some(id) => format!("{text} (request {})", quoted(id)),
             None => text,
         }
@@ -92,12 +88,9 @@ impl StsError {
     }
 }
 
-/// Hides the parts of the request that STS may repeat, in plain form or as the form of the request escapes them.
+/// Hides the parts of the request that STS may repeat.
 pub fn without(text: &str, secrets: &[&str]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| {
-        let escaped = utf8_percent_encode(secret, ESCAPED).to_string();
-        text.replace(secret, HIDDEN).replace(&escaped, HIDDEN)
-    })
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// The remedy for errors that end by themselves.
