@@ -131,7 +131,9 @@ fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str
             Reaction::RetryLater,
             "activate STS for this region in the account's settings, or name another with --region",
         ),
-        _ if status == 429 || status >= 500 || is_transient(code) => (Reaction::RetryLater, WAIT),
+        _ if status == 429 || status >= 500 || TRANSIENT.iter().any(|part| code.contains(part)) => {
+            (Reaction::RetryLater, WAIT)
+        }
         _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
     }
 }
@@ -185,29 +187,22 @@ fn role_of_account(name: &str, account: &str) -> String {
     format!("the role {name} of account {account}")
 }
 
-/// Codes of transient errors, which may have status 400: the throttling and transient codes of botocore (`retries/standard.py`,
-/// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
-const TRANSIENT_CODES: [&str; 13] = [
-    "BandwidthLimitExceeded",
+/// Parts of the codes of transient errors, which may have status 400: the throttling and transient codes of botocore
+/// (`retries/standard.py`, `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
+const TRANSIENT: [&str; 12] = [
     "IDPCommunicationError",
-    "IDPCommunicationErrorException",
     "InternalError",
     "InternalFailure",
-    "LimitExceededException",
+    "LimitExceeded",
     "PriorRequestNotComplete",
-    "RequestLimitExceeded",
     "RequestTimeout",
-    "RequestTimeoutException",
     "ServiceUnavailable",
     "SlowDown",
-    "TransactionInProgressException",
+    "Throttl",
+    "Throughput",
+    "TooMany",
+    "TransactionInProgress",
 ];
-
-fn is_transient(code: &str) -> bool {
-    // These parts match Throttling, ThrottledException, RequestThrottled, EC2ThrottledException, ProvisionedThroughputExceeded …
-    ["Throttl", "TooMany", "Throughput"].iter().any(|part| code.contains(part))
-        || TRANSIENT_CODES.contains(&code)
-}
 
 #[cfg(test)]
 mod tests {
