@@ -159,8 +159,9 @@ impl Connections {
         while self.finished.front().is_some_and(|connection| connection.deadline <= now) {
             self.make_room();
         }
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            self.evict_oldest();
+        while let Some((&id, _)) = self.open.first_key_value().filter(|(_, it)| it.deadline <= now)
+        {
+            self.evict(Some(id));
         }
     }
 
@@ -228,11 +229,7 @@ impl Connections {
     /// Aborts the connection that finished first, or else the oldest; `false` if there is none.
     fn make_room(&mut self) -> bool {
         let finished = self.finished.pop_front().map(Connection::abort);
-        finished.is_some() || self.evict_oldest()
-    }
-
-    fn evict_oldest(&mut self) -> bool {
-        self.evict(self.open.keys().next().copied())
+        finished.is_some() || self.evict(self.open.keys().next().copied())
     }
 
     /// Aborts the connection that buffers most; if several buffer equally much, the oldest of them.
