@@ -41,7 +41,7 @@ impl Check {
             }
             (Err(error), false) => Err(format!("{address}: {error}")),
             (Err(error), true) => {
-                Err(json!({"healthy": false, "address": address, "error": error}).to_string())
+                Err(json!({"healthy": false, "address": address, "error": printable(&error)}).to_string())
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, HIDDEN, Secret,
-    clock, transient,
+    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock,
+    transient,
 };
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
@@ -80,15 +80,13 @@ impl AssumeRoleCall<'_> {
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
-        let (reaction, text) = (self.sts).judge(error, "AssumeRole", &self.config.role);
-        let fault = || {
-            let text = without_secrets(text, &self.source, &self.parameters);
-            match reaction {
-                // The error may be about the policy, and another program may still correct the policy's file.
-                _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
-                Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
-                _ => Fault::Transient(text),
-            }
+        let secrets = secrets(&self.source, &self.parameters);
+        let (reaction, text) = self.sts.judge(error, "AssumeRole", &self.config.role, &secrets);
+        let fault = || match reaction {
+            // The error may be about the policy, and another program may still correct the policy's file.
+            _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
+            Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
+            _ => Fault::Transient(text),
         };
         if let Some(seconds) = error.answer().and_then(|answer| answer.retry_after) {
             (self.report)(FetchReport::RetryAfter(seconds));
@@ -120,12 +118,12 @@ impl AssumeRoleCall<'_> {
             (Reaction::ShortenDuration, _)
                 if self.parameters.duration_seconds > DEFAULT_DURATION_SECONDS =>
             {
-                self.parameters.duration_seconds = DEFAULT_DURATION_SECONDS;
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
                     self.config.assume_role.duration_seconds,
-                    without_secrets(error.describe(), &self.source, &self.parameters)
+                    error.describe(&secrets)
                 )));
+                self.parameters.duration_seconds = DEFAULT_DURATION_SECONDS;
             }
             _ => return Err(fault()),
         }
@@ -149,17 +147,16 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Hides the parts of the request that STS may repeat in an error: the source's secrets, the external id and the policy. The last
-/// two are not secret, but not everybody who reads the log should see them.
-fn without_secrets(text: String, source: &SourceCredential, parameters: &AssumeRole) -> String {
+/// Returns the parts of the request to hide in errors: the source's secrets, the external id and the policy. The last two are not
+/// secret, but not everybody who reads the log should see them.
+fn secrets<'a>(source: &'a SourceCredential, parameters: &'a AssumeRole) -> Vec<&'a str> {
     let secrets = [
         Some(source.secret_access_key.expose()),
         source.session_token.as_ref().map(Secret::expose),
         parameters.external_id.as_deref(),
         parameters.policy.as_deref(),
     ];
-    let secrets = secrets.into_iter().flatten();
-    secrets.fold(text, |text, secret| text.replace(secret, HIDDEN))
+    secrets.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

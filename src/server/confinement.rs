@@ -2,19 +2,20 @@
 //! cannot reach the host's network, files, programs or other processes.
 
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 
 use libc::{PROT_EXEC, SO_LINGER, SOL_SOCKET};
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, Gt, MaskedEq};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule};
 
 /// System calls that are allowed with any arguments.
 #[rustfmt::skip]
-const ALLOWED: [libc::c_long; 32] = [
+const ALLOWED: [libc::c_long; 31] = [
     // Client connections, the control channel and tiny_http's connection: each descriptor is already open or comes from the
     // listener.
     libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2,
-    libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_shutdown, libc::SYS_close, libc::SYS_getsockname,
+    libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_close, libc::SYS_getsockname,
     // The log (poll for room, then write), and the message of a panic.
     libc::SYS_ppoll, libc::SYS_writev,
     // The kernel's address and route tables, whose files are already open.
@@ -30,23 +31,29 @@ const ALLOWED: [libc::c_long; 32] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the filter to all threads. The caller logs an error and continues without the filter.
-pub fn confine() -> Result<(), String> {
-    let program = filter().map_err(|error| error.to_string())?;
+/// Applies the filter to all threads. The caller logs an error and continues without the filter. `listener` is the descriptor that
+/// this process opened first.
+pub fn confine(listener: RawFd) -> Result<(), String> {
+    let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter(listener: RawFd) -> Result<BpfProgram, seccompiler::BackendError> {
+    // The descriptors up to the listener's, such as the log, are shared with the supervisor and the next server, for which they
+    // must stay usable.
+    let is_own = || SeccompCondition::new(0, Dword, Gt, listener as u64);
     let is_not_executable = || SeccompCondition::new(2, Dword, MaskedEq(PROT_EXEC as u64), 0);
     let mut rules: BTreeMap<_, Vec<SeccompRule>> =
         ALLOWED.into_iter().map(|call| (call, Vec::new())).collect();
     for (call, conditions) in [
         // sendto is allowed only with a null address: with an address and MSG_FASTOPEN it opens a connection.
         (libc::SYS_sendto, vec![SeccompCondition::new(4, Qword, Eq, 0)?]),
+        (libc::SYS_shutdown, vec![is_own()?]),
         // setsockopt is allowed only for SO_LINGER, which aborts a connection.
         (
             libc::SYS_setsockopt,
             vec![
+                is_own()?,
                 SeccompCondition::new(1, Dword, Eq, SOL_SOCKET as u64)?,
                 SeccompCondition::new(2, Dword, Eq, SO_LINGER as u64)?,
             ],
@@ -67,9 +74,12 @@ mod tests {
     use std::fs::File;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsRawFd;
     use std::process::Command;
+    use std::time::Duration;
 
-    use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+    use rustix::net::sockopt::set_socket_linger;
+    use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketType, sendto, shutdown, socket};
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
@@ -81,7 +91,7 @@ mod tests {
         let mut client = TcpStream::connect(address).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let unconnected = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        let (program, own) = (filter().unwrap(), getpid());
+        let (program, own) = (filter(listener.as_raw_fd()).unwrap(), getpid());
         let confined = std::thread::spawn(move || {
             seccompiler::apply_filter(&program).unwrap();
             let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
@@ -95,12 +105,15 @@ mod tests {
                 File::open("/dev/null").err(),
                 Command::new("/bin/true").status().err(),
                 kill_process(own, Signal::URG).err().map(Into::into),
+                shutdown(&listener, Shutdown::Both).err().map(Into::into),
+                shutdown(std::io::stderr(), Shutdown::Both).err().map(Into::into),
+                set_socket_linger(&listener, Some(Duration::ZERO)).err().map(Into::into),
             ];
             server.write_all(b"served").unwrap();
             errors.map(|error| error.map(|error: std::io::Error| error.kind()))
         });
         let errors = confined.join().unwrap();
-        assert_eq!(errors, [Some(ErrorKind::PermissionDenied); 9]);
+        assert_eq!(errors, [Some(ErrorKind::PermissionDenied); 12]);
         let mut served = String::new();
         client.read_to_string(&mut served).unwrap();
         assert_eq!(served, "served");

@@ -17,7 +17,7 @@ pub mod tiny_http_adapter;
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -55,6 +55,7 @@ pub fn run() -> io::Result<()> {
     // First of all, so that every later error has this format.
     log::set_format(first.log_format.clone());
     let address = listener.local_addr()?.ip().to_canonical();
+    let first_descriptor = listener.as_raw_fd();
     let mut connections = Connections::new(listener, io::stdout())?;
     stay_on_one_processor();
     let mut handler = Handler {
@@ -66,7 +67,7 @@ pub fn run() -> io::Result<()> {
         address: Some(address).filter(|address| !address.is_unspecified()),
     };
     log::open();
-    if let Err(error) = confinement::confine() {
+    if let Err(error) = confinement::confine(first_descriptor) {
         log::warning(&format!(
             "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
         ));

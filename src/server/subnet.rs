@@ -19,13 +19,12 @@ pub struct Interfaces {
 
 impl Interfaces {
     pub fn open() -> io::Result<Self> {
-        let table = |name: &str| match File::open(format!("/proc/self/net/{name}")) {
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
-            {
-                Ok(None)
-            }
-            result => result.map(Some),
+        let table = |name: &str| {
+            let table = File::open(format!("/proc/self/net/{name}")).map(Some);
+            table.or_else(|error| match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => Ok(None),
+                _ => Err(error),
+            })
         };
         Ok(Interfaces {
             ipv4_routes: table("route")?,
@@ -67,7 +66,8 @@ fn read(table: &Option<File>) -> String {
     {
         text.extend_from_slice(&piece[..length]);
     }
-    String::from_utf8(text).unwrap_or_default()
+    // An interface's name may hold any byte.
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Converts an address to bits; an IPv4 address becomes its IPv4-mapped IPv6 address.
@@ -159,6 +159,15 @@ mod tests {
         assert_eq!(prefix("fd00::1"), Some(64));
         assert_eq!(prefix("::1"), Some(128));
         assert_eq!(prefix("fd00::2"), None);
+    }
+
+    #[test]
+    fn a_table_with_a_name_that_is_not_utf8_is_read() {
+        let path = std::env::temp_dir().join(format!("ec2-role-table-{}", std::process::id()));
+        std::fs::write(&path, b"br\xff\t000200C0\n").unwrap();
+        let table = read(&File::open(&path).ok());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(table, "br\u{fffd}\t000200C0\n");
     }
 
     #[test]

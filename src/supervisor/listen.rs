@@ -12,8 +12,9 @@ use crate::common::{Fault, limit, permanent, transient};
 /// Maximum number of connections that wait for the server. std asks for fewer; a smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
-/// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed.
-const RETRANSMIT_TIMEOUT_MS: u32 = 3000;
+/// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed. A second
+/// is enough, because SDKs wait no longer for a response, and a bridge loses no packets.
+const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
 /// A lower port needs CAP_NET_BIND_SERVICE.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::common::{BootTime, Environment};
+use crate::common::{BootTime, Environment, log::printable};
 
 /// Minimum interval of watchdog pings; a shorter interval would keep the poll loop busy.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// systemd ignores a message of more than 4,096 bytes (PIPE_BUF), with all its variables.
+const MAX_STATUS_BYTES: usize = 4000;
 
 #[derive(Default)]
 pub struct SdNotify {
@@ -54,7 +56,8 @@ impl SdNotify {
 
     pub fn status(&mut self, status: &str) {
         // A line break in the status would begin another variable.
-        self.set("STATUS", &status.replace(char::is_control, " "));
+        let status = printable(status);
+        self.set("STATUS", &status[..status.floor_char_boundary(MAX_STATUS_BYTES)]);
         self.send();
     }
 
@@ -84,10 +87,8 @@ impl SdNotify {
     }
 
     fn set(&mut self, variable: &'static str, value: &str) {
-        if self.address.is_some() {
-            self.unsent.retain(|(other, _)| *other != variable);
-            self.unsent.push((variable, value.to_owned()));
-        }
+        self.unsent.retain(|(other, _)| *other != variable);
+        self.unsent.push((variable, value.to_owned()));
     }
 
     fn send(&mut self) {
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     fn received(socket: &UnixDatagram) -> String {
-        let mut bytes = [0; 512];
+        let mut bytes = [0; 8192];
         let length = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
@@ -155,10 +156,13 @@ mod tests {
             let environment = Environment::from([("NOTIFY_SOCKET", variable.as_str())]);
             let mut notify = SdNotify::new(&environment, 7, BootTime(0));
             assert_eq!(notify.next_ping(), None);
-            notify.ready("role until\nSTOPPING=1");
+            notify.ready("role\nSTOPPING=1\u{202e}\u{9b}");
             notify.stopping();
-            assert_eq!(received(&systemd), "READY=1\nSTATUS=role until STOPPING=1");
+            let status = "role\\x0aSTOPPING=1\\xe2\\x80\\xae\\xc2\\x9b";
+            assert_eq!(received(&systemd), format!("READY=1\nSTATUS={status}"));
             assert_eq!(received(&systemd), "STOPPING=1");
+            notify.ready(&"é".repeat(4096));
+            assert!(received(&systemd).len() < 4096 - "WATCHDOG=1\n".len());
         }
         std::fs::remove_file(path).unwrap();
     }

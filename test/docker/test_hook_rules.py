@@ -137,8 +137,10 @@ def test_only_loopback_and_the_hook_reach_the_servers_port(host):
 def test_add_does_not_close_the_port_of_another_program(host):
     stranger = StandIn(host.ec2, INSTANCE_ADDRESS)
     try:
-        added = host.hook("add", check=False)
-        assert added.returncode == 1 and f"port 4567: something else listens there at {INSTANCE_ADDRESS}:4567" in added.stderr
+        # Each user can choose the name of its process.
+        with named("a\x1b[2J\u202e"):
+            added = host.hook("add", check=False)
+        assert added.returncode == 1 and f'port 4567: something else listens there at {INSTANCE_ADDRESS}:4567 ((("a[2J",' in added.stderr
         # The refused command has changed one thing: the guard is on. The message says so.
         assert LIFTED_BY in added.stderr and role_or_none(host.box) is None
         assert role_seen_by(host.aws, address=INSTANCE_ADDRESS, port=4567) == "stand-in"

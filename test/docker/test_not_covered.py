@@ -22,6 +22,16 @@ def test_not_covered_macvlan_has_the_hosts_role(docker, start_server):
     assert role_name(docker, start_client(docker, "--network", "outside")) == HOST_ROLE
 
 
+def test_not_covered_a_build_has_the_hosts_role_by_add(docker, start_server, tmp_path):
+    """The engine itself fetches the URL of an ADD, on the host's network."""
+    start_server("exc_web")
+    docker.instance.hook("add")
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\nADD http://169.254.169.254{LIST} /role\n")
+    docker.docker("build", "--tag", "fetched", str(tmp_path))
+    docker.docker("create", "--name", "fetched", "fetched", "x")
+    assert HOST_ROLE in docker.docker("cp", "fetched:/role", "-").stdout
+
+
 def test_not_covered_other_users_of_the_host_read_what_they_can_connect_to(docker, start_server):
     start_server("exc_web", "172.17.0.1:4567", "--same-network")
     for url, name in (("http://172.17.0.1:4567", "exc_web"), ("http://169.254.169.254", HOST_ROLE)):

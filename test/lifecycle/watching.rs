@@ -386,18 +386,22 @@ fn a_check_prints_json_for_scripts() {
 
 #[test]
 fn a_check_prints_nothing_raw_from_the_server() {
-    for name in ["a", "a\u{1b}[2J\u{202e}"] {
+    for name in ["a", "a\u{1b}[2J\u{202e}", "\u{9b}2J\u{202e}"] {
         let hostile = Loopback::start(move |request, connection| {
-            let body = if request.target.ends_with("/security-credentials/a") {
-                r#"{"Expiration":"\u001b[31mnow\u2028"}"#
-            } else {
-                name
+            let (status, body) = match request.target.split_once("/security-credentials/") {
+                Some((_, "a")) => (200, r#"{"Expiration":"\u001b[31mnow\u2028"}"#),
+                Some((_, name)) if !name.is_empty() => (404, ""),
+                _ => (200, name),
             };
-            connection.answer(200, "", body.as_bytes());
+            connection.answer(status, "", body.as_bytes());
         });
-        let ended = check(&hostile.address.to_string());
-        let output = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
-        let is_raw = |c: char| c != ' ' && !c.is_ascii_graphic();
-        assert!(!output.is_empty() && !output.contains(is_raw), "{ended:?}");
+        let address = hostile.address.to_string();
+        for arguments in [&["--check"][..], &["--check", "--json"]] {
+            let start = Start::bare().listen(&address);
+            let ended = start.arguments(arguments.iter().copied()).run();
+            let output = format!("{}{}", ended.stdout.trim_end(), ended.lines.concat());
+            let is_raw = |c: char| c != ' ' && !c.is_ascii_graphic();
+            assert!(!output.is_empty() && !output.contains(is_raw), "{ended:?}");
+        }
     }
 }

@@ -284,8 +284,8 @@ impl Other {
     /// Maximum number of the attack's connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // 150 connections a second, each kept for 5 s: 3 s of retransmissions (TCP_USER_TIMEOUT), and a margin.
-            Other::Vanish => 5 * 150,
+            // 150 connections a second, each kept for 3 s: 1 s of retransmissions (TCP_USER_TIMEOUT), and a margin.
+            Other::Vanish => 3 * 150,
             // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,
             Other::User => 0,

@@ -325,6 +325,11 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
             format!("key {SECRET}/key+of/the/source is bad"),
             "key (secret) is bad",
         ),
+        // A long message is cut in the log, here within the token.
+        (
+            format!("{}{token} is bad", "x".repeat(1000 - SECRET.len())),
+            "x(secre (request ",
+        ),
     ];
     each(rows, |(message, expected)| {
         for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {

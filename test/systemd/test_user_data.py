@@ -91,6 +91,7 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert host.show("ec2-role-hook", "ActiveState") == "active"
     assert host.show("ec2-role-guard", "ActiveState", "UnitFileState") == ["active", "enabled"]
     assert "docker0 → 172.17.0.1:4567 (exc_web)\n" in host.run("ec2-role-hook", "status").stdout
+    assert host.run("stat", "--format=%a", "/etc/ec2-role/web.conf").stdout == "600\n"
     # The script can run again while containers run, and the result survives a boot.
     docker, supervisor = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
     with host.under_load(seconds=20):

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use super::context::Context;
-use crate::common::{Fault, HIDDEN, RoleArn, transient};
+use crate::common::{Fault, RoleArn, transient};
 use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
@@ -46,8 +46,8 @@ pub fn find_in<'a>(
         })),
         // This error is transient, because another program writes the token and may renew it.
         Err(error) => {
-            let (_, text) = (context.sts).judge(&error, "AssumeRoleWithWebIdentity", &role);
-            transient(text.replace(&token, HIDDEN))
+            let action = "AssumeRoleWithWebIdentity";
+            transient(context.sts.judge(&error, action, &role, &[&token]).1)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of a call to STS, and the fetcher's reaction to each.
 
-use crate::common::RoleArn;
+use crate::common::{HIDDEN, RoleArn};
 use crate::fetcher::http_client::{Answer, SendError, quoted};
 
 /// The reason why a call returned no credential.
@@ -43,20 +43,22 @@ impl StsError {
         }
     }
 
-    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it.
-    pub fn describe(&self) -> String {
-        let (text, answer) = match self {
-            StsError::NoAnswer(error) => return error.cause.clone(),
+    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it. `secrets`
+    /// are hidden before a text is cut, because half a secret would not be found.
+    pub fn describe(&self, secrets: &[&str]) -> String {
+        let quoted = |text: &str| quoted(&without(text, secrets)).to_owned();
+        let text = match self {
+            StsError::NoAnswer(error) => error.cause.clone(),
             StsError::Refused { code, message, answer } => {
                 // Quote the first line only: if the signature is wrong, the other lines repeat the headers of the request.
-                let (code, message) = (quoted(code), quoted(message).trim_end_matches('.'));
-                (format!("{code} ({}): {message}", answer.status), answer)
+                let (code, message) = (quoted(code), quoted(message));
+                format!("{code} ({}): {}", answer.status, message.trim_end_matches('.'))
             }
             StsError::NotFromSts { what, answer } => {
-                (format!("status {} with {what}", answer.status), answer)
+                format!("status {} with {what}", answer.status)
             }
         };
-        match &answer.request_id {
+        match self.answer().and_then(|answer| answer.request_id.as_ref()) {
             Some(id) => format!("{text} (request {})", quoted(id)),
             None => text,
         }
@@ -84,6 +86,11 @@ impl StsError {
         };
         (Reaction::RetryLater, remedy)
     }
+}
+
+/// Hides the parts of the request that STS may repeat.
+pub fn without(text: &str, secrets: &[&str]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// The remedy for errors that end by themselves.
@@ -124,7 +131,9 @@ fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str
             Reaction::RetryLater,
             "activate STS for this region in the account's settings, or name another with --region",
         ),
-        _ if status == 429 || status >= 500 || is_transient(code) => (Reaction::RetryLater, WAIT),
+        _ if status == 429 || status >= 500 || TRANSIENT.iter().any(|part| code.contains(part)) => {
+            (Reaction::RetryLater, WAIT)
+        }
         _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
     }
 }
@@ -178,20 +187,13 @@ fn role_of_account(name: &str, account: &str) -> String {
     format!("the role {name} of account {account}")
 }
 
-/// Codes of transient errors, which may have status 400: the throttling and transient codes of botocore (`retries/standard.py`,
-/// `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
-const TRANSIENT_CODES: [&str; 13] = [
-    "BandwidthLimitExceeded", "IDPCommunicationError", "IDPCommunicationErrorException",
-    "InternalError", "InternalFailure", "LimitExceededException", "PriorRequestNotComplete",
-    "RequestLimitExceeded", "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable",
-    "SlowDown", "TransactionInProgressException",
+/// Parts of the codes of transient errors, which may have status 400: the throttling and transient codes of botocore
+/// (`retries/standard.py`, `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
+const TRANSIENT: [&str; 12] = [
+    "IDPCommunicationError", "InternalError", "InternalFailure", "LimitExceeded",
+    "PriorRequestNotComplete", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttl",
+    "Throughput", "TooMany", "TransactionInProgress",
 ];
-
-fn is_transient(code: &str) -> bool {
-    // These parts match Throttling, ThrottledException, RequestThrottled, EC2ThrottledException, ProvisionedThroughputExceeded …
-    ["Throttl", "TooMany", "Throughput"].iter().any(|part| code.contains(part))
-        || TRANSIENT_CODES.contains(&code)
-}
 
 #[cfg(test)]
 mod tests {
@@ -253,7 +255,7 @@ mod tests {
                     "the trust policy of {ROLE} must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
-            assert!(error.describe().ends_with("(request r1)"));
+            assert!(error.describe(&[]).ends_with("(request r1)"));
         }
         let message = "User: arn:aws:sts::123456789012:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
         let itself = refused(403, "AccessDenied", message);
