@@ -45,6 +45,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {
         priority: log::is_journal(environment.get("JOURNAL_STREAM")),
+        json: cli::asks_for_json(&words, &environment),
         ..Format::default()
     };
     log::set_format(format.clone());
@@ -54,11 +55,11 @@ fn main() -> ExitCode {
             fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            format.json = cli::asks_for_json(&words, &environment);
-            log::set_format(format);
-            return fail(&error, EXIT_PERMANENT);
+        Err(error) if cli::asks_for_json_check(&words) => {
+            print(&format!("{}\n", cli::unhealthy(None, &error)));
+            return ExitCode::from(EXIT_PERMANENT);
         }
+        Err(error) => return fail(&error, EXIT_PERMANENT),
     };
     match invocation {
         Invocation::Print(text) => print(&text),
