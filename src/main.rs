@@ -76,15 +76,15 @@ fn main() -> ExitCode {
             Err(Fault::Permanent(error)) => fail(&error, EXIT_PERMANENT),
             Err(Fault::Transient(error)) => fail(&error, EXIT_TRANSIENT),
         },
-        Invocation::Serve(config) if kind == ProcessKind::Fetcher => {
-            fetcher::run(&config);
-            ExitCode::SUCCESS
-        }
         Invocation::Serve(config) => {
             format.time = !format.priority;
             format.json = config.json_log;
             format.role = config.role.as_str().to_owned();
             log::set_format(format);
+            if kind == ProcessKind::Fetcher {
+                fetcher::run(&config);
+                return ExitCode::SUCCESS;
+            }
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
             let status = match supervisor::run(&config, &words, &mut log_writer) {

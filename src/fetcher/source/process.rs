@@ -2,18 +2,19 @@
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
 use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::{Fault, transient};
+use crate::common::{Fault, log, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
@@ -55,6 +56,13 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    // A log of JSON lines must not get the command's own lines. A file, unlike a pipe, blocks neither side, and ends although a
+    // daemon that the command started still has it open.
+    let create_file = || memfd_create("stderr", MemfdFlags::CLOEXEC).ok();
+    let said = context.config.json_log.then(create_file).flatten();
+    if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
+        command.stderr(file);
+    }
     let begun = Instant::now();
     let mut child = loop {
         match command.spawn() {
@@ -79,7 +87,11 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             }
         }
     };
-    match collect(&mut child, Instant::now() + DEADLINE) {
+    let collected = collect(&mut child, Instant::now() + DEADLINE);
+    if let Some(file) = said {
+        log_lines(&file, profile);
+    }
+    match collected {
         Ok((output, status)) if status.success() => parse(&output).or_else(by_hand),
         Ok((_, status)) => by_hand(&format!("it failed ({status})")),
         Err(why) => {
@@ -87,6 +99,15 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             _ = child.kill();
             by_hand(&format!("{why} and was ended"))
         }
+    }
+}
+
+/// Logs the lines that a command wrote to the file.
+fn log_lines(file: &OwnedFd, profile: &str) {
+    let mut bytes = vec![0; MAX_OUTPUT_BYTES];
+    let length = rustix::io::pread(file, &mut bytes, 0).unwrap_or_default();
+    for line in String::from_utf8_lossy(&bytes[..length]).lines() {
+        log::warning(&format!("profile {profile:?}: credential_process said: {line}"));
     }
 }
 
