@@ -45,6 +45,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {
         priority: log::is_journal(environment.get("JOURNAL_STREAM")),
+        json: cli::asks_for_json(&words, &environment),
         ..Format::default()
     };
     log::set_format(format.clone());
@@ -54,11 +55,11 @@ fn main() -> ExitCode {
             fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            format.json = cli::asks_for_json(&words, &environment);
-            log::set_format(format);
-            return fail(&error, EXIT_PERMANENT);
+        Err(error) if cli::asks_for_json_check(&words) => {
+            print(&format!("{}\n", cli::unhealthy(None, &error)));
+            return ExitCode::from(EXIT_PERMANENT);
         }
+        Err(error) => return fail(&error, EXIT_PERMANENT),
     };
     match invocation {
         Invocation::Print(text) => print(&text),
@@ -75,15 +76,15 @@ fn main() -> ExitCode {
             Err(Fault::Permanent(error)) => fail(&error, EXIT_PERMANENT),
             Err(Fault::Transient(error)) => fail(&error, EXIT_TRANSIENT),
         },
-        Invocation::Serve(config) if kind == ProcessKind::Fetcher => {
-            fetcher::run(&config);
-            ExitCode::SUCCESS
-        }
         Invocation::Serve(config) => {
             format.time = !format.priority;
             format.json = config.json_log;
             format.role = config.role.as_str().to_owned();
             log::set_format(format);
+            if kind == ProcessKind::Fetcher {
+                fetcher::run(&config);
+                return ExitCode::SUCCESS;
+            }
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
             let status = match supervisor::run(&config, &words, &mut log_writer) {

@@ -40,9 +40,7 @@ impl Check {
                 Ok(json!({"healthy": true, "address": address, "role_name": name, "expiration": until}).to_string())
             }
             (Err(error), false) => Err(format!("{address}: {error}")),
-            (Err(error), true) => {
-                Err(json!({"healthy": false, "address": address, "error": printable(&error)}).to_string())
-            }
+            (Err(error), true) => Err(unhealthy(Some(address), &error)),
         }
     }
 
@@ -102,6 +100,11 @@ impl Check {
             status => Err(format!("it answered {status} to {method} {path}; {REMEDY}")),
         }
     }
+}
+
+/// The JSON object of a failed check. Without a valid `--listen` there is no address.
+pub fn unhealthy(address: Option<SocketAddr>, error: &str) -> String {
+    json!({"healthy": false, "address": address, "error": printable(error)}).to_string()
 }
 
 fn field(answer: &Answer, key: &str) -> Option<String> {

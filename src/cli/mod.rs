@@ -8,7 +8,7 @@ mod setting;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use crate::common::{Config, Environment, PassThrough, RoleArn, RoleName, ServerConfig};
-pub use check::Check;
+pub use check::{Check, unhealthy};
 use setting::{Setting, Settings};
 
 pub enum Invocation {
@@ -47,9 +47,17 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
 
 /// Whether a command line asks for JSON log lines, even if its other arguments are invalid.
 pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
-    environment.get("EC2_ROLE_LOG_FORMAT") == Some("json")
-        || words.iter().any(|word| word == "--log-format=json")
-        || words.windows(2).any(|pair| pair == ["--log-format", "json"])
+    let has_option = |format: &str| {
+        words.windows(2).any(|pair| pair == ["--log-format", format])
+            || words.iter().any(|word| word.strip_prefix("--log-format=") == Some(format))
+    };
+    let variable = environment.get("EC2_ROLE_LOG_FORMAT");
+    has_option("json") || variable == Some("json") && !has_option("text")
+}
+
+/// Whether a command line asks for the result of `--check` as JSON, even if its other arguments are invalid.
+pub fn asks_for_json_check(words: &[String]) -> bool {
+    ["--check", "--json"].iter().all(|option| words.iter().any(|word| word == option))
 }
 
 /// Returns the version, followed by the commit if scripts/build built the program.

@@ -1,6 +1,7 @@
 """promtool, Prometheus' own checker, accepts /metrics and the alerting rules."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -19,7 +20,8 @@ def test_metrics_have_no_fault_that_promtool_knows(aws):
     with Ec2Role("--metrics", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         _, metrics = fetch(ec2_role.endpoint, "GET", "/metrics")
-    assert "ec2_role_credential_expiry_timestamp_seconds" in metrics
+    in_rules = set(re.findall(r"ec2_role_\w+", (REPOSITORY / "scripts/ec2-role.rules.yml").read_text()))
+    assert in_rules and all(f"\n{name} " in metrics for name in in_rules), metrics
     checked = promtool("check", "metrics", input=metrics)
     assert (checked.returncode, checked.stdout) == (0, "")
 

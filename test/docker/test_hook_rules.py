@@ -45,6 +45,12 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
     assert role_seen_by(host.box) == HOST_ROLE
 
 
+def test_a_link_to_it_works_in_crons_path(host, server, tmp_path):
+    (tmp_path / "hook").symlink_to(HOOK)
+    host.run("env", "PATH=/usr/bin:/bin", tmp_path / "hook", "add")
+    assert role_seen_by(host.box) == "stand-in"
+
+
 @pytest.mark.parametrize("bridged", [0, 1])
 def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
     """On a bridge without a hook, every one of a hundred refusals is a reset, with and without br_netfilter, which passes bridged

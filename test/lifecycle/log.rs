@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
-use crate::support::{Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
+use crate::support::{Directory, Ec2Role, ROLE, Reply, SECRET, Start, Sts, until};
 
 /// Enough requests that their log lines do not fit into a pipe.
 const REQUESTS: usize = 1_000;
@@ -330,6 +330,34 @@ fn every_line_is_a_json_object_if_asked() {
     assert_eq!(request["client"], "127.0.0.1");
     assert!(request["status"].is_u64() && request["bytes"].is_u64());
     assert!(request["seconds"].is_f64());
+}
+
+#[test]
+fn errors_before_and_beside_serving_have_the_format_asked_for() {
+    let json = ("EC2_ROLE_LOG_FORMAT", "json");
+    let directory = Directory::new();
+    let nowhere = ("AWS_SHARED_CREDENTIALS_FILE", directory.text("none"));
+    for (variable, arguments, is_json) in [
+        (json, vec!["--frob"], true),
+        (("LANG", "C"), vec!["--log-format", "json", "--frob"], true),
+        (("LANG", "C"), vec!["--log-format=json", "--check"], true),
+        (json, vec!["--credential-process", ROLE], true),
+        (json, vec!["--log-format=text", "--frob"], false),
+        (json, vec!["--log-format", "text", "--check"], false),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
+            .args(&arguments)
+            .args(["--listen", "127.0.0.1:1"])
+            .env_clear()
+            .envs([variable, ("AWS_EC2_METADATA_DISABLED", "true")])
+            .env(nowhere.0, &nowhere.1)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        let line: Result<serde_json::Value, _> = serde_json::from_str(&stderr);
+        assert_eq!(line.is_ok(), is_json, "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]

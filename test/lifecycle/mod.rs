@@ -7,6 +7,7 @@ mod refresh;
 mod robustness;
 mod sandbox;
 mod schedule;
+mod scripts;
 mod secrets;
 mod surroundings;
 mod watching;

@@ -382,6 +382,15 @@ fn a_check_prints_json_for_scripts() {
             .starts_with("it answered 404 "),
         "{json}"
     );
+    for (mistake, error) in [
+        ("frob", "EC2_ROLE_LISTEN \"frob\": write "),
+        ("-", "--check: it needs an address"),
+    ] {
+        let (status, json) = check(mistake);
+        assert_eq!((status, &json["healthy"]), (Some(2), &false.into()));
+        assert!(json["error"].as_str().unwrap().starts_with(error), "{json}");
+        assert!(json["address"].is_null(), "{json}");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ class PodmanHost(Host):
     def build_image(self):
         """Runs scripts/image; a script in the place of scripts/build does nothing, because the binary is there already."""
         tree = "/srv/tree"
-        for name in ("scripts/image", "scripts/Dockerfile", "Cargo.toml"):
+        for name in ("scripts/image", "scripts/common", "scripts/Dockerfile", "Cargo.toml"):
             self.put(REPOSITORY / name, f"{tree}/{name}", "0755")
         self.put("#!/bin/sh\n", f"{tree}/scripts/build", "0755")
         self.put("#!/bin/sh\necho 0123456789abcdef\n", "/usr/local/bin/git", "0755")

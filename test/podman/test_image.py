@@ -15,4 +15,4 @@ def test_podmans_image_has_its_healthcheck(host):
     loaded = json.loads(host.podman("image", "inspect", "ec2-role").stdout)[0]
     assert loaded["Healthcheck"] == image["Healthcheck"] and loaded["Config"] == image["Config"]
     wrong = host.run("/srv/tree/scripts/image", "--engine", "lxc", check=False)
-    assert wrong.returncode == 2 and wrong.stderr == "image: --engine lxc: not known; docker or podman\n"
+    assert wrong.returncode == 2 and wrong.stderr == "image: --engine lxc: not known; docker or podman; see --help\n"

@@ -474,6 +474,27 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
     assert_eq!(keys, ["AKIA1", "AKIA2", "AKIA3"]);
 }
 
+#[test]
+fn lines_of_a_credential_process_are_json_if_asked() {
+    let sts = sts();
+    let config = "[default]\ncredential_process = sh -c 'echo \"not signed in\" >&2; exit 1'\n";
+    let start = Start::without_source(&sts).file(".aws/config", config);
+    let ended = start
+        .arguments(["--credential-process", "--log-format", "json"])
+        .run();
+    let message = |line: &String| {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        json["message"].as_str().unwrap().to_owned()
+    };
+    let messages: Vec<String> = ended.lines.iter().map(message).collect();
+    let [said, failed] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    let prefix = "profile \"default\": credential_process";
+    assert_eq!(*said, format!("{prefix} said: not signed in"));
+    assert!(failed.starts_with(&format!("{prefix}: it failed")));
+}
+
 /// A credential_process setting that runs ec2-role for this role.
 fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
     format!(

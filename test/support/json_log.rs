@@ -12,12 +12,8 @@ pub fn is_asked() -> bool {
 
 /// Converts a JSON line to the text format. A line of ec2-role that is not a complete JSON object ends the whole test run.
 pub fn text(line: &str) -> String {
-    let object: Value = match serde_json::from_str(line) {
-        Ok(object) => object,
-        // A credential_process writes lines of its own to the same stderr.
-        Err(_) if !line.contains("ec2-role") => return line.to_owned(),
-        Err(error) => abort(line, &error.to_string()),
-    };
+    let object: Value =
+        serde_json::from_str(line).unwrap_or_else(|error| abort(line, &error.to_string()));
     let of = |key: &str| object[key].as_str().unwrap_or_else(|| abort(line, key));
     let (time, role) = (of("time"), of("role"));
     let Some(at) = clock::parse_iso8601(time) else {

@@ -3,6 +3,7 @@
 import pathlib
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 
@@ -22,8 +23,10 @@ def make(kind, root=REPOSITORY):
 def make_older(kind, directory):
     """Makes a package of the same tree with a lower version."""
     for entry in REPOSITORY.iterdir():
-        if not entry.name.startswith("Cargo."):
+        if not entry.name.startswith("Cargo.") and entry.name != "scripts":
             (directory / entry.name).symlink_to(entry)
+    # A copy, because scripts follow a symbolic link to themselves.
+    shutil.copytree(REPOSITORY / "scripts", directory / "scripts")
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.M)[1]
     for name in ("Cargo.toml", "Cargo.lock"):
         text = (REPOSITORY / name).read_text()

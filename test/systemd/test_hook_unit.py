@@ -52,6 +52,15 @@ def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
         host.run("systemctl", "start", "ec2-role-hook")
 
 
+@pytest.mark.parametrize("script", ["ec2-role-guard", "ec2-role-hook"])
+def test_an_error_is_one_in_the_journal_and_plain_elsewhere(host, script):
+    assert host.run("systemd-run", "--wait", "--quiet", script, "frob", check=False).returncode == 2
+    errors = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err").stdout
+    assert f"{script}: frob: " in errors.splitlines()[-1]
+    host.run("systemd-run", "--wait", "--quiet", "sh", "-c", f"{script} frob 2>/run/errors", check=False)
+    assert host.run("cat", "/run/errors").stdout.startswith(f"{script}: frob: ")
+
+
 # A unit that starts as early as a service can, like a Quadlet of root's Podman, and is not ordered after the guard.
 EARLY = """[Unit]
 Description=Plays a container that is started as early as services are

@@ -210,7 +210,7 @@ def test_a_guard_that_is_led_past_keeps_nobody_from_its_role(host):
     try:
         host.run("systemctl", "restart", UNIT)
         assert host.ask() == (200, "exc_web")
-        assert "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0" in host.journal()
+        assert complaints(host, UNIT, "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0")
     finally:
         host.run("ip", "rule", "delete", "pref", "0", "iif", "docker0", "lookup", "main")
 
@@ -228,7 +228,7 @@ def test_access_denied_heals_and_needs_nobody(host, second, denied):
 
 
 def complaints(host, unit, about):
-    journal = host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}").stdout
+    journal = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err", f"--unit={unit}").stdout
     return [line for line in journal.splitlines() if about in line]
 
 

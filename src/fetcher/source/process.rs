@@ -2,18 +2,19 @@
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
 use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::{Fault, transient};
+use crate::common::{Fault, log, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
@@ -24,6 +25,8 @@ const MAX_BUSY: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum size of the output; a credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+/// Maximum number of the command's own lines that are logged as JSON lines, so that the command cannot fill the log.
+const MAX_LOGGED_LINES: usize = 100;
 
 /// Variable that detects a loop, where the command of a profile runs ec2-role with the same profile. It lists the profiles whose
 /// commands are running, one on each line.
@@ -55,6 +58,12 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    // A log of JSON lines must not get the command's own lines. A file, unlike a pipe, blocks neither side, and ends although a
+    // daemon that the command started still has it open.
+    let said = context.config.json_log.then(|| file_in_memory().ok()).flatten();
+    if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
+        command.stderr(file);
+    }
     let begun = Instant::now();
     let mut child = loop {
         match command.spawn() {
@@ -79,7 +88,11 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             }
         }
     };
-    match collect(&mut child, Instant::now() + DEADLINE) {
+    let collected = collect(&mut child, Instant::now() + DEADLINE);
+    if let Some(file) = said {
+        log_lines(&file, profile);
+    }
+    match collected {
         Ok((output, status)) if status.success() => parse(&output).or_else(by_hand),
         Ok((_, status)) => by_hand(&format!("it failed ({status})")),
         Err(why) => {
@@ -87,6 +100,24 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             _ = child.kill();
             by_hand(&format!("{why} and was ended"))
         }
+    }
+}
+
+/// Creates a file in memory, of `MAX_OUTPUT_BYTES` zeros. It cannot grow, because the command might write without end.
+fn file_in_memory() -> rustix::io::Result<OwnedFd> {
+    let file = memfd_create("stderr", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&file, MAX_OUTPUT_BYTES as u64)?;
+    fcntl_add_seals(&file, SealFlags::GROW)?;
+    Ok(file)
+}
+
+/// Logs the lines that a command wrote to the file.
+fn log_lines(file: &OwnedFd, profile: &str) {
+    let mut bytes = vec![0; MAX_OUTPUT_BYTES];
+    _ = rustix::io::pread(file, &mut bytes, 0);
+    let text = String::from_utf8_lossy(&bytes);
+    for line in text.trim_end_matches('\0').lines().take(MAX_LOGGED_LINES) {
+        log::warning(&format!("profile {profile:?}: credential_process said: {line}"));
     }
 }
 
