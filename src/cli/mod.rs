@@ -83,7 +83,7 @@ fn config(settings: &Settings) -> Result<Config, String> {
         listen: listen(settings)?,
         token_key_file: value("token-key-file").map(Setting::file),
         container_token_file: value("container-token-file").map(Setting::file),
-        json_log: one_of(settings, "log-format", ["text", "json"])? == "json",
+        json_log: is_second(settings, "log-format", ["text", "json"])?,
         server: server_config(settings, &role)?,
         environment: settings.environment.clone(),
         role,
@@ -95,8 +95,7 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
     let has_token = settings.value(TOKEN_FILE).is_some();
     Ok(ServerConfig {
         role_name: role_name(settings, role)?,
-        requires_session_token: one_of(settings, "http-tokens", ["optional", "required"])?
-            == "required",
+        requires_session_token: is_second(settings, "http-tokens", ["optional", "required"])?,
         both_forms: addition(settings, "both-forms", has_token, TOKEN_FILE)?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
@@ -106,18 +105,14 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
     })
 }
 
-/// Returns the value of an option with two possible values. The first of `values` is the default.
-fn one_of(
-    settings: &Settings,
-    name: &str,
-    values: [&'static str; 2],
-) -> Result<&'static str, String> {
-    let Some(setting) = settings.value(name) else {
-        return Ok(values[0]);
-    };
-    match values.into_iter().find(|value| *value == setting.value) {
-        Some(value) => Ok(value),
-        None => setting.wrong(&format!("write {} or {}", values[0], values[1])),
+/// Returns whether an option with two possible values has the second; the first is the default.
+fn is_second(settings: &Settings, name: &str, [first, second]: [&str; 2]) -> Result<bool, String> {
+    match settings.value(name) {
+        Some(setting) if setting.value == second => Ok(true),
+        Some(setting) if setting.value != first => {
+            setting.wrong(&format!("write {first} or {second}"))
+        }
+        _ => Ok(false),
     }
 }
 
