@@ -10,3 +10,16 @@ pub fn jitter() -> f64 {
         _ => 0.5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_spread_between_0_and_1() {
+        let numbers: Vec<f64> = (0..100).map(|_| jitter()).collect();
+        assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)), "{numbers:?}");
+        let count_above = |least: f64| numbers.iter().filter(|number| **number > least).count();
+        assert!((1..100).contains(&count_above(0.5)), "{numbers:?}");
+    }
+}
