@@ -140,7 +140,7 @@ impl Connections {
         Ok(request.map(|(connection, head)| Next::Request(connection, head)))
     }
 
-    /// Whether the next step can handle an event without waiting.
+    /// Whether the next `step` can handle an event without waiting.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -11,7 +11,8 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The container credential endpoint. The test's `HostMetadata` plays it, because its document has the same fields.
+    /// The container credential endpoint. `HostMetadata` plays it: the document at DOCUMENT_PATH has the fields that this source
+    /// reads.
     Container,
 }
 

@@ -259,7 +259,7 @@ fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
 
 #[test]
 fn retry_after_is_heeded_up_to_a_minute() {
-    // STS's clock is a day ahead, and a date in Retry-After counts from this clock.
+    // STS's clock is a day ahead, and a date in Retry-After counts from STS's clock.
     let rows = [
         (RetryAfter::Seconds(30), "30 s"),
         (RetryAfter::Seconds(86_400), "60 s"),

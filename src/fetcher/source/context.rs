@@ -11,7 +11,8 @@ pub struct Context<'a> {
     pub profile: &'a Profile,
     /// Returns the client of the host's metadata service; the first call connects it.
     pub host: &'a dyn Fn() -> Result<&'a ImdsClient, Fault>,
-    /// Orders of the supervisor; with them a source detects that a service is this server.
+    /// The supervisor's orders. They hold the key of this server's session tokens, by which a source detects that its endpoint is
+    /// this server itself.
     pub orders: &'a FetchOrders,
     /// Reports the current step of the fetcher.
     pub report_step: &'a dyn Fn(&str),

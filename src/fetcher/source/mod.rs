@@ -27,7 +27,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
         }
     }
     if context.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
-        // This error is transient, because a shared file may still be written or mounted.
+        // This error is transient, because a shared file may be written or mounted later.
         return transient(format!(
             "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \
              or a profile, or unset it",

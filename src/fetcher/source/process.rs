@@ -144,7 +144,7 @@ fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus)
         match stdout.read(&mut piece) {
             Ok(length @ 1..) => output.extend_from_slice(&piece[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Reading a pipe fails only with EINTR. After any other error the output would be incomplete, and `parse` rejects it.
+            // Reading a pipe has no other error. If there were one, the output would be incomplete, and `parse` would reject it.
             Ok(0) | Err(_) => child.stdout = None,
         }
         if output.len() > MAX_OUTPUT_BYTES {
