@@ -6,6 +6,7 @@ import json
 import pathlib
 import threading
 
+from exec_session import ExecSession
 from images import debian_tree
 from instance import REPOSITORY, wait_until
 from instance_server import BINARY
@@ -44,6 +45,7 @@ class Host(SystemdHost):
 
     def __init__(self, engine, image=IMAGE):
         self._engine = engine
+        self._idle = []  # sessions in which no command runs
         self.real_metadata = engine.instance.real_metadata
         self.real_metadata_namespace = engine.instance.aws
         self.container = engine.run(
@@ -66,14 +68,17 @@ class Host(SystemdHost):
         self.remove()
 
     def remove(self):
+        self._close_sessions()
         self._engine.docker("rm", "--force", "--volumes", self.container)
 
     def _wait_until_booted(self):
         booted = ("running", "degraded")
-        wait_until(lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in booted,
+        # Early in a boot `--wait` fails, because systemd does not answer yet.
+        wait_until(lambda: self.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip() in booted,
                    seconds=90, what="the end of the boot")
 
     def reboot(self, wait=True):
+        self._close_sessions()
         self._engine.docker("restart", self.container)
         if wait:
             self._wait_until_booted()
@@ -89,7 +94,18 @@ class Host(SystemdHost):
         return self._engine.log(self.container)
 
     def execute(self, *command, **options):
-        return self._engine.docker("exec", "--interactive", self.container, *command, check=False, **options)
+        # Each thread that runs a command at the same time has a session of its own.
+        session = self._idle.pop() if self._idle else ExecSession(self._engine, self.container)
+        result = session.run(command, **options)
+        if session.ended():
+            session.close()
+        else:
+            self._idle.append(session)
+        return result
+
+    def _close_sessions(self):
+        while self._idle:
+            self._idle.pop().close()
 
     def unpack_release(self):
         """Copies the files of the release's tarball to the host. Only the sample is changed: it has the test's STS endpoint."""
