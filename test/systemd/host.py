@@ -73,7 +73,7 @@ class Host(SystemdHost):
 
     def _wait_until_booted(self):
         booted = ("running", "degraded")
-        # Early in a boot `--wait` fails, because systemd does not answer yet.
+        # Early in a boot the command fails in spite of `--wait`, because systemd does not answer yet.
         wait_until(lambda: self.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip() in booted,
                    seconds=90, what="the end of the boot")
 
@@ -94,7 +94,7 @@ class Host(SystemdHost):
         return self._engine.log(self.container)
 
     def execute(self, *command, **options):
-        # Each thread that runs a command at the same time has a session of its own.
+        # Commands that run at the same time, in several threads, have a session each.
         session = self._idle.pop() if self._idle else ExecSession(self._engine, self.container)
         result = session.run(command, **options)
         if session.ended():
