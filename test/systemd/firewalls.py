@@ -13,7 +13,7 @@ from real_metadata import HOST_ROLE, LIST
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,firewalld,ufw"
 ASK = rf"printf 'GET {LIST} HTTP/1.0\r\n\r\n' | nc -w 1 {METADATA} 80 2>/dev/null | tail -n 1"
 # Polls from its start on, and logs each answer that differs from the previous one.
-POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; done'
+POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; sleep 0.01; done'
 NFTABLES = """#!/usr/sbin/nft -f
 flush ruleset
 table inet filter {
@@ -103,6 +103,7 @@ class FirewallHost(Host):
             self.put(f"[Service]\nEnvironment=EC2_ROLE_BRIDGE={kind.bridge}\n", "/etc/systemd/system/ec2-role@web.service.d/bridge.conf")
             self.install()
             self.engine.start_box()
+            self.hook()
         except BaseException:
             self.remove()
             raise
@@ -110,11 +111,15 @@ class FirewallHost(Host):
     def seen(self):
         return {"": "refused", "exc_web": "served"}.get(answer := self.engine.ask(), answer)
 
+    def hooked(self):
+        return self.run("ec2-role-hook", "status", check=False).stdout.endswith("ok: all hooks are in place, and the guard is on\n")
+
     def hook(self):
-        """Runs the commands that scripts/README.md gives for the case that containers are refused."""
-        self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
+        """Runs the commands that scripts/README.md gives for the case that containers are refused, unless nothing is broken."""
+        if not self.hooked():
+            self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
+            assert self.hooked()
         wait_until(lambda: self.seen() == "served", what="the container's getting its role")
-        assert self.run("ec2-role-hook", "status").stdout.endswith("ok: all hooks are in place, and the guard is on\n")
 
     def role_served(self):
         return self.seen()

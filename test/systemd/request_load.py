@@ -1,22 +1,22 @@
 """Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
-Usage: request_load.py TOKEN ROLE SECONDS. Prints the count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
+Usage: request_load.py TOKEN ROLE FILE. Makes the file after the first request, and runs until somebody removes it. Prints the
+count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
 """
 
 import collections
 import json
+import pathlib
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 
 THREADS = 8
-token, role, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+token, role, running = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 request = urllib.request.Request(f"http://169.254.169.254/latest/meta-data/iam/security-credentials/{role}",
                                  headers={"X-aws-ec2-metadata-token": token})
 outcomes = collections.Counter()
-end = time.monotonic() + seconds
 
 
 def outcome():
@@ -31,10 +31,12 @@ def outcome():
 
 
 def ask():
-    while time.monotonic() < end:
+    while running.exists():
         outcomes[outcome()] += 1
 
 
+outcomes[outcome()] += 1
+running.touch()
 threads = [threading.Thread(target=ask) for _ in range(THREADS)]
 for thread in threads:
     thread.start()

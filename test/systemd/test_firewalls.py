@@ -21,11 +21,11 @@ def row(request, engine, aws):
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
 def test_a_cell_is_what_the_page_says(row, cell):
     host, expected, seen = row
-    host.hook()
-    seen[cell] = cell(host)
-    assert HOST_ROLE not in host.engine.log()
-    assert seen[cell] == expected[CELLS.index(cell)]
-    host.hook()
+    try:
+        seen[cell] = cell(host)
+        assert seen[cell] == expected[CELLS.index(cell)]
+    finally:
+        host.hook()
     assert HOST_ROLE not in host.engine.log()
 
 

@@ -96,7 +96,7 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert host.run("stat", "--format=%a", "/etc/ec2-role/web.conf").stdout == "600\n"
     # The script can run again while containers run, and the result survives a boot.
     docker, supervisor = host.show("docker", "MainPID"), host.show("ec2-role@web", "MainPID")
-    with host.under_load(seconds=20):
+    with host.under_load():
         host.run("sh", "/etc/ec2-role/install")
         host.wait_until_active("ec2-role@web")
     assert host.show("ec2-role@web", "MainPID") != supervisor
