@@ -212,8 +212,8 @@ fn a_killed_server_loses_only_requests_in_flight() {
 fn servers_that_keep_ending_are_started_ever_more_slowly() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
-    let mut pause = Duration::ZERO;
-    for _ in 0..35 {
+    // On a busy machine a server may live longer, and the count of short-lived servers begins again.
+    until("a pause before a start", || {
         let server = ec2_role.server();
         std::thread::sleep(Duration::from_millis(60));
         kill_process(server, Signal::KILL).unwrap();
@@ -221,9 +221,8 @@ fn servers_that_keep_ending_are_started_ever_more_slowly() {
         until("the next server", || {
             (ec2_role.server() != server).then_some(())
         });
-        pause = killed.elapsed();
-    }
-    assert!(pause > Duration::from_millis(300), "{pause:?}");
+        (killed.elapsed() > Duration::from_millis(300)).then_some(())
+    });
 }
 
 #[test]
