@@ -124,7 +124,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
     // server's variables but not its arguments. Without a --role-name of the server the check would fail, and without an
     // --endpoint-url an ARN of an STS other than AWS's would be refused.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
-    let named = |role: RoleArn| Ok::<_, String>((role.clone(), role_name(settings, &role)?));
+    let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     let Some(mut address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
@@ -136,7 +136,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
     }
     Ok(Check {
         address,
-        role: role.map(named).transpose()?,
+        role: role.zip(name),
         json: settings.has("json"),
         container_token_file: settings.value("container-token-file").map(Setting::file),
     })
