@@ -42,7 +42,10 @@ impl AssumeRoleCall<'_> {
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
             match self.sts.call(form, Some(&self.source), signed_for) {
                 Ok(issued) => return self.fetched(issued, called_at, signed_for),
-                Err(error) => self.adjust_for_retry(&error)?,
+                Err(mut error) => {
+                    error.hide(&secrets(&self.source, &self.parameters));
+                    self.adjust_for_retry(&error)?;
+                }
             }
         }
     }
@@ -80,8 +83,7 @@ impl AssumeRoleCall<'_> {
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
-        let secrets = secrets(&self.source, &self.parameters);
-        let (reaction, text) = self.sts.judge(error, "AssumeRole", &self.config.role, &secrets);
+        let (reaction, text) = self.sts.judge(error, "AssumeRole", &self.config.role);
         let fault = || match reaction {
             // The error may be about the policy, and another program may still correct the policy's file.
             _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
@@ -121,7 +123,7 @@ impl AssumeRoleCall<'_> {
                 (self.report)(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
                     self.config.assume_role.duration_seconds,
-                    error.describe(&secrets)
+                    error.describe()
                 )));
                 self.parameters.duration_seconds = DEFAULT_DURATION_SECONDS;
             }

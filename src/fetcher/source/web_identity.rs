@@ -45,9 +45,10 @@ pub fn find_in<'a>(
             origin: format!("the web identity's role {role}"),
         })),
         // This error is transient, because another program writes the token and may renew it.
-        Err(error) => {
-            let action = "AssumeRoleWithWebIdentity";
-            transient(context.sts.judge(&error, action, &role, &[&token]).1)
+        Err(mut error) => {
+            error.hide(&[&token]);
+            let (_, text) = context.sts.judge(&error, "AssumeRoleWithWebIdentity", &role);
+            transient(text)
         }
     }
 }

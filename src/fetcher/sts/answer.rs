@@ -166,7 +166,7 @@ mod tests {
                 "{body}: {error:?}"
             );
             assert!(!format!("{error:?}").contains("secret"));
-            assert!(error.describe(&[]).ends_with("(request from a header)"));
+            assert!(error.describe().ends_with("(request from a header)"));
         }
         assert!(parse(500, XML).is_err());
     }

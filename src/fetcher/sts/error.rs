@@ -43,16 +43,30 @@ impl StsError {
         }
     }
 
-    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it. `secrets`
-    /// are hidden before a text is cut, because half a secret would not be found.
-    pub fn describe(&self, secrets: &[&str]) -> String {
-        let quoted = |text: &str| quoted(&without(text, secrets)).to_owned();
+    /// Hides the parts of the request that STS may repeat. Call it before `describe` and `judge`, which cut the texts: a part of a
+    /// secret would not be found.
+    pub fn hide(&mut self, secrets: &[&str]) {
+        let (texts, answer) = match self {
+            StsError::NoAnswer(error) => (vec![&mut error.cause], None),
+            StsError::Refused { code, message, answer } => (vec![code, message], Some(answer)),
+            StsError::NotFromSts { what, answer } => (vec![what], Some(answer)),
+        };
+        let request_id = answer.and_then(|answer| answer.request_id.as_mut());
+        for text in texts.into_iter().chain(request_id) {
+            for secret in secrets {
+                *text = text.replace(secret, HIDDEN);
+            }
+        }
+    }
+
+    /// Describes the error without its remedy. The text ends with the request id, because AWS's support asks for it.
+    pub fn describe(&self) -> String {
         let text = match self {
             StsError::NoAnswer(error) => error.cause.clone(),
             StsError::Refused { code, message, answer } => {
                 // Quote the first line only: if the signature is wrong, the other lines repeat the headers of the request.
-                let (code, message) = (quoted(code), quoted(message));
-                format!("{code} ({}): {}", answer.status, message.trim_end_matches('.'))
+                let (code, message) = (quoted(code), quoted(message).trim_end_matches('.'));
+                format!("{code} ({}): {message}", answer.status)
             }
             StsError::NotFromSts { what, answer } => {
                 format!("status {} with {what}", answer.status)
@@ -86,11 +100,6 @@ impl StsError {
         };
         (Reaction::RetryLater, remedy)
     }
-}
-
-/// Hides the parts of the request that STS may repeat.
-pub fn without(text: &str, secrets: &[&str]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
 }
 
 /// The remedy for errors that end by themselves.
@@ -255,7 +264,7 @@ mod tests {
                     "the trust policy of {ROLE} must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
-            assert!(error.describe(&[]).ends_with("(request r1)"));
+            assert!(error.describe().ends_with("(request r1)"));
         }
         let message = "User: arn:aws:sts::123456789012:assumed-role/x/ec2-role-i-0 is not authorized to perform: sts:AssumeRole on resource: X.";
         let itself = refused(403, "AccessDenied", message);

@@ -76,19 +76,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns the fetcher's reaction to an error of `action`, and the log line for the error, without `secrets`.
-    pub fn judge(
-        &self,
-        error: &StsError,
-        action: &str,
-        role: &RoleArn,
-        secrets: &[&str],
-    ) -> (Reaction, String) {
+    /// Returns the fetcher's reaction to an error of `action`, and the log line for the error.
+    pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
         let url = &self.endpoint.url;
         let (reaction, remedy) = error.judge(role, url);
-        let what = error.describe(secrets);
+        let what = error.describe();
         let line = format!("{action} of {role} at {url}: {what}; {remedy}");
-        (reaction, error::without(&line, secrets))
+        (reaction, line)
     }
 
     /// Posts a form and parses the answer. If there is a `source`, its keys sign the request for the time `now`.

@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         }
         Err(error) => {
             let role = RoleArn::parse("arn:aws:iam::123456789012:role/exc_web").unwrap();
-            _ = (error.describe(&[]), error.judge(&role, "https://sts"));
+            _ = (error.describe(), error.judge(&role, "https://sts"));
         }
     }
     Corpus::Keep
