@@ -1,20 +1,26 @@
 //! The listening socket, which lives as long as the supervisor.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_tcp_user_timeout, socket_acceptconn};
+use rustix::net::sockopt::{
+    set_socket_reuseaddr, set_socket_reuseport, set_tcp_user_timeout, socket_acceptconn,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::common::{Fault, limit, permanent, transient};
 
-/// Maximum number of connections that wait for the server. std asks for fewer; a smaller net.core.somaxconn lowers this number.
+/// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
 /// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed. A second
 /// is enough, because SDKs wait no longer for a response, and a bridge loses no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
+
+/// An address of this machine that another program hardly listens at.
+const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port needs CAP_NET_BIND_SERVICE.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
@@ -23,7 +29,7 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Fault> {
     let listener = match address {
         None => from_stdin()?,
-        Some(address) => TcpListener::bind(address).or_else(|error| {
+        Some(address) => bound(address).or_else(|error| {
             let text = format!("--listen {address}: {}", remedy(&error));
             // Only these two errors are permanent. The rest are transient: another program may free the port, add the address or
             // raise the limit.
@@ -41,6 +47,37 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     _ = rustix::net::listen(&listener, BACKLOG);
     Ok((listener, address))
+}
+
+/// Listens at the address. If a server of the same user listens there and has called [`share`], both do from now on.
+fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket_for(address)?;
+    // Without this option, closed connections of an earlier server would keep the address in use for a minute.
+    set_socket_reuseaddr(&socket, true)?;
+    let is_shared = bind(&socket, &address).is_err();
+    if is_shared {
+        _ = set_socket_reuseport(&socket, true);
+        bind(&socket, &address)?;
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    if is_shared {
+        _ = set_socket_reuseport(&socket, false);
+        // The kernel keeps in mind that sockets share the port, until one that does not share it is bound at any address.
+        let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
+        _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
+    }
+    Ok(socket.into())
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Lets a server that the same user starts listen at this address too. So it can take this server's place, and no other program
+/// can take the port in between.
+pub fn share(listener: &TcpListener) -> io::Result<()> {
+    Ok(set_socket_reuseport(listener, true)?)
 }
 
 fn from_stdin() -> Result<TcpListener, Fault> {

@@ -61,8 +61,10 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         signals.wait(std::iter::empty(), PAUSE);
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
         child_process::reap_others(&[]);
-        if let Some(Order::End(name)) = signals.order() {
-            signal = name;
+        while let Some(order) = signals.order() {
+            if let Order::End(name) = order {
+                signal = name;
+            }
         }
         signal.is_empty()
     };

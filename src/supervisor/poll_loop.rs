@@ -25,17 +25,19 @@ pub struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Runs until a signal ends the program, and returns the signal's name. The error is one that the user has to correct.
     pub fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
-        let result = loop {
+        let result = 'serve: loop {
             self.start_due(BootTime::now());
             self.wait(signals, BootTime::now());
             let now = BootTime::now();
-            match signals.order() {
-                Some(Order::End(signal)) => break Ok(signal),
-                Some(Order::FetchNow) => {
-                    let refreshes = self.refreshes.iter_mut();
-                    refreshes.for_each(|(refresh, _)| refresh.fetch_now(now));
+            while let Some(order) = signals.order() {
+                match order {
+                    Order::End(signal) => break 'serve Ok(signal),
+                    Order::FetchNow => {
+                        let refreshes = self.refreshes.iter_mut();
+                        refreshes.for_each(|(refresh, _)| refresh.fetch_now(now));
+                    }
+                    Order::ShareAddress => self.server.share_address(),
                 }
-                None => {}
             }
             if let Err(error) = self.receive(now) {
                 break Err(error);
@@ -102,7 +104,7 @@ impl Supervisor<'_> {
             }
             signals.wait(std::iter::empty(), deadline.left(now));
             // Discard the received signals: each would end the next wait at once.
-            _ = signals.order();
+            while signals.order().is_some() {}
         }
     }
 }

@@ -8,6 +8,7 @@ use rustix::process::Pid;
 
 use super::child_process;
 use super::failures::Failures;
+use super::listen::share;
 use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
@@ -112,6 +113,14 @@ impl ServerSupervisor {
 
     pub fn pid(&self) -> Option<Pid> {
         self.server.as_ref().map(|server| server.pid)
+    }
+
+    /// See [`share`].
+    pub fn share_address(&self) {
+        match share(&self.listener) {
+            Ok(()) => log::event("SIGUSR2: another server of this user may listen here too"),
+            Err(error) => log::warning(&format!("SIGUSR2: {}", limit::name(&error))),
+        }
     }
 
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {

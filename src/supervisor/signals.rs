@@ -37,6 +37,7 @@ pub enum Order {
     /// End the program, because the signal with this name was received.
     End(&'static str),
     FetchNow,
+    ShareAddress,
 }
 
 pub struct Signals(SignalFd);
@@ -65,10 +66,9 @@ impl Signals {
         }
     }
 
-    /// Reads the signals received so far, and returns one order; `End` takes precedence over `FetchNow`. A signal without an
-    /// order is logged as ignored, except SIGCHLD.
+    /// Reads the signals received so far up to the first one that is an order, and returns it. A signal without an order is
+    /// logged as ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
-        let mut order = None;
         while let Ok(Some(signal)) = self.0.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) | Err(_) => {}
@@ -77,13 +77,14 @@ impl Signals {
                 }
                 Ok(Signal::SIGHUP) => {
                     log::event("SIGHUP: fetching now");
-                    order = Some(Order::FetchNow);
+                    return Some(Order::FetchNow);
                 }
+                Ok(Signal::SIGUSR2) => return Some(Order::ShareAddress),
                 Ok(other) => log::warning(&format!(
                     "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
                 )),
             }
         }
-        order
+        None
     }
 }

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -28,6 +29,21 @@ import boto3
 boto3.client("cloudwatch", endpoint_url="{ENDPOINT}").put_metric_data(
     Namespace="php", MetricData=[dict(MetricName="requests", Value=1)])
 print("done")
+"""
+
+# As another user, takes port 4567 of the address in its argument as soon as that is possible; ends when stdin does.
+TAKE = """
+import os, select, socket, sys
+os.setuid(1000)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    taker = socket.socket()
+    taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        taker.bind((sys.argv[1], 4567))
+        sys.exit("taken")
+    except OSError:
+        taker.close()
 """
 
 
@@ -217,6 +233,23 @@ def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp
     network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT, "--role-name", "temp")
     assert role_name(docker, container) == "temp"
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
+
+
+def test_no_user_can_take_the_port_while_a_server_is_replaced(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    end, until_end = os.pipe()
+    with concurrent.futures.ThreadPoolExecutor(2) as others:
+        taking = others.submit(docker.instance.run, sys.executable, "-c", TAKE, gateway_of(docker, "php"), check=False, stdin=end)
+        replacing = others.submit(network, docker, "replace", "php", arn("fluentd"))
+        seen = []
+        while not replacing.done():
+            seen.append(metadata(docker, container, LIST, "--fail")[0])
+        os.close(until_end)
+        replacing.result()
+    os.close(end)
+    assert taking.result().stderr == "" and taking.result().returncode == 0
+    assert set(seen) == {"php", "fluentd"}
 
 
 def test_a_server_that_cannot_start_leaves_the_one_before(docker):

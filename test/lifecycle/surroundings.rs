@@ -7,6 +7,7 @@ use std::process::Command;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::support::ec2_role::{Ec2Role, is_alive};
+use crate::support::http::fetch;
 use crate::support::{Directory, Fault, Reply, Start, Sts, When, each, namespace, skip, until};
 
 /// A start whose profile has a `credential_process` that runs `script` and then prints a credential.
@@ -58,7 +59,6 @@ fn sighup_fetches_now_and_other_signals_are_ignored_with_a_line() {
     ec2_role.wait_for_document_of_call(2);
     for (signal, name) in [
         (Signal::USR1, "SIGUSR1"),
-        (Signal::USR2, "SIGUSR2"),
         (Signal::ALARM, "SIGALRM"),
         (Signal::VTALARM, "SIGVTALRM"),
         (Signal::PROF, "SIGPROF"),
@@ -74,6 +74,32 @@ fn sighup_fetches_now_and_other_signals_are_ignored_with_a_line() {
     ec2_role.signal(Signal::QUIT);
     assert!(ec2_role.wait_for_end().success());
     ec2_role.wait_for_line("ended by SIGQUIT");
+}
+
+#[test]
+fn after_sigusr2_a_second_server_takes_over_without_a_gap() {
+    let sts = Sts::start([Reply::good()]);
+    let mut first = Start::with(&sts).listen("127.0.0.2:0").serving();
+    let address = first.address;
+    let second = Start::with(&sts).listen(&address.to_string()).spawn();
+    second.wait_for_line("the address is in use");
+    first.signal(Signal::USR2);
+    first.wait_for_line("SIGUSR2: another server of this user may listen here too");
+    second.wait_for_line("listening on ");
+    second.wait_for_line("ec2-role: credential of ");
+
+    let third = Start::with(&sts).listen(&address.to_string()).spawn();
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            first.signal(Signal::TERM);
+            first.wait_for_end()
+        });
+        while !ended.is_finished() {
+            assert_eq!(fetch(address).unwrap().status, 200);
+        }
+    });
+    third.wait_for_line("the address is in use");
+    assert_eq!(fetch(address).unwrap().status, 200);
 }
 
 #[test]
