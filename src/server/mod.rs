@@ -94,7 +94,7 @@ pub fn run() -> io::Result<()> {
             }
             Some(Next::Done) => return Ok(()),
         }
-        if batch.len() == MAX_BATCH || !connections.has_ready() {
+        if batch.len() == MAX_BATCH || !batch.is_empty() && !connections.has_ready() {
             handler.handle(&mut connections, &mut batch)?;
         }
     }
