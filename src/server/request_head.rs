@@ -1,6 +1,9 @@
 //! Parses a request head from a client's bytes, and normalizes it for tiny_http. Pure: no I/O.
 
-use crate::server::protocol::http::Refusal;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::common::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
+use crate::server::protocol::{browser, http::Refusal};
 
 /// Maximum length of a head. SDKs send about 300 bytes, and the longest token that an SDK may send is shorter than 4 KiB.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -9,10 +12,21 @@ const MAX_HEADERS: usize = 64;
 /// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Headers that tiny_http never receives, because it would act on them: allocate or read a body, end the connection, or send a
-/// response.
-pub const REMOVED_HEADERS: [&str; 4] =
-    ["Connection", "Content-Length", "Expect", "Transfer-Encoding"];
+/// Whether a response can depend on this header. tiny_http receives no other header: it would act on some (allocate or read a
+/// body, end the connection, send a response), and it reads slowly, byte by byte.
+pub fn is_relevant(name: &str, value: &str) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    if is("Host") {
+        // An IPv4 address, which every SDK sends, is as good as no Host header (see `browser::check`).
+        return value.parse::<Ipv4Addr>().is_err() && value.parse::<SocketAddrV4>().is_err();
+    }
+    if is("User-Agent") {
+        return value == CHECK_AGENT;
+    }
+    let start = name.get(..browser::SEC_FETCH.len()).unwrap_or_default();
+    let others = ["Origin", "X-Forwarded-For", "Authorization", TOKEN_HEADER, TTL_HEADER];
+    start.eq_ignore_ascii_case(browser::SEC_FETCH) || others.into_iter().any(is)
+}
 
 /// A complete request head.
 pub struct RequestHead {
@@ -35,7 +49,7 @@ impl RequestHead {
             Ok(httparse::Status::Complete(length)) => {
                 // A head that fills the buffer may be followed by bytes that are still unread.
                 let has_more_input = bytes.len() > length || length == MAX_BYTES;
-                RequestHead::normalize(&request, has_more_input)
+                RequestHead::normalize(&request, length, has_more_input)
                     .or_else(|| Some(RequestHead::malformed(bytes)))
             }
             Ok(httparse::Status::Partial) | Err(_) => Some(RequestHead::malformed(bytes)),
@@ -43,22 +57,23 @@ impl RequestHead {
     }
 
     /// Rewrites a head for tiny_http; `None` if it has characters beyond ASCII, which tiny_http does not accept.
-    fn normalize(request: &httparse::Request, has_more_input: bool) -> Option<Self> {
+    fn normalize(request: &httparse::Request, length: usize, has_more_input: bool) -> Option<Self> {
         let (method, target, minor) = (request.method?, request.path?, request.version?);
-        let mut head = format!("{method} {target} HTTP/1.1\r\n");
+        let request_line =
+            [method, " ", target, if minor == 0 { " HTTP/1.0" } else { " HTTP/1.1" }].concat();
+        let mut head = String::with_capacity(length);
+        let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
+        push(&[method, " ", target, " HTTP/1.1\r\n"]);
         for header in request.headers.iter() {
-            let is = |name: &&str| header.name.eq_ignore_ascii_case(name);
-            if !REMOVED_HEADERS.iter().any(is) {
-                let value = std::str::from_utf8(header.value).ok()?;
-                for part in [header.name, ": ", value, "\r\n"] {
-                    head.push_str(part);
-                }
+            let value = std::str::from_utf8(header.value).ok().filter(|value| value.is_ascii())?;
+            if is_relevant(header.name, value) {
+                push(&[header.name, ": ", value, "\r\n"]);
             }
         }
-        head.push_str("\r\n");
+        push(&["\r\n"]);
         let has_body = has_body(request);
         head.is_ascii().then(|| RequestHead {
-            request_line: format!("{method} {target} HTTP/1.{minor}"),
+            request_line,
             has_more_input: has_more_input || has_body != Ok(false),
             normalized: has_body.map(|_| head),
         })
@@ -126,12 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_tiny_http_acts_on_are_removed() {
+    fn headers_that_change_no_response_are_removed() {
         let head = parse(
-            "GET /latest/ HTTP/1.0\r\nHost: x\r\nconnection: close\r\nX-a: b \r\nExpect: y\r\nContent-Length: 0\r\n\r\n",
+            "GET /latest/ HTTP/1.0\r\nHost: x\r\nconnection: close\r\norigin: b \r\nExpect: y\r\nContent-Length: 0\r\nUser-Agent: z\r\nHost: 1.2.3.4\r\nhost: 1.2.3.4:5\r\n\r\n",
         );
         assert_eq!(head.request_line, "GET /latest/ HTTP/1.0");
-        assert_eq!(head.normalized.unwrap(), "GET /latest/ HTTP/1.1\r\nHost: x\r\nX-a: b\r\n\r\n");
+        assert_eq!(
+            head.normalized.unwrap(),
+            "GET /latest/ HTTP/1.1\r\nHost: x\r\norigin: b\r\n\r\n"
+        );
         assert!(!head.has_more_input);
     }
 

@@ -74,8 +74,8 @@ impl TinyHttpAdapter {
     /// the response to another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
-        let request_line = format!("{} {} HTTP/1.1\r\n", request.method(), request.url());
-        if !head.starts_with(&request_line) {
+        let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
+        if !head.starts_with(&request_line.concat()) {
             return Err(io::Error::other("tiny_http parsed another head"));
         }
         Ok(request)

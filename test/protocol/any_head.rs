@@ -17,10 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tokens with a meaning to httparse or to tiny_http.
 #[rustfmt::skip]
-const PIECES: [&str; 35] = [
+const PIECES: [&str; 38] = [
     "GET", "PUT", "PROPFIND", "x", " ", "/", "/latest", "*", "é", "\u{1b}", "\0", "\"", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "\r\n", "\n",
     "\r", ":", ": ", "\t", "Host", "Connection", "close", "upgrade", "Content-Length", "0", "5", "1025", "Transfer-Encoding", "chunked",
-    "Expect", "100-continue", "Upgrade", "\u{7f}",
+    "Expect", "100-continue", "Upgrade", "\u{7f}", "Origin", "Authorization", "X-Forwarded-For",
 ];
 
 fn pieces(most: usize) -> impl Strategy<Value = String> {

@@ -4,15 +4,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::http::{Refusal, Request};
 
+/// The beginning of the names of headers in which a browser says why it sends a request (Fetch Metadata, W3C).
+pub const SEC_FETCH: &str = "Sec-Fetch-";
+
 /// Checks the headers of a request. The Host header must be absent or empty, an IP address, a name that nobody can register
 /// (without a dot, below `localhost` by RFC 6761, or below `internal` by ICANN's reservation), or one of `allowed_hosts`. On
 /// loopback, the only names that are allowed without being in `allowed_hosts` are `localhost` and names below it.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        let start = name.get(.."sec-fetch-".len()).unwrap_or_default();
+        let start = name.get(..SEC_FETCH.len()).unwrap_or_default();
         // Sec-Fetch-Mode is allowed: Node's `fetch`, which is no browser, sends it. Browsers are refused by their Sec-Fetch-Site.
-        if is("origin") || (start.eq_ignore_ascii_case("sec-fetch-") && !is("sec-fetch-mode")) {
+        if is("origin") || (start.eq_ignore_ascii_case(SEC_FETCH) && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }
         if is("host") && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
