@@ -4,6 +4,7 @@ import re
 import subprocess
 
 from instance import REPOSITORY
+from sts import ENDPOINT
 
 OPERATING = "scripts/README.md"
 
@@ -14,12 +15,18 @@ def block(heading, language, number=0, page="README.md"):
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)[number]
 
 
+def with_test_sts(script):
+    """Adds the endpoint of the test's STS to an example, which is otherwise run as it is."""
+    script = re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)
+    return script.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
+
+
 def compose_program(docker):
     return ["docker", "compose"] if docker.docker("compose", "version", check=False).returncode == 0 else ["docker-compose"]
 
 
 def compose(docker, directory, text, environment=None, **more):
-    """Runs the compose file `text` until its service `app` ends. Its service `role` also gets the variables in `environment`."""
+    """Runs the service `app` of the compose file `text`, as the page says. Its service `role` also gets the variables in `environment`."""
     files = {"compose.yaml": text}
     if environment is not None:
         # A shorter interval: with the image's own, the test would wait 5 s for the first health check.
@@ -27,6 +34,5 @@ def compose(docker, directory, text, environment=None, **more):
             f"      {name}: '{value}'\n" for name, value in environment.items())
     for name, content in files.items():
         (directory / name).write_text(content)
-    return subprocess.run([*compose_program(docker), "--project-name", "readme", *(f"--file={name}" for name in files), "up", "--no-color",
-                           "--exit-code-from", "app"], cwd=directory, capture_output=True, text=True, timeout=120,
-                          env={**docker.environment, **more})
+    return subprocess.run([*compose_program(docker), "--project-name", "readme", *(f"--file={name}" for name in files), "run", "--rm", "app"],
+                          cwd=directory, capture_output=True, text=True, timeout=120, env={**docker.environment, **more})

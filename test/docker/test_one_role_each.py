@@ -383,7 +383,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("remove",), "say which network"),
     (("replace",), "say which network"),
     (("make",), "not a command"),
-    (("create", "--no-such-option"), "not an option of create"),
+    (("create", "--no-such-option"), "not an option of create; write ec2-role's own after --"),
     (("create", "--name=web"), "write the value as a word of its own"),
 ])
 def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint):

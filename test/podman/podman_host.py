@@ -31,11 +31,6 @@ def import_tree(engine):
     engine.docker("network", "create", "--subnet", SUBNET, NETWORK)
 
 
-def with_test_sts(script):
-    """Adds the endpoint of the test's STS to an example of the documentation, which is otherwise run as it is."""
-    return script.replace("-e EC2_ROLE_LISTEN", f"-e EC2_ROLE_ENDPOINT_URL={ENDPOINT} -e EC2_ROLE_LISTEN")
-
-
 class PodmanHost(Host):
     options = (*ENGINE_OPTIONS, "--volume", "/var/lib/containers", "--volume", f"{REPOSITORY}/target/docker:/trees:ro")
     init = ENGINE_INIT

@@ -4,8 +4,7 @@ import concurrent.futures
 
 import pytest
 
-from podman_host import with_test_sts
-from readme import OPERATING, block
+from readme import OPERATING, block, with_test_sts
 from real_metadata import HOST_ROLE
 
 VERDICT = "ok: podman0 → 10.88.0.1:4567 (exc_web)\n"

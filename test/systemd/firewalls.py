@@ -117,7 +117,7 @@ class FirewallHost(Host):
     def hook(self):
         """Runs the commands that scripts/README.md gives for the case that containers are refused, unless nothing is broken."""
         if not self.hooked():
-            self.run("sh", "-c", "systemctl reload-or-restart ec2-role-hook; systemctl restart ec2-role@web")
+            self.run("sh", "-c", "systemctl restart ec2-role-hook ec2-role@web")
             assert self.hooked()
         wait_until(lambda: self.seen() == "served", what="the container's getting its role")
 

@@ -1,11 +1,15 @@
 """Tests the set-ups of scripts/README.md that survive a boot, for rootless engines and for containers on the host's network."""
 
+import subprocess
+
 import pytest
 
 from firewalls import ASK, FirewallHost
-from instance import wait_until
-from readme import OPERATING, block
+from host import SCRIPTS
+from instance import clean_environment, wait_until
+from readme import OPERATING, block, with_test_sts
 from real_metadata import HOST_ROLE, LIST
+from sts import ENDPOINT
 
 URL = f"http://169.254.169.254{LIST}"
 # Plays a rootless container that starts as early as a service can, and logs each answer that differs from the previous one.
@@ -23,15 +27,6 @@ exec "$@"
 """
 
 
-def serve_on_loopback(host):
-    """Starts ec2-role@app, which listens on loopback and serves exc_web."""
-    host.configure("app", "exc_web", EC2_ROLE_BRIDGE="")
-    host.put("[Socket]\nListenStream=\nListenStream=127.0.0.1:4567\n", "/etc/systemd/system/ec2-role@app.socket.d/loopback.conf")
-    host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "enable", "--now", "ec2-role@app.socket")
-    host.wait_until_active("ec2-role@app")
-
-
 def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     host = fresh_host
     host.run("useradd", "--create-home", "app")
@@ -40,8 +35,7 @@ def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     host.run("systemctl", "enable", "--now", "early")
     wait_until(lambda: HOST_ROLE in answers(), what="the host's role, without ec2-role")
     host.install()
-    serve_on_loopback(host)
-    host.run("sh", "-euc", block("Rootless engines", "sh", 1, OPERATING))
+    host.run("sh", "-euc", block("Rootless engines", "sh", 1, OPERATING).replace("EC2_ROLE_BRIDGE=", f"EC2_ROLE_BRIDGE= EC2_ROLE_ENDPOINT_URL={ENDPOINT}"))
     host.run("systemctl", "stop", "early")
     for _ in range(2):
         host.run("rm", "-f", "/home/app/answers")
@@ -53,6 +47,7 @@ def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
     assert host.run("curl", "-s", URL).stdout == HOST_ROLE
     host.run("sh", "-euc", block("Rootless engines", "sh", 2, OPERATING))
     assert host.run("setpriv", "--reuid=app", "--clear-groups", "curl", "-s", URL).stdout == HOST_ROLE
+    assert host.run("find", "/etc", "-path", "*ec2-role*", "-name", "app.*").stdout == ""
     host.run("ec2-role-guard", "status")
 
 
@@ -66,18 +61,19 @@ def test_a_container_on_the_hosts_network_has_the_slices_role(docker_host):
     host = docker_host
     host.put('{"exec-opts": ["native.cgroupdriver=systemd"]}\n', "/etc/docker/daemon.json")
     host.run("systemctl", "restart", "docker")
-    serve_on_loopback(host)
+    image = subprocess.run([SCRIPTS / "release", "--image"], check=True, capture_output=True, env=clean_environment()).stdout
+    host.run("docker", "load", input=image, text=False)
     run = ("docker", "run", "--rm", "--network", "host", "busybox", "sh", "-c", ASK)
     in_slice = (*run[:3], "--cgroup-parent", "exc_web.slice", *run[3:])
     assert host.run(*in_slice).stdout == HOST_ROLE
-    host.run("sh", "-euc", block("Containers on the host's network", "sh", 0, OPERATING))
+    host.run("sh", "-euc", with_test_sts(block("Containers on the host's network", "sh", 0, OPERATING)))
+    wait_until(lambda: host.run(*in_slice).stdout == "exc_web", what="the slice's role")
     # The second container shows that the cgroup stays after the first one has ended.
     assert host.run(*in_slice).stdout == host.run(*in_slice).stdout == "exc_web"
     assert host.run(*run).stdout == host.run("curl", "-s", URL).stdout == HOST_ROLE
     host.reboot()
-    host.wait_until_active("ec2-role@app")
     host.wait_until_active("docker")
-    assert host.run(*in_slice).stdout == "exc_web"
+    wait_until(lambda: host.run(*in_slice).stdout == "exc_web", what="the slice's role after the boot")
     assert "/exc_web.slice → 127.0.0.1:4567 (exc_web)" in host.run("ec2-role-hook", "status").stdout
-    host.run("sh", "-euc", block("Containers on the host's network", "sh", 1, OPERATING))
+    host.run("sh", "-euc", block("Containers on the host's network", "sh", 2, OPERATING))
     assert host.run(*in_slice).stdout == HOST_ROLE

@@ -143,8 +143,7 @@ def test_a_flushed_nat_table_is_mended_without_restarting_docker(host):
     host.run("iptables", "-t", "nat", "-F")
     assert host.ask(seconds=1) is None
     docker = host.show("docker", "MainPID")
-    host.run("systemctl", "reload", "ec2-role-hook")
-    host.run("systemctl", "restart", UNIT)
+    host.run("systemctl", "restart", "ec2-role-hook", UNIT)
     assert host.ask() == (200, "exc_web")
     host.run("ec2-role-hook", "status")
     assert host.show("docker", "MainPID") == docker
@@ -196,8 +195,7 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
         # Without the firewall rules the connection is accepted, but --same-network refuses the request.
         host.run("iptables", "-F")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode == HTTP_ERROR
-        host.run("systemctl", "reload", "ec2-role-hook")
-        host.run("systemctl", "restart", UNIT)
+        host.run("systemctl", "restart", "ec2-role-hook", UNIT)
     finally:
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
         host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
