@@ -32,7 +32,8 @@ fn man_pages_and_completions_name_every_option() {
         (read("ec2-role.fish"), " -l "),
     ];
     for option in options {
-        assert!(page.contains(&format!("  --{option}")), "{option}: {page}");
+        let paragraph = format!("\n.TP\n.B   --{option}");
+        assert!(page.contains(&paragraph), "{option}: {page}");
         for (text, before) in &completions {
             assert!(
                 text.contains(&format!("{before}{option}")),
