@@ -132,7 +132,8 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     assert "EC2_ROLE_ARN" in packaged.run("cat", "/etc/ec2-role/web.conf").stdout
     assert HOST_ROLE not in packaged.run("cat", "/var/log/answers").stdout
     # The output of the removal has the command that turns off the guard.
-    lift = re.search(r"the guard stays on: .*To lift it now: (.*)", removal.stderr)[1]
+    lift = re.search(r"ec2-role: the guard stays on .*To lift it now: (.*)", removal.stderr)[1]
+    assert "ec2-role-guard" not in removal.stderr, "a command that is gone"
     packaged.run("sh", "-c", lift)
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
 
@@ -141,6 +142,16 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
 @pytest.mark.parametrize("package_host", ["deb bookworm", "deb trixie"], indirect=True)
 def test_purge_leaves_nothing(packaged):
     packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")
-    packaged.run("dpkg", "--purge", "ec2-role")
+    # apt-get removes the package first, and then runs dpkg again to purge it. Its output is all on stdout.
+    said = re.findall(r"^ec2-role.*", packaged.run("apt-get", "--yes", "purge", "ec2-role").stdout, re.M)
+    assert "the guard stays on until the next boot or, with dpkg, a purge" in said[0]
+    assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]
     assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
+    docker = packaged.show("docker", "MainPID")
+    # Neither an installation nor a second purge does anything to the guard.
+    packaged.install_package("newer")
+    rules = packaged.run("ip", "rule").stdout
+    purge = packaged.run("dpkg", "--purge", "ec2-role")
+    assert "169.254.169.254" not in rules and purge.stderr == ""
+    assert packaged.show("docker", "MainPID") == docker
