@@ -3,10 +3,12 @@ host."""
 
 import gzip
 import io
+import json
 import pathlib
 import re
 import subprocess
 import tarfile
+import tomllib
 
 import pytest
 
@@ -24,6 +26,7 @@ iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule
 """
 UNITS = {file.name: file.read_text().replace("/usr/local/", "/usr/") for file in SCRIPTS.glob("ec2-role*.*")
          if file.suffix in (".service", ".socket", ".target")}
+VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]["version"]
 PROGRAMS = {file.name: file.read_bytes() for file in SCRIPTS.glob("ec2-role-*") if file.stat().st_mode & 0o100}
 
 
@@ -54,6 +57,16 @@ def packaged(package_host):
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
 def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
+
+
+def test_bill_of_materials_lists_the_crates_of_the_binary():
+    bill = json.loads(make("sbom"))
+    tree = subprocess.run(["cargo", "tree", "--locked", "--target", "x86_64-unknown-linux-musl", "--edges", "normal", "--prefix", "none"],
+                          cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    crates = {tuple(line.replace(" v", " ").split()[:2]) for line in tree.splitlines()} - {("ec2-role", VERSION)}
+    assert {(component["name"], component["version"]) for component in bill["components"]} == crates
+    names = {component["bom-ref"] for component in (bill["metadata"]["component"], *bill["components"])}
+    assert {reference for crate in bill["dependencies"] for reference in (crate["ref"], *crate.get("dependsOn", ()))} == names
 
 
 @pytest.fixture(scope="module")
