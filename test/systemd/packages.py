@@ -79,6 +79,15 @@ class PackageHost(Host):
         show = {"deb": "dpkg-deb --field /srv/newer Depends", "rpm": "rpm --query --requires --package /srv/newer"}
         return re.split(r"[,\s]+", self.run("sh", "-c", show[self.kind]).stdout)
 
+    def documentation(self):
+        """The files that rpm lists as documentation, and as licences."""
+        lists = ((kind, self.run("rpm", "--query", kind, "--package", "/srv/newer").stdout.split()) for kind in ("--docfiles", "--licensefiles"))
+        return dict(lists)
+
+    def homepage(self):
+        show = {"deb": "dpkg-deb --field /srv/older Homepage", "rpm": "rpm --query --queryformat '%{URL}' --package /srv/older"}
+        return self.run("sh", "-c", show[self.kind]).stdout.strip()
+
     def architecture(self):
         show = {"deb": "dpkg-deb --field /srv/newer Architecture", "rpm": "rpm --query --queryformat '%{ARCH}' --package /srv/newer"}
         names = {"deb": {"x86_64": "amd64", "aarch64": "arm64"}}.get(self.kind, {})

@@ -13,9 +13,9 @@ import tomllib
 import pytest
 
 from host import SCRIPTS
-from instance import REPOSITORY, wait_until
+from instance import REPOSITORY, clean_environment, wait_until
 from instance_server import BINARY
-from packages import PackageHost, import_suite, make, make_older
+from packages import HOMEPAGE, PackageHost, import_suite, make, make_older
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
@@ -73,7 +73,8 @@ def test_bill_of_materials_lists_the_crates_of_the_binary():
 def manuals(tmp_path_factory):
     """The man pages and completions as {name: content}."""
     directory = tmp_path_factory.mktemp("manuals")
-    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True)
+    commit_time = subprocess.run(["git", "show", "--no-patch", "--format=%ct"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True, env=clean_environment(SOURCE_DATE_EPOCH=commit_time.strip()))
     return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
 
@@ -84,7 +85,11 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
     pages = {name: gzip.decompress(files.pop(name)) for name in list(files) if name.startswith("/usr/share/man/")}
     assert pages == {f"/usr/share/man/man8/{name}.gz": content for name, content in manuals.items() if name.endswith(".8")}
     zsh = {"deb": "vendor-completions", "rpm": "site-functions"}[package_host.kind]
-    assert files.pop("/usr/share/doc/ec2-role/copyright").startswith((REPOSITORY / "LICENSE").read_bytes())
+    licence = {"deb": "/usr/share/doc/ec2-role/copyright", "rpm": "/usr/share/licenses/ec2-role/LICENSE"}[package_host.kind]
+    assert files.pop(licence).startswith((REPOSITORY / "LICENSE").read_bytes())
+    if package_host.kind == "deb":
+        changes = gzip.decompress(files.pop("/usr/share/doc/ec2-role/changelog.Debian.gz")).decode()
+        assert re.match(rf"ec2-role \({VERSION}-1\) stable; .*\n.* {VERSION}: ", changes), changes
     assert files == {
         "/usr/bin/ec2-role": pathlib.Path(BINARY).read_bytes(),
         **{f"/usr/sbin/{name}": content for name, content in PROGRAMS.items()},
@@ -101,12 +106,22 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
         assert (members[name].uid, members[name].gid) == (0, 0), name
 
 
+@pytest.mark.parametrize("package_host", ["rpm trixie"], indirect=True)
+def test_rpm_knows_what_is_documentation_and_licence(package_host):
+    pages = {f"/usr/share/man/man8/{name}.8.gz" for name in ("ec2-role", *PROGRAMS)}
+    readmes = {f"/usr/share/doc/ec2-role/{name}" for name in ("README.md", "scripts/README.md", "ec2-role.rules.yml")}
+    listed = package_host.documentation()
+    assert set(listed["--docfiles"]) == pages | readmes
+    assert listed["--licensefiles"] == ["/usr/share/licenses/ec2-role/LICENSE"]
+
+
 def test_package_has_the_trees_scripts_and_says_what_it_needs(package_host):
     for name in ("postinstall", "preremove", "postremove"):
         assert (SCRIPTS / "package" / name).read_text().strip() in package_host.scripts(), name
     assert {"iptables", "iproute2" if package_host.kind == "deb" else "iproute"} <= set(package_host.requirements())
     found, expected = package_host.architecture()
     assert found == expected
+    assert package_host.homepage() == HOMEPAGE
 
 
 def test_installation_alone_starts_nothing(package_host):
@@ -154,6 +169,7 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
 # Only dpkg has a purge.
 @pytest.mark.parametrize("package_host", ["deb bookworm", "deb trixie"], indirect=True)
 def test_purge_leaves_nothing(packaged):
+    docker = packaged.show("docker", "MainPID")
     packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")
     # apt-get removes the package first, and then runs dpkg again to purge it. Its output is all on stdout.
     said = re.findall(r"^ec2-role.*", packaged.run("apt-get", "--yes", "purge", "ec2-role").stdout, re.M)
@@ -161,7 +177,6 @@ def test_purge_leaves_nothing(packaged):
     assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]
     assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
-    docker = packaged.show("docker", "MainPID")
     # Neither an installation nor a second purge does anything to the guard.
     packaged.install_package("newer")
     rules = packaged.run("ip", "rule").stdout
