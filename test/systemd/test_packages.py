@@ -4,8 +4,10 @@ host."""
 import gzip
 import io
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tarfile
 import tomllib
@@ -57,6 +59,25 @@ def packaged(package_host):
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
 def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
+
+
+# What lintian says of any package that is made outside Debian, or by nobody who has an address.
+ACCEPTED = {
+    "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes the address into nfpm.yaml
+    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file
+    "initial-upload-closes-no-bugs",
+    "maintainer-script-calls-systemctl",  # Debian's helper would restart the sockets, and would start what is installed
+    "shared-library-lacks-prerequisites",  # the binary is static and position-independent
+}
+
+
+@pytest.mark.skipif(shutil.which("lintian") is None and not os.environ.get("CI"), reason="needs lintian")
+def test_lintian_has_no_objection_to_the_deb(packages, tmp_path):
+    (tmp_path / "ec2-role.deb").write_bytes(packages["deb"][1])
+    said = subprocess.run(["lintian", "--allow-root", tmp_path / "ec2-role.deb"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    objections = dict(re.findall(r"^[EW]: ec2-role: (\S+)(.*)", said.stdout, re.M))
+    assert "bogus-mail-host" in objections, said
+    assert not objections.keys() - ACCEPTED, said.stdout
 
 
 def test_bill_of_materials_lists_the_crates_of_the_binary():
