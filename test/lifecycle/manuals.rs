@@ -49,8 +49,7 @@ fn man_pages_and_completions_name_every_option() {
 
 /// Types into an interactive shell on a terminal, where `ec2-role` is a function that prints its arguments.
 fn complete(shell: &str, set_up: &str) {
-    let files = make_manuals();
-    for (typed, completed) in [
+    let rows = [
         ("--log-f\t", "--log-format"),
         ("--log-format j\t", "--log-format json"),
         ("--log-format=j\t", "--log-format=json"),
@@ -62,20 +61,24 @@ fn complete(shell: &str, set_up: &str) {
         ),
         ("--token-key-file=/dev/nul\t", "--token-key-file=/dev/null"),
         ("--token-key-file /dev/nul\t", "--token-key-file /dev/null"),
-    ] {
-        let script = Command::new("script")
-            .args(["--quiet", "--command", shell, "/dev/null"])
-            .envs([("TERM", "dumb"), ("HOME", &files.text(""))])
-            .current_dir(files.path(""))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut script = script.unwrap();
-        let keys = format!("{set_up}\nec2-role {typed}\nexit\n");
-        let mut stdin = script.stdin.take().unwrap();
-        stdin.write_all(keys.as_bytes()).unwrap();
-        drop(stdin);
-        let shown = String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap();
+    ];
+    let files = make_manuals();
+    let script = Command::new("script")
+        .args(["--quiet", "--command", shell, "/dev/null"])
+        .envs([("TERM", "dumb"), ("HOME", &files.text(""))])
+        .current_dir(files.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut script = script.unwrap();
+    let typed = rows
+        .map(|(typed, _)| format!("ec2-role {typed}\n"))
+        .concat();
+    let mut stdin = script.stdin.take().unwrap();
+    write!(stdin, "{set_up}\n{typed}exit\n").unwrap();
+    drop(stdin);
+    let shown = String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap();
+    for (typed, completed) in rows {
         let expected = format!("<{completed}>");
         assert!(shown.contains(&expected), "{typed:?}: {shown}");
     }
