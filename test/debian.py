@@ -65,8 +65,9 @@ def main(suite):
     place = REPOSITORY / "target/debian" / suite
     root = tree_of(suite, place)
     (place / "target").mkdir(exist_ok=True)
-    git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    os.execvp("unshare", ["unshare", "--mount", "sh", "-euc", ENTER, "sh", root, REPOSITORY, git.stdout.strip(), place / "target"])
+    # A worktree's history is in another directory.
+    git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, capture_output=True, text=True)
+    os.execvp("unshare", ["unshare", "--mount", "sh", "-euc", ENTER, "sh", root, REPOSITORY, git.stdout.strip() or REPOSITORY, place / "target"])
 
 
 main(*sys.argv[1:])

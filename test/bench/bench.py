@@ -242,7 +242,7 @@ class Bench:
 
 def commit():
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, cwd=servers.REPOSITORY, stdout=subprocess.PIPE, text=True).stdout.strip() or "unknown"
+    return subprocess.run(command, cwd=servers.REPOSITORY, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def main():

@@ -84,6 +84,21 @@ def debian_tree(name, packages, sources=SOURCES):
     return tree
 
 
+def changed_tree(directory, changes=(), without=()):
+    """A tree like the repository's, without some of its files, and with `changes` in Cargo.toml and Cargo.lock."""
+    for entry in REPOSITORY.iterdir():
+        if not entry.name.startswith("Cargo.") and entry.name not in ("scripts", *without):
+            (directory / entry.name).symlink_to(entry)
+    # A copy, because scripts follow a symbolic link to themselves.
+    shutil.copytree(REPOSITORY / "scripts", directory / "scripts")
+    for name in ("Cargo.toml", "Cargo.lock"):
+        text = (REPOSITORY / name).read_text()
+        for old, new in changes:
+            text = text.replace(old, new)
+        (directory / name).write_text(text)
+    return directory
+
+
 def build_ec2_role(engine, *options):
     """Runs scripts/image as an operator does, and returns its output."""
     return subprocess.run([REPOSITORY / "scripts/image", *options], capture_output=True, text=True, check=True,

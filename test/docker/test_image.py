@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 from containers import role_name, start_client
-from images import build_ec2_role
+from images import build_ec2_role, changed_tree
 from instance import REPOSITORY, wait_until
 from sts import ENDPOINT, arn
 
@@ -90,6 +90,37 @@ def test_6_the_labels_say_which_version_and_under_which_licences(docker, ec2_rol
     for expression in set(crates.splitlines()) - {""}:
         for choice in re.sub("[()]", "", expression).split(" AND "):
             assert licences & set(re.split(r" OR |/", choice)), expression
+
+
+def config_of_a_releases_image(tree):
+    tarball = subprocess.run([tree / "scripts/release", "--image"], capture_output=True, check=True)
+    assert b"fatal" not in tarball.stderr
+    with tarfile.open(fileobj=io.BytesIO(tarball.stdout)) as archive:
+        return json.load(archive.extractfile("config.json"))["config"]
+
+
+def test_6_the_source_is_the_repository_that_the_manifest_names(tmp_path):
+    tree = changed_tree(tmp_path, [('\nlicense = "MIT"\n', '\nlicense = "MIT"\nrepository = "https://example.com/fork"\n')])
+    assert config_of_a_releases_image(tree)["Labels"]["org.opencontainers.image.source"] == "https://example.com/fork"
+
+
+def test_6_a_tree_without_git_makes_images_of_an_unknown_commit(docker, ec2_role_image, tmp_path):
+    # The directory around the tree is another project's repository.
+    for command in ("init --quiet", "-c user.name=other -c user.email=other@localhost commit --quiet --allow-empty --message other"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    (tmp_path / "ec2-role").mkdir()
+    tree = changed_tree(tmp_path / "ec2-role", without=[".git"])
+    released = config_of_a_releases_image(tree)["Labels"]
+    assert released == {name: value for name, value in configuration(docker, "ec2-role")["Labels"].items() if not name.endswith(".revision")}
+    # A cargo that prints what the binary's --version would say, and builds nothing.
+    (tmp_path / "cargo").write_text('#!/bin/sh\n[ "$1" != build ] || { echo "commit: $EC2_ROLE_COMMIT"; exit 1; }\n')
+    (tmp_path / "cargo").chmod(0o755)
+    environment = {**docker.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    build = subprocess.run([tree / "scripts/build"], capture_output=True, text=True, env=environment)
+    assert "commit: unknown commit" in build.stdout and build.stderr == ""
+    (tree / "scripts/build").write_text("#!/bin/sh\n")
+    image = subprocess.run([tree / "scripts/image", "--tag", "ec2-role:no-git"], capture_output=True, text=True, check=True, env=docker.environment)
+    assert "fatal" not in image.stderr and configuration(docker, "ec2-role:no-git")["Labels"] == released
 
 
 def test_6_the_image_for_the_other_architecture_says_so(docker):

@@ -1,19 +1,23 @@
 //! The man pages and completions that scripts/manuals makes of the help texts.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use crate::support::Directory;
+use crate::support::{Directory, skip};
+
+fn make_manuals() -> Directory {
+    let files = Directory::new();
+    let made = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/manuals"))
+        .args([&files.text(""), env!("CARGO_BIN_EXE_ec2-role")])
+        .status();
+    assert!(made.unwrap().success());
+    files
+}
 
 #[test]
 fn man_pages_and_completions_name_every_option() {
-    let files = Directory::new();
-    let root = env!("CARGO_MANIFEST_DIR");
-    let made = Command::new(format!("{root}/scripts/manuals"))
-        .arg(files.path("manuals"))
-        .arg(env!("CARGO_BIN_EXE_ec2-role"))
-        .status();
-    assert!(made.unwrap().success());
+    let files = make_manuals();
     let help = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg("--help")
         .output()
@@ -24,7 +28,7 @@ fn man_pages_and_completions_name_every_option() {
         .filter_map(|line| line.strip_prefix("  --")?.split(' ').next())
         .collect();
     assert!(options.len() > 20, "{help}");
-    let read = |name: &str| fs::read_to_string(files.path("manuals").join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(files.path(name)).unwrap();
     let page = read("man/ec2-role.8").replace("\\-", "-");
     let completions = [
         (read("ec2-role.bash"), "--"),
@@ -32,7 +36,8 @@ fn man_pages_and_completions_name_every_option() {
         (read("ec2-role.fish"), " -l "),
     ];
     for option in options {
-        assert!(page.contains(&format!("  --{option}")), "{option}: {page}");
+        let paragraph = format!("\n.TP\n.B   --{option}");
+        assert!(page.contains(&paragraph), "{option}: {page}");
         for (text, before) in &completions {
             assert!(
                 text.contains(&format!("{before}{option}")),
@@ -42,32 +47,71 @@ fn man_pages_and_completions_name_every_option() {
     }
 }
 
+/// Types into an interactive shell on a terminal, where `ec2-role` is a function that prints its arguments.
+fn complete(shell: &str, set_up: &str) {
+    let rows = [
+        ("--log-f\t", "--log-format"),
+        ("--log-format j\t", "--log-format json"),
+        ("--log-format=j\t", "--log-format=json"),
+        ("--log-format=\tj\t --quie\t", "--log-format=json --quiet"),
+        ("--http-tokens=r\t", "--http-tokens=required"),
+        (
+            "--tags=a=b --tags c=d --js\t",
+            "--tags=a=b --tags c=d --json",
+        ),
+        ("--token-key-file=/dev/nul\t", "--token-key-file=/dev/null"),
+        ("--token-key-file /dev/nul\t", "--token-key-file /dev/null"),
+    ];
+    let files = make_manuals();
+    let script = Command::new("script")
+        .args(["--quiet", "--command", shell, "/dev/null"])
+        .envs([("TERM", "dumb"), ("HOME", &files.text(""))])
+        .current_dir(files.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut script = script.unwrap();
+    let typed = rows
+        .map(|(typed, _)| format!("ec2-role {typed}\n"))
+        .concat();
+    let mut stdin = script.stdin.take().unwrap();
+    write!(stdin, "{set_up}\n{typed}exit\n").unwrap();
+    drop(stdin);
+    let shown = String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap();
+    for (typed, completed) in rows {
+        let expected = format!("<{completed}>");
+        assert!(shown.contains(&expected), "{typed:?}: {shown}");
+    }
+}
+
+fn is_installed(shell: &str) -> bool {
+    let found = Command::new(shell).args(["-c", "true"]).status().is_ok();
+    if !found {
+        skip(&format!("needs {shell}"));
+    }
+    found
+}
+
 #[test]
 fn bash_completes_options_and_their_values() {
-    let files = Directory::new();
-    let root = env!("CARGO_MANIFEST_DIR");
-    let made = Command::new(format!("{root}/scripts/manuals"))
-        .args([files.text(""), env!("CARGO_BIN_EXE_ec2-role").to_owned()])
-        .status();
-    assert!(made.unwrap().success());
-    for (before, typed, completed) in [
-        ("ec2-role", "--log", "--log-format"),
-        ("--log-format", "", "text json"),
-        ("--http-tokens", "r", "required"),
-        ("--token-key-file", "", ""),
-    ] {
-        let script = format!(
-            ". ./ec2-role.bash; _ec2_role ec2-role '{typed}' {before}; echo ${{COMPREPLY[*]}}"
-        );
-        let bash = Command::new("bash")
-            .args(["-c", &script])
-            .current_dir(files.path(""))
-            .output()
-            .unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&bash.stdout).trim(),
-            completed,
-            "{bash:?}"
-        );
+    complete(
+        "bash --norc --noprofile -i",
+        ". ./ec2-role.bash; ec2-role() { echo \"<$*>\"; }",
+    );
+}
+
+#[test]
+fn zsh_completes_options_and_their_values() {
+    if is_installed("zsh") {
+        let set_up = "fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; ec2-role() { echo \"<$*>\" }";
+        complete("zsh -f -i", set_up);
+    }
+}
+
+#[test]
+fn fish_completes_options_and_their_values() {
+    if is_installed("fish") {
+        let set_up = "source ec2-role.fish; function ec2-role; echo \"<$argv>\"; end";
+        complete("fish --no-config -i", set_up);
     }
 }

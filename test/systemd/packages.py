@@ -3,16 +3,16 @@
 import pathlib
 import platform
 import re
-import shutil
 import subprocess
 import tempfile
 
 import pytest
 
 from host import Host
-from images import debian_sources, debian_tree
+from images import changed_tree, debian_sources, debian_tree
 from instance import REPOSITORY, clean_environment
 
+HOMEPAGE = "https://example.com/ec2-role"
 IN_TREE = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,procps,python3,rpm,cpio"
 
 
@@ -21,17 +21,11 @@ def make(kind, root=REPOSITORY):
 
 
 def make_older(kind, directory):
-    """Makes a package of the same tree with a lower version."""
-    for entry in REPOSITORY.iterdir():
-        if not entry.name.startswith("Cargo.") and entry.name != "scripts":
-            (directory / entry.name).symlink_to(entry)
-    # A copy, because scripts follow a symbolic link to themselves.
-    shutil.copytree(REPOSITORY / "scripts", directory / "scripts")
+    """Makes a package of the same tree with a lower version, and with HOMEPAGE."""
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.M)[1]
-    for name in ("Cargo.toml", "Cargo.lock"):
-        text = (REPOSITORY / name).read_text()
-        (directory / name).write_text(text.replace(f'name = "ec2-role"\nversion = "{version}"', 'name = "ec2-role"\nversion = "0.0.1"'))
-    return make(kind, directory)
+    changes = ((f'name = "ec2-role"\nversion = "{version}"', 'name = "ec2-role"\nversion = "0.0.1"'),
+               ('\nlicense = "MIT"', f'\nrepository = "{HOMEPAGE}"\nlicense = "MIT"'))
+    return make(kind, changed_tree(directory, changes))
 
 
 def import_suite(engine, suite):
@@ -84,6 +78,15 @@ class PackageHost(Host):
     def requirements(self):
         show = {"deb": "dpkg-deb --field /srv/newer Depends", "rpm": "rpm --query --requires --package /srv/newer"}
         return re.split(r"[,\s]+", self.run("sh", "-c", show[self.kind]).stdout)
+
+    def documentation(self):
+        """The files that rpm lists as documentation, and as licences."""
+        lists = ((kind, self.run("rpm", "--query", kind, "--package", "/srv/newer").stdout.split()) for kind in ("--docfiles", "--licensefiles"))
+        return dict(lists)
+
+    def homepage(self):
+        show = {"deb": "dpkg-deb --field /srv/older Homepage", "rpm": "rpm --query --queryformat '%{URL}' --package /srv/older"}
+        return self.run("sh", "-c", show[self.kind]).stdout.strip()
 
     def architecture(self):
         show = {"deb": "dpkg-deb --field /srv/newer Architecture", "rpm": "rpm --query --queryformat '%{ARCH}' --package /srv/newer"}

@@ -3,17 +3,21 @@ host."""
 
 import gzip
 import io
+import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import tarfile
+import tomllib
 
 import pytest
 
 from host import SCRIPTS
-from instance import REPOSITORY, wait_until
+from instance import REPOSITORY, clean_environment, wait_until
 from instance_server import BINARY
-from packages import PackageHost, import_suite, make, make_older
+from packages import HOMEPAGE, PackageHost, import_suite, make, make_older
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
@@ -24,6 +28,7 @@ iptables-save | grep '^-'; ip6tables-save | grep '^-'; ip rule; ip -6 rule
 """
 UNITS = {file.name: file.read_text().replace("/usr/local/", "/usr/") for file in SCRIPTS.glob("ec2-role*.*")
          if file.suffix in (".service", ".socket", ".target")}
+VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]["version"]
 PROGRAMS = {file.name: file.read_bytes() for file in SCRIPTS.glob("ec2-role-*") if file.stat().st_mode & 0o100}
 
 
@@ -56,11 +61,41 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
 
 
+# What lintian says of any package that is made outside Debian, or by nobody who has an address.
+ACCEPTED = {
+    "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes the address into nfpm.yaml
+    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file
+    "initial-upload-closes-no-bugs",
+    "maintainer-script-calls-systemctl",  # Debian's helper would restart the sockets, and would start what is installed
+    "shared-library-lacks-prerequisites",  # the binary is static and position-independent
+}
+
+
+@pytest.mark.skipif(shutil.which("lintian") is None and not os.environ.get("CI"), reason="needs lintian")
+def test_lintian_has_no_objection_to_the_deb(packages, tmp_path):
+    (tmp_path / "ec2-role.deb").write_bytes(packages["deb"][1])
+    said = subprocess.run(["lintian", "--allow-root", tmp_path / "ec2-role.deb"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    objections = dict(re.findall(r"^[EW]: ec2-role: (\S+)(.*)", said.stdout, re.M))
+    assert "bogus-mail-host" in objections, said
+    assert not objections.keys() - ACCEPTED, said.stdout
+
+
+def test_bill_of_materials_lists_the_crates_of_the_binary():
+    bill = json.loads(make("sbom"))
+    tree = subprocess.run(["cargo", "tree", "--locked", "--target", "x86_64-unknown-linux-musl", "--edges", "normal", "--prefix", "none"],
+                          cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    crates = {tuple(line.replace(" v", " ").split()[:2]) for line in tree.splitlines()} - {("ec2-role", VERSION)}
+    assert {(component["name"], component["version"]) for component in bill["components"]} == crates
+    names = {component["bom-ref"] for component in (bill["metadata"]["component"], *bill["components"])}
+    assert {reference for crate in bill["dependencies"] for reference in (crate["ref"], *crate.get("dependsOn", ()))} == names
+
+
 @pytest.fixture(scope="module")
 def manuals(tmp_path_factory):
     """The man pages and completions as {name: content}."""
     directory = tmp_path_factory.mktemp("manuals")
-    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True)
+    commit_time = subprocess.run(["git", "show", "--no-patch", "--format=%ct"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    subprocess.run([SCRIPTS / "manuals", directory, BINARY], check=True, env=clean_environment(SOURCE_DATE_EPOCH=commit_time.strip()))
     return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
 
@@ -71,7 +106,11 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
     pages = {name: gzip.decompress(files.pop(name)) for name in list(files) if name.startswith("/usr/share/man/")}
     assert pages == {f"/usr/share/man/man8/{name}.gz": content for name, content in manuals.items() if name.endswith(".8")}
     zsh = {"deb": "vendor-completions", "rpm": "site-functions"}[package_host.kind]
-    assert files.pop("/usr/share/doc/ec2-role/copyright").startswith((REPOSITORY / "LICENSE").read_bytes())
+    licence = {"deb": "/usr/share/doc/ec2-role/copyright", "rpm": "/usr/share/licenses/ec2-role/LICENSE"}[package_host.kind]
+    assert files.pop(licence).startswith((REPOSITORY / "LICENSE").read_bytes())
+    if package_host.kind == "deb":
+        changes = gzip.decompress(files.pop("/usr/share/doc/ec2-role/changelog.Debian.gz")).decode()
+        assert re.match(rf"ec2-role \({VERSION}-1\) stable; .*\n.* {VERSION}: ", changes), changes
     assert files == {
         "/usr/bin/ec2-role": pathlib.Path(BINARY).read_bytes(),
         **{f"/usr/sbin/{name}": content for name, content in PROGRAMS.items()},
@@ -88,12 +127,22 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
         assert (members[name].uid, members[name].gid) == (0, 0), name
 
 
+@pytest.mark.parametrize("package_host", ["rpm trixie"], indirect=True)
+def test_rpm_knows_what_is_documentation_and_licence(package_host):
+    pages = {f"/usr/share/man/man8/{name}.8.gz" for name in ("ec2-role", *PROGRAMS)}
+    readmes = {f"/usr/share/doc/ec2-role/{name}" for name in ("README.md", "scripts/README.md", "ec2-role.rules.yml")}
+    listed = package_host.documentation()
+    assert set(listed["--docfiles"]) == pages | readmes
+    assert listed["--licensefiles"] == ["/usr/share/licenses/ec2-role/LICENSE"]
+
+
 def test_package_has_the_trees_scripts_and_says_what_it_needs(package_host):
     for name in ("postinstall", "preremove", "postremove"):
         assert (SCRIPTS / "package" / name).read_text().strip() in package_host.scripts(), name
     assert {"iptables", "iproute2" if package_host.kind == "deb" else "iproute"} <= set(package_host.requirements())
     found, expected = package_host.architecture()
     assert found == expected
+    assert package_host.homepage() == HOMEPAGE
 
 
 def test_installation_alone_starts_nothing(package_host):
@@ -132,7 +181,8 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     assert "EC2_ROLE_ARN" in packaged.run("cat", "/etc/ec2-role/web.conf").stdout
     assert HOST_ROLE not in packaged.run("cat", "/var/log/answers").stdout
     # The output of the removal has the command that turns off the guard.
-    lift = re.search(r"the guard stays on: .*To lift it now: (.*)", removal.stderr)[1]
+    lift = re.search(r"ec2-role: the guard stays on .*To lift it now: (.*)", removal.stderr)[1]
+    assert "ec2-role-guard" not in removal.stderr, "a command that is gone"
     packaged.run("sh", "-c", lift)
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
 
@@ -140,7 +190,17 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
 # Only dpkg has a purge.
 @pytest.mark.parametrize("package_host", ["deb bookworm", "deb trixie"], indirect=True)
 def test_purge_leaves_nothing(packaged):
+    docker = packaged.show("docker", "MainPID")
     packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")
-    packaged.run("dpkg", "--purge", "ec2-role")
+    # apt-get removes the package first, and then runs dpkg again to purge it. Its output is all on stdout.
+    said = re.findall(r"^ec2-role.*", packaged.run("apt-get", "--yes", "purge", "ec2-role").stdout, re.M)
+    assert "the guard stays on until the next boot or, with dpkg, a purge" in said[0]
+    assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]
     assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
+    # Neither an installation nor a second purge does anything to the guard.
+    packaged.install_package("newer")
+    rules = packaged.run("ip", "rule").stdout
+    purge = packaged.run("dpkg", "--purge", "ec2-role")
+    assert "169.254.169.254" not in rules and purge.stderr == ""
+    assert packaged.show("docker", "MainPID") == docker
