@@ -20,7 +20,7 @@ BUSYBOX = "docker.io/library/busybox"
 # Entry point of the test's own amazon/aws-cli image, which replaces the one that a user would pull: prints the caller's ARN.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
 # curl's exit status if the connection is refused; a time-out has a different one.
-REFUSED = 7
+REFUSED, RESET = 7, 56
 
 
 def import_tree(engine):
@@ -76,9 +76,9 @@ class PodmanHost(Host):
         return result.stdout, result.returncode
 
     def role_seen_by(self, container):
-        """Returns the role's name in the list that the container gets; None if the request is refused."""
+        """Returns the role's name in the list that the container gets; None if the request is refused, or its server ends."""
         body, status = self.curl(container, f"http://{METADATA}{LIST}", "--fail")
-        assert status in (0, REFUSED, 22), f"curl: {status}"
+        assert status in (0, REFUSED, 22, RESET), f"curl: {status}"
         return body or None
 
     def wait_for_role(self, container, role):
