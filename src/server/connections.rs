@@ -101,7 +101,13 @@ impl Connections {
         })
     }
 
-    pub fn stop_accepting(&mut self) {
+    /// Accepts the clients that wait, and no later ones. The kernel resets those that still wait when the socket closes.
+    pub fn finish_accepting(&mut self) {
+        self.stop_accepting();
+        self.ready.push_back(LISTENER);
+    }
+
+    fn stop_accepting(&mut self) {
         self.accept_paused_until = None;
         _ = self.watch_listener(EventFlags::empty());
         self.ready.retain(|id| *id != LISTENER);
@@ -324,6 +330,18 @@ mod tests {
         let _clients: Vec<_> = (0..5).map(|_| connect()).collect();
         accept_all(&mut connections, 5, Instant::now());
         assert_eq!(open(&connections), [2, 3, 4]);
+    }
+
+    #[test]
+    fn clients_that_wait_at_the_end_are_accepted_and_no_others() {
+        let (mut connections, address) = connections();
+        let _waiting = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        connections.finish_accepting();
+        accept_all(&mut connections, 2, Instant::now());
+        let _later = TcpStream::connect(address).unwrap();
+        let end = Instant::now() + Duration::from_millis(1);
+        while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
+        assert_eq!(open(&connections), [0, 1]);
     }
 
     #[test]

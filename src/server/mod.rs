@@ -84,7 +84,7 @@ pub fn run() -> io::Result<()> {
                         updates.into_iter().for_each(|update| handler.state.apply(update))
                     }
                     None => {
-                        connections.stop_accepting();
+                        connections.finish_accepting();
                         drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
                     }
                 }
