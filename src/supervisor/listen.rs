@@ -10,7 +10,7 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-use crate::common::{Fault, limit, permanent, transient};
+use crate::common::{Fault, limit, log, permanent, transient};
 
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
@@ -76,8 +76,11 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// Lets a server that the same user starts listen at this address too. So it can take this server's place, and no other program
 /// can take the port in between.
-pub fn share(listener: &TcpListener) -> io::Result<()> {
-    Ok(set_socket_reuseport(listener, true)?)
+pub fn share(listener: &TcpListener) {
+    match set_socket_reuseport(listener, true) {
+        Ok(()) => log::event("SIGUSR2: another server of this user may listen here too"),
+        Err(error) => log::warning(&format!("SIGUSR2: {}", limit::name(&error.into()))),
+    }
 }
 
 fn from_stdin() -> Result<TcpListener, Fault> {

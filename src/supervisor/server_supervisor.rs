@@ -117,10 +117,7 @@ impl ServerSupervisor {
 
     /// See [`share`].
     pub fn share_address(&self) {
-        match share(&self.listener) {
-            Ok(()) => log::event("SIGUSR2: another server of this user may listen here too"),
-            Err(error) => log::warning(&format!("SIGUSR2: {}", limit::name(&error))),
-        }
+        share(&self.listener);
     }
 
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
