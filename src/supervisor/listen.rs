@@ -75,8 +75,12 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Lets a server that the same user starts listen at this address too. So it can take this server's place, and no other program
-/// can take the port in between.
+/// can take the port in between. A listener at every address does not share: `bound` could not end the sharing, because no address
+/// is left for its second socket, and any later server would be let in too.
 pub fn share(listener: &TcpListener) {
+    if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
+        return log::warning("SIGUSR2: every address cannot be shared; listen at one address");
+    }
     match set_socket_reuseport(listener, true) {
         Ok(()) => log::event("SIGUSR2: another server of this user may listen here too"),
         Err(error) => log::warning(&format!("SIGUSR2: {}", limit::name(&error.into()))),

@@ -103,6 +103,19 @@ fn after_sigusr2_a_second_server_takes_over_without_a_gap() {
 }
 
 #[test]
+fn at_every_address_no_second_server_is_let_in() {
+    let sts = Sts::start([Reply::good()]);
+    for every in ["0.0.0.0", "[::]"] {
+        let first = Start::with(&sts).listen(&format!("{every}:0")).serving();
+        first.signal(Signal::USR2);
+        first.wait_for_line("SIGUSR2: ");
+        let address = format!("{every}:{}", first.address.port());
+        let second = Start::with(&sts).listen(&address).spawn();
+        second.wait_for_line("the address is in use");
+    }
+}
+
+#[test]
 fn credential_process_ends_with_a_killed_supervisor() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
