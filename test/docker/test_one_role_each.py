@@ -46,20 +46,6 @@ while not select.select([sys.stdin], [], [], 0)[0]:
         taker.close()
 """
 
-# As another user, answers at port 4567 of the address in its argument; ends when stdin does.
-ANSWER = """
-import os, socketserver, sys, threading
-os.setuid(1000)
-class Handler(socketserver.BaseRequestHandler):
-    def handle(self):
-        self.request.recv(1024)
-        self.request.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nfrom another")
-socketserver.TCPServer.allow_reuse_address = True
-server = socketserver.TCPServer((sys.argv[1], 4567), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-sys.stdin.read()
-"""
-
 
 def network(docker, *arguments, check=True):
     return docker.instance.run(NETWORK, *arguments, check=check)
@@ -264,25 +250,6 @@ def test_no_user_can_take_the_port_while_a_server_is_replaced(docker):
     os.close(end)
     assert taking.result().stderr == "" and taking.result().returncode == 0
     assert set(seen) == {"php", "fluentd"}
-
-
-def test_no_other_user_answers_in_place_of_a_stopped_server(docker):
-    create(docker, "php")
-    container = start_client(docker, "--network", "php")
-    docker.docker("stop", "ec2-role-php")
-    end, until_end = os.pipe()
-    gateway = gateway_of(docker, "php")
-    with concurrent.futures.ThreadPoolExecutor(1) as others:
-        answering = others.submit(docker.instance.run, sys.executable, "-c", ANSWER, gateway, stdin=end)
-        own = ("curl", "--silent", "--max-time", "2", f"{gateway}:4567")
-        wait_until(lambda: docker.instance.run(*own, check=False).stdout == "from another", what="the other program")
-        answer, _ = metadata(docker, container, LIST, "--max-time", "2")
-        os.close(until_end)
-        answering.result()
-    os.close(end)
-    assert answer == ""
-    network(docker, "create", arn("php"))
-    assert role_name(docker, container) == "php"
 
 
 def test_a_server_that_cannot_start_leaves_the_one_before(docker):
