@@ -101,7 +101,7 @@ impl Connections {
         })
     }
 
-    /// Accepts the clients that wait, and no later ones. The kernel resets those that still wait when the socket closes.
+    /// Accepts the clients that wait now, and no later ones: when the socket closes, the kernel resets each client that still waits.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
         self.ready.push_back(LISTENER);

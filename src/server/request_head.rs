@@ -12,20 +12,19 @@ const MAX_HEADERS: usize = 64;
 /// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Whether a response can depend on this header. tiny_http receives no other header: it would act on some (allocate or read a
-/// body, end the connection, send a response), and it reads slowly, byte by byte.
+/// Whether a response can depend on this header. tiny_http receives only such headers, because it acts on some others (allocates
+/// or reads a body, ends the connection, sends a response), and because it reads slowly, byte by byte.
 pub fn is_relevant(name: &str, value: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     if is("Host") {
-        // An IPv4 address, which every SDK sends, is as good as no Host header (see `browser::check`).
+        // Every SDK sends the service's IPv4 address, which `browser::check` treats as it treats an absent header.
         return value.parse::<Ipv4Addr>().is_err() && value.parse::<SocketAddrV4>().is_err();
     }
     if is("User-Agent") {
         return value == CHECK_AGENT;
     }
-    let start = name.get(..browser::SEC_FETCH.len()).unwrap_or_default();
     let others = ["Origin", "X-Forwarded-For", "Authorization", TOKEN_HEADER, TTL_HEADER];
-    start.eq_ignore_ascii_case(browser::SEC_FETCH) || others.into_iter().any(is)
+    browser::is_fetch_metadata(name) || others.into_iter().any(is)
 }
 
 /// A complete request head.
@@ -49,7 +48,7 @@ impl RequestHead {
             Ok(httparse::Status::Complete(length)) => {
                 // A head that fills the buffer may be followed by bytes that are still unread.
                 let has_more_input = bytes.len() > length || length == MAX_BYTES;
-                RequestHead::normalize(&request, length, has_more_input)
+                RequestHead::normalize(&request, &bytes[..length], has_more_input)
                     .or_else(|| Some(RequestHead::malformed(bytes)))
             }
             Ok(httparse::Status::Partial) | Err(_) => Some(RequestHead::malformed(bytes)),
@@ -57,22 +56,25 @@ impl RequestHead {
     }
 
     /// Rewrites a head for tiny_http; `None` if it has characters beyond ASCII, which tiny_http does not accept.
-    fn normalize(request: &httparse::Request, length: usize, has_more_input: bool) -> Option<Self> {
+    fn normalize(request: &httparse::Request, bytes: &[u8], has_more_input: bool) -> Option<Self> {
+        if !bytes.is_ascii() {
+            return None;
+        }
         let (method, target, minor) = (request.method?, request.path?, request.version?);
         let request_line =
             [method, " ", target, if minor == 0 { " HTTP/1.0" } else { " HTTP/1.1" }].concat();
-        let mut head = String::with_capacity(length);
+        let mut head = String::with_capacity(bytes.len());
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
         push(&[method, " ", target, " HTTP/1.1\r\n"]);
         for header in request.headers.iter() {
-            let value = std::str::from_utf8(header.value).ok().filter(|value| value.is_ascii())?;
+            let value = std::str::from_utf8(header.value).ok()?;
             if is_relevant(header.name, value) {
                 push(&[header.name, ": ", value, "\r\n"]);
             }
         }
         push(&["\r\n"]);
         let has_body = has_body(request);
-        head.is_ascii().then(|| RequestHead {
+        Some(RequestHead {
             request_line,
             has_more_input: has_more_input || has_body != Ok(false),
             normalized: has_body.map(|_| head),

@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 /// is enough, because SDKs wait no longer for a response, and a bridge loses no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// An address of this machine that another program hardly listens at.
+/// A loopback address at which other programs seldom listen.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port needs CAP_NET_BIND_SERVICE.
@@ -42,14 +42,12 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     };
     let address = listener.local_addr().or_else(not_now)?;
     // Set the option here, because accepted connections inherit it from the listener, and the kernel accepts some before a server
-    // runs. Errors are ignored: some sandboxes do not support the option, and if `listen` fails, the socket keeps its earlier
-    // backlog.
+    // runs. An error is ignored, because some sandboxes do not support the option.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
-    _ = rustix::net::listen(&listener, BACKLOG);
     Ok((listener, address))
 }
 
-/// Listens at the address. If a server of the same user listens there and has called [`share`], both do from now on.
+/// Returns a socket that listens at the address, beside another server of this user if that server has called [`share`].
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(address)?;
     // Without this option, closed connections of an earlier server would keep the address in use for a minute.
@@ -62,7 +60,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // The kernel keeps in mind that sockets share the port, until one that does not share it is bound at any address.
+        // The kernel would let later sockets share the port too. It stops when a socket without the option is bound to the port,
+        // whatever that socket's address is.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }
@@ -74,9 +73,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Lets a server that the same user starts listen at this address too. So it can take this server's place, and no other program
-/// can take the port in between. A listener at every address does not share: `bound` could not end the sharing, because no address
-/// is left for its second socket, and any later server would be let in too.
+/// Lets another server of this user listen at this address too. That server can take this server's place, and no other program can
+/// take the port in between. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: [`bound`] could not stop the sharing,
+/// because it has no address left for its second socket.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");
@@ -93,7 +92,11 @@ fn from_stdin() -> Result<TcpListener, Fault> {
     // For a listening Unix socket, which has no IP address, `local_addr` fails with `InvalidInput`.
     let accepts = socket_acceptconn(&listener).map_err(io::Error::from);
     match accepts.and_then(|accepts| listener.local_addr().map(|_| accepts)) {
-        Ok(true) => Ok(listener),
+        Ok(true) => {
+            // If this fails, the socket keeps its earlier backlog.
+            _ = rustix::net::listen(&listener, BACKLOG);
+            Ok(listener)
+        }
         Err(error)
             if error.kind() != ErrorKind::InvalidInput
                 && Errno::from_io_error(&error) != Some(Errno::NOTSOCK) =>

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::child_process;
 use super::fetcher_process::Fetcher;
 use super::jitter::jitter;
+use super::listen::share;
 use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
@@ -36,7 +37,7 @@ impl Supervisor<'_> {
                         let refreshes = self.refreshes.iter_mut();
                         refreshes.for_each(|(refresh, _)| refresh.fetch_now(now));
                     }
-                    Order::ShareAddress => self.server.share_address(),
+                    Order::ShareAddress => share(&self.server.listener),
                 }
             }
             if let Err(error) = self.receive(now) {

@@ -8,7 +8,6 @@ use rustix::process::Pid;
 
 use super::child_process;
 use super::failures::Failures;
-use super::listen::share;
 use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
@@ -26,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 pub struct ServerSupervisor {
-    listener: TcpListener,
+    pub listener: TcpListener,
     state: ServerState,
     server: Option<ServerProcess>,
     next_start: BootTime,
@@ -113,11 +112,6 @@ impl ServerSupervisor {
 
     pub fn pid(&self) -> Option<Pid> {
         self.server.as_ref().map(|server| server.pid)
-    }
-
-    /// See [`share`].
-    pub fn share_address(&self) {
-        share(&self.listener);
     }
 
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {

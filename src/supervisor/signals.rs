@@ -66,8 +66,8 @@ impl Signals {
         }
     }
 
-    /// Reads the signals received so far up to the first one that is an order, and returns it. A signal without an order is
-    /// logged as ignored, except SIGCHLD.
+    /// Reads the signals received so far, up to the first that is an order, and returns this order. Each other signal is logged as
+    /// ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
         while let Ok(Some(signal)) = self.0.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {

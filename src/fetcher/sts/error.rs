@@ -43,8 +43,8 @@ impl StsError {
         }
     }
 
-    /// Hides the parts of the request that STS may repeat. Call it before `describe` and `judge`, which cut the texts: a part of a
-    /// secret would not be found.
+    /// Replaces secrets of the request, which STS may repeat. Call this before `describe` and `judge`: they shorten the texts, and a
+    /// shortened secret would not be recognized.
     pub fn hide(&mut self, secrets: &[&str]) {
         let (texts, answer) = match self {
             StsError::NoAnswer(error) => (vec![&mut error.cause], None),

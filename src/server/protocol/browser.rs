@@ -4,8 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::http::{Refusal, Request};
 
-/// The beginning of the names of headers in which a browser says why it sends a request (Fetch Metadata, W3C).
-pub const SEC_FETCH: &str = "Sec-Fetch-";
+/// Whether this is the name of a header of Fetch Metadata (W3C), in which a browser says why it sends a request.
+pub fn is_fetch_metadata(name: &str) -> bool {
+    const START: &str = "Sec-Fetch-";
+    name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
+}
 
 /// Checks the headers of a request. The Host header must be absent or empty, an IP address, a name that nobody can register
 /// (without a dot, below `localhost` by RFC 6761, or below `internal` by ICANN's reservation), or one of `allowed_hosts`. On
@@ -13,9 +16,8 @@ pub const SEC_FETCH: &str = "Sec-Fetch-";
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        let start = name.get(..SEC_FETCH.len()).unwrap_or_default();
         // Sec-Fetch-Mode is allowed: Node's `fetch`, which is no browser, sends it. Browsers are refused by their Sec-Fetch-Site.
-        if is("origin") || (start.eq_ignore_ascii_case(SEC_FETCH) && !is("sec-fetch-mode")) {
+        if is("origin") || (is_fetch_metadata(name) && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }
         if is("host") && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {

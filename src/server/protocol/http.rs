@@ -11,7 +11,7 @@ pub struct Request<'a> {
     /// The method in the client's letter case.
     pub method: &'a str,
     pub target: &'a str,
-    /// Names and values in the client's order, as far as they are `request_head::is_relevant`.
+    /// Names and values of the relevant headers (`request_head::is_relevant`), in the client's order.
     pub headers: &'a [(&'a str, &'a str)],
     /// Whether the client connected to a loopback address.
     pub is_to_loopback: bool,
