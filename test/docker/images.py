@@ -89,7 +89,7 @@ def changed_tree(directory, changes=(), without=()):
     for entry in REPOSITORY.iterdir():
         if not entry.name.startswith("Cargo.") and entry.name not in ("scripts", *without):
             (directory / entry.name).symlink_to(entry)
-    # A copy, because scripts follow a symbolic link to themselves.
+    # Copy the scripts: through a symbolic link they would work on the repository itself.
     shutil.copytree(REPOSITORY / "scripts", directory / "scripts")
     for name in ("Cargo.toml", "Cargo.lock"):
         text = (REPOSITORY / name).read_text()

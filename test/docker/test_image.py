@@ -112,7 +112,7 @@ def test_6_a_tree_without_git_makes_images_of_an_unknown_commit(docker, ec2_role
     tree = changed_tree(tmp_path / "ec2-role", without=[".git"])
     released = config_of_a_releases_image(tree)["Labels"]
     assert released == {name: value for name, value in configuration(docker, "ec2-role")["Labels"].items() if not name.endswith(".revision")}
-    # A cargo that prints what the binary's --version would say, and builds nothing.
+    # This cargo builds nothing. It prints the commit that --version would print.
     (tmp_path / "cargo").write_text('#!/bin/sh\n[ "$1" != build ] || { echo "commit: $EC2_ROLE_COMMIT"; exit 1; }\n')
     (tmp_path / "cargo").chmod(0o755)
     environment = {**docker.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}

@@ -31,7 +31,7 @@ boto3.client("cloudwatch", endpoint_url="{ENDPOINT}").put_metric_data(
 print("done")
 """
 
-# As another user, takes port 4567 of the address in its argument as soon as that is possible; ends when stdin does.
+# As another user, tries to take port 4567 of the address in its argument until it succeeds or its stdin is closed.
 TAKE = """
 import os, select, socket, sys
 os.setuid(1000)

@@ -1,6 +1,5 @@
 """SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the expired source credential."""
 
-
 import pytest
 
 import sign_in

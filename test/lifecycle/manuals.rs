@@ -47,7 +47,7 @@ fn man_pages_and_completions_name_every_option() {
     }
 }
 
-/// Types into an interactive shell on a terminal, where `ec2-role` is a function that prints its arguments.
+/// Types command lines with tabs into an interactive shell. There `ec2-role` is a function that prints its arguments.
 fn complete(shell: &str, set_up: &str) {
     let rows = [
         ("--log-f\t", "--log-format"),

@@ -61,9 +61,9 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
 
 
-# What lintian says of any package that is made outside Debian, or by nobody who has an address.
+# lintian objects so to each package that is made outside Debian, or whose maintainer has no mail address.
 ACCEPTED = {
-    "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes the address into nfpm.yaml
+    "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes an address into nfpm.yaml
     "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file
     "initial-upload-closes-no-bugs",
     "maintainer-script-calls-systemctl",  # Debian's helper would restart the sockets, and would start what is installed
@@ -199,7 +199,7 @@ def test_purge_leaves_nothing(packaged):
     assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]
     assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
-    # Neither an installation nor a second purge does anything to the guard.
+    # Neither another installation nor another purge changes the guard.
     packaged.install_package("newer")
     rules = packaged.run("ip", "rule").stdout
     purge = packaged.run("dpkg", "--purge", "ec2-role")
