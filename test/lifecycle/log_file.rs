@@ -98,7 +98,7 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
 #[test]
 fn a_terminal_that_stops_background_output_stops_no_process() {
     let sts = Sts::start([Reply::good()]);
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();

@@ -2,13 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 
 use crate::support::container::Container;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN, TOKEN_PATH, TTL};
 use crate::support::loopback::Loopback;
-use crate::support::{Ec2Role, Ended, ROLE, Reply, Start, Sts, namespace, until};
+use crate::support::{Ec2Role, Ended, ROLE, Reply, Start, Sts, namespace, port, until};
 
 const METRICS: &str = "/metrics";
 
@@ -227,7 +226,7 @@ fn check_without_service_says_why_and_exits_1() {
     let without_credential = Start::with(&sts).start();
     without_credential.wait_for_line("no credential, requests are answered 500");
     // Bound but not listening: the port refuses connections, and no other process can take it.
-    let bound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let bound = port::socket();
     rustix::net::bind(&bound, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let nobody = SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap();
     // This socket listens, but nothing accepts its connections.

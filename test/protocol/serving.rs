@@ -5,13 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH, TOKEN};
 use crate::support::sts::{access_key_id, secret_access_key, session_token};
-use crate::support::{Reply, Start, Sts, until};
+use crate::support::{Reply, Start, Sts, port, until};
 
 #[test]
 fn the_role_name_option_renames_the_role() {
@@ -189,7 +188,7 @@ fn a_client_port_reused_after_a_reset_is_answered() {
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
     let mut ask = || {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let socket = port::socket();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         // Close with a reset, which frees the port at once.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
@@ -217,7 +216,7 @@ fn the_server_closes_first_and_the_port_is_reusable() {
     let ec2_role = Start::with(&sts).serving();
     let mut port = 0;
     for version in ["1.0", "1.1", "1.1", "1.0"] {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let socket = port::socket();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         // This fails while a busy kernel is still closing the previous connection.

@@ -126,15 +126,16 @@ impl Drop for Listener {
     }
 }
 
+/// An IPv4 socket for TCP. It is CLOEXEC from its creation, because tests start processes at the same time, some of which have
+/// no descriptor to spare.
+pub fn socket() -> OwnedFd {
+    let family = AddressFamily::INET;
+    rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+}
+
 /// A socket on this address; SO_REUSEPORT lets the same user bind several.
 fn bind(address: SocketAddr) -> OwnedFd {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let socket = socket();
     sockopt::set_socket_reuseport(&socket, true).unwrap();
     rustix::net::bind(&socket, &address).unwrap();
     socket
