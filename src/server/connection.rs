@@ -1,12 +1,12 @@
 //! One client's connection: reads a request head, writes a response, drains further input.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, send, sockopt};
 
 use super::request_head::{self, RequestHead};
 
@@ -89,7 +89,9 @@ impl Connection {
     /// closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
-            let written = unless_lost(self.stream.write(unsent))?;
+            // MORE saves a packet: the kernel waits for the end of the stream, which follows at once, and sends both together.
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let written = unless_lost(send(&self.stream, unsent, flags).map_err(io::Error::from))?;
             unsent.drain(..written);
             if !unsent.is_empty() {
                 return Some(Progress::Pending(EventFlags::OUT));
