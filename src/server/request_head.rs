@@ -1,5 +1,6 @@
 //! Parses a request head from a client's bytes, and normalizes it for tiny_http. Pure: no I/O.
 
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::common::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
@@ -41,9 +42,9 @@ pub struct RequestHead {
 impl RequestHead {
     /// Parses a head; `None` if it is still incomplete.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(bytes) {
+        let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut headers) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
                 // A head that fills the buffer may be followed by bytes that are still unread.

@@ -53,15 +53,15 @@ impl TinyHttpAdapter {
     /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. An
     /// error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        let mut bytes: String = heads.collect();
+        let mut bytes = heads.collect::<String>().into_bytes();
         // tiny_http ignores spaces before a request line. These fill the read that ends the heads, and one more is left for a
         // further read, which begins when all heads are parsed. After few heads, parsing the spaces would take longer than they
         // save.
-        let spaces = bytes.len().next_multiple_of(READ_BYTES) + 1 - bytes.len();
-        if spaces < bytes.len() {
-            bytes.extend(std::iter::repeat_n(' ', spaces));
+        let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
+        if filled < 2 * bytes.len() {
+            bytes.resize(filled, b' ');
         }
-        self.stream.write_all(bytes.as_bytes())?;
+        self.stream.write_all(&bytes)?;
         // Wait until tiny_http's thread has read everything. Otherwise that thread would wake this one in `receive` for every
         // head, while holding the lock that this thread needs. `poll` waits because the send buffer is small. The wait is an
         // optimization, so an error is ignored.
