@@ -59,7 +59,7 @@ impl Supervisor<'_> {
         self.server.send_heartbeat_if_due(now);
     }
 
-    /// Waits for a signal, a fetcher's report, a heartbeat answer, room in systemd's queue, or the next due time.
+    /// Waits for a signal, a fetcher's report, a heartbeat answer, or the next due time.
     fn wait(&self, signals: &Signals, now: BootTime) {
         let refreshes = self.refreshes.iter().flat_map(|(refresh, fetcher)| {
             let fetch = fetcher.deadline().unwrap_or_else(|| refresh.due());
@@ -68,7 +68,7 @@ impl Supervisor<'_> {
         let others = [Some(self.server.due()), self.notify.next_ping()];
         let due = refreshes.chain(others).flatten().min().unwrap_or(now);
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
-        let fds = fetchers.chain([self.server.poll_fd(), self.notify.poll_fd()]).flatten();
+        let fds = fetchers.chain([self.server.poll_fd()]).flatten();
         signals.wait(fds, due.left(now));
     }
 
