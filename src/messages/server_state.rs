@@ -11,8 +11,6 @@ pub struct ServerState {
     pub config: ServerConfig,
     /// The key that seals session tokens.
     pub token_key: TokenKey,
-    /// The kernel's boot id; session tokens are valid for one boot only.
-    pub boot_id: String,
     pub log_format: log::Format,
     /// The region in use; `None` while it is unknown or only guessed.
     pub region: Option<String>,

@@ -93,14 +93,10 @@ fn prepare<'a>(
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot_id = boot_id.trim().to_owned();
+    let token_key = token_key.of_boot(&boot_id);
     let now = BootTime::now();
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
-    let orders = FetchOrders {
-        token_key: Some(token_key.clone()),
-        boot_id: boot_id.clone(),
-        ..FetchOrders::default()
-    };
+    let orders = FetchOrders { token_key: Some(token_key.clone()), ..FetchOrders::default() };
     let credential = CredentialRefresh::new(config.role.clone(), asked, orders.clone(), now);
     let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
     if config.server.pass_through.is_some() {
@@ -115,7 +111,6 @@ fn prepare<'a>(
         role: config.role.clone(),
         config: config.server.clone(),
         token_key,
-        boot_id,
         log_format: log::format().clone(),
         region: None,
         container_token,
