@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
@@ -232,18 +234,14 @@ struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Parses a request target; `None` if its path is relative, has a `.` or `..` segment, an incomplete escape, or a character
-    /// other than printable ASCII.
+    /// Parses a request target; `None` if its path is relative, has an escaped slash, or is not UTF-8. A segment that is `.` or `..`,
+    /// or has an incomplete escape, stays as it is, and no item has such a name.
     fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
-        if !path.starts_with('/') {
-            return None;
-        }
         let mut segments = Vec::new();
-        for raw in path.split('/').filter(|raw| !raw.is_empty()) {
-            let segment = decode(raw)?;
-            let is_printable = segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-            if segment == "." || segment == ".." || !is_printable {
+        for raw in path.strip_prefix('/')?.split('/').filter(|raw| !raw.is_empty()) {
+            let segment = percent_decode_str(raw).decode_utf8().ok()?;
+            if segment.contains('/') {
                 return None;
             }
             segments.push(segment);
@@ -258,16 +256,4 @@ impl<'a> Path<'a> {
     fn is_token(&self) -> bool {
         self.segments.len() == 3 && self.segments[1] == "api" && self.segments[2] == "token"
     }
-}
-
-fn decode(raw: &str) -> Option<Cow<'_, str>> {
-    // Check this first: percent_encoding leaves an incomplete escape unchanged.
-    let escapes_are_complete = raw
-        .split('%')
-        .skip(1)
-        .all(|after| after.len() >= 2 && after.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit));
-    if !escapes_are_complete {
-        return None;
-    }
-    percent_encoding::percent_decode_str(raw).decode_utf8().ok()
 }
