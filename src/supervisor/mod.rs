@@ -60,7 +60,7 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
     let mut pause = || {
         signals.wait(std::iter::empty(), PAUSE);
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
-        child_process::reap_others(&[]);
+        child_process::reap();
         while let Some(order) = signals.order() {
             if let Order::End(name) = order {
                 signal = name;

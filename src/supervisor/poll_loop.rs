@@ -74,18 +74,16 @@ impl Supervisor<'_> {
 
     /// Receives all reports and heartbeat answers, and reaps all ended children. An error ends the program.
     fn receive(&mut self, now: BootTime) -> Result<(), String> {
-        self.server.receive(now);
+        let ended = child_process::reap();
+        self.server.receive(&ended, now);
         for (refresh, fetcher) in &mut self.refreshes {
-            for report in fetcher.receive(now) {
+            for report in fetcher.receive(&ended, now) {
                 let effects = refresh.receive(report, now, jitter())?;
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
             let effects = refresh.expire(now);
             effects.apply(&mut self.server, &mut self.notify, now);
         }
-        let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.pid());
-        let known = fetchers.chain([self.server.pid()]).flatten();
-        child_process::reap_others(&known.collect::<Vec<_>>());
         self.log_writer.keep_running();
         Ok(())
     }
@@ -98,7 +96,7 @@ impl Supervisor<'_> {
             return;
         };
         let deadline = BootTime::now().after(KILL_TIMEOUT);
-        while child_process::reap(server.pid).is_none() {
+        while !child_process::reap().contains_key(&server.pid) {
             let now = BootTime::now();
             if now >= deadline {
                 return server.kill();

@@ -54,15 +54,13 @@ impl ServerProcess {
         self.channel.write_all(frame)
     }
 
-    /// Whether the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
-    pub fn is_silent(&self) -> bool {
-        self.missed == MAX_MISSED_HEARTBEATS
-    }
-
     /// Sends an empty message, which the server answers. With a full socket buffer the heartbeat is lost and counts as missed.
-    pub fn send_heartbeat(&mut self, now: BootTime) {
+    /// Returns false if the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
+    pub fn send_heartbeat(&mut self, now: BootTime) -> bool {
         _ = self.channel.write(&[FRAME_END]);
-        (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
+        self.next_heartbeat = now.after(HEARTBEAT_INTERVAL);
+        self.missed += 1;
+        self.missed <= MAX_MISSED_HEARTBEATS
     }
 
     /// The control channel, to poll for heartbeat answers.
