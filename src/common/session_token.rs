@@ -59,11 +59,10 @@ impl TokenKey {
         hex::encode(self.0)
     }
 
-    /// Derives the key of one boot from this key, so that a token is valid in one boot only. A key file can outlive the boot, but a
-    /// token's expiry cannot: it is on CLOCK_BOOTTIME, which restarts at boot.
-    pub(crate) fn of_boot(&self, boot_id: &str) -> Self {
+    /// Derives a key for one purpose from this key.
+    pub(crate) fn derive(&self, purpose: &str) -> Self {
         let mut key = [0; 32];
-        key.copy_from_slice(hmac::sign(&self.hmac_key(), boot_id.as_bytes()).as_ref());
+        key.copy_from_slice(hmac::sign(&self.hmac_key(), purpose.as_bytes()).as_ref());
         TokenKey(key)
     }
 
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn token_is_verified_by_the_same_key_and_boot_only() {
-        let of_boot = |byte, boot| TokenAuthority::new(&key(byte).of_boot(boot));
+        let of_boot = |byte, boot| TokenAuthority::new(&key(byte).derive(boot));
         let token = of_boot("a1", "first").issue(Ttl::parse("60").unwrap(), BootTime(0));
         assert_eq!(of_boot("a1", "first").check(&token, BootTime(0)), Some(60));
         assert_eq!(of_boot("a2", "first").check(&token, BootTime(0)), None);

@@ -68,16 +68,14 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         }
         signal.is_empty()
     };
-    let file = config.token_key_file.as_ref();
-    // `stand_in` is a random container token, used until the first one is read from `--container-token-file`. No client knows it,
-    // so all requests for the container form get 401.
-    let keys = || Ok((token_key(file)?, TokenKey::random()?));
-    if let Some((token_key, stand_in)) =
-        until_success(&mut pause, || keys().map_err(Fault::Transient))?
-        && let Some((listener, address)) = until_success(&mut pause, || listen(config.listen))?
-    {
+    let start = || {
+        let token_key = token_key(config.token_key_file.as_ref()).map_err(Fault::Transient)?;
+        let (listener, address) = listen(config.listen)?;
+        Ok((token_key, listener, address))
+    };
+    if let Some((token_key, listener, address)) = until_success(&mut pause, start)? {
         log::event(&format!("listening on {address} for {}", config.role));
-        let supervisor = prepare(config, words, listener, token_key, stand_in, log_writer);
+        let supervisor = prepare(config, words, listener, token_key, log_writer);
         signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
@@ -89,11 +87,12 @@ fn prepare<'a>(
     words: &'a [String],
     listener: TcpListener,
     token_key: TokenKey,
-    stand_in: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
+    // A session token is valid in one boot only: a key file can outlive the boot, but the token's expiry cannot, because it is on
+    // CLOCK_BOOTTIME, which restarts at boot.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let token_key = token_key.of_boot(&boot_id);
+    let token_key = token_key.derive(&boot_id);
     let now = BootTime::now();
     let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
     let orders = FetchOrders { token_key: Some(token_key.clone()), ..FetchOrders::default() };
@@ -105,7 +104,8 @@ fn prepare<'a>(
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
-        container_token = Some(Secret::new(stand_in.to_hex()));
+        // No client knows this token, so all requests for the container form get 401 until the first token is read.
+        container_token = Some(Secret::new(token_key.derive("container token").to_hex()));
     }
     let state = ServerState {
         role: config.role.clone(),
