@@ -52,15 +52,13 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     // The path is used after the token check: a wrong token gets 401 on an invalid path too.
     let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
     match ttl {
+        None => response.outcome = Some(Outcome::VersionOne),
         Some(seconds) if response.status == StatusCode::OK => {
-            response.header(TTL_RESPONSE_HEADER, seconds.to_string())
+            response = response.header(TTL_RESPONSE_HEADER, seconds.to_string());
         }
-        Some(_) => response,
-        None => {
-            response.outcome = Some(Outcome::VersionOne);
-            response
-        }
+        Some(_) => {}
     }
+    response
 }
 
 /// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
