@@ -77,7 +77,7 @@ impl CredentialRefresh {
             format!("credential of {} valid until {}", self.role, iso8601(credential.expiration));
         Effects {
             update: Some(ServerUpdate::Fetched(credential)),
-            log: vec![format!("{status}, next refresh in {}", in_words(wait))],
+            log: Some(format!("{status}, next refresh in {}", in_words(wait))),
             status: Some(status),
             ..Effects::default()
         }
@@ -101,8 +101,6 @@ impl CredentialRefresh {
             Fault::Permanent(why) => (why, Level::Error),
             Fault::Transient(why) => (why, Level::Warning),
         };
-        // A due expiry is logged before the failure, so that the log lines are in the order of the events.
-        let mut log = self.expire(now).log;
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = schedule::retry(self.failures.count, jitter).max(asked);
@@ -115,7 +113,7 @@ impl CredentialRefresh {
             }
             None => format!("{why}; no credential, requests are answered 500"),
         };
-        log.push(format!("{status}; next try in {}{mistake}", in_words(wait)));
+        let log = Some(format!("{status}; next try in {}{mistake}", in_words(wait)));
         Effects { update: Some(ServerUpdate::FetchFailed), log, level, status: Some(status) }
     }
 }
@@ -233,7 +231,7 @@ mod tests {
         let effects = effects.unwrap();
         assert!(matches!(effects.update, Some(ServerUpdate::Fetched(_))));
         let status = format!("credential of {ROLE} valid until 2023-06-01T13:00:00Z");
-        assert_eq!(effects.log, [format!("{status}, next refresh in 30 min")]);
+        assert_eq!(effects.log, Some(format!("{status}, next refresh in 30 min")));
         assert_eq!(effects.status, Some(status));
     }
 
@@ -274,21 +272,20 @@ mod tests {
     #[test]
     fn failure_line_says_what_is_served_and_when_the_next_try_is() {
         let (mut refresh, now) = (refresh(), BootTime(0));
-        let mut log = |report, now| refresh.receive(report, now, 1.0).unwrap().log;
+        let mut log = |report| refresh.receive(report, now, 1.0).unwrap().log.unwrap();
         assert_eq!(
-            log(failed(), now),
-            ["STS is away; no credential, requests are answered 500; next try in 1 s"]
+            log(failed()),
+            "STS is away; no credential, requests are answered 500; next try in 1 s"
         );
-        log(fetched(now), now);
+        log(fetched(now));
         assert_eq!(
-            log(failed(), now),
-            [
-                "STS is away; serving the credential valid until 2023-06-01T13:00:00Z; next try in 1 s"
-            ]
+            log(failed()),
+            "STS is away; serving the credential valid until 2023-06-01T13:00:00Z; next try in 1 s"
         );
-        let lines = log(failed(), now.after(HOUR));
-        assert!(lines[0].contains("has expired; requests are answered 500"));
-        assert!(lines[1].contains("no credential, requests are answered 500; next try in 2 s"));
+        let expired = refresh.expire(now.after(HOUR)).log.unwrap();
+        assert!(expired.ends_with("requests are answered 500 until there is a new one"));
+        let log = refresh.receive(failed(), now.after(HOUR), 1.0).unwrap().log.unwrap();
+        assert!(log.contains("no credential, requests are answered 500; next try in 2 s"));
     }
 
     #[test]
@@ -296,7 +293,7 @@ mod tests {
         let mut refresh = refresh();
         let mut is_mistake = |report, at| {
             let log = refresh.receive(report, BootTime(at), 1.0).unwrap().log;
-            log.iter().any(|line| line.ends_with(MISTAKE))
+            log.is_some_and(|line| line.ends_with(MISTAKE))
         };
         let before = [0, 59_999, 60_000, 60_001].map(|at| is_mistake(failed(), at));
         assert_eq!(before, [false, false, true, false]);
@@ -318,7 +315,7 @@ mod tests {
             for report in [short, failed()] {
                 let effects = refresh.receive(report, BootTime(now.0 + 5), 0.0).unwrap();
                 assert_eq!(refresh.due(), BootTime(now.0 + 1000));
-                assert!(effects.log[0].ends_with("in 995 ms"), "{:?}", effects.log);
+                assert!(effects.log.unwrap().ends_with("in 995 ms"));
             }
             refresh.fetch_now(BootTime(now.0 + 6));
             assert_eq!(refresh.due(), BootTime(now.0 + 1000));
@@ -357,10 +354,10 @@ mod tests {
             refresh.receive(fetched(now), now, 1.0).unwrap();
             let end = now.after(HOUR);
             assert_eq!(refresh.expiry(), Some(end));
-            assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
+            assert_eq!(refresh.expire(BootTime(end.0 - 1)).log, None);
             let effects = refresh.expire(end);
-            assert_eq!(effects.status, Some(effects.log.concat()));
-            assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
+            assert!(effects.status.is_some() && effects.status == effects.log);
+            assert!(refresh.expire(end).log.is_none() && refresh.expiry().is_none());
         }
     }
 
@@ -391,8 +388,8 @@ mod tests {
         assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
         let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
         let effects = receive(FetchReport::Notice("set the clock".to_owned()));
-        assert_eq!(effects.log, ["set the clock"]);
+        assert_eq!(effects.log.as_deref(), Some("set the clock"));
         let effects = receive(FetchReport::Step("signing".to_owned()));
-        assert!(effects.log.is_empty() && effects.update.is_none());
+        assert!(effects.log.is_none() && effects.update.is_none());
     }
 }

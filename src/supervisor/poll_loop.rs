@@ -77,12 +77,12 @@ impl Supervisor<'_> {
         let ended = child_process::reap();
         self.server.receive(&ended, now);
         for (refresh, fetcher) in &mut self.refreshes {
+            // An expiry comes before the reports, so that the log lines are in the order of the events.
+            refresh.expire(now).apply(&mut self.server, &mut self.notify, now);
             for report in fetcher.receive(&ended, now) {
                 let effects = refresh.receive(report, now, jitter())?;
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
-            let effects = refresh.expire(now);
-            effects.apply(&mut self.server, &mut self.notify, now);
         }
         self.log_writer.keep_running();
         Ok(())
