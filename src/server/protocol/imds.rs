@@ -177,13 +177,12 @@ fn host_metadata(
     let own = own.chain(region.map(|_| REGION));
     let passed_through = snapshot.into_iter().flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
-    let listing = if path.is_empty() {
-        Some(directory::roots(leaves))
-    } else {
-        directory::entries(leaves, path)
+    let names = match path {
+        "" => directory::roots(leaves),
+        _ => directory::entries(leaves, path),
     };
-    if let Some(entries) = listing {
-        return Ok(Response::text(entries.join("\n")));
+    if path.is_empty() || !names.is_empty() {
+        return Ok(Response::text(names.into_iter().collect::<Vec<_>>().join("\n")));
     }
     // Before the first snapshot it is unknown whether the host has the item, so the status is 503 instead of 404.
     let may_exist = state.server.config.pass_through.is_some_and(|what| what.may_hold(path));
