@@ -1,7 +1,5 @@
 //! The supervisor's poll loop: starts what is due, waits for events, receives reports.
 
-use std::time::Duration;
-
 use super::child_process;
 use super::fetcher_process::Fetcher;
 use super::jitter::jitter;
@@ -11,9 +9,6 @@ use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::{BootTime, log::writer::LogWriter};
-
-/// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
-const KILL_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub struct Supervisor<'a> {
     pub words: &'a [String],
@@ -44,7 +39,9 @@ impl Supervisor<'_> {
                 break Err(error);
             }
         };
-        self.end(signals);
+        self.notify.stopping();
+        self.refreshes.iter_mut().for_each(|(_, fetcher)| fetcher.kill());
+        self.server.end();
         result
     }
 
@@ -86,24 +83,5 @@ impl Supervisor<'_> {
         }
         self.log_writer.keep_running();
         Ok(())
-    }
-
-    /// Kills the fetchers at once. The server first drains its open requests; it is killed only after `KILL_TIMEOUT`.
-    fn end(&mut self, signals: &Signals) {
-        self.notify.stopping();
-        self.refreshes.iter_mut().for_each(|(_, it)| it.kill());
-        let Some(server) = self.server.close() else {
-            return;
-        };
-        let deadline = BootTime::now().after(KILL_TIMEOUT);
-        while !child_process::reap().contains_key(&server.pid) {
-            let now = BootTime::now();
-            if now >= deadline {
-                return server.kill();
-            }
-            signals.wait(std::iter::empty(), deadline.left(now));
-            // Discard the received signals: each would end the next wait at once.
-            while signals.order().is_some() {}
-        }
     }
 }

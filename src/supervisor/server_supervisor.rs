@@ -138,10 +138,8 @@ impl ServerSupervisor {
         self.next_start = now.after(pause);
     }
 
-    /// Tells the server to accept no more connections, answer its open requests and end.
-    pub fn close(&mut self) -> Option<ServerProcess> {
-        let server = self.server.take()?;
-        server.close();
-        Some(server)
+    /// Ends the server after it has answered its open requests.
+    pub fn end(&self) {
+        self.server.iter().for_each(ServerProcess::end);
     }
 }
