@@ -73,7 +73,7 @@ fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
             }
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
-            let result = supervisor::run(&config, words, &mut log_writer);
+            let result = supervisor::run(&config, &mut log_writer);
             let status = exit(result.or_else(permanent));
             log_writer.finish();
             status

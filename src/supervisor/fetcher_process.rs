@@ -40,9 +40,9 @@ struct Process {
 
 impl Fetcher {
     /// Starts a fetcher with the supervisor's own arguments and environment.
-    pub fn start(&mut self, arguments: &[String], orders: &FetchOrders, now: BootTime) {
+    pub fn start(&mut self, orders: &FetchOrders, now: BootTime) {
         let started = match self.unreaped.len() {
-            0..MAX_UNREAPED => Process::start(arguments, orders, now),
+            0..MAX_UNREAPED => Process::start(orders, now),
             _ => Err(io::Error::other(format!(
                 "{MAX_UNREAPED} killed ones hang in the kernel; check the file systems that they read"
             ))),
@@ -104,12 +104,12 @@ impl Fetcher {
 }
 
 impl Process {
-    fn start(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
+    fn start(orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
         let (their_stdin, mut stdin) = io::pipe()?;
         let (reports, their_stdout) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reports, true)?;
         let mut command = ProcessKind::Fetcher.command();
-        command.args(arguments).stdin(their_stdin).stdout(their_stdout);
+        command.args(std::env::args_os().skip(1)).stdin(their_stdin).stdout(their_stdout);
         let child = command.spawn()?;
         // This write cannot block: the orders are shorter than a page, and an empty pipe holds at least one page.
         stdin.write_all(&to_frame(orders))?;

@@ -44,9 +44,8 @@ use token_key_file::token_key;
 /// Pause before a retry of a failed step at the start: for example, a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
-/// is one that the user has to correct.
-pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Result<(), String> {
+/// Serves until SIGTERM, SIGINT or SIGQUIT. The error is one that the user has to correct.
+pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
     let sleep = || {
         std::thread::sleep(PAUSE);
         true
@@ -75,7 +74,7 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
     };
     if let Some((token_key, listener, address)) = until_success(&mut pause, start)? {
         log::event(&format!("listening on {address} for {}", config.role));
-        let supervisor = prepare(config, words, listener, token_key, log_writer);
+        let supervisor = prepare(config, listener, token_key, log_writer);
         signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
@@ -84,7 +83,6 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
 
 fn prepare<'a>(
     config: &Config,
-    words: &'a [String],
     listener: TcpListener,
     token_key: TokenKey,
     log_writer: &'a mut LogWriter,
@@ -119,7 +117,6 @@ fn prepare<'a>(
         credential: None,
     };
     Supervisor {
-        words,
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(&config.environment, std::process::id(), now),

@@ -11,7 +11,6 @@ use super::signals::{Order, Signals};
 use crate::common::{BootTime, log::writer::LogWriter};
 
 pub struct Supervisor<'a> {
-    pub words: &'a [String],
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
     pub notify: SdNotify,
@@ -49,7 +48,7 @@ impl Supervisor<'_> {
         self.notify.ping(now);
         for (refresh, fetcher) in &mut self.refreshes {
             if fetcher.deadline().is_none() && now >= refresh.due() {
-                fetcher.start(self.words, refresh.start(now), now);
+                fetcher.start(refresh.start(now), now);
             }
         }
         self.server.start_if_due(now);
