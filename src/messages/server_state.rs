@@ -30,8 +30,8 @@ pub struct Counts {
     pub refreshes: u64,
     /// Failed fetches of a credential.
     pub failures: u64,
-    /// Servers started after the first one.
-    pub server_restarts: u64,
+    /// Servers started, the first one included.
+    pub server_starts: u64,
 }
 
 /// One change of a [`ServerState`].

@@ -29,7 +29,6 @@ pub struct ServerSupervisor {
     server: Option<ServerProcess>,
     next_start: BootTime,
     awaits_token: bool,
-    starts: u64,
     failures: Failures,
     short_lives: u32,
 }
@@ -45,7 +44,6 @@ impl ServerSupervisor {
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             awaits_token,
-            starts: 0,
             failures: Failures::default(),
             short_lives: 0,
         }
@@ -56,11 +54,10 @@ impl ServerSupervisor {
         if self.server.is_some() || now < self.next_start {
             return;
         }
-        self.state.counts.server_restarts = self.starts;
         match ServerProcess::start(&self.listener, now) {
             Ok(server) => {
                 self.server = Some(server);
-                self.starts += 1;
+                self.state.counts.server_starts += 1;
                 self.failures = Failures::default();
                 self.send(&to_frame(&self.state), now);
             }
@@ -78,8 +75,9 @@ impl ServerSupervisor {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));
         self.state.apply(update);
-        let has_fetched = self.state.counts.refreshes + self.state.counts.failures > 0;
-        if self.starts == 0 && has_fetched && !self.awaits_token {
+        let counts = &self.state.counts;
+        let has_fetched = counts.refreshes + counts.failures > 0;
+        if counts.server_starts == 0 && has_fetched && !self.awaits_token {
             self.next_start = now;
         }
     }
