@@ -16,8 +16,6 @@ const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
-    /// The credential life that the user asks for.
-    asked: Duration,
     started: Option<BootTime>,
     next: BootTime,
     failures: Failures,
@@ -39,10 +37,9 @@ struct Serving {
 
 impl CredentialRefresh {
     /// The first fetch is due at once.
-    pub fn new(role: RoleArn, asked: Duration, orders: FetchOrders, now: BootTime) -> Self {
+    pub fn new(role: RoleArn, orders: FetchOrders, now: BootTime) -> Self {
         CredentialRefresh {
             role,
-            asked,
             started: None,
             next: now,
             failures: Failures::default(),
@@ -55,8 +52,7 @@ impl CredentialRefresh {
 
     fn fetched(&mut self, fetched: Fetched, now: BootTime, jitter: f64) -> Effects {
         let credential = fetched.credential;
-        // STS never grants a longer life than the user asks for; a longer one means that a clock is wrong.
-        let lifetime = credential.lifetime().min(self.asked);
+        let lifetime = credential.lifetime();
         let is_first = !self.has_fetched() || self.failures.count > 0;
         let wait = if is_first {
             schedule::spread(lifetime, jitter)
@@ -189,14 +185,10 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn refresh() -> CredentialRefresh {
-        refresh_asking_for(2 * HOUR)
-    }
-
-    fn refresh_asking_for(asked: Duration) -> CredentialRefresh {
         let role = RoleArn::parse(ROLE).unwrap();
         let token_key = TokenKey::random().ok();
         let orders = FetchOrders { token_key, ..FetchOrders::default() };
-        CredentialRefresh::new(role, asked, orders, BootTime(0))
+        CredentialRefresh::new(role, orders, BootTime(0))
     }
 
     /// A report of a credential that lives an hour and expires an hour after `now`.
@@ -322,14 +314,6 @@ mod tests {
         }
         refresh.fetch_now(BootTime(9000));
         assert_eq!(refresh.due(), BootTime(9000));
-    }
-
-    #[test]
-    fn life_for_renewing_is_at_most_what_was_asked_for() {
-        let asked = Duration::from_secs(900);
-        let mut refresh = refresh_asking_for(asked);
-        refresh.receive(fetched(BootTime(0)), BootTime(0), 1.0).unwrap();
-        assert_eq!(refresh.due().left(BootTime(0)), schedule::due(asked));
     }
 
     #[test]

@@ -92,9 +92,8 @@ fn prepare<'a>(
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let token_key = token_key.derive(&boot_id);
     let now = BootTime::now();
-    let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
     let orders = FetchOrders { token_key: Some(token_key.clone()), ..FetchOrders::default() };
-    let credential = CredentialRefresh::new(config.role.clone(), asked, orders.clone(), now);
+    let credential = CredentialRefresh::new(config.role.clone(), orders.clone(), now);
     let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
     if config.server.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, orders.clone(), now)));
