@@ -6,17 +6,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ec2_role::cli::{self, Invocation};
-use ec2_role::common::{
-    Environment, Fault, ProcessKind, limit,
-    log::{
-        self, Format,
-        writer::{self, LogWriter},
-    },
-};
-use ec2_role::fetcher;
-use ec2_role::messages::FetchReport;
-use ec2_role::server;
-use ec2_role::supervisor;
+use ec2_role::common::log::{self, Format, writer, writer::LogWriter};
+use ec2_role::common::{Environment, Fault, ProcessKind, limit, permanent, transient};
+use ec2_role::{fetcher, server, supervisor};
 
 /// Exit status for a permanent fault: only the user can correct it, so the systemd unit does not restart ec2-role.
 const EXIT_PERMANENT: u8 = 2;
@@ -31,52 +23,46 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let kind = ProcessKind::from_name(&words.next().unwrap_or_default());
     kind.harden();
-    if kind == ProcessKind::LogWriter {
-        writer::run();
-        return ExitCode::SUCCESS;
+    match kind {
+        ProcessKind::LogWriter => {
+            writer::run();
+            ExitCode::SUCCESS
+        }
+        ProcessKind::Server => exit(
+            server::run().or_else(|error| transient(format!("server: {}", limit::name(&error)))),
+        ),
+        ProcessKind::Fetcher | ProcessKind::Supervisor => invoke(kind, &words.collect::<Vec<_>>()),
     }
-    if kind == ProcessKind::Server {
-        return match server::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("server: {}", limit::name(&error)), EXIT_TRANSIENT),
-        };
-    }
-    let words: Vec<String> = words.collect();
+}
+
+/// Runs the process whose command line is that of the user. A fetcher gets the words of its supervisor, which has parsed them
+/// without an error.
+fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {
         priority: log::is_journal(environment.get("JOURNAL_STREAM")),
-        json: cli::asks_for_json(&words, &environment),
+        json: cli::asks_for_json(words, &environment),
         ..Format::default()
     };
     log::set_format(format.clone());
-    let invocation = match cli::parse(&words, &environment) {
-        Ok(invocation) => invocation,
-        Err(error) if kind == ProcessKind::Fetcher => {
-            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
-            return ExitCode::SUCCESS;
+    match cli::parse(words, &environment) {
+        Err(error) if cli::asks_for_json_check(words) => {
+            exit(print(&cli::unhealthy(None, &error)));
+            ExitCode::from(EXIT_PERMANENT)
         }
-        Err(error) if cli::asks_for_json_check(&words) => {
-            print(&format!("{}\n", cli::unhealthy(None, &error)));
-            return ExitCode::from(EXIT_PERMANENT);
-        }
-        Err(error) => return fail(&error, EXIT_PERMANENT),
-    };
-    match invocation {
-        Invocation::Print(text) => print(&text),
-        Invocation::Check(check) => match check.run() {
-            Ok(text) => print(&format!("{text}\n")),
+        Err(error) => exit(permanent(error)),
+        Ok(Invocation::Print(text)) => exit(print(text.trim_end())),
+        Ok(Invocation::Check(check)) => match check.run() {
             Err(text) if check.json => {
-                print(&format!("{text}\n"));
+                exit(print(&text));
                 ExitCode::from(EXIT_TRANSIENT)
             }
-            Err(error) => fail(&error, EXIT_TRANSIENT),
+            result => exit(result.or_else(transient).and_then(|text| print(&text))),
         },
-        Invocation::CredentialProcess(config) => match fetcher::print(&config) {
-            Ok(document) => print(&format!("{document}\n")),
-            Err(Fault::Permanent(error)) => fail(&error, EXIT_PERMANENT),
-            Err(Fault::Transient(error)) => fail(&error, EXIT_TRANSIENT),
-        },
-        Invocation::Serve(config) => {
+        Ok(Invocation::CredentialProcess(config)) => {
+            exit(fetcher::print(&config).and_then(|document| print(&document)))
+        }
+        Ok(Invocation::Serve(config)) => {
             format.time = !format.priority;
             format.json = config.json_log;
             format.role = config.role.as_str().to_owned();
@@ -87,24 +73,25 @@ fn main() -> ExitCode {
             }
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
-            let status = match supervisor::run(&config, &words, &mut log_writer) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error, EXIT_PERMANENT),
-            };
+            let result = supervisor::run(&config, &mut log_writer);
+            let status = exit(result.or_else(permanent));
             log_writer.finish();
             status
         }
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("stdout: {error}"), EXIT_TRANSIENT),
-    }
+fn print(text: &str) -> Result<(), Fault> {
+    writeln!(std::io::stdout(), "{text}").or_else(|error| transient(format!("stdout: {error}")))
 }
 
-fn fail(error: &str, status: u8) -> ExitCode {
-    log::error(error);
+/// Logs the error of a result, and returns the exit status.
+fn exit(result: Result<(), Fault>) -> ExitCode {
+    let (error, status) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Fault::Permanent(error)) => (error, EXIT_PERMANENT),
+        Err(Fault::Transient(error)) => (error, EXIT_TRANSIENT),
+    };
+    log::error(&error);
     ExitCode::from(status)
 }

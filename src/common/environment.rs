@@ -1,6 +1,7 @@
 //! Environment variables, read once into a value, so that tests can make their own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use super::fault::{Fault, permanent};
 
@@ -12,14 +13,8 @@ impl Environment {
     /// Reads the variables of this process. Bytes that are not UTF-8 become U+FFFD, so that an invalid value stays invalid
     /// instead of becoming unset.
     pub fn of_process() -> Self {
-        Environment(
-            std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    let value = value.to_string_lossy().into_owned();
-                    Some((name.into_string().ok()?, value))
-                })
-                .collect(),
-        )
+        let text = |bytes: OsString| bytes.to_string_lossy().into_owned();
+        Environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
     }
 
     /// Names of the variables that begin with `prefix`.

@@ -4,7 +4,7 @@
 //! SDKs depend: aws-sdk-rust retries with the same token after a 401.
 //!
 //! Format: 40 bytes, encoded as 56 characters of base64url that begin with `AQAE`, as EC2's tokens do. 3 bytes 01 00 04; 5 bytes
-//! expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of these 8 bytes and the boot's id.
+//! expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of these 8 bytes.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
@@ -58,26 +58,29 @@ impl TokenKey {
     pub(crate) fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
+
+    /// Derives a key for one purpose from this key.
+    pub(crate) fn derive(&self, purpose: &str) -> Self {
+        let mut key = [0; 32];
+        key.copy_from_slice(hmac::sign(&self.hmac_key(), purpose.as_bytes()).as_ref());
+        TokenKey(key)
+    }
+
+    fn hmac_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.0)
+    }
 }
 
 /// Issues tokens and verifies them.
-pub struct TokenAuthority {
-    key: hmac::Key,
-    boot_id: String,
-}
+pub struct TokenAuthority(hmac::Key);
 
 const PREFIX: [u8; 3] = [1, 0, 4];
 const HEAD_LENGTH: usize = 8;
 const TOKEN_LENGTH: usize = HEAD_LENGTH + 32;
 
 impl TokenAuthority {
-    /// The MAC includes the boot's id (`/proc/sys/kernel/random/boot_id`), so that a token is valid in one boot only. A key file
-    /// can outlive the boot, but the expiry cannot: it is on CLOCK_BOOTTIME, which restarts at boot.
-    pub fn new(key: &TokenKey, boot_id: &str) -> Self {
-        TokenAuthority {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key.0),
-            boot_id: boot_id.to_owned(),
-        }
+    pub fn new(key: &TokenKey) -> Self {
+        TokenAuthority(key.hmac_key())
     }
 
     pub fn issue(&self, ttl: Ttl, now: BootTime) -> String {
@@ -86,7 +89,7 @@ impl TokenAuthority {
         token[..3].copy_from_slice(&PREFIX);
         // Five bytes of milliseconds are enough for 34 years of uptime.
         token[3..HEAD_LENGTH].copy_from_slice(&expiry.to_be_bytes()[3..]);
-        let seal = hmac::sign(&self.key, &self.sealed(&token[..HEAD_LENGTH]));
+        let seal = hmac::sign(&self.0, &token[..HEAD_LENGTH]);
         token[HEAD_LENGTH..].copy_from_slice(seal.as_ref());
         BASE64_URL_SAFE.encode(token)
     }
@@ -102,14 +105,10 @@ impl TokenAuthority {
         let token = BASE64_URL_SAFE.decode(text).ok()?;
         let (head, seal) = token.split_at_checked(HEAD_LENGTH)?;
         // ring compares MACs in constant time.
-        hmac::verify(&self.key, &self.sealed(head), seal).ok()?;
+        hmac::verify(&self.0, head, seal).ok()?;
         let mut expiry = [0; 8];
         expiry[3..].copy_from_slice(&head[3..]);
         Some(BootTime(u64::from_be_bytes(expiry)))
-    }
-
-    fn sealed(&self, head: &[u8]) -> Vec<u8> {
-        [head, self.boot_id.as_bytes()].concat()
     }
 }
 
@@ -117,8 +116,12 @@ impl TokenAuthority {
 mod tests {
     use super::*;
 
-    fn authority(key: &str) -> TokenAuthority {
-        TokenAuthority::new(&TokenKey::from_hex(&key.repeat(32)).unwrap(), "boot")
+    fn key(byte: &str) -> TokenKey {
+        TokenKey::from_hex(&byte.repeat(32)).unwrap()
+    }
+
+    fn authority(byte: &str) -> TokenAuthority {
+        TokenAuthority::new(&key(byte))
     }
 
     #[test]
@@ -140,12 +143,11 @@ mod tests {
 
     #[test]
     fn token_is_verified_by_the_same_key_and_boot_only() {
-        let token = authority("a1").issue(Ttl::parse("60").unwrap(), BootTime(0));
-        assert_eq!(authority("a1").check(&token, BootTime(0)), Some(60));
-        assert_eq!(authority("a2").check(&token, BootTime(0)), None);
-        let later =
-            TokenAuthority::new(&TokenKey::from_hex(&"a1".repeat(32)).unwrap(), "the next boot");
-        assert_eq!(later.check(&token, BootTime(0)), None);
+        let of_boot = |byte, boot| TokenAuthority::new(&key(byte).derive(boot));
+        let token = of_boot("a1", "first").issue(Ttl::parse("60").unwrap(), BootTime(0));
+        assert_eq!(of_boot("a1", "first").check(&token, BootTime(0)), Some(60));
+        assert_eq!(of_boot("a2", "first").check(&token, BootTime(0)), None);
+        assert_eq!(of_boot("a1", "second").check(&token, BootTime(0)), None);
     }
 
     #[test]

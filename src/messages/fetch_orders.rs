@@ -24,8 +24,6 @@ pub struct FetchOrders {
     /// The key of this server's session tokens, to detect a loop: a metadata service that issues a session token sealed with this
     /// key is this server itself, which cannot be the source.
     pub token_key: Option<TokenKey>,
-    /// The kernel's boot id; session tokens are valid for one boot only.
-    pub boot_id: String,
     /// The access key id of the served credential, to detect a loop: the served credential cannot be its own source.
     pub serving: Option<String>,
     /// The region in use, if an earlier fetcher found it.
@@ -40,6 +38,6 @@ impl FetchOrders {
     /// Whether `token` is a session token that this server issued.
     pub fn is_own_token(&self, token: &str) -> bool {
         let key = self.token_key.as_ref();
-        key.is_some_and(|key| TokenAuthority::new(key, &self.boot_id).open(token).is_some())
+        key.is_some_and(|key| TokenAuthority::new(key).open(token).is_some())
     }
 }

@@ -11,8 +11,6 @@ pub struct ServerState {
     pub config: ServerConfig,
     /// The key that seals session tokens.
     pub token_key: TokenKey,
-    /// The kernel's boot id; session tokens are valid for one boot only.
-    pub boot_id: String,
     pub log_format: log::Format,
     /// The region in use; `None` while it is unknown or only guessed.
     pub region: Option<String>,
@@ -32,8 +30,8 @@ pub struct Counts {
     pub refreshes: u64,
     /// Failed fetches of a credential.
     pub failures: u64,
-    /// Servers started after the first one.
-    pub server_restarts: u64,
+    /// Servers started, the first one included.
+    pub server_starts: u64,
 }
 
 /// One change of a [`ServerState`].

@@ -49,14 +49,13 @@ impl Interfaces {
             IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
             IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local.to_bits()),
         };
-        prefix.is_some_and(|length| have_same_prefix(local, client, length))
+        prefix.is_some_and(|length| common_bits(local, client) >= length)
     }
 }
 
-/// Whether two addresses of one family have the same first `length` bits. IPv4 addresses are compared in IPv4-mapped form.
-fn have_same_prefix(local: IpAddr, client: IpAddr, length: u32) -> bool {
-    let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-    local.is_ipv4() == client.is_ipv4() && to_bits(local) & mask == to_bits(client) & mask
+/// The number of first bits that two addresses have in common. IPv4 addresses are compared in IPv4-mapped form.
+fn common_bits(local: IpAddr, client: IpAddr) -> u32 {
+    (to_bits(local) ^ to_bits(client)).leading_zeros()
 }
 
 fn read(table: &Option<File>) -> String {
@@ -171,19 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn subnet_is_the_first_bits_of_one_family() {
-        for (local, client, length, is_same) in [
-            ("10.1.0.1", "10.1.255.255", 96 + 16, true),
-            ("10.1.0.1", "10.2.0.1", 96 + 16, false),
-            ("10.1.0.1", "10.1.0.1", 128, true),
-            ("10.1.0.1", "10.1.0.0", 128, false),
-            ("fd00::1", "fd00::ffff:0:0:9", 64, true),
-            ("fd00::1", "fd00:0:0:1::1", 64, false),
-            ("fd00::1", "::1", 0, true),
-            ("::ffff:10.1.0.1", "10.1.0.1", 128, false),
+    fn first_bits_in_common_are_counted() {
+        for (local, client, bits) in [
+            ("10.1.0.1", "10.1.255.255", 96 + 16),
+            ("10.1.0.1", "10.2.0.1", 96 + 14),
+            ("10.1.0.1", "10.1.0.1", 128),
+            ("10.1.0.1", "10.1.0.0", 127),
+            ("fd00::1", "fd00::ffff:0:0:9", 64),
+            ("fd00::1", "fd00:0:0:1::1", 63),
+            ("fd00::1", "10.1.0.1", 0),
         ] {
-            let same = have_same_prefix(local.parse().unwrap(), client.parse().unwrap(), length);
-            assert_eq!(same, is_same, "{local} {client} {length}");
+            let counted = common_bits(local.parse().unwrap(), client.parse().unwrap());
+            assert_eq!(counted, bits, "{local} {client}");
         }
     }
 

@@ -16,8 +16,6 @@ const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
-    /// The credential life that the user asks for.
-    asked: Duration,
     started: Option<BootTime>,
     next: BootTime,
     failures: Failures,
@@ -39,10 +37,9 @@ struct Serving {
 
 impl CredentialRefresh {
     /// The first fetch is due at once.
-    pub fn new(role: RoleArn, asked: Duration, orders: FetchOrders, now: BootTime) -> Self {
+    pub fn new(role: RoleArn, orders: FetchOrders, now: BootTime) -> Self {
         CredentialRefresh {
             role,
-            asked,
             started: None,
             next: now,
             failures: Failures::default(),
@@ -55,8 +52,7 @@ impl CredentialRefresh {
 
     fn fetched(&mut self, fetched: Fetched, now: BootTime, jitter: f64) -> Effects {
         let credential = fetched.credential;
-        // STS never grants a longer life than the user asks for; a longer one means that a clock is wrong.
-        let lifetime = credential.lifetime().min(self.asked);
+        let lifetime = credential.lifetime();
         let is_first = !self.has_fetched() || self.failures.count > 0;
         let wait = if is_first {
             schedule::spread(lifetime, jitter)
@@ -77,7 +73,7 @@ impl CredentialRefresh {
             format!("credential of {} valid until {}", self.role, iso8601(credential.expiration));
         Effects {
             update: Some(ServerUpdate::Fetched(credential)),
-            log: vec![format!("{status}, next refresh in {}", in_words(wait))],
+            log: Some(format!("{status}, next refresh in {}", in_words(wait))),
             status: Some(status),
             ..Effects::default()
         }
@@ -101,8 +97,6 @@ impl CredentialRefresh {
             Fault::Permanent(why) => (why, Level::Error),
             Fault::Transient(why) => (why, Level::Warning),
         };
-        // A due expiry is logged before the failure, so that the log lines are in the order of the events.
-        let mut log = self.expire(now).log;
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = schedule::retry(self.failures.count, jitter).max(asked);
@@ -115,7 +109,7 @@ impl CredentialRefresh {
             }
             None => format!("{why}; no credential, requests are answered 500"),
         };
-        log.push(format!("{status}; next try in {}{mistake}", in_words(wait)));
+        let log = Some(format!("{status}; next try in {}{mistake}", in_words(wait)));
         Effects { update: Some(ServerUpdate::FetchFailed), log, level, status: Some(status) }
     }
 }
@@ -191,14 +185,10 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn refresh() -> CredentialRefresh {
-        refresh_asking_for(2 * HOUR)
-    }
-
-    fn refresh_asking_for(asked: Duration) -> CredentialRefresh {
         let role = RoleArn::parse(ROLE).unwrap();
         let token_key = TokenKey::random().ok();
-        let orders = FetchOrders { token_key, boot_id: "boot".into(), ..FetchOrders::default() };
-        CredentialRefresh::new(role, asked, orders, BootTime(0))
+        let orders = FetchOrders { token_key, ..FetchOrders::default() };
+        CredentialRefresh::new(role, orders, BootTime(0))
     }
 
     /// A report of a credential that lives an hour and expires an hour after `now`.
@@ -233,7 +223,7 @@ mod tests {
         let effects = effects.unwrap();
         assert!(matches!(effects.update, Some(ServerUpdate::Fetched(_))));
         let status = format!("credential of {ROLE} valid until 2023-06-01T13:00:00Z");
-        assert_eq!(effects.log, [format!("{status}, next refresh in 30 min")]);
+        assert_eq!(effects.log, Some(format!("{status}, next refresh in 30 min")));
         assert_eq!(effects.status, Some(status));
     }
 
@@ -274,21 +264,20 @@ mod tests {
     #[test]
     fn failure_line_says_what_is_served_and_when_the_next_try_is() {
         let (mut refresh, now) = (refresh(), BootTime(0));
-        let mut log = |report, now| refresh.receive(report, now, 1.0).unwrap().log;
+        let mut log = |report| refresh.receive(report, now, 1.0).unwrap().log.unwrap();
         assert_eq!(
-            log(failed(), now),
-            ["STS is away; no credential, requests are answered 500; next try in 1 s"]
+            log(failed()),
+            "STS is away; no credential, requests are answered 500; next try in 1 s"
         );
-        log(fetched(now), now);
+        log(fetched(now));
         assert_eq!(
-            log(failed(), now),
-            [
-                "STS is away; serving the credential valid until 2023-06-01T13:00:00Z; next try in 1 s"
-            ]
+            log(failed()),
+            "STS is away; serving the credential valid until 2023-06-01T13:00:00Z; next try in 1 s"
         );
-        let lines = log(failed(), now.after(HOUR));
-        assert!(lines[0].contains("has expired; requests are answered 500"));
-        assert!(lines[1].contains("no credential, requests are answered 500; next try in 2 s"));
+        let expired = refresh.expire(now.after(HOUR)).log.unwrap();
+        assert!(expired.ends_with("requests are answered 500 until there is a new one"));
+        let log = refresh.receive(failed(), now.after(HOUR), 1.0).unwrap().log.unwrap();
+        assert!(log.contains("no credential, requests are answered 500; next try in 2 s"));
     }
 
     #[test]
@@ -296,7 +285,7 @@ mod tests {
         let mut refresh = refresh();
         let mut is_mistake = |report, at| {
             let log = refresh.receive(report, BootTime(at), 1.0).unwrap().log;
-            log.iter().any(|line| line.ends_with(MISTAKE))
+            log.is_some_and(|line| line.ends_with(MISTAKE))
         };
         let before = [0, 59_999, 60_000, 60_001].map(|at| is_mistake(failed(), at));
         assert_eq!(before, [false, false, true, false]);
@@ -318,21 +307,13 @@ mod tests {
             for report in [short, failed()] {
                 let effects = refresh.receive(report, BootTime(now.0 + 5), 0.0).unwrap();
                 assert_eq!(refresh.due(), BootTime(now.0 + 1000));
-                assert!(effects.log[0].ends_with("in 995 ms"), "{:?}", effects.log);
+                assert!(effects.log.unwrap().ends_with("in 995 ms"));
             }
             refresh.fetch_now(BootTime(now.0 + 6));
             assert_eq!(refresh.due(), BootTime(now.0 + 1000));
         }
         refresh.fetch_now(BootTime(9000));
         assert_eq!(refresh.due(), BootTime(9000));
-    }
-
-    #[test]
-    fn life_for_renewing_is_at_most_what_was_asked_for() {
-        let asked = Duration::from_secs(900);
-        let mut refresh = refresh_asking_for(asked);
-        refresh.receive(fetched(BootTime(0)), BootTime(0), 1.0).unwrap();
-        assert_eq!(refresh.due().left(BootTime(0)), schedule::due(asked));
     }
 
     #[test]
@@ -357,10 +338,10 @@ mod tests {
             refresh.receive(fetched(now), now, 1.0).unwrap();
             let end = now.after(HOUR);
             assert_eq!(refresh.expiry(), Some(end));
-            assert!(refresh.expire(BootTime(end.0 - 1)).log.is_empty());
+            assert_eq!(refresh.expire(BootTime(end.0 - 1)).log, None);
             let effects = refresh.expire(end);
-            assert_eq!(effects.status, Some(effects.log.concat()));
-            assert!(refresh.expire(end).log.is_empty() && refresh.expiry().is_none());
+            assert!(effects.status.is_some() && effects.status == effects.log);
+            assert!(refresh.expire(end).log.is_none() && refresh.expiry().is_none());
         }
     }
 
@@ -368,7 +349,7 @@ mod tests {
     fn next_fetcher_is_told_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let orders = refresh.start(now);
-        assert!(orders.token_key.is_some() && orders.boot_id == "boot");
+        assert!(orders.token_key.is_some());
         assert_eq!((&orders.serving, orders.clock_offset, orders.duration_limit), (&None, 0, None));
         refresh.receive(fetched(now), now, 0.5).unwrap();
         refresh.receive(failed(), now, 0.5).unwrap();
@@ -391,8 +372,8 @@ mod tests {
         assert_eq!(orders.region.as_deref(), Some("eu-west-1"));
         let mut receive = |report| refresh.receive(report, now, 0.5).unwrap();
         let effects = receive(FetchReport::Notice("set the clock".to_owned()));
-        assert_eq!(effects.log, ["set the clock"]);
+        assert_eq!(effects.log.as_deref(), Some("set the clock"));
         let effects = receive(FetchReport::Step("signing".to_owned()));
-        assert!(effects.log.is_empty() && effects.update.is_none());
+        assert!(effects.log.is_none() && effects.update.is_none());
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::child_process;
+use super::child_process::Ended;
 use crate::common::{BootTime, Fault, ProcessKind, limit};
 use crate::fetcher::DEADLINE;
 use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame};
@@ -13,7 +13,7 @@ use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame
 /// Maximum size of the unparsed reports. Every valid report is smaller, because the fetcher limits its contents.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-/// Maximum number of killed fetchers that have not ended yet. A killed process cannot end before its current system call returns,
+/// Maximum number of fetchers that were killed at their deadline and have not ended yet. A killed process cannot end before its current system call returns,
 /// which may never happen on a hanging file system.
 const MAX_UNREAPED: usize = 8;
 
@@ -23,7 +23,7 @@ pub struct Fetcher {
     process: Option<Process>,
     /// Why the last process could not be started; the next `receive` returns it.
     failure: Option<FetchReport>,
-    /// Killed processes that have not ended yet.
+    /// Processes that were killed at their deadline and have not ended yet.
     unreaped: Vec<Pid>,
 }
 
@@ -40,10 +40,9 @@ struct Process {
 
 impl Fetcher {
     /// Starts a fetcher with the supervisor's own arguments and environment.
-    pub fn start(&mut self, arguments: &[String], orders: &FetchOrders, now: BootTime) {
-        self.unreaped.retain(|pid| child_process::reap(*pid).is_none());
+    pub fn start(&mut self, orders: &FetchOrders, now: BootTime) {
         let started = match self.unreaped.len() {
-            0..MAX_UNREAPED => Process::start(arguments, orders, now),
+            0..MAX_UNREAPED => Process::start(orders, now),
             _ => Err(io::Error::other(format!(
                 "{MAX_UNREAPED} killed ones hang in the kernel; check the file systems that they read"
             ))),
@@ -63,57 +62,54 @@ impl Fetcher {
         self.failure.as_ref().map(|_| BootTime(0)).or(process)
     }
 
-    pub fn pid(&self) -> Option<Pid> {
-        self.process.as_ref().map(|process| process.pid)
-    }
-
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         let process = self.process.as_ref();
         process.map(|process| PollFd::new(&process.reports, PollFlags::IN))
     }
 
     /// Receives the available reports without waiting. The process is killed after its outcome or at its deadline.
-    pub fn receive(&mut self, now: BootTime) -> Vec<FetchReport> {
+    pub fn receive(&mut self, ended: &Ended, now: BootTime) -> Vec<FetchReport> {
+        self.unreaped.retain(|pid| !ended.contains_key(pid));
         let mut reports: Vec<FetchReport> = self.failure.take().into_iter().collect();
         let Some(process) = &mut self.process else {
             return reports;
         };
-        let end = child_process::reap(process.pid);
         reports.extend(process.receive());
-        let failure = match &end {
-            _ if reports.iter().any(FetchReport::is_outcome) => None,
-            Some(how) => Some(format!("fetcher {how} without a result; check the memory limit")),
-            None if now >= process.deadline => Some(format!(
-                "fetcher killed after {} s while {}; check what it waits for",
-                DEADLINE.as_secs(),
-                process.step
-            )),
-            None => return reports,
-        };
-        reports.extend(failure.map(failed));
-        match end {
-            Some(_) => self.process = None,
-            None => self.kill(),
+        if !reports.iter().any(FetchReport::is_outcome) {
+            let failure = match ended.get(&process.pid) {
+                Some(how) => format!("fetcher {how} without a result; check the memory limit"),
+                None if now >= process.deadline => {
+                    self.unreaped.push(process.pid);
+                    format!(
+                        "fetcher killed after {} s while {}; check what it waits for",
+                        DEADLINE.as_secs(),
+                        process.step
+                    )
+                }
+                None => return reports,
+            };
+            reports.push(failed(failure));
         }
+        self.kill();
         reports
     }
 
-    /// Kills the fetcher and the processes that it has started.
+    /// Kills the fetcher, if it still runs, and the processes that it has started. Its group cannot be another one by now, even if
+    /// the fetcher is reaped: the kernel assigns process numbers in turn, so it assigns a free one again only after all others.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
-            _ = rustix::process::kill_process_group(process.pid, Signal::KILL);
-            self.unreaped.push(process.pid);
+            _ = kill_process_group(process.pid, Signal::KILL);
         }
     }
 }
 
 impl Process {
-    fn start(arguments: &[String], orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
+    fn start(orders: &FetchOrders, now: BootTime) -> io::Result<Self> {
         let (their_stdin, mut stdin) = io::pipe()?;
         let (reports, their_stdout) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reports, true)?;
         let mut command = ProcessKind::Fetcher.command();
-        command.args(arguments).stdin(their_stdin).stdout(their_stdout);
+        command.args(std::env::args_os().skip(1)).stdin(their_stdin).stdout(their_stdout);
         let child = command.spawn()?;
         // This write cannot block: the orders are shorter than a page, and an empty pipe holds at least one page.
         stdin.write_all(&to_frame(orders))?;
@@ -151,4 +147,46 @@ impl Process {
 
 fn failed(text: String) -> FetchReport {
     FetchReport::Failed(Fault::Transient(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn group_of_an_ended_fetcher_is_killed() {
+        let (reports, their_stdout) = io::pipe().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 600 & exit 7"])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(their_stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        rustix::io::ioctl_fionbio(&reports, true).unwrap();
+        let pid = Pid::from_child(&child);
+        let process = Process {
+            pid,
+            _stdin: io::pipe().unwrap().1,
+            reports,
+            deadline: BootTime(1),
+            step: String::new(),
+            received: Vec::new(),
+        };
+        let mut fetcher = Fetcher { process: Some(process), ..Fetcher::default() };
+        assert!(fetcher.receive(&Ended::new(), BootTime(0)).is_empty());
+        let ended = Ended::from([(pid, "exited with status 7".to_owned())]);
+        let reports = fetcher.receive(&ended, BootTime(0));
+        assert!(
+            matches!(&reports[..], [FetchReport::Failed(fault)] if fault.text().contains("status 7"))
+        );
+        assert!(fetcher.deadline().is_none());
+        // The pipe ends when the last process that holds it has ended.
+        let mut stderr = child.stderr.take().unwrap();
+        assert_eq!(stderr.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
 }

@@ -1,6 +1,6 @@
 //! The listening socket, which lives as long as the supervisor.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -89,24 +89,15 @@ pub fn share(listener: &TcpListener) {
 fn from_stdin() -> Result<TcpListener, Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     let listener = TcpListener::from(stdin.or_else(not_now)?);
-    // For a listening Unix socket, which has no IP address, `local_addr` fails with `InvalidInput`.
-    let accepts = socket_acceptconn(&listener).map_err(io::Error::from);
-    match accepts.and_then(|accepts| listener.local_addr().map(|_| accepts)) {
-        Ok(true) => {
-            // If this fails, the socket keeps its earlier backlog.
-            _ = rustix::net::listen(&listener, BACKLOG);
-            Ok(listener)
-        }
-        Err(error)
-            if error.kind() != ErrorKind::InvalidInput
-                && Errno::from_io_error(&error) != Some(Errno::NOTSOCK) =>
-        {
-            not_now(error)
-        }
-        _ => permanent(
+    // A listening Unix socket has no IP address.
+    if socket_acceptconn(&listener) != Ok(true) || listener.local_addr().is_err() {
+        return permanent(
             "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",
-        ),
+        );
     }
+    // If this fails, the socket keeps its earlier backlog.
+    _ = rustix::net::listen(&listener, BACKLOG);
+    Ok(listener)
 }
 
 fn not_now<T>(error: io::Error) -> Result<T, Fault> {

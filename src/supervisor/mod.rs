@@ -44,9 +44,8 @@ use token_key_file::token_key;
 /// Pause before a retry of a failed step at the start: for example, a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT. `words` are the command-line arguments, which every fetcher parses again. The error
-/// is one that the user has to correct.
-pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Result<(), String> {
+/// Serves until SIGTERM, SIGINT or SIGQUIT. The error is one that the user has to correct.
+pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
     let sleep = || {
         std::thread::sleep(PAUSE);
         true
@@ -60,7 +59,7 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
     let mut pause = || {
         signals.wait(std::iter::empty(), PAUSE);
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
-        child_process::reap_others(&[]);
+        child_process::reap();
         while let Some(order) = signals.order() {
             if let Order::End(name) = order {
                 signal = name;
@@ -68,16 +67,14 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
         }
         signal.is_empty()
     };
-    let file = config.token_key_file.as_ref();
-    // `stand_in` is a random container token, used until the first one is read from `--container-token-file`. No client knows it,
-    // so all requests for the container form get 401.
-    let keys = || Ok((token_key(file)?, TokenKey::random()?));
-    if let Some((token_key, stand_in)) =
-        until_success(&mut pause, || keys().map_err(Fault::Transient))?
-        && let Some((listener, address)) = until_success(&mut pause, || listen(config.listen))?
-    {
+    let start = || {
+        let token_key = token_key(config.token_key_file.as_ref()).map_err(Fault::Transient)?;
+        let (listener, address) = listen(config.listen)?;
+        Ok((token_key, listener, address))
+    };
+    if let Some((token_key, listener, address)) = until_success(&mut pause, start)? {
         log::event(&format!("listening on {address} for {}", config.role));
-        let supervisor = prepare(config, words, listener, token_key, stand_in, log_writer);
+        let supervisor = prepare(config, listener, token_key, log_writer);
         signal = supervisor.run(&signals)?;
     }
     log::event(&format!("ended by {signal}"));
@@ -86,22 +83,17 @@ pub fn run(config: &Config, words: &[String], log_writer: &mut LogWriter) -> Res
 
 fn prepare<'a>(
     config: &Config,
-    words: &'a [String],
     listener: TcpListener,
     token_key: TokenKey,
-    stand_in: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
+    // A session token is valid in one boot only: a key file can outlive the boot, but the token's expiry cannot, because it is on
+    // CLOCK_BOOTTIME, which restarts at boot.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot_id = boot_id.trim().to_owned();
+    let token_key = token_key.derive(&boot_id);
     let now = BootTime::now();
-    let asked = Duration::from_secs(config.assume_role.duration_seconds.into());
-    let orders = FetchOrders {
-        token_key: Some(token_key.clone()),
-        boot_id: boot_id.clone(),
-        ..FetchOrders::default()
-    };
-    let credential = CredentialRefresh::new(config.role.clone(), asked, orders.clone(), now);
+    let orders = FetchOrders { token_key: Some(token_key.clone()), ..FetchOrders::default() };
+    let credential = CredentialRefresh::new(config.role.clone(), orders.clone(), now);
     let mut refreshes: Vec<Box<dyn Refresh>> = vec![Box::new(credential)];
     if config.server.pass_through.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::Metadata, orders.clone(), now)));
@@ -109,13 +101,13 @@ fn prepare<'a>(
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
-        container_token = Some(Secret::new(stand_in.to_hex()));
+        // No client knows this token, so all requests for the container form get 401 until the first token is read.
+        container_token = Some(Secret::new(token_key.derive("container token").to_hex()));
     }
     let state = ServerState {
         role: config.role.clone(),
         config: config.server.clone(),
         token_key,
-        boot_id,
         log_format: log::format().clone(),
         region: None,
         container_token,
@@ -124,7 +116,6 @@ fn prepare<'a>(
         credential: None,
     };
     Supervisor {
-        words,
         refreshes: refreshes.into_iter().map(|refresh| (refresh, Fetcher::default())).collect(),
         server: ServerSupervisor::new(listener, state, now),
         notify: SdNotify::new(&config.environment, std::process::id(), now),

@@ -1,7 +1,5 @@
 //! The supervisor's poll loop: starts what is due, waits for events, receives reports.
 
-use std::time::Duration;
-
 use super::child_process;
 use super::fetcher_process::Fetcher;
 use super::jitter::jitter;
@@ -12,11 +10,7 @@ use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::{BootTime, log::writer::LogWriter};
 
-/// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
-const KILL_TIMEOUT: Duration = Duration::from_millis(400);
-
 pub struct Supervisor<'a> {
-    pub words: &'a [String],
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
     pub server: ServerSupervisor,
     pub notify: SdNotify,
@@ -44,7 +38,9 @@ impl Supervisor<'_> {
                 break Err(error);
             }
         };
-        self.end(signals);
+        self.notify.stopping();
+        self.refreshes.iter_mut().for_each(|(_, fetcher)| fetcher.kill());
+        self.server.end();
         result
     }
 
@@ -52,14 +48,14 @@ impl Supervisor<'_> {
         self.notify.ping(now);
         for (refresh, fetcher) in &mut self.refreshes {
             if fetcher.deadline().is_none() && now >= refresh.due() {
-                fetcher.start(self.words, refresh.start(now), now);
+                fetcher.start(refresh.start(now), now);
             }
         }
         self.server.start_if_due(now);
         self.server.send_heartbeat_if_due(now);
     }
 
-    /// Waits for a signal, a fetcher's report, a heartbeat answer, room in systemd's queue, or the next due time.
+    /// Waits for a signal, a fetcher's report, a heartbeat answer, or the next due time.
     fn wait(&self, signals: &Signals, now: BootTime) {
         let refreshes = self.refreshes.iter().flat_map(|(refresh, fetcher)| {
             let fetch = fetcher.deadline().unwrap_or_else(|| refresh.due());
@@ -68,44 +64,23 @@ impl Supervisor<'_> {
         let others = [Some(self.server.due()), self.notify.next_ping()];
         let due = refreshes.chain(others).flatten().min().unwrap_or(now);
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
-        let fds = fetchers.chain([self.server.poll_fd(), self.notify.poll_fd()]).flatten();
+        let fds = fetchers.chain([self.server.poll_fd()]).flatten();
         signals.wait(fds, due.left(now));
     }
 
     /// Receives all reports and heartbeat answers, and reaps all ended children. An error ends the program.
     fn receive(&mut self, now: BootTime) -> Result<(), String> {
-        self.server.receive(now);
+        let ended = child_process::reap();
+        self.server.receive(&ended, now);
         for (refresh, fetcher) in &mut self.refreshes {
-            for report in fetcher.receive(now) {
+            // An expiry comes before the reports, so that the log lines are in the order of the events.
+            refresh.expire(now).apply(&mut self.server, &mut self.notify, now);
+            for report in fetcher.receive(&ended, now) {
                 let effects = refresh.receive(report, now, jitter())?;
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
-            let effects = refresh.expire(now);
-            effects.apply(&mut self.server, &mut self.notify, now);
         }
-        let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.pid());
-        let known = fetchers.chain([self.server.pid()]).flatten();
-        child_process::reap_others(&known.collect::<Vec<_>>());
         self.log_writer.keep_running();
         Ok(())
-    }
-
-    /// Kills the fetchers at once. The server first drains its open requests; it is killed only after `KILL_TIMEOUT`.
-    fn end(&mut self, signals: &Signals) {
-        self.notify.stopping();
-        self.refreshes.iter_mut().for_each(|(_, it)| it.kill());
-        let Some(server) = self.server.close() else {
-            return;
-        };
-        let deadline = BootTime::now().after(KILL_TIMEOUT);
-        while child_process::reap(server.pid).is_none() {
-            let now = BootTime::now();
-            if now >= deadline {
-                return server.kill();
-            }
-            signals.wait(std::iter::empty(), deadline.left(now));
-            // Discard the received signals: each would end the next wait at once.
-            while signals.order().is_some() {}
-        }
     }
 }

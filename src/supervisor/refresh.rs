@@ -41,7 +41,7 @@ pub type Received = Result<Effects, String>;
 #[derive(Default)]
 pub struct Effects {
     pub update: Option<ServerUpdate>,
-    pub log: Vec<String>,
+    pub log: Option<String>,
     pub level: Level,
     /// The status line that `systemctl status` shows.
     pub status: Option<String>,
@@ -49,7 +49,7 @@ pub struct Effects {
 
 impl Effects {
     pub fn warning(line: impl Into<String>) -> Self {
-        Effects { log: vec![line.into()], level: Level::Warning, ..Effects::default() }
+        Effects { log: Some(line.into()), level: Level::Warning, ..Effects::default() }
     }
 
     pub fn apply(self, server: &mut ServerSupervisor, notify: &mut SdNotify, now: BootTime) {

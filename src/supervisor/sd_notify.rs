@@ -1,11 +1,9 @@
 //! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3).
 
-use std::io::ErrorKind;
+use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags};
 
 use crate::common::{BootTime, Environment, log::printable};
 
@@ -17,8 +15,6 @@ const MAX_STATUS_BYTES: usize = 4000;
 #[derive(Default)]
 pub struct SdNotify {
     address: Option<SocketAddr>,
-    /// `None` until systemd listens: the socket is made when the first message is sent, and again after an error.
-    socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
     /// Variables that wait until systemd listens and has room in its queue, each with its newest value.
     unsent: Vec<(&'static str, String)>,
@@ -45,7 +41,7 @@ impl SdNotify {
                 interval: (Duration::from_micros(limit) / 2).max(MIN_INTERVAL),
                 next_ping: now,
             });
-        SdNotify { address: Some(address), watchdog, ..SdNotify::default() }
+        SdNotify { address: Some(address), watchdog, unsent: Vec::new() }
     }
 
     /// Reports that a credential is served.
@@ -80,35 +76,31 @@ impl SdNotify {
         self.send();
     }
 
-    /// The socket to poll until systemd's queue has room; `None` if nothing is unsent or systemd does not listen.
-    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        let socket = self.socket.as_ref().filter(|_| !self.unsent.is_empty());
-        socket.map(|socket| PollFd::new(socket, PollFlags::OUT))
-    }
-
     fn set(&mut self, variable: &'static str, value: &str) {
         self.unsent.retain(|(other, _)| *other != variable);
         self.unsent.push((variable, value.to_owned()));
     }
 
+    /// Sends all unsent variables. If this fails, the next turn of the poll loop tries again; the heartbeats of the server make
+    /// the loop turn at least once a second.
     fn send(&mut self) {
-        if self.unsent.is_empty() {
-            return;
-        }
-        if self.socket.is_none() {
-            self.socket = self.address.as_ref().and_then(connect);
-        }
-        let Some(socket) = &self.socket else {
+        let Some(address) = self.address.as_ref().filter(|_| !self.unsent.is_empty()) else {
             return;
         };
         let lines: Vec<String> =
             self.unsent.iter().map(|(variable, value)| format!("{variable}={value}")).collect();
-        match socket.send(lines.join("\n").as_bytes()) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Ok(_) => self.unsent.clear(),
-            Err(_) => self.socket = None,
+        if send_to(address, &lines.join("\n")).is_ok() {
+            self.unsent.clear();
         }
     }
+}
+
+/// Sends a message on a socket of its own, as sd_notify(3) does: a socket that is kept would have to be made again whenever systemd
+/// is restarted.
+fn send_to(address: &SocketAddr, message: &str) -> io::Result<usize> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), address)
 }
 
 /// Parses the address of systemd's socket: a path, or `@` and a name in the abstract namespace. The third form of sd_notify(3),
@@ -119,13 +111,6 @@ fn parse(address: &str) -> Option<SocketAddr> {
         None => SocketAddr::from_pathname(address),
     };
     address.ok()
-}
-
-fn connect(address: &SocketAddr) -> Option<UnixDatagram> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect_addr(address).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(socket)
 }
 
 #[cfg(test)]
@@ -194,12 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn without_systemd_nothing_is_sent() {
+    fn without_systemd_only_the_newest_values_are_kept() {
         for address in ["", "vsock:2:1234", "/nowhere/at/all", "@nobody-listens-here"] {
             let environment = Environment::from([("NOTIFY_SOCKET", address)]);
             let mut notify = SdNotify::new(&environment, 7, BootTime(0));
-            notify.ready("nobody hears it");
-            assert!(notify.poll_fd().is_none());
+            for status in ["older", "newest"] {
+                notify.ready(status);
+            }
+            let kept = [("READY", "1".to_owned()), ("STATUS", "newest".to_owned())];
+            assert_eq!(notify.unsent, kept, "{address}");
         }
     }
 
@@ -212,8 +200,6 @@ mod tests {
         for status in ["at the start", "after a restart of systemd"] {
             notify.ready(status);
             let systemd = listening_at(address.as_ref().unwrap());
-            // The first ping may fail on the old socket, which is closed; the second one connects again.
-            notify.ping(BootTime(0));
             notify.ping(BootTime(0));
             assert_eq!(received(&systemd), format!("READY=1\nSTATUS={status}"));
         }
@@ -228,7 +214,7 @@ mod tests {
             Environment::from([("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "10000000")]);
         let mut notify = SdNotify::new(&environment, 7, BootTime(0));
         let mut others = 0;
-        while notify.poll_fd().is_none() {
+        while notify.unsent.is_empty() {
             notify.status("other");
             others += 1;
         }
@@ -237,11 +223,9 @@ mod tests {
         for _ in 1..others {
             assert_eq!(received(&systemd), "STATUS=other");
         }
-        let poll_fd = notify.poll_fd().unwrap();
-        let ready = rustix::event::poll(&mut [poll_fd], Some(&Default::default()));
-        assert_eq!(ready, Ok(1));
         notify.ping(BootTime(1));
         assert_eq!(received(&systemd), "READY=1\nSTATUS=role\nWATCHDOG=1");
-        assert!(notify.poll_fd().is_none());
+        notify.ping(BootTime(2));
+        assert!(systemd.recv(&mut [0; 1]).is_err());
     }
 }

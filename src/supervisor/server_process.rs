@@ -1,14 +1,14 @@
 //! One server process, the supervisor's end of its control channel, and the heartbeats on it.
 
 use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use crate::common::{BootTime, ProcessKind};
 use crate::messages::FRAME_END;
@@ -18,6 +18,8 @@ use crate::server::THREAD_STACK_BYTES;
 /// in a row is replaced when the fourth is due, after 2.8 s; a server that is merely short of CPU answers in time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
+/// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
+const KILL_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub struct ServerProcess {
     pub pid: Pid,
@@ -54,15 +56,13 @@ impl ServerProcess {
         self.channel.write_all(frame)
     }
 
-    /// Whether the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
-    pub fn is_silent(&self) -> bool {
-        self.missed == MAX_MISSED_HEARTBEATS
-    }
-
     /// Sends an empty message, which the server answers. With a full socket buffer the heartbeat is lost and counts as missed.
-    pub fn send_heartbeat(&mut self, now: BootTime) {
+    /// Returns false if the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
+    pub fn send_heartbeat(&mut self, now: BootTime) -> bool {
         _ = self.channel.write(&[FRAME_END]);
-        (self.next_heartbeat, self.missed) = (now.after(HEARTBEAT_INTERVAL), self.missed + 1);
+        self.next_heartbeat = now.after(HEARTBEAT_INTERVAL);
+        self.missed += 1;
+        self.missed <= MAX_MISSED_HEARTBEATS
     }
 
     /// The control channel, to poll for heartbeat answers.
@@ -76,9 +76,15 @@ impl ServerProcess {
         }
     }
 
-    /// Tells the server to answer its open requests and end.
-    pub fn close(&self) {
-        _ = self.channel.shutdown(std::net::Shutdown::Both);
+    /// Tells the server to accept no more connections, answer its open requests and end; kills it after `KILL_TIMEOUT`.
+    pub fn end(&self) {
+        _ = self.channel.shutdown(Shutdown::Write);
+        // The channel hangs up when the server ends.
+        let mut hang_up = [PollFd::new(&self.channel, PollFlags::empty())];
+        _ = poll(&mut hang_up, Timespec::try_from(KILL_TIMEOUT).ok().as_ref());
+        self.kill();
+        // This wait is short: the server uses no file system, so nothing keeps it from ending once it is killed.
+        _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
 
     /// Kills the server without waiting for its end; the poll loop reaps it.

@@ -4,9 +4,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::event::PollFd;
-use rustix::process::Pid;
 
-use super::child_process;
+use super::child_process::Ended;
 use super::failures::Failures;
 use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
@@ -30,7 +29,6 @@ pub struct ServerSupervisor {
     server: Option<ServerProcess>,
     next_start: BootTime,
     awaits_token: bool,
-    starts: u64,
     failures: Failures,
     short_lives: u32,
 }
@@ -46,7 +44,6 @@ impl ServerSupervisor {
             server: None,
             next_start: now.after(FIRST_OUTCOME),
             awaits_token,
-            starts: 0,
             failures: Failures::default(),
             short_lives: 0,
         }
@@ -57,11 +54,10 @@ impl ServerSupervisor {
         if self.server.is_some() || now < self.next_start {
             return;
         }
-        self.state.counts.server_restarts = self.starts;
         match ServerProcess::start(&self.listener, now) {
             Ok(server) => {
                 self.server = Some(server);
-                self.starts += 1;
+                self.state.counts.server_starts += 1;
                 self.failures = Failures::default();
                 self.send(&to_frame(&self.state), now);
             }
@@ -79,8 +75,9 @@ impl ServerSupervisor {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));
         self.state.apply(update);
-        let has_fetched = self.state.counts.refreshes + self.state.counts.failures > 0;
-        if self.starts == 0 && has_fetched && !self.awaits_token {
+        let counts = &self.state.counts;
+        let has_fetched = counts.refreshes + counts.failures > 0;
+        if counts.server_starts == 0 && has_fetched && !self.awaits_token {
             self.next_start = now;
         }
     }
@@ -89,19 +86,18 @@ impl ServerSupervisor {
         if let Some(server) = &mut self.server
             && server.send(frame).is_err()
         {
+            server.kill();
             self.replace("it does not receive its state", now);
         }
     }
 
     /// Sends a heartbeat if one is due; a server that has missed too many is replaced instead.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
-        let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat) else {
-            return;
-        };
-        if server.is_silent() {
+        if let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat)
+            && !server.send_heartbeat(now)
+        {
+            server.kill();
             self.replace("it does not answer", now);
-        } else {
-            server.send_heartbeat(now);
         }
     }
 
@@ -110,35 +106,27 @@ impl ServerSupervisor {
         self.server.as_ref().map_or(self.next_start, |server| server.next_heartbeat)
     }
 
-    pub fn pid(&self) -> Option<Pid> {
-        self.server.as_ref().map(|server| server.pid)
-    }
-
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         self.server.as_ref().map(ServerProcess::poll_fd)
     }
 
-    /// Receives heartbeat answers. If the server has ended, reaps it and schedules the next start.
-    pub fn receive(&mut self, now: BootTime) {
+    /// Receives heartbeat answers. If the server has ended, schedules the next start.
+    pub fn receive(&mut self, ended: &Ended, now: BootTime) {
         let Some(server) = &mut self.server else {
             return;
         };
         server.receive_answers();
-        let Some(how) = child_process::reap(server.pid) else {
-            return;
-        };
-        self.replace(&how, now);
+        if let Some(how) = ended.get(&server.pid) {
+            self.replace(how, now);
+        }
     }
 
-    /// Kills the server if it still runs, and schedules the next start.
+    /// Schedules the start of the next server; this one has ended or is killed.
     fn replace(&mut self, why: &str, now: BootTime) {
         let Some(server) = self.server.take() else {
             return;
         };
         log::warning(&format!("server replaced ({}): {why}", server.pid));
-        if child_process::reap(server.pid).is_none() {
-            server.kill();
-        }
         self.short_lives =
             if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
         let pause = match self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
@@ -148,10 +136,8 @@ impl ServerSupervisor {
         self.next_start = now.after(pause);
     }
 
-    /// Tells the server to accept no more connections, answer its open requests and end.
-    pub fn close(&mut self) -> Option<ServerProcess> {
-        let server = self.server.take()?;
-        server.close();
-        Some(server)
+    /// Ends the server after it has answered its open requests.
+    pub fn end(&self) {
+        self.server.iter().for_each(ServerProcess::end);
     }
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal::{self, *};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -13,20 +14,8 @@ use crate::common::log;
 /// Handled signals: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that a bug in the
 /// program raises, such as SIGSEGV, still end it.
 const SIGNALS: [Signal; 14] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGCHLD,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGVTALRM,
-    Signal::SIGPROF,
-    Signal::SIGIO,
-    Signal::SIGPWR,
-    Signal::SIGSTKFLT,
-    Signal::SIGXCPU,
+    SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
+    SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
 ];
 
 /// Pause after a failed poll, so that the poll loop does not spin. Poll fails if memory is short or RLIMIT_NOFILE was lowered.
@@ -71,15 +60,13 @@ impl Signals {
     pub fn order(&self) -> Option<Order> {
         while let Ok(Some(signal)) = self.0.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {
-                Ok(Signal::SIGCHLD) | Err(_) => {}
-                Ok(end @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT)) => {
-                    return Some(Order::End(end.as_str()));
-                }
-                Ok(Signal::SIGHUP) => {
+                Ok(SIGCHLD) | Err(_) => {}
+                Ok(end @ (SIGTERM | SIGINT | SIGQUIT)) => return Some(Order::End(end.as_str())),
+                Ok(SIGHUP) => {
                     log::event("SIGHUP: fetching now");
                     return Some(Order::FetchNow);
                 }
-                Ok(Signal::SIGUSR2) => return Some(Order::ShareAddress),
+                Ok(SIGUSR2) => return Some(Order::ShareAddress),
                 Ok(other) => log::warning(&format!(
                     "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
                 )),

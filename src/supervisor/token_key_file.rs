@@ -12,16 +12,12 @@ pub fn token_key(file: Option<&NamedFile>) -> Result<TokenKey, String> {
     let Some(file) = file else { return TokenKey::random() };
     let mut read = file.read();
     if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        match create(file, &TokenKey::random()?) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(format!(
-                    "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
-                ));
-            }
-            // On `AlreadyExists`, another ec2-role has created the file meanwhile, and its key is used here. If the path is a
-            // symbolic link to a missing file, `create` also returns `AlreadyExists`, and this read fails.
-            _ => read = file.read(),
-        }
+        create(file, &TokenKey::random()?).map_err(|error| {
+            format!(
+                "{file}: cannot be created: {error}; name a file in a directory that has room and that ec2-role's user can write"
+            )
+        })?;
+        read = file.read();
     }
     let contents = read.map_err(|error| error.to_string())?;
     parse(&contents).map_err(|why| format!("{file}: {why}"))
@@ -35,8 +31,8 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
     contents.exposure(0o077).map_or(Ok(key), Err)
 }
 
-/// Creates the file with its whole contents or not at all: a full disk or a crash must not leave an empty file, which every
-/// later start would reject.
+/// Creates the file, if there is none, with its whole contents or not at all: a full disk or a crash must not leave an empty file,
+/// which every later start would reject.
 fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
     // The temporary file has a random name, because another server may create the key file at the same time.
     let mut new = OsString::from(&file.path);
@@ -46,14 +42,14 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
         opened.sync_all()?;
-        match fs::hard_link(&new, &file.path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                // Some file systems, such as FAT, have no hard links. There, the rename can replace the file of a server that
-                // starts at the same time, and the two servers have different keys.
-                fs::rename(&new, &file.path)
-            }
-            result => result,
-        }
+        fs::hard_link(&new, &file.path).or_else(|error| match error.kind() {
+            // Another ec2-role has created the file meanwhile, and its key is used; or the path is a symbolic link to a missing
+            // file, which cannot be read.
+            ErrorKind::AlreadyExists => Ok(()),
+            // Some file systems, such as FAT, have no hard links. There, the rename can replace the file of a server that starts at
+            // the same time, and the two servers have different keys.
+            _ => fs::rename(&new, &file.path),
+        })
     };
     let result = write();
     _ = fs::remove_file(&new);

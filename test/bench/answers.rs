@@ -34,7 +34,6 @@ fn main() {
         },
         role,
         token_key: TokenKey::from_hex(&"a1".repeat(32)).expect("a key"),
-        boot_id: "c0ffee00-0000-4000-8000-000000000000".to_owned(),
         log_format: Format::default(),
         region: Some("us-east-1".to_owned()),
         container_token: None,

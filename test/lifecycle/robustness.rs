@@ -254,7 +254,6 @@ fn newest_of_a_thousand_updates_is_served() {
         },
         role,
         token_key,
-        boot_id: "boot".into(),
         log_format: Format::default(),
         region: None,
         container_token: None,

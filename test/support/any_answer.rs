@@ -57,7 +57,6 @@ impl World {
                 quiet: true,
             },
             token_key,
-            boot_id: "boot".to_owned(),
             log_format: Format::default(),
             region: bit(4).then(|| "eu-west-1".to_owned()),
             container_token: bit(1).then(|| Secret::new(CONTAINER_TOKEN)),

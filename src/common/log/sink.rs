@@ -16,9 +16,8 @@ enum Sink {
     Socket,
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// A regular file: a blocking write. While ec2-role serves, its processes write to the log writer's pipe instead.
-    File,
-    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write.
+    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. A regular file always
+    /// has room for poll; while ec2-role serves, its processes write to the log writer's pipe instead of a regular file.
     Polled,
 }
 
@@ -43,12 +42,10 @@ pub fn open() {
 /// log.
 pub(super) fn write(line: &str) {
     let bytes = line.as_bytes();
-    let to_stderr = || std::io::stderr().write_all(bytes).is_ok();
     _ = match chosen().get_or_insert_with(Sink::of_stderr) {
         Sink::Socket => send(stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok(),
         Sink::Reopened(file) => file.write_all(bytes).is_ok(),
-        Sink::File => to_stderr(),
-        Sink::Polled => has_room() && to_stderr(),
+        Sink::Polled => has_room() && std::io::stderr().write_all(bytes).is_ok(),
     };
 }
 
@@ -57,7 +54,6 @@ impl Sink {
         let kind = fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
         match kind {
             Ok(FileType::Socket) => Sink::Socket,
-            Ok(FileType::RegularFile) => Sink::File,
             Ok(FileType::Fifo | FileType::CharacterDevice) => OpenOptions::new()
                 .write(true)
                 .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)

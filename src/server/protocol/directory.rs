@@ -2,22 +2,15 @@
 
 use std::collections::BTreeSet;
 
-/// Returns the sorted names in a directory, with a slash after each subdirectory; `None` if no item is below the directory.
-pub fn entries<'a>(paths: impl Iterator<Item = &'a str>, directory: &str) -> Option<Vec<String>> {
-    let entries: BTreeSet<String> = paths
-        .filter_map(|path| path.strip_prefix(directory)?.strip_prefix('/'))
-        .map(|below| match below.split_once('/') {
-            Some((name, _)) => format!("{name}/"),
-            None => below.to_owned(),
-        })
-        .collect();
-    (!entries.is_empty()).then(|| entries.into_iter().collect())
+/// Returns the sorted names in a directory, with a slash after each subdirectory. There are none if no item is below it.
+pub fn entries<'a>(paths: impl Iterator<Item = &'a str>, directory: &str) -> BTreeSet<&'a str> {
+    let below = paths.filter_map(|path| path.strip_prefix(directory)?.strip_prefix('/'));
+    below.filter_map(|path| path.split_inclusive('/').next()).collect()
 }
 
 /// Returns the names of the first level, which EC2 lists without slashes: `dynamic`, `meta-data`, `user-data`.
-pub fn roots<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let roots: BTreeSet<&str> = paths.filter_map(|path| path.split('/').next()).collect();
-    roots.into_iter().map(str::to_owned).collect()
+pub fn roots<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    paths.filter_map(|path| path.split('/').next()).collect()
 }
 
 #[cfg(test)]
@@ -31,10 +24,10 @@ mod tests {
             "user-data",
         ];
         let list = |directory| entries(paths.into_iter(), directory);
-        assert_eq!(list("meta-data").unwrap(), ["instance-id", "placement/"]);
-        assert_eq!(list("meta-data/placement").unwrap(), ["region", "zone"]);
-        assert_eq!(list("meta-data/instance"), None);
-        assert_eq!(list("meta-data/instance-id"), None);
-        assert_eq!(roots(paths.into_iter()), ["meta-data", "user-data"]);
+        assert_eq!(list("meta-data"), BTreeSet::from(["instance-id", "placement/"]));
+        assert_eq!(list("meta-data/placement"), BTreeSet::from(["region", "zone"]));
+        assert_eq!(list("meta-data/instance"), BTreeSet::new());
+        assert_eq!(list("meta-data/instance-id"), BTreeSet::new());
+        assert_eq!(roots(paths.into_iter()), BTreeSet::from(["meta-data", "user-data"]));
     }
 }

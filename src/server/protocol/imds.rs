@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
@@ -50,15 +52,13 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     // The path is used after the token check: a wrong token gets 401 on an invalid path too.
     let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
     match ttl {
+        None => response.outcome = Some(Outcome::VersionOne),
         Some(seconds) if response.status == StatusCode::OK => {
-            response.header(TTL_RESPONSE_HEADER, seconds.to_string())
+            response = response.header(TTL_RESPONSE_HEADER, seconds.to_string());
         }
-        Some(_) => response,
-        None => {
-            response.outcome = Some(Outcome::VersionOne);
-            response
-        }
+        Some(_) => {}
     }
+    response
 }
 
 /// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
@@ -177,13 +177,12 @@ fn host_metadata(
     let own = own.chain(region.map(|_| REGION));
     let passed_through = snapshot.into_iter().flat_map(|snapshot| snapshot.items.keys());
     let leaves = own.chain(passed_through.map(String::as_str));
-    let listing = if path.is_empty() {
-        Some(directory::roots(leaves))
-    } else {
-        directory::entries(leaves, path)
+    let names = match path {
+        "" => directory::roots(leaves),
+        _ => directory::entries(leaves, path),
     };
-    if let Some(entries) = listing {
-        return Ok(Response::text(entries.join("\n")));
+    if path.is_empty() || !names.is_empty() {
+        return Ok(Response::text(names.into_iter().collect::<Vec<_>>().join("\n")));
     }
     // Before the first snapshot it is unknown whether the host has the item, so the status is 503 instead of 404.
     let may_exist = state.server.config.pass_through.is_some_and(|what| what.may_hold(path));
@@ -232,18 +231,14 @@ struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Parses a request target; `None` if its path is relative, has a `.` or `..` segment, an incomplete escape, or a character
-    /// other than printable ASCII.
+    /// Parses a request target; `None` if its path is relative, has an escaped slash, or is not UTF-8. A segment that is `.` or `..`,
+    /// or has an incomplete escape, stays as it is, and no item has such a name.
     fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
-        if !path.starts_with('/') {
-            return None;
-        }
         let mut segments = Vec::new();
-        for raw in path.split('/').filter(|raw| !raw.is_empty()) {
-            let segment = decode(raw)?;
-            let is_printable = segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-            if segment == "." || segment == ".." || !is_printable {
+        for raw in path.strip_prefix('/')?.split('/').filter(|raw| !raw.is_empty()) {
+            let segment = percent_decode_str(raw).decode_utf8().ok()?;
+            if segment.contains('/') {
                 return None;
             }
             segments.push(segment);
@@ -258,16 +253,4 @@ impl<'a> Path<'a> {
     fn is_token(&self) -> bool {
         self.segments.len() == 3 && self.segments[1] == "api" && self.segments[2] == "token"
     }
-}
-
-fn decode(raw: &str) -> Option<Cow<'_, str>> {
-    // Check this first: percent_encoding leaves an incomplete escape unchanged.
-    let escapes_are_complete = raw
-        .split('%')
-        .skip(1)
-        .all(|after| after.len() >= 2 && after.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit));
-    if !escapes_are_complete {
-        return None;
-    }
-    percent_encoding::percent_decode_str(raw).decode_utf8().ok()
 }

@@ -46,7 +46,7 @@ impl Metrics {
             ("version_one_requests_total", "Requests without a session token that were served.", self.version_one),
             ("refreshes_total", "Credentials that STS issued.", counts.refreshes),
             ("refresh_failures_total", "Attempts that brought no credential.", counts.failures),
-            ("server_restarts_total", "Servers started after the first.", counts.server_restarts),
+            ("server_restarts_total", "Servers started after the first.", counts.server_starts.saturating_sub(1)),
             ("credential_expiry_timestamp_seconds", "When the credential expires, in seconds since 1970; 0 without one.",
                 u64::try_from(expiry).unwrap_or(0)),
         ];

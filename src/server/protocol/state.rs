@@ -18,7 +18,7 @@ pub struct ResponseState {
 impl From<ServerState> for ResponseState {
     fn from(server: ServerState) -> Self {
         let mut state = ResponseState {
-            tokens: TokenAuthority::new(&server.token_key, &server.boot_id),
+            tokens: TokenAuthority::new(&server.token_key),
             document: None,
             last_modified: None,
             snapshot: None,
