@@ -26,7 +26,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LO
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
     let settings = Settings::parse(words, environment)?;
     if settings.has("help") || settings.has("h") {
-        return Ok(Invocation::Print(options::help()));
+        return Ok(Invocation::Print(options::HELP.to_owned()));
     }
     if settings.has("version") || settings.has("V") {
         return Ok(Invocation::Print(version()));
