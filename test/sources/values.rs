@@ -156,7 +156,7 @@ fn a_profile_with_an_impossible_character_is_named_by_its_key() {
                     )
                     .run();
                 let line = &ended.lines[0];
-                let named = format!("profile \"default\": {key}: character 2 is {code_point}");
+                let named = format!("{key} in the credentials file: character 2 is {code_point}");
                 assert!(
                     ended.status == Some(1) && line.contains(&named),
                     "{ended:?}"

@@ -5,9 +5,9 @@ mod container;
 mod context;
 mod document;
 pub mod instance;
+mod keys;
 mod process;
 mod shared_files;
-mod variables;
 mod web_identity;
 
 pub use context::Context;
@@ -18,7 +18,7 @@ use crate::fetcher::source_credential::SourceCredential;
 /// Returns the credential of the first source that has one. An incomplete source is an error, because the next source may have
 /// other rights than the user intends.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
-    let sources = [variables::find, web_identity::find, shared_files::find, container::find];
+    let sources = [keys::find, web_identity::find, shared_files::find, container::find];
     // A profile that an option names wins over the variables that hold keys or a web identity.
     let first = if context.config.profile.is_some() { 2 } else { 0 };
     for source in &sources[first..] {
