@@ -19,10 +19,15 @@ type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
     pub config: &'a Config,
-    pub profile: &'a Profile,
+    pub profile: Profile,
 }
 
 impl<'a> AwsSettings<'a> {
+    pub fn load(config: &'a Config) -> Result<Self, Fault> {
+        let profile = Profile::load(&config.environment, config.profile.as_deref())?;
+        Ok(AwsSettings { config, profile })
+    }
+
     /// Returns the client of STS, with the endpoint and the proxy that the settings name, and the region in use. `host_region`
     /// returns the host's region and is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
@@ -41,12 +46,12 @@ impl<'a> AwsSettings<'a> {
         Ok((Client { endpoint, http_client }, region))
     }
 
-    fn variable(&self, name: &str) -> Option<Setting<'a>> {
+    pub fn variable(&self, name: &str) -> Option<Setting<'a>> {
         Setting::variable(&self.config.environment, name)
     }
 
     /// Returns the variable, or else the profile's key, which is the variable's name in lower case without `AWS_`.
-    pub fn get(&self, variable: &str) -> Option<Setting<'a>> {
+    pub fn get(&self, variable: &str) -> Option<Setting<'_>> {
         let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
         self.variable(variable).or_else(|| self.profile.setting(&key))
     }
@@ -91,7 +96,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the URL that replaces AWS's endpoint of STS.
-    fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
+    fn endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
         let ignoring = self.enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
         if option.is_some() || ignoring.is_some() {
@@ -106,7 +111,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the setting that turns a switch on, or `None` if the switch is off.
-    pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
+    pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'_>>, Fault> {
         let Some(setting) = self.get(variable) else {
             return Ok(None);
         };
@@ -114,7 +119,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.
-    fn ca_bundle(&self) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
+    fn ca_bundle(&self) -> Result<Option<(&str, Vec<u8>)>, Fault> {
         let Some(setting) = self.get("AWS_CA_BUNDLE") else {
             return Ok(None);
         };

@@ -3,7 +3,6 @@
 use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
-use crate::fetcher::profile::Profile;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
@@ -17,8 +16,7 @@ const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
 const MAX_DEPTH: usize = 8;
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
-    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
-    let client = ImdsClient::connect(&AwsSettings { config, profile: &profile }, orders)?;
+    let client = ImdsClient::connect(&AwsSettings::load(config)?, orders)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
     let mut entries_left = MAX_ENTRIES;
     walk(&client, "meta-data/", 1, &mut snapshot, &mut entries_left)?;

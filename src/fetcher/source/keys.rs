@@ -6,7 +6,7 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name: &str| Setting::variable(&context.config.environment, name);
+    let variable = |name: &str| context.settings.variable(name);
     let names =
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
     find_in(variable, names, "the environment's variables")

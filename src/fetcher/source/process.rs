@@ -38,7 +38,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
         ))
     };
-    let running = context.config.environment.get(RUNNING).unwrap_or_default();
+    let config = context.settings.config;
+    let running = config.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
         return wrong("it runs itself; let the command name another profile with --profile");
     }
@@ -46,10 +47,10 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return wrong("a quote is not closed; correct the profile");
     };
-    (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
+    context.step(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
     // Remove this process's options from the environment: the command may run another ec2-role, which would use them.
-    for name in context.config.environment.names("EC2_ROLE_") {
+    for name in config.environment.names("EC2_ROLE_") {
         command.env_remove(name);
     }
     command
@@ -59,7 +60,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdout(Stdio::piped());
     // A log of JSON lines must not get the command's own lines. A file, unlike a pipe, blocks neither side, and ends although a
     // daemon that the command started still has it open.
-    let said = context.config.json_log.then(|| file_in_memory().ok()).flatten();
+    let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);
     }

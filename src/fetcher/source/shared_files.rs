@@ -21,7 +21,7 @@ const LOGIN_KEY: &str = "login_session";
 /// rights: a web identity, static keys in the credentials file, a `credential_process` in either file, static keys in the config
 /// file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let profile = context.profile;
+    let profile = &context.settings.profile;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
     if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
         return Ok(Some(found));
