@@ -82,7 +82,10 @@ impl Fetcher {
         reports.extend(process.receive());
         let failure = match &end {
             _ if reports.iter().any(FetchReport::is_outcome) => None,
-            Some(how) => Some(format!("fetcher {how} without a result; check the memory limit")),
+            Some(how) => Some(format!(
+                "fetcher {how} while {}; look for an internal error above, or check the memory limit",
+                process.step
+            )),
             None if now >= process.deadline => Some(format!(
                 "fetcher killed after {} s while {}; check what it waits for",
                 DEADLINE.as_secs(),

@@ -239,7 +239,7 @@ fn check_each(when: When) {
         (
             Use::Program,
             Text("#!/bin/sh\nkill -9 $PPID"),
-            "fetcher killed by signal 9 without a result; check the memory limit",
+            "fetcher killed by signal 9 while running the credential_process of profile \"default\"; look",
         ),
         (
             Use::Program,

@@ -3,7 +3,6 @@
 use crate::common::Fault;
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
-use crate::fetcher::panic_report;
 use crate::fetcher::sts::Client;
 use crate::messages::{FetchOrders, FetchReport};
 
@@ -21,7 +20,6 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Reports the step that begins.
     pub fn step(&self, step: &str) {
-        panic_report::set_step(step);
         (self.report)(FetchReport::Step(step.to_owned()));
     }
 }
