@@ -45,18 +45,16 @@ impl Profile {
         }
         let mut profile = Profile {
             name: name.to_owned(),
-            config: without_empty(in_config),
-            credentials: without_empty(in_credentials),
+            config: in_config.cloned().unwrap_or_default(),
+            credentials: in_credentials.cloned().unwrap_or_default(),
             services: None,
         };
-        let services = profile
-            .get("services")
-            .and_then(|services| config.sections.get(&format!("services {services}")));
-        profile.services = services.map(|services| without_empty(Some(services)));
+        let services = profile.get("services").map(|services| format!("services {services}"));
+        profile.services = services.and_then(|section| config.sections.get(&section).cloned());
         Ok(profile)
     }
 
-    /// Returns the value of a key; empty values count as unset.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let value = self.credentials.get(key).or(self.config.get(key));
         value.map(String::as_str)
@@ -85,10 +83,4 @@ impl Profile {
     pub fn origin(&self, key: &str) -> String {
         format!("profile {:?}: {key}", self.name)
     }
-}
-
-fn without_empty(section: Option<&Settings>) -> Settings {
-    let mut settings = section.cloned().unwrap_or_default();
-    settings.retain(|_, value| !value.is_empty());
-    settings
 }

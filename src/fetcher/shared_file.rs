@@ -15,6 +15,7 @@ pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
     pub path: PathBuf,
+    /// The sections, without the keys whose values are empty: these count as unset.
     pub sections: BTreeMap<String, Settings>,
 }
 
@@ -49,7 +50,13 @@ impl SharedFile {
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };
         match String::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => Ok(SharedFile { path, sections: parse(&text) }),
+            Ok(text) if !text.contains('\0') => {
+                let mut sections = parse(&text);
+                for settings in sections.values_mut() {
+                    settings.retain(|_, value| !value.is_empty());
+                }
+                Ok(SharedFile { path, sections })
+            }
             _ => transient(format!(
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
             )),
