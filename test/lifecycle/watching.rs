@@ -214,11 +214,13 @@ fn check_of_a_serving_role_exits_0() {
         assert_eq!((ended.status, &ended.stdout), (Some(0), &well), "{ended:?}");
     }
     // A server that listens on every address is checked on loopback.
-    let ec2_role = Start::with(&sts).listen("0.0.0.0:0").serving();
-    assert_eq!(
-        check(&format!("0.0.0.0:{}", ec2_role.address.port())).status,
-        Some(0)
-    );
+    for everywhere in ["0.0.0.0", "[::]"] {
+        let ec2_role = Start::with(&sts)
+            .listen(&format!("{everywhere}:0"))
+            .serving();
+        let port = ec2_role.address.port();
+        assert_eq!(check(&format!("{everywhere}:{port}")).status, Some(0));
+    }
 }
 
 #[test]
