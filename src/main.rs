@@ -14,7 +14,6 @@ use ec2_role::common::{
     },
 };
 use ec2_role::fetcher;
-use ec2_role::messages::FetchReport;
 use ec2_role::server;
 use ec2_role::supervisor;
 
@@ -51,10 +50,6 @@ fn main() -> ExitCode {
     log::set_format(format.clone());
     let invocation = match cli::parse(&words, &environment) {
         Ok(invocation) => invocation,
-        Err(error) if kind == ProcessKind::Fetcher => {
-            fetcher::report(FetchReport::Failed(Fault::Permanent(error)));
-            return ExitCode::SUCCESS;
-        }
         Err(error) if cli::asks_for_json_check(&words) => {
             print(&format!("{}\n", cli::unhealthy(None, &error)));
             return ExitCode::from(EXIT_PERMANENT);

@@ -63,7 +63,7 @@ fn end_with_supervisor() -> Result<(), Fault> {
 }
 
 /// Sends a report to the supervisor. A write error is ignored, because it means that the supervisor is gone.
-pub fn report(report: FetchReport) {
+fn report(report: FetchReport) {
     let mut stdout = std::io::stdout().lock();
     // Flush, because std's stdout holds text back until a line ends, and a frame ends without a newline.
     _ = stdout.write_all(&to_frame(&report)).and_then(|()| stdout.flush());
