@@ -23,9 +23,9 @@ impl Profile {
         let named =
             option.or(environment.get("AWS_PROFILE")).or(environment.get("AWS_DEFAULT_PROFILE"));
         let name = named.unwrap_or("default");
-        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "config")?;
+        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "~/.aws/config")?;
         let credentials =
-            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")?;
         let in_config = match name {
             // The config file may have `[profile default]`, `[default]` or both; `[profile default]` wins.
             "default" => config.sections.get("profile default").or(config.sections.get("default")),

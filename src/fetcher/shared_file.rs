@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Environment, Fault, NamedFile, transient};
 
@@ -20,15 +20,13 @@ pub struct SharedFile {
 }
 
 impl SharedFile {
-    /// Reads the file that `variable` names, or else `default` in `~/.aws/`. A missing file counts as empty, as in every SDK.
+    /// Reads the file that `variable` names, or else `default`. A missing file counts as empty, as in every SDK.
     pub fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
-        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
-        let path = match environment.get(variable) {
-            None => home.join(".aws").join(default),
-            // Expand `~` here, because no shell does it for a value in a unit or a compose file.
-            Some(path) => path
-                .strip_prefix("~/")
-                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
+        let path = environment.get(variable).unwrap_or(default);
+        // Expand `~` here, because no shell does it for a value in a unit or a compose file.
+        let path = match path.strip_prefix("~/") {
+            Some(below) => Path::new(environment.get("HOME").unwrap_or("/")).join(below),
+            None => PathBuf::from(path),
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
