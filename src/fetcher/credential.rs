@@ -1,6 +1,6 @@
 //! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
-use std::cell::OnceCell;
+use std::cell::LazyCell;
 
 use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
@@ -16,11 +16,8 @@ pub fn fetch(
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
     let settings = AwsSettings::load(config)?;
-    let client = OnceCell::new();
-    let host = || {
-        let client = client.get_or_init(|| ImdsClient::connect(&settings, orders));
-        client.as_ref().map_err(Clone::clone)
-    };
+    let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
+    let host = || client.as_ref().map_err(Clone::clone);
     // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
     let host_text = |path: &str| {
         let text = match host() {
