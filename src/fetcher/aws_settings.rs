@@ -38,7 +38,8 @@ impl<'a> AwsSettings<'a> {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),
         };
-        let region = region.map(|it| it.filter(|region| !sts::is_pseudo_region(region)));
+        // A name such as aws-global stands for a global endpoint instead of a region.
+        let region = region.map(|it| it.filter(|region| !region.ends_with("-global")));
         let endpoint = self.endpoint(&region)?;
         let ca_bundle = self.ca_bundle()?;
         let http_client =

@@ -13,7 +13,7 @@ use form_urlencoded::Serializer;
 use ureq::http::Request;
 
 pub use answer::{Issued, parse};
-pub use endpoint::{Endpoint, EndpointOptions, is_pseudo_region, is_region};
+pub use endpoint::{Endpoint, EndpointOptions, is_region};
 pub use error::{Reaction, StsError};
 
 use crate::common::{AssumeRole, RoleArn};
