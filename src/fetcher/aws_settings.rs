@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
 use crate::common::{Config, Fault, NamedFile, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::profile::Profile;
@@ -41,9 +43,8 @@ impl<'a> AwsSettings<'a> {
         // A name such as aws-global stands for a global endpoint instead of a region.
         let region = region.map(|it| it.filter(|region| !region.ends_with("-global")));
         let endpoint = self.endpoint(&region)?;
-        let ca_bundle = self.ca_bundle()?;
-        let http_client =
-            HttpClient::for_url(&endpoint.url, &self.config.environment, ca_bundle, STS_TIMEOUTS)?;
+        let (environment, roots) = (&self.config.environment, self.roots()?);
+        let http_client = HttpClient::for_url(&endpoint.url, environment, roots, STS_TIMEOUTS)?;
         Ok((Client { endpoint, http_client }, region))
     }
 
@@ -119,13 +120,24 @@ impl<'a> AwsSettings<'a> {
         Ok(setting.is_first("true", "false")?.then_some(setting))
     }
 
-    /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.
-    fn ca_bundle(&self) -> Result<Option<(&str, Vec<u8>)>, Fault> {
+    /// Returns the certificate authorities: those of the CA bundle, or else the public ones.
+    fn roots(&self) -> Result<RootCerts, Fault> {
         let Some(setting) = self.get("AWS_CA_BUNDLE") else {
-            return Ok(None);
+            return Ok(RootCerts::WebPki);
         };
-        let contents = NamedFile::new(setting.origin, setting.value).read();
-        let contents = contents.or_else(|error| transient(error.to_string()))?;
-        Ok(Some((setting.value, contents.bytes)))
+        let file = NamedFile::new(setting.origin, setting.value);
+        let contents = file.read().or_else(|error| transient(error.to_string()))?;
+        let mut certificates = Vec::new();
+        for item in parse_pem(&contents.bytes).flatten() {
+            if let PemItem::Certificate(certificate) = item {
+                certificates.push(certificate);
+            }
+        }
+        if certificates.is_empty() {
+            return transient(format!(
+                "{file}: it holds no certificate; give a file with PEM certificates"
+            ));
+        }
+        Ok(RootCerts::new_with_certs(&certificates))
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use ureq::config::{Config, IpFamily};
 use ureq::http::{self, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, Timeout};
 
-use crate::common::{Environment, Fault, transient};
+use crate::common::{Environment, Fault};
 use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
@@ -106,18 +106,13 @@ impl HttpClient {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
 
-    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL. `ca_bundle` is the
-    /// name and the content of a PEM file; its certificate authorities replace the public ones.
+    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL.
     pub fn for_url(
         url: &str,
         environment: &Environment,
-        ca_bundle: Option<(&str, Vec<u8>)>,
+        roots: RootCerts,
         timeouts: Timeouts,
     ) -> Result<Self, Fault> {
-        let roots = match ca_bundle {
-            None => RootCerts::WebPki,
-            Some((name, pem)) => roots(name, &pem)?,
-        };
         let proxy = match url.parse::<Uri>() {
             Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
             _ => None,
@@ -248,21 +243,6 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         // Keep no idle connections, because a fetcher ends too soon to reuse one.
         .max_idle_connections(0)
         .build()
-}
-
-fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
-    let certificates: Vec<Certificate> = ureq::tls::parse_pem(pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return transient(format!(
-            "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
-        ));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// Parses the http or https URL of a host; the error says what is wrong. A URL with an `@` in its host part is rejected, because

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ureq::http::Uri;
+use ureq::tls::RootCerts;
 
 use super::context::Context;
 use super::document;
@@ -96,7 +97,7 @@ fn http_client(environment: &Environment, name: &str, uri: &Uri) -> Result<HttpC
              and fd00:ec2::23"
         ));
     }
-    HttpClient::for_url(&uri.to_string(), environment, None, TIMEOUTS)
+    HttpClient::for_url(&uri.to_string(), environment, RootCerts::WebPki, TIMEOUTS)
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
