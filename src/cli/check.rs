@@ -32,15 +32,13 @@ impl Check {
     /// says what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
-        match (self.ask(&HttpClient::direct(TIMEOUTS)), self.json) {
-            (Ok((name, until)), false) => {
-                Ok(format!("{address}: all is well: it serves {name} until {until}"))
-            }
-            (Ok((name, until)), true) => {
+        match self.ask(&HttpClient::direct(TIMEOUTS)) {
+            Ok((name, until)) if self.json => {
                 Ok(json!({"healthy": true, "address": address, "role_name": name, "expiration": until}).to_string())
             }
-            (Err(error), false) => Err(format!("{address}: {error}")),
-            (Err(error), true) => Err(unhealthy(Some(address), &error)),
+            Ok((name, until)) => Ok(format!("{address}: all is well: it serves {name} until {until}")),
+            Err(error) if self.json => Err(unhealthy(Some(address), &error)),
+            Err(error) => Err(format!("{address}: {error}")),
         }
     }
 

@@ -5,7 +5,7 @@ mod check;
 mod options;
 mod setting;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::common::{Config, Environment, PassThrough, RoleArn, RoleName, ServerConfig};
 pub use check::{Check, unhealthy};
@@ -26,7 +26,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LO
 pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, String> {
     let settings = Settings::parse(words, environment)?;
     if settings.has("help") || settings.has("h") {
-        return Ok(Invocation::Print(options::help()));
+        return Ok(Invocation::Print(options::HELP.to_owned()));
     }
     if settings.has("version") || settings.has("V") {
         return Ok(Invocation::Print(version()));
@@ -125,15 +125,10 @@ fn check(settings: &Settings) -> Result<Check, String> {
     // --endpoint-url an ARN of an STS other than AWS's would be refused.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
-    let Some(mut address) = listen(settings)? else {
+    // Linux connects to loopback if the address is that of a server that listens on every address.
+    let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
-    // The unspecified address is no destination; a server that listens on every address is reached by loopback.
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
     Ok(Check {
         address,
         role: role.zip(name),
@@ -402,22 +397,6 @@ mod tests {
             let error = parsed(arguments, Environment::default()).err().unwrap();
             assert!(error.starts_with(begins) && error.contains(right), "{error}");
             assert!(!error.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn check_asks_loopback_if_the_server_listens_everywhere() {
-        for (listen, asked) in [
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::]:80", "[::1]:80"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-            ("[fd00::1]:80", "[fd00::1]:80"),
-        ] {
-            let words = ["--check", "--listen", listen].map(str::to_owned);
-            let Ok(Invocation::Check(check)) = parse(&words, &Environment::default()) else {
-                panic!("{listen}");
-            };
-            assert_eq!(check.address.to_string(), asked);
         }
     }
 

@@ -2,8 +2,7 @@
 
 use getopts::{Fail, Matches, Options};
 
-use super::options::Kind::{Repeated, Switch, Value};
-use super::options::{self, ACTIONS, Flag};
+use super::options::{self, ACTIONS, REPEATED, SWITCHES, VALUES};
 use crate::common::{Environment, NamedFile};
 
 const PREFIX: &str = "EC2_ROLE_";
@@ -48,25 +47,27 @@ impl<'a> Settings<'a> {
     /// Parses the command line. `arguments` does not include the program's name.
     pub fn parse(arguments: &[String], environment: &'a Environment) -> Result<Self, String> {
         let mut options = Options::new();
-        for flag in options::settings().chain(&ACTIONS) {
-            match flag.kind {
-                Value => options.optopt("", flag.name, "", flag.hint),
-                Repeated => options.optmulti("", flag.name, "", flag.hint),
-                Switch => options.optflag("", flag.name, ""),
-            };
+        for name in VALUES {
+            options.optopt("", name, "", "");
+        }
+        for name in REPEATED {
+            options.optmulti("", name, "", "");
+        }
+        for name in SWITCHES.into_iter().chain(ACTIONS) {
+            options.optflag("", name, "");
         }
         options.optflag("h", "", "").optflag("V", "", "");
         let matches = options.parse(arguments).map_err(in_own_words)?;
-        let is_empty = |flag: &&Flag| matches.opt_strs(flag.name).iter().any(String::is_empty);
-        if let Some(flag) = options::settings().find(is_empty) {
-            return Err(format!("--{}: its value is empty; write one, or leave it out", flag.name));
+        let is_empty = |name: &&str| matches.opt_strs(name).iter().any(String::is_empty);
+        if let Some(name) = options::settings().find(is_empty) {
+            return Err(format!("--{name}: its value is empty; write one, or leave it out"));
         }
         Ok(Settings { matches, environment })
     }
 
     /// Rejects unknown EC2_ROLE_ variables: a typo would silently disable a security setting.
     pub fn reject_unknown_variables(&self) -> Result<(), String> {
-        let known: Vec<String> = options::settings().map(|flag| variable_name(flag.name)).collect();
+        let known: Vec<String> = options::settings().map(variable_name).collect();
         let is_known =
             |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
         match self.environment.names(PREFIX).find(|name| !is_known(name)) {

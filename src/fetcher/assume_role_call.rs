@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Config, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock,
-    transient,
+    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock, transient,
 };
+use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts::{self, Client, Issued, Reaction, StsError};
+use crate::fetcher::sts::{Issued, Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
 /// Clock offsets that differ by less than this count as equal, because STS accepts a signature that is five minutes off. A
@@ -16,16 +16,13 @@ const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
 pub struct AssumeRoleCall<'a> {
-    pub sts: &'a Client,
-    pub config: &'a Config,
+    pub context: &'a Context<'a>,
     /// The user's parameters, completed by a session name and the text of the policy file. The duration is lowered to what STS
     /// grants.
     pub parameters: AssumeRole,
-    pub report: &'a dyn Fn(FetchReport),
-    /// Finds the source credential again, because it may have been renewed.
-    pub find_source: &'a dyn Fn() -> Result<SourceCredential, Fault>,
     pub source: SourceCredential,
     pub clock_offset: i64,
+    /// Whether the source credential may be found again, because it may have been renewed.
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused.
     pub refused_offsets: Vec<i64>,
@@ -34,13 +31,14 @@ pub struct AssumeRoleCall<'a> {
 impl AssumeRoleCall<'_> {
     /// Repeats the call until STS issues a credential or returns an error that is not retryable.
     pub fn run(mut self) -> Result<Fetched, Fault> {
+        let Context { settings, sts, .. } = self.context;
         loop {
             // Take the time before the call: the credential's life begins when STS issues it, and the answer may arrive much
             // later.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
-            let form = sts::assume_role_form(&self.config.role, &self.parameters);
+            let form = assume_role_form(&settings.config.role, &self.parameters);
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
-            match self.sts.call(form, Some(&self.source), signed_for) {
+            match sts.call(form, Some(&self.source), signed_for) {
                 Ok(issued) => return self.fetched(issued, called_at, signed_for),
                 Err(mut error) => {
                     error.hide(&secrets(&self.source, &self.parameters));
@@ -63,10 +61,10 @@ impl AssumeRoleCall<'_> {
         else {
             return transient(format!(
                 "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
-                self.sts.endpoint.url
+                self.context.sts.endpoint.url
             ));
         };
-        let is_less = seconds < self.config.assume_role.duration_seconds;
+        let is_less = seconds < self.context.settings.config.assume_role.duration_seconds;
         Ok(Fetched {
             credential: Credential {
                 access_key_id: issued.access_key_id,
@@ -83,7 +81,9 @@ impl AssumeRoleCall<'_> {
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
     fn adjust_for_retry(&mut self, error: &StsError) -> Result<(), Fault> {
-        let (reaction, text) = self.sts.judge(error, "AssumeRole", &self.config.role);
+        let Context { settings, report, sts, .. } = self.context;
+        let config = settings.config;
+        let (reaction, text) = sts.judge(error, "AssumeRole", &config.role);
         let fault = || match reaction {
             // The error may be about the policy, and another program may still correct the policy's file.
             _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
@@ -91,13 +91,13 @@ impl AssumeRoleCall<'_> {
             _ => Fault::Transient(text),
         };
         if let Some(seconds) = error.answer().and_then(|answer| answer.retry_after) {
-            (self.report)(FetchReport::RetryAfter(seconds));
+            report(FetchReport::RetryAfter(seconds));
         }
         let date = error.answer().and_then(|answer| answer.date);
         match (reaction, date) {
             (Reaction::ReloadSource, _) if self.may_reload => {
                 self.may_reload = false;
-                self.source = (self.find_source)()?;
+                self.source = source::find(self.context)?;
             }
             (Reaction::CorrectClock, Some(date)) => {
                 let offset = clock::epoch_seconds(date) - clock::epoch_seconds(SystemTime::now());
@@ -111,7 +111,7 @@ impl AssumeRoleCall<'_> {
                     return Err(fault());
                 };
                 if next != 0 {
-                    (self.report)(FetchReport::Notice(format!(
+                    report(FetchReport::Notice(format!(
                         "this machine's clock is off by {next} s against the clock of STS; signing with the latter; set the clock"
                     )));
                 }
@@ -120,9 +120,9 @@ impl AssumeRoleCall<'_> {
             (Reaction::ShortenDuration, _)
                 if self.parameters.duration_seconds > DEFAULT_DURATION_SECONDS =>
             {
-                (self.report)(FetchReport::Notice(format!(
+                report(FetchReport::Notice(format!(
                     "--duration-seconds {}: STS allows less ({}); asking for {DEFAULT_DURATION_SECONDS}",
-                    self.config.assume_role.duration_seconds,
+                    config.assume_role.duration_seconds,
                     error.describe()
                 )));
                 self.parameters.duration_seconds = DEFAULT_DURATION_SECONDS;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
 use crate::common::{Config, Fault, NamedFile, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts};
 use crate::fetcher::profile::Profile;
@@ -19,10 +21,15 @@ type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
     pub config: &'a Config,
-    pub profile: &'a Profile,
+    pub profile: Profile,
 }
 
 impl<'a> AwsSettings<'a> {
+    pub fn load(config: &'a Config) -> Result<Self, Fault> {
+        let profile = Profile::load(&config.environment, config.profile.as_deref())?;
+        Ok(AwsSettings { config, profile })
+    }
+
     /// Returns the client of STS, with the endpoint and the proxy that the settings name, and the region in use. `host_region`
     /// returns the host's region and is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
@@ -33,20 +40,20 @@ impl<'a> AwsSettings<'a> {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),
         };
-        let region = region.map(|it| it.filter(|region| !sts::is_pseudo_region(region)));
+        // A name such as aws-global stands for a global endpoint instead of a region.
+        let region = region.map(|it| it.filter(|region| !region.ends_with("-global")));
         let endpoint = self.endpoint(&region)?;
-        let ca_bundle = self.ca_bundle()?;
-        let http_client =
-            HttpClient::for_url(&endpoint.url, &self.config.environment, ca_bundle, STS_TIMEOUTS)?;
+        let (environment, roots) = (&self.config.environment, self.roots()?);
+        let http_client = HttpClient::for_url(&endpoint.url, environment, roots, STS_TIMEOUTS)?;
         Ok((Client { endpoint, http_client }, region))
     }
 
-    fn variable(&self, name: &str) -> Option<Setting<'a>> {
+    pub fn variable(&self, name: &str) -> Option<Setting<'a>> {
         Setting::variable(&self.config.environment, name)
     }
 
     /// Returns the variable, or else the profile's key, which is the variable's name in lower case without `AWS_`.
-    pub fn get(&self, variable: &str) -> Option<Setting<'a>> {
+    pub fn get(&self, variable: &str) -> Option<Setting<'_>> {
         let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
         self.variable(variable).or_else(|| self.profile.setting(&key))
     }
@@ -91,7 +98,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the URL that replaces AWS's endpoint of STS.
-    fn endpoint_url(&self) -> Result<Option<Setting<'a>>, Fault> {
+    fn endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
         let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
         let ignoring = self.enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
         if option.is_some() || ignoring.is_some() {
@@ -106,20 +113,31 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the setting that turns a switch on, or `None` if the switch is off.
-    pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'a>>, Fault> {
+    pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'_>>, Fault> {
         let Some(setting) = self.get(variable) else {
             return Ok(None);
         };
         Ok(setting.is_first("true", "false")?.then_some(setting))
     }
 
-    /// Returns the path and content of the CA bundle, whose certificate authorities replace the public ones.
-    fn ca_bundle(&self) -> Result<Option<(&'a str, Vec<u8>)>, Fault> {
+    /// Returns the certificate authorities: those of the CA bundle, or else the public ones.
+    fn roots(&self) -> Result<RootCerts, Fault> {
         let Some(setting) = self.get("AWS_CA_BUNDLE") else {
-            return Ok(None);
+            return Ok(RootCerts::WebPki);
         };
-        let contents = NamedFile::new(setting.origin, setting.value).read();
-        let contents = contents.or_else(|error| transient(error.to_string()))?;
-        Ok(Some((setting.value, contents.bytes)))
+        let file = NamedFile::new(setting.origin, setting.value);
+        let contents = file.read().or_else(|error| transient(error.to_string()))?;
+        let mut certificates = Vec::new();
+        for item in parse_pem(&contents.bytes).flatten() {
+            if let PemItem::Certificate(certificate) = item {
+                certificates.push(certificate);
+            }
+        }
+        if certificates.is_empty() {
+            return transient(format!(
+                "{file}: it holds no certificate; give a file with PEM certificates"
+            ));
+        }
+        Ok(RootCerts::new_with_certs(&certificates))
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::{Config, Fault, NamedFile, Secret, transient};
+use crate::fetcher::setting::Setting;
 use crate::messages::FetchReport;
 
 /// Time for which one fetcher watches the file. It is shorter than the fetcher's deadline, so a missed deadline means that the
@@ -46,15 +47,11 @@ fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault>
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }
     let text = String::from_utf8_lossy(&contents.bytes);
-    let token = text.trim_end_matches(['\r', '\n']);
-    if token.is_empty() {
-        return transient(format!("{file}: it is empty; write a token, without a newline"));
-    }
     // SDKs send the token as a header's value, and HTTP strips spaces at its ends.
-    let is_value = token.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    if !is_value || token.trim() != token || token.len() > MAX_TOKEN_BYTES {
+    let token = Setting::in_file(file.to_string(), &text).header_value()?;
+    if token.len() > MAX_TOKEN_BYTES {
         return transient(format!(
-            "{file}: it must hold one line of at most {MAX_TOKEN_BYTES} printable ASCII characters without spaces at its ends; write one, without a newline"
+            "{file}: a token has at most {MAX_TOKEN_BYTES} bytes; write a shorter one"
         ));
     }
     Ok(Secret::new(token))
@@ -73,12 +70,13 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             read(&file, &|_| {})
         };
-        assert!(read("Bearer first\r\n").unwrap().equals("Bearer first"));
+        assert!(read(" Bearer first\r\n").unwrap().equals("Bearer first"));
         let long = "x".repeat(MAX_TOKEN_BYTES + 1);
         assert!(read(&long[1..]).is_ok());
-        for wrong in [" spaces ", "two\nlines", "é", "tab\tbed", &long] {
+        assert!(read(&long).err().unwrap().text().contains("at most 8192 bytes"));
+        for wrong in ["two\nlines", "é", "tab\tbed"] {
             let fault = read(wrong).err().unwrap();
-            assert!(fault.text().contains("it must hold one line"), "{fault:?}");
+            assert!(fault.text().contains("which it cannot hold"), "{fault:?}");
         }
         assert!(read("\n").err().unwrap().text().contains("it is empty"));
         std::fs::remove_file(&path).unwrap();

@@ -1,13 +1,11 @@
 //! Fetches one credential: finds the source credential, signs AssumeRole with it and calls STS.
 
-use std::cell::OnceCell;
+use std::cell::LazyCell;
 
 use super::assume_role_call::AssumeRoleCall;
 use super::aws_settings::AwsSettings;
-use super::panic_report;
 use crate::common::{AssumeRole, Config, Fault, check_policy, transient};
 use crate::fetcher::imds_client::ImdsClient;
-use crate::fetcher::profile::Profile;
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
 use crate::messages::{FetchOrders, FetchReport, Fetched};
@@ -17,17 +15,9 @@ pub fn fetch(
     orders: &FetchOrders,
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
-    let report_step = |step: &str| {
-        panic_report::set_step(step);
-        report(FetchReport::Step(step.to_owned()));
-    };
-    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
-    let settings = AwsSettings { config, profile: &profile };
-    let client = OnceCell::new();
-    let host = || {
-        let client = client.get_or_init(|| ImdsClient::connect(&settings, orders));
-        client.as_ref().map_err(Clone::clone)
-    };
+    let settings = AwsSettings::load(config)?;
+    let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
+    let host = || client.as_ref().map_err(Clone::clone);
     // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
     let host_text = |path: &str| {
         let text = match host() {
@@ -51,42 +41,22 @@ pub fn fetch(
         ))),
         _ => {}
     }
-    let context = Context {
-        config,
-        profile: &profile,
-        host: &host,
-        orders,
-        report_step: &report_step,
-        sts: &sts,
-    };
-    let find_source = || {
-        let source = source::find(&context)?;
-        if orders.serving.as_ref() == Some(&source.access_key_id) {
-            return transient(format!(
-                "{}: this is the credential that this server serves; give ec2-role the host's own",
-                source.origin
-            ));
-        }
-        Ok(source)
-    };
-    let source = find_source()?;
+    let context = Context { settings: &settings, orders, report, host: &host, sts: &sts };
+    let source = source::find(&context)?;
     let mut parameters = with_policy(&config.assume_role)?;
     parameters.session_name.get_or_insert_with(|| session_name(&source, &host_text));
     let limit = orders.duration_limit.unwrap_or(u32::MAX);
     parameters.duration_seconds = parameters.duration_seconds.min(limit);
-    let call = AssumeRoleCall {
-        sts: &sts,
-        config,
+    context.step(&format!("calling AssumeRole of {} at {}", config.role, sts.endpoint.url));
+    AssumeRoleCall {
+        context: &context,
         parameters,
-        report,
-        find_source: &find_source,
         source,
         clock_offset: orders.clock_offset,
         may_reload: true,
         refused_offsets: Vec::new(),
-    };
-    report_step(&format!("calling AssumeRole of {} at {}", config.role, sts.endpoint.url));
-    call.run()
+    }
+    .run()
 }
 
 /// Reads `policy_file`, if it is set, and returns the parameters with its text as the policy.

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use ureq::config::{Config, IpFamily};
 use ureq::http::{self, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, Timeout};
 
-use crate::common::{Environment, Fault, transient};
+use crate::common::{Environment, Fault};
 use crate::fetcher::proxy;
 use crate::fetcher::resolver::FallbackResolver;
 
@@ -71,39 +71,23 @@ impl SendError {
         SendError { cause: cause.into(), remedy: remedy.into() }
     }
 
-    /// Classifies an error of rustls or the resolver by its text, because ureq passes on only the text.
-    fn from_text(text: String) -> Self {
-        if let Some((_, why)) = text.split_once(NAME_ERROR) {
-            return SendError::new(
-                format!("its name is not found: {why}"),
-                "check the name, and the name servers in /etc/resolv.conf",
-            );
-        }
-        match text.split_once("invalid peer certificate: ") {
+    /// Recognizes an error of rustls by its text, because ureq passes on only the text.
+    fn of_tls(text: &str) -> Option<Self> {
+        Some(match text.split_once("invalid peer certificate: ") {
             Some((_, "UnknownIssuer")) => SendError::new(
                 "its certificate is from an authority that is not trusted here",
                 "name a file with that authority's certificate in AWS_CA_BUNDLE",
             ),
-            Some((_, why)) if is_about_time(why) => SendError::new(
-                format!("its certificate is not valid now: {why}"),
-                "renew the certificate, or set this machine's clock",
-            ),
             Some((_, why)) => SendError::new(
                 format!("its certificate is invalid: {why}"),
-                "check the URL, the certificate and AWS_CA_BUNDLE",
+                "check the URL, the certificate, AWS_CA_BUNDLE and this machine's clock",
             ),
             None if text.contains("InvalidContentType") => {
                 SendError::new("it does not speak TLS", "check whether the URL is http://")
             }
-            None => SendError::new(text, None),
-        }
+            None => return None,
+        })
     }
-}
-
-/// Returns whether an error of rustls is `Expired` or `NotValidYet`. rustls writes these as one word or as a sentence.
-fn is_about_time(why: &str) -> bool {
-    let letters = why.to_ascii_lowercase().replace(' ', "");
-    letters.contains("expired") || letters.contains("notvalidyet")
 }
 
 /// Time limits for the phases of a request. Name resolution has no limit, because ureq would start a thread to enforce it; the
@@ -122,18 +106,13 @@ impl HttpClient {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
 
-    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL. `ca_bundle` is the
-    /// name and the content of a PEM file; its certificate authorities replace the public ones.
+    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL.
     pub fn for_url(
         url: &str,
         environment: &Environment,
-        ca_bundle: Option<(&str, Vec<u8>)>,
+        roots: RootCerts,
         timeouts: Timeouts,
     ) -> Result<Self, Fault> {
-        let roots = match ca_bundle {
-            None => RootCerts::WebPki,
-            Some((name, pem)) => roots(name, &pem)?,
-        };
         let proxy = match url.parse::<Uri>() {
             Ok(uri) if !uri.host().is_some_and(is_local) => proxy::find(&uri, environment)?,
             _ => None,
@@ -175,7 +154,7 @@ impl HttpClient {
         {
             result = self.try_send(request, family).or(result);
         }
-        result.map_err(|error| self.classify(error, is_tls))
+        result.map_err(|error| self.classify(&error, is_tls))
     }
 
     fn try_send(
@@ -208,8 +187,8 @@ impl HttpClient {
         })
     }
 
-    fn classify(&self, error: ureq::Error, is_tls: bool) -> SendError {
-        let text = match &error {
+    fn classify(&self, error: &ureq::Error, is_tls: bool) -> SendError {
+        let text = match error {
             ureq::Error::Timeout(Timeout::RecvResponse) => NO_RESPONSE.to_owned(),
             ureq::Error::Timeout(Timeout::Connect) if is_tls => {
                 "it took too long (connect and TLS)".to_owned()
@@ -219,40 +198,24 @@ impl HttpClient {
                 let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
                 return SendError::new(cause, "check the URL");
             }
-            ureq::Error::Io(error) => without_errno(error),
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
-        match &self.proxy {
-            Some(name) if is_of_proxy(&error) => SendError::new(
-                format!("{name}: {text}"),
+        // The client speaks TLS with the server, through the proxy. It resolves the name of the proxy only, and connects to that.
+        match (SendError::of_tls(&text), &self.proxy, text.split_once(NAME_ERROR)) {
+            (Some(error), ..) => error,
+            (None, Some(proxy), _) => SendError::new(
+                format!("{proxy}: {text}"),
                 "check that variable and the proxy; NO_PROXY excepts a host from it",
             ),
-            _ => SendError::from_text(text),
+            (None, None, Some((_, why))) => SendError::new(
+                format!("its name is not found: {why}"),
+                "check the name, and the name servers in /etc/resolv.conf",
+            ),
+            (None, None, None) => SendError::new(text, None),
         }
     }
-}
-
-/// Returns whether the proxy caused the error of a request that was sent through it. Errors of name resolution and of connect
-/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. An I/O error without an
-/// errno comes from TLS inside the tunnel.
-fn is_of_proxy(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::ConnectProxyFailed(_)
-        | ureq::Error::HostNotFound
-        | ureq::Error::Timeout(Timeout::Connect) => true,
-        ureq::Error::Io(error) => {
-            error.raw_os_error().is_some() || error.to_string().contains(NAME_ERROR)
-        }
-        _ => false,
-    }
-}
-
-/// Returns an error's text without the errno: `Connection refused`, where std writes `Connection refused (os error 111)`.
-fn without_errno(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let (message, _) = text.split_once(" (os error").unwrap_or((&text, ""));
-    message.to_owned()
 }
 
 fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {
@@ -280,21 +243,6 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         // Keep no idle connections, because a fetcher ends too soon to reuse one.
         .max_idle_connections(0)
         .build()
-}
-
-fn roots(name: &str, pem: &[u8]) -> Result<RootCerts, Fault> {
-    let certificates: Vec<Certificate> = ureq::tls::parse_pem(pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return transient(format!(
-            "CA bundle {name}: it holds no certificate; give a file with PEM certificates"
-        ));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// Parses the http or https URL of a host; the error says what is wrong. A URL with an `@` in its host part is rejected, because
@@ -336,22 +284,5 @@ fn is_local(host: &str) -> bool {
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
         }
         None => host.eq_ignore_ascii_case("localhost"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_not_valid_yet_points_to_the_clock() {
-        for why in ["NotValidYet", "certificate not valid yet: verified at 1"] {
-            let error = SendError::from_text(format!("invalid peer certificate: {why}"));
-            let expected = SendError::new(
-                format!("its certificate is not valid now: {why}"),
-                "renew the certificate, or set this machine's clock",
-            );
-            assert_eq!(error, expected);
-        }
     }
 }

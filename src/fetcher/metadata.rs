@@ -3,25 +3,43 @@
 use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
-use crate::fetcher::profile::Profile;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
-/// Maximum number of items. An instance with fifteen interfaces has about 300.
-const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
 /// message to the server must fit into the control channel's socket buffer (208 KiB); this size leaves room for the credential.
 const MAX_BYTES: usize = 96 * 1024;
-/// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
-const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
-/// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
-const MAX_DEPTH: usize = 8;
+/// Maximum number of entries of all listings together. An instance with fifteen interfaces has about 300 items. The limit bounds
+/// the requests to a service whose listings never end.
+const MAX_ENTRIES: usize = 2048;
+const ROOT: &str = "meta-data/";
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
-    let profile = Profile::load(&config.environment, config.profile.as_deref())?;
-    let client = ImdsClient::connect(&AwsSettings { config, profile: &profile }, orders)?;
+    let client = ImdsClient::connect(&AwsSettings::load(config)?, orders)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
-    let mut entries_left = MAX_ENTRIES;
-    walk(&client, "meta-data/", 1, &mut snapshot, &mut entries_left)?;
+    let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
+    while let Some(directory) = directories.pop() {
+        let Some(listing) = client.get(&directory)? else {
+            continue;
+        };
+        for entry in listing.text().lines().map(str::trim) {
+            let name = entry.strip_suffix('/').unwrap_or(entry);
+            // Accept the characters that EC2 allows in the keys of instance tags; all other names use only some of them.
+            let is_name = !matches!(name, "" | "." | "..")
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
+            if !is_name || (directory == ROOT && !PassThrough::allows(name)) {
+                continue;
+            }
+            entries += 1;
+            let path = format!("{directory}{entry}");
+            if entries > MAX_ENTRIES {
+                snapshot.left_out += 1;
+            } else if entry.ends_with('/') {
+                directories.push(path);
+            } else {
+                read_item(&client, &path, &mut snapshot)?;
+            }
+        }
+    }
     for path in config.server.pass_through.unwrap_or_default().documents() {
         read_item(&client, path, &mut snapshot)?;
     }
@@ -32,47 +50,12 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
     }))
 }
 
-fn walk(
-    client: &ImdsClient,
-    directory: &str,
-    depth: usize,
-    snapshot: &mut Snapshot,
-    entries_left: &mut usize,
-) -> Result<(), Fault> {
-    let Some(listing) = client.get(directory)? else {
-        return Ok(());
-    };
-    for entry in listing.text().lines().map(str::trim) {
-        let name = entry.strip_suffix('/').unwrap_or(entry);
-        // Accept the characters that EC2 allows in the keys of instance tags; all other names use only some of them.
-        let is_name = !matches!(name, "" | "." | "..")
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
-        if !is_name || (depth == 1 && !PassThrough::allows(name)) {
-            continue;
-        }
-        let Some(left) = entries_left.checked_sub(1) else {
-            snapshot.left_out += 1;
-            continue;
-        };
-        *entries_left = left;
-        let path = format!("{directory}{entry}");
-        if !entry.ends_with('/') {
-            read_item(client, &path, snapshot)?;
-        } else if depth < MAX_DEPTH {
-            walk(client, &path, depth + 1, snapshot, entries_left)?;
-        }
-    }
-    Ok(())
-}
-
 fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
     let Some(answer) = client.get(path)? else {
         return Ok(());
     };
     let item = Item { is_binary: answer.is_binary, body: answer.body };
-    if snapshot.items.len() < MAX_ITEMS
-        && snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES
-    {
+    if snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES {
         snapshot.items.insert(path.to_owned(), item);
     } else {
         snapshot.left_out += 1;

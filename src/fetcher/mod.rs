@@ -8,7 +8,6 @@ pub mod credential;
 pub mod http_client;
 pub mod imds_client;
 pub mod metadata;
-mod panic_report;
 pub mod profile;
 mod proxy;
 mod resolver;
@@ -36,7 +35,6 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 
 /// Runs as a fetcher of the supervisor: reads orders from stdin and writes reports to stdout.
 pub fn run(config: &Config) {
-    panic_report::install(|fault| report(FetchReport::Failed(fault)));
     let mut frame = Vec::new();
     // A read error leaves an incomplete frame, which `from_frame` rejects.
     _ = std::io::stdin().lock().read_until(FRAME_END, &mut frame);
@@ -65,7 +63,7 @@ fn end_with_supervisor() -> Result<(), Fault> {
 }
 
 /// Sends a report to the supervisor. A write error is ignored, because it means that the supervisor is gone.
-pub fn report(report: FetchReport) {
+fn report(report: FetchReport) {
     let mut stdout = std::io::stdout().lock();
     // Flush, because std's stdout holds text back until a line ends, and a frame ends without a newline.
     _ = stdout.write_all(&to_frame(&report)).and_then(|()| stdout.flush());
@@ -73,7 +71,6 @@ pub fn report(report: FetchReport) {
 
 /// Fetches a credential for a user who runs ec2-role as a command; returns the JSON that SDKs expect from a `credential_process`.
 pub fn print(config: &Config) -> Result<String, Fault> {
-    panic_report::install(|fault| log::error(fault.text()));
     let report = |report: FetchReport| {
         if let FetchReport::Notice(text) = report {
             log::warning(&text);

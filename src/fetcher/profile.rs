@@ -23,9 +23,9 @@ impl Profile {
         let named =
             option.or(environment.get("AWS_PROFILE")).or(environment.get("AWS_DEFAULT_PROFILE"));
         let name = named.unwrap_or("default");
-        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "config")?;
+        let config = SharedFile::read(environment, "AWS_CONFIG_FILE", "~/.aws/config")?;
         let credentials =
-            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+            SharedFile::read(environment, "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")?;
         let in_config = match name {
             // The config file may have `[profile default]`, `[default]` or both; `[profile default]` wins.
             "default" => config.sections.get("profile default").or(config.sections.get("default")),
@@ -45,18 +45,16 @@ impl Profile {
         }
         let mut profile = Profile {
             name: name.to_owned(),
-            config: without_empty(in_config),
-            credentials: without_empty(in_credentials),
+            config: in_config.cloned().unwrap_or_default(),
+            credentials: in_credentials.cloned().unwrap_or_default(),
             services: None,
         };
-        let services = profile
-            .get("services")
-            .and_then(|services| config.sections.get(&format!("services {services}")));
-        profile.services = services.map(|services| without_empty(Some(services)));
+        let services = profile.get("services").map(|services| format!("services {services}"));
+        profile.services = services.and_then(|section| config.sections.get(&section).cloned());
         Ok(profile)
     }
 
-    /// Returns the value of a key; empty values count as unset.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let value = self.credentials.get(key).or(self.config.get(key));
         value.map(String::as_str)
@@ -85,10 +83,4 @@ impl Profile {
     pub fn origin(&self, key: &str) -> String {
         format!("profile {:?}: {key}", self.name)
     }
-}
-
-fn without_empty(section: Option<&Settings>) -> Settings {
-    let mut settings = section.cloned().unwrap_or_default();
-    settings.retain(|_, value| !value.is_empty());
-    settings
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Environment, Fault, NamedFile, transient};
 
@@ -15,19 +15,18 @@ pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
     pub path: PathBuf,
+    /// The sections, without the keys whose values are empty: these count as unset.
     pub sections: BTreeMap<String, Settings>,
 }
 
 impl SharedFile {
-    /// Reads the file that `variable` names, or else `default` in `~/.aws/`. A missing file counts as empty, as in every SDK.
+    /// Reads the file that `variable` names, or else `default`. A missing file counts as empty, as in every SDK.
     pub fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
-        let home = PathBuf::from(environment.get("HOME").unwrap_or("/"));
-        let path = match environment.get(variable) {
-            None => home.join(".aws").join(default),
-            // Expand `~` here, because no shell does it for a value in a unit or a compose file.
-            Some(path) => path
-                .strip_prefix("~/")
-                .map_or_else(|| PathBuf::from(path), |below| home.join(below)),
+        let path = environment.get(variable).unwrap_or(default);
+        // Expand `~` here, because no shell does it for a value in a unit or a compose file.
+        let path = match path.strip_prefix("~/") {
+            Some(below) => Path::new(environment.get("HOME").unwrap_or("/")).join(below),
+            None => PathBuf::from(path),
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
@@ -49,7 +48,13 @@ impl SharedFile {
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };
         match String::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => Ok(SharedFile { path, sections: parse(&text) }),
+            Ok(text) if !text.contains('\0') => {
+                let mut sections = parse(&text);
+                for settings in sections.values_mut() {
+                    settings.retain(|_, value| !value.is_empty());
+                }
+                Ok(SharedFile { path, sections })
+            }
             _ => transient(format!(
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
             )),

@@ -13,8 +13,8 @@ use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame
 /// Maximum size of the unparsed reports. Every valid report is smaller, because the fetcher limits its contents.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-/// Maximum number of fetchers that were killed at their deadline and have not ended yet. A killed process cannot end before its current system call returns,
-/// which may never happen on a hanging file system.
+/// Maximum number of fetchers that were killed at their deadline and have not ended yet. A killed process cannot end before its
+/// current system call returns, which may never happen on a hanging file system.
 const MAX_UNREAPED: usize = 8;
 
 /// Runs at most one fetcher process. Each process yields an outcome: its last report, or else a failure added here.
@@ -77,7 +77,10 @@ impl Fetcher {
         reports.extend(process.receive());
         if !reports.iter().any(FetchReport::is_outcome) {
             let failure = match ended.get(&process.pid) {
-                Some(how) => format!("fetcher {how} without a result; check the memory limit"),
+                Some(how) => format!(
+                    "fetcher {how} while {}; look for an internal error above, or check the memory limit",
+                    process.step
+                ),
                 None if now >= process.deadline => {
                     self.unreaped.push(process.pid);
                     format!(

@@ -43,7 +43,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
     write("short", "abc");
     write("readable", &"a1".repeat(32));
     set_mode(&files.path("readable"), 0o640);
-    write("spaces", " token ");
+    write("lines", "two\nlines");
     write("large", &"x".repeat(300_000));
     for (link, target) in [("loop", "loop"), ("dangling", "nowhere")] {
         std::os::unix::fs::symlink(target, files.path(link)).unwrap();
@@ -83,7 +83,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
     for (name, expected) in [
         ("token-pipe", "not a regular file"),
         ("token-directory", "not a regular file"),
-        ("spaces", "without spaces at its ends"),
+        ("lines", "character 4 is U+000A, which it cannot hold"),
         ("large", "at most 8192"),
     ] {
         let repair = move |_: &Ec2Role| {

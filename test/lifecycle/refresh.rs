@@ -126,6 +126,6 @@ fn a_killed_fetcher_is_logged_and_retried() {
     sts.wait_for_calls(1);
     rustix::process::kill_process(ec2_role.fetcher().unwrap(), rustix::process::Signal::KILL)
         .unwrap();
-    ec2_role.wait_for_line("fetcher killed by signal 9 without a result");
+    ec2_role.wait_for_line("fetcher killed by signal 9 while calling AssumeRole of");
     ec2_role.wait_for_document_of_call(2);
 }

@@ -401,7 +401,7 @@ fn no_core_pattern_receives_a_crash() {
         // Wait for the second call: before it, the fetcher of the first call may still be running.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
-        for (pid, told) in [(server, "server replaced"), (fetcher, "without a result")] {
+        for (pid, told) in [(server, "server replaced"), (fetcher, "fetcher killed by")] {
             kill_process(pid, Signal::ABORT).unwrap();
             ec2_role.wait_for_line(told);
         }

@@ -346,7 +346,7 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
         (status_with_first_token(&ec2_role) == 200).then_some(())
     });
     files.write("token", &"x".repeat(300_000));
-    ec2_role.wait_for_line("at most 8192 printable ASCII characters without spaces");
+    ec2_role.wait_for_line("a token has at most 8192 bytes");
     ec2_role.wait_for_line("the token that was read before stays valid");
     assert_eq!(status_with_first_token(&ec2_role), 200);
 }

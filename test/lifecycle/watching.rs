@@ -213,11 +213,13 @@ fn check_of_a_serving_role_exits_0() {
         assert_eq!((ended.status, &ended.stdout), (Some(0), &well), "{ended:?}");
     }
     // A server that listens on every address is checked on loopback.
-    let ec2_role = Start::with(&sts).listen("0.0.0.0:0").serving();
-    assert_eq!(
-        check(&format!("0.0.0.0:{}", ec2_role.address.port())).status,
-        Some(0)
-    );
+    for everywhere in ["0.0.0.0", "[::]"] {
+        let ec2_role = Start::with(&sts)
+            .listen(&format!("{everywhere}:0"))
+            .serving();
+        let port = ec2_role.address.port();
+        assert_eq!(check(&format!("{everywhere}:{port}")).status, Some(0));
+    }
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn check_without_service_says_why_and_exits_1() {
             ),
             (
                 nobody,
-                "Connection refused; start ec2-role, or give the --listen and --container-token-file that it was started with",
+                "Connection refused (os error 111); start ec2-role, or give the --listen and --container-token-file that it was started with",
             ),
             (
                 silent.local_addr().unwrap(),

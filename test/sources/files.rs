@@ -94,12 +94,12 @@ fn check_each(when: When) {
         (
             Use::Credentials,
             Text("[default]\naws_access_key_id = AKIA\n"),
-            "only one of aws_access_key_id and",
+            "it is set, aws_secret_access_key is not",
         ),
         (
             Use::Credentials,
             Text("[default]\naws_session_token = s3cr3t\n"),
-            "a session token and no keys",
+            "it is set, aws_access_key_id and aws_secret_access_key are not",
         ),
         (Use::Credentials, Text(""), "profile \"default\" has none"),
         // Keys before the first section belong to no profile.
@@ -208,7 +208,7 @@ fn check_each(when: When) {
         (
             Use::Credentials,
             Text("[default]\naws_access_key_id = AK\u{7}\naws_secret_access_key = s3cr3t\n"),
-            "aws_access_key_id: character 3 is U+0007",
+            "aws_access_key_id in the credentials file: character 3 is U+0007",
         ),
         (
             Use::Credentials,
@@ -239,7 +239,7 @@ fn check_each(when: When) {
         (
             Use::Program,
             Text("#!/bin/sh\nkill -9 $PPID"),
-            "fetcher killed by signal 9 without a result; check the memory limit",
+            "fetcher killed by signal 9 while running the credential_process of profile \"default\"; look",
         ),
         (
             Use::Program,

@@ -308,9 +308,18 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
         );
     }
     for (half, expected) in [
-        ("aws_access_key_id = AKIA", "only one of"),
-        ("aws_secret_access_key = s3cr3t", "only one of"),
-        ("aws_session_token = s3cr3t", "a session token and no keys"),
+        (
+            "aws_access_key_id = AKIA",
+            "aws_secret_access_key is not; set both",
+        ),
+        (
+            "aws_secret_access_key = s3cr3t",
+            "aws_access_key_id is not; set both",
+        ),
+        (
+            "aws_session_token = s3cr3t",
+            "are not; set all three or none",
+        ),
         ("web_identity_token_file = /nowhere", "role_arn is not"),
     ] {
         let half = format!("[default]\n{half}\n");
@@ -326,7 +335,14 @@ fn an_incomplete_source_is_an_error_and_not_skipped() {
     let torn = start()
         .file(".aws/config", secret)
         .file(".aws/credentials", id);
-    check_once(torn, 1, &["only one of", "in the credentials file"]);
+    check_once(
+        torn,
+        1,
+        &[
+            "aws_access_key_id in the credentials file: it is set",
+            "both or neither",
+        ],
+    );
     check_once(
         start().variable("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere"),
         2,

@@ -246,7 +246,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
         ),
         (
             Reply::error(400, &"c".repeat(9_000), &format!("{}é", "m".repeat(9_000))),
-            "STS rejects a parameter",
+            "if it lasts, correct what the message names",
             1,
         ),
         (

@@ -32,11 +32,11 @@ fn check_each(when: When) {
         // An authority of the same name with another key.
         (
             PortState::Tls(Authority::new("ours").certify(HERE, Validity::TwoDays)),
-            "its certificate is invalid: BadSignature; check the URL, the certificate and AWS_CA_BUNDLE",
+            "its certificate is invalid: BadSignature; check the URL, the certificate, AWS_CA_BUNDLE and this machine's clock",
         ),
         (
             PortState::Tls(authority.certify(HERE, Validity::Expired)),
-            "its certificate is not valid now: certificate expired: ",
+            "its certificate is invalid: certificate expired: ",
         ),
         (
             PortState::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),

@@ -8,7 +8,6 @@ pub(crate) use format::{Access, format, printable};
 pub use format::{Format, Level, set_format};
 pub use sink::{is_journal, open};
 
-use std::panic::PanicHookInfo;
 use std::time::SystemTime;
 
 pub(crate) fn event(text: &str) {
@@ -31,13 +30,11 @@ pub(crate) fn at(level: Level, text: &str) {
 /// Logs each later panic of this process as one error line. The line omits the panic's message, which may hold a secret.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        error(&format!("internal error{}; report this line", place_of(panic)));
+        let place = panic
+            .location()
+            .map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()));
+        error(&format!("internal error{place}; report this line"));
     }));
-}
-
-/// Returns the source line of a panic, as ` (at FILE:LINE)`.
-pub(crate) fn place_of(panic: &PanicHookInfo) -> String {
-    panic.location().map_or(String::new(), |it| format!(" (at {}:{})", it.file(), it.line()))
 }
 
 pub(crate) fn access(access: &Access) {

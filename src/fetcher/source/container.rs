@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ureq::http::Uri;
+use ureq::tls::RootCerts;
 
 use super::context::Context;
 use super::document;
-use crate::common::{Fault, TTL_HEADER, permanent, transient};
+use crate::common::{Environment, Fault, TTL_HEADER, permanent, transient};
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
 use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
-use crate::fetcher::setting::Setting;
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limits that SDKs use for this endpoint.
@@ -32,8 +32,8 @@ const AGENTS: [IpAddr; 3] = [
 ];
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name| context.config.environment.get(name);
-    let (name, url) = match (variable(RELATIVE_URI), variable(FULL_URI)) {
+    let environment = &context.settings.config.environment;
+    let (name, url) = match (environment.get(RELATIVE_URI), environment.get(FULL_URI)) {
         // Reject a path without a leading slash, because it would extend the host's name in the URL.
         (Some(path), _) if !path.starts_with('/') => {
             return permanent(format!(
@@ -52,8 +52,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     })?;
     let authority = uri.authority().map_or("", |it| it.as_str());
     let endpoint = format!("the container's credential endpoint at {authority} ({name})");
-    let http_client = http_client(context, name, &uri)?;
-    (context.report_step)(&format!("requesting a credential from {endpoint}"));
+    let http_client = http_client(environment, name, &uri)?;
+    context.step(&format!("requesting a credential from {endpoint}"));
     let token = token(context)?;
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.iter().map(|token| ("Authorization", token.as_str())));
@@ -86,7 +86,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
 
 /// Creates the client. https is allowed to any host, through a proxy if one is set. Plain http is allowed only to loopback and
 /// `AGENTS`, because it shows the token to the network.
-fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
+fn http_client(environment: &Environment, name: &str, uri: &Uri) -> Result<HttpClient, Fault> {
     let host = uri.host().unwrap_or_default();
     let is_here = host.eq_ignore_ascii_case("localhost")
         || ip_address(host)
@@ -97,12 +97,11 @@ fn http_client(context: &Context, name: &str, uri: &Uri) -> Result<HttpClient, F
              and fd00:ec2::23"
         ));
     }
-    HttpClient::for_url(&uri.to_string(), &context.config.environment, None, TIMEOUTS)
+    HttpClient::for_url(&uri.to_string(), environment, RootCerts::WebPki, TIMEOUTS)
 }
 
 fn token(context: &Context) -> Result<Option<String>, Fault> {
-    let variable = |name| Setting::variable(&context.config.environment, name);
-    match (variable(TOKEN_FILE), variable(TOKEN)) {
+    match (context.settings.variable(TOKEN_FILE), context.settings.variable(TOKEN)) {
         (Some(file), _) => file.read_token().map(Some),
         (None, Some(token)) => token.header_value().map(|token| Some(token.to_owned())),
         (None, None) => Ok(None),

@@ -15,7 +15,7 @@ pub const ORIGIN: &str = "the instance's role";
 const LIST: &str = "meta-data/iam/security-credentials/";
 
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
-    (context.report_step)("reading the instance's role from the host's metadata service");
+    context.step("reading the instance's role from the host's metadata service");
     let client = (context.host)()?;
     let list = client.get(LIST)?.unwrap_or_default();
     let list = list.text();

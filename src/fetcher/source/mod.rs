@@ -5,33 +5,47 @@ mod container;
 mod context;
 mod document;
 pub mod instance;
+mod keys;
 mod process;
 mod shared_files;
-mod variables;
 mod web_identity;
 
 pub use context::Context;
 
 use crate::common::{Fault, transient};
+use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::source_credential::SourceCredential;
+
+/// Returns the host's credential; it is an error if that is the credential that this server serves.
+pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
+    let found = find_first(context)?;
+    if context.orders.serving.as_ref() == Some(&found.access_key_id) {
+        return transient(format!(
+            "{}: this is the credential that this server serves; give ec2-role the host's own",
+            found.origin
+        ));
+    }
+    Ok(found)
+}
 
 /// Returns the credential of the first source that has one. An incomplete source is an error, because the next source may have
 /// other rights than the user intends.
-pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
-    let sources = [variables::find, web_identity::find, shared_files::find, container::find];
+fn find_first(context: &Context) -> Result<SourceCredential, Fault> {
+    let AwsSettings { config, profile } = context.settings;
+    let sources = [keys::find, web_identity::find, shared_files::find, container::find];
     // A profile that an option names wins over the variables that hold keys or a web identity.
-    let first = if context.config.profile.is_some() { 2 } else { 0 };
+    let first = if config.profile.is_some() { 2 } else { 0 };
     for source in &sources[first..] {
         if let Some(found) = source(context)? {
             return Ok(found);
         }
     }
-    if context.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+    if config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
         // This error is transient, because a shared file may be written or mounted later.
         return transient(format!(
             "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \
              or a profile, or unset it",
-            context.profile.name
+            profile.name
         ));
     }
     instance::find(context)

@@ -2,19 +2,18 @@
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::context::Context;
 use super::document;
-use crate::common::{Fault, log, transient};
+use crate::common::{Fault, limit, log, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
 /// Time limit for the command. Go's SDK allows 60 s; here it is less, because the rest of the fetch needs time before the
@@ -39,7 +38,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
         ))
     };
-    let running = context.config.environment.get(RUNNING).unwrap_or_default();
+    let config = context.settings.config;
+    let running = config.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
         return wrong("it runs itself; let the command name another profile with --profile");
     }
@@ -47,10 +47,10 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return wrong("a quote is not closed; correct the profile");
     };
-    (context.report_step)(&format!("running the credential_process of profile {profile:?}"));
+    context.step(&format!("running the credential_process of profile {profile:?}"));
     let mut command = Command::new(&words[0]);
     // Remove this process's options from the environment: the command may run another ec2-role, which would use them.
-    for name in context.config.environment.names("EC2_ROLE_") {
+    for name in config.environment.names("EC2_ROLE_") {
         command.env_remove(name);
     }
     command
@@ -60,12 +60,12 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .stdout(Stdio::piped());
     // A log of JSON lines must not get the command's own lines. A file, unlike a pipe, blocks neither side, and ends although a
     // daemon that the command started still has it open.
-    let said = context.config.json_log.then(|| file_in_memory().ok()).flatten();
+    let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);
     }
     let begun = Instant::now();
-    let mut child = loop {
+    let child = loop {
         match command.spawn() {
             Ok(child) => break child,
             Err(error)
@@ -88,18 +88,14 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             }
         }
     };
-    let collected = collect(&mut child, Instant::now() + DEADLINE);
+    let collected = collect(child, DEADLINE);
     if let Some(file) = said {
         log_lines(&file, profile);
     }
     match collected {
         Ok((output, status)) if status.success() => parse(&output).or_else(by_hand),
         Ok((_, status)) => by_hand(&format!("it failed ({status})")),
-        Err(why) => {
-            // The supervisor kills the rest of the process group when the fetcher ends.
-            _ = child.kill();
-            by_hand(&format!("{why} and was ended"))
-        }
+        Err(why) => by_hand(&why),
     }
 }
 
@@ -132,43 +128,29 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
 
-fn too_long() -> String {
-    format!("it took longer than {} s", DEADLINE.as_secs())
-}
-
-/// Reads the output and waits for the exit status.
-fn collect(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, ExitStatus), String> {
-    let (mut output, mut piece) = (Vec::new(), [0; 4096]);
-    while let Some(stdout) = &mut child.stdout {
-        wait_readable(stdout, deadline)?;
-        match stdout.read(&mut piece) {
-            Ok(length @ 1..) => output.extend_from_slice(&piece[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Reading a pipe has no other error. If there were one, the output would be incomplete, and `parse` would reject it.
-            Ok(0) | Err(_) => child.stdout = None,
+/// Returns the output and the exit status. A thread waits for them, because a read of a pipe and a wait have no time limit.
+fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus), String> {
+    let pid = Pid::from_child(&child);
+    let (sender, receiver) = mpsc::channel();
+    let wait = move || {
+        let mut output = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            // Closing the pipe at the limit ends a command that still writes. If a read failed, `parse` would reject the incomplete
+            // output.
+            _ = stdout.take(MAX_OUTPUT_BYTES as u64 + 1).read_to_end(&mut output);
         }
-        if output.len() > MAX_OUTPUT_BYTES {
-            return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes"));
-        }
+        child.wait().map(|status| sender.send((output, status)))
+    };
+    std::thread::Builder::new().spawn(wait).map_err(|error| limit::name(&error))?;
+    let Ok((output, status)) = receiver.recv_timeout(deadline) else {
+        // The supervisor kills the rest of the process group when the fetcher ends.
+        _ = kill_process(pid, Signal::KILL);
+        return Err(format!("it took longer than {} s and was ended", DEADLINE.as_secs()));
+    };
+    if output.len() > MAX_OUTPUT_BYTES {
+        return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));
     }
-    // Wait with a time limit, because the process may close its stdout long before it ends. Linux before 5.3 has no pidfds; there
-    // only the supervisor's deadline limits the wait.
-    if let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
-        wait_readable(&pidfd, deadline)?;
-    }
-    let status = child.wait().map_err(|_| too_long())?;
     Ok((output, status))
-}
-
-fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), String> {
-    loop {
-        let left = deadline.checked_duration_since(Instant::now()).ok_or_else(too_long)?;
-        let timeout = Timespec::try_from(left).map_err(|_| too_long())?;
-        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => {}
-            _ => return Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -179,16 +161,13 @@ mod tests {
     fn a_process_that_overruns_is_reported_with_the_limit() {
         const SHORT: Duration = Duration::from_millis(100);
         for (script, limit, overrun) in [
-            ("exec sleep 600", SHORT, "it took longer than 45 s"),
-            ("exec sleep 600 >&-", SHORT, "it took longer than 45 s"),
-            ("exec yes", DEADLINE, "it printed more than 65536 bytes"),
+            ("exec sleep 600", SHORT, "it took longer than 45 s and was ended"),
+            ("exec sleep 600 >&-", SHORT, "it took longer than 45 s and was ended"),
+            ("exec yes", DEADLINE, "it printed more than 65536 bytes and was ended"),
         ] {
-            let mut child =
+            let child =
                 Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-            let collected = collect(&mut child, Instant::now() + limit);
-            _ = child.kill();
-            _ = child.wait();
-            assert_eq!(collected.unwrap_err(), overrun, "{script}");
+            assert_eq!(collect(child, limit).unwrap_err(), overrun, "{script}");
         }
     }
 }

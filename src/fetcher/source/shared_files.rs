@@ -1,8 +1,8 @@
 //! Finds a credential in the profile of the shared files: a web identity, static keys, or a `credential_process`.
 
 use super::context::Context;
-use super::{process, web_identity};
-use crate::common::{Fault, Secret, transient};
+use super::{keys, process, web_identity};
+use crate::common::Fault;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
@@ -21,7 +21,7 @@ const LOGIN_KEY: &str = "login_session";
 /// rights: a web identity, static keys in the credentials file, a `credential_process` in either file, static keys in the config
 /// file.
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let profile = context.profile;
+    let profile = &context.settings.profile;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
     if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
         return Ok(Some(found));
@@ -56,31 +56,18 @@ fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
     ))
 }
 
-/// Returns the static keys in the `settings` of one file. Their session token is taken from the same file only: a token in the
-/// other file belongs to other keys.
+/// Finds static keys in the `settings` of one file. Their session token is taken from the same file only: a token in the other
+/// file belongs to other keys.
 fn static_keys(
     profile: &Profile,
     settings: &Settings,
     file: &str,
 ) -> Result<Option<SourceCredential>, Fault> {
-    let get = |key| Some(Setting::in_file(profile.origin(key), settings.get(key)?));
-    let token = get("aws_session_token").or_else(|| get("aws_security_token"));
-    let what = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
-        (Some(key_id), Some(secret)) => {
-            return Ok(Some(SourceCredential {
-                access_key_id: key_id.key()?.to_owned(),
-                secret_access_key: Secret::new(secret.key()?),
-                session_token: token.map(|token| token.key().map(Secret::new)).transpose()?,
-                origin: format!("profile {:?}", profile.name),
-            }));
-        }
-        (None, None) if token.is_none() => return Ok(None),
-        (None, None) => {
-            format!("a session token and no keys in the {file} file; give all three or none")
-        }
-        _ => format!(
-            "only one of aws_access_key_id and aws_secret_access_key in the {file} file; give both or neither"
-        ),
+    let setting = |key: &str| {
+        let origin = format!("{} in the {file} file", profile.origin(key));
+        Some(Setting::in_file(origin, settings.get(key)?))
     };
-    transient(format!("profile {:?}: it has {what} there", profile.name))
+    let names =
+        ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_security_token"];
+    keys::find_in(setting, names, &format!("profile {:?}", profile.name))
 }

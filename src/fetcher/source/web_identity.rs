@@ -10,7 +10,7 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts;
 
 pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
-    let variable = |name: &str| Setting::variable(&context.config.environment, name);
+    let variable = |name: &str| context.settings.variable(name);
     let names = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"];
     find_in(context, variable, names)
 }
@@ -35,7 +35,7 @@ pub fn find_in<'a>(
     let role = parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
     let path = file.value;
-    (context.report_step)(&format!("exchanging the web identity token in {path}"));
+    context.step(&format!("exchanging the web identity token in {path}"));
     let form = sts::web_identity_form(&role, session_name, &token);
     match context.sts.call(form, None, SystemTime::now()) {
         Ok(issued) => Ok(Some(SourceCredential {

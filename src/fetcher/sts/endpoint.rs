@@ -93,11 +93,6 @@ impl Endpoint {
     }
 }
 
-/// Returns whether a name, such as `aws-global`, stands for a global endpoint instead of a region.
-pub fn is_pseudo_region(text: &str) -> bool {
-    text.ends_with("-global")
-}
-
 /// Returns whether a text has the form of a region's name and so can safely be part of a host name.
 pub fn is_region(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

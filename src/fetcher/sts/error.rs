@@ -85,15 +85,15 @@ impl StsError {
             StsError::NoAnswer(_) => format!("check that {endpoint} is reachable from here"),
             // A proxy or load balancer in front of STS may be down or overloaded.
             StsError::NotFromSts { answer, .. } if matches!(answer.status, 429 | 500..) => {
-                WAIT.to_owned()
+                "nothing to do if it passes".to_owned()
             }
             StsError::NotFromSts { .. } => format!(
                 "check that {endpoint} is STS: look at --endpoint-url, AWS_ENDPOINT_URL_STS and the proxy"
             ),
-            StsError::Refused { code, message, answer } => match code.as_str() {
+            StsError::Refused { code, message, .. } => match code.as_str() {
                 "AccessDenied" | "AccessDeniedException" => remedy_of_denial(message, role),
                 code => {
-                    let (reaction, remedy) = judge_code(code, message, answer.status);
+                    let (reaction, remedy) = judge_code(code, message);
                     return (reaction, remedy.to_owned());
                 }
             },
@@ -102,10 +102,7 @@ impl StsError {
     }
 }
 
-/// The remedy for errors that end by themselves.
-const WAIT: &str = "nothing to do if it passes";
-
-fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str) {
+fn judge_code(code: &str, message: &str) -> (Reaction, &'static str) {
     let is_duration =
         message.contains("1 hour session limit") || message.contains("MaxSessionDuration");
     match code {
@@ -140,10 +137,11 @@ fn judge_code(code: &str, message: &str, status: u16) -> (Reaction, &'static str
             Reaction::RetryLater,
             "activate STS for this region in the account's settings, or name another with --region",
         ),
-        _ if status == 429 || status >= 500 || TRANSIENT.iter().any(|part| code.contains(part)) => {
-            (Reaction::RetryLater, WAIT)
-        }
-        _ => (Reaction::RetryLater, "STS rejects a parameter: correct what the message names"),
+        // Throttling and other transient errors have many codes, some with status 400.
+        _ => (
+            Reaction::RetryLater,
+            "nothing to do if it passes; if it lasts, correct what the message names",
+        ),
     }
 }
 
@@ -195,14 +193,6 @@ fn caller(message: &str) -> Option<String> {
 fn role_of_account(name: &str, account: &str) -> String {
     format!("the role {name} of account {account}")
 }
-
-/// Parts of the codes of transient errors, which may have status 400: the throttling and transient codes of botocore
-/// (`retries/standard.py`, `data/_retry.json`) and of the other SDKs (smithy's service-error-classification).
-const TRANSIENT: [&str; 12] = [
-    "IDPCommunicationError", "InternalError", "InternalFailure", "LimitExceeded",
-    "PriorRequestNotComplete", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttl",
-    "Throughput", "TooMany", "TransactionInProgress",
-];
 
 #[cfg(test)]
 mod tests {
@@ -274,26 +264,5 @@ mod tests {
                 .contains("if another ec2-role serves it here")
         );
         assert!(!remedy("arn:aws:iam::210987654321:role/x").contains("another ec2-role"));
-    }
-
-    #[test]
-    fn transient_errors_need_no_remedy() {
-        for (status, code, says) in [
-            (400, "Throttling", "nothing to do"),
-            (400, "IDPCommunicationErrorException", "nothing to do"),
-            (400, "EC2ThrottledException", "nothing to do"),
-            (400, "ProvisionedThroughputExceededException", "nothing to do"),
-            (400, "TooManyRequestsException", "nothing to do"),
-            (400, "SlowDown", "nothing to do"),
-            (400, "BandwidthLimitExceeded", "nothing to do"),
-            (400, "PriorRequestNotComplete", "nothing to do"),
-            (400, "RequestTimeout", "nothing to do"),
-            (429, "Slow", "nothing to do"),
-            (500, "InternalFailure", "nothing to do"),
-            (400, "InvalidParameterValue", "correct what the message names"),
-        ] {
-            let remedy = judged(&refused(status, code, "")).1;
-            assert!(remedy.contains(says), "{status} {code}: {remedy}");
-        }
     }
 }
