@@ -38,6 +38,10 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// clients.
 const BATCH: usize = 64;
 
+/// Of how many connections one is always read at once when it is accepted. If its request has arrived by then, the next ones are
+/// read at once too, which saves registering them with epoll. Under load requests arrive later, and such a read is in vain.
+const SAMPLE: u64 = 16;
+
 const LISTENER: u64 = 0;
 const CONTROL_CHANNEL: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
@@ -56,6 +60,8 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
+    /// Whether a new connection is read at once, without waiting for epoll.
+    reads_at_once: bool,
     limit: usize,
     buffered_bytes: usize,
     buffer: Box<Buffer>,
@@ -95,6 +101,7 @@ impl Connections {
             next_warning: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
+            reads_at_once: true,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
             buffered_bytes: 0,
             buffer: Box::new([0; request_head::MAX_BYTES]),
@@ -129,10 +136,10 @@ impl Connections {
         now: Instant,
         drain_deadline: Option<Instant>,
     ) -> io::Result<Option<Next>> {
-        let connection = match self.ready.pop_front() {
+        let request = match self.ready.pop_front() {
             Some(CONTROL_CHANNEL) => return Ok(Some(Next::ControlChannel)),
             Some(LISTENER) => self.accept(now)?,
-            Some(id) => self.take(id),
+            Some(id) => self.take(id).and_then(|connection| self.advance(connection)),
             None if drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
                 return Ok(Some(Next::Done));
             }
@@ -142,7 +149,6 @@ impl Connections {
                 None
             }
         };
-        let request = connection.and_then(|connection| self.advance(connection));
         Ok(request.map(|(connection, head)| Next::Request(connection, head)))
     }
 
@@ -189,7 +195,7 @@ impl Connections {
         oldest.map(|connection| connection.deadline)
     }
 
-    fn accept(&mut self, now: Instant) -> io::Result<Option<Connection>> {
+    fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, peer) = match acceptfrom_with(&self.listener, flags) {
             Ok(accepted) => accepted,
@@ -223,7 +229,15 @@ impl Connections {
         let id = self.next_id;
         self.next_id += 1;
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        Ok(Some(Connection::new(id, TcpStream::from(stream), peer, now)))
+        let connection = Connection::new(id, TcpStream::from(stream), peer, now);
+        let request = if self.reads_at_once || id.is_multiple_of(SAMPLE) {
+            self.advance(connection)
+        } else {
+            self.keep(connection, EventFlags::IN);
+            None
+        };
+        self.reads_at_once = !self.open.contains_key(&id);
+        Ok(request)
     }
 
     /// Aborts the oldest connection; `false` if there is none.

@@ -74,11 +74,11 @@ impl TinyHttpAdapter {
     /// the response to another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
-        let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
-        if !head.starts_with(&request_line.concat()) {
-            return Err(io::Error::other("tiny_http parsed another head"));
+        let mut rest = Some(head);
+        for part in [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"] {
+            rest = rest.and_then(|rest| rest.strip_prefix(part));
         }
-        Ok(request)
+        rest.map(|_| request).ok_or_else(|| io::Error::other("tiny_http parsed another head"))
     }
 }
 
