@@ -64,9 +64,9 @@ fn the_call_asks_for_exactly_what_the_options_say() {
         ("POST", "/")
     );
     let body = format!(
-        "Action=AssumeRole&Version=2011-06-15&RoleArn={}&DurationSeconds=900&RoleSessionName=me&ExternalId=x%3A%2F1\
-         &Policy=%7B%22%C3%A9%22%3A1%7D&SourceIdentity=who&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA&Tags.member.1.Key=a\
-         &Tags.member.1.Value=b%3Dc&Tags.member.2.Key=k&Tags.member.2.Value=&TransitiveTagKeys.member.1=a",
+        "Action=AssumeRole&Version=2011-06-15&RoleArn={}&RoleSessionName=me&DurationSeconds=900&ExternalId=x%3A%2F1\
+         &Policy=%7B%22%C3%A9%22%3A1%7D&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA&Tags.member.1.Key=a\
+         &Tags.member.1.Value=b%3Dc&Tags.member.2.Key=k&Tags.member.2.Value=&TransitiveTagKeys.member.1=a&SourceIdentity=who",
         ROLE.replace(':', "%3A").replace('/', "%2F")
     );
     assert_eq!(request.body, body);

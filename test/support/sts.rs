@@ -29,9 +29,19 @@ pub struct Call {
 impl Call {
     /// The value of a parameter in the form-encoded body; empty if it is missing.
     pub fn parameter(&self, name: &str) -> String {
-        let mut pairs = form_urlencoded::parse(self.request.body.as_bytes());
-        let found = pairs.find(|(key, _)| key == name);
-        found.map_or(String::new(), |(_, value)| value.into_owned())
+        let pairs = self
+            .request
+            .body
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs
+            .into_iter()
+            .find(|(key, _)| *key == name)
+            .unwrap_or_default();
+        percent_encoding::percent_decode_str(value)
+            .decode_utf8()
+            .unwrap()
+            .into_owned()
     }
 
     /// The access key id of the signature; empty without a signature.

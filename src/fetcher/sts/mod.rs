@@ -9,7 +9,7 @@ mod signature;
 use std::error::Error;
 use std::time::SystemTime;
 
-use form_urlencoded::Serializer;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Request;
 
 pub use answer::{Issued, parse};
@@ -22,41 +22,51 @@ use crate::fetcher::source_credential::SourceCredential;
 
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
+/// The characters to escape: SigV4 escapes all but the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 pub fn assume_role_form(role: &RoleArn, parameters: &AssumeRole) -> String {
-    let mut form = form("AssumeRole", role);
-    form.append_pair("DurationSeconds", &parameters.duration_seconds.to_string());
-    for (name, value) in [
-        ("RoleSessionName", &parameters.session_name),
-        ("ExternalId", &parameters.external_id),
-        ("Policy", &parameters.policy),
-        ("SourceIdentity", &parameters.source_identity),
-    ] {
-        form.extend_pairs(value.iter().map(|value| (name, value)));
-    }
+    let mut form = Form::new("AssumeRole", role, parameters.session_name.as_deref());
+    form.push("DurationSeconds", parameters.duration_seconds.to_string().as_str());
+    form.push("ExternalId", parameters.external_id.as_deref());
+    form.push("Policy", parameters.policy.as_deref());
     for (n, arn) in (1..).zip(&parameters.policy_arns) {
-        form.append_pair(&format!("PolicyArns.member.{n}.arn"), arn);
+        form.push(&format!("PolicyArns.member.{n}.arn"), arn.as_str());
     }
     for (n, (key, value)) in (1..).zip(&parameters.tags) {
-        form.append_pair(&format!("Tags.member.{n}.Key"), key);
-        form.append_pair(&format!("Tags.member.{n}.Value"), value);
+        form.push(&format!("Tags.member.{n}.Key"), key.as_str());
+        form.push(&format!("Tags.member.{n}.Value"), value.as_str());
     }
     for (n, key) in (1..).zip(&parameters.transitive_tag_keys) {
-        form.append_pair(&format!("TransitiveTagKeys.member.{n}"), key);
+        form.push(&format!("TransitiveTagKeys.member.{n}"), key.as_str());
     }
-    form.finish()
+    form.push("SourceIdentity", parameters.source_identity.as_deref());
+    form.0
 }
 
 /// Builds the form of AssumeRoleWithWebIdentity. The token authenticates this call, so it needs no signature.
 pub fn web_identity_form(role: &RoleArn, session_name: &str, token: &str) -> String {
-    let mut form = form("AssumeRoleWithWebIdentity", role);
-    form.extend_pairs([("RoleSessionName", session_name), ("WebIdentityToken", token)]).finish()
+    let mut form = Form::new("AssumeRoleWithWebIdentity", role, Some(session_name));
+    form.push("WebIdentityToken", token);
+    form.0
 }
 
-fn form(action: &str, role: &RoleArn) -> Serializer<'static, String> {
-    let mut form = Serializer::new(String::new());
-    form.extend_pairs([("Action", action), ("Version", API_VERSION), ("RoleArn", role.as_str())]);
-    form
+struct Form(String);
+
+impl Form {
+    fn new(action: &str, role: &RoleArn, session_name: Option<&str>) -> Self {
+        let mut form = Form(format!("Action={action}&Version={API_VERSION}"));
+        form.push("RoleArn", role.as_str());
+        form.push("RoleSessionName", session_name);
+        form
+    }
+
+    fn push<'a>(&mut self, name: &str, value: impl Into<Option<&'a str>>) {
+        if let Some(value) = value.into() {
+            self.0.extend(["&", name, "="]);
+            self.0.extend(utf8_percent_encode(value, ESCAPED));
+        }
+    }
 }
 
 /// Client of STS at one endpoint.
@@ -114,10 +124,10 @@ mod tests {
         };
         assert_eq!(
             assume_role_form(&role, &parameters),
-            "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Fexc_web&DurationSeconds=900\
-             &RoleSessionName=s%401&ExternalId=a%3Ab%2Fc&Policy=%7B%22%C3%A9%22%3A+1%7D&SourceIdentity=me&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Fx\
-             &Tags.member.1.Key=k%3D1%26&Tags.member.1.Value=v+%2B&Tags.member.2.Key=empty&Tags.member.2.Value=\
-             &TransitiveTagKeys.member.1=k%3D1%26"
+            "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Fexc_web&RoleSessionName=s%401\
+             &DurationSeconds=900&ExternalId=a%3Ab%2Fc&Policy=%7B%22%C3%A9%22%3A%201%7D&PolicyArns.member.1.arn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2Fx\
+             &Tags.member.1.Key=k%3D1%26&Tags.member.1.Value=v%20%2B&Tags.member.2.Key=empty&Tags.member.2.Value=\
+             &TransitiveTagKeys.member.1=k%3D1%26&SourceIdentity=me"
         );
     }
 }
