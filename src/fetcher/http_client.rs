@@ -71,9 +71,15 @@ impl SendError {
         SendError { cause: cause.into(), remedy: remedy.into() }
     }
 
-    /// Recognizes an error of rustls by its text, because ureq passes on only the text.
-    fn of_tls(text: &str) -> Option<Self> {
-        Some(match text.split_once("invalid peer certificate: ") {
+    /// Classifies an error of rustls or the resolver by its text, because ureq passes on only the text.
+    fn from_text(text: String) -> Self {
+        if let Some((_, why)) = text.split_once(NAME_ERROR) {
+            return SendError::new(
+                format!("its name is not found: {why}"),
+                "check the name, and the name servers in /etc/resolv.conf",
+            );
+        }
+        match text.split_once("invalid peer certificate: ") {
             Some((_, "UnknownIssuer")) => SendError::new(
                 "its certificate is from an authority that is not trusted here",
                 "name a file with that authority's certificate in AWS_CA_BUNDLE",
@@ -85,8 +91,8 @@ impl SendError {
             None if text.contains("InvalidContentType") => {
                 SendError::new("it does not speak TLS", "check whether the URL is http://")
             }
-            None => return None,
-        })
+            None => SendError::new(text, None),
+        }
     }
 }
 
@@ -101,7 +107,7 @@ pub struct Timeouts {
 }
 
 impl HttpClient {
-    /// Creates a client for services on this machine or its link; it never uses a proxy.
+    /// Creates a client for services on this machine or at a link-local address; it never uses a proxy.
     pub fn direct(timeouts: Timeouts) -> Self {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
@@ -198,24 +204,39 @@ impl HttpClient {
                 let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
                 return SendError::new(cause, "check the URL");
             }
-            ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Io(error) => without_errno(error),
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
-        // The client speaks TLS with the server, through the proxy. It resolves the name of the proxy only, and connects to that.
-        match (SendError::of_tls(&text), &self.proxy, text.split_once(NAME_ERROR)) {
-            (Some(error), ..) => error,
-            (None, Some(proxy), _) => SendError::new(
+        match &self.proxy {
+            Some(proxy) if is_of_proxy(error) => SendError::new(
                 format!("{proxy}: {text}"),
                 "check that variable and the proxy; NO_PROXY excepts a host from it",
             ),
-            (None, None, Some((_, why))) => SendError::new(
-                format!("its name is not found: {why}"),
-                "check the name, and the name servers in /etc/resolv.conf",
-            ),
-            (None, None, None) => SendError::new(text, None),
+            _ => SendError::from_text(text),
         }
     }
+}
+
+/// Returns whether the proxy caused the error of a request that was sent through it. Errors of name resolution and of connect
+/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. An I/O error without an
+/// errno comes from TLS inside the tunnel.
+fn is_of_proxy(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::ConnectProxyFailed(_)
+        | ureq::Error::HostNotFound
+        | ureq::Error::Timeout(Timeout::Connect) => true,
+        ureq::Error::Io(error) => {
+            error.raw_os_error().is_some() || error.to_string().contains(NAME_ERROR)
+        }
+        _ => false,
+    }
+}
+
+/// Returns an error's text without the errno: `Connection refused`, where std writes `Connection refused (os error 111)`.
+fn without_errno(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {

@@ -247,7 +247,7 @@ fn check_without_service_says_why_and_exits_1() {
             ),
             (
                 nobody,
-                "Connection refused (os error 111); start ec2-role, or give the --listen and --container-token-file that it was started with",
+                "Connection refused; start ec2-role, or give the --listen and --container-token-file that it was started with",
             ),
             (
                 silent.local_addr().unwrap(),

@@ -182,17 +182,23 @@ fn proxy_faults_during_refresh_keep_the_credential() {
 }
 
 #[test]
-fn a_tls_error_behind_the_proxy_names_sts() {
-    let sts = Sts::start([Reply::good()]);
-    let proxy = Proxy::answering("200 Established", address(&sts));
-    // The target does not speak TLS.
-    let ended = start("https://sts.example")
-        .variable("HTTPS_PROXY", &proxy.url())
-        .run();
-    let line = &ended.lines[0];
-    assert!(
-        ended.status == Some(1) && line.contains("https://sts.example/"),
-        "{ended:?}"
-    );
-    assert!(!line.contains("the proxy"), "{line}");
+fn a_fault_of_sts_behind_the_proxy_is_not_the_proxys() {
+    let rows = [
+        // This STS does not speak TLS.
+        ("https", Reply::good()),
+        ("http", Reply::raw("not HTTP\r\n\r\n")),
+        ("http", Reply::cut_mid_body()),
+    ];
+    each(rows, |(scheme, reply)| {
+        let sts = Sts::start([reply]);
+        let proxy = Proxy::answering("200 Established", address(&sts));
+        let endpoint = format!("{scheme}://sts.example");
+        let variable = format!("{scheme}_proxy");
+        let ended = start(&endpoint).variable(&variable, &proxy.url()).run();
+        let line = &ended.lines[0];
+        assert!(
+            ended.status == Some(1) && line.contains(&endpoint) && !line.contains("the proxy"),
+            "{ended:?}"
+        );
+    });
 }
