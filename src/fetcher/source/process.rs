@@ -128,7 +128,8 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
 
-/// Returns the output and the exit status. A thread waits for them, because a read of a pipe and a wait have no time limit.
+/// Returns the output and the exit status. A thread waits for both, because neither a read of a pipe nor `wait` takes a time
+/// limit.
 fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus), String> {
     let pid = Pid::from_child(&child);
     let (sender, receiver) = mpsc::channel();
@@ -141,12 +142,13 @@ fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus)
         }
         child.wait().map(|status| sender.send((output, status)))
     };
-    std::thread::Builder::new().spawn(wait).map_err(|error| limit::name(&error))?;
-    let Ok((output, status)) = receiver.recv_timeout(deadline) else {
-        // The supervisor kills the rest of the process group when the fetcher ends.
-        _ = kill_process(pid, Signal::KILL);
-        return Err(format!("it took longer than {} s and was ended", DEADLINE.as_secs()));
-    };
+    let waited = std::thread::Builder::new().spawn(wait).map_err(|error| limit::name(&error));
+    let received = waited.and_then(|_| {
+        let too_long = |_| format!("it took longer than {} s and was ended", DEADLINE.as_secs());
+        receiver.recv_timeout(deadline).map_err(too_long)
+    });
+    // The supervisor kills the rest of the process group when the fetcher ends.
+    let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));
     }
