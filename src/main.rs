@@ -28,15 +28,15 @@ fn main() -> ExitCode {
             writer::run();
             ExitCode::SUCCESS
         }
-        ProcessKind::Server => exit(
+        ProcessKind::Server => exit_code(
             server::run().or_else(|error| transient(format!("server: {}", limit::name(&error)))),
         ),
         ProcessKind::Fetcher | ProcessKind::Supervisor => invoke(kind, &words.collect::<Vec<_>>()),
     }
 }
 
-/// Runs the process whose command line is that of the user. A fetcher gets the words of its supervisor, which has parsed them
-/// without an error.
+/// Runs a process that parses the user's command line: the supervisor, a command such as --check, or a fetcher. A fetcher gets
+/// the supervisor's arguments, which the supervisor has already parsed without an error.
 fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {
@@ -47,20 +47,20 @@ fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     log::set_format(format.clone());
     match cli::parse(words, &environment) {
         Err(error) if cli::asks_for_json_check(words) => {
-            exit(print(&cli::unhealthy(None, &error)));
+            exit_code(print(&cli::unhealthy(None, &error)));
             ExitCode::from(EXIT_PERMANENT)
         }
-        Err(error) => exit(permanent(error)),
-        Ok(Invocation::Print(text)) => exit(print(text.trim_end())),
+        Err(error) => exit_code(permanent(error)),
+        Ok(Invocation::Print(text)) => exit_code(print(text.trim_end())),
         Ok(Invocation::Check(check)) => match check.run() {
             Err(text) if check.json => {
-                exit(print(&text));
+                exit_code(print(&text));
                 ExitCode::from(EXIT_TRANSIENT)
             }
-            result => exit(result.or_else(transient).and_then(|text| print(&text))),
+            result => exit_code(result.or_else(transient).and_then(|text| print(&text))),
         },
         Ok(Invocation::CredentialProcess(config)) => {
-            exit(fetcher::print(&config).and_then(|document| print(&document)))
+            exit_code(fetcher::print(&config).and_then(|document| print(&document)))
         }
         Ok(Invocation::Serve(config)) => {
             format.time = !format.priority;
@@ -74,7 +74,7 @@ fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
             let mut log_writer = LogWriter::default();
             log_writer.keep_running();
             let result = supervisor::run(&config, &mut log_writer);
-            let status = exit(result.or_else(permanent));
+            let status = exit_code(result.or_else(permanent));
             log_writer.finish();
             status
         }
@@ -86,7 +86,7 @@ fn print(text: &str) -> Result<(), Fault> {
 }
 
 /// Logs the error of a result, and returns the exit status.
-fn exit(result: Result<(), Fault>) -> ExitCode {
+fn exit_code(result: Result<(), Fault>) -> ExitCode {
     let (error, status) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Fault::Permanent(error)) => (error, EXIT_PERMANENT),
