@@ -125,7 +125,7 @@ fn check(settings: &Settings) -> Result<Check, String> {
     // --endpoint-url an ARN of an STS other than AWS's would be refused.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
-    // Linux connects to loopback if the address is that of a server that listens on every address.
+    // The address may be 0.0.0.0 or [::], on which a server listens to all addresses: Linux connects such a client to loopback.
     let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };

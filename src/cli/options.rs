@@ -16,7 +16,7 @@ pub(super) const SWITCHES: [&str; 7] = [
     "both-forms", "pass-through", "pass-through-user-data", "pass-through-identity-signature",
     "same-network", "metrics", "quiet",
 ];
-/// Options without a value that no variable can set: what to do instead of serving, and how.
+/// Options without a value that only the command line can set: actions other than serving, and `json`, the format of --check.
 pub(super) const ACTIONS: [&str; 5] = ["credential-process", "check", "json", "help", "version"];
 
 /// Iterates over the options that a variable can set too: `EC2_ROLE_` and the option's name in capitals, with `_` for `-`.

@@ -22,7 +22,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The lifetime that STS issued the credential for, at most the one that the user asks for.
+    /// The lifetime from the issue to the expiration, at most the duration that the user requested.
     pub(crate) fn lifetime(&self) -> Duration {
         self.expiration.duration_since(self.last_updated).unwrap_or_default()
     }

@@ -47,7 +47,7 @@ fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault>
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }
     let text = String::from_utf8_lossy(&contents.bytes);
-    // SDKs send the token as a header's value, and HTTP strips spaces at its ends.
+    // SDKs send the token as the value of a header, so spaces at its ends are trimmed, as HTTP trims them.
     let token = Setting::in_file(file.to_string(), &text).header_value()?;
     if token.len() > MAX_TOKEN_BYTES {
         return transient(format!(

@@ -9,7 +9,7 @@ use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 /// message to the server must fit into the control channel's socket buffer (208 KiB); this size leaves room for the credential.
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum number of entries of all listings together. An instance with fifteen interfaces has about 300 items. The limit bounds
-/// the requests to a service whose listings never end.
+/// the requests to a service whose listings never end or whose directories have no bottom.
 const MAX_ENTRIES: usize = 2048;
 const ROOT: &str = "meta-data/";
 

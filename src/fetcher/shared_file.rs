@@ -15,7 +15,7 @@ pub type Settings = BTreeMap<String, String>;
 
 pub struct SharedFile {
     pub path: PathBuf,
-    /// The sections, without the keys whose values are empty: these count as unset.
+    /// The sections. Keys with an empty value are left out, because they count as unset.
     pub sections: BTreeMap<String, Settings>,
 }
 

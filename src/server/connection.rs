@@ -89,7 +89,8 @@ impl Connection {
     /// closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
-            // MORE saves a packet: the kernel waits for the end of the stream, which follows at once, and sends both together.
+            // MORE saves a packet: the kernel keeps the last bytes until the shutdown or close that follows at once, and sends
+            // them with FIN.
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             let written = unless_lost(send(&self.stream, unsent, flags).map_err(io::Error::from))?;
             unsent.drain(..written);

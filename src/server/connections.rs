@@ -38,8 +38,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// clients.
 const BATCH: usize = 64;
 
-/// Of how many connections one is always read at once when it is accepted. If its request has arrived by then, the next ones are
-/// read at once too, which saves registering them with epoll. Under load requests arrive later, and such a read is in vain.
+/// One connection in this many is always read as soon as it is accepted. If the read finds a request, the next connections are
+/// read at once too, which saves registering them with epoll; if not, as under load, they wait for epoll until the next sample.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -60,7 +60,7 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
-    /// Whether a new connection is read at once, without waiting for epoll.
+    /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
     reads_at_once: bool,
     limit: usize,
     buffered_bytes: usize,

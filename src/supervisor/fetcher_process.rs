@@ -33,7 +33,7 @@ struct Process {
     _stdin: PipeWriter,
     reports: PipeReader,
     deadline: BootTime,
-    /// The step that the fetcher reported last, for the log line about a timeout.
+    /// The step that the fetcher reported last, for the log line about a fetcher that ends without a result or is killed.
     step: String,
     received: Vec<u8>,
 }
@@ -97,8 +97,9 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher, if it still runs, and the processes that it has started. Its group cannot be another one by now, even if
-    /// the fetcher is reaped: the kernel assigns process numbers in turn, so it assigns a free one again only after all others.
+    /// Kills the fetcher, if it still runs, and the processes that it has started, by its group. The number of the group is still
+    /// its own, even if the fetcher was just reaped: the kernel assigns numbers in turn, and a free one again only after all
+    /// others.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

@@ -84,13 +84,13 @@ pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
 fn prepare<'a>(
     config: &Config,
     listener: TcpListener,
-    token_key: TokenKey,
+    file_key: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
-    // A session token is valid in one boot only: a key file can outlive the boot, but the token's expiry cannot, because it is on
-    // CLOCK_BOOTTIME, which restarts at boot.
+    // Derive the key from the boot's id, so that a session token is valid in one boot only. A key file can outlive the boot, but
+    // a token's expiry cannot: it is on CLOCK_BOOTTIME, which restarts at boot.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let token_key = token_key.derive(&boot_id);
+    let token_key = file_key.derive(&boot_id);
     let now = BootTime::now();
     let orders = FetchOrders { token_key: Some(token_key.clone()), ..FetchOrders::default() };
     let credential = CredentialRefresh::new(config.role.clone(), orders.clone(), now);

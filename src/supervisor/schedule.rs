@@ -15,8 +15,8 @@ const JITTER: f64 = 0.1;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// Returns how long after its receipt a credential is replaced at the latest: after 30 minutes if it lives for an hour, after 4
-/// minutes if it lives for 15, and after half of a life that is below 8 minutes or above an hour.
+/// Returns the maximum time from the receipt of a credential to its replacement: 30 minutes for a lifetime of an hour, 4 minutes
+/// for one of 15 minutes; half of a lifetime that is below 8 minutes or above an hour.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left

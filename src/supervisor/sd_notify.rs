@@ -81,8 +81,8 @@ impl SdNotify {
         self.unsent.push((variable, value.to_owned()));
     }
 
-    /// Sends all unsent variables. If this fails, the next turn of the poll loop tries again; the heartbeats of the server make
-    /// the loop turn at least once a second.
+    /// Sends all unsent variables; after an error, the next turn of the poll loop tries again. The loop turns at least once a
+    /// second, for the server's heartbeat or the start of the next server.
     fn send(&mut self) {
         let Some(address) = self.address.as_ref().filter(|_| !self.unsent.is_empty()) else {
             return;

@@ -83,7 +83,7 @@ impl ServerProcess {
         let mut hang_up = [PollFd::new(&self.channel, PollFlags::empty())];
         _ = poll(&mut hang_up, Timespec::try_from(KILL_TIMEOUT).ok().as_ref());
         self.kill();
-        // This wait is short: the server uses no file system, so nothing keeps it from ending once it is killed.
+        // This wait is short: the server reads files only in /proc, which cannot hang, so a killed server ends at once.
         _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
 

@@ -121,7 +121,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Schedules the start of the next server; this one has ended or is killed.
+    /// Logs why the server is replaced, and schedules the next start. The server has ended, or the caller has killed it.
     fn replace(&mut self, why: &str, now: BootTime) {
         let Some(server) = self.server.take() else {
             return;

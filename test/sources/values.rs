@@ -185,7 +185,7 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
 
 /// The fetcher gets orders that no supervisor sends: with this clock offset, a subtraction overflows and panics.
 #[test]
-fn a_panic_is_one_line_after_the_report_of_its_step() {
+fn a_panic_is_one_line_and_its_step_was_reported() {
     let sts = Sts::start([Reply::error(403, "SignatureDoesNotMatch", "oh")]);
     let orders = FetchOrders {
         clock_offset: i64::MIN,

@@ -16,8 +16,8 @@ enum Sink {
     Socket,
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. A regular file always
-    /// has room for poll; while ec2-role serves, its processes write to the log writer's pipe instead of a regular file.
+    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. For a regular file
+    /// poll always reports room, and the write may block; so the processes that serve write to the log writer's pipe instead.
     Polled,
 }
 

@@ -1,4 +1,4 @@
-//! Finds an access key in the environment's variables, or in one file of a profile.
+//! Finds an access key in the environment's variables, or in a profile's section of one shared file.
 
 use super::context::Context;
 use crate::common::{Fault, Secret};
@@ -12,8 +12,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     find_in(variable, names, "the environment's variables")
 }
 
-/// Finds an access key with its session token. The array holds the names of the settings for the access key id, the secret
-/// access key and the session token; the last one is the token's old name.
+/// Finds an access key with its session token. `setting` returns the setting with a name; the names are those of the access key
+/// id, the secret access key, the session token, and the session token's old name.
 pub fn find_in<'a>(
     setting: impl Fn(&str) -> Option<Setting<'a>>,
     [key_id, secret, token, old_token]: [&str; 4],

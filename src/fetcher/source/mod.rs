@@ -16,7 +16,7 @@ use crate::common::{Fault, transient};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::source_credential::SourceCredential;
 
-/// Returns the host's credential; it is an error if that is the credential that this server serves.
+/// Returns the host's credential; an error if the credential found is the one that this server serves.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let found = find_first(context)?;
     if context.orders.serving.as_ref() == Some(&found.access_key_id) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// Returns the sorted names in a directory, with a slash after each subdirectory. There are none if no item is below it.
+/// Returns the sorted names in a directory, with a slash after each subdirectory; an empty set if no item is below the directory.
 pub fn entries<'a>(paths: impl Iterator<Item = &'a str>, directory: &str) -> BTreeSet<&'a str> {
     let below = paths.filter_map(|path| path.strip_prefix(directory)?.strip_prefix('/'));
     below.filter_map(|path| path.split_inclusive('/').next()).collect()

@@ -231,8 +231,8 @@ struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Parses a request target; `None` if its path is relative, has an escaped slash, or is not UTF-8. A segment that is `.` or `..`,
-    /// or has an incomplete escape, stays as it is, and no item has such a name.
+    /// Parses a request target; `None` if its path does not begin with a slash, has an escaped slash, or is not UTF-8. A segment
+    /// `.` or `..`, or one with an incomplete escape, is kept as it is: no item has such a name, so the answer is 404.
     fn parse(target: &'a str) -> Option<Self> {
         let path = target.split_once('?').map_or(target, |(path, _query)| path);
         let mut segments = Vec::new();
