@@ -55,10 +55,10 @@ impl TinyHttpAdapter {
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
         // tiny_http ignores spaces before a request line. These fill the read that ends the heads, and one more is left for a
-        // further read, which begins when all heads are parsed. tiny_http takes as long to parse a space as any other byte, so many
-        // spaces would take longer than they save.
+        // further read, which begins when all heads are parsed. After few heads, parsing the spaces would take longer than they
+        // save.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
-        if 8 * filled < 9 * bytes.len() {
+        if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
         }
         self.stream.write_all(&bytes)?;
