@@ -5,12 +5,15 @@ use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
 
+/// Maximum number of items. An instance with fifteen interfaces has about 300.
+const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
 /// message to the server must fit into the control channel's socket buffer (208 KiB); this size leaves room for the credential.
 const MAX_BYTES: usize = 96 * 1024;
-/// Maximum number of entries of all listings together. An instance with fifteen interfaces has about 300 items. The limit bounds
-/// the requests to a service whose listings never end or whose directories have no bottom.
-const MAX_ENTRIES: usize = 2048;
+/// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
+const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
+/// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
+const MAX_DEPTH: usize = 8;
 const ROOT: &str = "meta-data/";
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
@@ -33,10 +36,10 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
             let path = format!("{directory}{entry}");
             if entries > MAX_ENTRIES {
                 snapshot.left_out += 1;
-            } else if entry.ends_with('/') {
-                directories.push(path);
-            } else {
+            } else if !entry.ends_with('/') {
                 read_item(&client, &path, &mut snapshot)?;
+            } else if path.matches('/').count() <= MAX_DEPTH {
+                directories.push(path);
             }
         }
     }
@@ -55,7 +58,9 @@ fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result
         return Ok(());
     };
     let item = Item { is_binary: answer.is_binary, body: answer.body };
-    if snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES {
+    if snapshot.items.len() < MAX_ITEMS
+        && snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES
+    {
         snapshot.items.insert(path.to_owned(), item);
     } else {
         snapshot.left_out += 1;
