@@ -136,9 +136,11 @@ fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus)
     let wait = move || {
         let mut output = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            // Closing the pipe at the limit ends a command that still writes. If a read failed, `parse` would reject the incomplete
-            // output.
+            // If a read failed, `parse` would reject the incomplete output.
             _ = stdout.take(MAX_OUTPUT_BYTES as u64 + 1).read_to_end(&mut output);
+        }
+        if output.len() > MAX_OUTPUT_BYTES {
+            _ = child.kill();
         }
         child.wait().map(|status| sender.send((output, status)))
     };
@@ -166,6 +168,11 @@ mod tests {
             ("exec sleep 600", SHORT, "it took longer than 45 s and was ended"),
             ("exec sleep 600 >&-", SHORT, "it took longer than 45 s and was ended"),
             ("exec yes", DEADLINE, "it printed more than 65536 bytes and was ended"),
+            (
+                "trap '' PIPE; yes 2>&-; exec sleep 600",
+                DEADLINE,
+                "it printed more than 65536 bytes and was ended",
+            ),
         ] {
             let child =
                 Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
