@@ -74,11 +74,9 @@ impl TinyHttpAdapter {
     /// the response to another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
-        let mut rest = Some(head);
-        for part in [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"] {
-            rest = rest.and_then(|rest| rest.strip_prefix(part));
-        }
-        rest.map(|_| request).ok_or_else(|| io::Error::other("tiny_http parsed another head"))
+        let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
+        let headers = request_line.into_iter().try_fold(head, |rest, part| rest.strip_prefix(part));
+        headers.map(|_| request).ok_or_else(|| io::Error::other("tiny_http parsed another head"))
     }
 }
 
