@@ -73,7 +73,7 @@ impl Supervisor<'_> {
         let ended = child_process::reap();
         self.server.receive(&ended, now);
         for (refresh, fetcher) in &mut self.refreshes {
-            // An expiry comes before the reports, so that the log lines are in the order of the events.
+            // Apply a due expiry before the reports, so that the log lines are in the order of the events.
             refresh.expire(now).apply(&mut self.server, &mut self.notify, now);
             for report in fetcher.receive(&ended, now) {
                 let effects = refresh.receive(report, now, jitter())?;

@@ -31,8 +31,8 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
     contents.exposure(0o077).map_or(Ok(key), Err)
 }
 
-/// Creates the file, if there is none, with its whole contents or not at all: a full disk or a crash must not leave an empty file,
-/// which every later start would reject.
+/// Creates the file unless it exists. The file gets its whole contents or is not created: a full disk or a crash must not leave
+/// an empty file, which every later start would reject.
 fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
     // The temporary file has a random name, because another server may create the key file at the same time.
     let mut new = OsString::from(&file.path);
