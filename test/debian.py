@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs scripts/test in a tree of another Debian, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
+"""Runs scripts/test in a tree of another Debian release, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
 
 The tree is made once and kept in target/debian/SUITE, beside a target directory of its own. scripts/test, inside the tree,
 installs the packages that it needs. Toolchains and caches are this user's.
@@ -17,12 +17,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "docker"))
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# With these files of this machine the tree can reach the package registries.
+# Copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 # Makes the tree the root of the mount namespace. With chroot alone, the machine's root directory would remain the root of this
-# namespace and of the containers' copies of it, and `docker exec`, which enters a container's namespace at that root, would run
-# there. /tmp is the machine's, because a test puts a core_pattern program in /tmp, and the kernel runs it in the machine's root.
+# namespace and of the containers' copies of it. `docker exec` enters a container's namespace at its root, so it would run in the
+# machine's root directory. /tmp is the machine's, because a test puts a core_pattern program in /tmp, and the kernel runs it in
+# the machine's root.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"
@@ -65,7 +66,7 @@ def main(suite):
     place = REPOSITORY / "target/debian" / suite
     root = tree_of(suite, place)
     (place / "target").mkdir(exist_ok=True)
-    # A worktree's history is in another directory.
+    # Mount the git directory too: that of a worktree is outside REPOSITORY.
     git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, capture_output=True, text=True)
     os.execvp("unshare", ["unshare", "--mount", "sh", "-euc", ENTER, "sh", root, REPOSITORY, git.stdout.strip() or REPOSITORY, place / "target"])
 

@@ -120,12 +120,12 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare the served role with a role that is given as an argument, but ignore EC2_ROLE_ARN. A container's health check has the
-    // server's variables but not its arguments. Without a --role-name of the server the check would fail, and without an
-    // --endpoint-url an ARN of an STS other than AWS's would be refused.
+    // Compare the served role with a role that is given as an argument, but ignore EC2_ROLE_ARN: a container's health check has
+    // the server's variables but not its arguments. If --role-name is one of these arguments, the check would expect a wrong
+    // name; if --endpoint-url is one of them, the check would refuse the ARN of an STS other than AWS's.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
-    // The address may be 0.0.0.0 or [::], on which a server listens to all addresses: Linux connects such a client to loopback.
+    // The check works for 0.0.0.0 and [::] too, at which a server listens on all addresses: a connect to them reaches loopback.
     let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };

@@ -39,7 +39,7 @@ mod tests {
             let (name, rest) = paragraph.split_once([' ', '\n']).unwrap();
             match paragraph.ends_with("repeated)") {
                 true => repeated.push(name),
-                // The word for a value follows the name after one space.
+                // One space separates the name from a value's placeholder; more, or a line break, from a description.
                 false if !rest.starts_with(' ') => values.push(name),
                 false => switches.push(name),
             }

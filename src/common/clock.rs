@@ -53,7 +53,7 @@ pub fn epoch_seconds(time: SystemTime) -> i64 {
     DateTime::from(time).secs()
 }
 
-/// Corrects a time by the offset of its clock, in seconds; the offset can be negative.
+/// Adds seconds, which can be negative, to a time; returns the time unchanged if the sum is out of range.
 pub fn shifted(time: SystemTime, seconds: i64) -> SystemTime {
     let by = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { time.checked_sub(by) } else { time.checked_add(by) }.unwrap_or(time)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::BootTime;
 
-/// Maximum age of an interruption notice. AWS sends it two minutes before the interruption, so an older one is useless.
+/// Maximum age of a notice. AWS sends a spot interruption notice two minutes before the interruption, so an older one is useless.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
 /// A metadata item. It may be secret (user data, a signature), so it has no `Debug` form.
@@ -28,7 +28,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether the path holds interruption notices and the snapshot is too old for them.
+    /// Whether the path is that of notices (spot interruptions, maintenance events) and the snapshot is too old for them.
     pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
         let is_notice =
             ["meta-data/spot", "meta-data/events"].iter().any(|root| path.starts_with(root));

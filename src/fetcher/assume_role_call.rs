@@ -22,7 +22,7 @@ pub struct AssumeRoleCall<'a> {
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
-    /// Whether one more search for the source credential is allowed. STS may reject a credential that has been renewed meanwhile.
+    /// Whether the source credential may still be read again, once: if STS rejects it, its source may have renewed it meanwhile.
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused.
     pub refused_offsets: Vec<i64>,

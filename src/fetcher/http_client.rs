@@ -219,8 +219,8 @@ impl HttpClient {
 }
 
 /// Returns whether the proxy caused the error of a request that was sent through it. Errors of name resolution and of connect
-/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. An I/O error without an
-/// errno comes from TLS inside the tunnel.
+/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. Any other I/O error without
+/// an errno comes from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

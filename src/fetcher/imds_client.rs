@@ -121,8 +121,8 @@ impl ImdsClient {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // The cause does not tell a container from a user of the host: the errors that a rule or a redirection causes depend on
-            // both, and their texts on the C library.
+            // This remedy covers a container and a user of the host, because the error does not tell them apart: it depends on
+            // the firewall rule or redirection that keeps ec2-role away, and its text on the C library.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"

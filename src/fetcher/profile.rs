@@ -54,7 +54,6 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let value = self.credentials.get(key).or(self.config.get(key));
         value.map(String::as_str)

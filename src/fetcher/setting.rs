@@ -31,13 +31,14 @@ impl<'a> Setting<'a> {
         Setting { value, origin, may_change: true }
     }
 
-    /// Returns the trimmed value if a header can carry it: it has at least one character, and all are printable ASCII. The error
-    /// omits the value, because it may be secret.
+    /// Returns the trimmed value if a header can carry it: it is not empty, all characters are printable ASCII, and no quotes
+    /// enclose it. The error omits the value, because it may be secret.
     pub fn header_value(&self) -> Result<&'a str, Fault> {
         self.of_characters(' '..='~')
     }
 
-    /// Returns the trimmed value if it is a key ([`is_key`]). The error omits the value, because it may be secret.
+    /// Returns the trimmed value if it is a key ([`is_key`]) and no quotes enclose it. The error omits the value, because it may
+    /// be secret.
     pub fn key(&self) -> Result<&'a str, Fault> {
         self.of_characters('!'..='~')
     }

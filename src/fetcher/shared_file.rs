@@ -64,7 +64,8 @@ impl SharedFile {
 
 /// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a
 /// continuation line: it is added to that key's value after a newline. A key with an empty value and continuation lines is a
-/// nested block. Lines without a key are ignored, as in some SDKs, because other tools use these files too.
+/// nested block. Lines without a key are ignored, as in some SDKs: other tools use these files too, and their lines must not
+/// cause an error here.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, TokenKey, log};
 
-/// All settings and data of the server. It inherits no environment variable, and opens none of the user's files.
+/// All settings and data of the server, which inherits no environment variable and opens none of the user's files.
 #[derive(Serialize, Deserialize)]
 pub struct ServerState {
     pub role: RoleArn,

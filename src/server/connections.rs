@@ -108,7 +108,7 @@ impl Connections {
         })
     }
 
-    /// Accepts the clients that wait now, and no later ones: when the socket closes, the kernel resets each client that still waits.
+    /// Accepts one last batch of clients from the accept queue: when the listener closes, the kernel resets those still queued.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
         self.ready.push_back(LISTENER);

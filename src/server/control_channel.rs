@@ -33,7 +33,7 @@ impl Channel {
             // ECONNRESET.
             Ok(_) | Err(_) => return None,
         }
-        // An error is ignored: the buffer is full only while the supervisor has many answers left to read.
+        // An error is ignored: the buffer is full only while the supervisor has many unread answers, and one is proof enough.
         _ = self.stream.get_mut().write(b".");
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         // A heartbeat frame holds no update, and is skipped.

@@ -54,9 +54,9 @@ impl TinyHttpAdapter {
     /// error is permanent.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
-        // tiny_http ignores spaces before a request line. These fill the read that ends the heads, and one more is left for a
-        // further read, which begins when all heads are parsed. After few heads, parsing the spaces would take longer than they
-        // save.
+        // Pad the heads to whole reads of tiny_http and one more byte. tiny_http reads this last byte when all heads are parsed,
+        // and the `poll` below waits until then. tiny_http ignores the padding, spaces before a request line. Few heads are not
+        // padded, because parsing the spaces would take longer than they save.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
         if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
@@ -111,8 +111,8 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
-    // 0 sets the kernel's minimum buffer: the socket becomes unwritable while more than about 1 KiB is unread, and `send` polls
-    // for that.
+    // 0 sets the kernel's minimum buffer: the socket is unwritable while more than about 1 KiB is unread, and `send` polls until
+    // it is writable.
     set_socket_send_buffer_size(&stream, 0)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }

@@ -97,9 +97,9 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher, if it still runs, and the processes that it has started, by its group. The number of the group is still
-    /// its own, even if the fetcher was just reaped: the kernel assigns numbers in turn, and a free one again only after all
-    /// others.
+    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. No other group
+    /// has its id, even if the fetcher was just reaped: the kernel assigns ids in ascending order, and reuses a free id only
+    /// after all others.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

@@ -60,8 +60,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // The kernel would let later sockets share the port too. It stops when a socket without the option is bound to the port,
-        // whatever that socket's address is.
+        // The kernel would still let later sockets share the port. It refuses them once a socket without the option has been
+        // bound to the port, at whatever address.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }

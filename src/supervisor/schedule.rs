@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Remaining life at which a credential of one hour is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd,
 /// s3fs), so no client gets a credential that it would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Minimum that [`due`] returns for a credential that lives at least twice as long. The shortest life that STS grants is 15
+/// Minimum that [`due`] returns for a credential that lives at least twice this long. The shortest life that STS grants is 15
 /// minutes; 11 of them are left when the refresh is due.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.

@@ -9,7 +9,8 @@ use crate::common::{BootTime, Environment, log::printable};
 
 /// Minimum interval of watchdog pings; a shorter interval would keep the poll loop busy.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// systemd ignores a message of more than 4,096 bytes (PIPE_BUF), with all its variables.
+/// Maximum size of the status. systemd ignores a message of more than 4,096 bytes (PIPE_BUF), so this leaves room for the other
+/// variables.
 const MAX_STATUS_BYTES: usize = 4000;
 
 #[derive(Default)]

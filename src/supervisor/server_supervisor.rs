@@ -34,8 +34,8 @@ pub struct ServerSupervisor {
 }
 
 impl ServerSupervisor {
-    /// The first server starts when the first fetch has ended and the container token, if one is configured, is received; at the
-    /// latest after `FIRST_OUTCOME`.
+    /// The first server starts when the first credential fetch has ended and the container token, if one is configured, is
+    /// received; at the latest after `FIRST_OUTCOME`.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
         let awaits_token = state.container_token.is_some();
         ServerSupervisor {

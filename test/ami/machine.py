@@ -70,7 +70,7 @@ class Machine(SystemdHost):
 
     @property
     def container_namespace(self):
-        """The network namespace of the only container. The file list is faster than asking Docker, which takes a second."""
+        """The network namespace of the only container. Listing files is faster than a Docker command, which takes a second."""
         return self.run("sh", "-c", "echo /run/docker/netns/*").stdout.strip()
 
     def said(self, unit):

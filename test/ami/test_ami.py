@@ -50,7 +50,7 @@ def guarded(machine):
 
 def credential(machine, aws):
     """Returns the credential that a container gets with an SDK's requests. Checks its expiration by the clock of this process,
-    because the tests set the machine's."""
+    because the tests set the machine's clock."""
     token = machine.session_token()
     assert machine.ask(LIST, token, PATIENCE) == (200, "exc_web")
     status, document = machine.ask(f"{LIST}exc_web", token, PATIENCE)

@@ -7,7 +7,7 @@ from botocore.utils import InstanceMetadataFetcher
 
 def fetches(base, number):
     """The milliseconds of each complete fetch."""
-    # Pass an empty environment, because this process's environment has AWS_EC2_METADATA_DISABLED.
+    # Pass an empty environment: scripts/bench sets AWS_EC2_METADATA_DISABLED, with which botocore would request nothing.
     fetcher = InstanceMetadataFetcher(timeout=5, num_attempts=1, base_url=base, env={})
     times = []
     for _ in range(number):

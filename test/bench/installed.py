@@ -106,7 +106,7 @@ def main():
         build_ec2_role(engine)
         with Aws(engine.instance):
             networks = networks_times(engine, rounds, numbers)
-            # The next host is a container of this engine and needs the metadata service, which the guard refuses to containers.
+            # The host of `units_times` is a container of this engine. It needs the metadata service, which the guard refuses it.
             engine.instance.guard("off")
             units = units_times(engine, rounds, numbers)
     json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)

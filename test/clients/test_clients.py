@@ -62,7 +62,7 @@ def test_aws_config_takes_the_region_that_ec2_role_uses(aws, tmp_path):
 
 
 def credential_requests(ec2_role):
-    """The requested paths of session tokens and credentials, in order and without repetitions."""
+    """The requests for session tokens and credentials, in order and without repetitions."""
     return list(dict.fromkeys(asked for asked in ec2_role.requests() if "/api/" in asked[1] or "/iam/" in asked[1]))
 
 

@@ -6,7 +6,7 @@ from images import CLIENT
 from instance import METADATA
 from real_metadata import LIST
 
-# Exit status of curl for a refused connection; a timeout has another one.
+# Exit status of curl for a refused connection; a timeout has another status.
 CURL_REFUSED = 7
 
 

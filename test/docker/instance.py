@@ -19,7 +19,7 @@ AWS_ADDRESS = "10.77.0.1"
 
 
 def clean_environment(**more):
-    """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy."""
+    """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy; IMDS is disabled."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(("AWS_", "EC2_ROLE_", "DOCKER_")) and not name.lower().endswith("_proxy")}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
@@ -67,7 +67,7 @@ class Instance:
         return result
 
     def bridge(self, name, address):
-        """Adds a bridge whose traffic the instance forwards but does not masquerade: `container` adds AWS's route back to it."""
+        """Adds a bridge whose traffic the instance forwards without masquerading; `container` adds a route for AWS's replies."""
         self.ec2.run("ip", "link", "add", name, "type", "bridge")
         self.ec2.run("ip", "address", "add", address, "dev", name)
         self.ec2.run("ip", "link", "set", name, "up")

@@ -28,7 +28,7 @@ class NetworkNamespace:
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self._fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
         self._before = threading.local()
-        # Turn off duplicate address detection: a bridge answers nobody over IPv6 until it ends, and the first connection would take 2 s.
+        # Turn off duplicate address detection: while it runs, a bridge does not respond over IPv6, and a connection takes 2 s.
         with self:
             for interfaces in ("all", "default"):
                 pathlib.Path(f"/proc/sys/net/ipv6/conf/{interfaces}/accept_dad").write_text("0")

@@ -26,7 +26,8 @@ def compose_program(docker):
 
 
 def compose(docker, directory, text, environment=None, **more):
-    """Runs the service `app` of the compose file `text`, as the page says. Its service `role` also gets the variables in `environment`."""
+    """Runs the service `app` of the compose file `text`, as the page says. The file's service `role` also gets the variables in
+    `environment`."""
     files = {"compose.yaml": text}
     if environment is not None:
         # A shorter interval: with the image's own, the test would wait 5 s for the first health check.

@@ -66,7 +66,7 @@ class SignInServices:
 
 
 def sign_in(home, kind, line):
-    """Writes the files of an `aws sso login` or `aws login` some hours ago: only the refresh token is still valid."""
+    """Writes the files that `aws sso login` or `aws login` left hours ago: of their tokens only the refresh token is valid."""
     registration = {"clientId": "ec2-role", "refreshToken": "refresh"}
     if kind == "sso":
         kept, name = "sso", hashlib.sha1

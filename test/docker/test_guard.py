@@ -36,7 +36,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family):
-    """wg-quick and instructions for a second network interface add such rules."""
+    """wg-quick adds rules without a preference, and so do instructions for a second network interface."""
     host, where = both_families, {} if family == "-4" else IPV6
     host.guard("on")
     for rule in ("not fwmark 51820 lookup main", "lookup main suppress_prefixlength 0", "iif docker0 lookup main"):
@@ -161,7 +161,7 @@ def test_off_takes_its_own_rules_and_no_others(host):
 
 
 def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
-    """An instance with two interfaces has such a routing table for packets from its second address."""
+    """An instance with two interfaces has a routing table of its own for packets from its second address."""
     host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
     host.ec2.run("ip", "route", "delete", METADATA)
     host.ec2.run("ip", "route", "delete", "default")
@@ -181,7 +181,7 @@ def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
     "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
 ], ids=["iptables", "nft"])
 def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, firewall):
-    """firewalld has such a filter for IPv6."""
+    """firewalld has a reverse path filter for IPv6."""
     both_families.guard("on")
     both_families.ec2.run("sh", "-euc", firewall)
     assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE

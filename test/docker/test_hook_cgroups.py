@@ -1,4 +1,4 @@
-"""Tests ec2-role-hook add --cgroup in a network namespace that plays the host: the role that processes of a cgroup get."""
+"""Tests `ec2-role-hook add --cgroup` in a network namespace that plays the host: the role that processes of a cgroup get."""
 
 import os
 import pathlib

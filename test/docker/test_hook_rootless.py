@@ -1,4 +1,4 @@
-"""ec2-role-hook add --user with real rootless engines: each way in which their containers reach a network."""
+"""`ec2-role-hook add --user` with real rootless engines: each way in which their containers reach a network."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +30,7 @@ def host(both_families, tmp_path):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rootless_container_has_its_role_or_none(host, rootless, way):
-    # Both addresses are asked at once, because a refusal may be a time-out.
+    # Sends the requests to ADDRESSES concurrently, because a refusal can be a timeout.
     def seen():
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda address: rootless.role(host, way, address, LIST), ADDRESSES))

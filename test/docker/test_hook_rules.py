@@ -143,7 +143,7 @@ def test_only_loopback_and_the_hook_reach_the_servers_port(host):
 def test_add_does_not_close_the_port_of_another_program(host):
     stranger = StandIn(host.ec2, INSTANCE_ADDRESS)
     try:
-        # Each user can choose the name of its process.
+        # A user can put control characters into a process's name. The message must not contain them.
         with named("a\x1b[2J\u202e"):
             added = host.hook("add", check=False)
         assert added.returncode == 1 and f'port 4567: something else listens there at {INSTANCE_ADDRESS}:4567 ((("a[2J",' in added.stderr
@@ -355,8 +355,8 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family the filter table is written twice: before nat changes with both ports open, afterwards with the new port
-    # alone.
+    # For each IP family the filter table is written twice: first with the old and the new port open, and after the change of nat
+    # with the new port alone.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 

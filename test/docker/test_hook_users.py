@@ -1,4 +1,4 @@
-"""Tests ec2-role-hook add --user in a network namespace that plays the host: the role that processes with a user's uids get."""
+"""Tests `ec2-role-hook add --user` in a network namespace that plays the host: the role that processes with a user's uids get."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +32,8 @@ def host(both_families, tmp_path):
 
 
 def seen_by(host, *uids):
-    """Returns the set of roles that processes with these uids see in both IP families. All requests are sent at once, because a
-    refusal can be a time-out."""
+    """Returns the set of roles that processes with these uids see in both IP families. Sends all requests concurrently, because
+    a refusal can be a timeout."""
     with ThreadPoolExecutor() as pool:
         return set(pool.map(lambda asked: role_of_uid(host.ec2, asked[0], address=asked[1]), itertools.product(uids, ADDRESSES)))
 

@@ -157,7 +157,7 @@ def test_remove_takes_network_server_and_hook_away(docker):
     assert docker.instance.hook("status").stdout == f"ok: er-+ → {gateway_of(docker, 'php')}:4567 (php)\n"
     removed = network(docker, "remove", "php")
     assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
-    # remove leaves the guard on and prints the command that turns it off.
+    # `remove` leaves the guard on and prints the command that turns it off.
     assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
     docker.instance.guard("status")
     assert docker.docker("ps", "--all", "--quiet").stdout == ""

@@ -1,4 +1,4 @@
-"""Scenario 7: after `remove` and `guard off` the host is as before. The test saves the three states as files."""
+"""Scenario 7: after `remove` and `guard off` the host is as before. The test saves the state before, with and after the hook."""
 
 import pathlib
 

@@ -14,7 +14,7 @@ SCRIPTS = REPOSITORY / "scripts"
 
 @pytest.fixture
 def three(docker):
-    """Returns the output of each of the three commands."""
+    """A function that runs the three commands and returns the output of each."""
     def run():
         commands = block("Troubleshooting", "sh", page=OPERATING).replace("sudo ", "").splitlines()
         assert len(commands) == 3

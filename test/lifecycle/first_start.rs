@@ -11,7 +11,6 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use crate::support::directory::set_mode;
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each};
 
-/// Ends a fault.
 type Repair<'a> = Box<dyn Fn(&Ec2Role) + Send + Sync + 'a>;
 
 const TOKEN_KEY: &str = "--token-key-file";

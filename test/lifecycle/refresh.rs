@@ -16,8 +16,8 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // The first refresh comes at least 1 s after the first call; a later one at least 1.8 s after the last, which is 90 % of half
-    // the lifetime. The unit tests of `schedule` check that none comes after half the lifetime.
+    // The first refresh comes at least 1 s after the first call, each later refresh at least 1.8 s after the one before: 90 % of
+    // half the lifetime. The unit tests of `schedule` check that none comes after half the lifetime.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }

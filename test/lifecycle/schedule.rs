@@ -34,8 +34,8 @@ impl Chance {
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
-    // Each entry is the time in milliseconds, the number of failures in a row, and whether the next success is the first after
-    // a start or an outage.
+    // Each entry is the time of a host's next call in milliseconds, the number of its failures in a row, and whether its next
+    // success is the first after a start or an outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
         .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();

@@ -121,7 +121,7 @@ impl Target<'_> {
         }
     }
 
-    /// Sends one byte a second on each connection.
+    /// Sends one byte a second on each connection, and replaces closed connections.
     fn drip(&self, connections: usize, bytes: &[u8]) {
         let mut dripping: Vec<(TcpStream, usize)> = Vec::new();
         self.pace(connections as u32, |number| {

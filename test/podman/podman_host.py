@@ -19,7 +19,7 @@ PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,pod
 BUSYBOX = "docker.io/library/busybox"
 # Entry point of the test's own amazon/aws-cli image, which replaces the one that a user would pull: prints the caller's ARN.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
-# curl's exit statuses if the connection is refused, and if it is reset. A time-out has a different one.
+# curl's exit statuses if the connection is refused, and if it is reset. A timeout has a different status.
 REFUSED, RESET = 7, 56
 
 
@@ -47,7 +47,7 @@ class PodmanHost(Host):
         self.image_says = self.build_image()
 
     def build_image(self):
-        """Runs scripts/image; a script in the place of scripts/build does nothing, because the binary is there already."""
+        """Runs scripts/image with an empty script in the place of scripts/build, because the binary exists already."""
         tree = "/srv/tree"
         for name in ("scripts/image", "scripts/common", "scripts/Dockerfile", "Cargo.toml"):
             self.put(REPOSITORY / name, f"{tree}/{name}", "0755")
@@ -76,7 +76,8 @@ class PodmanHost(Host):
         return result.stdout, result.returncode
 
     def role_seen_by(self, container, *allowed):
-        """Returns the role's name in the list that the container gets; None if the request is refused, or fails as `allowed`."""
+        """Returns the role's name in the list that the container gets; None if the request fails with one of these exit statuses
+        of curl: refused, an HTTP error (22), or one in `allowed`."""
         body, status = self.curl(container, f"http://{METADATA}{LIST}", "--fail")
         assert status in (0, REFUSED, 22, *allowed), f"curl: {status}"
         return body or None

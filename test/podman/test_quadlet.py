@@ -1,4 +1,4 @@
-"""Tests Quadlet units: the sample of scripts/README.md, and boots with a container that asks as early as possible."""
+"""Tests Quadlet units: the sample of scripts/README.md, and boots with a container that requests credentials at once."""
 
 import re
 

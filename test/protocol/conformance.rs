@@ -471,7 +471,7 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         let document = served.get(&format!("{list}exc_web"));
         assert_eq!(document.status, 200, "{version}");
     }
-    // The older versions serve everything else, because Debian's ec2metadata requests every item under 2009-04-04.
+    // Older versions have no roles, but serve all other items, because Debian's ec2metadata requests every item under 2009-04-04.
     for version in old.lines().chain(["2012-01-11"]) {
         for (path, body) in [
             ("", "meta-data"),

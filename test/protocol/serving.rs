@@ -125,8 +125,8 @@ fn the_region_is_known_before_there_is_a_credential() {
 #[test]
 fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
-    // The client connects before there is a server process: the accept queue keeps the connection. On a busy machine the credential
-    // may come after the server, so try again until a client gets it.
+    // The client connects before there is a server process: the accept queue keeps the connection. On a busy machine the server
+    // can start without the credential, so repeat until a client gets it.
     until("a client that waited for the credential", || {
         let document = Start::with(&sts).start().document();
         (document.status == 200).then_some(())

@@ -30,7 +30,7 @@ fn agent() -> Loopback {
     })
 }
 
-/// A start whose variables are valid except this one, which has `text` at its end or after its first character.
+/// A start whose variables are valid except `name`, whose value has `text` at its end or after its first character.
 fn with_variable(sts: &Sts, agent: &Loopback, name: &str, text: &str, is_inside: bool) -> Start {
     let secret = format!("{SECRET}/key");
     let url = sts.url();

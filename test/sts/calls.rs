@@ -240,7 +240,7 @@ fn a_date_that_is_always_wrong_spoils_no_signature() {
 
 #[test]
 fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
-    // After two calls the local clock is right again, but a proxy still sends the old time in its `Date` header.
+    // After two calls the clocks of STS and of this machine agree again, but a proxy's `Date` header is still a day ahead.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),

@@ -199,8 +199,8 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     is_port(port) && labels.iter().all(is_label) && is_known
 }
 
-/// The non-empty segments of a path, each decoded once; `None` if a segment is `.` or `..`, contains an invalid escape, or once
-/// decoded contains `/` or anything but printable ASCII.
+/// The non-empty segments of a path, each decoded once; `None` if the path does not begin with `/` or has an invalid escape, or
+/// if a decoded segment is `.` or `..` or contains `/` or anything but printable ASCII.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     for raw in path.strip_prefix('/')?.split('/') {

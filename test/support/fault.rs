@@ -127,7 +127,7 @@ impl Fault<'_> {
     }
 }
 
-/// Polls until there is no credential any more, and checks that this call's credential is served to its end and not after it.
+/// Polls until there is no credential any more, and checks that this call's credential is served until it expires, and no longer.
 ///
 /// ec2-role counts the lifetime from just before the call, so from a moment between `started` and `call.at`. The checks allow for
 /// the whole time between these two, so a busy machine cannot make them fail.

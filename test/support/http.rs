@@ -195,7 +195,7 @@ pub fn fetch_on(
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
 
-/// Counts the kernel's TCP sockets on this local port in this network namespace, except those in the states LISTEN and TIME_WAIT.
+/// Counts this network namespace's IPv4 TCP sockets on this local port, except those in the states LISTEN and TIME_WAIT.
 pub fn connections(port: u16) -> usize {
     let port = format!(":{port:04X} ");
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();

@@ -46,7 +46,7 @@ pub fn text(line: &str) -> String {
 /// Ends the whole run, because the thread that reads a log cannot fail a test.
 fn abort(line: &str, why: &str) -> ! {
     let text = format!("not a JSON object with time, level, event and role: {why}: {line}\n");
-    // The test harness captures eprintln!.
+    // Not eprintln!: the test harness would capture its output.
     _ = std::io::stderr().write_all(text.as_bytes());
     std::process::exit(101)
 }

@@ -126,8 +126,8 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP. It is CLOEXEC from its creation, because tests start processes at the same time, some of which have
-/// no descriptor to spare.
+/// An IPv4 socket for TCP. It is CLOEXEC from its creation, so that processes that other tests start at this moment do not
+/// inherit it: some of them have no descriptor to spare.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()

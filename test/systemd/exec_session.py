@@ -5,8 +5,8 @@ import io
 import json
 import subprocess
 
-# Runs in the container. Each line of its input is a command in JSON, each line of its output a result. LC_CTYPE is Python's own addition to its
-# environment; a command must not inherit it.
+# Runs in the container. Each line of its input is a command in JSON, each line of its output a result. Python adds LC_CTYPE to
+# its own environment; a command must not inherit it.
 LOOP = """
 import base64, json, os, subprocess, sys
 os.environ.pop("LC_CTYPE", None)

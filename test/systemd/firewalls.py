@@ -115,7 +115,7 @@ class FirewallHost(Host):
         return self.run("ec2-role-hook", "status", check=False).stdout.endswith("ok: all hooks are in place, and the guard is on\n")
 
     def hook(self):
-        """Runs the commands that scripts/README.md gives for the case that containers are refused, unless nothing is broken."""
+        """Runs the commands that scripts/README.md gives for refused containers, unless all hooks are in place."""
         if not self.hooked():
             self.run("sh", "-c", "systemctl restart ec2-role-hook ec2-role@web")
             assert self.hooked()

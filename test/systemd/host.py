@@ -131,7 +131,7 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self):
-        """Sends requests from before the block until it ends. All must succeed, with one session token."""
+        """Sends requests with one session token, from before the block until the block ends. All of them must succeed."""
         token, running = self.session_token(), "/run/load"
         self.put(HERE / "request_load.py", "/request_load.py")
         with concurrent.futures.ThreadPoolExecutor(1) as clients:

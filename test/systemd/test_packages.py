@@ -61,7 +61,7 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
     assert make(kind) == packages[kind][1]
 
 
-# lintian objects so to each package that is made outside Debian, or whose maintainer has no mail address.
+# Objections of lintian that are accepted. One without a reason does not apply to a package that is made outside Debian.
 ACCEPTED = {
     "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes an address into nfpm.yaml
     "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file

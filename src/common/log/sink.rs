@@ -17,7 +17,8 @@ enum Sink {
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
     /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. For a regular file
-    /// poll always reports room, and the write may block; so the processes that serve write to the log writer's pipe instead.
+    /// poll always reports room, but the write may block. Therefore the supervisor replaces a regular file by the log
+    /// writer's pipe.
     Polled,
 }
 
@@ -38,8 +39,8 @@ pub fn open() {
     chosen().get_or_insert_with(Sink::of_stderr);
 }
 
-/// Writes a line, or drops it if the log is not read, the disk is full or the terminal is closed: no response may wait for the
-/// log.
+/// Writes a line, or drops it if the log is not read, the disk is full or the terminal is closed: a response must never wait for
+/// the log.
 pub(super) fn write(line: &str) {
     let bytes = line.as_bytes();
     _ = match chosen().get_or_insert_with(Sink::of_stderr) {

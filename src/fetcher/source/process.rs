@@ -24,11 +24,11 @@ const MAX_BUSY: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum size of the output; a credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
-/// Maximum number of the command's own lines that are logged as JSON lines, so that the command cannot fill the log.
+/// Maximum number of stderr lines of the command that are logged as JSON lines, so that the command cannot fill the log.
 const MAX_LOGGED_LINES: usize = 100;
 
-/// Variable that detects a loop, where the command of a profile runs ec2-role with the same profile. It lists the profiles whose
-/// commands are running, one on each line.
+/// Environment variable that lists the profiles whose commands are running, one on each line. It serves to detect a loop: the
+/// command of a profile may run ec2-role with the same profile.
 const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
@@ -58,8 +58,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // A log of JSON lines must not get the command's own lines. A file, unlike a pipe, blocks neither side, and ends although a
-    // daemon that the command started still has it open.
+    // A log of JSON lines must not get the command's stderr as it is, so a file collects it. A full pipe would block the command,
+    // and the read of a pipe would not end while a daemon that the command started still has it open.
     let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);

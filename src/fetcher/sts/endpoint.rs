@@ -28,7 +28,7 @@ pub struct EndpointOptions<'a> {
     pub legacy: bool,
 }
 
-/// Region in signatures for the global endpoint.
+/// Region in signatures for the global endpoint, and for a URL that the user gives without a region.
 const GLOBAL_REGION: &str = "us-east-1";
 
 /// Regions that `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no new ones to this list.

@@ -28,7 +28,8 @@ pub enum Reaction {
     ReloadSource,
     /// If this machine's clock is wrong by minutes, sign with the time from the `Date` of STS and repeat the call immediately.
     CorrectClock,
-    /// Repeat the call immediately with a duration of one hour, the maximum if the source credential is a role's (role chaining).
+    /// Repeat the call immediately with a duration of one hour: the maximum if the source credential is a role's (role chaining),
+    /// and the lowest MaxSessionDuration that a role can have.
     ShortenDuration,
     /// Return the error as permanent, because a parameter of the command line is wrong.
     GiveUp,

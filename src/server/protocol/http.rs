@@ -102,7 +102,6 @@ impl Response {
         }
     }
 
-    /// Makes a response without a body.
     pub fn empty(status: StatusCode) -> Self {
         Response::text("").status(status)
     }
