@@ -10,7 +10,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let aws_endpoint = std::env::args()
         .nth(1)
         .ok_or("usage: client_aws_config AWS_ENDPOINT")?;
-    let found = aws_config::defaults(BehaviorVersion::latest()).load().await;
+    let found = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .load()
+        .await;
     let credentials = found
         .credentials_provider()
         .ok_or("no credentials provider")?

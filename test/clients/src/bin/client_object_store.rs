@@ -7,6 +7,9 @@ use std::error::Error;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| "rustls has a provider already")?;
     let mut arguments = std::env::args().skip(1);
     let (Some(endpoint), Some(bucket)) = (arguments.next(), arguments.next()) else {
         return Err("usage: client_object_store AWS_ENDPOINT BUCKET".into());
