@@ -23,6 +23,8 @@ SOURCES = [
     for file in (pathlib.Path("/etc/apt/sources.list"), *sorted(pathlib.Path("/etc/apt/sources.list.d").glob("*")))
     if file.suffix in (".list", ".sources") and file.exists()
 ]
+MEMORY = "/dev/shm"
+MAX_TREE_BYTES = 2 << 30
 
 
 def busybox_tree():
@@ -76,10 +78,11 @@ def debian_tree(name, packages, sources=SOURCES):
         tree.parent.mkdir(parents=True, exist_ok=True)
         acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
         unfinished = tree.with_suffix(".part")
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
-                        *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale")), f"--include={packages}",
-                        f"--aptopt={acquire}", "", str(unfinished), *map(str, sources)],
-                       stdin=subprocess.DEVNULL, check=True, env=clean_environment())
+        # dpkg calls fsync for each file: in memory a tree takes half the time.
+        memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}", "",
+                        str(unfinished), *map(str, sources)],
+                       stdin=subprocess.DEVNULL, check=True, env={**clean_environment(), **memory})
         unfinished.rename(tree)
     return tree
 
