@@ -38,8 +38,9 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// clients.
 const BATCH: usize = 64;
 
-/// One connection in this many is always read as soon as it is accepted. If the read finds a request, the next connections are
-/// read at once too, which saves registering them with epoll; if not, as under load, they wait for epoll until the next sample.
+/// Every connection whose id is a multiple of this is read as soon as it is accepted. If the read finds a request, the next
+/// connections are read at once too, which saves registering them with epoll. If it finds none, as with many clients, whose
+/// requests often arrive after the accept, connections wait for epoll until the next multiple.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;

@@ -73,9 +73,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Lets another server of this user listen at this address too. That server can take this server's place, and no other program can
-/// take the port in between. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: [`bound`] could not stop the sharing,
-/// because it has no address left for its second socket.
+/// Lets another server of this user listen at this address too, so that it can take this server's place while no other program
+/// can take the port. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: the new server ends the sharing by binding
+/// a second socket to the port at another address ([`bound`]), and such a listener leaves no other address.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

@@ -1,4 +1,5 @@
-//! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3).
+//! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3). The status
+//! that `systemctl status` shows is written in `credential_refresh`.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

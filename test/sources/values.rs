@@ -30,7 +30,8 @@ fn agent() -> Loopback {
     })
 }
 
-/// A start whose variables are valid except `name`, whose value has `text` at its end or after its first character.
+/// A start with valid variables. `text` is added to the value of `name`: after the first character if `is_inside`, otherwise at
+/// both ends.
 fn with_variable(sts: &Sts, agent: &Loopback, name: &str, text: &str, is_inside: bool) -> Start {
     let secret = format!("{SECRET}/key");
     let url = sts.url();
