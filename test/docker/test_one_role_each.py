@@ -252,20 +252,24 @@ def test_no_user_can_take_the_port_while_a_server_is_replaced(docker):
     assert set(seen) == {"php", "fluentd"}
 
 
-def test_a_server_that_cannot_start_leaves_the_one_before(docker):
+@pytest.mark.parametrize("options, why", [
+    (("--http-tokens", "perhaps"), "write optional or required"),
+    (("--endpoint-url", "http://127.0.0.1:9"), "Connection refused"),
+], ids=["option", "STS"])
+def test_a_server_without_a_credential_replaces_none(docker, options, why):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
-        replacing = operators.submit(network, docker, "replace", "php", "--", "--http-tokens", "perhaps", check=False)
+        replacing = operators.submit(network, docker, "replace", "php", "--", *options, check=False)
         seen = set()
         while not replacing.done():
             seen.add(metadata(docker, container, LIST, "--fail")[0])
         failed = replacing.result()
     assert seen == {"php"}
-    assert failed.returncode == 1 and "the server ended" in failed.stderr and "php: has the server of before again" in failed.stderr
+    assert failed.returncode == 1 and "php keeps its server" in failed.stderr and why in failed.stderr, failed.stderr
+    assert failed.stderr.count("\n") == 1, failed.stderr
     assert docker.inspect("ec2-role-php", "{{.Id}}") == before
-    wait_until(lambda: role_name(docker, container) == "php", what="the server of before")
 
 
 def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
