@@ -112,7 +112,7 @@ impl Connections {
     /// Accepts one last batch of clients from the accept queue: when the listener closes, the kernel resets those still queued.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
-        self.ready.push_back(LISTENER);
+        self.ready.extend([LISTENER; BATCH]);
     }
 
     fn stop_accepting(&mut self) {
@@ -222,7 +222,10 @@ impl Connections {
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
-        if self.accepted_in_batch < BATCH {
+        // Try again only if another client may have connected meanwhile: the kernel allocates a socket before it looks into the
+        // accept queue, so an accept4 in vain is expensive. Without a try, epoll reports the listener again if a client waits.
+        let may_find_another = self.reads_at_once || self.has_ready();
+        if may_find_another && self.accepted_in_batch < BATCH {
             self.accepted_in_batch += 1;
             // The listener goes to the second place of the queue, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
