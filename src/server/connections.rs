@@ -61,6 +61,8 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
+    /// Whether no further event of the listener is awaited.
+    is_ending: bool,
     /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
     reads_at_once: bool,
     limit: usize,
@@ -102,6 +104,7 @@ impl Connections {
             next_warning: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
+            is_ending: false,
             reads_at_once: true,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
             buffered_bytes: 0,
@@ -112,7 +115,8 @@ impl Connections {
     /// Accepts one last batch of clients from the accept queue: when the listener closes, the kernel resets those still queued.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
-        self.ready.extend([LISTENER; BATCH]);
+        self.is_ending = true;
+        self.ready.push_back(LISTENER);
     }
 
     fn stop_accepting(&mut self) {
@@ -224,7 +228,7 @@ impl Connections {
         }
         // Try again only if another client may have connected meanwhile: the kernel allocates a socket before it looks into the
         // accept queue, so an accept4 in vain is expensive. Without a try, epoll reports the listener again if a client waits.
-        let may_find_another = self.reads_at_once || self.has_ready();
+        let may_find_another = self.reads_at_once || self.is_ending || self.has_ready();
         if may_find_another && self.accepted_in_batch < BATCH {
             self.accepted_in_batch += 1;
             // The listener goes to the second place of the queue, so that accepts and other events alternate.

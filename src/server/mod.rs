@@ -41,8 +41,9 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout.
-const DRAIN_TIME: Duration = Duration::from_millis(100);
+/// Drain time for open requests at shutdown. On a busy machine a client may wait this long for a processor, between connecting and
+/// sending. It must stay below the supervisor's kill timeout.
+const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
 /// closes it. An error ends this process; the supervisor starts a new server.

@@ -19,7 +19,7 @@ use crate::server::THREAD_STACK_BYTES;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
-const KILL_TIMEOUT: Duration = Duration::from_millis(400);
+const KILL_TIMEOUT: Duration = Duration::from_millis(800);
 
 pub struct ServerProcess {
     pub pid: Pid,
