@@ -1,5 +1,6 @@
 """Images that are made without a registry: a static busybox, Debian trees with a test's packages, and ec2-role's own image."""
 
+import fcntl
 import io
 import pathlib
 import platform
@@ -74,17 +75,24 @@ def debian_sources(suite, directory):
 def debian_tree(name, packages, sources=SOURCES):
     """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
-    if not tree.exists():
-        tree.parent.mkdir(parents=True, exist_ok=True)
-        acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
-        unfinished = tree.with_suffix(".part")
-        # dpkg calls fsync for each file: in memory a tree takes half the time.
-        memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}", "",
-                        str(unfinished), *map(str, sources)],
-                       stdin=subprocess.DEVNULL, check=True, env={**clean_environment(), **memory})
-        unfinished.rename(tree)
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    # Suites that run at once need the same trees.
+    with tree.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.exists():
+            make_tree(tree, packages, sources)
     return tree
+
+
+def make_tree(tree, packages, sources):
+    acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+    unfinished = tree.with_suffix(".part")
+    # dpkg calls fsync for each file: in memory a tree takes half the time.
+    memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}", "",
+                    str(unfinished), *map(str, sources)],
+                   stdin=subprocess.DEVNULL, check=True, env={**clean_environment(), **memory})
+    unfinished.rename(tree)
 
 
 def changed_tree(directory, changes=(), without=()):
