@@ -61,7 +61,7 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
-    /// Whether no further event of the listener is awaited.
+    /// Whether [`Self::finish_accepting`] was called; then epoll no longer reports the listener.
     is_ending: bool,
     /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
     reads_at_once: bool,
