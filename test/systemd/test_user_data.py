@@ -262,6 +262,20 @@ def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
     host.wait_until_active("ec2-role@web")
 
 
+def test_a_role_made_by_hand_goes_on_when_the_units_are_renewed(fresh_host, release):
+    host, template = fresh_host, "/etc/systemd/system/ec2-role@.socket"
+    install(host, release)
+    host.configure("app", "fluentd", EC2_ROLE_BRIDGE="")
+    host.put("[Socket]\nListenStream=\nListenStream=127.0.0.1:4567\n", "/etc/systemd/system/ec2-role@app.socket.d/app.conf")
+    host.put(host.run("cat", template).stdout + "# An older release\n", template)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "enable", "--now", "ec2-role@app.socket")
+    assert "ec2-role: installed" in install(host, release)
+    assert host.show("ec2-role@app.socket", "ActiveState") == "active"
+    host.wait_until_active("ec2-role@app")
+    host.wait_until_active("ec2-role@web")
+
+
 @pytest.mark.parametrize("arguments, said", [
     ((), "no --role"),
     (("--role", "web"), "write NAME=ROLE_ARN@BRIDGE"),
