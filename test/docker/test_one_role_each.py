@@ -479,6 +479,14 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
     assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
 
 
+def test_variables_may_come_by_a_pipe(docker):
+    """As from `--env-file <(sops decrypt variables)` in a shell: they can be read only once."""
+    for verb, role, options in ("create", arn("php"), ("--", "--endpoint-url", ENDPOINT)), ("replace", "php", ()):
+        given = f'exec "$0" "$1" --env-file <(echo EC2_ROLE_ROLE_NAME={verb}d) "${{@:2}}"'
+        docker.instance.run("bash", "-c", given, NETWORK, verb, role, *options)
+        assert f"EC2_ROLE_ROLE_NAME={verb}d" in docker.inspect("ec2-role-php", "{{.Config.Env}}")
+
+
 def test_a_container_of_others_with_the_servers_name_stays(docker):
     create(docker, "php")
     docker.docker("rm", "--force", "ec2-role-php")
