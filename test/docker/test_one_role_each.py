@@ -12,6 +12,7 @@ import pytest
 
 from containers import boto3, curl, document, metadata, role_name, start_client
 from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
+from network_namespace import NetworkNamespace
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
 
@@ -485,6 +486,18 @@ def test_variables_may_come_by_a_pipe(docker):
         given = f'exec "$0" "$1" --env-file <(echo EC2_ROLE_ROLE_NAME={verb}d) "${{@:2}}"'
         docker.instance.run("bash", "-c", given, NETWORK, verb, role, *options)
         assert f"EC2_ROLE_ROLE_NAME={verb}d" in docker.inspect("ec2-role-php", "{{.Config.Env}}")
+
+
+def test_an_engine_elsewhere_is_refused(docker):
+    """As by DOCKER_HOST or a context: the hook would be on this host, and the containers on another one, with its role."""
+    before = docker.docker("network", "ls", "--quiet").stdout
+    here = NetworkNamespace("here")
+    try:
+        refused = here.run(NETWORK, "create", arn("php"), "--", "--endpoint-url", ENDPOINT, check=False, env=docker.environment)
+    finally:
+        here.remove()
+    assert refused.returncode == 1 and "er-php: docker makes networks elsewhere" in refused.stderr, refused.stderr
+    assert docker.docker("network", "ls", "--quiet").stdout == before and docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
 def test_a_container_of_others_with_the_servers_name_stays(docker):
