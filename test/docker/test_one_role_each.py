@@ -500,6 +500,16 @@ def test_an_engine_elsewhere_is_refused(docker):
     assert docker.docker("network", "ls", "--quiet").stdout == before and docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
+def test_a_clock_that_is_set_back_prolongs_no_wait(docker, tmp_path):
+    clock = tmp_path / "date"
+    clock.write_text(f'#!/bin/sh\nread -r now <{tmp_path}/now; echo $now; echo $((now - 60)) >{tmp_path}/now\n')
+    clock.chmod(0o755)
+    (tmp_path / "now").write_text("1800000000\n")
+    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
+                                  "--endpoint-url", "http://127.0.0.1:9", check=False)
+    assert created.returncode == 1 and "php is made, but has no credential yet" in created.stderr
+
+
 def test_a_container_of_others_with_the_servers_name_stays(docker):
     create(docker, "php")
     docker.docker("rm", "--force", "ec2-role-php")
