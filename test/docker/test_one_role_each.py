@@ -6,12 +6,15 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 
 import pytest
 
 from containers import boto3, curl, document, metadata, role_name, start_client
-from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
+from instance import AWS_ADDRESS, INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
 from network_namespace import NetworkNamespace
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
@@ -271,6 +274,25 @@ def test_a_server_without_a_credential_replaces_none(docker, options, why):
     assert failed.returncode == 1 and "php keeps its server" in failed.stderr and why in failed.stderr, failed.stderr
     assert failed.stderr.count("\n") == 1, failed.stderr
     assert docker.inspect("ec2-role-php", "{{.Id}}") == before
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_an_interrupt_ends_replace_while_sts_is_slow(docker, name):
+    """A terminal sends the signal to all processes of the command: SIGINT by Ctrl-C, SIGHUP if it is closed."""
+    create(docker, "php")
+    before = docker.inspect("ec2-role-php", "{{.Id}}")
+    with docker.instance.aws:
+        sts = socket.create_server((AWS_ADDRESS, 0))
+    with sts:
+        sts.settimeout(60)
+        with docker.instance.ec2:
+            replacing = subprocess.Popen([NETWORK, "replace", "php", "--", "--endpoint-url", f"http://{AWS_ADDRESS}:{sts.getsockname()[1]}"],
+                                         start_new_session=True, env=docker.environment)
+        _connection = sts.accept()
+        os.killpg(replacing.pid, signal.Signals[name])
+        assert replacing.wait(5) == 1
+    assert docker.inspect("ec2-role-php", "{{.State.Running}} {{.Id}}") == f"true {before}"
+    network(docker, "list")
 
 
 def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
