@@ -245,10 +245,12 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
         host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "${0##*/} $@" >>/var/log/engine\n', f"/usr/local/bin/{engine}", "0755")
         assert "to make it" not in install(host, release, *FLUENTD)
     assert host.run("cat", "/var/log/engine").stdout == "".join(f"{engine} {CREATE.format(option)}\n" for engine, option in OPTIONS.items())
-    # A further run gives the bridge of fluentd another address.
-    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
+    # A further run gives fluentd another bridge.
+    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-other:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
     host.wait_until_active("ec2-role@fluentd")
+    status = host.run("ec2-role-hook", "status").stdout
+    assert "br-other" in status and "br-fluentd" not in status
     # A run without fluentd removes that role.
     install(host, release)
     host.wait_until_served()
@@ -256,7 +258,7 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     assert host.show("ec2-role@fluentd.socket", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
     assert not there(host, "/etc/ec2-role/fluentd.conf") and not there(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
     status = host.run("ec2-role-hook", "status").stdout
-    assert "docker0" in status and "br-fluentd" not in status
+    assert "docker0" in status and "br-other" not in status
 
 
 def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
