@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import http.client
 import itertools
+import os
 import re
 import resource
 import shutil
@@ -277,6 +278,17 @@ def test_a_bridge_without_an_address_leaves_others_their_role(host, server):
     """Docker makes such a bridge with inhibit_ipv4, and for a network without IPv4."""
     host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
     host.hook("add", "--bridge", "docker+")
+    assert role_seen_by(host.box) == "stand-in"
+    assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
+
+
+def test_a_bridge_that_is_removed_meanwhile_is_left_out(host, server, tmp_path):
+    host.bridge("docker1", "172.31.0.1/24")
+    program, ip = tmp_path / "ip", shutil.which("ip")
+    program.write_text(f'#!/bin/sh\ncase $* in *"dev docker1 type bridge") {ip} link delete docker1 ;; esac\nexec {ip} "$@"\n')
+    program.chmod(0o755)
+    added = host.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", HOOK, "add", "--bridge", "docker+", check=False)
+    assert added.returncode == 0, added.stderr
     assert role_seen_by(host.box) == "stand-in"
     assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
 

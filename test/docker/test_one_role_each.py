@@ -6,12 +6,16 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 
 import pytest
 
 from containers import boto3, curl, document, metadata, role_name, start_client
-from instance import INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
+from instance import AWS_ADDRESS, INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
+from network_namespace import NetworkNamespace
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
 
@@ -272,6 +276,25 @@ def test_a_server_without_a_credential_replaces_none(docker, options, why):
     assert docker.inspect("ec2-role-php", "{{.Id}}") == before
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_an_interrupt_ends_replace_while_sts_is_slow(docker, name):
+    """A terminal sends the signal to all processes of the command: SIGINT by Ctrl-C, SIGHUP if it is closed."""
+    create(docker, "php")
+    before = docker.inspect("ec2-role-php", "{{.Id}}")
+    with docker.instance.aws:
+        sts = socket.create_server((AWS_ADDRESS, 0))
+    with sts:
+        sts.settimeout(60)
+        with docker.instance.ec2:
+            replacing = subprocess.Popen([NETWORK, "replace", "php", "--", "--endpoint-url", f"http://{AWS_ADDRESS}:{sts.getsockname()[1]}"],
+                                         start_new_session=True, env=docker.environment)
+        _connection = sts.accept()
+        os.killpg(replacing.pid, signal.Signals[name])
+        assert replacing.wait(5) == 1
+    assert docker.inspect("ec2-role-php", "{{.State.Running}} {{.Id}}") == f"true {before}"
+    network(docker, "list")
+
+
 def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
@@ -477,6 +500,36 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
     assert set(given) < set(before)
     network(docker, "replace", "php")
     assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
+
+
+def test_variables_may_come_by_a_pipe(docker):
+    """As from `--env-file <(sops decrypt variables)` in a shell: they can be read only once."""
+    for verb, role, options in ("create", arn("php"), ("--", "--endpoint-url", ENDPOINT)), ("replace", "php", ()):
+        given = f'exec "$0" "$1" --env-file <(echo EC2_ROLE_ROLE_NAME={verb}d) "${{@:2}}"'
+        docker.instance.run("bash", "-c", given, NETWORK, verb, role, *options)
+        assert f"EC2_ROLE_ROLE_NAME={verb}d" in docker.inspect("ec2-role-php", "{{.Config.Env}}")
+
+
+def test_an_engine_elsewhere_is_refused(docker):
+    """As by DOCKER_HOST or a context: the hook would be on this host, and the containers on another one, with its role."""
+    before = docker.docker("network", "ls", "--quiet").stdout
+    here = NetworkNamespace("here")
+    try:
+        refused = here.run(NETWORK, "create", arn("php"), "--", "--endpoint-url", ENDPOINT, check=False, env=docker.environment)
+    finally:
+        here.remove()
+    assert refused.returncode == 1 and "er-php: docker makes networks elsewhere" in refused.stderr, refused.stderr
+    assert docker.docker("network", "ls", "--quiet").stdout == before and docker.docker("ps", "--all", "--quiet").stdout == ""
+
+
+def test_a_clock_that_is_set_back_prolongs_no_wait(docker, tmp_path):
+    clock = tmp_path / "date"
+    clock.write_text(f'#!/bin/sh\nread -r now <{tmp_path}/now; echo $now; echo $((now - 60)) >{tmp_path}/now\n')
+    clock.chmod(0o755)
+    (tmp_path / "now").write_text("1800000000\n")
+    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
+                                  "--endpoint-url", "http://127.0.0.1:9", check=False)
+    assert created.returncode == 1 and "php is made, but has no credential yet" in created.stderr
 
 
 def test_a_container_of_others_with_the_servers_name_stays(docker):

@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import io
 import subprocess
+import tarfile
 import threading
 
 from host import SCRIPTS
@@ -10,9 +12,20 @@ from instance import AWS_ADDRESS, clean_environment
 from sts import ENDPOINT, arn
 
 
+def without_file(tarball, name):
+    changed = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(tarball)) as old, tarfile.open(fileobj=changed, mode="w:gz") as new:
+        for member in old:
+            if member.name.rpartition("/")[2] != name:
+                new.addfile(member, old.extractfile(member))
+    return changed.getvalue()
+
+
 class Release:
-    def __init__(self, aws):
+    def __init__(self, aws, without=None):
         tarball = subprocess.run([SCRIPTS / "release", "--tarball"], check=True, capture_output=True, env=clean_environment()).stdout
+        if without:
+            tarball = without_file(tarball, without)
         self.sum = hashlib.sha256(tarball).hexdigest()
         self.allowed = threading.Event()  # downloads wait until it is set
         self.allowed.set()

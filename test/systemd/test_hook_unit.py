@@ -52,6 +52,27 @@ def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
         host.run("systemctl", "start", "ec2-role-hook")
 
 
+def test_a_guard_that_is_led_past_keeps_no_hook_from_its_place(host):
+    drop_in = "/run/systemd/system/ec2-role-hook.service.d/second.conf"
+    rule = ("pref", "0", "iif", "docker0", "lookup", "main")
+    host.put("[Service]\nExecStart=/usr/local/sbin/ec2-role-hook add --bridge br-second --missing-ok\n", drop_in)
+    host.run("systemctl", "daemon-reload")
+    # Add the rule while the guard is off, so that the kernel checks it before the guard's rules.
+    host.run("ec2-role-guard", "off")
+    host.run("ip", "rule", "add", *rule)
+    try:
+        host.run("systemctl", "restart", "ec2-role-hook", check=False)
+        assert "-i br-second " in host.run("iptables-save").stdout
+        errors = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err", "--unit=ec2-role-hook").stdout
+        assert "er-+: the hook is in place; ec2-role-guard: led past: " in errors
+    finally:
+        host.run("ip", "rule", "delete", *rule)
+        host.run("rm", drop_in)
+        host.run("systemctl", "daemon-reload")
+        host.run("ec2-role-hook", "remove", "--bridge", "br-second")
+        host.run("systemctl", "restart", "ec2-role-hook")
+
+
 @pytest.mark.parametrize("script", ["ec2-role-guard", "ec2-role-hook"])
 def test_an_error_is_one_in_the_journal_and_plain_elsewhere(host, script):
     assert host.run("systemd-run", "--wait", "--quiet", script, "frob", check=False).returncode == 2

@@ -177,6 +177,13 @@ def test_a_disk_full_or_noexec_leaves_nothing_half_installed(bare_host, release,
         assert_nothing_is_left_of_the_installing(bare_host)
 
 
+def test_a_release_that_lacks_a_file_leaves_nothing_half_installed(engine, bare_host, release):
+    with Release(engine.instance.aws, without="ec2-role-hook.service") as other:
+        said = install(bare_host, (other.url, other.sum))
+    assert "ec2-role-hook.service" in said and "ec2-role: NOT INSTALLED: a command failed; the reason is above" in said
+    assert_nothing_is_installed(bare_host)
+
+
 def test_without_curl_and_wget_it_says_so(bare_host, release):
     assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
 
@@ -238,10 +245,12 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
         host.put('#!/bin/sh\n[ "$2" != inspect ] && echo "${0##*/} $@" >>/var/log/engine\n', f"/usr/local/bin/{engine}", "0755")
         assert "to make it" not in install(host, release, *FLUENTD)
     assert host.run("cat", "/var/log/engine").stdout == "".join(f"{engine} {CREATE.format(option)}\n" for engine, option in OPTIONS.items())
-    # A further run gives the bridge of fluentd another address.
-    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.7.1")
+    # A further run gives fluentd another bridge.
+    install(host, release, "--role", f"fluentd={arn('fluentd')}@br-other:192.168.7.1")
     assert host.show("ec2-role@fluentd.socket", "Listen", "ActiveState") == ["192.168.7.1:4567 (Stream)", "active"]
     host.wait_until_active("ec2-role@fluentd")
+    status = host.run("ec2-role-hook", "status").stdout
+    assert "br-other" in status and "br-fluentd" not in status
     # A run without fluentd removes that role.
     install(host, release)
     host.wait_until_served()
@@ -249,7 +258,7 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     assert host.show("ec2-role@fluentd.socket", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
     assert not there(host, "/etc/ec2-role/fluentd.conf") and not there(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
     status = host.run("ec2-role-hook", "status").stdout
-    assert "docker0" in status and "br-fluentd" not in status
+    assert "docker0" in status and "br-other" not in status
 
 
 def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
@@ -259,6 +268,20 @@ def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
     assert "ec2-role: INSTALLED, NOT STARTED: ec2-role-hook.service failed; " in install(host, release)
     host.run("rm", broken)
     assert "ec2-role: installed" in install(host, release)
+    host.wait_until_active("ec2-role@web")
+
+
+def test_a_role_made_by_hand_goes_on_when_the_units_are_renewed(fresh_host, release):
+    host, template = fresh_host, "/etc/systemd/system/ec2-role@.socket"
+    install(host, release)
+    host.configure("app", "fluentd", EC2_ROLE_BRIDGE="")
+    host.put("[Socket]\nListenStream=\nListenStream=127.0.0.1:4567\n", "/etc/systemd/system/ec2-role@app.socket.d/app.conf")
+    host.put(host.run("cat", template).stdout + "# An older release\n", template)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "enable", "--now", "ec2-role@app.socket")
+    assert "ec2-role: installed" in install(host, release)
+    assert host.show("ec2-role@app.socket", "ActiveState") == "active"
+    host.wait_until_active("ec2-role@app")
     host.wait_until_active("ec2-role@web")
 
 
