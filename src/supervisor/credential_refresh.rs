@@ -18,6 +18,9 @@ pub struct CredentialRefresh {
     role: RoleArn,
     started: Option<BootTime>,
     next: BootTime,
+    /// Whether the user has ordered a fetch that has not started yet. It may come during another fetch, which has perhaps read
+    /// the files before the user changed them.
+    is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
     retry_after: Duration,
@@ -42,6 +45,7 @@ impl CredentialRefresh {
             role,
             started: None,
             next: now,
+            is_ordered: false,
             failures: Failures::default(),
             retry_after: Duration::ZERO,
             serving: None,
@@ -84,8 +88,10 @@ impl CredentialRefresh {
         self.orders.serving.is_some()
     }
 
-    /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the start of the last fetch; returns the actual wait.
+    /// Schedules the next fetch after `wait`, or at once if the user has ordered it; at least `MIN_INTERVAL` after the start of the
+    /// last fetch. Returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
+        let wait = if self.is_ordered { Duration::ZERO } else { wait };
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
         self.next = now.after(wait).max(earliest.unwrap_or(now));
         self.next.left(now)
@@ -120,11 +126,12 @@ impl Refresh for CredentialRefresh {
     }
 
     fn fetch_now(&mut self, now: BootTime) {
+        self.is_ordered = true;
         self.schedule(Duration::ZERO, now);
     }
 
     fn start(&mut self, now: BootTime) -> &FetchOrders {
-        (self.started, self.retry_after) = (Some(now), Duration::ZERO);
+        (self.started, self.is_ordered, self.retry_after) = (Some(now), false, Duration::ZERO);
         self.orders.duration_limit.take_if(|_| now >= self.limit_until);
         &self.orders
     }
@@ -314,6 +321,20 @@ mod tests {
         }
         refresh.fetch_now(BootTime(9000));
         assert_eq!(refresh.due(), BootTime(9000));
+    }
+
+    #[test]
+    fn order_during_a_fetch_starts_another_one_after_it() {
+        let mut refresh = refresh();
+        for report in [fetched(BootTime(0)), failed()] {
+            refresh.start(BootTime(0));
+            refresh.fetch_now(BootTime(5));
+            refresh.receive(report, BootTime(5000), 0.5).unwrap();
+            assert_eq!(refresh.due(), BootTime(5000));
+        }
+        refresh.start(BootTime(5000));
+        refresh.receive(failed(), BootTime(6000), 0.5).unwrap();
+        assert_eq!(refresh.due(), BootTime(6000).after(schedule::retry(2, 0.5)));
     }
 
     #[test]
