@@ -29,6 +29,8 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
 /// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
+/// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
+pub const BACKLOG: usize = 4096;
 /// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
 /// Without the pause the server's loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -109,10 +111,10 @@ impl Connections {
         })
     }
 
-    /// Accepts one last batch of clients from the accept queue: when the listener closes, the kernel resets those still queued.
+    /// Accepts the clients in the accept queue and no later ones: when the listener closes, the kernel resets those still queued.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
-        self.ready.extend([LISTENER; BATCH]);
+        self.ready.extend([LISTENER; BACKLOG]);
     }
 
     fn stop_accepting(&mut self) {
@@ -202,8 +204,13 @@ impl Connections {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            // The accept queue is empty, or the client has reset its connection.
-            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            // The accept queue is empty.
+            Err(Errno::AGAIN) => {
+                self.ready.retain(|id| *id != LISTENER);
+                return Ok(None);
+            }
+            // The client has reset its connection.
+            Err(Errno::CONNABORTED | Errno::INTR) => return Ok(None),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                 if self.evict_oldest() =>
             {
@@ -352,14 +359,15 @@ mod tests {
 
     #[test]
     fn clients_that_wait_at_the_end_are_accepted_and_no_others() {
+        const WAITING: u64 = 3 * BATCH as u64;
         let (mut connections, address) = connections();
-        let _waiting = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        let _waiting: Vec<_> = (0..WAITING).map(|_| TcpStream::connect(address).unwrap()).collect();
         connections.finish_accepting();
-        accept_all(&mut connections, 2, Instant::now());
+        accept_all(&mut connections, WAITING, Instant::now());
         let _later = TcpStream::connect(address).unwrap();
         let end = Instant::now() + Duration::from_millis(1);
         while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
-        assert_eq!(open(&connections), [0, 1]);
+        assert_eq!(open(&connections), Vec::from_iter(0..WAITING));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use crate::common::{BootTime, CHECK_AGENT, log};
 use access_log::AccessLog;
 use connection::Connection;
+pub use connections::BACKLOG;
 use connections::{Connections, Next};
 use control_channel::Channel;
 use protocol::http::{Outcome, Refusal, Request, Response, StatusCode};

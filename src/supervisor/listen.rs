@@ -11,9 +11,8 @@ use rustix::net::sockopt::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::common::{Fault, limit, log, permanent, transient};
+use crate::server::BACKLOG;
 
-/// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
-const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
 /// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed. A second
 /// is enough, because SDKs wait no longer for a response, and a bridge loses no packets.
@@ -57,7 +56,7 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
         _ = set_socket_reuseport(&socket, true);
         bind(&socket, &address)?;
     }
-    rustix::net::listen(&socket, BACKLOG)?;
+    rustix::net::listen(&socket, BACKLOG as i32)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
         // The kernel would still let later sockets share the port. It refuses them once a socket without the option has been
@@ -96,7 +95,7 @@ fn from_stdin() -> Result<TcpListener, Fault> {
         );
     }
     // If this fails, the socket keeps its earlier backlog.
-    _ = rustix::net::listen(&listener, BACKLOG);
+    _ = rustix::net::listen(&listener, BACKLOG as i32);
     Ok(listener)
 }
 
