@@ -837,7 +837,7 @@ fn the_instance_gives_keys_region_and_session_name() {
 
 #[test]
 fn imdsv1_is_used_only_where_tokens_are_refused() {
-    for status in [403, 404, 405] {
+    for status in [403, 404, 405, 501] {
         let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         assert_eq!(
