@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Environment, Fault, NamedFile, transient};
 
@@ -25,7 +25,7 @@ impl SharedFile {
         let written = environment.get(variable).unwrap_or(default);
         // Expand `~` here, because no shell does it for a value in a unit or a compose file.
         let path = match written.strip_prefix("~/") {
-            Some(below) => home(environment).join(below),
+            Some(below) => home().join(below),
             None => PathBuf::from(written),
         };
         let file = NamedFile::new(variable, &path);
@@ -65,11 +65,13 @@ impl SharedFile {
     }
 }
 
-/// Returns the user's home directory. If HOME is unset, as in a unit without User=, the user database names the directory. std
-/// returns the bytes of a HOME that is not UTF-8, which `environment` does not hold.
-fn home(environment: &Environment) -> PathBuf {
-    let home = environment.get("HOME").filter(|home| !home.contains(char::REPLACEMENT_CHARACTER));
-    home.map(PathBuf::from).or_else(std::env::home_dir).unwrap_or("/".into())
+/// Returns the user's home directory. systemd sets HOME only for units with User=, so root has a default of its own, unless the
+/// unit hides it (ProtectHome=).
+fn home() -> PathBuf {
+    let is_root = rustix::process::geteuid().is_root() && Path::new("/root/.aws").exists();
+    // HOME is read here, because `Environment` loses bytes that are not UTF-8.
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    home.unwrap_or(if is_root { "/root" } else { "/" }.into()).into()
 }
 
 /// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a

@@ -128,11 +128,6 @@ impl Connections {
         Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
     }
 
-    fn pause_accepting(&mut self, now: Instant) {
-        self.stop_accepting();
-        self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
-    }
-
     /// Handles one event at the time `now`, or waits for events. `drain_deadline` is the end of the drain time, set at shutdown.
     pub fn step(
         &mut self,
@@ -194,8 +189,7 @@ impl Connections {
 
     /// The deadline of the oldest connection, which is the earliest: all connections have the same lifetime.
     fn next_deadline(&self) -> Option<Instant> {
-        let oldest = self.open.values().next();
-        oldest.map(|connection| connection.deadline)
+        self.open.values().next().map(|oldest| oldest.deadline)
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
@@ -217,7 +211,8 @@ impl Connections {
                 return Ok(None);
             }
             Err(error) => {
-                self.pause_accepting(now);
+                self.stop_accepting();
+                self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
                 if self.next_warning.is_none_or(|next| next <= now) {
                     self.next_warning = Some(now + WARNING_INTERVAL);
                     let cause = limit::name(&error.into());

@@ -161,20 +161,21 @@ fn a_home_directory_that_is_not_utf8_is_read() {
 }
 
 #[test]
-fn without_home_the_user_database_names_the_directory() {
+fn without_home_the_files_of_root_are_read() {
     if !namespace::enter_for_this_test() {
         return;
     }
     let sts = sts();
     let start = Start::without_source(&sts).without_variable("HOME");
     let start = start.file(".aws/credentials", &keys("default", "AKIAHOME"));
-    let users = format!("root:x:0:0::{}:/bin/sh\n", start.home.text(""));
-    let users = start.home.write("passwd", &users);
-    let mounted = Command::new("mount")
-        .args(["--bind", &users, "/etc/passwd"])
+    // The directory that is mounted over root's may hide the binary.
+    let program = start.home.text("ec2-role");
+    std::fs::copy(env!("CARGO_BIN_EXE_ec2-role"), &program).unwrap();
+    let mount = Command::new("mount")
+        .args(["--bind", &start.home.text(""), "/root"])
         .status();
-    assert!(mounted.unwrap().success());
-    assert_eq!(signed_with(&sts, start), "AKIAHOME");
+    assert!(mount.unwrap().success());
+    assert_eq!(signed_with(&sts, start.program(program)), "AKIAHOME");
 }
 
 #[test]
