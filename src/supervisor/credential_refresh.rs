@@ -58,12 +58,8 @@ impl CredentialRefresh {
         let credential = fetched.credential;
         let lifetime = credential.lifetime();
         let is_first = !self.has_fetched() || self.failures.count > 0;
-        let wait = if is_first {
-            schedule::spread(lifetime, jitter)
-        } else {
-            schedule::steady(lifetime, jitter)
-        };
-        let wait = self.schedule(wait, now);
+        let wait = if is_first { schedule::spread } else { schedule::steady };
+        let wait = self.schedule(wait(lifetime, jitter), now);
         self.serving =
             Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
         self.failures = Failures::default();
@@ -99,14 +95,11 @@ impl CredentialRefresh {
 
     /// Keeps the served credential, and schedules the next try.
     fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
-        let (why, level) = match fault {
-            Fault::Permanent(why) => (why, Level::Error),
-            Fault::Transient(why) => (why, Level::Warning),
-        };
+        let is_permanent = matches!(fault, Fault::Permanent(_));
+        let (why, level) = (fault.text(), if is_permanent { Level::Error } else { Level::Warning });
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
-        let wait = schedule::retry(self.failures.count, jitter).max(asked);
-        let wait = self.schedule(wait, now);
+        let wait = self.schedule(schedule::retry(self.failures.count, jitter).max(asked), now);
         // After the first credential a failure is not a mistake of the user.
         let mistake = if self.has_fetched() { "" } else { mistake };
         let status = match &self.serving {
