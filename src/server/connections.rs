@@ -31,6 +31,9 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 const OTHER_DESCRIPTORS: u64 = 32;
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 pub const BACKLOG: usize = 4096;
+/// End of the drain time, in which no client is accepted any more: under load the accept queue never becomes empty, and the
+/// accepted clients need their responses.
+const LAST_ANSWERS: Duration = Duration::from_millis(80);
 /// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
 /// Without the pause the server's loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -124,8 +127,7 @@ impl Connections {
     }
 
     fn watch_listener(&self, events: EventFlags) -> io::Result<()> {
-        let id = EventData::new_u64(LISTENER);
-        Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
+        Ok(epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), events)?)
     }
 
     /// Handles one event at the time `now`, or waits for events. `drain_deadline` is the end of the drain time, set at shutdown.
@@ -136,6 +138,7 @@ impl Connections {
     ) -> io::Result<Option<Next>> {
         let request = match self.ready.pop_front() {
             Some(CONTROL_CHANNEL) => return Ok(Some(Next::ControlChannel)),
+            Some(LISTENER) if drain_deadline.is_some_and(|end| end < now + LAST_ANSWERS) => None,
             Some(LISTENER) => self.accept(now)?,
             Some(id) => self.take(id).and_then(|connection| self.advance(connection)),
             None if drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
