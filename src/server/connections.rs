@@ -31,8 +31,8 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 const OTHER_DESCRIPTORS: u64 = 32;
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 pub const BACKLOG: usize = 4096;
-/// End of the drain time, in which no client is accepted any more: under load the accept queue never becomes empty, and the
-/// accepted clients need their responses.
+/// Last part of [`super::DRAIN_TIME`], in which no client is accepted any more: under load the accept queue never becomes empty,
+/// and the accepted clients need their responses.
 const LAST_ANSWERS: Duration = Duration::from_millis(80);
 /// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
 /// Without the pause the server's loop would spin, because epoll reports the listener again at once.
@@ -366,6 +366,17 @@ mod tests {
         let end = Instant::now() + Duration::from_millis(1);
         while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
         assert_eq!(open(&connections), Vec::from_iter(0..WAITING));
+    }
+
+    #[test]
+    fn no_client_is_accepted_late_in_the_drain_time() {
+        let (mut connections, address) = connections();
+        let _waiting = TcpStream::connect(address).unwrap();
+        connections.finish_accepting();
+        let now = Instant::now();
+        let late = Some(now + LAST_ANSWERS - Duration::from_nanos(1));
+        while connections.step(now, late).unwrap().is_none() {}
+        assert!(open(&connections).is_empty() && connections.next_id == FIRST_CONNECTION);
     }
 
     #[test]
