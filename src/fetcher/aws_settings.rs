@@ -127,12 +127,12 @@ impl<'a> AwsSettings<'a> {
         };
         let file = NamedFile::new(setting.origin, setting.value);
         let contents = file.read().or_else(|error| transient(error.to_string()))?;
-        let mut certificates = Vec::new();
-        for item in parse_pem(&contents.bytes).flatten() {
-            if let PemItem::Certificate(certificate) = item {
-                certificates.push(certificate);
-            }
-        }
+        let certificate = |item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        };
+        let certificates: Vec<_> =
+            parse_pem(&contents.bytes).flatten().filter_map(certificate).collect();
         if certificates.is_empty() {
             return transient(format!(
                 "{file}: it holds no certificate; give a file with PEM certificates"

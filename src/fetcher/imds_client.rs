@@ -68,7 +68,7 @@ impl ImdsClient {
                 Some(token)
             }
             // These statuses mean that the service does not support tokens, or is configured to issue none.
-            403..=405 if self.may_use_version_one => None,
+            403..=405 | 501 if self.may_use_version_one => None,
             status => {
                 return self.wrong(&format!(
                     "it answered {status} to a request for a session token; check that it is EC2's, \

@@ -22,19 +22,23 @@ pub struct SharedFile {
 impl SharedFile {
     /// Reads the file that `variable` names, or else `default`. A missing file counts as empty, as in every SDK.
     pub fn read(environment: &Environment, variable: &str, default: &str) -> Result<Self, Fault> {
-        let path = environment.get(variable).unwrap_or(default);
+        let written = environment.get(variable).unwrap_or(default);
         // Expand `~` here, because no shell does it for a value in a unit or a compose file.
-        let path = match path.strip_prefix("~/") {
-            Some(below) => Path::new(environment.get("HOME").unwrap_or("/")).join(below),
-            None => PathBuf::from(path),
+        let path = match written.strip_prefix("~/") {
+            Some(below) => home(environment).join(below),
+            None => PathBuf::from(written),
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // botocore expands variables in this path, ec2-role does not. Without this error the unexpanded path would count as a
-            // missing file, and a missing file causes no error.
-            Err(_) if path.to_string_lossy().contains('$') => {
+            // botocore reads such a path: it expands `$VARIABLE` and `~USER`, and takes any bytes, of which `Environment` keeps only
+            // UTF-8. Without this error the path would count as a missing file, and a missing file causes no error.
+            Err(_)
+                if written.contains('$')
+                    || written.trim_start_matches("~/").starts_with('~')
+                    || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER) =>
+            {
                 return transient(format!(
-                    "{file}: nothing expands the $ in it; write the whole path"
+                    "{file}: only ~/ is expanded, and the path must be UTF-8; write the whole path"
                 ));
             }
             Err(error)
@@ -60,6 +64,14 @@ impl SharedFile {
             )),
         }
     }
+}
+
+/// Returns the user's home directory. systemd sets HOME only for units with User=, so root has a default of its own, unless the
+/// unit hides it (ProtectHome=).
+fn home(environment: &Environment) -> &Path {
+    let is_root = || rustix::process::geteuid().is_root() && Path::new("/root/.aws").exists();
+    let default = || if is_root() { "/root" } else { "/" };
+    Path::new(environment.get("HOME").unwrap_or_else(default))
 }
 
 /// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a

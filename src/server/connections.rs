@@ -29,6 +29,9 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
 /// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
+/// Last part of [`super::DRAIN_TIME`], in which no client is accepted any more: under load the accept queue never becomes empty,
+/// and the accepted clients need their responses.
+const LAST_RESPONSES: Duration = Duration::from_millis(200);
 /// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
 /// Without the pause the server's loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -112,7 +115,7 @@ impl Connections {
         })
     }
 
-    /// Accepts one last batch of clients from the accept queue: when the listener closes, the kernel resets those still queued.
+    /// Accepts the clients in the accept queue and no later ones: when the listener closes, the kernel resets those still queued.
     pub fn finish_accepting(&mut self) {
         self.stop_accepting();
         self.is_ending = true;
@@ -126,13 +129,7 @@ impl Connections {
     }
 
     fn watch_listener(&self, events: EventFlags) -> io::Result<()> {
-        let id = EventData::new_u64(LISTENER);
-        Ok(epoll::modify(&self.epoll, &self.listener, id, events)?)
-    }
-
-    fn pause_accepting(&mut self, now: Instant) {
-        self.stop_accepting();
-        self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
+        Ok(epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), events)?)
     }
 
     /// Handles one event at the time `now`, or waits for events. `drain_deadline` is the end of the drain time, set at shutdown.
@@ -143,6 +140,7 @@ impl Connections {
     ) -> io::Result<Option<Next>> {
         let request = match self.ready.pop_front() {
             Some(CONTROL_CHANNEL) => return Ok(Some(Next::ControlChannel)),
+            Some(LISTENER) if drain_deadline.is_some_and(|end| end < now + LAST_RESPONSES) => None,
             Some(LISTENER) => self.accept(now)?,
             Some(id) => self.take(id).and_then(|connection| self.advance(connection)),
             None if drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
@@ -196,25 +194,34 @@ impl Connections {
 
     /// The deadline of the oldest connection, which is the earliest: all connections have the same lifetime.
     fn next_deadline(&self) -> Option<Instant> {
-        let oldest = self.open.values().next();
-        oldest.map(|connection| connection.deadline)
+        self.open.values().next().map(|oldest| oldest.deadline)
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
+        if self.is_ending {
+            // Go on until the accept queue is empty.
+            self.ready.push_back(LISTENER);
+        }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, peer) = match acceptfrom_with(&self.listener, flags) {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            // The accept queue is empty, or the client has reset its connection.
-            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            // The accept queue is empty.
+            Err(Errno::AGAIN) => {
+                self.ready.retain(|id| *id != LISTENER);
+                return Ok(None);
+            }
+            // The client has reset its connection.
+            Err(Errno::CONNABORTED | Errno::INTR) => return Ok(None),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                 if self.evict_oldest() =>
             {
                 return Ok(None);
             }
             Err(error) => {
-                self.pause_accepting(now);
+                self.stop_accepting();
+                self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
                 if self.next_warning.is_none_or(|next| next <= now) {
                     self.next_warning = Some(now + WARNING_INTERVAL);
                     let cause = limit::name(&error.into());
@@ -228,8 +235,8 @@ impl Connections {
         }
         // Try again only if another client may have connected meanwhile: the kernel allocates a socket before it looks into the
         // accept queue, so an accept4 in vain is expensive. Without a try, epoll reports the listener again if a client waits.
-        let may_find_another = self.reads_at_once || self.is_ending || self.has_ready();
-        if may_find_another && self.accepted_in_batch < BATCH {
+        let may_find_another = self.reads_at_once || self.has_ready();
+        if may_find_another && self.accepted_in_batch < BATCH && !self.is_ending {
             self.accepted_in_batch += 1;
             // The listener goes to the second place of the queue, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
@@ -356,14 +363,26 @@ mod tests {
 
     #[test]
     fn clients_that_wait_at_the_end_are_accepted_and_no_others() {
+        const WAITING: u64 = 3 * BATCH as u64;
         let (mut connections, address) = connections();
-        let _waiting = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+        let _waiting: Vec<_> = (0..WAITING).map(|_| TcpStream::connect(address).unwrap()).collect();
         connections.finish_accepting();
-        accept_all(&mut connections, 2, Instant::now());
+        accept_all(&mut connections, WAITING, Instant::now());
         let _later = TcpStream::connect(address).unwrap();
         let end = Instant::now() + Duration::from_millis(1);
         while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
-        assert_eq!(open(&connections), [0, 1]);
+        assert_eq!(open(&connections), Vec::from_iter(0..WAITING));
+    }
+
+    #[test]
+    fn no_client_is_accepted_late_in_the_drain_time() {
+        let (mut connections, address) = connections();
+        let _waiting = TcpStream::connect(address).unwrap();
+        connections.finish_accepting();
+        let now = Instant::now();
+        let late = Some(now + LAST_RESPONSES - Duration::from_nanos(1));
+        while connections.step(now, late).unwrap().is_none() {}
+        assert!(open(&connections).is_empty() && connections.next_id == FIRST_CONNECTION);
     }
 
     #[test]

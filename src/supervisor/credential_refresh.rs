@@ -18,6 +18,9 @@ pub struct CredentialRefresh {
     role: RoleArn,
     started: Option<BootTime>,
     next: BootTime,
+    /// Whether the user has ordered a fetch that has not started yet. It may come during another fetch, which has perhaps read
+    /// the files before the user changed them.
+    is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
     retry_after: Duration,
@@ -42,6 +45,7 @@ impl CredentialRefresh {
             role,
             started: None,
             next: now,
+            is_ordered: false,
             failures: Failures::default(),
             retry_after: Duration::ZERO,
             serving: None,
@@ -54,12 +58,8 @@ impl CredentialRefresh {
         let credential = fetched.credential;
         let lifetime = credential.lifetime();
         let is_first = !self.has_fetched() || self.failures.count > 0;
-        let wait = if is_first {
-            schedule::spread(lifetime, jitter)
-        } else {
-            schedule::steady(lifetime, jitter)
-        };
-        let wait = self.schedule(wait, now);
+        let wait = if is_first { schedule::spread } else { schedule::steady };
+        let wait = self.schedule(wait(lifetime, jitter), now);
         self.serving =
             Some(Serving { expiration: credential.expiration, deadline: credential.deadline });
         self.failures = Failures::default();
@@ -84,8 +84,10 @@ impl CredentialRefresh {
         self.orders.serving.is_some()
     }
 
-    /// Schedules the next fetch after `wait`, at least `MIN_INTERVAL` after the start of the last fetch; returns the actual wait.
+    /// Schedules the next fetch after `wait`, or at once if the user has ordered it; at least `MIN_INTERVAL` after the start of the
+    /// last fetch. Returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
+        let wait = if self.is_ordered { Duration::ZERO } else { wait };
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
         self.next = now.after(wait).max(earliest.unwrap_or(now));
         self.next.left(now)
@@ -93,14 +95,11 @@ impl CredentialRefresh {
 
     /// Keeps the served credential, and schedules the next try.
     fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
-        let (why, level) = match fault {
-            Fault::Permanent(why) => (why, Level::Error),
-            Fault::Transient(why) => (why, Level::Warning),
-        };
+        let is_permanent = matches!(fault, Fault::Permanent(_));
+        let (why, level) = (fault.text(), if is_permanent { Level::Error } else { Level::Warning });
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
-        let wait = schedule::retry(self.failures.count, jitter).max(asked);
-        let wait = self.schedule(wait, now);
+        let wait = self.schedule(schedule::retry(self.failures.count, jitter).max(asked), now);
         // After the first credential a failure is not a mistake of the user.
         let mistake = if self.has_fetched() { "" } else { mistake };
         let status = match &self.serving {
@@ -120,11 +119,12 @@ impl Refresh for CredentialRefresh {
     }
 
     fn fetch_now(&mut self, now: BootTime) {
+        self.is_ordered = true;
         self.schedule(Duration::ZERO, now);
     }
 
     fn start(&mut self, now: BootTime) -> &FetchOrders {
-        (self.started, self.retry_after) = (Some(now), Duration::ZERO);
+        (self.started, self.is_ordered, self.retry_after) = (Some(now), false, Duration::ZERO);
         self.orders.duration_limit.take_if(|_| now >= self.limit_until);
         &self.orders
     }
@@ -314,6 +314,20 @@ mod tests {
         }
         refresh.fetch_now(BootTime(9000));
         assert_eq!(refresh.due(), BootTime(9000));
+    }
+
+    #[test]
+    fn order_during_a_fetch_starts_another_one_after_it() {
+        let mut refresh = refresh();
+        for report in [fetched(BootTime(0)), failed()] {
+            refresh.start(BootTime(0));
+            refresh.fetch_now(BootTime(5));
+            refresh.receive(report, BootTime(5000), 0.5).unwrap();
+            assert_eq!(refresh.due(), BootTime(5000));
+        }
+        refresh.start(BootTime(5000));
+        refresh.receive(failed(), BootTime(6000), 0.5).unwrap();
+        assert_eq!(refresh.due(), BootTime(6000).after(schedule::retry(2, 0.5)));
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Supervisor<'_> {
                 match order {
                     Order::End(signal) => break 'serve Ok(signal),
                     Order::FetchNow => {
-                        let refreshes = self.refreshes.iter_mut();
-                        refreshes.for_each(|(refresh, _)| refresh.fetch_now(now));
+                        self.refreshes.iter_mut().for_each(|(refresh, _)| refresh.fetch_now(now));
                     }
                     Order::ShareAddress => share(&self.server.listener),
                 }

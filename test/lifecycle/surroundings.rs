@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
@@ -74,6 +75,17 @@ fn sighup_fetches_now_and_other_signals_are_ignored_with_a_line() {
     ec2_role.signal(Signal::QUIT);
     assert!(ec2_role.wait_for_end().success());
     ec2_role.wait_for_line("ended by SIGQUIT");
+}
+
+#[test]
+fn sighup_during_a_fetch_starts_another_one_after_it() {
+    let slow = Reply::good().after(Duration::from_secs(1));
+    let sts = Sts::start([Reply::good(), slow, Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    ec2_role.signal(Signal::HUP);
+    sts.wait_for_calls(2);
+    ec2_role.signal(Signal::HUP);
+    ec2_role.wait_for_document_of_call(3);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Monitoring: `/metrics` and `--check`.
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -220,6 +221,21 @@ fn check_of_a_serving_role_exits_0() {
         let port = ec2_role.address.port();
         assert_eq!(check(&format!("{everywhere}:{port}")).status, Some(0));
     }
+}
+
+#[test]
+fn check_works_at_a_link_local_address() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let added = Command::new("ip")
+        .args(["address", "add", "fe80::1/64", "dev", "lo", "nodad"])
+        .status();
+    assert!(added.unwrap().success());
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).listen("[fe80::1%1]:0").serving();
+    let ended = check(&ec2_role.address.to_string());
+    assert_eq!(ended.status, Some(0), "{ended:?}");
 }
 
 #[test]

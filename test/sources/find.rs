@@ -1,5 +1,9 @@
 //! The host's credential sources: each source alone, their order, incomplete sources, and the error if none has a credential.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::{Loopback, Request};
@@ -128,10 +132,50 @@ fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
     for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"] {
         let start = || Start::with(&sts).variable(variable, "/dev/null");
         assert_eq!(signed_with(&sts, start()), SOURCE_KEY);
-        let path = "$HOME/.aws/mine";
-        let expected = format!("{variable} {path}: nothing expands the $ in it; write the whole");
-        check_once(start().variable(variable, path), 1, &[&expected]);
+        for path in ["$HOME/.aws/mine", "~root/.aws/mine"] {
+            let expected =
+                format!("{variable} {path}: only ~/ is expanded, and the path must be UTF-8");
+            check_once(start().variable(variable, path), 1, &[&expected]);
+        }
     }
+    // The home directories of some service accounts end in a dollar sign.
+    assert_eq!(
+        signed_with(&sts, Start::with(&sts).variable("HOME", "/home/service$")),
+        SOURCE_KEY
+    );
+}
+
+#[test]
+fn a_home_directory_that_is_not_utf8_is_read() {
+    let sts = sts();
+    let latin1 = OsStr::from_bytes(b"jos\xe9");
+    let start = Start::without_source(&sts);
+    let home = start.home.path("").join(latin1);
+    std::fs::create_dir_all(home.join(".aws")).unwrap();
+    std::fs::write(home.join(".aws/credentials"), keys("default", "AKIAHOME")).unwrap();
+    let enter = "HOME=$(printf '%s/jos\\351' \"$HOME\") exec \"$@\"";
+    assert_eq!(
+        signed_with(&sts, start.before(["sh", "-c", enter, "sh"])),
+        "AKIAHOME"
+    );
+}
+
+#[test]
+fn without_home_the_files_of_root_are_read() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let sts = sts();
+    let start = Start::without_source(&sts).without_variable("HOME");
+    let start = start.file(".aws/credentials", &keys("default", "AKIAHOME"));
+    // The directory that is mounted over root's may hide the binary.
+    let program = start.home.text("ec2-role");
+    std::fs::copy(env!("CARGO_BIN_EXE_ec2-role"), &program).unwrap();
+    let mount = Command::new("mount")
+        .args(["--bind", &start.home.text(""), "/root"])
+        .status();
+    assert!(mount.unwrap().success());
+    assert_eq!(signed_with(&sts, start.program(program)), "AKIAHOME");
 }
 
 #[test]
@@ -794,7 +838,7 @@ fn the_instance_gives_keys_region_and_session_name() {
 
 #[test]
 fn imdsv1_is_used_only_where_tokens_are_refused() {
-    for status in [403, 404, 405] {
+    for status in [403, 404, 405, 501] {
         let host = HostMetadata::start(Tokens::Refused(status), "ASIAHOST");
         let sts = sts();
         assert_eq!(

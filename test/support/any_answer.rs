@@ -177,6 +177,7 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(address, after)| {
             let is_end = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+            let (address, _zone) = address.split_once('%').unwrap_or((address, ""));
             is_end && address.parse::<std::net::Ipv6Addr>().is_ok()
         });
     }

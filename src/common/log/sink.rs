@@ -72,8 +72,6 @@ fn has_room() -> bool {
 
 /// Whether stderr is journald's stream: `JOURNAL_STREAM` (systemd.exec(5)) names that stream's device and inode.
 pub fn is_journal(journal_stream: Option<&str>) -> bool {
-    let Ok(stat) = fstat(stderr()) else {
-        return false;
-    };
-    journal_stream == Some(&format!("{}:{}", stat.st_dev, stat.st_ino))
+    let id = fstat(stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    id.is_ok_and(|id| journal_stream == Some(&id))
 }

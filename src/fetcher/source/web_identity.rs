@@ -34,8 +34,7 @@ pub fn find_in<'a>(
     let parse = RoleArn::parser(context.sts.endpoint.is_other_sts);
     let role = parse(role.value).or_else(|why| role.wrong(&why))?;
     let token = file.read_token()?;
-    let path = file.value;
-    context.step(&format!("exchanging the web identity token in {path}"));
+    context.step(&format!("exchanging the web identity token in {}", file.value));
     let form = sts::web_identity_form(&role, session_name, &token);
     match context.sts.call(form, None, SystemTime::now()) {
         Ok(issued) => Ok(Some(SourceCredential {

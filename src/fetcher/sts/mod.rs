@@ -80,9 +80,7 @@ impl Client {
     pub fn judge(&self, error: &StsError, action: &str, role: &RoleArn) -> (Reaction, String) {
         let url = &self.endpoint.url;
         let (reaction, remedy) = error.judge(role, url);
-        let what = error.describe();
-        let line = format!("{action} of {role} at {url}: {what}; {remedy}");
-        (reaction, line)
+        (reaction, format!("{action} of {role} at {url}: {}; {remedy}", error.describe()))
     }
 
     /// Posts a form and parses the answer. If there is a `source`, its keys sign the request for the time `now`.

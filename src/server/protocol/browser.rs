@@ -38,7 +38,8 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     }
     let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     if let Some(address) = in_brackets {
-        return address.parse::<Ipv6Addr>().is_ok();
+        // `--check` and other clients send the zone of a link-local address too, as in `[fe80::1%2]`.
+        return address.split('%').next().is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -77,7 +78,7 @@ mod tests {
         check(LOOPBACK, &[], Ok(()));
         for host in [
             "169.254.169.254", "127.0.0.1:4567", "127.0.0.1:", "[fd00:ec2::254]", "[::1]:80",
-            "localhost", "LOCALHOST:80", "localhost.", "role.localhost:80",
+            "[fe80::1%2]:4567", "localhost", "LOCALHOST:80", "localhost.", "role.localhost:80",
             "metadata.example.com.", "",
         ] {
             check(LOOPBACK, &[("Host", host)], Ok(()));
@@ -106,8 +107,8 @@ mod tests {
             "evil.example.", "evil.example..", "localhost..", "a.b:4567", "127.0.0.1:80:evil.com",
             "127.0.0.1:evil.com", "127.0.0.1:80.evil.com", "127.0.0.1@evil.com",
             "evil.com:80@127.0.0.1", "[::1].evil.com", "[::1]evil.com:80", "[::1]:80:evil.com",
-            "[::1]:evil.com", "[evil.example]", "[::1", "::1", "169.254.169.254, evil.example",
-            "metadata.example.com.evil.example",
+            "[::1]:evil.com", "[evil.example]", "[evil.example%2]", "[::1", "::1",
+            "169.254.169.254, evil.example", "metadata.example.com.evil.example",
         ] {
             check(LOOPBACK, &[("Host", host)], Err(Refusal::Host));
         }
