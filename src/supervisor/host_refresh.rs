@@ -106,7 +106,8 @@ fn metadata_line(fetched: &FetchedMetadata) -> String {
         0 => String::new(),
         more => format!(", {more} left out because they are too many or too large"),
     };
-    format!("pass-through: {} items of the host's metadata fetched{left_out}", fetched.items)
+    let items = fetched.items;
+    format!("pass-through: {items} items of the host's metadata fetched{left_out}")
 }
 
 #[cfg(test)]

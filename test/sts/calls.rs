@@ -357,19 +357,6 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
     );
 }
 
-#[test]
-fn a_short_external_id_is_not_hidden_inside_of_names() {
-    let denied = "User: arn:aws:sts::123456789012:assumed-role/acme-host/i-0 is not authorized to perform: sts:AssumeRole";
-    let sts = Sts::start([Reply::error(403, "AccessDenied", denied)]);
-    let arguments = ["--credential-process", "--external-id", "acme"];
-    let ended = Start::with(&sts).arguments(arguments).run();
-    let line = &ended.lines[0];
-    assert!(
-        line.contains(denied) && line.contains("must name the role acme-host of account"),
-        "{line}"
-    );
-}
-
 /// Permanent errors: only the user can remove their cause.
 fn lasting_faults() -> Vec<(Reply, &'static str)> {
     vec![

@@ -3,10 +3,6 @@
 use crate::common::{HIDDEN, RoleArn};
 use crate::fetcher::http_client::{Answer, SendError, quoted};
 
-/// Minimum length of a secret (MinIO's). A shorter text, such as the external id `acme`, may be a part of any name: hiding it there
-/// would make the error unreadable, and tell what it is.
-const MIN_SECRET_BYTES: usize = 8;
-
 /// The reason why a call returned no credential.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StsError {
@@ -58,7 +54,7 @@ impl StsError {
         };
         let request_id = answer.and_then(|answer| answer.request_id.as_mut());
         for text in texts.into_iter().chain(request_id) {
-            for secret in secrets.iter().filter(|secret| secret.len() >= MIN_SECRET_BYTES) {
+            for secret in secrets {
                 *text = text.replace(secret, HIDDEN);
             }
         }
