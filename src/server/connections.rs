@@ -233,10 +233,7 @@ impl Connections {
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
-        // Try again only if another client may have connected meanwhile: the kernel allocates a socket before it looks into the
-        // accept queue, so an accept4 in vain is expensive. Without a try, epoll reports the listener again if a client waits.
-        let may_find_another = self.reads_at_once || self.has_ready();
-        if may_find_another && self.accepted_in_batch < BATCH && !self.is_ending {
+        if self.accepted_in_batch < BATCH && !self.is_ending {
             self.accepted_in_batch += 1;
             // The listener goes to the second place of the queue, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
