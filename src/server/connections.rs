@@ -41,9 +41,9 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// clients.
 const BATCH: usize = 64;
 
-/// Every connection whose id is a multiple of this is read as soon as it is accepted. If the read finds a request, the next
-/// connections are read at once too, which saves registering them with epoll. If it finds none, as with many clients, whose
-/// requests often arrive after the accept, connections wait for epoll until the next multiple.
+/// A connection whose id is a multiple of this is always read as soon as it is accepted. If the read finds a request, the next
+/// connections are read at once too, which saves registering them with epoll. If it finds none, the next connections wait for
+/// epoll. With many clients the requests often arrive only after the accept.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -64,8 +64,8 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
-    /// Whether [`Self::finish_accepting`] was called; then epoll no longer reports the listener.
-    is_ending: bool,
+    /// The end of the drain time, from the call of [`Self::finish_accepting`] on.
+    drain_deadline: Option<Instant>,
     /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
     reads_at_once: bool,
     limit: usize,
@@ -107,7 +107,7 @@ impl Connections {
             next_warning: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
-            is_ending: false,
+            drain_deadline: None,
             reads_at_once: true,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
             buffered_bytes: 0,
@@ -116,9 +116,9 @@ impl Connections {
     }
 
     /// Accepts the clients in the accept queue and no later ones: when the listener closes, the kernel resets those still queued.
-    pub fn finish_accepting(&mut self) {
+    pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
-        self.is_ending = true;
+        self.drain_deadline.get_or_insert(drain_deadline);
         self.ready.push_back(LISTENER);
     }
 
@@ -132,23 +132,21 @@ impl Connections {
         Ok(epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), events)?)
     }
 
-    /// Handles one event at the time `now`, or waits for events. `drain_deadline` is the end of the drain time, set at shutdown.
-    pub fn step(
-        &mut self,
-        now: Instant,
-        drain_deadline: Option<Instant>,
-    ) -> io::Result<Option<Next>> {
+    /// Handles one event at the time `now`, or waits for events.
+    pub fn step(&mut self, now: Instant) -> io::Result<Option<Next>> {
         let request = match self.ready.pop_front() {
             Some(CONTROL_CHANNEL) => return Ok(Some(Next::ControlChannel)),
-            Some(LISTENER) if drain_deadline.is_some_and(|end| end < now + LAST_RESPONSES) => None,
+            Some(LISTENER) if self.drain_deadline.is_some_and(|end| end < now + LAST_RESPONSES) => {
+                None
+            }
             Some(LISTENER) => self.accept(now)?,
             Some(id) => self.take(id).and_then(|connection| self.advance(connection)),
-            None if drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
+            None if self.drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
                 return Ok(Some(Next::Done));
             }
             None => {
                 self.abort_overdue(now);
-                self.wait(now, drain_deadline)?;
+                self.wait(now)?;
                 None
             }
         };
@@ -172,12 +170,12 @@ impl Connections {
         }
     }
 
-    fn wait(&mut self, now: Instant, drain_deadline: Option<Instant>) -> io::Result<()> {
+    fn wait(&mut self, now: Instant) -> io::Result<()> {
         if self.accept_paused_until.is_some_and(|until| until <= now) {
             self.accept_paused_until = None;
             self.watch_listener(EventFlags::IN)?;
         }
-        let until = [self.next_deadline(), drain_deadline, self.accept_paused_until];
+        let until = [self.next_deadline(), self.drain_deadline, self.accept_paused_until];
         let until = until.into_iter().flatten().min();
         let timeout =
             until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
@@ -198,7 +196,7 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        if self.is_ending {
+        if self.drain_deadline.is_some() {
             // Go on until the accept queue is empty.
             self.ready.push_back(LISTENER);
         }
@@ -233,7 +231,7 @@ impl Connections {
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
-        if self.accepted_in_batch < BATCH && !self.is_ending {
+        if self.accepted_in_batch < BATCH && self.drain_deadline.is_none() {
             self.accepted_in_batch += 1;
             // The listener goes to the second place of the queue, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
@@ -318,7 +316,7 @@ mod tests {
     /// Steps until `count` connections have been accepted since the start of the test and all ready events are handled.
     fn accept_all(connections: &mut Connections, count: u64, now: Instant) {
         while connections.next_id < FIRST_CONNECTION + count || !connections.ready.is_empty() {
-            assert!(connections.step(now, None).unwrap().is_none());
+            assert!(connections.step(now).unwrap().is_none());
         }
     }
 
@@ -363,11 +361,12 @@ mod tests {
         const WAITING: u64 = 3 * BATCH as u64;
         let (mut connections, address) = connections();
         let _waiting: Vec<_> = (0..WAITING).map(|_| TcpStream::connect(address).unwrap()).collect();
-        connections.finish_accepting();
-        accept_all(&mut connections, WAITING, Instant::now());
+        let now = Instant::now();
+        let end = now + 2 * LAST_RESPONSES;
+        connections.finish_accepting(end);
+        accept_all(&mut connections, WAITING, now);
         let _later = TcpStream::connect(address).unwrap();
-        let end = Instant::now() + Duration::from_millis(1);
-        while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
+        while connections.step(end).unwrap().is_none() {}
         assert_eq!(open(&connections), Vec::from_iter(0..WAITING));
     }
 
@@ -375,10 +374,9 @@ mod tests {
     fn no_client_is_accepted_late_in_the_drain_time() {
         let (mut connections, address) = connections();
         let _waiting = TcpStream::connect(address).unwrap();
-        connections.finish_accepting();
         let now = Instant::now();
-        let late = Some(now + LAST_RESPONSES - Duration::from_nanos(1));
-        while connections.step(now, late).unwrap().is_none() {}
+        connections.finish_accepting(now + LAST_RESPONSES - Duration::from_nanos(1));
+        while connections.step(now).unwrap().is_none() {}
         assert!(open(&connections).is_empty() && connections.next_id == FIRST_CONNECTION);
     }
 
@@ -395,16 +393,15 @@ mod tests {
             stream.read_to_end(&mut response).map(|_| response.len())
         });
         let (connection, head) = loop {
-            if let Some(Next::Request(connection, head)) =
-                connections.step(Instant::now(), None).unwrap()
+            if let Some(Next::Request(connection, head)) = connections.step(Instant::now()).unwrap()
             {
                 break (connection, head);
             }
         };
         connections.respond(connection, vec![b'x'; LENGTH], head.has_more_input);
         assert_eq!(connections.open.len(), 1);
-        let end = Instant::now() + MAX_LIFETIME;
-        while connections.step(Instant::now(), Some(end)).unwrap().is_none() {}
+        connections.drain_deadline = Some(Instant::now() + MAX_LIFETIME);
+        while connections.step(Instant::now()).unwrap().is_none() {}
         assert_eq!(client.join().unwrap().unwrap(), LENGTH);
     }
 

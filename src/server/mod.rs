@@ -74,9 +74,8 @@ pub fn run() -> io::Result<()> {
         ));
     }
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    let mut drain_deadline = None;
     loop {
-        match connections.step(Instant::now(), drain_deadline)? {
+        match connections.step(Instant::now())? {
             None => {}
             Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
@@ -84,10 +83,7 @@ pub fn run() -> io::Result<()> {
                     Some(updates) => {
                         updates.into_iter().for_each(|update| handler.state.apply(update))
                     }
-                    None => {
-                        connections.finish_accepting();
-                        drain_deadline.get_or_insert(Instant::now() + DRAIN_TIME);
-                    }
+                    None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
                 // The window is checked here because heartbeats arrive more often than windows end.
                 let left_out = handler.access_log.end_window(Instant::now());
