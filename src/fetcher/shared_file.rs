@@ -10,6 +10,9 @@ use crate::common::{Environment, Fault, NamedFile, transient};
 /// The byte order mark, which some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+/// Root's home directory, by the Filesystem Hierarchy Standard.
+const ROOT_HOME: &str = "/root";
+
 /// The keys and values of a section. A key of a nested block is stored as `outer.inner`.
 pub type Settings = BTreeMap<String, String>;
 
@@ -69,9 +72,13 @@ impl SharedFile {
 /// Returns the user's home directory. systemd sets HOME only for units with User=, so root has a default of its own, unless the
 /// unit hides it (ProtectHome=).
 fn home(environment: &Environment) -> &Path {
-    let is_root = || rustix::process::geteuid().is_root() && Path::new("/root/.aws").exists();
-    let default = || if is_root() { "/root" } else { "/" };
-    Path::new(environment.get("HOME").unwrap_or_else(default))
+    let of_root = Path::new(ROOT_HOME);
+    let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();
+    match environment.get("HOME") {
+        Some(home) => Path::new(home),
+        None if is_root() => of_root,
+        None => Path::new("/"),
+    }
 }
 
 /// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a
