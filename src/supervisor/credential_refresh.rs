@@ -95,8 +95,10 @@ impl CredentialRefresh {
 
     /// Keeps the served credential, and schedules the next try.
     fn failed(&mut self, fault: &Fault, now: BootTime, jitter: f64) -> Effects {
-        let is_permanent = matches!(fault, Fault::Permanent(_));
-        let (why, level) = (fault.text(), if is_permanent { Level::Error } else { Level::Warning });
+        let (why, level) = match fault {
+            Fault::Permanent(why) => (why, Level::Error),
+            Fault::Transient(why) => (why, Level::Warning),
+        };
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = self.schedule(schedule::retry(self.failures.count, jitter).max(asked), now);

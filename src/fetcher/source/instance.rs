@@ -35,8 +35,10 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
             "the instance's role {name}: {code}: {message}; check the instance profile and the role's trust policy"
         ));
     }
-    let wrong = || {
-        client.wrong(&format!("its document for role {name} holds no credential; check AWS_EC2_METADATA_SERVICE_ENDPOINT"))
-    };
-    document::parse_role(&json, ORIGIN).map_or_else(wrong, Ok)
+    match document::parse_role(&json, ORIGIN) {
+        Some(found) => Ok(found),
+        None => {
+            client.wrong(&format!("its document for role {name} holds no credential; check AWS_EC2_METADATA_SERVICE_ENDPOINT"))
+        }
+    }
 }
