@@ -39,6 +39,15 @@ def test_the_users_uids_are_refused_and_others_not(host):
     assert host.guard("status", "--user", "app").stderr == WITHOUT
 
 
+def test_a_name_of_the_guards_routing_table_changes_nothing(host, tmp_path):
+    names = tmp_path / "iproute2"
+    names.mkdir()
+    names.joinpath("rt_tables").write_text("4567 clients\n")
+    host.within = ("unshare", "--mount", "sh", "-euc", f'mkdir -p /etc/iproute2; mount --bind {names} /etc/iproute2; exec "$@"', "sh", *host.within)
+    assert host.guard("on", "--user", "app").stderr == host.guard("status", "--user", "app").stderr == WITHOUT
+    assert host.run("ip", "rule").stdout.count("lookup clients") == REFUSED.count("-")
+
+
 def test_on_for_another_user_adds_to_the_first(host):
     host.guard("on", "--user", "app")
     host.guard("on", "--user", "other")
