@@ -528,23 +528,23 @@ def test_ten_hooks_added_at_once_are_all_in_place(host):
                 assert_refused(box, address=f"172.31.{other}.1", port=4567)
 
 
-def test_40_hooks_take_no_second_to_change_or_to_show(host):
-    """The limit is in processor time, because the machine may be busy."""
-    for n in range(40):
-        host.bridge(f"br-{n}", f"172.31.{n}.1/24")
-    commands = "\n".join(f"{HOOK} add --bridge br-{n}" for n in range(39))
-    host.ec2.run("sh", "-euc", commands, env=host.environment)
-
+def test_four_times_the_hooks_take_no_eight_times_the_processor(host):
+    """As a ratio, because machines differ and may be busy; scripts/bench measures how long each command takes."""
     def seconds(*arguments):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         host.hook(*arguments, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    add, status = seconds("add", "--bridge", "br-39"), seconds("status")
-    remove = seconds("remove", "--all")
-    print(f"40 hooks: add {add:.2f} s, status {status:.2f} s, remove --all {remove:.2f} s")
-    assert add < 0.3 and status < 1 and remove < 1
+    def with_hooks(number):
+        commands = "\n".join(f"{HOOK} add --bridge br-{n}" for n in range(1, number))
+        host.ec2.run("sh", "-euc", commands, env=host.environment)
+        return {command: seconds(*command.split()) for command in ("add --bridge br-0", "status", "remove --all")}
+
+    for n in range(40):
+        host.bridge(f"br-{n}", f"172.31.{n}.1/24")
+    of_10, of_40 = with_hooks(10), with_hooks(40)
+    assert all(of_40[command] < 8 * of_10[command] for command in of_10), (of_10, of_40)
 
 
 def test_no_other_user_can_hold_the_lock(host):
