@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustix::process::{Resource, getrlimit};
@@ -196,8 +196,14 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
+        // epoll has reported one client. Poll for each further one: accept4 allocates a socket before it looks into the accept queue,
+        // and it waits for a client if the listener is blocking. systemd makes its socket blocking before each command of a unit, also
+        // of `systemctl reload` (`fd_nonblock` in src/core/exec-invoke.c).
+        let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
+        if !is_reported && !self.has_client() {
+            return Ok(None);
+        }
         if self.drain_deadline.is_some() {
-            // Go on until the accept queue is empty.
             self.ready.push_back(LISTENER);
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -205,13 +211,8 @@ impl Connections {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            // The accept queue is empty.
-            Err(Errno::AGAIN) => {
-                self.ready.retain(|id| *id != LISTENER);
-                return Ok(None);
-            }
-            // The client has reset its connection.
-            Err(Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            // The client is gone: it has reset its connection, or another process has accepted it.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                 if self.evict_oldest() =>
             {
@@ -248,6 +249,11 @@ impl Connections {
         };
         self.reads_at_once = !self.open.contains_key(&id);
         Ok(request)
+    }
+
+    fn has_client(&self) -> bool {
+        let mut listener = [PollFd::new(&self.listener, PollFlags::IN)];
+        poll(&mut listener, Some(&Timespec::default())) != Ok(0)
     }
 
     /// Aborts the oldest connection; `false` if there is none.

@@ -155,6 +155,36 @@ fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     assert_eq!(ec2_role.get(LIST_PATH).status, 200);
 }
 
+/// systemd makes a unit's socket blocking before each of its commands, such as that of `systemctl reload`.
+#[test]
+fn an_inherited_socket_that_is_made_blocking_delays_nothing() {
+    let sts = Sts::start([Reply::good()]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let same_socket = listener.try_clone().unwrap();
+    let ec2_role = Start::with(&sts)
+        .listen("-")
+        .stdin(OwnedFd::from(listener))
+        .serving();
+    let server = ec2_role.server();
+    same_socket.set_nonblocking(false).unwrap();
+    for _ in 0..20 {
+        assert_eq!(ec2_role.get(LIST_PATH).status, 200);
+    }
+    let connect = |_| http::connect(ec2_role.address).unwrap();
+    let get = |client| {
+        let request = http::text(ec2_role.address, "GET", LIST_PATH, &[]);
+        http::exchange_on(|| Ok(client), request.as_bytes())
+    };
+    let clients = [(); 20].map(connect);
+    for client in clients {
+        assert_eq!(get(client).unwrap().status, 200);
+    }
+    assert_eq!(ec2_role.server(), server);
+    let last = connect(());
+    ec2_role.signal(Signal::TERM);
+    assert_eq!(get(last).unwrap().status, 200);
+}
+
 #[test]
 fn sigterm_and_sigint_exit_0_and_free_the_port() {
     let sts = Sts::start([Reply::good()]);

@@ -127,6 +127,16 @@ def test_a_reload_fetches_a_credential_now(host):
     assert "SIGHUP: fetching now" in host.journal()
 
 
+def test_a_reload_leaves_the_server_and_every_request_is_answered(host):
+    before = host.processes()
+    with host.under_load():
+        host.run("systemctl", "reload", UNIT)
+    host.run("systemctl", "reload", UNIT)
+    for _ in range(5):
+        assert host.ask() == (200, "exc_web")
+    assert host.processes()["ec2-role-server"] == before["ec2-role-server"]
+
+
 def test_the_journal_holds_the_access_log_and_no_secret(host):
     token = host.session_token()
     document = host.wait_until_served()
