@@ -14,6 +14,7 @@ from instance import wait_until
 
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
+# On a machine with both versions of cgroups crun ends with an error if a controller is in version 2, so only version 1 is left.
 # The directory box is the containers' root. All users can open /dev/net/tun, as with the mode that udev sets.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
@@ -29,6 +30,7 @@ mount --rbind /dev dev
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount --rbind /sys/fs/cgroup sys/fs/cgroup
+umount sys/fs/cgroup/unified 2>/dev/null || true
 mknod -m 666 tun c 10 200
 mount --bind tun dev/net/tun
 pivot_root . old
