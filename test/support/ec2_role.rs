@@ -374,6 +374,11 @@ impl Drop for Ec2Role {
         if std::thread::panicking() {
             return eprintln!("it said:\n{}", lines.join("\n"));
         }
+        // The supervisor replaces a server that hangs within 3 s, so that the test itself may not notice.
+        let hang = lines
+            .iter()
+            .find(|line| line.contains("it does not answer"));
+        assert_eq!(hang, None);
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(lines.into_iter().chain(self.printed()).find(told), None);
         // The test itself writes the source's secret into files, so search only for secrets of the role.

@@ -45,7 +45,10 @@ def host(serving_host):
     """The shared host, after a wait until its role is served."""
     serving_host.wait_until_active("ec2-role@web")
     serving_host.wait_until_served()
+    serving_host.hangs = serving_host.count_hangs()
     yield serving_host
+    # The supervisor replaces a server that hangs within 3 s, so that a test may not notice.
+    assert serving_host.count_hangs() == serving_host.hangs
 
 
 @pytest.fixture

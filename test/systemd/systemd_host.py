@@ -46,6 +46,10 @@ class SystemdHost:
     def journal(self):
         return self.run("journalctl", "--no-pager", "--output=cat", check=False).stdout
 
+    def count_hangs(self):
+        """How many servers were replaced because they hung."""
+        return self.journal().count("it does not answer")
+
     def events(self):
         """The journal's last lines, without the access log."""
         return "\n".join([line for line in self.journal().splitlines() if '"GET /' not in line][-30:])
