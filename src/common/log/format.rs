@@ -65,9 +65,11 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
         (false, false) => format!("ec2-role: {message}"),
     };
     let mut text = printable(text);
-    if let Some(excess) = line(&text).len().checked_sub(MAX_LINE) {
-        // One byte less of text shortens the line by at least one byte, so removing `excess` bytes is enough.
-        text.truncate(text.floor_char_boundary(text.len().saturating_sub(excess)));
+    if line(&text).len() > MAX_LINE {
+        // Leave out the middle, because a line ends with the remedy. JSON needs two bytes for a quote or a backslash.
+        let room = MAX_LINE.saturating_sub(line("…").len()) / if format.json { 2 } else { 1 };
+        let (start, end) = (room / 2, text.len().saturating_sub(room / 2));
+        text.replace_range(text.floor_char_boundary(start)..text.ceil_char_boundary(end), "…");
     }
     line(&text)
 }
@@ -142,14 +144,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_events_are_cut_so_that_the_line_fits() {
+    fn long_events_lose_their_middle_so_that_the_line_fits() {
         let json = Format { json: true, role: "r".repeat(2048), ..Format::default() };
         let now = SystemTime::UNIX_EPOCH;
-        for text in ["\"".repeat(9000), "é".repeat(9000), "\u{1}".repeat(9000)] {
+        for text in ["\"", "é", "\u{1}"] {
+            let text = format!("first{}last", text.repeat(9000));
             let line = event_line(&json, Level::Error, &text, now);
             let object: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert!((2047..=4096 - "<3>\n".len()).contains(&line.len()), "{line}");
             assert_eq!(object["level"], "error");
+            let message = object["message"].as_str().unwrap();
+            assert!(message.starts_with("first") && message.ends_with("last"), "{line}");
             let line = event_line(&Format::default(), Level::Error, &text, now);
             assert!((2047..=4096 - "<3>\n".len()).contains(&line.len()), "{line}");
         }
