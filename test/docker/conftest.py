@@ -104,10 +104,12 @@ def docker(one_engine):
     instance.real_metadata.ip_ttl = 64
     instance.real_metadata.requests.clear()
     yield one_engine
+    hung = one_engine.hung_servers()
     one_engine.remove_all()
     instance.hook("remove", "--all")
     instance.guard("off")
     assert "EC2-ROLE" not in firewall(instance) and "169.254" not in routing(instance)
+    assert not hung
 
 
 @pytest.fixture

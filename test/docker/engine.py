@@ -86,6 +86,11 @@ class Engine:
     def inspect(self, thing, template):
         return self.docker("inspect", "--format", template, thing).stdout.strip()
 
+    def hung_servers(self):
+        """The logs of containers whose server hung. The supervisor replaces it within 3 s, so that a test may not notice."""
+        logs = self.directory.glob("data/containers/*/**/*.log")
+        return [log for log in logs if b"it does not answer" in log.read_bytes()]
+
     def remove_all(self):
         containers = self.docker("ps", "--all", "--quiet").stdout.split()
         if containers:
