@@ -67,9 +67,10 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
     let mut text = printable(text);
     if line(&text).len() > MAX_LINE {
         // Leave out the middle, because a line ends with the remedy. JSON needs two bytes for a quote or a backslash.
-        let room = MAX_LINE.saturating_sub(line("…").len()) / if format.json { 2 } else { 1 };
-        let (start, end) = (room / 2, text.len().saturating_sub(room / 2));
-        text.replace_range(text.floor_char_boundary(start)..text.ceil_char_boundary(end), "…");
+        let room = MAX_LINE.saturating_sub(line("…").len());
+        let half = if format.json { room / 4 } else { room / 2 };
+        let middle = text.floor_char_boundary(half)..text.ceil_char_boundary(text.len() - half);
+        text.replace_range(middle, "…");
     }
     line(&text)
 }
