@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SIGTTOU, SIGXFSZ, SigSet};
+use nix::sys::signal::{
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2, SIGXFSZ, SigSet,
+};
 use rustix::process::{DumpableBehavior, Signal};
 use signal_hook::consts::SIGCHLD;
 
@@ -69,7 +71,7 @@ impl ProcessKind {
     /// OOM score of the server and the fetchers, disables core files and tracing, sets the process's name, and makes the server
     /// end with the supervisor. Errors are ignored: a sandbox may forbid a call, and the rest still works.
     pub fn harden(self) {
-        set_signals();
+        self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
             // Raise the score while the process is dumpable: afterwards its file in /proc belongs to root.
             raise_oom_score();
@@ -86,14 +88,20 @@ impl ProcessKind {
             _ = rustix::thread::set_name(&name);
         }
     }
-}
 
-/// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
-/// hide the exit status of a child. Only two signals are blocked: SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of
-/// ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background process.
-fn set_signals() {
-    _ = SigSet::from_iter([SIGXFSZ, SIGTTOU]).thread_set_mask();
-    _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
+    /// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
+    /// hide the exit status of a child. Two signals are blocked: SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of
+    /// ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background process. The server
+    /// also blocks the supervisor's orders, which `systemctl kill` and `pkill` send to every process: they would end the server
+    /// and its open requests. The fetcher does not, because the programs that it starts inherit its blocked signals.
+    fn set_signals(self) {
+        let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
+        if self == ProcessKind::Server {
+            blocked.extend([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]);
+        }
+        _ = blocked.thread_set_mask();
+        _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
+    }
 }
 
 fn raise_oom_score() {

@@ -207,6 +207,26 @@ fn a_killed_server_loses_only_requests_in_flight() {
     assert_eq!(sts.calls().len(), 1);
 }
 
+/// `systemctl kill` and `pkill` send a signal that is meant for the supervisor to every process.
+#[test]
+fn signals_for_the_supervisor_leave_the_server() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).serving();
+    let server = ec2_role.server();
+    for signal in [
+        Signal::HUP,
+        Signal::INT,
+        Signal::QUIT,
+        Signal::TERM,
+        Signal::USR1,
+        Signal::USR2,
+    ] {
+        kill_process(server, signal).unwrap();
+        assert_eq!(ec2_role.get(DOCUMENT_PATH).status, 200);
+    }
+    assert_eq!(ec2_role.server(), server);
+}
+
 /// Kills each server after 60 ms. It counts as short-lived, because the limit is 500 ms (`SHORT_LIFE`).
 #[test]
 fn servers_that_keep_ending_are_started_ever_more_slowly() {

@@ -138,6 +138,15 @@ def test_a_reload_leaves_the_server_and_every_request_is_answered(host):
     assert host.processes()["ec2-role-server"] == before["ec2-role-server"]
 
 
+@pytest.mark.parametrize("signal", ["HUP", "USR2", "TERM"])
+def test_a_signal_to_all_processes_loses_no_request(host, signal):
+    before = host.processes()["ec2-role-server"]
+    with host.under_load():
+        host.run("systemctl", "kill", f"--signal={signal}", UNIT)
+        wait_until(lambda: host.processes().get("ec2-role-server"), what="a server")
+    assert (host.processes()["ec2-role-server"] == before) == (signal != "TERM")
+
+
 def test_the_journal_holds_the_access_log_and_no_secret(host):
     token = host.session_token()
     document = host.wait_until_served()
