@@ -300,6 +300,24 @@ def test_what_is_written_wrong_meanwhile_is_said_once(host, second):
     assert len(complaints(host, unit, "--bridge docker 1: ")) == 1, host.events()
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_too_many_processes_stop_no_unit_for_good(host, second, processes):
+    """Allows so few processes that the shell of ExecStartPre=, or the hook that it runs, cannot start a program."""
+    drop_in = "/run/systemd/system/ec2-role@second.service.d/few.conf"
+    host.put("[Service]\nSlice=few.slice\n", drop_in)
+    host.run("systemctl", "set-property", "--runtime", "few.slice", f"TasksMax={processes}")
+    failures = host.journal().count("Cannot fork")
+    try:
+        unit = second(EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4568")
+        wait_until(lambda: host.journal().count("Cannot fork") > failures, what="the failure")
+        host.run("systemctl", "set-property", "--runtime", "few.slice", "TasksMax=infinity")
+        host.wait_until_active(unit)
+    finally:
+        host.run("systemctl", "set-property", "--runtime", "few.slice", "TasksMax=infinity")
+        host.run("rm", drop_in)
+        host.run("ec2-role-hook", "remove", "--bridge", "br-two")
+
+
 def test_a_strangers_port_is_waited_for_without_a_restart(host, second):
     own_address = host.run("hostname", "--ip-address").stdout.strip()
     host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
