@@ -318,6 +318,24 @@ def test_too_many_processes_stop_no_unit_for_good(host, second, processes):
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
+def test_a_name_that_systemd_escapes_is_served(host):
+    unit = r"ec2-role@a\x2bb"  # systemctl makes it of ec2-role@a+b
+    host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n", f"'/etc/systemd/system/{unit}.socket.d/listen.conf'")
+    host.run("systemctl", "daemon-reload")
+    try:
+        host.run("systemctl", "start", "--no-block", unit)
+        wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
+        assert host.show(unit, "NRestarts") == "0"
+        assert len(complaints(host, unit, "/etc/ec2-role/ax2bb.conf: not there")) == 1, host.events()
+        host.configure("ax2bb", "exc_web", EC2_ROLE_BRIDGE="")
+        host.run("systemctl", "restart", unit)
+        assert host.show(unit, "ActiveState") == "active"
+    finally:
+        host.run("systemctl", "stop", f"{unit}.socket", unit)
+        host.run("rm", "-rf", "/etc/ec2-role/ax2bb.conf", f"/etc/systemd/system/{unit}.socket.d")
+        host.run("systemctl", "daemon-reload")
+
+
 def test_a_strangers_port_is_waited_for_without_a_restart(host, second):
     own_address = host.run("hostname", "--ip-address").stdout.strip()
     host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
