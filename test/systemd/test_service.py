@@ -336,6 +336,15 @@ def test_a_name_that_systemd_escapes_is_served(host):
         host.run("systemctl", "daemon-reload")
 
 
+def test_another_address_of_a_running_unit_needs_its_socket_restarted(host, second):
+    unit = second()
+    host.wait_until_active(unit)
+    second(address="172.17.0.1:4569")
+    host.run("systemctl", "restart", f"{unit}.socket")
+    host.wait_until_active(unit)
+    assert host.run("curl", "--silent", "--fail", f"http://172.17.0.1:4569{LIST}").stdout == "exc_web"
+
+
 def test_a_strangers_port_is_waited_for_without_a_restart(host, second):
     own_address = host.run("hostname", "--ip-address").stdout.strip()
     host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
