@@ -59,7 +59,7 @@ def test_6_the_image_holds_what_the_tree_has(docker, ec2_role_image):
 
 def configuration(docker, image):
     configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
-    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "Labels")}
+    return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "StopSignal", "Labels")}
 
 
 def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image):

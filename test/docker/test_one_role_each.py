@@ -394,7 +394,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     settings = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 64 << 20
     assert settings["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "5m"}}
-    assert settings["NetworkMode"] == "host" and settings["RestartPolicy"]["Name"] == "unless-stopped"
+    assert settings["NetworkMode"] == "host" and settings["RestartPolicy"]["Name"] == "always"
     container = start_client(docker, "--network", "a-name-that-is-too-long-for-an-interface")
     assert role_name(docker, container) == "fluentd"
 

@@ -43,6 +43,20 @@ def test_the_quick_start(docker, tmp_path):
     assert (firewall(docker.instance), routing(docker.instance)) == before
 
 
+def test_a_refresh_by_signal_leaves_restarts_to_docker(docker, tmp_path):
+    start = with_test_sts(block("Quick start", "sh", 0)).split("\nec2-role-hook")[0]
+    signal = re.search("`(docker kill [^`]*) CONTAINER`", (REPOSITORY / "README.md").read_text())[1]
+    shell(docker, start, tmp_path)
+    shell(docker, f"{signal} ec2-role", tmp_path)
+    wait_until(lambda: "SIGHUP: fetching now" in docker.log("ec2-role"), what="the refresh")
+    pid = docker.inspect("ec2-role", "{{.State.Pid}}")
+    os.kill(int(pid), 9)
+    wait_until(lambda: docker.inspect("ec2-role", "{{.State.Pid}}") not in (pid, "0"), what="the restart after a crash")
+    shell(docker, f"{signal} ec2-role", tmp_path)
+    docker.restart()
+    wait_until(lambda: docker.inspect("ec2-role", "{{.State.Running}}") == "true", what="the start with Docker")
+
+
 def test_the_hook_by_itself(docker, start_server, tmp_path):
     start_server("exc_web")
     out = shell(docker, block("The hook", "sh", page=OPERATING), tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH").stdout
