@@ -1,9 +1,11 @@
 """Tests the hook and the guard on Podman's default network, with both firewall drivers of netavark."""
 
 import concurrent.futures
+import re
 
 import pytest
 
+from instance import REPOSITORY, wait_until
 from podman_host import RESET
 from readme import OPERATING, block, with_test_sts
 from real_metadata import HOST_ROLE
@@ -40,6 +42,16 @@ def test_podman_without_a_hook_is_refused_by_the_guard(host, box):
     host.run("ec2-role-guard", "on")
     assert host.role_seen_by(box) is None
     assert host.role_seen_by(host.box()) is None
+
+
+def test_a_refresh_by_signal_leaves_restarts_to_podman(host, served):
+    pid = lambda: host.run("podman", "inspect", "--format", "{{.State.Pid}}", "ec2-role").stdout.strip()
+    before = pid()
+    host.run("sh", "-euc", re.search("`(kill -HUP [^`]*)`", (REPOSITORY / OPERATING).read_text())[1])
+    wait_until(lambda: "SIGHUP: fetching now" in host.run("podman", "logs", "ec2-role").stderr, what="the refresh")
+    host.run("kill", "-9", before)
+    wait_until(lambda: pid() not in (before, "0"), seconds=20, what="the restart after a crash")
+    host.wait_for_role(served, "exc_web")
 
 
 @both_firewalls
