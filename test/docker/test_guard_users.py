@@ -103,10 +103,14 @@ def test_an_older_rule_of_preference_1_leads_no_user_past(host, family, where, s
     assert role_of_uid(host.ec2, 61001, source=address, **where) == HOST_ROLE
 
 
-def test_a_rule_that_leads_a_user_past_is_said(host):
-    host.run("ip", "rule", "add", "pref", "0", "uidrange", "250000-250000", "lookup", "main")
+@pytest.mark.parametrize("rule", [
+    "uidrange 250000-250000 lookup main",
+    "to 169.254.169.254 uidrange 250000-250000 ipproto tcp dport 80 lookup main",  # of the guard's own form, but to another table
+])
+def test_a_rule_that_leads_a_user_past_is_said(host, rule):
+    host.run("ip", "rule", "add", "pref", "0", *rule.split())
     said = host.guard("on", "--user", "app", check=False)
-    assert said.returncode == 1 and "0: from all uidrange 250000-250000 lookup main; delete it" in said.stderr
+    assert said.returncode == 1 and f"0: from all {rule}; delete it" in said.stderr
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 uidrange 61000-61000 unreachable", "pref 0 uidrange 61000-61000 ipproto tcp dport 80 lookup 4567"])
