@@ -25,7 +25,7 @@ pub use file::{Contents, NamedFile};
 pub use http_headers::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
 pub use metadata_snapshot::{Item, Snapshot};
 pub use pass_through::PassThrough;
-pub use process::ProcessKind;
+pub use process::{ProcessKind, SUPERVISOR_SIGNALS};
 pub use role::{RoleArn, RoleName};
 pub use secret::{HIDDEN, Secret};
 pub use session_token::{TokenAuthority, TokenKey, Ttl};

@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{
-    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2, SIGXFSZ, SigSet,
-};
-use rustix::process::{DumpableBehavior, Signal};
-use signal_hook::consts::SIGCHLD;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal::{self, *};
+use rustix::process::DumpableBehavior;
 
 /// Variables that systemd sets for the supervisor. Children do not inherit them, so that no child can send systemd a notification
 /// in the supervisor's name.
@@ -23,6 +21,13 @@ const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
 const OOM_SCORE_STEP: i32 = 500;
 /// The kernel's maximum score.
 const MAX_OOM_SCORE: i32 = 1000;
+
+/// Signals that the supervisor handles: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that a
+/// bug in the program raises, such as SIGSEGV, still end it.
+pub const SUPERVISOR_SIGNALS: [Signal; 14] = [
+    SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
+    SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessKind {
@@ -80,7 +85,9 @@ impl ProcessKind {
         _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         if self == ProcessKind::Server {
             // The fetcher is excluded: it must first kill its own children, so it watches the supervisor itself (fetcher/mod.rs).
-            _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            _ = rustix::process::set_parent_process_death_signal(Some(
+                rustix::process::Signal::KILL,
+            ));
         }
         if self != ProcessKind::Supervisor
             && let Ok(name) = CString::new(self.name())
@@ -92,15 +99,15 @@ impl ProcessKind {
     /// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
     /// hide the exit status of a child. Two signals are blocked: SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of
     /// ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background process. The server
-    /// also blocks the supervisor's orders, which `systemctl kill` and `pkill` send to every process: they would end the server
-    /// and its open requests. The fetcher does not, because the programs that it starts inherit its blocked signals.
+    /// also blocks [`SUPERVISOR_SIGNALS`], because `systemctl kill` and `pkill` send a signal to every process: it would end the
+    /// server and its open requests. The fetcher does not block them, because its child processes would inherit that.
     fn set_signals(self) {
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
         if self == ProcessKind::Server {
-            blocked.extend([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]);
+            blocked.extend(SUPERVISOR_SIGNALS);
         }
         _ = blocked.thread_set_mask();
-        _ = signal_hook::flag::register(SIGCHLD, Arc::<AtomicBool>::default());
+        _ = signal_hook::flag::register(SIGCHLD as i32, Arc::<AtomicBool>::default());
     }
 }
 

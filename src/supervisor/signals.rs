@@ -9,14 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::common::log;
-
-/// Handled signals: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that a bug in the
-/// program raises, such as SIGSEGV, still end it.
-const SIGNALS: [Signal; 14] = [
-    SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
-    SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
-];
+use crate::common::{SUPERVISOR_SIGNALS, log};
 
 /// Pause after a failed poll, so that the poll loop does not spin. Poll fails if memory is short or RLIMIT_NOFILE was lowered.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +29,7 @@ impl Signals {
     ///
     /// [`ProcessKind::harden`]: crate::common::ProcessKind::harden
     pub fn watch() -> io::Result<Self> {
-        let signals = SigSet::from_iter(SIGNALS);
+        let signals = SigSet::from_iter(SUPERVISOR_SIGNALS);
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&signals, flags)?;
         // Block the signals only now: without a descriptor they must still end the process.

@@ -220,6 +220,13 @@ fn signals_for_the_supervisor_leave_the_server() {
         Signal::TERM,
         Signal::USR1,
         Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::POWER,
+        Signal::STKFLT,
+        Signal::XCPU,
     ] {
         kill_process(server, signal).unwrap();
         assert_eq!(ec2_role.get(DOCUMENT_PATH).status, 200);
