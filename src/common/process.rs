@@ -22,8 +22,8 @@ const OOM_SCORE_STEP: i32 = 500;
 /// The kernel's maximum score.
 const MAX_OOM_SCORE: i32 = 1000;
 
-/// Signals that the supervisor handles: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that a
-/// bug in the program raises, such as SIGSEGV, still end it.
+/// Signals that the supervisor handles: SIGCHLD, and standard signals that would otherwise end the process silently. Signals that
+/// a bug in the program raises, such as SIGSEGV, still end it.
 pub const SUPERVISOR_SIGNALS: [Signal; 14] = [
     SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
     SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
@@ -96,11 +96,12 @@ impl ProcessKind {
         }
     }
 
-    /// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored would
-    /// hide the exit status of a child. Two signals are blocked: SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of
-    /// ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background process. The server
-    /// also blocks [`SUPERVISOR_SIGNALS`], because `systemctl kill` and `pkill` send a signal to every process: it would end the
-    /// server and its open requests. The fetcher does not block them, because its child processes would inherit that.
+    /// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored
+    /// would hide the exit status of a child. Every process blocks two signals: SIGXFSZ, so that a write beyond RLIMIT_FSIZE
+    /// fails instead of ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background
+    /// process. The server also blocks [`SUPERVISOR_SIGNALS`], because `systemctl kill` and `pkill` send a signal to every
+    /// process, and it would end the server and its open requests. The fetcher does not block them, because the programs that
+    /// it starts would inherit that.
     fn set_signals(self) {
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
         if self == ProcessKind::Server {

@@ -64,7 +64,7 @@ pub struct Connections {
     /// Open connections by id; ids ascend, so the first one is the oldest.
     open: BTreeMap<u64, Connection>,
     next_id: u64,
-    /// The end of the drain time, from the call of [`Self::finish_accepting`] on.
+    /// The end of the drain time; `None` until [`Self::finish_accepting`] is called.
     drain_deadline: Option<Instant>,
     /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
     reads_at_once: bool,
@@ -196,9 +196,9 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        // epoll has reported one client. Poll for each further one: accept4 allocates a socket before it looks into the accept queue,
-        // and it waits for a client if the listener is blocking. systemd makes its socket blocking before each command of a unit, also
-        // of `systemctl reload` (`fd_nonblock` in src/core/exec-invoke.c).
+        // epoll reports that there is a client, but not how many. So the listener is polled before each further accept4: without a
+        // client, accept4 costs more than a poll, and it waits if the listener is blocking. systemd makes its listener blocking
+        // whenever it runs a command of the unit, for example at `systemctl reload` (`fd_nonblock` in exec-invoke.c).
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
             return Ok(None);

@@ -27,8 +27,8 @@ from start import first_credential
 median = statistics.median
 # Time limit of the whole benchmark.
 LIMIT_SECONDS = 900
-# Many short rounds: the ratios of one round are of the same moment, and their median ignores the moments in which the machine's
-# neighbours were busy.
+# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured at almost
+# the same moment, so their ratio is fair, and the median of many ratios leaves out the exceptions.
 ROUNDS = 9
 ROUND_SECONDS = 1
 SECONDS = 3  # duration of the other loads

@@ -14,7 +14,7 @@ from instance import wait_until
 
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
-# On a machine with both versions of cgroups crun ends with an error if a controller is in version 2, so only version 1 is left.
+# Where both versions of cgroups are mounted, crun refuses to work if version 2 has a controller, so version 2 is unmounted.
 # The directory box is the containers' root. All users can open /dev/net/tun, as with the mode that udev sets.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt

@@ -374,7 +374,7 @@ impl Drop for Ec2Role {
         if std::thread::panicking() {
             return eprintln!("it said:\n{}", lines.join("\n"));
         }
-        // The supervisor replaces a server that hangs within 3 s, so that the test itself may not notice.
+        // The supervisor soon replaces a server that hangs, so the test itself may not have noticed the hang.
         let hang = lines
             .iter()
             .find(|line| line.contains("it does not answer"));

@@ -47,7 +47,7 @@ def host(serving_host):
     serving_host.wait_until_served()
     serving_host.hangs = serving_host.count_hangs()
     yield serving_host
-    # The supervisor replaces a server that hangs within 3 s, so that a test may not notice.
+    # The supervisor soon replaces a server that hangs, so the test itself may not have noticed the hang.
     assert serving_host.count_hangs() == serving_host.hangs
 
 
