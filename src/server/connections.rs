@@ -196,8 +196,8 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        // epoll reports that there is a client, but not how many. So the listener is polled before each further accept4: without a
-        // client, accept4 costs more than a poll, and it waits if the listener is blocking. systemd makes its listener blocking
+        // epoll reports that there is a client, but not how many. So the listener is polled before each further accept4: without
+        // a client, accept4 costs more than a poll, and it waits if the listener is blocking. systemd makes its listener blocking
         // whenever it runs a command of the unit, for example at `systemctl reload` (`fd_nonblock` in exec-invoke.c).
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
