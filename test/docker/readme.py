@@ -15,6 +15,11 @@ def block(heading, language, number=0, page="README.md"):
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)[number]
 
 
+def command(begin, page="README.md"):
+    """The first command in a sentence of the page that begins so."""
+    return re.search(rf"`({re.escape(begin)} [^`]*)`", (REPOSITORY / page).read_text())[1]
+
+
 def with_test_sts(script):
     """Adds the endpoint of the test's STS to an example, which is otherwise run as it is."""
     script = re.sub(r"(ec2-role-network create \S+)", rf"\1 -- --endpoint-url {ENDPOINT}", script)

@@ -9,7 +9,7 @@ import pytest
 
 from containers import CURL_REFUSED
 from instance import REPOSITORY, firewall, routing, wait_until
-from readme import OPERATING, block, compose, compose_program, with_test_sts
+from readme import OPERATING, block, command, compose, compose_program, with_test_sts
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
@@ -45,14 +45,14 @@ def test_the_quick_start(docker, tmp_path):
 
 def test_a_refresh_by_signal_leaves_restarts_to_docker(docker, tmp_path):
     start = with_test_sts(block("Quick start", "sh", 0)).split("\nec2-role-hook")[0]
-    signal = re.search("`(docker kill [^`]*) CONTAINER`", (REPOSITORY / "README.md").read_text())[1]
+    signal = command("docker kill").replace("CONTAINER", "ec2-role")
     shell(docker, start, tmp_path)
-    shell(docker, f"{signal} ec2-role", tmp_path)
+    shell(docker, signal, tmp_path)
     wait_until(lambda: "SIGHUP: fetching now" in docker.log("ec2-role"), what="the refresh")
     pid = docker.inspect("ec2-role", "{{.State.Pid}}")
     os.kill(int(pid), 9)
     wait_until(lambda: docker.inspect("ec2-role", "{{.State.Pid}}") not in (pid, "0"), what="the restart after a crash")
-    shell(docker, f"{signal} ec2-role", tmp_path)
+    shell(docker, signal, tmp_path)
     docker.restart()
     wait_until(lambda: docker.inspect("ec2-role", "{{.State.Running}}") == "true", what="the start with Docker")
 

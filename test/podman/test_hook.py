@@ -1,13 +1,12 @@
 """Tests the hook and the guard on Podman's default network, with both firewall drivers of netavark."""
 
 import concurrent.futures
-import re
 
 import pytest
 
-from instance import REPOSITORY, wait_until
+from instance import wait_until
 from podman_host import RESET
-from readme import OPERATING, block, with_test_sts
+from readme import OPERATING, block, command, with_test_sts
 from real_metadata import HOST_ROLE
 
 VERDICT = "ok: podman0 → 10.88.0.1:4567 (exc_web)\n"
@@ -47,7 +46,7 @@ def test_podman_without_a_hook_is_refused_by_the_guard(host, box):
 def test_a_refresh_by_signal_leaves_restarts_to_podman(host, served):
     pid = lambda: host.run("podman", "inspect", "--format", "{{.State.Pid}}", "ec2-role").stdout.strip()
     before = pid()
-    host.run("sh", "-euc", re.search("`(kill -HUP [^`]*)`", (REPOSITORY / OPERATING).read_text())[1])
+    host.run("sh", "-euc", command("kill -HUP", OPERATING))
     wait_until(lambda: "SIGHUP: fetching now" in host.run("podman", "logs", "ec2-role").stderr, what="the refresh")
     host.run("kill", "-9", before)
     wait_until(lambda: pid() not in (before, "0"), seconds=20, what="the restart after a crash")
