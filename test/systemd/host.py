@@ -131,8 +131,8 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self):
-        """Sends requests with one session token, from before the block until the block ends. All of them must succeed."""
-        token, running = self.session_token(), "/run/load"
+        """Sends requests with one session token, from before the block until the block ends. All of them must succeed. No unit may hang."""
+        token, running, hangs = self.session_token(), "/run/load", self.count_hangs()
         self.put(HERE / "request_load.py", "/request_load.py")
         with concurrent.futures.ThreadPoolExecutor(1) as clients:
             load = clients.submit(self.in_container, "python3", "/request_load.py", token, "exc_web", running)
@@ -143,3 +143,4 @@ class Host(SystemdHost):
                 self.run("rm", "-f", running)
         outcome = json.loads(load.result().stdout)
         assert set(outcome) == {"200"} and outcome["200"] > 50, outcome
+        assert self.count_hangs() == hangs

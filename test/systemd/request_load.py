@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 THREADS = 8
+SECONDS = 60  # so long that only a lost request runs into it: on a busy machine a restart takes seconds
 token, role, running = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 request = urllib.request.Request(f"http://169.254.169.254/latest/meta-data/iam/security-credentials/{role}",
                                  headers={"X-aws-ec2-metadata-token": token})
@@ -21,7 +22,7 @@ outcomes = collections.Counter()
 
 def outcome():
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=SECONDS) as response:
             json.loads(response.read())
             return str(response.status)
     except urllib.error.HTTPError as error:

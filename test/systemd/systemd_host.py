@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 from instance import wait_until
 from sts import ENDPOINT, arn
@@ -47,8 +48,8 @@ class SystemdHost:
         return self.run("journalctl", "--no-pager", "--output=cat", check=False).stdout
 
     def count_hangs(self):
-        """How many servers were replaced because they hung."""
-        return self.journal().count("it does not answer")
+        """How many times the supervisor replaced a server that hung, or systemd killed a unit that did not stop in time."""
+        return len(re.findall("it does not answer|State 'stop-sigterm' timed out", self.journal()))
 
     def events(self):
         """The journal's last lines, without the access log."""
@@ -60,7 +61,7 @@ class SystemdHost:
         listed = self.run("ps", "-o", "comm=,pid=", "--pid", supervisor, "--ppid", supervisor, check=False).stdout
         return {name: int(pid) for name, pid in (line.split() for line in listed.splitlines())}
 
-    def ask(self, path=LIST, token=None, seconds=3):
+    def ask(self, path=LIST, token=None, seconds=10):
         """The (status, body) of a request from the container; None if there is no response."""
         header = ("--header", f"X-aws-ec2-metadata-token: {token}") if token else ()
         result = self.in_container("curl", "--silent", "--max-time", str(seconds), "--write-out", "\n%{http_code}", *header,
