@@ -1,6 +1,7 @@
 """The .deb and the .rpm: their contents, and the effects of installing, upgrading, removing and purging them on a serving
 host."""
 
+import concurrent.futures
 import gzip
 import io
 import json
@@ -170,6 +171,22 @@ def test_upgrade_under_load_refuses_no_connection(packaged):
     assert packaged.run("readlink", f"/proc/{new}/exe").stdout.strip() == "/usr/bin/ec2-role"
     assert packaged.show("docker", "MainPID") == docker
     assert packaged.show("ec2-role-guard", "ActiveState") == packaged.show("ec2-role-hook", "ActiveState") == "active"
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm"], indirect=True)
+def test_upgrade_stops_no_server_while_the_hook_restarts(packaged):
+    packaged.put("[Service]\nExecStartPre=/bin/sh -c 'read -r line </run/go'\n", "/etc/systemd/system/ec2-role-hook.service.d/wait.conf")
+    packaged.run("sh", "-c", "mkfifo /run/go && systemctl daemon-reload")
+    pid = packaged.show(UNIT, "MainPID")
+    with concurrent.futures.ThreadPoolExecutor(1) as upgrades:
+        upgrade = upgrades.submit(packaged.install_package, "newer")
+        try:
+            wait_until(lambda: packaged.show("ec2-role-hook", "ActiveState") == "activating", what="the hook's restart")
+            assert packaged.ask() == (200, "exc_web")
+        finally:
+            packaged.run("sh", "-c", "rm -r /etc/systemd/system/ec2-role-hook.service.d; echo >/run/go")
+        upgrade.result()
+    wait_until(lambda: packaged.show(UNIT, "MainPID") not in (pid, "0"), what="the server's restart")
 
 
 def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
