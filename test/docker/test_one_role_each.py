@@ -310,6 +310,13 @@ def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
     network(docker, "list")
 
 
+def test_no_network_is_made_if_another_program_has_its_port(docker):
+    docker.run("--network", "host", "--env", "EC2_ROLE_LISTEN=0.0.0.0:4567", "ec2-role", "--endpoint-url", ENDPOINT, arn("fluentd"))
+    failed = create(docker, "php", check=False)
+    assert failed.returncode == 1 and "the address is in use; stop what listens there" in failed.stderr, failed.stderr
+    assert "php" not in docker.docker("network", "ls").stdout + docker.docker("ps", "--all", "--format", "{{.Names}}").stdout
+
+
 @pytest.mark.parametrize("new_one", [False, True])
 def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
     create(docker, "php")
