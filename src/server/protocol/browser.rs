@@ -46,7 +46,7 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !name.bytes().all(is_of_name) {
         return false;
     }
-    // SDKs send an IPv4 address: return before the name is copied to lower case.
+    // Few IPv4 addresses come here, such as `127.0.0.1.`: `request_head::is_relevant` drops a Host header with a plain one.
     if name.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

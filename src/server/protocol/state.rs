@@ -4,7 +4,7 @@ use crate::common::{Secret, Snapshot, TokenAuthority};
 use crate::messages::{ServerState, ServerUpdate, from_frame};
 
 pub struct ResponseState {
-    /// The state as the supervisor sent it.
+    /// The state as the supervisor sent it, but without `metadata`, which is decoded into `snapshot`.
     pub server: ServerState,
     pub tokens: TokenAuthority,
     /// The credential document in EC2's form.
@@ -41,7 +41,7 @@ impl ResponseState {
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
         self.last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
-        // The encoded form is not kept, because it is as large as the decoded one.
+        // Drop the encoded form: it is as large as the decoded snapshot, and no response needs it.
         if let Some(metadata) = self.server.metadata.take() {
             self.snapshot = from_frame(metadata);
         }
