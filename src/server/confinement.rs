@@ -12,11 +12,11 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, Se
 /// System calls that are allowed with any arguments.
 #[rustfmt::skip]
 const ALLOWED: [libc::c_long; 31] = [
-    // Client connections, the control channel and tiny_http's connection: each descriptor is already open or comes from the
-    // listener.
+    // Client connections, the control channel and tiny_http's connection. No call that creates or connects a socket is needed:
+    // the sockets are already open, and accept4 returns new ones.
     libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2,
     libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_close, libc::SYS_getsockname,
-    // The log (poll for room, then write), and the message of a panic.
+    // Polls for room in the log, for tiny_http and for new clients; the C library may write the message of an abort with writev.
     libc::SYS_ppoll, libc::SYS_writev,
     // The kernel's address and route tables, whose files are already open.
     libc::SYS_pread64,
@@ -31,16 +31,16 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the filter to all threads. The caller logs an error and continues without the filter. `listener` is the descriptor that
-/// this process opened first.
+/// Applies the filter to all threads. If this fails, the caller logs the error and continues without the filter. `listener` is
+/// the first descriptor that this process opened.
 pub fn confine(listener: RawFd) -> Result<(), String> {
     let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
 fn filter(listener: RawFd) -> Result<BpfProgram, seccompiler::BackendError> {
-    // The descriptors up to the listener's, such as the log, are shared with the supervisor and the next server, for which they
-    // must stay usable.
+    // shutdown and setsockopt are allowed only on descriptors above the listener's. The others, such as the log, are shared with
+    // the supervisor and the next server, for which they must stay usable.
     let is_own = || SeccompCondition::new(0, Dword, Gt, listener as u64);
     let is_not_executable = || SeccompCondition::new(2, Dword, MaskedEq(PROT_EXEC as u64), 0);
     let mut rules: BTreeMap<_, Vec<SeccompRule>> =

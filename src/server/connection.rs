@@ -10,8 +10,8 @@ use rustix::net::{SendFlags, send, sockopt};
 
 use super::request_head::{self, RequestHead};
 
-/// Maximum lifetime of a connection, from accept to close. SDKs send their request at once, and time out after one or two
-/// seconds.
+/// Maximum lifetime of a connection, from accept to close. This is enough for SDKs, because they send their request at once, and
+/// time out after one or two seconds.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(3);
 /// Lingering close: maximum number of unread bytes that are drained before the close. A close with unread data sends RST, which
 /// can destroy the response.
@@ -85,8 +85,8 @@ impl Connection {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Writes the response, or reads once, as far as the socket allows. `None` if the connection is finished or lost; the caller
-    /// closes it.
+    /// Writes the response as far as the socket allows. Without a response, or after its last byte if the client sends more,
+    /// reads once. Returns `None` if the connection is finished or lost; the caller then closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
             // MORE saves a packet: the kernel keeps the last bytes until the shutdown or close that follows at once, and sends

@@ -25,25 +25,26 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is never
 /// an SDK's connection, which buffers little.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// Descriptors reserved for everything but clients: three standard streams, the listener, the control channel, epoll, four for
-/// the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client that is accepted before
-/// another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
+/// Descriptors reserved for everything but the connections in the table: three standard streams, the listener, the control
+/// channel, epoll, four for the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client
+/// that is accepted before another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Last part of [`super::DRAIN_TIME`], in which no client is accepted any more: under load the accept queue never becomes empty,
-/// and the accepted clients need their responses.
+/// Last part of [`super::DRAIN_TIME`], in which no client is accepted any more. Under load the accept queue never becomes empty,
+/// so the server would accept clients up to its end, and the last of them would get no response.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors when there is no connection to evict.
-/// Without the pause the server's loop would spin, because epoll reports the listener again at once.
+/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors or memory when there is no connection to
+/// evict. Without the pause the server's loop would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Minimum time between two log lines about a failing accept4: at a limit, one call may succeed and the next fail.
+/// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, failures and successes
+/// alternate, so a warning at the first failure after each success would fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
 /// clients.
 const BATCH: usize = 64;
 
-/// A connection whose id is a multiple of this is always read as soon as it is accepted. If the read finds a request, the next
-/// connections are read at once too, which saves registering them with epoll. If it finds none, the next connections wait for
-/// epoll. With many clients the requests often arrive only after the accept.
+/// Reading a connection as soon as it is accepted saves registering it with epoll if the request is there. With many clients,
+/// requests often arrive later. So after a read that finds no request, the next connections wait for epoll, except each one whose
+/// id is a multiple of this constant. If that one has its request, the next connections are read at once again.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -115,7 +116,8 @@ impl Connections {
         })
     }
 
-    /// Accepts the clients in the accept queue and no later ones: when the listener closes, the kernel resets those still queued.
+    /// Accepts clients until the accept queue is empty, and none later. The queued clients are accepted because the kernel resets
+    /// them when the listener closes.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
         self.drain_deadline.get_or_insert(drain_deadline);
@@ -211,7 +213,8 @@ impl Connections {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            // The client is gone: it has reset its connection, or another process has accepted it.
+            // The client is gone (it has reset its connection, or another process has accepted it), or a signal interrupted the
+            // call.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                 if self.evict_oldest() =>

@@ -11,7 +11,8 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Waits for the first message, which holds the whole state; the supervisor sends it at the start. `receive` never waits.
+    /// Waits for the first message, in which the supervisor sends the whole state. `None` if the channel closes before. Only this
+    /// call waits; `receive` does not.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let (mut stream, mut frame) = (BufReader::new(stream), Vec::new());
         stream.read_until(FRAME_END, &mut frame).ok()?;

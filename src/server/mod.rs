@@ -41,8 +41,8 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown. On a busy machine a client may wait this long for a processor, between connecting and
-/// sending. It must stay below the supervisor's kill timeout.
+/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. On a busy machine a client may wait
+/// this long for a processor, between connecting and sending.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
@@ -53,7 +53,7 @@ pub fn run() -> io::Result<()> {
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
-    // First of all, so that every later error has this format.
+    // Set the format before all other steps, so that their errors are logged in it.
     log::set_format(first.log_format.clone());
     let address = listener.local_addr()?.ip().to_canonical();
     let first_descriptor = listener.as_raw_fd();
@@ -85,7 +85,7 @@ pub fn run() -> io::Result<()> {
                     }
                     None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
-                // The window is checked here because heartbeats arrive more often than windows end.
+                // End the access log's window here, because heartbeats arrive more often than windows end.
                 let left_out = handler.access_log.end_window(Instant::now());
                 left_out.iter().for_each(|line| log::event(line));
             }
@@ -103,7 +103,7 @@ pub fn run() -> io::Result<()> {
 /// may forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
-    // The machine may have more processors than a `CpuSet` can hold.
+    // `CpuSet::set` panics at a number that it cannot hold, which a machine with very many processors can have.
     if processor < CpuSet::MAX_CPU {
         let mut current = CpuSet::new();
         current.set(processor);
@@ -218,9 +218,9 @@ impl Handler {
         response
     }
 
-    /// Whether the client is on this machine, by its source address: the kernel drops packets that come from another machine with
-    /// a source address of this machine. Loopback and the address that the client connected to need no look-up in the kernel's
-    /// address tables.
+    /// Whether the client is on this machine, by its source address. Another machine cannot connect from an address of this
+    /// machine: the kernel drops IPv4 packets with such a source, and replies to the address never leave this machine.
+    /// Loopback and the address that the client connected to need no look-up in the kernel's address tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

@@ -13,8 +13,8 @@ const MAX_HEADERS: usize = 64;
 /// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Whether a response can depend on this header. tiny_http receives only such headers, because it acts on some others (allocates
-/// or reads a body, ends the connection, sends a response), and because it reads slowly, byte by byte.
+/// Whether a response can depend on this header. Other headers are not passed on to tiny_http: it acts on some of them (allocates
+/// or reads a body, ends the connection, sends a response), and every byte costs time, because it reads byte by byte.
 pub fn is_relevant(name: &str, value: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     if is("Host") {
@@ -30,8 +30,8 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
 
 /// A complete request head.
 pub struct RequestHead {
-    /// The request line for the access log. It is `-` if the first line does not look like a request line, because it could be a
-    /// header that contains a token.
+    /// The request line for the access log. If the client's first line does not look like a request line, this is `-`, because
+    /// that line could be a header that contains a token.
     pub request_line: String,
     /// The head for tiny_http, in a form that it always accepts, without a body; or the reason to refuse the request.
     pub normalized: Result<String, Refusal>,
@@ -97,8 +97,8 @@ impl RequestHead {
     }
 }
 
-/// Whether a body follows the head, or the reason to refuse it. An accepted body is ignored. A body can never be parsed as a
-/// second request, because the connection closes after one response; a body of ambiguous length is refused nevertheless.
+/// Whether a body follows the head, or the reason to refuse the request. An accepted body is ignored. A body can never be parsed
+/// as a second request, because the connection closes after one response; a body of ambiguous length is refused nevertheless.
 fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let values = |name: &'static str| {
         let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);

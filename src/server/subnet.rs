@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
-/// read returns the current content. A table that is missing (no /proc, or IPv6 disabled) or forbidden counts as empty: then no
-/// client is on a subnet. Any other error is returned: a system limit may be the cause, and the next server may succeed.
+/// read returns the current content. A table that is missing (no /proc, or IPv6 disabled) or forbidden counts as empty, so that
+/// no client of its address family is on a subnet. Any other error is returned, because a system limit may be the cause, and the
+/// next server may succeed.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -33,8 +34,9 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. [`Self::is_on_subnet_of`] can be false for the host itself: when the host
-    /// connects to a bridge's address, Docker's masquerading can replace the source by the host's address on another interface.
+    /// Whether an address belongs to this machine. The host needs this check because [`Self::is_on_subnet_of`] can be false for
+    /// it: when the host connects to a bridge's address, Docker's masquerading can replace the source address by the host's
+    /// address on another interface.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
@@ -65,7 +67,7 @@ fn read(table: &Option<File>) -> String {
     {
         text.extend_from_slice(&piece[..length]);
     }
-    // An interface's name may hold any byte.
+    // The conversion is lossy because an interface's name may have bytes that are not UTF-8.
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -77,8 +79,8 @@ fn to_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The prefix length of a local address: that of the most specific on-link route to it, which is its interface's route. The
-/// length includes the 96 bits that precede the IPv4 address in its IPv4-mapped form.
+/// Returns the prefix length of the most specific on-link route to a local address, which is the route of the address's
+/// interface. The length includes the 96 bits that precede the IPv4 address in its IPv4-mapped form.
 fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     let on_link = routes.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -20,7 +20,8 @@ use crate::common::TokenKey;
 /// The maximum number of tiny_http's threads: one accepts the connection, and a pool of four has a thread that reads it. The pool
 /// starts a fifth thread if none of the four is ready when the connection is accepted.
 const THREADS: usize = 6;
-/// Pause before this process exits for lack of threads, because the supervisor starts the next server at once.
+/// Pause before this process exits for lack of threads. The supervisor starts the next server at once, so without the pause
+/// servers would start and exit in quick succession.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Maximum size of one read of tiny_http (`ClientConnection::new` in its src/client.rs).
@@ -43,20 +44,21 @@ impl TinyHttpAdapter {
         })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // tiny_http's accept thread accepts the one connection, fails at the next accept, reports that error to `recv`, and ends.
+        // tiny_http's accept thread accepts the one connection, fails at the next accept, reports this error to `recv`, and ends.
+        // So an error is the expected result.
         match server.recv() {
             Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. An
-    /// error is permanent.
+    /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. After
+    /// an error the adapter is unusable.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
-        // Pad the heads to whole reads of tiny_http and one more byte. tiny_http reads this last byte when all heads are parsed,
-        // and the `poll` below waits until then. tiny_http ignores the padding, spaces before a request line. Few heads are not
-        // padded, because parsing the spaces would take longer than they save.
+        // Pad the heads with spaces up to a multiple of `READ_BYTES` and one more byte. tiny_http reads this last byte when all
+        // heads are parsed, and the `poll` below waits until then. tiny_http ignores spaces before a request line. A few heads
+        // are not padded, because parsing the many spaces would take more time than the wait saves.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
         if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
@@ -70,8 +72,8 @@ impl TinyHttpAdapter {
     }
 
     /// Receives the next parsed head, within microseconds. If the call hangs, heartbeats are missed and the supervisor replaces
-    /// this process. An error is permanent. One cause is that tiny_http parsed another head than `head`: a client would then get
-    /// the response to another client's request.
+    /// this process. After an error the adapter is unusable. A parsed head other than `head` is an error too, because a client
+    /// would get the response to another client's request.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
@@ -89,7 +91,8 @@ fn try_threads() -> io::Result<()> {
         let spawn = |_| Builder::new().spawn_scoped(scope, wait);
         let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
         drop(closed);
-        // Join them: the scope waits only until their closures return, and a thread that has not exited counts against the limit.
+        // Join the threads, so that none counts against the limit when tiny_http starts its own: the scope waits only until their
+        // closures return, and a thread that has not exited still counts.
         threads?.into_iter().for_each(|thread| _ = thread.join());
         Ok(())
     })
