@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Entries of `meta-data/` that are fetched, each with its whole subtree. They describe the instance, its placement and its
-/// network. Three entries are left out: `iam` and `identity-credentials` hold the host's credentials, and `public-keys` says who
-/// may log in to the host. `tags` exists only if the instance's owner enables it (InstanceMetadataTags).
+/// network. Three entries are left out for security: `iam` and `identity-credentials` hold the host's credentials, and
+/// `public-keys` says who may log in to the host. `tags` exists only if the instance's owner enables it (InstanceMetadataTags).
 const ALLOWED: [&str; 30] = [
     "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling",
     "block-device-mapping", "elastic-gpus", "events", "hostname", "instance-action", "instance-id",

@@ -78,7 +78,7 @@ impl ProcessKind {
     pub fn harden(self) {
         self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
-            // Raise the score while the process is dumpable: afterwards its file in /proc belongs to root.
+            // Raise the score before the process becomes undumpable, because its files in /proc then belong to root.
             raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);

@@ -19,7 +19,7 @@ impl RoleArn {
         let field = |at: usize| field(text, at);
         let (partition, service, account) = (field(1), field(2), field(4));
         let resource = field(RESOURCE);
-        // Check only the beginning of the partition: AWS adds partitions, and all begin with `aws`.
+        // Check only the form of the partition, because AWS adds partitions: each is `aws`, or begins with `aws-`.
         let is_suffix = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
         };

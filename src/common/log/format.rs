@@ -22,7 +22,7 @@ const MAX_REQUEST: usize = 256;
 pub struct Format {
     /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
     pub priority: bool,
-    /// Whether each event line begins with the time; access lines always contain it.
+    /// Whether each event line of text begins with the time; JSON lines and access lines always contain it.
     pub time: bool,
     /// Whether each line is a JSON object.
     pub json: bool,
@@ -66,7 +66,8 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
     };
     let mut text = printable(text);
     if line(&text).len() > MAX_LINE {
-        // Leave out the middle, because a line ends with the remedy. In JSON, a quote or a backslash takes two bytes.
+        // Leave out the middle, because a line ends with the remedy. In JSON, a quote or a backslash takes two bytes, so only
+        // half as much text is kept.
         let room = MAX_LINE.saturating_sub(line("…").len());
         let half = if format.json { room / 4 } else { room / 2 };
         let middle = text.floor_char_boundary(half)..text.ceil_char_boundary(text.len() - half);

@@ -23,8 +23,8 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers. Without it a log writer that cannot run would cause a busy loop: even if
-/// its exec fails, the exit of the child sends SIGCHLD, which wakes the supervisor to start the next one.
+/// Minimum time between the starts of two log writers. Without it a log writer that cannot run would cause a busy loop: its exit
+/// sends SIGCHLD, even if only its exec failed, and SIGCHLD wakes the supervisor, which starts the next log writer.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
