@@ -10,16 +10,16 @@ use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a duration limit found with STS is used. Once a day the duration that the user asks for is tried again, because the
-/// role's MaxSessionDuration may have been raised.
+/// How long a duration limit that a fetcher has found is used. After that, the duration that the user asks for is tried again,
+/// because the role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
     started: Option<BootTime>,
     next: BootTime,
-    /// Whether the user has ordered a fetch that has not started yet. It may come during another fetch, which has perhaps read
-    /// the files before the user changed them.
+    /// Whether the user has ordered a fetch that has not started yet. An order during a fetch waits for the end of that fetch,
+    /// which may have read the files before the user changed them, and then starts another one.
     is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
@@ -102,7 +102,7 @@ impl CredentialRefresh {
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = self.schedule(schedule::retry(self.failures.count, jitter).max(asked), now);
-        // After the first credential a failure is not a mistake of the user.
+        // Once there has been a credential, the settings are known to work, so the line does not suggest a mistake.
         let mistake = if self.has_fetched() { "" } else { mistake };
         let status = match &self.serving {
             Some(serving) => {

@@ -39,7 +39,7 @@ struct Process {
 }
 
 impl Fetcher {
-    /// Starts a fetcher with the supervisor's own arguments and environment.
+    /// Starts a fetcher with the supervisor's arguments, and with its environment except systemd's variables.
     pub fn start(&mut self, orders: &FetchOrders, now: BootTime) {
         let started = match self.unreaped.len() {
             0..MAX_UNREAPED => Process::start(orders, now),
@@ -97,9 +97,9 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. No other group
-    /// has its id, even if the fetcher was just reaped: the kernel assigns ids in ascending order, and reuses a free id only
-    /// after all others.
+    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. Even if the
+    /// fetcher was just reaped, no new group has the same id: the kernel assigns ids in ascending order, and reuses a free id
+    /// only after all others.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

@@ -60,8 +60,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // The kernel would still let later sockets share the port. It refuses them once a socket without the option has been
-        // bound to the port, at whatever address.
+        // Although the option is off again, the kernel would let later sockets share the port. It refuses them once a socket
+        // without the option has been bound to the port, at whatever address.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }
@@ -73,9 +73,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Lets another server of this user listen at this address too, so that it can take this server's place while no other program
-/// can take the port. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: the new server ends the sharing by binding
-/// a second socket to the port at another address ([`bound`]), and such a listener leaves no other address.
+/// Lets another server of this user listen at this address too. That server can then replace this one, and no other program can
+/// take the port meanwhile. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: to end the sharing, the new server
+/// binds a second socket to the port at another address ([`bound`]), and a listener on all addresses leaves no other.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

@@ -87,8 +87,9 @@ fn prepare<'a>(
     file_key: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
-    // Derive the key from the boot's id, so that a session token is valid in one boot only. With the key of the file alone, which
-    // can outlive the boot, an expired token could be valid again: its expiry is on CLOCK_BOOTTIME, which restarts at boot.
+    // Derive the key from the file's key and the boot's id, so that a session token is valid in one boot only. A token's expiry
+    // is a time of CLOCK_BOOTTIME, which restarts at boot. With the file's key alone, which can outlive the boot, an expired
+    // token could be valid again.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let token_key = file_key.derive(&boot_id);
     let now = BootTime::now();

@@ -27,8 +27,8 @@ pub trait Refresh {
         None
     }
 
-    /// Returns the effects of the expiry, if it is due and was not logged yet. The caller does this before `receive`, which assumes
-    /// that a due expiry has been logged.
+    /// Returns the effects of the expiry, if it is due and was not logged yet. Call this before `receive`, which assumes that a
+    /// due expiry has been logged.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }

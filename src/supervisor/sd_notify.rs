@@ -97,8 +97,7 @@ impl SdNotify {
     }
 }
 
-/// Sends a message on a socket of its own, as sd_notify(3) does: a socket that is kept would have to be made again whenever systemd
-/// is restarted.
+/// Sends a message on a new socket, as sd_notify(3) does: messages are rare, so no socket is kept.
 fn send_to(address: &SocketAddr, message: &str) -> io::Result<usize> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

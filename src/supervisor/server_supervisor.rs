@@ -15,7 +15,8 @@ use crate::messages::{ServerState, ServerUpdate, to_frame};
 /// backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
 /// A server that ends sooner than this after its start counts in `short_lives`: it may have failed by itself, not because of a
-/// client's request. A start takes 5 ms, but many times that on a busy or throttled processor.
+/// client's request. A start takes 5 ms, but the limit is far above that, because a start takes longer on a busy or throttled
+/// processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// Number of short-lived servers in a row after which the next start is delayed: by `FIRST_PAUSE`, doubled each time, up to
 /// `MAX_PAUSE`.

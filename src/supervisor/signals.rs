@@ -25,14 +25,15 @@ pub enum Order {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals, so that they are received through the descriptor. A child unblocks them ([`ProcessKind::harden`]).
+    /// Blocks the signals, so that they are received through the descriptor. A child inherits the blocked signals, and then sets
+    /// its own ([`ProcessKind::harden`]).
     ///
     /// [`ProcessKind::harden`]: crate::common::ProcessKind::harden
     pub fn watch() -> io::Result<Self> {
         let signals = SigSet::from_iter(SUPERVISOR_SIGNALS);
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&signals, flags)?;
-        // Block the signals only now: without a descriptor they must still end the process.
+        // Block the signals only after the descriptor exists: without one, they must still end the process.
         signals.thread_block()?;
         Ok(Signals(descriptor))
     }
