@@ -120,12 +120,13 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare the served role with a role that is given as an argument, but ignore EC2_ROLE_ARN: a container's health check has
-    // the server's variables but not its arguments. If --role-name is one of these arguments, the check would expect a wrong
-    // name; if --endpoint-url is one of them, the check would refuse the ARN of an STS other than AWS's.
+    // Compare only with a role given as an argument, never with EC2_ROLE_ARN. A health check inherits the server's variables but
+    // not its arguments: if the server has --role-name, the check would expect the role's own name instead; if it has
+    // --endpoint-url, the check would refuse an ARN that only another STS allows.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
-    // The check works for 0.0.0.0 and [::] too, at which a server listens on all addresses: a connect to them reaches loopback.
+    // A server at 0.0.0.0 or [::] listens on all addresses. The check needs no other address, because a connect to 0.0.0.0 or
+    // [::] reaches loopback.
     let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };

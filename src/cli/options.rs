@@ -39,7 +39,8 @@ mod tests {
             let (name, rest) = paragraph.split_once([' ', '\n']).unwrap();
             match paragraph.ends_with("repeated)") {
                 true => repeated.push(name),
-                // One space separates the name from a value's placeholder; more, or a line break, from a description.
+                // In the help, one space precedes a value's placeholder; two or more spaces, or a line break, precede a
+                // description.
                 false if !rest.starts_with(' ') => values.push(name),
                 false => switches.push(name),
             }
