@@ -22,7 +22,8 @@ pub struct AssumeRoleCall<'a> {
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
-    /// Whether the source credential may still be read again, once: if STS rejects it, its source may have renewed it meanwhile.
+    /// Whether the source credential can still be read again. This is done once, after STS has rejected the credential, because
+    /// its source may have renewed it meanwhile.
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused.
     pub refused_offsets: Vec<i64>,
@@ -85,7 +86,7 @@ impl AssumeRoleCall<'_> {
         let config = settings.config;
         let (reaction, text) = sts.judge(error, "AssumeRole", &config.role);
         let fault = || match reaction {
-            // The error may be about the policy, and another program may still correct the policy's file.
+            // With a policy file every fault is transient: the error may be about the policy, and the file may be corrected.
             _ if self.parameters.policy_file.is_some() => Fault::Transient(text),
             Reaction::GiveUp | Reaction::ShortenDuration => Fault::Permanent(text),
             _ => Fault::Transient(text),
@@ -134,8 +135,8 @@ impl AssumeRoleCall<'_> {
 }
 
 /// Returns the time at which STS issued a credential and the credential's lifetime, at most `asked`; `None` if the credential has
-/// expired. The time is the response's `Date`; but it is `signed_for` if `Date` is missing, or gives an implausible lifetime
-/// because a proxy set it.
+/// expired. The time is the response's `Date`, or `signed_for` if `Date` is missing or gives an implausible lifetime (for
+/// example, because a proxy set it).
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,

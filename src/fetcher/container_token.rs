@@ -1,5 +1,5 @@
-//! Watches `--container-token-file`, which holds the Authorization token for the container endpoint. A fetcher process does this,
-//! because a read may hang with the file system, and the supervisor can kill a fetcher.
+//! Watches `--container-token-file`, which holds the container token. A fetcher process does this, because a read may hang with
+//! the file system, and the supervisor can kill a fetcher.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};

@@ -18,7 +18,8 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns a short text of the metadata service; `None` if the service is disabled or has no text at this path.
+    // Returns a short text of the metadata service; `None` if a variable disables the service or is wrong, or if the service has
+    // no text at this path.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,
@@ -28,7 +29,7 @@ pub fn fetch(
         Ok(text.filter(|text| !text.is_empty()))
     };
     let (sts, region) = settings.sts(|| match host_text("meta-data/placement/region") {
-        // If the service does not answer, use the region that an earlier fetcher found.
+        // If the request fails, use the region that an earlier fetcher found.
         Err(_) if orders.region.is_some() => Ok(orders.region.clone()),
         result => result,
     })?;

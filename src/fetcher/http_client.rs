@@ -71,7 +71,8 @@ impl SendError {
         SendError { cause: cause.into(), remedy: remedy.into() }
     }
 
-    /// Classifies an error of rustls or the resolver by its text, because ureq passes on only the text.
+    /// Classifies an error of rustls or the resolver by its text. std gives a resolver's error only as text, and the types of
+    /// rustls's errors would need a direct dependency on rustls.
     fn from_text(text: String) -> Self {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
             return SendError::new(
@@ -218,9 +219,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether the proxy caused the error of a request that was sent through it. Errors of name resolution and of connect
-/// are the proxy's, because the client resolves only the proxy's name and connects only to the proxy. Any other I/O error without
-/// an errno comes from TLS inside the tunnel.
+/// Returns whether the proxy caused the error of a request sent through it. Name resolution, connect and every error with an
+/// errno concern the proxy, because it is the only peer of the socket. Any other I/O error counts as the target's, because it
+/// usually comes from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)
@@ -261,7 +262,7 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         .max_response_header_size(MAX_HEADER_BYTES)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        // Keep no idle connections, because a fetcher ends too soon to reuse one.
+        // Keep no idle connections: EC2's metadata service closes each connection itself, and other services get few requests.
         .max_idle_connections(0)
         .build()
 }

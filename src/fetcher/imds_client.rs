@@ -46,7 +46,7 @@ impl ImdsClient {
         client.request_token()?;
         let token = client.token.borrow().clone();
         if token.is_some_and(|token| orders.is_own_token(&token)) {
-            // This error is transient, because another program sets the firewall rule that redirects to this server.
+            // This error is transient, because a firewall rule redirects to this server, and another program may still change it.
             return client.wrong(
                 "it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -121,8 +121,8 @@ impl ImdsClient {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // This remedy covers a container and a user of the host, because the error does not tell them apart: it depends on
-            // the firewall rule or redirection that keeps ec2-role away, and its text on the C library.
+            // ec2-role may run in a container, or as a user of the host whom a firewall rule keeps away. The error does not show
+            // which: it depends on the kind of the rule, and its text depends on the C library. So this remedy covers both.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"

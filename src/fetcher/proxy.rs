@@ -37,7 +37,8 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, Strin
     }
 }
 
-/// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, and ureq would connect to port 80.
+/// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, for which ureq would connect to the
+/// scheme's default port.
 pub fn has_valid_port(uri: &Uri) -> bool {
     let is_bare = uri.authority().is_some_and(|it| it.as_str().ends_with(it.host()));
     is_bare || uri.port_u16().is_some_and(|port| port > 0)

@@ -14,8 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Fallback lookups begin at most this long after the default lookup began: musl takes 10 s for a lookup without an answer, and
-/// the call to STS needs time too.
+/// Maximum time from the start of the default lookup to the start of a fallback lookup. musl takes 10 s for a lookup without an
+/// answer, and the fetcher must have time left for the call to STS.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;

@@ -33,8 +33,8 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // botocore reads such a path: it expands `$VARIABLE` and `~USER`, and takes any bytes, of which `Environment` keeps only
-            // UTF-8. Without this error the path would count as a missing file, and a missing file causes no error.
+            // botocore expands `$VARIABLE` and `~USER`, and accepts a path that is not UTF-8; ec2-role does neither. Without this
+            // error, a file at such a path would silently count as missing.
             Err(_)
                 if written.contains('$')
                     || written.trim_start_matches("~/").starts_with('~')
@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the user's home directory. systemd sets HOME only for units with User=, so root has a default of its own, unless the
-/// unit hides it (ProtectHome=).
+/// Returns the user's home directory: HOME, which systemd sets only for units with User=. Without HOME, it is /root for root if
+/// /root/.aws exists (ProtectHome= hides it), and otherwise `/`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();

@@ -61,9 +61,9 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect that the endpoint is this server, which has no credential before its first fetch and would wait for itself. The
-        // proof is that the endpoint issues a session token of this server. The request for that token sends the Authorization
-        // header too, because without it a server with a container token may respond 404.
+        // Detect an endpoint that is this server itself: it would wait for itself, because it has no credential before its first
+        // fetch. The proof is that the endpoint issues a session token of this server. The request for that token sends the
+        // Authorization header too, because without it a server with a container token may respond 404.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);

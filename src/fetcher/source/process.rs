@@ -58,8 +58,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // A log of JSON lines must not get the command's stderr as it is, so a file collects it. A full pipe would block the command,
-    // and the read of a pipe would not end while a daemon that the command started still has it open.
+    // A log of JSON lines must not get the command's stderr as it is, so a file collects it. A pipe has two faults: when it is
+    // full, it blocks the command, and its reader waits as long as a daemon that the command started has it open.
     let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);
@@ -123,7 +123,7 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
     if json["Version"] != 1 {
         return Err("it printed no Version 1 credential");
     }
-    // Ignore the expiration: this machine's clock may be wrong, and STS rejects an expired credential.
+    // Ignore the expiration: this machine's clock may be wrong, and STS itself rejects an expired credential.
     document::parse(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
@@ -136,7 +136,7 @@ fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus)
     let wait = move || {
         let mut output = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            // If a read failed, `parse` would reject the incomplete output.
+            // A read error is ignored, because `parse` rejects the incomplete output.
             _ = stdout.take(MAX_OUTPUT_BYTES as u64 + 1).read_to_end(&mut output);
         }
         if output.len() > MAX_OUTPUT_BYTES {

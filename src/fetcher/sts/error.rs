@@ -179,8 +179,8 @@ fn action(message: &str) -> Option<&str> {
 }
 
 /// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a
-/// session of a role it returns the role's name and account, because each instance has a session of its own. It cannot return
-/// the role's ARN, because the session's ARN lacks the role's path.
+/// session of a role it returns the role's name and account: the session's ARN is of no use in a trust policy, because it differs
+/// for each instance, and the role's ARN is not known, because the session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {
