@@ -169,8 +169,8 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// Whether the value of a Host header is an IP address, a name that nobody can register, or the configured name; with or without
-/// a port. On loopback, of the names that nobody can register only `localhost` and the names under it are good.
+/// Whether a Host header is good, with or without a port: an IP address, the configured name, an empty name, or a name outside
+/// public DNS (a single label, `*.localhost`, `*.internal`). On loopback the last group shrinks to `localhost` and `*.localhost`.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -40,7 +40,7 @@ impl Container {
         ))
     }
 
-    /// Like `get`, but from the address `source`, as if the container were a router for it.
+    /// Like `get`, but from the address `source`, as if the container were the router of a client with that address.
     pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
         let (host, _port) = address.split_once(':').unwrap();
         self.run(&format!(
@@ -51,7 +51,7 @@ impl Container {
         answer
     }
 
-    /// Runs `inside` in a thread in the container's network namespace. The sockets that it opens stay there.
+    /// Runs `inside` in a thread in the container's network namespace. The sockets that `inside` opens stay in that namespace.
     pub fn enter<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
         let path = format!("/proc/{}/ns/net", self.0.id());
         let network = std::fs::File::open(path).unwrap();

@@ -64,7 +64,6 @@ impl Start {
         ])
     }
 
-    /// [`Start::without_source`] with keys in the environment.
     pub fn with(sts: &Sts) -> Self {
         Self::without_source(sts).keys(SOURCE_KEY)
     }
@@ -217,7 +216,7 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
-/// A running ec2-role. When it is dropped, it is ended, and its log, its stdout and its files are searched for secrets.
+/// A running ec2-role. Dropping it ends the process, and fails the test if a secret is in its log, its stdout or a file in HOME.
 pub struct Ec2Role {
     pub home: Directory,
     pub address: SocketAddr,

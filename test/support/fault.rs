@@ -129,8 +129,8 @@ impl Fault<'_> {
 
 /// Polls until there is no credential any more, and checks that this call's credential is served until it expires, and no longer.
 ///
-/// ec2-role counts the lifetime from just before the call, so from a moment between `started` and `call.at`. The checks allow for
-/// the whole time between these two, so a busy machine cannot make them fail.
+/// ec2-role counts the lifetime from just before the call, which is after `started` and before `call.at`. The checks accept every
+/// moment between these two as the beginning, so that a busy machine cannot make them fail.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -49,7 +49,6 @@ pub enum Wrong {
 }
 
 const TOKEN: &str = "AQAETHEHOSTSTOKEN==";
-/// Role, region and id of the instance.
 pub const ROLE_NAME: &str = "host-role";
 pub const REGION: &str = "eu-north-1";
 pub const INSTANCE_ID: &str = "i-0123456789abcdef0";

@@ -13,7 +13,6 @@ pub const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/exc_
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 pub const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 
-/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -64,14 +63,14 @@ impl Answer {
             match stream.read(&mut piece) {
                 Ok(0) => return Err(cut(&bytes)),
                 Ok(length) => bytes.extend_from_slice(&piece[..length]),
-                // A read with a time limit is not restarted by the kernel after a signal.
+                // The kernel does not restart a read with a timeout after a signal, so read again.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Parses a complete response.
+    /// Parses a complete head, and takes what follows as the body. Returns `None` if the head is incomplete or malformed.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (head, body) = halves(bytes)?;
         let head = std::str::from_utf8(head).ok()?.trim_end();
@@ -130,7 +129,7 @@ pub fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(response)
 }
 
-/// Opens a connection with timeouts.
+/// Opens a connection. Connecting and each read and write time out after [`TIMEOUT`].
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

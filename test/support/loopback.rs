@@ -12,7 +12,6 @@ pub struct Loopback {
     port: Port,
 }
 
-/// A request as it was received.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -71,7 +70,6 @@ pub trait Stream: Read + Write + Send {}
 
 impl<Any: Read + Write + Send> Stream for Any {}
 
-/// The connection to the client.
 pub struct Connection(pub Box<dyn Stream>);
 
 impl Connection {

@@ -1,4 +1,5 @@
-//! The common part of the stand-ins for a host's metadata service: records requests, and makes ec2-role use the service.
+//! The common part of the two stand-ins for a host's metadata service, `HostMetadata` and `Upstream`: it records requests and
+//! points ec2-role to the service.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ fn runs(words: &[&str]) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Like `runs`, and skips the test if the result is false.
+/// Like `runs`; if the result is false, also reports the test as skipped (in CI: fails it). The caller then returns.
 #[track_caller]
 pub fn can(words: &[&str]) -> bool {
     let works = runs(words);
@@ -28,7 +28,8 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Returns an `unshare` command that makes namespaces of these kinds; skips the test if this machine allows no such command.
+/// Returns an `unshare` command that makes namespaces of these kinds. If this machine allows none, returns `None` after reporting
+/// the test as skipped (in CI: failing it); the caller then returns.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
     // A user namespace lets an ordinary user make the namespaces of the other kinds. Its root cannot enter another user's private
@@ -42,7 +43,7 @@ pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
 }
 
 /// Runs the calling test again in a child process: in a network namespace that has only loopback, with its own /etc/hosts and an
-/// /etc/resolv.conf that names 127.0.0.1. Returns true in the child, and false in the caller, which then has nothing left to do.
+/// /etc/resolv.conf that names 127.0.0.1. Returns true in the child. Otherwise returns false, and the caller returns too.
 #[track_caller]
 pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {

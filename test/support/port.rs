@@ -117,7 +117,8 @@ impl Port {
     }
 }
 
-/// Stops listening when it is dropped, even if a child has a copy of the socket between its fork and its exec.
+/// Dropping it stops listening with shutdown(2). Closing the socket would not be enough while a child that has been forked, but
+/// has not called exec yet, still has a copy of the socket.
 struct Listener(Arc<TcpListener>);
 
 impl Drop for Listener {
@@ -126,8 +127,8 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP. It is CLOEXEC from its creation, so that processes that other tests start at this moment do not
-/// inherit it: some of them have no descriptor to spare.
+/// An IPv4 socket for TCP. It is CLOEXEC from its creation: otherwise a process that another test starts at this moment would
+/// inherit it, and some tests limit their process to a few descriptors.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()

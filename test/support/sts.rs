@@ -79,7 +79,6 @@ pub enum RetryAfter {
     Date(i64),
 }
 
-/// The reply to one call.
 #[derive(Clone, Debug)]
 pub struct Reply {
     status: u16,
@@ -236,7 +235,8 @@ impl Reply {
         Reply { expiration, ..self }
     }
 
-    /// STS's clock is ahead by this many seconds. Like the real STS it rejects signatures that are more than five minutes off.
+    /// STS's clock is ahead by this many seconds. Like the real STS, this one then rejects signatures that are more than five
+    /// minutes off its clock.
     pub fn clock_ahead(self, seconds: i64) -> Self {
         Reply {
             clock: seconds,
