@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use crate::support::any_answer::{CONTAINER_TOKEN, World};
 
-/// Parts of paths, each with a meaning in some path of the router.
+/// Parts of paths that the router knows or must reject.
 const PIECES: [&str; 36] = [
     "/",
     "/",

@@ -44,7 +44,7 @@ impl Served {
         answer
     }
 
-    /// Sends a request as SDKs do.
+    /// Sends a request with the Host header that SDKs send.
     #[track_caller]
     fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Answer {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -599,7 +599,7 @@ fn listings_name_what_is_served_alone() {
             assert_eq!((list.status, list.body.as_str()), (200, "region"));
             assert_eq!((region.status, region.body.as_str()), (200, "eu-west-1"));
         } else {
-            // STS calls use the region of the global endpoint, but that is not the host's region.
+            // Without a configured region, STS calls are signed for us-east-1, which is not served as the host's region.
             assert_eq!((list.status, region.status), (404, 404));
         }
     }

@@ -254,7 +254,7 @@ fn excess_metadata_is_left_out_and_the_rest_served() {
 
 #[test]
 fn listings_without_end_are_cut() {
-    // Eight levels of ten directories each would be a hundred million requests.
+    // Each listing has ten directories. Without a limit on entries, a fetch would send millions of requests.
     let host = Loopback::start(|request, connection| {
         let directories = "placement/\nnetwork/\nspot/\na/\nb/\nc/\nd/\ne/\nf/\ng/";
         let body = match request.method.as_str() {
@@ -363,7 +363,6 @@ fn a_new_server_gets_the_last_snapshot() {
     assert_eq!(ec2_role.document().status, 200);
 }
 
-/// This test waits for the second snapshot, which is taken after a minute.
 #[test]
 #[ignore = "takes more than a minute; scripts/test runs it"]
 fn a_snapshot_outlives_failures_and_is_renewed() {
@@ -371,7 +370,7 @@ fn a_snapshot_outlives_failures_and_is_renewed() {
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
     upstream.does_now(Manner::Hang);
-    // The next fetch would be in a minute.
+    // Without SIGHUP the next fetch would start only after a minute.
     ec2_role.signal(Signal::HUP);
     ec2_role.wait_for_line("was not fetched, serving what was fetched before");
     check_status(&ec2_role, &["meta-data/instance-id"], 200);

@@ -155,7 +155,7 @@ fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     assert_eq!(ec2_role.get(LIST_PATH).status, 200);
 }
 
-/// systemd makes a unit's socket blocking before each of its commands, such as that of `systemctl reload`.
+/// Whenever systemd runs a command of the unit, for example at `systemctl reload`, it makes the unit's socket blocking.
 #[test]
 fn an_inherited_socket_that_is_made_blocking_delays_nothing() {
     let sts = Sts::start([Reply::good()]);
