@@ -136,7 +136,7 @@ fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
             check_once(start().variable(variable, path), 1, &[&expected]);
         }
     }
-    // The home directories of some service accounts end in a dollar sign.
+    // In HOME a dollar sign is accepted, because the home directories of some service accounts end in one.
     assert_eq!(
         signed_with(&sts, Start::with(&sts).variable("HOME", "/home/service$")),
         SOURCE_KEY
@@ -159,7 +159,7 @@ fn without_home_the_files_of_root_are_read() {
     let sts = sts();
     let start = Start::without_source(&sts).without_variable("HOME");
     let start = start.file(".aws/credentials", &keys("default", "AKIAHOME"));
-    // The directory that is mounted over root's may hide the binary.
+    // Run a copy of the binary: the original may be in /root, which the mount below hides.
     let program = start.home.text("ec2-role");
     std::fs::copy(env!("CARGO_BIN_EXE_ec2-role"), &program).unwrap();
     let mount = Command::new("mount")
@@ -1036,7 +1036,7 @@ fn a_source_that_is_this_server_itself_is_refused() {
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
-    // The source is the container endpoint of this server, which has nothing to serve before the first credential.
+    // The source is the container endpoint of this server. Only a changed variable can correct that: exit status 2.
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());

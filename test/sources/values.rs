@@ -9,7 +9,7 @@ use ec2_role::messages::{FetchOrders, to_frame};
 use crate::support::loopback::Loopback;
 use crate::support::{ROLE, Reply, SECRET, Start, Sts, each};
 
-/// White space at the end of a value: from a Windows env file, from a secret stored with a newline, or copied from a web page.
+/// White space around a value: from a Windows env file, from a secret stored with a newline, or copied from a web page.
 const AROUND: [&str; 6] = ["\r", "\n", "\r\n", " ", "\t", "\u{a0}"];
 /// Characters that are invalid inside a value, each with the code point that the log line names.
 const INSIDE: [(&str, &str); 7] = [
@@ -194,7 +194,7 @@ fn a_panic_is_one_line_and_its_step_was_reported() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
-        // Give the fetcher its own process group, as the supervisor does: when its stdin closes, a fetcher kills its whole group.
+        // The supervisor does this too: a fetcher whose stdin closes kills the process group that it leads.
         .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()
@@ -208,7 +208,7 @@ fn a_panic_is_one_line_and_its_step_was_reported() {
     let mut stdin = fetcher.stdin.take().unwrap();
     stdin.write_all(&to_frame(&orders)).unwrap();
     let ended = fetcher.wait_with_output().unwrap();
-    // A fetcher ends when its stdin closes, so close it last.
+    // Keep the stdin open until here, because a fetcher ends when its stdin closes.
     drop(stdin);
     let reports = String::from_utf8_lossy(&ended.stdout);
     assert!(reports.contains("calling AssumeRole of"), "{reports}");
