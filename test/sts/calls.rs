@@ -259,7 +259,7 @@ fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
 
 #[test]
 fn retry_after_is_heeded_up_to_a_minute() {
-    // STS's clock is a day ahead, and a date in Retry-After counts from STS's clock.
+    // The `Date` header of the replies is a day ahead. A date in Retry-After counts from that header.
     let rows = [
         (RetryAfter::Seconds(30), "30 s"),
         (RetryAfter::Seconds(86_400), "60 s"),
@@ -357,7 +357,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
     );
 }
 
-/// Permanent errors: only the user can remove their cause.
+/// Errors of STS that are permanent, because their cause is an option. The log line must contain the text.
 fn lasting_faults() -> Vec<(Reply, &'static str)> {
     vec![
         (

@@ -1,6 +1,6 @@
 //! Which STS calls go through the proxy that the environment variables name.
 //!
-//! 0.0.0.0 plays a remote host: a connection to it ends on this machine, but it is not a loopback address.
+//! 0.0.0.0 stands for a remote host: connections to it end on this machine, but ec2-role does not treat it as a local address.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -62,7 +62,8 @@ fn tunnel(client: &TcpStream, target: SocketAddr) {
     });
 }
 
-/// The URL of an STS on a host that counts as remote.
+/// The STS's URL with 0.0.0.0. It reaches the same listener, but ec2-role does not treat it as local, so ec2-role uses the proxy
+/// unless NO_PROXY has the address.
 fn elsewhere(sts: &Sts) -> String {
     sts.url().replace("127.0.0.1", "0.0.0.0")
 }
