@@ -1,4 +1,4 @@
-//! Log lines on stderr: their format, secrets that must not be in them, and responses while the log is stalled.
+//! Log lines on stderr: their format, secrets that must not be in them, and responses while the log cannot be written.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! A log that cannot be written, in a file or on a terminal, neither stops nor ends a process.
+//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, skip, until};
 
-/// Enough requests to exceed the file size limit below with their log lines.
+/// Enough requests that their log lines exceed the file size limit below.
 const REQUESTS: usize = 200;
 
 fn start(start: Start) -> (Ec2Role, SocketAddr) {
@@ -102,8 +102,8 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    // The supervisor runs in the terminal's foreground, the server in the background, where `tostop` stops a process that
-    // writes.
+    // The supervisor runs in the terminal's foreground, the server in the background. `tostop` makes the kernel suspend a
+    // background process that writes to the terminal.
     let on_terminal = [
         "sh",
         "-c",

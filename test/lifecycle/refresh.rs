@@ -108,8 +108,8 @@ fn a_hundred_waiting_clients_cause_one_sts_call() {
     let address = ec2_role.address;
     std::thread::scope(|scope| {
         for _ in 0..100 {
-            // The server starts with the first credential, but after 400 ms at the latest. On a busy machine the credential may
-            // come later, and these requests get a 500.
+            // The server starts when there is a credential, at the latest after 400 ms. On a busy machine the credential may come
+            // later than the server, which answers 500 until then.
             scope.spawn(move || {
                 let status = http::get(address, DOCUMENT_PATH).unwrap().status;
                 assert!([200, 500].contains(&status), "{status}");

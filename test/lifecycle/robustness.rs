@@ -26,8 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// While a fetcher hangs, the server is killed this many times. Then it gets this many requests whose Content-Length would make
-/// tiny_http abort.
+/// Number of times that the server is killed while a fetcher hangs, and number of requests after that whose Content-Length would
+/// make tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
@@ -234,12 +234,12 @@ fn signals_for_the_supervisor_leave_the_server() {
     assert_eq!(ec2_role.server(), server);
 }
 
-/// Kills each server after 60 ms. It counts as short-lived, because the limit is 500 ms (`SHORT_LIFE`).
+/// Kills each server after 60 ms. A server that lives less than 500 ms (`SHORT_LIFE`) counts as short-lived.
 #[test]
 fn servers_that_keep_ending_are_started_ever_more_slowly() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
-    // On a busy machine a server may live longer, and the count of short-lived servers begins again at 0.
+    // On a busy machine a server may live longer, which resets the count of short-lived servers. So repeat until a pause comes.
     until("a pause before a start", || {
         let server = ec2_role.server();
         std::thread::sleep(Duration::from_millis(60));

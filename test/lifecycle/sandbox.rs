@@ -44,8 +44,8 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14. The first range is io_pgetevents. rseq, which follows it, stays allowed: the tests, unlike
-/// the release, are linked with glibc, which aborts if rseq fails in a thread that starts after it has succeeded in another.
+/// System calls newer than Linux 4.14. The first range is io_pgetevents; the number after it is rseq, which stays allowed. The
+/// tests, unlike the release, are linked with glibc, which aborts if rseq succeeded in one thread and fails in a later one.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
@@ -162,7 +162,7 @@ fn a_poll_that_fails_does_not_spin() {
     assert!(spent < 10, "{spent}");
 }
 
-/// No child can be started without setpgid.
+/// The filter forbids setpgid, without which no child can be started.
 #[test]
 fn a_log_writer_that_cannot_start_is_logged_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
@@ -228,7 +228,7 @@ fn a_limit_on_threads_is_named_once_a_second() {
         libc::CLONE_THREAD as u64,
     );
     let rule = SeccompRule::new(vec![is_thread.unwrap()]).unwrap();
-    // The C library uses clone when clone3 fails with ENOSYS.
+    // A filter can check the flags of clone, but not of clone3. If clone3 fails with ENOSYS, the C library uses clone instead.
     let clone3 = [(libc::SYS_clone3, Vec::new())].into();
     let clone = [(libc::SYS_clone, vec![rule])].into();
     let ec2_role = refusing(clone3, libc::ENOSYS, move || {

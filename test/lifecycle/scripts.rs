@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::support::Directory;
 
-/// The executable files in scripts/, without `manuals`, which is no command for users.
+/// The executable files in scripts/, without `manuals`, which has no --help.
 fn scripts() -> Vec<PathBuf> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts");
     let entries = std::fs::read_dir(directory).unwrap().flatten();

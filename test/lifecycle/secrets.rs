@@ -1,5 +1,5 @@
-//! Tests which processes have the source credential's secret in their environment or memory, which only root can read. Each test
-//! of this suite also searches logs, output and files for secrets when it drops an `Ec2Role`.
+//! Tests which processes have the source credential's secret in their environment or memory; only root can read these. Logs,
+//! output and files are searched for secrets in every test, when the test drops its `Ec2Role`.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -18,7 +18,7 @@ fn proc(pid: Pid, name: &str) -> String {
     format!("/proc/{}/{name}", pid.as_raw_nonzero())
 }
 
-/// Whether this test may read a process's memory; skips the test if not.
+/// Whether this test may read a process's memory; if not, also reports the test as skipped (in CI: fails it).
 #[track_caller]
 fn can_read(pid: Pid) -> bool {
     let can = File::open(proc(pid, "mem")).is_ok();
@@ -37,7 +37,7 @@ fn has_in_memory(pid: Pid, wanted: &str) -> bool {
         let (from, to) = range.split_once('-').unwrap();
         let [from, to] = [from, to].map(|bound| u64::from_str_radix(bound, 16).unwrap());
         let mut bytes = vec![0; (to - from) as usize];
-        // Some pages of the kernel's own cannot be read; they hold no secret.
+        // Some pages that the kernel maps, such as [vvar], cannot be read; they hold no secret.
         rest.starts_with('r')
             && memory.read_exact_at(&mut bytes, from).is_ok()
             && bytes
