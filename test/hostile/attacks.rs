@@ -14,7 +14,8 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 const FETCHES: usize = 20;
 /// Limit for the median time of these fetches: most SDKs wait one second. A single fetch can take longer on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Connections of one attack, and number of concurrent attacks. Both are small, because all tests share 1,000 descriptors.
+/// Connections of one attack, and number of concurrent attacks. Both are small, because all tests run in one process, and a
+/// process may usually open 1,024 files.
 const MOST: usize = 200;
 const AT_ONCE: usize = 3;
 /// More bytes than fit into the server's buffer and both socket buffers.

@@ -1,5 +1,5 @@
-//! Clients that vanish without a close. After the server's close, the kernel would by default keep each connection for 100 s, to
-//! retransmit to the client.
+//! Clients that vanish without a close. By default the kernel keeps such a connection for 100 s after the server's close, and
+//! retransmits to the client; ec2-role lowers that to 1 s.
 
 use std::io::Write;
 use std::net::TcpStream;
