@@ -424,7 +424,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            // If stderr is a file, the log writer runs too, a process with a thread and descriptors of its own.
+            // If stderr is a file, more are left: the log writer runs too, a process with a thread and descriptors of its own.
             (threads == 0 || row.log.is_some(), "threads left"),
             (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),

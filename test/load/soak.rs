@@ -171,7 +171,7 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // A leak raises the minimum too; a fetcher or a new server, which take resources for a moment, do not.
+    // Compare minimums: a leak raises them; what the supervisor holds for a fetcher or a new server for a moment does not.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(
