@@ -1,5 +1,5 @@
-//! Parses any text as a shared config or credentials file. Checks that section names, keys and values are trimmed, and that no
-//! name or key contains a delimiter.
+//! Parses any text as a shared config or credentials file. Checks that section names, keys and the ends of values are trimmed,
+//! and that no name or key contains a delimiter.
 
 #![no_main]
 
