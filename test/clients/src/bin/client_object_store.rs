@@ -1,5 +1,5 @@
-//! Prints the credential that object_store (polars, deltalake, datafusion) finds in its environment, then stores an object with
-//! it. Usage: client_object_store AWS_ENDPOINT BUCKET
+//! Stores an object with the credential that object_store (the S3 client of polars, deltalake and datafusion) finds in its
+//! environment, then prints the credential. Usage: client_object_store AWS_ENDPOINT BUCKET
 
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
