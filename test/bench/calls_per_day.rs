@@ -16,7 +16,7 @@ const LIFETIMES: [(&str, Duration); 3] = [
     ("12 hours", minutes(12 * 60)),
 ];
 
-/// Returns how long a credential of this lifetime is used before the server replaces it.
+/// Returns how long a credential of this lifetime is used before it is replaced.
 type Schedule = fn(Duration) -> Duration;
 
 const SCHEDULES: [(&str, Schedule); 7] = [
