@@ -3,10 +3,10 @@
 
 mod container;
 mod context;
+mod credential_process;
 mod document;
 pub mod instance;
 mod keys;
-mod process;
 mod shared_files;
 mod web_identity;
 

@@ -1,7 +1,7 @@
 //! Finds a credential in the profile of the shared files: a web identity, static keys, or a `credential_process`.
 
 use super::context::Context;
-use super::{keys, process, web_identity};
+use super::{credential_process, keys, web_identity};
 use crate::common::Fault;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
@@ -40,7 +40,7 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
     }
     refuse_sign_in(LOGIN_KEY)?;
     match command {
-        Some(command) => process::run(context, &profile.name, command).map(Some),
+        Some(command) => credential_process::run(context, &profile.name, command).map(Some),
         None => static_keys(profile, &profile.config, "config"),
     }
 }
