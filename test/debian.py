@@ -17,13 +17,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "docker"))
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# Copied into the tree, so that programs in it can reach the package registries.
+# Files that are copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 # Makes the tree the root of the mount namespace. With chroot alone, the machine's root directory would remain the root of this
-# namespace and of the containers' copies of it. `docker exec` enters a container's namespace at its root, so it would run in the
-# machine's root directory. /tmp is the machine's, because a test puts a core_pattern program in /tmp, and the kernel runs it in
-# the machine's root.
+# namespace and of the containers' copies of it. `docker exec` starts a command in the root of the container's namespace, so the
+# command would run in the machine's root directory. /tmp is the machine's, because a test puts a core_pattern program in /tmp,
+# and the kernel starts that program in the machine's root.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"

@@ -106,7 +106,7 @@ def main():
         build_ec2_role(engine)
         with Aws(engine.instance):
             networks = networks_times(engine, rounds, numbers)
-            # The host of `units_times` is a container of this engine. It needs the metadata service, which the guard refuses it.
+            # The host of `units_times` is a container of this engine and needs the metadata service, so turn off the guard.
             engine.instance.guard("off")
             units = units_times(engine, rounds, numbers)
     json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)

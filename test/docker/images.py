@@ -76,7 +76,7 @@ def debian_tree(name, packages, sources=SOURCES):
     """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     tree.parent.mkdir(parents=True, exist_ok=True)
-    # Suites that run at once need the same trees.
+    # Only one of the suites that run at the same time makes the tree; the others wait for it.
     with tree.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():

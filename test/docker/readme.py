@@ -16,7 +16,7 @@ def block(heading, language, number=0, page="README.md"):
 
 
 def command(begin, page="README.md"):
-    """The first command in a sentence of the page that begins so."""
+    """The first command between backquotes on the page that begins with the word or words `begin`."""
     return re.search(rf"`({re.escape(begin)} [^`]*)`", (REPOSITORY / page).read_text())[1]
 
 

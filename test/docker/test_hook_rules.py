@@ -275,7 +275,7 @@ def test_a_bridge_or_address_hardly_meant_changes_nothing(host, arguments, compl
 
 
 def test_a_bridge_without_an_address_leaves_others_their_role(host, server):
-    """Docker makes such a bridge with inhibit_ipv4, and for a network without IPv4."""
+    """Docker makes a bridge without an IPv4 address for a network with the option inhibit_ipv4 or without IPv4."""
     host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
     host.hook("add", "--bridge", "docker+")
     assert role_seen_by(host.box) == "stand-in"
@@ -294,7 +294,7 @@ def test_a_bridge_that_is_removed_meanwhile_is_left_out(host, server, tmp_path):
 
 
 def test_a_server_bound_to_the_bridge_is_taken_for_ours(host):
-    """A socket unit with BindToDevice= has such a socket; ss then adds the device to the address."""
+    """BindToDevice= in a socket unit binds the socket to the bridge. ss then prints the device after the address."""
     with host.ec2, socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"docker0")
         listener.bind(("172.17.0.1", 4567))
@@ -529,7 +529,7 @@ def test_ten_hooks_added_at_once_are_all_in_place(host):
 
 
 def test_four_times_the_hooks_take_no_eight_times_the_processor(host):
-    """As a ratio, because machines differ and may be busy; scripts/bench measures how long each command takes."""
+    """Checks a ratio, because machines differ and may be busy; scripts/bench measures how long each command takes."""
     def seconds(*arguments):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         host.hook(*arguments, check=False)

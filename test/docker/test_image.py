@@ -141,7 +141,7 @@ def test_6_it_serves_confined_and_in_16_mb(docker, server):
 
 
 def test_6_docker_stop_ends_it_within_a_second_and_with_0(docker, server):
-    # Docker kills it after a second, and its exit code is then 137.
+    # A server that runs longer than a second is killed by Docker, and its exit code is then 137.
     docker.docker("stop", "--time", "1", server)
     assert docker.inspect(server, "{{.State.ExitCode}}") == "0"
     assert "ended by SIGTERM" in docker.log(server)

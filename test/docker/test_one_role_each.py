@@ -480,7 +480,7 @@ def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken, sai
 def test_replace_keeps_lines_and_emptiness_of_values(docker, tmp_path):
     variables = tmp_path / "variables"
     variables.write_text("AWS_NOTE=\nAWS_OTHER=a  b\n")
-    # No spaces: moto would compute the signature with + in their place.
+    # The policy has no spaces, because moto would compute the signature with + in their place.
     policy = '{\n"Version":"2012-10-17",\n"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]\n}\n'
     network(docker, "create", arn("php"), "--env-file", variables, "--", "--endpoint-url", ENDPOINT, "--policy", policy)
     kept = ("{{json .Config.Cmd}}", "{{json .Config.Env}}")
@@ -498,7 +498,7 @@ def test_region_discovery_works_in_a_role_network(docker):
 
 
 def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
-    """Names of the script's own variables, names that docker itself reads, and characters that a shell would expand."""
+    """Uses names of the script's own variables, names that docker itself reads, and characters that a shell would expand."""
     given = ["name=other", "engine=lxc", "IFS=/", "DOCKER_HOST=tcp://127.0.0.1:9", "dotted.name=v", "SPACED=  a \"b\" 'c' $(id) \\n %s%%", "EMPTY="]
     variables = tmp_path / "variables"
     variables.write_text("\n".join(given) + "\n")
@@ -510,7 +510,7 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
 
 
 def test_variables_may_come_by_a_pipe(docker):
-    """As from `--env-file <(sops decrypt variables)` in a shell: they can be read only once."""
+    """In a shell, `--env-file <(sops decrypt variables)` names a pipe, which can be read only once."""
     for verb, role, options in ("create", arn("php"), ("--", "--endpoint-url", ENDPOINT)), ("replace", "php", ()):
         given = f'exec "$0" "$1" --env-file <(echo EC2_ROLE_ROLE_NAME={verb}d) "${{@:2}}"'
         docker.instance.run("bash", "-c", given, NETWORK, verb, role, *options)
@@ -518,7 +518,8 @@ def test_variables_may_come_by_a_pipe(docker):
 
 
 def test_an_engine_elsewhere_is_refused(docker):
-    """As by DOCKER_HOST or a context: the hook would be on this host, and the containers on another one, with its role."""
+    """DOCKER_HOST or a context can name an engine on another host. The hook would be on this host, but the containers on the
+    other one, and they would have that host's role."""
     before = docker.docker("network", "ls", "--quiet").stdout
     here = NetworkNamespace("here")
     try:

@@ -47,8 +47,8 @@ def test_remove_leaves_nothing(host):
     host.network("remove", "php")
     assert left(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
-    # `remove` works even if no container was ever on the network. It keeps the hook while another er- bridge exists, because that
-    # bridge can belong to another engine's network.
+    # `remove` works even if no container was ever on the network. It keeps the hook while a bridge with the prefix er- exists,
+    # because that bridge can belong to another engine's network.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")

@@ -53,7 +53,7 @@ def host(serving_host):
 
 @pytest.fixture
 def denied(engine, aws):
-    """Denies the host's own session the right to assume roles during the test; the value is a function that allows it again."""
+    """Gives the host a credential that may not assume roles; the value is a function that gives it back its own credential."""
     credential = engine.instance.real_metadata.credential
     allowed = dict(credential)
     with engine.instance.aws:

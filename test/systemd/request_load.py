@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 THREADS = 8
-SECONDS = 60  # so long that only a lost request runs into it: on a busy machine a restart takes seconds
+SECONDS = 60  # longer than any restart on a busy machine, so that only a lost request times out
 token, role, running = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 request = urllib.request.Request(f"http://169.254.169.254/latest/meta-data/iam/security-credentials/{role}",
                                  headers={"X-aws-ec2-metadata-token": token})

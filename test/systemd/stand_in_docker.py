@@ -58,7 +58,7 @@ def poll():
 
 
 make_bridge()
-# `poll` calls setns, which moves only the calling thread. Python's os module has it from 3.12 on.
+# `poll` calls os.setns, which moves only the calling thread. Python has os.setns from 3.12 on.
 if not hasattr(os, "setns"):
     import ctypes
     os.CLONE_NEWNET = 0x40000000
