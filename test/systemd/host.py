@@ -131,7 +131,8 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self):
-        """Sends requests with one session token, from before the block until the block ends. All of them must succeed. No unit may hang."""
+        """Sends requests with one session token, from before the block until the block ends. All of them must succeed, and no unit
+        may hang."""
         token, running, hangs = self.session_token(), "/run/load", self.count_hangs()
         self.put(HERE / "request_load.py", "/request_load.py")
         with concurrent.futures.ThreadPoolExecutor(1) as clients:

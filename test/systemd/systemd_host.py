@@ -61,7 +61,7 @@ class SystemdHost:
         listed = self.run("ps", "-o", "comm=,pid=", "--pid", supervisor, "--ppid", supervisor, check=False).stdout
         return {name: int(pid) for name, pid in (line.split() for line in listed.splitlines())}
 
-    def ask(self, path=LIST, token=None, seconds=10):
+    def ask(self, path=LIST, token=None, seconds=3):
         """The (status, body) of a request from the container; None if there is no response."""
         header = ("--header", f"X-aws-ec2-metadata-token: {token}") if token else ()
         result = self.in_container("curl", "--silent", "--max-time", str(seconds), "--write-out", "\n%{http_code}", *header,

@@ -75,10 +75,11 @@ def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-def test_a_stopped_server_is_replaced(host):
+def test_a_stopped_server_is_replaced_within_3_seconds(host):
     before = host.processes()
     host.run("kill", "-STOP", str(before["ec2-role-server"]))
-    wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), what="another server")
+    # A replacement takes up to 3 s; the fourth second is for listing the processes.
+    wait_until(lambda: host.processes().get("ec2-role-server") not in (None, before["ec2-role-server"]), seconds=4)
     assert host.ask() == (200, "exc_web")
     assert host.processes()["ec2-role"] == before["ec2-role"]
     host.hangs += 1
