@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the user's home directory: HOME, which systemd sets only for units with User=. Without HOME, it is /root for root if
-/// /root/.aws exists (ProtectHome= hides it), and otherwise `/`.
+/// Returns the user's home directory: HOME, which systemd sets only for units with User=. Without HOME, it is [`ROOT_HOME`] if the
+/// user is root and that directory has `.aws`, which ProtectHome= hides. Otherwise it is `/`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();

@@ -42,9 +42,9 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// clients.
 const BATCH: usize = 64;
 
-/// Reading a connection as soon as it is accepted saves registering it with epoll if the request is there. With many clients,
-/// requests often arrive later. So after a read that finds no request, the next connections wait for epoll, except each one whose
-/// id is a multiple of this constant. If that one has its request, the next connections are read at once again.
+/// A connection that is read as soon as it is accepted need not be registered with epoll, if its request is there. With many
+/// clients, requests often arrive later. So after a read that finds no request, the next connections wait for epoll. But a
+/// connection whose id is a multiple of this constant is always read at once; if its request is there, so are the next ones.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;

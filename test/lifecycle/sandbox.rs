@@ -44,7 +44,7 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14. The first range is io_pgetevents; the number after it is rseq, which stays allowed. The
+/// System calls newer than Linux 4.14. The first range is io_pgetevents. rseq, the number after it, stays allowed, because the
 /// tests, unlike the release, are linked with glibc, which aborts if rseq succeeded in one thread and fails in a later one.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,

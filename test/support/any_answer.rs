@@ -170,7 +170,8 @@ fn check_is_one_complete_response(response: &Response) {
 }
 
 /// Whether a Host header is good, with or without a port: an IP address, the configured name, an empty name, or a name outside
-/// public DNS (a single label, `*.localhost`, `*.internal`). On loopback the last group shrinks to `localhost` and `*.localhost`.
+/// public DNS (a single label, `*.localhost`, `*.internal`). On loopback, only `localhost` and `*.localhost` of the last
+/// group are good.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
