@@ -10,6 +10,9 @@ const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;
+/// Minimum fraction of [`due`] for which the first credential after a start or an outage is used: a credential that was just
+/// received needs no replacement.
+const MIN_SPREAD: f64 = 0.1;
 /// Maximum wait before the first retry. The maximum doubles with each further retry, up to `MAX_RETRY`: long enough to spare a
 /// failing STS, short enough to recover soon.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -27,10 +30,10 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
-/// Returns when to refresh the first credential after a start or an outage: at a random time until [`due`], so that hosts that
-/// started together spread out at once.
+/// Returns when to refresh the first credential after a start or an outage: at a random time between a tenth of [`due`] and
+/// [`due`], so that hosts that started together spread out at once.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
-    due(lifetime).mul_f64(jitter.clamp(0.0, 1.0)).max(FIRST_RETRY.min(due(lifetime)))
+    due(lifetime).mul_f64(MIN_SPREAD + (1.0 - MIN_SPREAD) * jitter.clamp(0.0, 1.0))
 }
 
 /// Returns how long to wait after `failures` failures in a row: exponential back-off with equal jitter
@@ -64,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn first_refresh_falls_anywhere_until_it_is_due() {
-        assert_eq!(spread(minutes(60), 0.0), Duration::from_secs(1));
-        assert_eq!(spread(minutes(60), 0.5), minutes(15));
+    fn first_refresh_falls_anywhere_after_a_tenth_of_the_time() {
+        assert_eq!(spread(minutes(60), 0.0), minutes(3));
+        assert_eq!(spread(minutes(60), 0.5), Duration::from_secs(990));
         assert_eq!(spread(minutes(60), 1.0), minutes(30));
     }
 
