@@ -1,10 +1,9 @@
 //! Watches `--container-token-file`, which holds the container token. A fetcher process does this, because a read may hang with
 //! the file system, and the supervisor can kill a fetcher.
 
-use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::common::{Config, Fault, NamedFile, Secret, transient};
+use crate::common::{Config, Contents, Fault, NamedFile, Secret, transient};
 use crate::fetcher::setting::Setting;
 use crate::messages::FetchReport;
 
@@ -12,8 +11,8 @@ use crate::messages::FetchReport;
 /// file system hangs.
 const WATCH: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum size of the token: the server accepts request heads of at most 8 KiB.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Maximum size of the token: half of what the server accepts as a request's head, which also holds the SDK's other headers.
+const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Reports the token at the start and after each change of the file.
 pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchReport, Fault> {
@@ -24,25 +23,22 @@ pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchRepor
     let start = Instant::now();
     let mut last = None;
     while start.elapsed() < WATCH {
-        let stamp = stamp(file);
-        if stamp.is_none() || stamp != last {
-            report(FetchReport::ContainerToken(read(file, report)?));
-            last = stamp;
+        let contents = file.read().or_else(|error| transient(error.to_string()))?;
+        if last.as_ref() != Some(&contents.bytes) {
+            report(FetchReport::ContainerToken(token(file, &contents, report)?));
+            last = Some(contents.bytes);
         }
         std::thread::sleep(INTERVAL);
     }
     Ok(FetchReport::Unchanged)
 }
 
-/// Returns the file's inode, size and modification time: at least one of them changes when the file is written or replaced.
-fn stamp(file: &NamedFile) -> Option<(u64, u64, SystemTime)> {
-    let metadata = std::fs::metadata(&file.path).ok()?;
-    Some((metadata.ino(), metadata.size(), metadata.modified().ok()?))
-}
-
-/// Reads and validates the token. Each error is transient, because another program writes the file.
-fn read(file: &NamedFile, report: &dyn Fn(FetchReport)) -> Result<Secret, Fault> {
-    let contents = file.read().or_else(|error| transient(error.to_string()))?;
+/// Validates the token. Each error is transient, because another program writes the file.
+fn token(
+    file: &NamedFile,
+    contents: &Contents,
+    report: &dyn Fn(FetchReport),
+) -> Result<Secret, Fault> {
     if let Some(exposure) = contents.exposure(0o007) {
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }
@@ -68,18 +64,17 @@ mod tests {
         let file = NamedFile::new("--container-token-file", &path);
         let read = |content: &str| {
             std::fs::write(&path, content).unwrap();
-            read(&file, &|_| {})
+            token(&file, &file.read().unwrap(), &|_| {})
         };
         assert!(read(" Bearer first\r\n").unwrap().equals("Bearer first"));
         let long = "x".repeat(MAX_TOKEN_BYTES + 1);
         assert!(read(&long[1..]).is_ok());
-        assert!(read(&long).err().unwrap().text().contains("at most 8192 bytes"));
+        assert!(read(&long).err().unwrap().text().contains("at most 4096 bytes"));
         for wrong in ["two\nlines", "é", "tab\tbed"] {
             let fault = read(wrong).err().unwrap();
             assert!(fault.text().contains("which it cannot hold"), "{fault:?}");
         }
         assert!(read("\n").err().unwrap().text().contains("it is empty"));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(super::read(&file, &|_| {}), Err(Fault::Transient(_))));
     }
 }

@@ -83,7 +83,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
         ("token-pipe", "not a regular file"),
         ("token-directory", "not a regular file"),
         ("lines", "character 4 is U+000A, which it cannot hold"),
-        ("large", "at most 8192"),
+        ("large", "at most 4096"),
     ] {
         let repair = move |_: &Ec2Role| {
             remove(name);

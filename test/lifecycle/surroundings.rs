@@ -1,6 +1,7 @@
 //! Effects of the parent process, the user and the machine: signals, resource limits, and a file system that hangs.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -285,9 +286,9 @@ fn with_container_token(sts: &Sts, file: &str) -> Start {
     Start::with(sts).arguments(["--container-token-file", file])
 }
 
-/// Requests the credential in the container form with the container token `first`, and returns the response's status.
-fn status_with_first_token(ec2_role: &Ec2Role) -> u16 {
-    let token = ("Authorization", "first");
+/// Requests the credential in the container form with a container token, and returns the response's status.
+fn status_with_token(ec2_role: &Ec2Role, token: &str) -> u16 {
+    let token = ("Authorization", token);
     let answer = ec2_role.request("GET", "/v2/credentials/exc_web", &[token]);
     answer.status
 }
@@ -323,7 +324,7 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     let file = files.write("mounted/token", "first");
     let mut ec2_role = with_container_token(&sts, &file).serving();
     until("the token", || {
-        (status_with_first_token(&ec2_role) == 200).then_some(())
+        (status_with_token(&ec2_role, "first") == 200).then_some(())
     });
     let fuse = mount_hanging_file_system(&files.path("mounted"));
     let reader = until("the reader of the token", || {
@@ -336,7 +337,7 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     ec2_role.signal(Signal::HUP);
     sts.wait_for_calls(2);
     ec2_role.wait_for_line_after(before, "credential of ");
-    assert_eq!(status_with_first_token(&ec2_role), 200);
+    assert_eq!(status_with_token(&ec2_role, "first"), 200);
     ec2_role.signal(Signal::TERM);
     assert!(ec2_role.wait_for_end().success());
     until("the end of the reader", || {
@@ -351,16 +352,35 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
 fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
-    let file = files.write("token", "first");
+    let longest = "x".repeat(4096);
+    let file = files.write("token", &longest);
     let ec2_role = with_container_token(&sts, &file).serving();
+    let status = || status_with_token(&ec2_role, &longest);
     // The credential may be served before the container token is read.
-    until("the token", || {
-        (status_with_first_token(&ec2_role) == 200).then_some(())
-    });
-    files.write("token", &"x".repeat(300_000));
-    ec2_role.wait_for_line("a token has at most 8192 bytes");
+    until("the token", || (status() == 200).then_some(()));
+    files.write("token", &"x".repeat(4097));
+    ec2_role.wait_for_line("a token has at most 4096 bytes");
     ec2_role.wait_for_line("the token that was read before stays valid");
-    assert_eq!(status_with_first_token(&ec2_role), 200);
+    assert_eq!(status(), 200);
+}
+
+#[test]
+fn container_token_that_changes_unlike_its_file_is_seen() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let file = files.write("token", "other");
+    let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let ec2_role = with_container_token(&sts, &file).serving();
+    until("the other token", || {
+        (status_with_token(&ec2_role, "other") == 200).then_some(())
+    });
+    // As rsync --inplace --times or a restored backup does: the same file, size and time.
+    let mut same = File::options().write(true).open(&file).unwrap();
+    same.write_all(b"first").unwrap();
+    same.set_modified(modified).unwrap();
+    until("the first token", || {
+        (status_with_token(&ec2_role, "first") == 200).then_some(())
+    });
 }
 
 #[test]
@@ -370,17 +390,11 @@ fn container_token_may_come_late_and_is_not_for_everybody() {
     let file = files.text("token");
     let ec2_role = with_container_token(&sts, &file).serving();
     ec2_role.wait_for_line("requests for it are answered 401");
-    let get = || {
-        ec2_role.request(
-            "GET",
-            "/v2/credentials/exc_web",
-            &[("Authorization", "first")],
-        )
-    };
-    assert_eq!(get().status, 401);
+    let status = || status_with_token(&ec2_role, "first");
+    assert_eq!(status(), 401);
     files.write("token", "first");
     crate::support::directory::set_mode(&files.path("token"), 0o644);
-    until("the token", || (get().status == 200).then_some(()));
+    until("the token", || (status() == 200).then_some(()));
     let line = ec2_role.wait_for_line("others can read or write it (mode 644); chmod 640");
     assert!(line.contains("--container-token-file"), "{line}");
 }
