@@ -364,7 +364,6 @@ fn a_new_server_gets_the_last_snapshot() {
 }
 
 #[test]
-#[ignore = "takes more than a minute; scripts/test runs it"]
 fn a_snapshot_outlives_failures_and_is_renewed() {
     let (upstream, sts) = (Upstream::start(), Sts::start([Reply::good()]));
     let ec2_role = start(&upstream, &sts, &[]);
