@@ -20,10 +20,10 @@ from instance import REPOSITORY
 # Files that are copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# Makes the tree the root of the mount namespace. With chroot alone, the machine's root directory would remain the root of this
-# namespace and of the containers' copies of it. `docker exec` starts a command in the root of the container's namespace, so the
-# command would run in the machine's root directory. /tmp is the machine's, because a test puts a core_pattern program in /tmp,
-# and the kernel starts that program in the machine's root.
+# Makes the tree the root of a mount namespace. With chroot alone, the namespace's root would remain the machine's root directory.
+# Each container gets a copy of this namespace, and `docker exec` starts a command in the root of that copy: the machine's root
+# directory. /tmp is the machine's, because a test puts a core_pattern program there, and the kernel looks for this program below
+# the machine's root directory.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"
@@ -51,7 +51,8 @@ def tree_of(suite, place):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir(parents=True)
         subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={archive}", f"--directory={unpacked}"], check=True)
-        # The tests recognise Debian's own source files by name, so remove the number that mmdebstrap puts before each name.
+        # `debian_sources` recognises the files with Debian's apt sources by their names, such as debian.sources. So remove the
+        # number that mmdebstrap puts before each name.
         for file in (unpacked / "etc/apt/sources.list.d").iterdir():
             file.rename(file.with_name(file.name.lstrip("0123456789")))
         unpacked.rename(root)
@@ -66,7 +67,7 @@ def main(suite):
     place = REPOSITORY / "target/debian" / suite
     root = tree_of(suite, place)
     (place / "target").mkdir(exist_ok=True)
-    # Mount the git directory too: that of a worktree is outside REPOSITORY.
+    # Mount the git directory too, because the git directory of a worktree is outside REPOSITORY.
     git = subprocess.run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], cwd=REPOSITORY, capture_output=True, text=True)
     os.execvp("unshare", ["unshare", "--mount", "sh", "-euc", ENTER, "sh", root, REPOSITORY, git.stdout.strip() or REPOSITORY, place / "target"])
 

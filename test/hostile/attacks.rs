@@ -1,5 +1,5 @@
-//! Each attack on its own, briefly: normal clients are served while the attack's connections stay open. scripts/test-hostile
-//! runs the same attacks at their full rate and reports figures.
+//! Runs each attack of `support::attack` briefly, and checks that normal clients are served while the attack's connections stay
+//! open. scripts/test-hostile runs the same attacks at their full rate and reports figures.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,11 +14,12 @@ use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 const FETCHES: usize = 20;
 /// Limit for the median time of these fetches: most SDKs wait one second. A single fetch can take longer on a busy machine.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Connections of one attack, and number of concurrent attacks. Both are small, because all tests run in one process, and a
-/// process may usually open 1,024 files.
+/// Maximum number of connections of one attack. It is small, like `AT_ONCE`, because all tests run in one process, and a process
+/// may usually open 1,024 files.
 const MOST: usize = 200;
+/// Number of attacks that run at the same time, each on a server of its own.
 const AT_ONCE: usize = 3;
-/// More bytes than fit into the server's buffer and both socket buffers.
+/// Bytes that a `Stream` attack tries to send. They fill the server's buffer and both socket buffers if the server stops reading.
 const STREAM_BYTES: usize = 8 << 20;
 /// How long an attack's write waits for a server that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -137,7 +138,7 @@ fn a_slow_drip_does_not_prolong_a_connection() {
     let end = loop {
         let written = stream.write_all(b"x");
         match stream.read(&mut [0]) {
-            // EINTR occurs when the test process is stopped and continued.
+            // These errors do not mean that the server has closed. EINTR occurs when the test process is stopped and continued.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind())
                     && written.is_ok() =>
@@ -169,7 +170,7 @@ fn the_response_reaches_a_client_that_sends_more() {
     ] {
         let mut stream = send(ec2_role.address, sent.as_bytes());
         let mut answer = String::new();
-        // Reading fails if the server resets the connection, which would lose the response.
+        // This fails if the server resets the connection. A reset can destroy the response before the client reads it.
         stream.read_to_string(&mut answer).unwrap();
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),

@@ -10,7 +10,6 @@ use crate::support::{Reply, Start, Sts, namespace, until};
 
 const CLIENTS: usize = 50;
 
-/// This test needs a network namespace.
 #[test]
 fn connections_of_vanished_clients_are_gone_within_seconds() {
     if !namespace::enter_for_this_test() {

@@ -35,7 +35,7 @@ fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }
 
-/// One invalid value of each kind. The unit tests of `cli` and `role` check every value.
+/// Tests a few faults of the argument list, of the ARN and of option values. The unit tests of `cli` and `role` test many more.
 #[test]
 fn each_wrong_argument_is_named_with_what_would_be_right() {
     let sts = Sts::start([Reply::good()]);
@@ -125,7 +125,7 @@ fn a_wrong_sdk_variable_or_file_is_named() {
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "true or false"),
     ];
     each(rows, |(name, value, right)| {
-        // Leave out the options that take precedence over these variables.
+        // Leave out `--region`, which takes precedence over AWS_REGION and AWS_DEFAULT_REGION.
         let start = Start::bare().keys("AKIA").listen("127.0.0.1:0");
         check(
             start

@@ -105,7 +105,8 @@ fn faults_of_files_and_addresses_are_waited_for() {
         "File too large",
         Box::new(|ec2_role| raise(Resource::Fsize, ec2_role)),
     ));
-    // Use 127.0.0.2: connections of other tests use ports of 127.0.0.1, and one of them could take this port once it is free.
+    // Use 127.0.0.2: connections of other tests use ports of 127.0.0.1. Such a connection could take this port when the test
+    // frees it, before ec2-role does.
     let taken = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let taken = Mutex::new(Some(taken));

@@ -47,7 +47,8 @@ fn man_pages_and_completions_name_every_option() {
     }
 }
 
-/// Types command lines with tabs into an interactive shell. There `ec2-role` is a function that prints its arguments.
+/// Types command lines with tabs into an interactive shell, and checks how the shell completes them. In this shell `ec2-role` is
+/// a function that prints its arguments.
 fn complete(shell: &str, set_up: &str) {
     let rows = [
         ("--log-f\t", "--log-format"),

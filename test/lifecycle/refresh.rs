@@ -16,8 +16,8 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // The first refresh comes at least 1 s after the first call, each later refresh at least 1.8 s after the one before: 90 % of
-    // half the lifetime. The unit tests of `schedule` check that none comes after half the lifetime.
+    // The first refresh comes at least 1 s after the first call (`MIN_INTERVAL`). Each later refresh comes after half the
+    // lifetime, which is 2 s, or up to a tenth earlier. schedule.rs checks that no refresh comes later than that.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }
@@ -108,8 +108,8 @@ fn a_hundred_waiting_clients_cause_one_sts_call() {
     let address = ec2_role.address;
     std::thread::scope(|scope| {
         for _ in 0..100 {
-            // The server starts when there is a credential, at the latest after 400 ms. On a busy machine the credential may come
-            // later than the server, which answers 500 until then.
+            // The server starts when the first fetch has ended, but waits for it only 400 ms. On a busy machine the fetch takes
+            // longer, and the server answers 500 until it has the credential.
             scope.spawn(move || {
                 let status = http::get(address, DOCUMENT_PATH).unwrap().status;
                 assert!([200, 500].contains(&status), "{status}");

@@ -1,5 +1,5 @@
 //! Peers that hang, and processes that crash or are killed under load: only requests in flight in a killed server are lost.
-//! scripts/bench and scripts/test-soak measure how fast responses are meanwhile.
+//! scripts/bench measures fetches while STS hangs, and scripts/test-soak fetches while servers are killed.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,8 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// Number of times that the server is killed while a fetcher hangs, and number of requests after that whose Content-Length would
-/// make tiny_http abort.
+/// Number of times that the server is killed while a fetcher hangs. Then the same number of requests follows whose Content-Length
+/// would make tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
@@ -67,7 +67,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // If responses waited for fetchers to end, there would be about as many fetchers as responses.
+    // `hanging` has the fetchers that ran after a response. If each response waited until a fetcher ends, there would be about as
+    // many fetchers as responses.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -123,7 +124,8 @@ fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    // The hosts file has the name at first; later only a name server that never answers is left.
+    // At first the hosts file resolves sts.test. Later the test empties that file, and only the name server is left: this socket,
+    // which never answers.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
@@ -201,13 +203,14 @@ fn a_killed_server_loses_only_requests_in_flight() {
     });
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // On a busy machine a client may notice a kill only after the next kill, so allow two failures for each client.
+    // A kill fails at most one request of each client. Allow two: on a busy machine a client may notice a kill only after the
+    // next one, and the failures of both kills are then counted together.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     assert_eq!(ec2_role.count_lines("server replaced"), DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// `systemctl kill` and `pkill` send a signal that is meant for the supervisor to every process.
+/// `systemctl kill` and `pkill` send a signal to every process of ec2-role, although it is meant for the supervisor only.
 #[test]
 fn signals_for_the_supervisor_leave_the_server() {
     let sts = Sts::start([Reply::good()]);
@@ -357,8 +360,8 @@ fn a_crash_leaves_no_core_file() {
         });
     }
     let server = ec2_role.server();
-    // SIGABRT dumps core by default, as a crash does. Rust's runtime would handle the first SIGSEGV, and background jobs of a
-    // shell ignore SIGQUIT.
+    // SIGABRT dumps core by default, as a crash does. Two other such signals would end no process here: Rust's runtime handles
+    // the first SIGSEGV, and the server blocks SIGQUIT, which the supervisor handles.
     kill_process(server, Signal::ABORT).unwrap();
     ec2_role.wait_for_line("signal 6");
     ec2_role.signal(Signal::ABORT);
@@ -425,7 +428,7 @@ fn no_core_pattern_receives_a_crash() {
         let unlimited = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
-        // Wait for the second call: before it, the fetcher of the first call may still be running.
+        // Wait for the second call, which hangs: before it, `fetcher` could return the fetcher of the first call.
         until("the second call", || (sts.calls().len() == 2).then_some(()));
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "fetcher killed by")] {
@@ -465,7 +468,7 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     // No machine has this address (RFC 5737).
     let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
     ec2_role.wait_for_line("does not have the address yet");
-    // PID 1 gets SIGCHLD whenever an orphan ends; the signal must not make the wait spin.
+    // SIGCHLD must not make the wait for the address spin. If ec2-role is PID 1, it gets SIGCHLD whenever an orphan ends.
     ec2_role.signal(Signal::CHILD);
     let ticks = || {
         let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());

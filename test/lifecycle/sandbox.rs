@@ -44,8 +44,9 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14. The first range is io_pgetevents. rseq, the number after it, stays allowed, because the
-/// tests, unlike the release, are linked with glibc, which aborts if rseq succeeded in one thread and fails in a later one.
+/// System calls newer than Linux 4.14. The first range is io_pgetevents. The next number, rseq, is newer too, but must stay
+/// allowed: the tests are linked with glibc, which aborts if rseq has succeeded in one thread and then fails in another. The
+/// release is linked with musl, which does not.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,

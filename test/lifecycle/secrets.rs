@@ -67,7 +67,8 @@ fn the_server_process_holds_no_source_secret() {
         "{environment_of_server}"
     );
     assert!(!has_in_memory(server, &source_secret()));
-    // The search does find secrets: the role's in the server, and the source credential's in the supervisor's environment.
+    // Check that `has_in_memory` can find a secret. The role's secret is in the server, and the source credential's secret in the
+    // supervisor's environment.
     assert!(has_in_memory(server, &secret_access_key(1)));
     assert!(has_in_memory(ec2_role.pid, &source_secret()));
 }
@@ -133,7 +134,7 @@ fn its_own_user_cannot_trace_it() {
     for pid in [ec2_role.pid, ec2_role.server()] {
         let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
         assert!(!status.contains("\nUid:\t0\t"), "{status}");
-        // Root owns the files in /proc of a process that its own user cannot trace: proc(5).
+        // If the user of a process cannot trace it, root owns the process's files in /proc (proc(5)).
         assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

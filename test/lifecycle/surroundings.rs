@@ -214,7 +214,7 @@ fn without_proc_the_log_says_what_to_mount() {
     let named = lines
         .iter()
         .filter_map(|line| line.split_once(fault)?.0.split(' ').next_back());
-    // Each failed fetch is logged. The server's start fails as often, but is logged only the first time.
+    // Each failed fetch is logged. The start of the server fails repeatedly too, but is logged only the first time.
     let named: Vec<&str> = named.take(4).collect();
     assert_eq!(named, ["fetcher", "server", "fetcher", "fetcher"]);
 }
@@ -310,7 +310,6 @@ fn mount_hanging_file_system(at: &Path) -> File {
     fuse
 }
 
-/// This test needs a mount namespace and FUSE.
 #[test]
 fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     if !Path::new("/dev/fuse").exists() {
@@ -330,7 +329,7 @@ fn hanging_container_token_file_stops_no_refresh_and_no_end() {
     let reader = until("the reader of the token", || {
         let reader = ec2_role.fetcher()?;
         let stat = std::fs::read_to_string(format!("/proc/{reader}/stat")).ok()?;
-        // State D: the fetcher waits in the kernel for the file; it does not sleep between two attempts to read it.
+        // State D: the fetcher waits in the kernel for the file. Between two attempts to read the file it would be in state S.
         stat.contains(") D ").then_some(reader)
     });
     let before = ec2_role.lines().len();
@@ -374,7 +373,7 @@ fn container_token_that_changes_unlike_its_file_is_seen() {
     until("the other token", || {
         (status_with_token(&ec2_role, "other") == 200).then_some(())
     });
-    // As rsync --inplace --times or a restored backup does: the same file, size and time.
+    // Change the content but keep the file, its size and its modification time, as `rsync --inplace --times` does.
     let mut same = File::options().write(true).open(&file).unwrap();
     same.write_all(b"first").unwrap();
     same.set_modified(modified).unwrap();

@@ -134,7 +134,8 @@ fn missing_tokens_and_server_restarts_are_counted() {
         (ec2_role.server() != server).then_some(())
     });
     assert_eq!(sample(&ec2_role, "server_restarts_total"), 1);
-    // The supervisor keeps its counts; a new server begins with zero.
+    // The supervisor counts refreshes, so a new server has the same count. The server counts refusals, so a new server begins
+    // with zero.
     assert_eq!(sample(&ec2_role, "refreshes_total"), 1);
     assert_eq!(sample(&ec2_role, "refusals_total{reason=\"no_token\"}"), 0);
 }
@@ -159,7 +160,6 @@ fn metrics_refuse_browsers_and_are_404_without_the_option() {
     assert_eq!(ec2_role.get(METRICS).status, 404);
 }
 
-/// This test needs network namespaces.
 #[test]
 fn metrics_are_for_the_host_and_no_container() {
     if !namespace::enter_for_this_test() {

@@ -13,7 +13,7 @@ use crate::client;
 use crate::support::attack::Form;
 use crate::support::http::reset;
 
-/// Timeout of a connect, which waits while the accept queue is full.
+/// Timeout of a connect: while the server's accept queue is full, a connect waits. `pace` uses the same time.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);
@@ -71,7 +71,7 @@ impl Target<'_> {
                 return;
             }
             act(number);
-            // After a stall, make up for at most one `TIMEOUT` of missed calls.
+            // If `act` took too long, the calls that were missed follow without a pause, but only those of the last `TIMEOUT`.
             due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUT);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }

@@ -45,7 +45,7 @@ impl Bounds {
         group
     }
 
-    /// The memory peak in bytes, including the kernel's memory for the group's sockets; `None` if the group counts none.
+    /// The memory peak in bytes, including the kernel's memory for the group's sockets. `None` if the group counts no memory.
     pub fn peak(&self) -> Option<u64> {
         let names = ["memory.peak", "memory.max_usage_in_bytes"];
         let mut texts = names

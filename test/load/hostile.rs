@@ -35,7 +35,7 @@ const MAX_LOG_BYTES: u64 = 800_000;
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Attackers that are not clients on loopback.
+/// Attackers in a container or of another user. The attacks of `support::attack` come from clients on loopback.
 #[derive(Clone, Copy)]
 enum Other {
     /// A container whose clients send a request, and then acknowledge no further packet.
@@ -284,7 +284,8 @@ impl Other {
     /// Maximum number of the attack's connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // 150 connections a second, each kept for 3 s: 1 s of retransmissions (TCP_USER_TIMEOUT), and a margin.
+            // 150 connections are opened each second, and the kernel retransmits on each for 1 s (TCP_USER_TIMEOUT). The factor 3
+            // is a margin.
             Other::Vanish => 3 * 150,
             // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,
@@ -424,7 +425,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            // If stderr is a file, more are left: the log writer runs too, a process with a thread and descriptors of its own.
+            // If stderr is a file, the log writer runs too. Its thread and descriptors are not left by the attack.
             (threads == 0 || row.log.is_some(), "threads left"),
             (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),

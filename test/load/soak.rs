@@ -23,7 +23,7 @@ const CLIENTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(40);
 /// Interval between kills of the server. At each kill STS's behaviour changes too.
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
-/// Tolerance for a busy machine between an event and its observation.
+/// Tolerance when a client's time is compared with a credential's expiration, for a busy machine.
 const LATE: Duration = Duration::from_millis(500);
 /// Time limit for the slowest fetch: most SDKs give up after one or two seconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -171,7 +171,8 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // Compare minimums: a leak raises them; what the supervisor holds for a fetcher or a new server for a moment does not.
+    // Compare minimums: a leak raises them. Resources that the supervisor holds briefly, for a fetcher or a new server, do not
+    // raise them.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// In seconds. The first refresh comes at a random time in the first half of the lifetime; with a long lifetime it hardly ever
-/// comes during a run.
+/// Lifetime in seconds that STS grants. ec2-role counts only the hour that it has requested, so the first refresh comes 3 to 30
+/// minutes after the start. That is after the end of an attack of the usual 30 s.
 const LIFETIME: i64 = 30 * 24 * 3600;
 
 pub struct Subject {

@@ -1,4 +1,5 @@
-//! Responds to any request. The input's first byte chooses the server's state; the lines after it are method, target and headers.
+//! Checks the router's response to any request. The first byte of the input chooses the server's state. The rest is text: a line
+//! with the method, a line with the target, and a line for each header.
 
 #![no_main]
 

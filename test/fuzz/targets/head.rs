@@ -1,5 +1,5 @@
-//! Parses any bytes as a client's request. Checks that tiny_http parses the normalized head unchanged, and that a prefix of the
-//! bytes is an incomplete head or the same head.
+//! Parses any bytes as a client's request. Checks that tiny_http parses the normalized head unchanged. A prefix of the bytes must
+//! either be an incomplete head or give the same normalized head.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Parses any text as a shared config or credentials file. Checks that section names, keys and the ends of values are trimmed,
-//! and that no name or key contains a delimiter.
+//! Parses any text as a shared config or credentials file. Checks that section names and keys have no space at either end, and
+//! that values have none at their end. No section name may contain `]`, no key `=`, and neither a newline.
 
 #![no_main]
 
