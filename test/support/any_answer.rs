@@ -169,9 +169,9 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// Whether a Host header is good, with or without a port: an IP address, the configured name, an empty name, or a name outside
-/// public DNS (a single label, `*.localhost`, `*.internal`). On loopback, only `localhost` and `*.localhost` of the last
-/// group are good.
+/// Whether a Host header is good, with or without a port. Good are an IP address, the configured name, an empty name, `localhost`
+/// and `*.localhost`. For a connection that is not to loopback, the other names outside public DNS are good too: a single label
+/// and `*.internal`.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -201,8 +201,8 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     is_port(port) && labels.iter().all(is_label) && is_known
 }
 
-/// The non-empty segments of a path, each decoded once; `None` if the path does not begin with `/` or has an invalid escape, or
-/// if a decoded segment is `.` or `..` or contains `/` or anything but printable ASCII.
+/// The non-empty segments of a path, each decoded once. Returns `None` if the path does not begin with `/` or has an invalid
+/// escape. Also returns `None` if a decoded segment is `.` or `..`, or contains a `/`, a space or a byte outside printable ASCII.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     for raw in path.strip_prefix('/')?.split('/') {

@@ -15,7 +15,7 @@ pub enum Form {
         max_open: usize,
         bytes: fn(usize) -> Vec<u8>,
     },
-    /// Sends `begin` on each connection, repeats `then` up to `max_bytes` bytes, and reads nothing.
+    /// Sends `begin` on each connection, then repeats `then` until about `max_bytes` bytes of it are sent. Reads nothing.
     Stream {
         connections: usize,
         begin: String,

@@ -23,7 +23,7 @@ pub enum Validity {
 
 pub struct Authority(Directory);
 
-/// Whether openssl is installed; if not, also reports the test as skipped (in CI: fails it). The caller then returns.
+/// Returns whether openssl is installed. If openssl is missing, also reports the test as skipped, or fails it in CI.
 #[track_caller]
 pub fn can() -> bool {
     let can = Command::new("openssl").arg("version").output().is_ok();

@@ -238,7 +238,7 @@ impl Ec2Role {
             .look(|lines| lines.iter().filter(|line| line.contains(text)).count())
     }
 
-    /// Waits for a log line with this text; earlier lines count.
+    /// Waits until the log has a line with this text. Returns at once if it already has one.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
         self.wait_for_line_after(0, text)
@@ -285,7 +285,7 @@ impl Ec2Role {
         let key = super::sts::access_key_id(number);
         until(&format!("the document with {key}"), || {
             let answer = self.document();
-            // The access key ids sort as the numbers of their calls do.
+            // The access key id of a later call is greater.
             (answer.status == 200 && answer.field("AccessKeyId") >= key).then_some(answer)
         })
     }
@@ -313,7 +313,8 @@ impl Ec2Role {
         })
     }
 
-    /// The stdout so far; `None` if the test has taken the pipe. Does not block, although a child may still have the pipe open.
+    /// Returns the stdout so far, or `None` if the test has taken the pipe. The read is non-blocking: as long as a child has the
+    /// pipe open, a blocking read would wait.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();
@@ -373,7 +374,8 @@ impl Drop for Ec2Role {
         if std::thread::panicking() {
             return eprintln!("it said:\n{}", lines.join("\n"));
         }
-        // The supervisor soon replaces a server that hangs, so the test itself may not have noticed the hang.
+        // Fail the test if a server hung. The supervisor soon replaces a server that hangs, so the test itself may not have
+        // noticed the hang.
         let hang = lines
             .iter()
             .find(|line| line.contains("it does not answer"));

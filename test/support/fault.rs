@@ -10,7 +10,7 @@ use super::http::LIST_PATH;
 use super::sts::{Call, access_key_id, request_id};
 use super::{Ec2Role, Reply, Start, Sts};
 
-/// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
+/// Lifetime of the credential that is served when the fault comes; its refresh is due after 0.2 to 2 s.
 const LIFETIME: Duration = Duration::from_secs(4);
 /// Interval between two requests. Many faults are tested in parallel, and with shorter intervals they would use all processors.
 const PACE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ pub struct Fault<'a> {
     pub what: String,
     pub sts: &'a Sts,
     pub start: &'a (dyn Fn() -> Start + Sync),
-    /// Injects the fault, either before ec2-role's start (`None`) or with the running process.
+    /// Injects the fault. The argument is the running ec2-role, or `None` if the fault is injected before the start.
     pub inject: &'a (dyn Fn(Option<Pid>) + Sync),
     pub repair: &'a (dyn Fn(Pid) + Sync),
     /// Texts that the log line of each failure must contain; `…` separates several texts in one string.
@@ -67,8 +67,8 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // The refresh is due a second after the start at the earliest. If the processes of all faults started together, a start
-        // could take longer than that, so only one starts at a time.
+        // The fault should be injected before the refresh, which is due 0.2 s after the credential's receipt at the earliest. A
+        // start could take longer if the processes of all faults started together, so only one starts at a time.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
@@ -127,10 +127,10 @@ impl Fault<'_> {
     }
 }
 
-/// Polls until there is no credential any more, and checks that this call's credential is served until it expires, and no longer.
+/// Checks that the credential of this STS call is served until it expires, and no longer. Returns when no credential is served.
 ///
-/// ec2-role counts the lifetime from just before the call, which is after `started` and before `call.at`. The checks accept every
-/// moment between these two as the beginning, so that a busy machine cannot make them fail.
+/// The lifetime begins just before ec2-role makes the call: after `ec2_role.started` and before `call.at`. The checks accept any
+/// moment between `started` and `call.at` as the beginning, so that a busy machine cannot make them fail.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -77,7 +77,7 @@ impl HostMetadata {
         self.state.document.change(|now| *now = document.to_owned());
     }
 
-    /// Makes the responses to this step wrong from now on; `None` ends that.
+    /// Makes the responses to this step wrong from now on; with `None`, the responses to all steps are right again.
     pub fn wrong_now(&self, wrong: Option<(Step, Wrong)>) {
         self.state.wrong.change(|now| *now = wrong);
     }

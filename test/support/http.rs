@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The longest timeout of an SDK.
+/// Timeout of a connect, and of each read and write: the longest timeout of an SDK.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub const TOKEN_PATH: &str = "/latest/api/token";
@@ -63,7 +63,7 @@ impl Answer {
             match stream.read(&mut piece) {
                 Ok(0) => return Err(cut(&bytes)),
                 Ok(length) => bytes.extend_from_slice(&piece[..length]),
-                // The kernel does not restart a read with a timeout after a signal, so read again.
+                // A signal interrupted the read. The kernel does not restart a read that has a timeout, so read again.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -194,7 +194,8 @@ pub fn fetch_on(
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
 
-/// Counts this network namespace's IPv4 TCP sockets on this local port, except those in the states LISTEN and TIME_WAIT.
+/// Counts the connections to this port of this network namespace: the IPv4 TCP sockets with this local port, without those in the
+/// states LISTEN and TIME_WAIT.
 pub fn connections(port: u16) -> usize {
     let port = format!(":{port:04X} ");
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();

@@ -65,7 +65,7 @@ impl Request {
     }
 }
 
-/// TCP, or TLS over it.
+/// A client's connection, with or without TLS.
 pub trait Stream: Read + Write + Send {}
 
 impl<Any: Read + Write + Send> Stream for Any {}
@@ -93,7 +93,8 @@ impl Loopback {
         Self::at(([127, 0, 0, 1], 0).into(), handler)
     }
 
-    /// Starts the server at a fixed address, for which the test needs a network namespace.
+    /// Starts the server at this address. If the port is not 0, the test must be in a network namespace of its own, where no
+    /// other process uses the port.
     pub fn at(
         address: SocketAddr,
         handler: impl Fn(Request, &mut Connection) + Send + Sync + 'static,

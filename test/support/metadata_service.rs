@@ -40,7 +40,7 @@ impl<State: Send + Sync + 'static> MetadataService<State> {
         self.requests.look(Clone::clone)
     }
 
-    /// `number` counts all requests since the start of the service.
+    /// Waits until the service has received this many requests since its start.
     #[track_caller]
     pub fn wait_for_requests(&self, number: usize) {
         self.requests.wait("a request for metadata", |requests| {

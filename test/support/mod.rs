@@ -2,7 +2,7 @@
 
 pub mod any_answer;
 pub mod any_head;
-// Only test/load uses the rates (`per_second`).
+// Only test/load uses the fields for rates and limits, such as `per_second`.
 #[allow(dead_code)]
 pub mod attack;
 pub mod certificates;

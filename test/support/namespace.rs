@@ -8,8 +8,8 @@ const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
 
-/// Whether this command can run ec2-role. It cannot if this machine does not allow the command, or if [`PROGRAM`] is in a home
-/// directory that the command's user may not enter.
+/// Returns whether this command, such as `unshare --net`, can run ec2-role. It cannot if this machine does not allow the command.
+/// It also cannot if the command runs as a user who may not enter the home directory that contains [`PROGRAM`].
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])
@@ -18,7 +18,7 @@ fn runs(words: &[&str]) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Like `runs`; if the result is false, also reports the test as skipped (in CI: fails it). The caller then returns.
+/// Like `runs`. If the result is false, also reports the test as skipped, or fails it in CI.
 #[track_caller]
 pub fn can(words: &[&str]) -> bool {
     let works = runs(words);
@@ -28,12 +28,13 @@ pub fn can(words: &[&str]) -> bool {
     works
 }
 
-/// Returns an `unshare` command that makes namespaces of these kinds. If this machine allows none, returns `None` after reporting
-/// the test as skipped (in CI: failing it); the caller then returns.
+/// Returns an `unshare` command that makes namespaces of these kinds. If this machine allows no such command, reports the test as
+/// skipped and returns `None`, or fails the test in CI.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
-    // A user namespace lets an ordinary user make the namespaces of the other kinds. Its root cannot enter another user's private
-    // home directory, but real root can. So if this fails, try plain `unshare`, which only real root may run.
+    // Try a user namespace first: in it, an ordinary user can make namespaces of the other kinds. But its root cannot enter
+    // another user's private home directory, where the binary may be. Real root can enter that directory, so then try plain
+    // `unshare`, which only real root may run.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);
@@ -42,8 +43,9 @@ pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
     can(&words).then_some(words)
 }
 
-/// Runs the calling test again in a child process: in a network namespace that has only loopback, with its own /etc/hosts and an
-/// /etc/resolv.conf that names 127.0.0.1. Returns true in the child. Otherwise returns false, and the caller returns too.
+/// Runs the calling test again in a child process, in a network namespace that has only loopback. The child sees an empty
+/// /etc/hosts and an /etc/resolv.conf that names 127.0.0.1. Returns true in the child, which then executes the test. Returns
+/// false in the parent, which must then return: the child has executed the test, or the test is skipped.
 #[track_caller]
 pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -52,7 +54,7 @@ pub fn enter_for_this_test() -> bool {
     let Some(words) = unshare(&["--net", "--mount"]) else {
         return false;
     };
-    // libtest gives the thread of a test the test's name.
+    // libtest runs each test in a thread that has the name of the test.
     let thread = std::thread::current();
     let name = thread.name().unwrap();
     let files = Directory::new();

@@ -33,7 +33,7 @@ pub type Serve = dyn Fn(Connection) + Send + Sync;
 
 pub struct Port {
     pub address: SocketAddr,
-    /// This socket never listens. It reserves the port while no other socket listens on it.
+    /// Reserves the port while there is no listener. This socket itself never listens.
     _bound: OwnedFd,
     serve: Arc<Serve>,
     /// The current listener, which stops when it is dropped.
@@ -117,8 +117,8 @@ impl Port {
     }
 }
 
-/// Dropping it stops listening with shutdown(2). Closing the socket would not be enough while a child that has been forked, but
-/// has not called exec yet, still has a copy of the socket.
+/// Dropping a `Listener` stops listening with shutdown(2). Closing the socket would not be enough: a child process has a copy of
+/// the socket between fork and exec, and the copy would still listen.
 struct Listener(Arc<TcpListener>);
 
 impl Drop for Listener {
@@ -127,14 +127,14 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP. It is CLOEXEC from its creation: otherwise a process that another test starts at this moment would
-/// inherit it, and some tests limit their process to a few descriptors.
+/// An IPv4 socket for TCP. It is CLOEXEC from its creation, so that no process that another test starts at the same time inherits
+/// it. Some tests limit their process to a few descriptors, and an inherited socket would take one of them.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-/// A socket on this address; SO_REUSEPORT lets the same user bind several.
+/// A socket that is bound to this address. SO_REUSEPORT allows `_bound` and a listener to have the same address.
 fn bind(address: SocketAddr) -> OwnedFd {
     let socket = socket();
     sockopt::set_socket_reuseport(&socket, true).unwrap();
