@@ -10,7 +10,7 @@ from program import Program
 
 BUCKET = "web"
 
-# Number of calls in `prepare`, which moto must accept without authorization, because no user exists yet.
+# Number of calls that `prepare` makes. moto accepts that many calls without authorization, because `prepare` creates the user.
 UNCHECKED_CALLS = 6
 
 

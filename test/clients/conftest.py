@@ -4,7 +4,7 @@ import pytest
 
 from aws import Aws
 
-# The tests call boto3 in their own process too, where it must not read this machine's AWS configuration.
+# Remove this machine's AWS variables, because the process of the tests itself calls boto3 (aws.py), which would read them.
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"

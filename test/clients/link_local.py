@@ -1,7 +1,7 @@
 """The link-local addresses that are built into SDKs.
 
-scripts/test runs these tests in a network namespace that has the addresses. Elsewhere they are skipped, because the addresses
-could be those of a real metadata service.
+scripts/test runs the tests that need them in a network namespace that has the addresses. Outside it, these tests are skipped,
+because a real metadata service could have the addresses.
 """
 
 import errno

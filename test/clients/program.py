@@ -9,7 +9,7 @@ DEADLINE_SECONDS = 75
 
 
 class Program:
-    """Runs until the end of its `with` block. A subclass overrides `start` to wait for the line that shows that it is ready."""
+    """Runs until the end of its `with` block. A subclass can override `start`, to wait until the program is ready."""
 
     def __init__(self, command, environment):
         self._command = command

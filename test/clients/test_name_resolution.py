@@ -13,12 +13,13 @@ from recording_sts import RecordingSts
 A, AAAA = 1, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
-# Whether this is a network namespace that has only loopback, as scripts/test makes it: there port 53 is free.
+# True in the network namespace that scripts/test makes, whose only interface is loopback. Its port 53 is free.
 in_namespace = [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
 class NameServer:
-    """Resolves sts.test to 127.0.0.1 (type A). For other questions, `answer` returns the response code, or None for no reply."""
+    """Resolves sts.test to 127.0.0.1 (type A). Sends every other question to `answer`, which returns the response code, or None
+    for no reply."""
 
     def __init__(self, answer):
         self._answer = answer
@@ -42,8 +43,8 @@ class NameServer:
             query, client = self._socket.recvfrom(512)
             if not query:
                 return
-            # A query (RFC 1035, 4.1): an id, flags and four counts; then the question, labels with their lengths, a type and a
-            # class.
+            # A query (RFC 1035, 4.1) begins with 12 bytes: an id, flags and four counts. The question follows: the name, a type
+            # and a class. The name consists of labels, each after its length, and ends with a zero byte.
             end = query.index(0, 12)
             name = query[13:end].decode()
             kind = int.from_bytes(query[end + 1 : end + 3], "big")

@@ -20,7 +20,7 @@ POLICY = """{"Version": "2012-10-17",
 POLICY_ARN = "arn:aws:iam::123456789012:policy"
 ASSUME_ROLE = {"Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": ROLE_ARN}
 
-# Name: (options, the parameters of AssumeRole that they must become).
+# For each test case: its name, the options of ec2-role, and the parameters that these options must add to AssumeRole.
 ODD_OPTIONS = {
     "policy": (["--policy", POLICY], {"Policy": POLICY}),
     "external id": (["--external-id", "a+b=c,d.e@f:g/h-i_j"], {"ExternalId": "a+b=c,d.e@f:g/h-i_j"}),
