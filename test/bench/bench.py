@@ -27,8 +27,8 @@ from start import first_credential
 median = statistics.median
 # Time limit of the whole benchmark.
 LIMIT_SECONDS = 900
-# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured at almost
-# the same moment, so their ratio is fair, and the median of many ratios leaves out the exceptions.
+# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured at
+# almost the same moment, so their ratio is fair, and the median of many ratios leaves out the exceptions.
 ROUNDS = 9
 ROUND_SECONDS = 1
 SECONDS = 3  # duration of the other loads
@@ -89,7 +89,7 @@ class Bench:
             self.row(f"… after {requests:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
-        # A credential with a lifetime of one second is refreshed after half a second, so many refreshes take little time.
+        # A credential with a lifetime of one second is refreshed after at most half a second, so many refreshes take little time.
         with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
             with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}, **no_file) as ec2_role:
                 for _ in range(refreshes):
@@ -208,7 +208,7 @@ class Bench:
         return ["server", "botocore's fetch", "memory after"], rows
 
     def hanging(self):
-        """Time of a fetch while STS hangs. With a lifetime of 16 s, the refresh that hangs begins within 8 s."""
+        """Time of a fetch while STS hangs. STS hangs in the first refresh, which begins within 8 s, half of the lifetime."""
         with Sts(self.directory, "--lifetime", "16", "--then-hang") as sts, Ec2Role(self.directory, sts.url) as ec2_role:
             sts.line()
             if sts.line() != "hangs":

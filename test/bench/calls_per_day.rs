@@ -1,5 +1,6 @@
-//! Prints a table, separated by tabs, of the STS calls per day for one role whose containers request credentials all the time:
-//! with ec2-role's schedule, and with those of other servers as in their sources (test/bench/README.md names the files).
+//! Prints the number of STS calls per day with the schedule of ec2-role and of other programs, as a table separated by tabs. It
+//! assumes one role whose containers request credentials all the time. test/bench/README.md names the source files of the
+//! schedules.
 
 use std::time::Duration;
 

@@ -106,7 +106,8 @@ def main():
         build_ec2_role(engine)
         with Aws(engine.instance):
             networks = networks_times(engine, rounds, numbers)
-            # The host of `units_times` is a container of this engine and needs the metadata service, so turn off the guard.
+            # Turn off the guard, so that containers reach the metadata service: the host of `units_times` is a container of this
+            # engine, and its ec2-role gets the source credential from that service.
             engine.instance.guard("off")
             units = units_times(engine, rounds, numbers)
     json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)

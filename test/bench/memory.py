@@ -11,8 +11,8 @@ STAYING = {"ec2-role-server", "ec2-role-log"}
 
 
 def staying(ec2_role):
-    """Waits until no fetcher runs, because a fetcher shares pages with the permanent processes and so reduces their PSS. Returns
-    the permanent processes."""
+    """Waits until no fetcher runs, and returns the permanent processes. A fetcher would reduce their PSS, because it shares pages
+    with them."""
     deadline = time.monotonic() + 10
     while not set(map(process.name, (pids := process.family(ec2_role.pid))[1:])) <= STAYING:
         if time.monotonic() > deadline:

@@ -147,8 +147,8 @@ def ectou(directory, sts_url):
 
 
 def metadata_proxy(directory, sts_url):
-    """terrycain-metadata-proxy, which gets credentials from a central server and not from STS. It ignores its own --config-file,
-    so `program` makes the file the default in `Core.__init__`."""
+    """terrycain-metadata-proxy, which gets credentials from a central server and not from STS. It ignores its option
+    --config-file, so `program` passes the configuration file as the default argument of `Core.__init__`."""
     port = free_port()
     file = pathlib.Path(directory) / "metadata-proxy.json"
     file.write_text(json.dumps({"role": ROLE_ARN, "key": "made-up", "sts_url": sts_url, "metadata": {}}))

@@ -9,8 +9,8 @@ REQUEST = f"GET {LIST_PATH}exc_web HTTP/1.1\r\nHost: localhost\r\nConnection: cl
 
 
 def first_credential(directory, sts):
-    """Milliseconds until the response, less the duration of the STS call. Before ec2-role starts, the client connects to the
-    listening socket and waits in its backlog, so the result contains no polling interval."""
+    """Milliseconds from ec2-role's start to the first response, less the duration of the STS call. The client connects before the
+    start and waits in the backlog of the listening socket. It does not poll, so the result contains no polling interval."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with socket.create_connection(listener.getsockname()) as client:
             client.sendall(REQUEST)
