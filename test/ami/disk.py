@@ -9,7 +9,8 @@ from images import busybox_tree, debian_tree
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("systemd,systemd-sysv,systemd-resolved,udev,dbus,linux-image-cloud-amd64,cloud-init,cloud-guest-utils,sudo,openssh-server,"
             "docker.io,apparmor,curl,iptables,iproute2,procps,qemu-guest-agent")
-# Units are enabled as in Debian's own EC2 images, with the test's poller and without the timers that need internet access.
+# The same units as in Debian's own EC2 images, except that the test's poller is enabled. The timers are disabled, because they
+# need internet access.
 ENABLED = ("systemd-networkd.service", "poller.service")
 DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer")
 
@@ -27,7 +28,7 @@ class Disk:
         (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
         # C.UTF-8 is the only locale in the image; Debian's cloud-init would set en_US.
         (root / "etc/cloud/cloud.cfg.d/10_locale.cfg").write_text("locale: C.UTF-8\n")
-        # Replace the file that was copied from the machine that runs the tests.
+        # Replace the test machine's file, which mmdebstrap copied, so that the virtual machine asks systemd-resolved.
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
         self.kernel = self._take(root, "vmlinuz")

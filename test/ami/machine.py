@@ -12,8 +12,8 @@ SERIAL = "ec20c0de-0000-4000-8000-000000000001"
 CONSOLE = REPOSITORY / "target/ami/console"  # kept after the run, for diagnosis
 BOOT_SECONDS = 600  # long, because emulation is slow, above all on a busy machine
 
-# panic=1: after a kernel panic the machine reboots, at which QEMU exits (-no-reboot). no_timer_check: on a busy host an emulated
-# interrupt can come late, and the kernel's check of its timer would then cause a panic.
+# panic=1: after a kernel panic the machine reboots, and QEMU exits instead (-no-reboot). no_timer_check: the kernel does not
+# check its timer at boot; if an emulated interrupt came late, as on a busy host, this check would cause a panic.
 KERNEL = "panic=1 no_timer_check"
 
 

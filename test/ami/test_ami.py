@@ -15,8 +15,8 @@ SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
 # Memory limit of a role network's server.
 MAX_MEMORY = 16 << 20
-# Script of 6,000 clients behind docker0, at 200 addresses, that vanish after their request: firewall rules in their namespace
-# drop the response, the FIN of both sides, and the clients' RST.
+# Runs 6,000 clients behind docker0, from 200 addresses. Each client vanishes after its request: firewall rules in the clients'
+# namespace drop the response, the server's FIN, and the client's FIN and RST.
 VANISHING = r"""
 ip netns add vanishing
 trap 'ip netns del vanishing' EXIT
@@ -79,7 +79,7 @@ def test_before_the_install_a_container_is_refused(guarded):
     wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
     assert guarded.answers() == ["started", "nobody"]
     assert guarded.ask() is None
-    # The guard refuses the container; the metadata service itself is running, as the machine's own request shows.
+    # The machine itself reaches the metadata service. So the service runs, and it is the guard that refuses the container.
     assert guarded.own_role() == HOST_ROLE
     assert guarded.run("test", "-e", "/usr/local/bin/ec2-role", check=False).returncode != 0
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
@@ -104,7 +104,7 @@ def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
 
 
 def test_clients_that_vanish_do_not_fill_the_units_memory(guarded, aws):
-    """Reads the unit's memory peak from cgroup v2, which includes the kernel's memory for the unit's connections."""
+    """The unit's memory peak in cgroup v2 includes the kernel's memory for the unit's connections."""
     group = f"/sys/fs/cgroup/{guarded.show(UNIT, 'ControlGroup')}"
     servers = guarded.run("cat", f"{group}/cgroup.procs").stdout
     print(guarded.run("sh", "-euc", VANISHING, timeout=PATIENCE).stdout)
@@ -117,8 +117,8 @@ def test_clients_that_vanish_do_not_fill_the_units_memory(guarded, aws):
 
 @pytest.fixture
 def one_line_for_each_call(guarded, aws):
-    """Returns a function that checks the log since the fixture's set-up: one line about a new credential for each STS call, and
-    otherwise only lines that begin with an item of `allowed`. The function returns the number of calls."""
+    """Returns a function that checks the lines logged since the fixture's set-up. For each STS call there must be one line about
+    a new credential. Every other line must begin with an item of `allowed`. The function returns the number of calls."""
     calls, said = aws.calls_from(INSTANCE_ADDRESS), guarded.said(UNIT)
 
     def check(*allowed):

@@ -14,8 +14,8 @@ def role_seen_by(namespace, **options):
 
 
 def assert_refused(namespace, within=0.5, **options):
-    """Checks that the request is refused at once: after a dropped packet an SDK would wait for its timeouts. `within` is in
-    seconds, and less than the 1 s after which TCP retransmits."""
+    """Checks that the request is refused at once, in `within` seconds. If the packet were dropped, an SDK would wait for its
+    timeouts. The default is below the 1 s after which TCP retransmits."""
     began = time.monotonic()
     with pytest.raises(OSError) as error:
         get(namespace, LIST, **options)

@@ -76,7 +76,7 @@ def debian_tree(name, packages, sources=SOURCES):
     """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     tree.parent.mkdir(parents=True, exist_ok=True)
-    # Only one of the suites that run at the same time makes the tree; the others wait for it.
+    # Concurrent test runs share the tree: the first run makes it, and the others wait for the lock.
     with tree.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():
@@ -87,7 +87,7 @@ def debian_tree(name, packages, sources=SOURCES):
 def make_tree(tree, packages, sources):
     acquire = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
     unfinished = tree.with_suffix(".part")
-    # dpkg calls fsync for each file: in memory a tree takes half the time.
+    # dpkg calls fsync for each file, so a tree that is made in memory takes half the time.
     memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
     subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}", "",
                     str(unfinished), *map(str, sources)],

@@ -67,7 +67,8 @@ class Instance:
         return result
 
     def bridge(self, name, address):
-        """Adds a bridge whose traffic the instance forwards without masquerading; `container` adds a route for AWS's replies."""
+        """Adds a bridge whose traffic the instance forwards. There is no masquerading, so `container` adds a route for AWS's
+        replies."""
         self.ec2.run("ip", "link", "add", name, "type", "bridge")
         self.ec2.run("ip", "address", "add", address, "dev", name)
         self.ec2.run("ip", "link", "set", name, "up")

@@ -16,7 +16,7 @@ def block(heading, language, number=0, page="README.md"):
 
 
 def command(begin, page="README.md"):
-    """The first command between backquotes on the page that begins with the word or words `begin`."""
+    """On this page, the first command between backquotes that begins with the word or words `begin`."""
     return re.search(rf"`({re.escape(begin)} [^`]*)`", (REPOSITORY / page).read_text())[1]
 
 
@@ -35,7 +35,7 @@ def compose(docker, directory, text, environment=None, **more):
     `environment`."""
     files = {"compose.yaml": text}
     if environment is not None:
-        # A shorter interval: with the image's own, the test would wait 5 s for the first health check.
+        # A shorter interval: with the image's own, a Docker before version 25 makes the first health check only after 5 s.
         files["test.yaml"] = "services:\n  role:\n    healthcheck:\n      interval: 500ms\n    environment:\n" + "".join(
             f"      {name}: '{value}'\n" for name, value in environment.items())
     for name, content in files.items():

@@ -14,8 +14,8 @@ from instance import wait_until
 
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
-# Where both versions of cgroups are mounted, crun refuses to work if version 2 has a controller, so version 2 is unmounted.
-# The directory box is the containers' root. All users can open /dev/net/tun, as with the mode that udev sets.
+# Unmounts cgroup v2 if v1 is mounted too, because crun refuses to work with both if v2 has a controller. The directory `box` is
+# the root directory of the containers. /dev/net/tun gets the mode that udev sets: all users can open it.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
 tar -C /mnt -xf "$1"

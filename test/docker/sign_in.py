@@ -66,7 +66,8 @@ class SignInServices:
 
 
 def sign_in(home, kind, line):
-    """Writes the files that `aws sso login` or `aws login` left hours ago: of their tokens only the refresh token is valid."""
+    """Writes the files of an `aws sso login` or `aws login` of some hours ago: the access token has expired, and the refresh
+    token is still valid."""
     registration = {"clientId": "ec2-role", "refreshToken": "refresh"}
     if kind == "sso":
         kept, name = "sso", hashlib.sha1

@@ -24,7 +24,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
     host = both_families
     assert host.guard("on").stderr == ON
     assert_refused(host.box)
-    # Allow late refusals here: the kernel limits the rate of the guard's ICMP errors. (The hook's TCP resets are not limited.)
+    # These two refusals may be late, because the kernel limits the rate of the guard's ICMP errors.
     assert role_or_none(host.box, port=443) is role_or_none(host.box, **IPV6) is None
     host.bridge("br-later", "172.31.0.1/24")
     assert_refused(host.container("br-later", "172.31.0.2/24", "172.31.0.1"))
@@ -36,7 +36,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family):
-    """wg-quick adds rules without a preference, and so do instructions for a second network interface."""
+    """wg-quick adds rules without a preference, and so does an administrator who follows instructions for a second interface."""
     host, where = both_families, {} if family == "-4" else IPV6
     host.guard("on")
     for rule in ("not fwmark 51820 lookup main", "lookup main suppress_prefixlength 0", "iif docker0 lookup main"):
@@ -71,7 +71,8 @@ def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
 
 
 def test_a_rule_that_goes_first_since_a_mend_is_said(host):
-    """The kernel puts a new rule behind those of the same preference, so a guard rule that is restored is behind other rules."""
+    """The kernel puts a new rule behind all rules of the same preference. So a guard rule that `on` restores comes behind a rule
+    that another program added."""
     host.guard("on")
     host.ec2.run("ip", "rule", "add", "pref", "0", "fwmark", "0x1", "lookup", "main")
     assert host.guard("status").stderr == ON
@@ -161,7 +162,8 @@ def test_off_takes_its_own_rules_and_no_others(host):
 
 
 def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
-    """An instance with two interfaces has a routing table of its own for packets from its second address."""
+    """An instance with two interfaces has a separate routing table for packets from its second address. In strict mode
+    (rp_filter=1) the kernel drops the replies if the guard changes this routing."""
     host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
     host.ec2.run("ip", "route", "delete", METADATA)
     host.ec2.run("ip", "route", "delete", "default")
@@ -181,7 +183,8 @@ def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
     "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
 ], ids=["iptables", "nft"])
 def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, firewall):
-    """firewalld has a reverse path filter for IPv6."""
+    """A reverse path filter looks up the route to a packet's source; firewalld has one for IPv6. The guard must not make it drop
+    the service's responses to the host."""
     both_families.guard("on")
     both_families.ec2.run("sh", "-euc", firewall)
     assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE
@@ -211,7 +214,7 @@ def test_it_outlives_a_restart_of_systemd_networkd(host):
         pytest.skip("no systemd-networkd here")
     host.guard("on")
     host.ec2.run("ip", "rule", "add", "pref", "99", "to", "10.9.9.9", "prohibit")
-    # A link that networkd configures. The files in /run/udev tell networkd that udev has initialised the links.
+    # Gives networkd a link to configure. The files in /run/udev tell networkd that udev has initialised the links.
     host.bridge("br-networkd", "172.31.0.1/24")
     prepare = """
         mount -t sysfs sysfs /sys

@@ -22,8 +22,8 @@ def host(both_families, tmp_path):
 
 
 def refused(host, *uids, **where):
-    """Whether the requests of all uids are refused, on port 80, which ec2-role-hook redirects, and on another port. Sends them
-    concurrently, because a refusal can be a timeout."""
+    """Whether the requests of all uids are refused on port 80, which ec2-role-hook redirects, and on port 443, which it does not.
+    Sends all requests concurrently, because a refusal can be a timeout."""
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(role_of_uid, host.ec2, uid, port=port, **where) for uid in uids for port in (80, 443)]
         return {each.result() for each in asked} == {None}
@@ -91,7 +91,8 @@ def test_what_others_take_away_leaves_the_users_refused(host, lost, family, wher
 
 @pytest.mark.parametrize("family, where, source", [("-4", {}, "10.77.0.9/24"), ("-6", IPV6, "fd77::9/64")])
 def test_an_older_rule_of_preference_1_leads_no_user_past(host, family, where, source):
-    """A host with two interfaces has a rule for packets from its second address, and a user can send from that address."""
+    """A host with two interfaces has a rule for packets from its second address. A user can send from that address, so the
+    guard's rules must precede this rule."""
     address = source.split("/")[0]
     host.guard("on")
     host.run("ip", "address", "add", source, "dev", "eth0", *(["nodad"] if family == "-6" else []))

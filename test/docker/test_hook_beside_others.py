@@ -225,7 +225,8 @@ def test_a_firewall_written_anew_gives_nobody_another_role(unhooked, tmp_path, h
     ("ip6", "filter", "tcp dport 22 meter m { ip6 saddr limit rate over 5/minute } drop"),
 ])
 def test_a_table_that_only_nft_can_read_is_said(host, server, family, table, rule):
-    """iptables-save leaves out a table that only nft can read, so the hook cannot know whether its rules are in it."""
+    """iptables-save leaves out a table that only nft can read. The hook's own rules could be in that table, so every command
+    fails."""
     host.hook("add")
     host.run("nft", f"add table {family} {table}; add chain {family} {table} theirs; add rule {family} {table} theirs {rule}")
     for verb in ("add", "status", "remove"):

@@ -54,8 +54,8 @@ def test_a_link_to_it_works_in_crons_path(host, server, tmp_path):
 
 @pytest.mark.parametrize("bridged", [0, 1])
 def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
-    """On a bridge without a hook, every one of a hundred refusals is a reset, with and without br_netfilter, which passes bridged
-    packets to iptables."""
+    """Sends a hundred requests on a bridge without a hook. All refusals are prompt, because they are TCP resets: the kernel
+    limits only the rate of ICMP errors. br_netfilter passes bridged packets to iptables too."""
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
     host.ec2.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={bridged}")
     host.hook("add", "--bridge", "br-+", "--missing-ok")
@@ -213,7 +213,7 @@ def test_forged_sources_do_not_count_as_another_bridges(host):
 
 def test_64_clients_at_once_in_one_container_are_not_refused(host, server):
     host.hook("add")
-    # A new thread starts in the namespace of the thread that created it, so get() enters the container's namespace itself.
+    # Each thread enters the container's namespace itself, in role_seen_by: setns moves only the thread that calls it.
     with concurrent.futures.ThreadPoolExecutor(64) as clients:
         for _ in range(3):
             assert set(clients.map(lambda _: role_seen_by(host.box), range(64))) == {"stand-in"}
@@ -367,8 +367,8 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family the filter table is written twice: first with the old and the new port open, and after the change of nat
-    # with the new port alone.
+    # For each IP family the filter table is written twice. The first write opens the new port beside the old one. The second
+    # write follows the change of nat, and closes the old port.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 
@@ -590,7 +590,8 @@ def test_a_program_that_fails_once_loses_no_other_hook(host, server, tmp_path, f
 
 
 def test_a_network_with_the_services_own_address_is_left_alone(instance):
-    """This is the link-local network of a compose file, whose bridged packets pass PREROUTING too."""
+    """Plays a Compose network that contains 169.254.169.254. br_netfilter passes the packets between its containers to
+    PREROUTING, where the hook must not redirect them."""
     instance.ec2.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
     instance.hook("add", "--bridge", "br-+", "--missing-ok")
     instance.ec2.run("ip", "link", "add", "br-imds", "type", "bridge")

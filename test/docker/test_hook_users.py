@@ -135,7 +135,7 @@ def test_other_subuids_than_the_hooks_are_said_and_mended(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID, 500000) == {"app"}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
-    # The old range, which /etc/subuid lacks now, keeps its rules until it is added for another user, or until `remove --all`.
+    # /etc/subuid lacks the old range now. Its rules remain until the range is added for another user, or until `remove --all`.
     assert seen_by(host, 200000) == {"app"}
     host.hook("remove", "--user", "app")
     assert "--uid-owner=200000-265535 :4567" in host.hook("status").stdout

@@ -23,7 +23,7 @@ CONFINED = ("--network", "host", "--read-only", "--cap-drop", "ALL", "--security
 
 @pytest.fixture
 def server(docker, ec2_role_image):
-    # Run the image as an operator does, with the image's own stop signal.
+    # Run the image with its own stop signal, as an operator does; `docker.run` would set the stop signal KILL.
     started = docker.docker("run", "--detach", *CONFINED, "ec2-role", arn("exc_web")).stdout.strip()
     wait_until(lambda: "credential of" in docker.log(started), what="the first credential")
     return started
@@ -141,7 +141,7 @@ def test_6_it_serves_confined_and_in_16_mb(docker, server):
 
 
 def test_6_docker_stop_ends_it_within_a_second_and_with_0(docker, server):
-    # A server that runs longer than a second is killed by Docker, and its exit code is then 137.
+    # If the server still ran a second after the stop signal, Docker would kill it, and its exit code would be 137.
     docker.docker("stop", "--time", "1", server)
     assert docker.inspect(server, "{{.State.ExitCode}}") == "0"
     assert "ended by SIGTERM" in docker.log(server)

@@ -10,8 +10,9 @@ import pytest
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# Makes the tree the root of dockerd's mount namespace: with chroot alone, `docker exec` would run in the machine's root directory
-# (test/debian.py says why). For the client, chroot is enough. The test's files are mounted in the tree under their own paths.
+# Runs docker or dockerd in the tree. For dockerd the tree becomes the root of the mount namespace: with chroot alone, `docker
+# exec` would run in the machine's root directory (test/debian.py says why). For the docker command, chroot is enough. The test's
+# files are mounted in the tree under their own paths.
 ENTER = """#!/bin/sh
 exec unshare --mount sh -euc '
     root=$1 before=$PWD

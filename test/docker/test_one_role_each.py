@@ -233,7 +233,7 @@ def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp
     assert seen <= {"php", "fluentd", ""}
     assert aws.whose(document(docker, container)).endswith(":assumed-role/fluentd/by-variable")
     assert arn("fluentd") in network(docker, "list").stdout
-    # Options after -- replace all earlier ones: without the endpoint, the new server would get no credential.
+    # Options after -- replace all earlier ones. So give the endpoint again: without it the new server would get no credential.
     network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT, "--role-name", "temp")
     assert role_name(docker, container) == "temp"
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
@@ -518,8 +518,8 @@ def test_variables_may_come_by_a_pipe(docker):
 
 
 def test_an_engine_elsewhere_is_refused(docker):
-    """DOCKER_HOST or a context can name an engine on another host. The hook would be on this host, but the containers on the
-    other one, and they would have that host's role."""
+    """DOCKER_HOST or a context can name an engine on another host. The containers would run on that host and have its role,
+    because the hook would be on this host."""
     before = docker.docker("network", "ls", "--quiet").stdout
     here = NetworkNamespace("here")
     try:

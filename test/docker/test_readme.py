@@ -15,8 +15,8 @@ from sts import ENDPOINT, arn
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
 
 def shell(docker, script, directory, **environment):
-    """Runs a script on the instance. `sudo` just runs its command, because the tests are root. The directories to install to are
-    empty, and the machine's own /usr/local/bin is mounted at /mnt."""
+    """Runs a script on the instance. `sudo` just runs its command, because the tests are root. The script installs into empty
+    directories. The programs of the machine's own /usr/local/bin are found at /mnt instead."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"
@@ -133,7 +133,7 @@ def home(tmp_path, docker):
 
 
 def test_on_a_laptop_with_ones_own_files(docker, home, tmp_path):
-    # A laptop has no instance role. The guard blocks the one of this instance, which ec2-role could use instead of the files.
+    # A laptop has no instance role. The guard hides this instance's role, which ec2-role could use instead of the user's files.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},
                  HOME=str(home), ROLE_UID="1000")

@@ -1,4 +1,4 @@
-"""The three commands of scripts/README.md's troubleshooting, in the set-ups that they are to tell apart."""
+"""Runs the three troubleshooting commands of scripts/README.md in each set-up: their output must name the cause."""
 
 import pytest
 

@@ -62,7 +62,7 @@ def test_podman_is_served_and_after_a_flush_refused(host, firewall, listing, ser
         writing = operators.submit(host.run, "sh", "-euc", writes_rules_anew)
         seen = set()
         while not writing.done():
-            # The restart kills a server in the middle of a request: curl's status for a reset counts as no role.
+            # The restart can kill the server in the middle of a request. curl then reports a reset, which counts as no role.
             seen.add(host.role_seen_by(served, RESET))
         writing.result()
     assert seen <= {"exc_web", None}

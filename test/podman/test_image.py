@@ -9,7 +9,7 @@ def test_podmans_image_has_its_healthcheck(host):
     assert image["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
     assert image["Config"]["Entrypoint"] == ["/ec2-role"] and image["Config"]["User"] == "65534:65534"
     said = re.fullmatch(rf"ec2-role:latest for linux/{image['Architecture']}: \d+ bytes; (target/image/\S+): (\d+) bytes\n", host.image_says)
-    # The image's tarball keeps the health check when another Podman loads it.
+    # The tarball of the image contains the health check too: the loaded image has the same one.
     host.podman("tag", "ec2-role", "ec2-role:built")
     host.podman("load", "--input", f"/srv/tree/{said[1]}")
     loaded = json.loads(host.podman("image", "inspect", "ec2-role").stdout)[0]

@@ -69,7 +69,7 @@ def test_replace_keeps_what_is_not_named(host):
     host.put(f"EC2_ROLE_ROLE_NAME=temp\n{odd}\n", "/tmp/variables")
     host.create("php", "--env-file", "/tmp/variables")
     host.podman("rm", "--force", host.box("--network", "php"))
-    # Podman removed the bridge with the network's last container; `replace` works without it.
+    # Podman removed the bridge when the network's last container was removed. `replace` works although the bridge is missing.
     host.network("replace", "php", arn("fluentd"))
     assert host.role_seen_by(host.box("--network", "php")) == "temp"
     assert odd in json.loads(host.podman("inspect", "--format", "{{json .Config.Env}}", "ec2-role-php").stdout)

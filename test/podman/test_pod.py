@@ -21,7 +21,7 @@ def pod(host, engine):
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         container["imagePullPolicy"] = "Never"
     host.put(yaml.safe_dump_all([secret, pod]), MANIFEST)
-    # The guard keeps the pod from the metadata service, because the sidecar must work without it.
+    # The sidecar must work without the metadata service, so the guard keeps the pod from that service.
     host.run("ec2-role-guard", "on")
     host.podman("kube", "play", MANIFEST)
     return host
@@ -29,8 +29,8 @@ def pod(host, engine):
 
 def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
     wait_until(lambda: ":assumed-role/exc_web/" in pod.podman("logs", "web-app").stdout, what="the role in an answer of STS")
-    # The sidecar refuses requests without the container token, which is only in memory. The application does not get the source
-    # credential.
+    # The sidecar refuses a request without the container token. The token's file is on a tmpfs, so it is only in memory. The
+    # application's environment does not have the source credential.
     infra = pod.podman("ps", "--filter", "name=infra$", "--format", "{{.Names}}").stdout.strip()
     answer, _ = pod.curl(infra, "http://127.0.0.1:4567/v2/credentials/exc_web", "--write-out", "%{http_code}")
     assert answer.endswith("401") and "SecretAccessKey" not in answer

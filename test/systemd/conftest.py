@@ -53,7 +53,8 @@ def host(serving_host):
 
 @pytest.fixture
 def denied(engine, aws):
-    """Gives the host a credential that may not assume roles; the value is a function that gives it back its own credential."""
+    """The metadata service gives hosts a credential that may not assume roles. The value is a function that restores the host's
+    own credential."""
     credential = engine.instance.real_metadata.credential
     allowed = dict(credential)
     with engine.instance.aws:

@@ -1,4 +1,5 @@
-"""An HTTP server in the namespace `aws`, which serves a release's tarball, and the user-data with the tarball's URL."""
+"""An HTTP server in the namespace `aws` that serves a release's tarball; and a function that makes user-data with the tarball's
+URL."""
 
 import hashlib
 import http.server

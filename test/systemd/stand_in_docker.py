@@ -31,7 +31,7 @@ def make_bridge():
     run("ip -n container address add 172.17.0.9/16 dev eth0")
     run("ip -n container link set eth0 up")
     run("ip -n container route add default via 172.17.0.1")
-    # Docker masquerades packets from its network too.
+    # Docker, too, masquerades packets from its network.
     run("iptables -w -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
 
 
@@ -58,7 +58,7 @@ def poll():
 
 
 make_bridge()
-# `poll` calls os.setns, which moves only the calling thread. Python has os.setns from 3.12 on.
+# Python has os.setns only from 3.12 on. `poll` uses it to move its own thread, and no other, into the container's namespace.
 if not hasattr(os, "setns"):
     import ctypes
     os.CLONE_NEWNET = 0x40000000

@@ -42,7 +42,7 @@ def test_uninstalled_it_leaves_nothing(fresh_host):
 
 
 USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
-SECONDS = 60  # long enough for systemd and cloud-init on a busy machine; the role stays denied meanwhile
+SECONDS = 60  # long enough for a boot on a busy machine; the role stays denied, so the boot must end without it
 
 
 def test_a_denied_role_holds_up_neither_install_nor_boot(fresh_host, denied):

@@ -82,7 +82,7 @@ def test_an_error_is_one_in_the_journal_and_plain_elsewhere(host, script):
     assert host.run("cat", "/run/errors").stdout.startswith(f"{script}: frob: ")
 
 
-# A unit that starts as early as a service can, like a Quadlet of root's Podman, and is not ordered after the guard.
+# Like a Quadlet unit of root's Podman, this unit starts as early as a service can, and has no order relative to the guard's unit.
 EARLY = """[Unit]
 Description=Plays a container that is started as early as services are
 [Service]

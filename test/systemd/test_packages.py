@@ -52,7 +52,7 @@ def packaged(package_host):
     """A host on which the older package is installed and one role is served."""
     package_host.install_package("older")
     package_host.serve()
-    # Forget what the stand-in's container was answered before the server was ready.
+    # Forget the responses that the stand-in's container got before the server was ready.
     package_host.run("truncate", "--size=0", "/var/log/answers")
     return package_host
 
@@ -65,9 +65,9 @@ def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
 # Lintian's objections that the test accepts. Those without a comment do not apply to a package that is made outside Debian.
 ACCEPTED = {
     "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes an address into nfpm.yaml
-    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file
+    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm shares the file
     "initial-upload-closes-no-bugs",
-    "maintainer-script-calls-systemctl",  # Debian's helper would restart the sockets, and would start what is installed
+    "maintainer-script-calls-systemctl",  # Debian's helper would also restart the sockets, and start the units at installation
     "shared-library-lacks-prerequisites",  # the binary is static and position-independent
 }
 

@@ -94,7 +94,8 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-# 120 incomplete requests: fewer connections than the hook allows each container. The server buffers up to 8 KiB of each request.
+# Fills the server's memory with 120 incomplete requests, of which it buffers up to 8 KiB each. The hook allows each container 128
+# connections.
 HOLD_REQUESTS = """
 import socket, time
 held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]

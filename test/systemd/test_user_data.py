@@ -306,7 +306,8 @@ def test_what_is_written_wrong_is_one_line_with_the_remedy(arguments, said):
 
 @pytest.mark.parametrize("failing", ["sed", "cat"])
 def test_a_program_that_fails_once_prints_no_document(tmp_path, failing):
-    """Makes each run of the program fail in turn. A document without the guard would leave the way to the host's role open."""
+    """Makes each run of the program fail in turn. The script must then print no user-data: without the guard's part, the
+    user-data would leave the way to the host's role open."""
     runs, program = tmp_path / "runs", tmp_path / failing
     program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"\n')
     program.chmod(0o755)
