@@ -1,5 +1,5 @@
-//! Random requests of clients: tiny_http receives the heads that `RequestHead` has normalized, one after the other, and parses
-//! them in order and unchanged.
+//! Random requests of clients: `RequestHead` normalizes their heads, and tiny_http must parse the normalized heads in order and
+//! unchanged.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use proptest::sample::select;
 
 use crate::support::any_head::check_are_parsed_unchanged;
 
-/// Parsing takes microseconds; only a busy machine needs more.
+/// Parsing takes microseconds; the timeout is long, so that a busy machine does not reach it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tokens with a meaning to httparse or to tiny_http.
@@ -41,7 +41,8 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Parses the heads in a thread with a timeout, because tiny_http would wait forever for input that a wrong head announces.
+/// Whether tiny_http parses all heads, unchanged and within the timeout. If a head announced a body that does not follow,
+/// tiny_http would wait for it forever.
 fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

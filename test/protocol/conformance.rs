@@ -1,4 +1,4 @@
-//! The protocol byte by byte: raw requests in; status, headers, body and a clean close out.
+//! The protocol byte by byte: each test sends raw requests and checks the status, the headers, the body and the clean close.
 
 use ec2_role::common::clock;
 
@@ -599,7 +599,7 @@ fn listings_name_what_is_served_alone() {
             assert_eq!((list.status, list.body.as_str()), (200, "region"));
             assert_eq!((region.status, region.body.as_str()), (200, "eu-west-1"));
         } else {
-            // Without a configured region, STS calls are signed for us-east-1, which is not served as the host's region.
+            // No region is configured. STS calls are then signed for us-east-1, but no region is served as the host's.
             assert_eq!((list.status, region.status), (404, 404));
         }
     }
@@ -767,7 +767,7 @@ fn browser_requests_are_403() {
         let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
         assert_eq!(put.status, 403, "{header}");
     }
-    // Node's fetch sends this header too, and its requests are served, because they come from no web page.
+    // Node's fetch sends `sec-fetch-mode: cors` alone. Its requests come from no web page, so they are served.
     let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
     assert_eq!(node.status, 200);
 }

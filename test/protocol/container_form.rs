@@ -163,14 +163,15 @@ fn errors_of_the_container_endpoint_are_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Without its last slash the path is not of the container form, so the instance form answers: a 404 as text/html.
+    // Without a slash after `credentials`, the path is not of the container form. The instance form answers it: 404, as
+    // text/html.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
         "text/html"
     );
 }
 
-/// Only requests with the container token get the credential. EC2's paths, which would serve it without that token, are 404.
+/// Only requests with the container token get the credential. EC2's paths need no container token, so they are 404.
 #[test]
 fn with_a_container_token_no_other_path_leads_to_the_credential() {
     for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {

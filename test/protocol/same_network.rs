@@ -4,12 +4,11 @@ use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
 use crate::support::{Reply, Start, Sts, namespace};
 
-/// The host's address on the container's subnet, its address on another subnet, and the address of a client behind the container.
+/// The host's addresses on the container's subnet and on another subnet, and the address of a client behind the container.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 const BEHIND_ROUTER: &str = "203.0.113.5";
 
-/// This test needs a network namespace.
 #[test]
 fn a_container_is_served_at_its_own_subnets_address_only() {
     if !namespace::enter_for_this_test() {

@@ -125,8 +125,8 @@ fn the_region_is_known_before_there_is_a_credential() {
 #[test]
 fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
-    // The client connects before there is a server process: the accept queue keeps the connection. On a busy machine the server
-    // can start without the credential, so repeat until a client gets it.
+    // The client connects before the server starts, so its connection waits in the accept queue. On a busy machine the server can
+    // start before the credential is there, and then answers 500, so repeat until a client gets the credential.
     until("a client that waited for the credential", || {
         let document = Start::with(&sts).start().document();
         (document.status == 200).then_some(())
@@ -223,7 +223,7 @@ fn a_client_port_reused_after_a_reset_is_answered() {
         // Close with a reset, which frees the port at once.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).ok()?;
-        // This fails while the kernel still holds the previous connection from this port.
+        // The connect fails while the kernel still holds the previous connection from this port.
         rustix::net::connect(&socket, &ec2_role.address).ok()?;
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
@@ -249,7 +249,7 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         let socket = port::socket();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-        // This fails while a busy kernel is still closing the previous connection.
+        // The connect fails while a busy kernel is still closing the previous connection.
         until("a connection from the same port", || {
             rustix::net::connect(&socket, &ec2_role.address).ok()
         });

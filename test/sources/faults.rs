@@ -11,8 +11,8 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The container credential endpoint. `HostMetadata` plays it: the document at DOCUMENT_PATH has the fields that this source
-    /// reads.
+    /// The container credential endpoint. `HostMetadata` plays it: its document at DOCUMENT_PATH has all fields of a container
+    /// credential.
     Container,
 }
 
@@ -42,7 +42,7 @@ fn check_each(when: When) {
             "its list of roles is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
         ),
         (List, Body("a b"), "its list of roles is malformed"),
-        // The service has returned a token, so the hop limit is not the cause.
+        // The service has already returned a token, so the log line must not blame the hop limit.
         (
             List,
             Hang,

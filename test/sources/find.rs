@@ -1031,12 +1031,13 @@ fn a_source_that_is_this_server_itself_is_refused() {
         line.contains("let ec2-role reach the host's own service"),
         "{line}"
     );
-    // The fault is transient, because an operator can remove the firewall rule that redirects the server's requests to itself.
+    // The fault is transient: an operator can remove the firewall rule that redirects ec2-role's requests to ec2-role itself.
     assert!(line.contains("; next try in "), "{line}");
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
-    // The source is the container endpoint of this server. Only a changed variable can correct that: exit status 2.
+    // The source is the container endpoint of this server. The fault is permanent (exit status 2): only a changed variable
+    // corrects it.
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());
@@ -1082,7 +1083,6 @@ fn a_source_that_is_this_server_itself_is_refused() {
     });
 }
 
-/// This test needs a network namespace.
 #[test]
 fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {

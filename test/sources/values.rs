@@ -194,7 +194,7 @@ fn a_panic_is_one_line_and_its_step_was_reported() {
     };
     let mut fetcher = Command::new(env!("CARGO_BIN_EXE_ec2-role"))
         .arg0("ec2-role-fetch")
-        // The supervisor does this too: a fetcher whose stdin closes kills the process group that it leads.
+        // The fetcher must lead a process group, as under the supervisor: if its stdin closes, it kills this group.
         .process_group(0)
         .args([ROLE, "--region", "eu-west-1", "--endpoint-url", &sts.url()])
         .env_clear()

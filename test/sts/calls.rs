@@ -157,7 +157,8 @@ fn a_clock_step_between_refreshes_fails_neither() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text| ec2_role.count_lines(text);
-        // Three fetches make four calls: the first call after the step is rejected, and repeated with a corrected signature.
+        // Three fetches make four calls. STS's clock steps before the second fetch, so STS rejects this fetch's first call, and
+        // ec2-role repeats the call with a corrected signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -219,7 +220,7 @@ fn a_life_is_at_most_what_was_asked_for() {
             - ec2_role::common::clock::epoch_seconds(std::time::SystemTime::now());
         assert!((870..=901).contains(&left), "{reply:?}: {left} s");
         let line = ec2_role.wait_for_line("credential of ");
-        // A credential that is valid for 15 minutes is refreshed after 4 minutes at the latest.
+        // A credential that is valid for 15 minutes is refreshed within 4 minutes (`schedule::due`).
         let time = line.rsplit(' ').nth(1).unwrap().parse::<u32>().unwrap();
         assert!(!line.ends_with("min") || time <= 4, "{line}");
     });
@@ -259,7 +260,8 @@ fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
 
 #[test]
 fn retry_after_is_heeded_up_to_a_minute() {
-    // The `Date` header of the replies is a day ahead. A date in Retry-After counts from that header.
+    // The replies' `Date` header is a day ahead. ec2-role counts a date in Retry-After from that header, not from this machine's
+    // clock.
     let rows = [
         (RetryAfter::Seconds(30), "30 s"),
         (RetryAfter::Seconds(86_400), "60 s"),
@@ -357,7 +359,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
     );
 }
 
-/// Errors of STS that are permanent, because their cause is an option. The log line must contain the text.
+/// Errors of STS that are permanent, because their cause is an option. Each has a text that the log line must contain.
 fn lasting_faults() -> Vec<(Reply, &'static str)> {
     vec![
         (

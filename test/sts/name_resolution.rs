@@ -5,8 +5,8 @@ use std::net::{TcpListener, UdpSocket};
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
-/// Name servers: one resolves every name, one does not exist, one never responds, and the others return these response codes
-/// (RFC 1035, 4.1.1).
+/// Name servers. KNOWS resolves every name, NOBODY does not exist, and SILENT never responds. The others return these response
+/// codes (RFC 1035, 4.1.1).
 const KNOWS: &str = "127.0.0.1";
 const NOBODY: &str = "127.0.0.2";
 const SILENT: &str = "127.0.0.3";
@@ -31,8 +31,8 @@ fn serve_names((address, error): (&str, u8)) {
     std::thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, client)) = socket.recv_from(&mut query) {
-            // A message (RFC 1035, 4.1): an id, flags and four counts; the question; the answer, whose first two bytes refer to
-            // the name.
+            // A message (RFC 1035, 4.1) has a head (id, flags, four counts), the question and the answer. The answer's first two
+            // bytes refer to the name in the question.
             let question = &query[12..length];
             let is_for_address = question.ends_with(&[0, 1, 0, 1]);
             let flags = 0x80 | error;
@@ -46,7 +46,6 @@ fn serve_names((address, error): (&str, u8)) {
     });
 }
 
-/// This test needs a network namespace.
 #[test]
 fn the_other_family_is_tried_after_a_silent_one() {
     if !namespace::enter_for_this_test() {
@@ -68,7 +67,6 @@ fn the_other_family_is_tried_after_a_silent_one() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// This test needs a network namespace.
 #[test]
 fn unresolvable_names_are_one_line_and_heal() {
     if !namespace::enter_for_this_test() {

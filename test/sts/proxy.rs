@@ -62,8 +62,7 @@ fn tunnel(client: &TcpStream, target: SocketAddr) {
     });
 }
 
-/// The STS's URL with 0.0.0.0. It reaches the same listener, but ec2-role does not treat it as local, so ec2-role uses the proxy
-/// unless NO_PROXY has the address.
+/// The STS's URL with 0.0.0.0: ec2-role calls it through the proxy, unless NO_PROXY has this address.
 fn elsewhere(sts: &Sts) -> String {
     sts.url().replace("127.0.0.1", "0.0.0.0")
 }
