@@ -89,7 +89,7 @@ class Bench:
             self.row(f"… after {requests:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
-        # A credential with a lifetime of one second is refreshed after at most half a second, so many refreshes take little time.
+        # With a lifetime of one second there is a refresh each second, the shortest interval, so many refreshes take little time.
         with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
             with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}, **no_file) as ec2_role:
                 for _ in range(refreshes):

@@ -70,7 +70,7 @@ def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
     assert role_or_none(host.box) == (HOST_ROLE if said else None)
 
 
-def test_a_rule_that_goes_first_since_a_mend_is_said(host):
+def test_a_rule_before_a_repaired_one_is_reported(host):
     """The kernel puts a new rule behind all rules of the same preference. So a guard rule that `on` restores comes behind a rule
     that another program added."""
     host.guard("on")
@@ -82,7 +82,7 @@ def test_a_rule_that_goes_first_since_a_mend_is_said(host):
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 prohibit", "pref 1 nop"])
-def test_on_mends_a_missing_rule_and_the_host_keeps_its_way(host, missing):
+def test_on_repairs_a_missing_rule_and_the_host_keeps_its_way(host, missing):
     host.guard("on")
     before = routing(host)
     host.ec2.run("ip", "rule", "delete", *missing.split(), "to", METADATA)
