@@ -1,4 +1,4 @@
-"""Scenario 8: a host with the ECS agent on the host's network, its rules for 169.254.170.2, and tasks in bridge mode."""
+"""A host with the ECS agent on the host's network, its rules for 169.254.170.2, and tasks in bridge mode."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def agent(docker):
     ec2.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=0")
 
 
-def test_8_the_agent_keeps_its_role_and_a_task_gets_its_own(docker, aws, agent, start_server):
+def test_ecs_agent_keeps_the_hosts_role_and_tasks_get_theirs(docker, aws, agent, start_server):
     def agents_rules():
         return [line for line in docker.instance.ec2.run("iptables", "-t", "nat", "-S").stdout.splitlines() if "169.254.170.2" in line]
 

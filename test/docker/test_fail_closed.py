@@ -1,4 +1,4 @@
-"""Scenario 5: whatever fails, a container gets an error or its own role, and never the host's."""
+"""Whatever fails, a container gets an error or its own role, and never the host's."""
 
 import subprocess
 import time
@@ -18,18 +18,18 @@ def hooked(docker):
     return start_client(docker, "--restart", "always")
 
 
-def test_5_a_server_that_was_not_yet_started(docker, hooked):
+def test_container_is_refused_before_the_server_starts(docker, hooked):
     assert refused(docker, hooked)
 
 
-def test_5_a_server_that_was_stopped(docker, hooked, start_server):
+def test_container_is_refused_after_the_server_stops(docker, hooked, start_server):
     server = start_server("exc_web")
     assert role_name(docker, hooked) == "exc_web"
     server.stop()
     assert refused(docker, hooked)
 
 
-def test_5_a_server_that_was_killed_and_one_started_after_it(docker, hooked, start_server):
+def test_container_is_refused_until_a_killed_server_restarts(docker, hooked, start_server):
     server = start_server("exc_web")
     server.kill()
     wait_until(lambda: refused(docker, hooked), what="the end of its other half")
@@ -37,7 +37,7 @@ def test_5_a_server_that_was_killed_and_one_started_after_it(docker, hooked, sta
     assert role_name(docker, hooked) == "exc_web"
 
 
-def test_5_a_flushed_nat_table(docker, hooked, start_server):
+def test_container_is_refused_after_a_nat_flush_until_add(docker, hooked, start_server):
     start_server("exc_web")
     docker.instance.ec2.run("iptables", "-t", "nat", "-F")
     for _ in range(3):
@@ -51,7 +51,7 @@ def test_5_a_flushed_nat_table(docker, hooked, start_server):
     docker.restart()
 
 
-def test_5_a_restarted_dockerd(docker, hooked, start_server):
+def test_container_keeps_its_role_after_a_dockerd_restart(docker, hooked, start_server):
     start_server("exc_web")
     docker.restart()
     assert docker.instance.hook("status").returncode == 0
@@ -59,20 +59,20 @@ def test_5_a_restarted_dockerd(docker, hooked, start_server):
     assert role_name(docker, hooked) == "exc_web"
 
 
-def test_5_a_network_made_later(docker, hooked):
+def test_container_on_a_network_made_later_is_refused(docker, hooked):
     docker.docker("network", "create", "later")
     container = start_client(docker, "--network", "later")
     assert refused(docker, container)
 
 
-def test_5_a_container_on_two_networks_of_which_one_has_no_hook(docker, hooked, start_server):
+def test_container_on_a_second_network_gets_its_role_or_none(docker, hooked, start_server):
     start_server("exc_web")
     docker.docker("network", "create", "later")
     docker.docker("network", "connect", "later", hooked)
     assert role_name(docker, hooked) in ("exc_web", None)
 
 
-def test_5_a_connection_opened_before_add(docker, start_server):
+def test_connection_opened_before_add_fails_within_seconds(docker, start_server):
     """A keep-alive connection to the real service sends a request every 50 ms while the hook is added."""
     container = start_client(docker)
     start_server("exc_web")
@@ -102,7 +102,7 @@ while time.monotonic() < deadline:
     assert role_name(docker, container) == "exc_web"
 
 
-def test_5_docker_started_after_the_guard(docker):
+def test_container_is_refused_if_docker_starts_after_the_guard(docker):
     docker.stop()
     try:
         docker.instance.guard("on")

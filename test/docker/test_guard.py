@@ -14,13 +14,13 @@ IPV6 = {"address": "fd00:ec2::254"}
 ON = "ec2-role-guard: on: only this host reaches the metadata service; ec2-role-guard off lifts it\n"
 
 
-def test_without_it_a_container_gets_the_hosts_role(both_families):
+def test_container_gets_the_hosts_role_without_the_guard(both_families):
     assert role_seen_by(both_families.box) == HOST_ROLE
     status = both_families.guard("status", check=False)
     assert status.returncode == 1 and "off: 169.254.169.254 is not refused" in status.stderr
 
 
-def test_every_port_and_a_bridge_made_later_are_refused(both_families):
+def test_guard_refuses_every_port_and_bridges_made_later(both_families):
     host = both_families
     assert host.guard("on").stderr == ON
     assert_refused(host.box)
@@ -35,7 +35,7 @@ def test_every_port_and_a_bridge_made_later_are_refused(both_families):
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
-def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family):
+def test_later_rule_without_a_preference_follows_the_guards(both_families, family):
     """wg-quick adds rules without a preference, and so does an administrator who follows instructions for a second interface."""
     host, where = both_families, {} if family == "-4" else IPV6
     host.guard("on")
@@ -48,7 +48,7 @@ def test_a_later_rule_without_a_preference_goes_behind_it(both_families, family)
 
 @pytest.mark.parametrize("family, where", [("4", {}), ("6", IPV6)])
 @pytest.mark.parametrize("rule", ["iif docker0 lookup main", "fwmark 0x1 lookup main", "ipproto tcp dport 80 lookup main", "goto 32766"])
-def test_a_rule_that_goes_before_the_guards_is_said(both_families, family, where, rule):
+def test_rule_that_precedes_the_guards_rules_is_reported(both_families, family, where, rule):
     host = both_families
     for program in ("iptables", "ip6tables"):
         host.run(program, "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "1")
@@ -63,7 +63,7 @@ def test_a_rule_that_goes_before_the_guards_is_said(both_families, family, where
 
 
 @pytest.mark.parametrize("rule, said", [("to 10.9.9.9 lookup main", False), ("not to 10.9.9.9 lookup main", True), ("to 169.254.0.0/16 lookup main", True)])
-def test_only_a_rule_for_the_services_address_is_said(host, rule, said):
+def test_only_rules_for_the_services_address_are_reported(host, rule, said):
     host.ec2.run("ip", "rule", "add", "pref", "0", *rule.split())
     on = host.guard("on", check=False)
     assert (on.returncode == 1 and "led past" in on.stderr) == said
@@ -82,7 +82,7 @@ def test_a_rule_before_a_repaired_one_is_reported(host):
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 prohibit", "pref 1 nop"])
-def test_on_repairs_a_missing_rule_and_the_host_keeps_its_way(host, missing):
+def test_on_repairs_a_missing_rule_and_keeps_host_access(host, missing):
     host.guard("on")
     before = routing(host)
     host.ec2.run("ip", "rule", "delete", *missing.split(), "to", METADATA)
@@ -93,7 +93,7 @@ def test_on_repairs_a_missing_rule_and_the_host_keeps_its_way(host, missing):
 
 
 @pytest.mark.parametrize("deleted", [("prohibit",), ("iif lo goto 1", "prohibit")], ids=["first rule", "both"])
-def test_on_after_a_run_that_was_killed_mends(host, deleted):
+def test_on_repairs_the_state_after_a_killed_run(host, deleted):
     host.guard("on")
     before = routing(host)
     host.ec2.run("ip", "rule", "add", "pref", "0", "to", METADATA, "protocol", "kernel", "blackhole")
@@ -104,7 +104,7 @@ def test_on_after_a_run_that_was_killed_mends(host, deleted):
 
 
 @pytest.mark.parametrize("lost", [("flush",), ("delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)], ids=["anchor", "pass"])
-def test_a_missing_rule_that_shuts_the_host_out_is_said(host, lost):
+def test_missing_rule_that_refuses_the_host_is_reported(host, lost):
     host.guard("on")
     host.ec2.run("ip", "rule", *lost)
     host.ec2.run("ip", "rule", "add", "pref", "32766", "lookup", "main")
@@ -116,7 +116,7 @@ def test_a_missing_rule_that_shuts_the_host_out_is_said(host, lost):
     assert role_seen_by(host.ec2) == HOST_ROLE
 
 
-def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
+def test_guard_needs_iproute2_and_no_iptables(host, tmp_path):
     for program in ("ip", "id", "grep", "tr", "sed", "awk", "sh"):
         (tmp_path / program).symlink_to(shutil.which(program))
     for verb in ("on", "status", "off"):
@@ -125,7 +125,7 @@ def test_it_needs_iproute2_and_no_iptables(host, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["on", "off", "status"])
-def test_the_ip_of_busybox_is_refused_and_changes_nothing(host, tmp_path, verb):
+def test_busybox_ip_is_refused_and_changes_nothing(host, tmp_path, verb):
     host.guard("on")
     before = routing(host)
     (tmp_path / "ip").symlink_to(shutil.which("busybox"))
@@ -135,13 +135,13 @@ def test_the_ip_of_busybox_is_refused_and_changes_nothing(host, tmp_path, verb):
     assert routing(host) == before
 
 
-def test_with_a_closed_stderr_it_is_turned_on(host):
+def test_guard_turns_on_with_a_closed_stderr(host):
     assert host.run("sh", "-c", f"exec {GUARD} on 2>&-").returncode == 0
     assert_refused(host.box)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
-def test_another_systems_sh_does_the_same(host, shell):
+def test_guard_works_alike_in_dash_and_bash(host, shell):
     host.guard("on")
     before = routing(host)
     host.guard("off")
@@ -152,7 +152,7 @@ def test_another_systems_sh_does_the_same(host, shell):
     assert METADATA not in routing(host)
 
 
-def test_off_takes_its_own_rules_and_no_others(host):
+def test_off_deletes_its_own_rules_only(host):
     for rule in ("pref 0 to 10.9.9.9 prohibit", "pref 1 to 10.9.9.9 nop", "pref 12 to 169.254.169.254 prohibit"):
         host.ec2.run("ip", "rule", "add", *rule.split())
     before = routing(host)
@@ -161,7 +161,7 @@ def test_off_takes_its_own_rules_and_no_others(host):
     assert routing(host) == before
 
 
-def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
+def test_guard_keeps_host_routing_with_strict_rp_filter(host):
     """An instance with two interfaces has a separate routing table for packets from its second address. In strict mode
     (rp_filter=1) the kernel drops the replies if the guard changes this routing."""
     host.ec2.run("ip", "address", "add", "10.77.0.9/24", "dev", "eth0")
@@ -182,7 +182,7 @@ def test_the_host_is_routed_by_its_own_rules_in_strict_mode(host):
     "iptables -t raw -A PREROUTING -m rpfilter --invert -j DROP; ip6tables -t raw -A PREROUTING -m rpfilter --invert -j DROP",
     "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
 ], ids=["iptables", "nft"])
-def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, firewall):
+def test_guard_keeps_host_access_with_a_reverse_path_filter(both_families, firewall):
     """A reverse path filter looks up the route to a packet's source; firewalld has one for IPv6. The guard must not make it drop
     the service's responses to the host."""
     both_families.guard("on")
@@ -190,7 +190,7 @@ def test_the_host_keeps_its_way_behind_a_reverse_path_filter(both_families, fire
     assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE
 
 
-def test_one_that_cannot_be_turned_on_says_so(host, tmp_path):
+def test_failure_to_turn_on_is_reported(host, tmp_path):
     ip = tmp_path / "ip"
     ip.write_text('#!/bin/sh\ncase $* in *"rule add"*prohibit*) echo no >&2; exit 2 ;; esac\nexec /sbin/ip "$@"\n')
     ip.chmod(0o755)
@@ -201,13 +201,13 @@ def test_one_that_cannot_be_turned_on_says_so(host, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [(), ("on", "off"), ("guard",)])
-def test_what_was_written_wrong_is_said_and_changes_nothing(host, arguments):
+def test_invalid_arguments_change_nothing(host, arguments):
     before = routing(host)
     assert host.guard(*arguments, check=False).returncode == 2
     assert routing(host) == before
 
 
-def test_it_outlives_a_restart_of_systemd_networkd(host):
+def test_guard_survives_a_start_of_systemd_networkd(host):
     """systemd-networkd deletes every foreign policy rule except those of protocol kernel, which the guard's rules have."""
     networkd = "/lib/systemd/systemd-networkd"
     if not os.access(networkd, os.X_OK):

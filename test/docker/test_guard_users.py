@@ -29,7 +29,7 @@ def refused(host, *uids, **where):
         return {each.result() for each in asked} == {None}
 
 
-def test_the_users_uids_are_refused_and_others_not(host):
+def test_guard_refuses_the_users_uids_only(host):
     assert role_of_uid(host.ec2, UID) == role_of_uid(host.ec2, SUBUIDS[0], **IPV6) == HOST_ROLE
     assert host.guard("on", "--user", "app").stderr == WITHOUT
     assert refused(host, UID, *SUBUIDS) and refused(host, UID, *SUBUIDS, **IPV6)
@@ -39,7 +39,7 @@ def test_the_users_uids_are_refused_and_others_not(host):
     assert host.guard("status", "--user", "app").stderr == WITHOUT
 
 
-def test_a_name_of_the_guards_routing_table_changes_nothing(host, tmp_path):
+def test_guard_works_when_its_routing_table_has_a_name(host, tmp_path):
     names = tmp_path / "iproute2"
     names.mkdir()
     names.joinpath("rt_tables").write_text("4567 clients\n")
@@ -48,7 +48,7 @@ def test_a_name_of_the_guards_routing_table_changes_nothing(host, tmp_path):
     assert host.run("ip", "rule").stdout.count("lookup clients") == REFUSED.count("-")
 
 
-def test_on_for_another_user_adds_to_the_first(host):
+def test_on_for_a_second_user_keeps_the_first(host):
     host.guard("on", "--user", "app")
     host.guard("on", "--user", "other")
     host.guard("on")
@@ -58,7 +58,7 @@ def test_on_for_another_user_adds_to_the_first(host):
     assert routing(host) == once
 
 
-def test_of_all_that_are_added_at_once_each_is_refused(host):
+def test_users_added_concurrently_are_all_refused(host):
     with ThreadPoolExecutor(9) as operators:
         added = list(operators.map(lambda user: host.guard("on", *user), [("--user", "app"), ("--user", "other"), ()] * 3))
     assert {each.stderr.split(";")[0].split(",")[0] for each in added} == {"ec2-role-guard: on: only this host reaches the metadata service"}
@@ -66,13 +66,13 @@ def test_of_all_that_are_added_at_once_each_is_refused(host):
 
 
 @pytest.mark.parametrize("entry", ["app:100000:4294967295", "app:4294967290:100", "app:99999999999999999999:5", "app:100000:65536x", "app:-5:10"])
-def test_an_entry_that_is_no_range_does_no_harm(host, entry):
+def test_invalid_subuid_entry_is_ignored(host, entry):
     host.subuid.write_text(f"{entry}\napp:200000:65536\n")
     assert host.guard("on", "--user", "app").stderr == ON.replace(";", ", without its uids 61000-61000 200000-265535;")
     assert role_seen_by(host.ec2) == HOST_ROLE
 
 
-def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
+def test_off_restores_the_routing_and_the_users_access(host):
     before = routing(host)
     host.guard("on", "--user", "app", "--user", "other")
     host.guard("off")
@@ -83,14 +83,14 @@ def test_off_opens_the_way_to_the_users_and_leaves_nothing(host):
 
 @pytest.mark.parametrize("family, where", [("-4", {}), ("-6", IPV6)])
 @pytest.mark.parametrize("lost", ["rule flush", "route flush table 4567", "rule add pref 0 not fwmark 51820 lookup 4567", "link set lo down"])
-def test_what_others_take_away_leaves_the_users_refused(host, lost, family, where):
+def test_users_stay_refused_after_changes_by_other_programs(host, lost, family, where):
     host.guard("on", "--user", "app")
     host.run("ip", family, *lost.split())
     assert refused(host, UID, SUBUIDS[0], **where)
 
 
 @pytest.mark.parametrize("family, where, source", [("-4", {}, "10.77.0.9/24"), ("-6", IPV6, "fd77::9/64")])
-def test_an_older_rule_of_preference_1_leads_no_user_past(host, family, where, source):
+def test_older_rule_of_preference_1_does_not_bypass_the_guard(host, family, where, source):
     """A host with two interfaces has a rule for packets from its second address. A user can send from that address, so the
     guard's rules must precede this rule."""
     address = source.split("/")[0]
@@ -108,14 +108,14 @@ def test_an_older_rule_of_preference_1_leads_no_user_past(host, family, where, s
     "uidrange 250000-250000 lookup main",
     "to 169.254.169.254 uidrange 250000-250000 ipproto tcp dport 80 lookup main",  # of the guard's own form, but to another table
 ])
-def test_a_rule_that_leads_a_user_past_is_said(host, rule):
+def test_rule_that_bypasses_the_guard_for_a_user_is_reported(host, rule):
     host.run("ip", "rule", "add", "pref", "0", *rule.split())
     said = host.guard("on", "--user", "app", check=False)
     assert said.returncode == 1 and f"0: from all {rule}; delete it" in said.stderr
 
 
 @pytest.mark.parametrize("missing", ["pref 0 iif lo goto 1", "pref 0 uidrange 61000-61000 unreachable", "pref 0 uidrange 61000-61000 ipproto tcp dport 80 lookup 4567"])
-def test_on_mends_a_missing_rule_of_a_user(host, missing):
+def test_on_repairs_a_missing_rule_of_a_user(host, missing):
     host.guard("on", "--user", "app")
     before = routing(host)
     host.run("ip", "rule", "delete", *missing.split(), "to", "169.254.169.254")
@@ -124,14 +124,14 @@ def test_on_mends_a_missing_rule_of_a_user(host, missing):
     assert host.guard("status", "--user", "app").stderr == WITHOUT and role_seen_by(host.ec2) == HOST_ROLE
 
 
-def test_status_of_a_user_that_is_not_refused_says_so(host):
+def test_status_reports_a_user_that_is_not_refused(host):
     host.guard("on")
     status = host.guard("status", "--user", "app", check=False)
     assert status.returncode == 1 and "uid 61000 (IPv4) uid 200000 (IPv4)" in status.stderr
 
 
 @pytest.mark.parametrize("failing", ["id -un", "cat", "awk"])
-def test_ranges_that_cannot_be_read_are_not_left_out(host, tmp_path, failing):
+def test_on_fails_if_the_uid_ranges_cannot_be_read(host, tmp_path, failing):
     program, *arguments = failing.split()
     failed = tmp_path / program
     failed.write_text(f'#!/bin/sh\ncase "$*" in "{" ".join(arguments)}"*) exit 1 ;; esac\nexec {shutil.which(program)} "$@"\n')
@@ -140,7 +140,7 @@ def test_ranges_that_cannot_be_read_are_not_left_out(host, tmp_path, failing):
     assert host.guard("on", "--user", "app", check=False).returncode == 1
 
 
-def test_uids_prints_the_users_own_first(host):
+def test_uids_lists_the_users_own_uid_first(host):
     assert host.guard("uids", "app").stdout == host.guard("uids", "61000").stdout == REFUSED.replace(" ", "\n") + "\n"
 
 
@@ -155,14 +155,14 @@ def test_uids_prints_the_users_own_first(host):
     (("off", "--user", "app"), "say on, off, status or uids"),
     (("uids",), "say on, off, status or uids"),
 ])
-def test_a_user_who_cannot_be_meant_changes_nothing(host, arguments, complaint):
+def test_invalid_arguments_change_nothing(host, arguments, complaint):
     before = routing(host)
     said = host.guard(*arguments, check=False)
     assert said.returncode == 2 and complaint in said.stderr and said.stderr.count("\n") == 1
     assert routing(host) == before
 
 
-def test_off_lifts_the_rules_of_older_versions(host):
+def test_off_deletes_the_rules_of_older_versions(host):
     for rule in ("pref 11 iif lo goto 13", "pref 12 prohibit", "pref 13 nop", "pref 14 nop", "pref 15 iif docker0 nop", "pref 16 from 10.0.0.1 iif docker0 nop"):
         host.run("ip", "rule", "add", "to", "169.254.169.254", "protocol", "kernel", *rule.split())
     host.guard("on")

@@ -45,7 +45,7 @@ def each_has_its_own_role_and_no_other(host):
         assert role_or_none(box, address=others_address, port=4567) is None
 
 
-def test_nothing_installed_is_one_line(host):
+def test_status_without_a_hook_is_one_line(host):
     status = host.hook("status", check=False)
     assert status.returncode == 4 and status.stdout.startswith("NOT ok: no hook is in place") and status.stdout.count("\n") == 1
     host.guard("on")
@@ -54,13 +54,13 @@ def test_nothing_installed_is_one_line(host):
     assert "ec2-role-guard off lifts it" in status.stdout
 
 
-def test_all_well_is_said_of_each_bridge_and_of_all(two):
+def test_status_reports_ok_for_one_bridge_and_for_all(two):
     assert verdict(two, "--bridge", "docker0") == "ok: docker0 → 172.17.0.1:4567"
     assert two.hook("status").stdout == (
         "docker0 → 172.17.0.1:4567\nbr-other → 172.31.0.1:4567\nok: all hooks are in place, and the guard is on\n")
 
 
-def test_nobody_at_the_servers_address_is_said(host):
+def test_status_reports_that_no_server_listens(host):
     host.hook("add")
     assert verdict(host) == "NOT ok: docker0: nobody listens at 172.17.0.1:4567; start ec2-role there"
 
@@ -72,7 +72,7 @@ def test_nobody_at_the_servers_address_is_said(host):
     "-t raw -I PREROUTING -i docker+ -j ACCEPT",
 ])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_a_rule_before_the_hook_is_said_and_add_goes_first_again(unhooked, program, rule):
+def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, rule):
     variant = ("--iptables", program)
     hook_both(unhooked, *variant)
     assert verdict(unhooked, *variant).startswith("ok: ")
@@ -87,7 +87,7 @@ def test_a_rule_before_the_hook_is_said_and_add_goes_first_again(unhooked, progr
     assert "in place already" in unhooked.hook("add", *variant).stderr
 
 
-def test_the_hook_goes_first_again_without_a_gap(two):
+def test_add_moves_the_hook_to_the_top_without_a_gap(two):
     """A container that sends requests all the time gets its own role and no error, while another program puts rules above the
     hook's and `add` moves the hook's back to the top."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
@@ -114,7 +114,7 @@ OPENED = ["ct status dnat accept", "iifname docker0 accept", 'iifname "docker*" 
 
 
 @pytest.mark.parametrize("closed", CLOSED)
-def test_a_table_of_nft_that_drops_what_is_redirected_is_said(host, server, closed):
+def test_nft_table_that_drops_redirected_traffic_is_reported(host, server, closed):
     host.hook("add")
     host.ec2.run("nft", f"table inet site {{ {CLOSED[closed]}; }}")
     assert role_or_none(host.box, timeout=0.5) is None
@@ -124,7 +124,7 @@ def test_a_table_of_nft_that_drops_what_is_redirected_is_said(host, server, clos
 
 
 @pytest.mark.parametrize("rule", OPENED)
-def test_a_table_of_nft_that_lets_it_in_is_not_said(host, server, rule):
+def test_nft_table_that_accepts_the_traffic_is_not_reported(host, server, rule):
     host.hook("add")
     host.ec2.run("nft", f"table inet site {{ {CLOSED['policy']}; }}")
     host.ec2.run("nft", f"add rule inet site input {rule}")
@@ -137,7 +137,7 @@ def test_a_table_of_nft_that_lets_it_in_is_not_said(host, server, rule):
     "chain out { type filter hook output priority 0; policy drop; ct direction reply accept; }",
     "chain forward { type filter hook forward priority 0; policy drop; }",
 ], ids=["input", "output", "forward"])
-def test_a_table_of_nft_that_drops_other_things_is_not_said(host, server, table):
+def test_nft_table_that_drops_other_traffic_is_not_reported(host, server, table):
     host.hook("add")
     host.ec2.run("nft", f"table inet site {{ {table}; }}")
     assert role_seen_by(host.box) == "stand-in"
@@ -145,7 +145,7 @@ def test_a_table_of_nft_that_drops_other_things_is_not_said(host, server, table)
 
 
 @pytest.mark.parametrize("program, other", [("iptables-nft", "iptables-legacy"), ("iptables-legacy", "iptables-nft")])
-def test_the_other_iptables_that_closes_the_way_is_said(host, server, program, other):
+def test_other_iptables_variant_that_drops_is_reported(host, server, program, other):
     host.hook("add", "--iptables", program)
     host.ec2.run(other, "-P", "INPUT", "DROP")
     assert role_or_none(host.box, timeout=0.5) is None
@@ -156,7 +156,7 @@ def test_the_other_iptables_that_closes_the_way_is_said(host, server, program, o
 
 
 @pytest.mark.parametrize("program, other", [("iptables-nft", "iptables-legacy"), ("iptables-legacy", "iptables-nft")])
-def test_a_hook_of_the_other_iptables_is_said(host, server, program, other):
+def test_hook_of_the_other_iptables_variant_is_reported(host, server, program, other):
     host.hook("add", "--iptables", other)
     said = f"{other} has a hook too, whose rules may match first; ec2-role-hook remove --all --iptables {other}"
     assert said in host.hook("status", "--iptables", program, check=False).stdout
@@ -175,7 +175,7 @@ def test_a_hook_of_the_other_iptables_is_said(host, server, program, other):
     *((f"{program} -t {table} -A PREROUTING -d 169.254.169.254 -j DROP", f"IPv4, table {table}", "-A PREROUTING -d 169.254.169.254/32 -j DROP")
       for program in ("iptables-nft", "iptables-legacy") for table in ("raw", "mangle")),
 ])
-def test_a_rule_that_takes_the_request_before_the_hook_is_said(host, server, command, table, rule):
+def test_rule_that_takes_requests_before_the_hook_is_reported(host, server, command, table, rule):
     variant = ("--iptables", command.split()[0]) if command.startswith("iptables") else ()
     host.hook("add", *variant)
     host.ec2.run("sh", "-euc", command)
@@ -183,7 +183,7 @@ def test_a_rule_that_takes_the_request_before_the_hook_is_said(host, server, com
     assert verdict(host, *variant) == f"NOT ok: {table}: before the hook comes the rule {rule}; delete it"
 
 
-def test_a_rule_behind_the_redirection_is_not_said(host, server):
+def test_rule_after_the_redirection_is_not_reported(host, server):
     host.hook("add")
     host.ec2.run("nft", "table ip site { chain after { type filter hook prerouting priority -90; ip daddr 169.254.169.254 drop; }; }")
     host.ec2.run("iptables", "-A", "FORWARD", "-d", "169.254.169.254", "-j", "DROP")
@@ -200,7 +200,7 @@ WRITTEN_ANEW = {
 
 
 @pytest.mark.parametrize("how", WRITTEN_ANEW)
-def test_a_firewall_written_anew_gives_nobody_another_role(unhooked, tmp_path, how):
+def test_rewritten_firewall_gives_no_container_another_role(unhooked, tmp_path, how):
     before = tmp_path / "before"
     unhooked.ec2.run("sh", "-euc", "for table in nat mangle filter; do iptables -t $table -N site; done; iptables-save > " + str(before))
     hook_both(unhooked)
@@ -224,7 +224,7 @@ def test_a_firewall_written_anew_gives_nobody_another_role(unhooked, tmp_path, h
     ("ip", "filter", "tcp dport 22 meter m { ip saddr limit rate over 5/minute } drop"),
     ("ip6", "filter", "tcp dport 22 meter m { ip6 saddr limit rate over 5/minute } drop"),
 ])
-def test_a_table_that_only_nft_can_read_is_said(host, server, family, table, rule):
+def test_table_that_only_nft_can_read_is_reported(host, server, family, table, rule):
     """iptables-save leaves out a table that only nft can read. The hook's own rules could be in that table, so every command
     fails."""
     host.hook("add")

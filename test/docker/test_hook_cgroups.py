@@ -58,7 +58,7 @@ def host_is_untouched(host):
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_the_cgroup_gets_the_role_and_the_host_its_own(host, program):
+def test_add_redirects_the_cgroup_and_not_the_host(host, program):
     name, variant = host.slice.name, ("--iptables", program)
     assert host.slice.roles() == {HOST_ROLE}
     added = host.hook("add", "--cgroup", name, *variant).stderr.splitlines()[-1]
@@ -81,7 +81,7 @@ def test_the_cgroup_gets_the_role_and_the_host_its_own(host, program):
     # No rule is left that refuses, as --help says.
     ("nft flush ruleset", HOST_ROLE),
 ])
-def test_what_a_flush_opens_is_what_help_says(host, flush, seen):
+def test_only_a_full_flush_gives_a_cgroup_the_hosts_role(host, flush, seen):
     host.hook("add", "--cgroup", host.slice.name)
     host.ec2.run("sh", "-euc", flush)
     assert host.slice.roles() == {seen} and host_is_untouched(host)
@@ -90,7 +90,7 @@ def test_what_a_flush_opens_is_what_help_says(host, flush, seen):
     assert host.slice.roles() == {"exc_web"}
 
 
-def test_a_cgroup_made_anew_is_another_until_add(host):
+def test_recreated_cgroup_has_the_hosts_role_until_add(host):
     host.hook("add", "--cgroup", host.slice.name)
     host.slice.remove()
     host.slice.make()
@@ -99,7 +99,7 @@ def test_a_cgroup_made_anew_is_another_until_add(host):
     assert host.slice.roles() == {"exc_web"}
 
 
-def test_a_cgroup_that_has_gone_does_not_harm_other_hooks(host):
+def test_removed_cgroup_does_not_affect_other_hooks(host):
     host.hook("add", "--cgroup", host.slice.name)
     bridges = StandIn(host.ec2, "172.17.0.1", name="docker0")
     try:
@@ -123,7 +123,7 @@ def test_a_cgroup_that_has_gone_does_not_harm_other_hooks(host):
     ('a"', 2, "not a path below the root"),
     ("", 2, "not a path below the root"),
 ])
-def test_a_cgroup_that_is_not_there_is_one_line(host, path, status, complaint):
+def test_missing_or_invalid_cgroup_is_reported_in_one_line(host, path, status, complaint):
     before = firewall(host), routing(host)
     said = host.hook("add", "--cgroup", path, check=False)
     assert said.returncode == status and complaint in said.stderr and said.stderr.count("\n") == 1

@@ -27,7 +27,7 @@ def rules(host, program="iptables"):
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, program):
+def test_add_redirects_the_container_and_not_the_host(host, server, program):
     before = rules(host, program)
     assert LIFTED_BY in host.hook("add", "--iptables", program).stderr
     assert role_seen_by(host.box) == "stand-in"
@@ -46,7 +46,7 @@ def test_add_serves_the_container_and_leaves_the_host_its_own(host, server, prog
     assert role_seen_by(host.box) == HOST_ROLE
 
 
-def test_a_link_to_it_works_in_crons_path(host, server, tmp_path):
+def test_hook_runs_through_a_symlink_with_crons_path(host, server, tmp_path):
     (tmp_path / "hook").symlink_to(HOOK)
     host.run("env", "PATH=/usr/bin:/bin", tmp_path / "hook", "add")
     assert role_seen_by(host.box) == "stand-in"
@@ -64,7 +64,7 @@ def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
     assert_refused(host.box, port=443)
 
 
-def test_a_program_on_the_port_of_refusals_is_said(host, server):
+def test_program_on_the_refusal_port_is_reported(host, server):
     on_loopback = StandIn(host.ec2, "127.0.0.1", 1, "loopback")
     assert "port 1" not in host.hook("add").stderr and host.hook("status").stdout.startswith("ok: ")
     on_loopback.close()
@@ -102,7 +102,7 @@ def test_ipv6_is_redirected_like_ipv4(six):
     assert "IPv6, table nat" in six.hook("status", check=False).stdout
 
 
-def test_ipv6_is_refused_at_once_where_nobody_serves_it(six):
+def test_ipv6_is_refused_at_once_on_a_bridge_without_a_hook(six):
     six.hook("add", "--bridge", "br-+", "--missing-ok")
     for _ in range(10):
         assert_refused(six.box, address=IPV6)
@@ -155,7 +155,7 @@ def test_add_does_not_close_the_port_of_another_program(host):
         stranger.close()
 
 
-def test_a_stranger_on_all_addresses_is_not_taken_for_ours(host):
+def test_add_reports_a_program_listening_on_all_addresses(host):
     """ss prints this listener's address as *:4567; as a pattern, that would match the rules of the existing hook."""
     host.hook("add")
     stranger = StandIn(host.ec2, "::")
@@ -166,7 +166,7 @@ def test_a_stranger_on_all_addresses_is_not_taken_for_ours(host):
         stranger.close()
 
 
-def test_a_container_has_128_connections_of_its_own(host, server):
+def test_each_container_is_limited_to_128_connections(host, server):
     neighbour = host.container("docker0", "172.17.0.3/24", "172.17.0.1")
     host.hook("add")
     with contextlib.ExitStack() as held:
@@ -192,7 +192,7 @@ def syn(source, port):
     return struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, socket.IPPROTO_TCP, 0) + ends + tcp[:16] + struct.pack("!H", sum_) + tcp[18:]
 
 
-def test_forged_sources_do_not_count_as_another_bridges(host):
+def test_forged_sources_do_not_use_up_another_bridges_limit(host):
     for n in (1, 2):
         host.bridge(f"br-{n}", f"172.3{n}.0.1/24")
     victim, sender = (host.container(f"br-{n}", f"172.3{n}.0.2/24", f"172.3{n}.0.1") for n in (1, 2))
@@ -219,7 +219,7 @@ def test_64_clients_at_once_in_one_container_are_not_refused(host, server):
             assert set(clients.map(lambda _: role_seen_by(host.box), range(64))) == {"stand-in"}
 
 
-def test_the_hook_goes_before_the_rules_of_a_closed_firewall(host, server):
+def test_hook_precedes_the_rules_of_a_closed_firewall(host, server):
     host.ec2.run("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
     host.ec2.run("iptables", "-A", "INPUT", "-i", "docker0", "-j", "DROP")
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
@@ -227,7 +227,7 @@ def test_the_hook_goes_before_the_rules_of_a_closed_firewall(host, server):
     assert role_seen_by(host.box) == "stand-in"
 
 
-def test_a_pattern_sends_each_bridge_to_its_own_address(host):
+def test_pattern_redirects_each_bridge_to_its_own_address(host):
     host.hook("add", "--bridge", "br-+", "--missing-ok")
     with contextlib.ExitStack() as servers:
         for n in (1, 2):
@@ -239,7 +239,7 @@ def test_a_pattern_sends_each_bridge_to_its_own_address(host):
         assert host.hook("status").stdout == "ok: br-+ → 172.31.0.1:4567, 172.32.0.1:4567\n"
 
 
-def test_a_bridge_may_come_later_with_missing_ok(instance):
+def test_missing_ok_accepts_a_bridge_that_is_created_later(instance):
     instance.hook("add", "--missing-ok")
     assert instance.hook("status").stdout == "ok: docker0 → :4567 (no such bridge yet)\n"
     instance.bridge("docker0", "172.17.0.1/24")
@@ -264,7 +264,7 @@ def test_a_bridge_may_come_later_with_missing_ok(instance):
     (("--to", "10.1.2.3:4567"), "this host has no such address; a server in a container is on the host's network"),
     (("--to", "172.17.0.2:4567"), "this host has no such address"),
 ])
-def test_a_bridge_or_address_hardly_meant_changes_nothing(host, arguments, complaint):
+def test_unsuitable_bridge_or_address_changes_nothing(host, arguments, complaint):
     host.ec2.run("ip", "link", "add", "br-bare", "type", "bridge")
     host.bridge("br-lan", "10.88.0.1/24")
     host.ec2.run("ip", "route", "add", "default", "via", "10.88.0.9", "metric", "9")
@@ -274,7 +274,7 @@ def test_a_bridge_or_address_hardly_meant_changes_nothing(host, arguments, compl
     assert METADATA not in routing(host) and "EC2-ROLE" not in firewall(host)
 
 
-def test_a_bridge_without_an_address_leaves_others_their_role(host, server):
+def test_bridge_without_an_address_does_not_affect_others(host, server):
     """Docker makes a bridge without an IPv4 address for a network with the option inhibit_ipv4 or without IPv4."""
     host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
     host.hook("add", "--bridge", "docker+")
@@ -282,7 +282,7 @@ def test_a_bridge_without_an_address_leaves_others_their_role(host, server):
     assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
 
 
-def test_a_bridge_that_is_removed_meanwhile_is_left_out(host, server, tmp_path):
+def test_bridge_removed_while_add_runs_is_skipped(host, server, tmp_path):
     host.bridge("docker1", "172.31.0.1/24")
     program, ip = tmp_path / "ip", shutil.which("ip")
     program.write_text(f'#!/bin/sh\ncase $* in *"dev docker1 type bridge") {ip} link delete docker1 ;; esac\nexec {ip} "$@"\n')
@@ -293,7 +293,7 @@ def test_a_bridge_that_is_removed_meanwhile_is_left_out(host, server, tmp_path):
     assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
 
 
-def test_a_server_bound_to_the_bridge_is_taken_for_ours(host):
+def test_server_bound_to_the_bridge_device_is_accepted(host):
     """BindToDevice= in a socket unit binds the socket to the bridge. ss then prints the device after the address."""
     with host.ec2, socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"docker0")
@@ -303,13 +303,13 @@ def test_a_server_bound_to_the_bridge_is_taken_for_ours(host):
         assert host.hook("status").stdout == "ok: docker0 → 172.17.0.1:4567\n"
 
 
-def test_without_iptables_the_guard_is_on_and_said_to_be(host):
+def test_add_without_iptables_fails_and_turns_on_the_guard(host):
     failed = host.hook("add", "--iptables", "iptables-none", check=False)
     assert failed.returncode == 1 and "iptables-none: " in failed.stderr and LIFTED_BY in failed.stderr
     assert_refused(host.box)
 
 
-def test_a_guard_that_is_led_past_is_said_and_the_hook_put_in(host, server):
+def test_add_reports_a_bypassed_guard_and_adds_the_hook(host, server):
     host.ec2.run("ip", "rule", "add", "pref", "0", "iif", "docker0", "lookup", "main")
     added = host.hook("add", check=False)
     assert added.returncode == 4 and "docker0: the hook is in place; ec2-role-guard: led past" in added.stderr
@@ -318,7 +318,7 @@ def test_a_guard_that_is_led_past_is_said_and_the_hook_put_in(host, server):
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
-def test_another_systems_sh_does_the_same(host, server, shell):
+def test_hook_works_alike_in_dash_and_bash(host, server, shell):
     host.run(*shell.split(), HOOK, "add")
     by_shell = firewall(host)
     assert host.run(*shell.split(), HOOK, "status").stdout == host.hook("status").stdout
@@ -329,7 +329,7 @@ def test_another_systems_sh_does_the_same(host, server, shell):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_bridge_by_name_goes_before_a_pattern(host, order):
+def test_hook_of_a_named_bridge_precedes_a_pattern(host, order):
     servers = [StandIn(host.ec2, "172.17.0.1", 4567, "by-name"), StandIn(host.ec2, "172.17.0.1", 4568, "by-pattern")]
     try:
         for arguments in [("add", "--to", ":4567"), ("add", "--bridge", "docker+", "--to", ":4568")][::order]:
@@ -342,7 +342,7 @@ def test_a_bridge_by_name_goes_before_a_pattern(host, order):
             server.close()
 
 
-def test_another_to_replaces_the_rules_without_a_gap(host, server):
+def test_changed_to_option_replaces_the_rules_without_a_gap(host, server):
     """A container that sends requests all the time never gets the host's role or an error while --to changes back and forth."""
     newer = StandIn(host.ec2, "172.17.0.1", 4568, "newer")
     host.hook("add", "--to", "172.17.0.1:4567")
@@ -363,7 +363,7 @@ def test_another_to_replaces_the_rules_without_a_gap(host, server):
         newer.close()
 
 
-def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
+def test_firewall_accepts_both_ports_while_hook_is_replaced(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
@@ -372,7 +372,7 @@ def test_while_a_hook_is_replaced_the_firewall_lets_both_in(host):
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 
-def test_only_guard_off_opens_the_way_however_hooks_go(host):
+def test_guard_refuses_containers_after_all_hooks_are_removed(host):
     host.bridge("br-other", "172.31.0.1/24")
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
     host.hook("add")
@@ -384,7 +384,7 @@ def test_only_guard_off_opens_the_way_however_hooks_go(host):
         assert role_or_none(host.box) is role_or_none(other) is None
 
 
-def test_add_of_one_bridge_mends_the_hooks_of_all(host, server):
+def test_add_for_one_bridge_repairs_the_hooks_of_all(host, server):
     host.bridge("br-other", "172.31.0.1/24")
     host.hook("add")
     host.hook("add", "--bridge", "br-other", "--to", ":4568")
@@ -398,7 +398,7 @@ def test_add_of_one_bridge_mends_the_hooks_of_all(host, server):
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 @pytest.mark.parametrize("table", ["raw", "nat", "filter"])
-def test_a_flushed_table_is_said_by_status_and_mended_by_add(host, server, program, table):
+def test_status_reports_and_add_repairs_a_flushed_table(host, server, program, table):
     host.hook("add", "--iptables", program)
     host.ec2.run(program, "-t", table, "-F")
     assert role_or_none(host.box) == (None if table == "nat" else "stand-in")
@@ -410,7 +410,7 @@ def test_a_flushed_table_is_said_by_status_and_mended_by_add(host, server, progr
     assert role_seen_by(host.box) == "stand-in"
 
 
-def test_remove_takes_its_own_rules_and_no_others(host):
+def test_remove_deletes_its_own_rules_only(host):
     foreign = [
         ("iptables", "-t", "nat", "-A", "PREROUTING", "-i", "docker0", "-d", METADATA, "-p", "tcp", "--dport", "80",
          "-m", "comment", "--comment", "a rule\nEC2-ROLE of $(somebody) else", "-j", "RETURN"),
@@ -433,14 +433,14 @@ def test_remove_takes_its_own_rules_and_no_others(host):
 
 
 @pytest.mark.parametrize("rule", ["-t nat -I PREROUTING -m comment --comment |-j*EC2-ROLE| -j EC2-ROLE", "-A FORWARD -j EC2-ROLE", "-A INPUT -j EC2-ROLE"])
-def test_remove_takes_every_jump_to_the_hooks_chains(host, rule):
+def test_remove_deletes_every_jump_to_the_hooks_chains(host, rule):
     host.hook("add")
     host.ec2.run("iptables", *(word.strip("|").replace("*", " ") for word in rule.split()))
     host.hook("remove", "--all")
     assert rules(host) == [] and "EC2-ROLE" not in firewall(host)
 
 
-def test_add_takes_away_what_others_wrote_in_its_chains(host, server):
+def test_add_deletes_rules_of_other_programs_in_its_chains(host, server):
     host.hook("add")
     before = firewall(host)
     for arguments in (["-m", "comment", "--comment", "--to-ports 99 -i docker9"], ["--dport", "80"]):
@@ -451,7 +451,7 @@ def test_add_takes_away_what_others_wrote_in_its_chains(host, server):
         assert firewall(host) == before
 
 
-def test_remove_keeps_a_hook_whose_name_begins_the_same(host):
+def test_remove_keeps_the_hook_of_a_longer_bridge_name(host):
     host.bridge("docker01", "172.31.0.1/24")
     server = StandIn(host.ec2, "172.31.0.1")
     try:
@@ -465,7 +465,7 @@ def test_remove_keeps_a_hook_whose_name_begins_the_same(host):
 
 
 @pytest.mark.parametrize("arguments", [(), ("--bridge", "br-+", "--missing-ok"), ("--container-endpoint",), ("--to", "172.17.0.1:80")])
-def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
+def test_dry_run_prints_the_commands_and_changes_nothing(host, arguments):
     printed = host.hook("add", *arguments, "--dry-run").stdout
     assert METADATA not in routing(host) and rules(host) == []
     host.ec2.run("sh", "-euc", printed)
@@ -504,7 +504,7 @@ def test_dry_run_prints_the_very_commands_and_changes_nothing(host, arguments):
     (("remove", "--all", "--bridge", "docker0"), "takes every hook"),
     (("guard", "on"), "not a command"),
 ])
-def test_what_was_written_wrong_is_one_line_and_changes_nothing(host, arguments, complaint):
+def test_invalid_arguments_are_one_line_and_change_nothing(host, arguments, complaint):
     refused = host.hook(*arguments, check=False)
     assert refused.returncode == 2
     assert complaint in refused.stderr and len(refused.stderr.splitlines()) == 1
@@ -528,7 +528,7 @@ def test_ten_hooks_added_at_once_are_all_in_place(host):
                 assert_refused(box, address=f"172.31.{other}.1", port=4567)
 
 
-def test_four_times_the_hooks_take_no_eight_times_the_processor(host):
+def test_4_times_the_hooks_take_under_8_times_the_cpu_time(host):
     """Checks a ratio, because machines differ and may be busy; scripts/bench measures how long each command takes."""
     def seconds(*arguments):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -554,7 +554,7 @@ def test_no_other_user_can_hold_the_lock(host):
     assert held.returncode != 0 and "Permission denied" in held.stderr
 
 
-def test_a_lock_that_cannot_be_written_is_said(host):
+def test_lock_that_cannot_be_written_is_reported(host):
     """The exit status is 1, because 2 would end ec2-role@.service for good."""
     host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs -o ro tmpfs /run; exec "$@"', "sh")
     failed = host.hook("add", check=False)
@@ -564,7 +564,7 @@ def test_a_lock_that_cannot_be_written_is_said(host):
 
 # Programs with which the hook reads, sorts and writes rules.
 @pytest.mark.parametrize("failing", ["awk", "cut", "iptables-save", "ip6tables-save", "iptables-restore"])
-def test_a_program_that_fails_once_loses_no_other_hook(host, server, tmp_path, failing):
+def test_failure_of_any_command_keeps_the_other_hooks(host, server, tmp_path, failing):
     """Makes each run of the program fail in turn, as it could for lack of memory."""
     host.bridge("br-other", "172.31.0.1/24")
     with contextlib.closing(StandIn(host.ec2, "172.31.0.1")), named("ec2-role"):
@@ -589,7 +589,7 @@ def test_a_program_that_fails_once_loses_no_other_hook(host, server, tmp_path, f
         assert run > 1 and added.returncode == 0
 
 
-def test_a_network_with_the_services_own_address_is_left_alone(instance):
+def test_hook_ignores_a_network_with_the_services_address(instance):
     """Plays a Compose network that contains 169.254.169.254. br_netfilter passes the packets between its containers to
     PREROUTING, where the hook must not redirect them."""
     instance.ec2.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
@@ -605,7 +605,7 @@ def test_a_network_with_the_services_own_address_is_left_alone(instance):
         server.close()
 
 
-def test_the_container_endpoint_is_sent_only_when_asked_for(host, server):
+def test_container_endpoint_is_redirected_only_with_the_option(host, server):
     host.hook("add")
     with pytest.raises(OSError):
         get(host.box, "/v2/credentials/x", address="169.254.170.2", timeout=0.5)
@@ -625,7 +625,7 @@ def test_the_container_endpoint_is_sent_only_when_asked_for(host, server):
     "ip address add 169.254.170.2/32 dev docker0",
     "ip route add 169.254.170.2 dev docker0",
 ])
-def test_the_container_endpoint_is_refused_where_another_has_it(host, command):
+def test_container_endpoint_is_refused_if_already_in_use(host, command):
     host.ec2.run(*command.split())
     refused = host.hook("add", "--container-endpoint", check=False)
     assert refused.returncode == 1 and re.search("169.254.170.2: (a rule of another's|this host itself)", refused.stderr)

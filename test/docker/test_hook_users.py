@@ -43,7 +43,7 @@ def host_is_untouched(host):
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_the_user_and_its_subuids_get_the_role_and_nobody_else(host, program):
+def test_add_redirects_the_user_and_its_subuids_only(host, program):
     variant = ("--iptables", program)
     before = firewall(host, program)
     assert seen_by(host, UID, *SUBUIDS) == {HOST_ROLE}
@@ -106,7 +106,7 @@ def test_without_a_server_the_user_is_refused_at_once(host):
     assert "app: nobody listens at 127.0.0.1:4570" in host.hook("status", check=False).stdout
 
 
-def test_a_server_may_listen_at_an_address_of_the_host(host):
+def test_add_redirects_a_user_to_an_address_of_the_host(host):
     server = StandIn(host.ec2, "10.77.0.2", 4571, "elsewhere")
     try:
         host.hook("add", "--user", "app", "--to", "10.77.0.2:4571")
@@ -118,7 +118,7 @@ def test_a_server_may_listen_at_an_address_of_the_host(host):
         server.close()
 
 
-def test_a_closed_firewall_keeps_no_user_from_the_server(host):
+def test_hook_serves_a_user_behind_a_closed_firewall(host):
     for chain in ("INPUT", "OUTPUT"):
         host.ec2.run("iptables", "-P", chain, "DROP")
     host.ec2.run("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
@@ -127,7 +127,7 @@ def test_a_closed_firewall_keeps_no_user_from_the_server(host):
     assert role_of_uid(host.ec2, UID) == "app"
 
 
-def test_other_subuids_than_the_hooks_are_said_and_mended(host):
+def test_changed_subuids_are_reported_and_add_repairs_them(host):
     host.hook("add", "--user", "app")
     host.subuid.write_text("app:500000:65536\n")
     status = host.hook("status", check=False)
@@ -143,7 +143,7 @@ def test_other_subuids_than_the_hooks_are_said_and_mended(host):
     assert seen_by(host, 200000) == {None}
 
 
-def test_the_backslash_of_a_domains_user_is_kept(host):
+def test_backslash_in_a_domain_users_name_is_kept(host):
     added = host.hook("add", "--user", "CORP\\nina")
     assert added.stderr.splitlines()[-1].startswith("ec2-role-hook: CORP\\nina: 169.254.169.254 is ec2-role at 127.0.0.1:4567")
     assert host.hook("status").stdout == "ok: CORP\\nina → 127.0.0.1:4567\n"
@@ -178,7 +178,7 @@ def test_dry_run_prints_the_commands_for_a_user(host):
     (("add", "--user", "app", "--to", "0.0.0.0:4567"), "containers cannot be sent there"),
     (("remove", "--all", "--user", "app"), "takes every hook"),
 ])
-def test_a_user_who_cannot_be_meant_is_one_line(host, arguments, complaint):
+def test_invalid_arguments_are_one_line_and_change_nothing(host, arguments, complaint):
     before = firewall(host), routing(host)
     said = host.hook(*arguments, check=False)
     assert said.returncode == 2 and complaint in said.stderr and said.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Scenario 6: the image contains one file, runs confined, and stops at once."""
+"""The image contains one file, runs confined, and stops at once."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def server(docker, ec2_role_image):
     return started
 
 
-def test_6_the_image_is_the_binary_alone_and_runs_as_nobody(docker, ec2_role_image):
+def test_image_has_only_the_binary_and_runs_as_nobody(docker, ec2_role_image):
     made = docker.docker("create", "ec2-role").stdout.strip()
     exported = tarfile.open(fileobj=io.BytesIO(docker.docker("export", made, text=False).stdout))
     # Docker adds these files to every container as mount points.
@@ -53,7 +53,7 @@ def commit():
     return git("rev-parse", "--short=12", "HEAD") + ("-changed" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def test_6_the_image_holds_what_the_tree_has(docker, ec2_role_image):
+def test_image_has_the_binary_of_the_trees_commit(docker, ec2_role_image):
     assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
 
 
@@ -62,7 +62,7 @@ def configuration(docker, image):
     return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "StopSignal", "Labels")}
 
 
-def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image):
+def test_release_image_matches_the_built_one_and_is_healthy(docker, ec2_role_image):
     built = configuration(docker, "ec2-role")
     docker.docker("tag", "ec2-role", "ec2-role:built")
     tarball = subprocess.run([REPOSITORY / "scripts/release", "--image"], capture_output=True, check=True, env=docker.environment).stdout
@@ -76,7 +76,7 @@ def test_6_a_releases_image_serves_as_the_built_one_does(docker, ec2_role_image)
         docker.docker("tag", "ec2-role:built", "ec2-role")
 
 
-def test_6_the_labels_say_which_version_and_under_which_licences(docker, ec2_role_image):
+def test_image_labels_name_the_version_and_all_licences(docker, ec2_role_image):
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in configuration(docker, "ec2-role")["Labels"].items()}
     manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["package"]
     assert labels["title"] == manifest["name"] and labels["version"] == manifest["version"]
@@ -98,12 +98,12 @@ def config_of_a_releases_image(tree):
         return json.load(archive.extractfile("config.json"))["config"]
 
 
-def test_6_the_source_is_the_repository_that_the_manifest_names(tmp_path):
+def test_image_source_label_is_the_manifests_repository(tmp_path):
     tree = changed_tree(tmp_path, [('\nlicense = "MIT"\n', '\nlicense = "MIT"\nrepository = "https://example.com/fork"\n')])
     assert config_of_a_releases_image(tree)["Labels"]["org.opencontainers.image.source"] == "https://example.com/fork"
 
 
-def test_6_a_tree_without_git_makes_images_of_an_unknown_commit(docker, ec2_role_image, tmp_path):
+def test_image_of_a_tree_without_git_has_an_unknown_commit(docker, ec2_role_image, tmp_path):
     # The directory around the tree is another project's repository.
     for command in ("init --quiet", "-c user.name=other -c user.email=other@localhost commit --quiet --allow-empty --message other"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
@@ -122,7 +122,7 @@ def test_6_a_tree_without_git_makes_images_of_an_unknown_commit(docker, ec2_role
     assert "fatal" not in image.stderr and configuration(docker, "ec2-role:no-git")["Labels"] == released
 
 
-def test_6_the_image_for_the_other_architecture_says_so(docker):
+def test_image_for_the_other_architecture_names_it(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists() and not os.environ.get("CI"):
         pytest.skip("scripts/build --all makes the binary for it, and installs a compiler first")
@@ -131,7 +131,7 @@ def test_6_the_image_for_the_other_architecture_says_so(docker):
     assert docker.docker("image", "inspect", "--format", "{{.Architecture}}", "ec2-role:other").stdout.strip() == other[1]
 
 
-def test_6_it_serves_confined_and_in_16_mb(docker, server):
+def test_image_serves_confined_and_in_16_mb(docker, server):
     docker.instance.hook("add")
     container = start_client(docker)
     for _ in range(20):
@@ -140,14 +140,14 @@ def test_6_it_serves_confined_and_in_16_mb(docker, server):
     assert state["Running"] and not state["OOMKilled"]
 
 
-def test_6_docker_stop_ends_it_within_a_second_and_with_0(docker, server):
+def test_docker_stop_exits_0_within_a_second(docker, server):
     # If the server still ran a second after the stop signal, Docker would kill it, and its exit code would be 137.
     docker.docker("stop", "--time", "1", server)
     assert docker.inspect(server, "{{.State.ExitCode}}") == "0"
     assert "ended by SIGTERM" in docker.log(server)
 
 
-def test_6_docker_restart_brings_the_role_back(docker, server):
+def test_docker_restart_serves_the_role_again(docker, server):
     docker.instance.hook("add")
     container = start_client(docker)
     assert role_name(docker, container) == "exc_web"
@@ -155,13 +155,13 @@ def test_6_docker_restart_brings_the_role_back(docker, server):
     wait_until(lambda: role_name(docker, container) == "exc_web", what="the role after the restart")
 
 
-def test_6_it_is_healthy_before_the_interval_is_over(docker, ec2_role_image):
+def test_container_is_healthy_before_the_first_interval_ends(docker, ec2_role_image):
     if int(docker.docker("version", "--format", "{{.Server.Version}}").stdout.split(".")[0]) < 25:
         pytest.skip("Docker knows --start-interval from 25 on")
     started = docker.run(*CONFINED, "ec2-role", arn("exc_web"))
     wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", seconds=4, what="healthy")
 
 
-def test_6_docker_says_that_it_is_healthy(docker, ec2_role_image):
+def test_docker_reports_a_serving_container_as_healthy(docker, ec2_role_image):
     started = docker.run(*CONFINED, "--health-interval", "500ms", "ec2-role", arn("exc_web"))
     wait_until(lambda: docker.inspect(started, "{{.State.Health.Status}}") == "healthy", what="healthy")

@@ -46,6 +46,6 @@ def newer_docker(tmp_path):
 
 def test_a_container_on_two_networks_prefers_gw_priority(newer_docker):
     environment = {**os.environ, "PATH": f"{newer_docker}:{os.environ['PATH']}"}
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-v", pathlib.Path(__file__).with_name("test_readme.py"), "-k", "roles_network_and_another"],
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-v", pathlib.Path(__file__).with_name("test_readme.py"), "-k", "on_two_networks_gets"],
                          env=environment, capture_output=True, text=True)
     assert ran.returncode == 0 and "2 passed" in ran.stdout, ran.stdout

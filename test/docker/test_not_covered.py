@@ -8,13 +8,13 @@ from real_metadata import HOST_ROLE, LIST
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
 
 
-def test_not_covered_the_hosts_network_has_the_hosts_role(docker, start_server):
+def test_container_on_the_hosts_network_has_the_hosts_role(docker, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
     assert role_name(docker, start_client(docker, "--network", "host")) == HOST_ROLE
 
 
-def test_not_covered_macvlan_has_the_hosts_role(docker, start_server):
+def test_container_on_macvlan_has_the_hosts_role(docker, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
     docker.docker("network", "create", "--driver", "macvlan", "--opt", "parent=eth0", "--subnet", "10.77.0.0/24",
@@ -22,7 +22,7 @@ def test_not_covered_macvlan_has_the_hosts_role(docker, start_server):
     assert role_name(docker, start_client(docker, "--network", "outside")) == HOST_ROLE
 
 
-def test_not_covered_a_build_has_the_hosts_role_by_add(docker, start_server, tmp_path):
+def test_build_that_adds_a_url_gets_the_hosts_role(docker, start_server, tmp_path):
     """The engine itself fetches the URL of an ADD, on the host's network."""
     start_server("exc_web")
     docker.instance.hook("add")
@@ -32,7 +32,7 @@ def test_not_covered_a_build_has_the_hosts_role_by_add(docker, start_server, tmp
     assert HOST_ROLE in docker.docker("cp", "fetched:/role", "-").stdout
 
 
-def test_not_covered_other_users_of_the_host_read_what_they_can_connect_to(docker, start_server):
+def test_other_users_of_the_host_get_both_roles(docker, start_server):
     start_server("exc_web", "172.17.0.1:4567", "--same-network")
     for url, name in (("http://172.17.0.1:4567", "exc_web"), ("http://169.254.169.254", HOST_ROLE)):
         as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]

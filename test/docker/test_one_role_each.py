@@ -1,4 +1,4 @@
-"""Scenario 4: one role for each container: fluentd and php of the talk of 2015, on two networks that ec2-role-network made."""
+"""One role for each container: fluentd and php of the talk of 2015, on two networks that ec2-role-network made."""
 
 import concurrent.futures
 import itertools
@@ -74,14 +74,14 @@ def pair(docker):
     yield {role: start_client(docker, "--network", role) for role in ("fluentd", "php")}
 
 
-def test_4_each_of_the_pair_may_do_its_own_call_only(docker, pair):
+def test_each_role_may_make_its_own_call_only(docker, pair):
     for role, may, may_not in (("fluentd", PUT_OBJECT, PUT_METRIC), ("php", PUT_METRIC, PUT_OBJECT)):
         allowed, denied = boto3(docker, pair[role], may), boto3(docker, pair[role], may_not)
         assert allowed.stdout == "done\n", allowed.stderr
         assert denied.returncode != 0 and "AccessDenied" in denied.stderr
 
 
-def test_4_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
+def test_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
     documents = {role: document(docker, container) for role, container in pair.items()}
     for role in pair:
         assert f":assumed-role/{role}/" in aws.whose(documents[role])
@@ -117,7 +117,7 @@ FLUSHES = {
 
 
 @pytest.mark.parametrize("what", FLUSHES)
-def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error(docker, pair, what):
+def test_flushed_firewall_gives_no_container_another_role(docker, pair, what):
     docker.instance.ec2.run("sh", "-euc", FLUSHES[what])
     try:
         for role, container in pair.items():
@@ -132,7 +132,7 @@ def test_4_with_a_flushed_firewall_each_gets_its_own_or_an_error(docker, pair, w
         docker.restart()
 
 
-def test_4_who_forges_a_neighbours_address_gets_its_own_role(docker, pair, aws):
+def test_forged_source_address_gives_no_other_role(docker, pair, aws):
     """The rules choose a role by the bridge that a packet comes from, not by its source address."""
     address = docker.inspect(pair["fluentd"], "{{.NetworkSettings.Networks.fluentd.IPAddress}}")
     forger = start_client(docker, "--network", "php", "--cap-add", "NET_ADMIN")
@@ -141,7 +141,7 @@ def test_4_who_forges_a_neighbours_address_gets_its_own_role(docker, pair, aws):
     assert body in ("", "php")
 
 
-def test_ten_roles_side_by_side_each_container_gets_its_own(docker, aws):
+def test_each_container_of_ten_networks_gets_its_own_role(docker, aws):
     roles = [f"role-{n}" for n in range(10)]
     with concurrent.futures.ThreadPoolExecutor(10) as operators:
         list(operators.map(lambda role: create(docker, role), roles))
@@ -153,7 +153,7 @@ def test_ten_roles_side_by_side_each_container_gets_its_own(docker, aws):
         assert f":assumed-role/{role}/" in aws.whose(document(docker, container))
 
 
-def test_remove_takes_network_server_and_hook_away(docker):
+def test_remove_deletes_network_server_and_hook(docker):
     before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
     create(docker, "fluentd")
     create(docker, "php")
@@ -167,7 +167,7 @@ def test_remove_takes_network_server_and_hook_away(docker):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_after_a_boot_containers_get_no_role_but_their_own(docker, tmp_path):
+def test_container_gets_only_its_own_role_after_a_boot(docker, tmp_path):
     create(docker, "php")
     seen = tmp_path / "seen"
     seen.mkdir()
@@ -203,7 +203,7 @@ def test_a_network_with_any_container_is_not_removed(docker, pair):
 
 
 @pytest.mark.parametrize("step", ["network gone", "server gone"])
-def test_remove_takes_what_an_interrupted_command_left(docker, step):
+def test_remove_deletes_the_rest_of_an_interrupted_command(docker, step):
     create(docker, "php")
     docker.docker(*(("network", "rm", "php") if step == "network gone" else ("rm", "--force", "ec2-role-php")))
     network(docker, "remove", "php")
@@ -211,7 +211,7 @@ def test_remove_takes_what_an_interrupted_command_left(docker, step):
     create(docker, "php")
 
 
-def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp_path):
+def test_replace_keeps_settings_that_are_not_given(docker, aws, tmp_path):
     variables = tmp_path / "variables"
     variables.write_text("EC2_ROLE_ROLE_SESSION_NAME=by-variable\n")
     create(docker, "php", "--env-file", variables)
@@ -239,7 +239,7 @@ def test_replace_changes_the_server_and_keeps_what_is_not_named(docker, aws, tmp
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
 
 
-def test_no_user_can_take_the_port_while_a_server_is_replaced(docker):
+def test_no_user_can_bind_the_port_while_a_server_is_replaced(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     end, until_end = os.pipe()
@@ -260,7 +260,7 @@ def test_no_user_can_take_the_port_while_a_server_is_replaced(docker):
     (("--http-tokens", "perhaps"), "write optional or required"),
     (("--endpoint-url", "http://127.0.0.1:9"), "Connection refused"),
 ], ids=["option", "STS"])
-def test_a_server_without_a_credential_replaces_none(docker, options, why):
+def test_replace_keeps_the_old_server_if_the_new_one_fails(docker, options, why):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
@@ -277,7 +277,7 @@ def test_a_server_without_a_credential_replaces_none(docker, options, why):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
-def test_an_interrupt_ends_replace_while_sts_is_slow(docker, name):
+def test_interrupted_replace_keeps_the_old_server(docker, name):
     """A terminal sends the signal to all processes of the command: SIGINT by Ctrl-C, SIGHUP if it is closed."""
     create(docker, "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
@@ -295,7 +295,7 @@ def test_an_interrupt_ends_replace_while_sts_is_slow(docker, name):
     network(docker, "list")
 
 
-def test_a_server_that_is_kept_out_of_its_port_is_told(docker):
+def test_server_that_cannot_bind_its_port_is_reported(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     docker.docker("stop", "ec2-role-php")
@@ -318,7 +318,7 @@ def test_no_network_is_made_if_another_program_has_its_port(docker):
 
 
 @pytest.mark.parametrize("new_one", [False, True])
-def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
+def test_replace_can_be_repeated_after_it_was_killed(docker, new_one):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     docker.docker("stop", "ec2-role-php")
@@ -337,7 +337,7 @@ def test_a_replace_that_was_killed_can_be_said_again(docker, new_one):
     ("list", "network ls --filter"), ("list", "ps --all --filter"), ("remove", "network ls --filter"), ("remove", "ps --all --filter"),
     ("remove", "ps --all --format"), ("replace", "Config.Env"), ("replace", "Config.Cmd"),
 ])
-def test_an_engine_that_fails_once_is_said_and_loses_nothing(docker, tmp_path, verb, command):
+def test_engine_failure_is_reported_and_loses_nothing(docker, tmp_path, verb, command):
     variables = tmp_path / "variables"
     variables.write_text("EC2_ROLE_ROLE_NAME=temp\n")
     create(docker, "php", "--env-file", variables)
@@ -360,7 +360,7 @@ exec {shutil.which("docker")} "$@"
     docker.docker("rm", container)
 
 
-def test_list_of_a_killed_replace_names_the_servers_role(docker):
+def test_list_names_the_servers_role_after_a_killed_replace(docker):
     create(docker, "php")
     network(docker, "replace", "php", arn("fluentd"))
     docker.docker("stop", "ec2-role-php")
@@ -372,7 +372,7 @@ def test_list_of_a_killed_replace_names_the_servers_role(docker):
     assert arn("fluentd") in network(docker, "list").stdout
 
 
-def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
+def test_list_distinguishes_a_missing_guard_and_missing_rules(docker):
     create(docker, "php")
     docker.instance.ec2.run("iptables", "-t", "nat", "-F", "PREROUTING")
     try:
@@ -387,7 +387,7 @@ def test_list_tells_a_missing_guard_from_a_missing_rule(docker):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_create_says_that_without_the_unit_the_next_boot_is_open(docker, tmp_path, enabled):
+def test_create_warns_if_the_guards_unit_is_not_enabled(docker, tmp_path, enabled):
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-guard.service" ] || exit {0 if enabled else 1}\n')
     systemctl.chmod(0o755)
@@ -420,7 +420,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     (("create", "--no-such-option"), "not an option of create; write ec2-role's own after --"),
     (("create", "--name=web"), "write the value as a word of its own"),
 ])
-def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint):
+def test_invalid_arguments_are_reported_in_one_line(docker, arguments, complaint):
     refused = network(docker, *arguments, check=False)
     assert refused.returncode == 2 and complaint in refused.stderr and len(refused.stderr.splitlines()) == 1
 
@@ -431,7 +431,7 @@ def test_what_was_written_wrong_is_said_in_one_line(docker, arguments, complaint
     (("remove", "none-such"), "no network of ec2-role-network has this name"),
     (("replace", "none-such"), "no network of ec2-role-network has this name"),
 ])
-def test_what_fails_is_undone_and_said(docker, arguments, complaint):
+def test_failed_command_is_undone_and_reported(docker, arguments, complaint):
     before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
     refused = network(docker, *arguments, check=False)
     assert refused.returncode == 1 and complaint in refused.stderr
@@ -439,14 +439,14 @@ def test_what_fails_is_undone_and_said(docker, arguments, complaint):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_another_sts_may_have_roles_without_an_account(docker):
+def test_role_arn_without_an_account_is_accepted(docker):
     role = "arn:aws:iam:::role/web"
     network(docker, "create", role, "--", "--endpoint-url", ENDPOINT)
     assert role_name(docker, start_client(docker, "--network", "web")) == "web"
     network(docker, "replace", "web", role)
 
 
-def test_a_pruned_network_is_said_and_made_again(docker):
+def test_pruned_network_is_reported_and_recreated(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     gateway = gateway_of(docker, "php")
@@ -463,8 +463,8 @@ def test_a_pruned_network_is_said_and_made_again(docker):
 @pytest.mark.parametrize("broken, said", [
     (("stop", "--time", "0", "ec2-role-php"), "NOT ok: er-php: nobody listens at "),
     (("rm", "--force", "ec2-role-php"), f"php: its server is gone; to have it again: ec2-role-network create {arn('php')} --name php"),
-], ids=["stopped", "gone"])
-def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken, said):
+], ids=["stopped", "removed"])
+def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, said):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     docker.docker(*broken)
@@ -477,7 +477,7 @@ def test_a_server_that_is_stopped_or_gone_is_said_and_mended(docker, broken, sai
     assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
 
 
-def test_replace_keeps_lines_and_emptiness_of_values(docker, tmp_path):
+def test_replace_keeps_multi_line_and_empty_values(docker, tmp_path):
     variables = tmp_path / "variables"
     variables.write_text("AWS_NOTE=\nAWS_OTHER=a  b\n")
     # The policy has no spaces, because moto would compute the signature with + in their place.
@@ -509,7 +509,7 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
     assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
 
 
-def test_variables_may_come_by_a_pipe(docker):
+def test_env_file_may_be_a_pipe(docker):
     """In a shell, `--env-file <(sops decrypt variables)` names a pipe, which can be read only once."""
     for verb, role, options in ("create", arn("php"), ("--", "--endpoint-url", ENDPOINT)), ("replace", "php", ()):
         given = f'exec "$0" "$1" --env-file <(echo EC2_ROLE_ROLE_NAME={verb}d) "${{@:2}}"'
@@ -517,7 +517,7 @@ def test_variables_may_come_by_a_pipe(docker):
         assert f"EC2_ROLE_ROLE_NAME={verb}d" in docker.inspect("ec2-role-php", "{{.Config.Env}}")
 
 
-def test_an_engine_elsewhere_is_refused(docker):
+def test_engine_on_another_host_is_refused(docker):
     """DOCKER_HOST or a context can name an engine on another host. The containers would run on that host and have its role,
     because the hook would be on this host."""
     before = docker.docker("network", "ls", "--quiet").stdout
@@ -530,7 +530,7 @@ def test_an_engine_elsewhere_is_refused(docker):
     assert docker.docker("network", "ls", "--quiet").stdout == before and docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_a_clock_that_is_set_back_prolongs_no_wait(docker, tmp_path):
+def test_clock_set_back_does_not_prolong_the_wait(docker, tmp_path):
     clock = tmp_path / "date"
     clock.write_text(f'#!/bin/sh\nread -r now <{tmp_path}/now; echo $now; echo $((now - 60)) >{tmp_path}/now\n')
     clock.chmod(0o755)
@@ -540,7 +540,7 @@ def test_a_clock_that_is_set_back_prolongs_no_wait(docker, tmp_path):
     assert created.returncode == 1 and "php is made, but has no credential yet" in created.stderr
 
 
-def test_a_container_of_others_with_the_servers_name_stays(docker):
+def test_foreign_container_with_the_servers_name_is_kept(docker):
     create(docker, "php")
     docker.docker("rm", "--force", "ec2-role-php")
     theirs = docker.run("--name", "ec2-role-php", "busybox", "sleep", "60")
@@ -553,13 +553,13 @@ def test_a_container_of_others_with_the_servers_name_stays(docker):
     assert docker.inspect(theirs, "{{.State.Running}} {{.Name}}") == "true /ec2-role-php"
 
 
-def test_a_network_with_a_name_like_anothers_id_can_be_made(docker):
+def test_network_name_may_be_a_prefix_of_another_networks_id(docker):
     name = docker.docker("network", "inspect", "bridge", "--format", "{{.Id}}").stdout[:3]
     create(docker, "php", "--name", name)
     assert role_name(docker, start_client(docker, "--network", name)) == "php"
 
 
-def test_a_dot_in_a_networks_name_is_no_pattern(docker):
+def test_dot_in_a_network_name_matches_only_a_dot(docker):
     for name in ("web-a", "web.a"):
         create(docker, "php", "--name", name)
     docker.docker("stop", "ec2-role-web-a")
@@ -567,7 +567,7 @@ def test_a_dot_in_a_networks_name_is_no_pattern(docker):
     assert states == {"web-a": "Exited", "web.a": "Up"}
 
 
-def test_a_labelled_network_without_an_address_is_said(docker):
+def test_list_reports_a_labelled_network_without_a_server(docker):
     create(docker, "php")
     docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
     listed = network(docker, "list", check=False)

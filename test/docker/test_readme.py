@@ -24,7 +24,7 @@ def shell(docker, script, directory, **environment):
         "unshare", "--mount", "sh", "-euc", f"{prepare}; PATH={directory}:$PATH:/mnt; {environment.pop('before', '')}\n{script}", **environment)
 
 
-def test_from_nothing_to_two_containers_with_two_roles(docker, tmp_path):
+def test_role_network_commands_serve_two_roles_after_install(docker, tmp_path):
     heading = "One role for each network"
     script = "\n".join([block("Install", "sh"), *(with_test_sts(block(heading, "sh", n)) for n in (0, 1, 2))])
     out = shell(docker, script, tmp_path, cwd=REPOSITORY).stdout
@@ -33,7 +33,7 @@ def test_from_nothing_to_two_containers_with_two_roles(docker, tmp_path):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
-def test_the_quick_start(docker, tmp_path):
+def test_quick_start_serves_and_its_undo_restores_the_host(docker, tmp_path):
     start, undo = (with_test_sts(block("Quick start", "sh", n)) for n in (0, 1))
     before = firewall(docker.instance), routing(docker.instance)
     out = shell(docker, f"{block('Install', 'sh')}\n{start}", tmp_path, cwd=REPOSITORY).stdout
@@ -43,7 +43,7 @@ def test_the_quick_start(docker, tmp_path):
     assert (firewall(docker.instance), routing(docker.instance)) == before
 
 
-def test_a_refresh_by_signal_leaves_restarts_to_docker(docker, tmp_path):
+def test_sighup_refresh_keeps_dockers_restart_policy(docker, tmp_path):
     start = with_test_sts(block("Quick start", "sh", 0)).split("\nec2-role-hook")[0]
     signal = command("docker kill").replace("CONTAINER", "ec2-role")
     shell(docker, start, tmp_path)
@@ -57,13 +57,13 @@ def test_a_refresh_by_signal_leaves_restarts_to_docker(docker, tmp_path):
     wait_until(lambda: docker.inspect("ec2-role", "{{.State.Running}}") == "true", what="the start with Docker")
 
 
-def test_the_hook_by_itself(docker, start_server, tmp_path):
+def test_hook_section_commands_end_with_status_ok(docker, start_server, tmp_path):
     start_server("exc_web")
     out = shell(docker, block("The hook", "sh", page=OPERATING), tmp_path, before=f"PATH={REPOSITORY}/scripts:$PATH").stdout
     assert out == "ok: docker0 → 172.17.0.1:4567 (exc_web)\n"
 
 
-def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
+def test_systemd_accepts_the_guard_and_hook_units(docker, tmp_path):
     if shutil.which("systemd-analyze") is None and not os.environ.get("CI"):
         pytest.skip("no systemd-analyze here")
     scripts = REPOSITORY / "scripts"
@@ -73,17 +73,17 @@ def test_the_units_for_the_boot_are_ones_that_systemd_takes(docker, tmp_path):
     assert "ec2-role" not in verified.stderr
 
 
-def knows_gw_priority(docker):
+def supports_gw_priority(docker):
     engine = docker.docker("version", "--format", "{{.Server.Version}}").stdout
     program = subprocess.run([*compose_program(docker), "version", "--short"], capture_output=True, text=True, check=True).stdout
     return int(engine.split(".")[0]) >= 28 and [int(part) for part in program.lstrip("v").split(".")[:2]] >= [2, 33]
 
 
 @pytest.mark.parametrize("name", ["fluentd", "z-fluentd"])
-def test_compose_in_a_roles_network_and_another(docker, tmp_path, name):
+def test_compose_service_on_two_networks_gets_role_or_refusal(docker, tmp_path, name):
     docker.instance.run(REPOSITORY / "scripts/ec2-role-network", "create", arn("fluentd"), "--name", name, "--", "--endpoint-url", ENDPOINT)
     text = block("A compose file in a role's network", "yaml", page=OPERATING).replace("fluentd:", f"{name}:")
-    knows = knows_gw_priority(docker)
+    knows = supports_gw_priority(docker)
     up = compose(docker, tmp_path, text if knows else re.sub(r" +gw_priority: 1\n", "", text))
     if knows or name < "readme_inside":
         assert up.stdout == "fluentd", up.stdout + up.stderr
@@ -91,7 +91,7 @@ def test_compose_in_a_roles_network_and_another(docker, tmp_path, name):
         assert up.returncode == CURL_REFUSED, up.stdout + up.stderr
 
 
-def test_without_iptables_at_the_services_own_address(docker, tmp_path):
+def test_compose_without_iptables_serves_at_169_254_169_254(docker, tmp_path):
     credential = docker.instance.real_metadata.credential
     source = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
               "AWS_SESSION_TOKEN": credential["Token"]}
@@ -101,7 +101,7 @@ def test_without_iptables_at_the_services_own_address(docker, tmp_path):
     assert up.stdout == "exc_web", up.stdout + up.stderr
 
 
-def test_without_iptables_beside_one_container(docker, tmp_path):
+def test_container_form_commands_serve_one_container(docker, tmp_path):
     script = with_test_sts(block("The container form", "sh", page=OPERATING))
     started, asked = script.split("docker run --rm")
     shell(docker, started, tmp_path, cwd=tmp_path)
@@ -132,7 +132,7 @@ def home(tmp_path, docker):
     return home
 
 
-def test_on_a_laptop_with_ones_own_files(docker, home, tmp_path):
+def test_laptop_compose_file_uses_the_users_aws_files(docker, home, tmp_path):
     # A laptop has no instance role. The guard hides this instance's role, which ec2-role could use instead of the user's files.
     docker.instance.guard("on")
     up = compose(docker, tmp_path, block("On a laptop", "yaml", page=OPERATING), {"EC2_ROLE_ENDPOINT_URL": ENDPOINT},

@@ -12,7 +12,7 @@ from sts import ENDPOINT, Aws, arn
 NETWORK = REPOSITORY / "scripts/ec2-role-network"
 
 
-def test_a_role_network_where_users_are_remapped(tmp_path):
+def test_role_network_works_with_userns_remap(tmp_path):
     # Only dockerd sees this range of subordinate uids.
     (tmp_path / "subuid").write_text("nobody:200000:65536\n")
     (tmp_path / "dockerd").write_text(f"""#!/bin/sh

@@ -1,4 +1,4 @@
-"""Scenario 7: after `remove` and `guard off` the host is as before. The test saves the state before, with and after the hook."""
+"""After `remove` and `guard off` the host is as before. The test saves the state before, with and after the hook."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from instance import REPOSITORY, firewall, routing
 STATES = REPOSITORY / "target/docker"
 
 
-def test_7_after_remove_and_off_the_host_is_as_before(docker):
+def test_remove_and_guard_off_restore_the_host(docker):
     # Listing a table creates it for good. Create all tables first, so that the comparison below does not fail on an empty one.
     for program in ("iptables", "ip6tables"):
         for table in ("raw", "nat", "filter"):

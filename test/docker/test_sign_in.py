@@ -31,7 +31,7 @@ def home(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind, asked", [("sso", ["/token", "/federation/credentials"]), ("login", ["/v1/token"])])
-def test_on_the_laptop_itself_as_its_user(docker, services, aws_cli_image, tmp_path, kind, asked):
+def test_server_on_the_laptop_uses_the_users_sign_in(docker, services, aws_cli_image, tmp_path, kind, asked):
     start, ask = (block(SECTION, "sh", n, page=OPERATING) for n in (0, 1))
     variables = {"HOME": "/home/me", "EC2_ROLE_ENDPOINT_URL": ENDPOINT, **services.variables}
     laptop = docker.run("--network", "host", "--user", "1000:1000", *(f"--env={name}={value}" for name, value in variables.items()),
@@ -42,7 +42,7 @@ def test_on_the_laptop_itself_as_its_user(docker, services, aws_cli_image, tmp_p
     assert services.requests == asked
 
 
-def test_in_an_image_with_the_aws_cli(docker, services, tmp_path):
+def test_image_with_the_aws_cli_uses_the_users_sign_in(docker, services, tmp_path):
     docker.instance.run("sh", "-euc", block(SECTION, "sh", 2, page=OPERATING))
     text = block("On a laptop", "yaml", page=OPERATING)
     for written, now in (("image: ec2-role\n", "image: ec2-role-aws-cli\n"), (":/home/.aws:ro", ":/home/.aws")):

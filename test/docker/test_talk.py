@@ -1,5 +1,5 @@
-"""The slides of the talk of 2015 in order, on a real Docker Engine. Scenario 1: containers get the host's role. Scenario 2:
-they get the assumed role. Scenario 3: the server itself runs in a container."""
+"""The slides of the talk of 2015 in order, on a real Docker Engine: containers get the host's role, then the assumed
+role; at last the server itself runs in a container."""
 
 import re
 
@@ -18,13 +18,13 @@ def is_session_of(role, identity):
     return re.fullmatch(rf"arn:aws:sts::\d{{12}}:assumed-role/{role}/ec2-role-i-0123456789abcdef0", identity)
 
 
-def test_1_without_the_hook_a_container_gets_the_hosts_role(docker, aws):
+def test_container_gets_the_hosts_role_without_the_hook(docker, aws):
     container = start_client(docker)
     assert role_name(docker, container) == HOST_ROLE
     assert ":assumed-role/host-role/" in aws.whose(document(docker, container))
 
 
-def test_2_with_the_hook_it_gets_the_assumed_role_and_is_logged(docker, aws, start_server):
+def test_container_gets_the_role_with_the_hook_and_is_logged(docker, aws, start_server):
     server = start_server("exc_web", "172.17.0.1:4567", "--role-name", "temp")
     docker.instance.hook("add")
     container = start_client(docker)
@@ -39,7 +39,7 @@ def test_2_with_the_hook_it_gets_the_assumed_role_and_is_logged(docker, aws, sta
         assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE
 
 
-def test_2_64_sdk_clients_at_once_in_one_container_all_get_it(docker, start_server):
+def test_64_sdk_clients_in_one_container_all_get_the_role(docker, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
     code = """
@@ -52,7 +52,7 @@ print(sum(credential.get("role_name") == "exc_web" for credential in found))
     assert boto3(docker, start_client(docker), code).stdout == "64\n"
 
 
-def test_3_the_server_in_a_container_reaches_a_one_hop_service(docker, aws, ec2_role_image):
+def test_server_in_a_container_works_with_a_hop_limit_of_1(docker, aws, ec2_role_image):
     """The server is on the host's network, which the hook does not redirect. The talk's server was on a bridge and needed an
     exception in the rules."""
     docker.instance.real_metadata.ip_ttl = 1

@@ -13,7 +13,7 @@ SCRIPTS = REPOSITORY / "scripts"
 
 
 @pytest.fixture
-def three(docker):
+def run_commands(docker):
     """A function that runs the three commands and returns the output of each."""
     def run():
         commands = block("Troubleshooting", "sh", page=OPERATING).replace("sudo ", "").splitlines()
@@ -28,33 +28,33 @@ def assert_names(printed, *causes):
         assert cause in text, printed
 
 
-def test_all_is_well(docker, three, start_server):
+def test_commands_report_a_working_setup(docker, run_commands, start_server):
     start_server("exc_web")
     docker.instance.hook("add")
-    assert_names(three(), "\n\nexc_web", "ok: docker0 → 172.17.0.1:4567 (exc_web)", "exc_web")
+    assert_names(run_commands(), "\n\nexc_web", "ok: docker0 → 172.17.0.1:4567 (exc_web)", "exc_web")
 
 
-def test_nothing_was_turned_on(docker, three):
-    assert_names(three(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "start ec2-role")
+def test_commands_report_that_nothing_is_turned_on(docker, run_commands):
+    assert_names(run_commands(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "start ec2-role")
 
 
-def test_the_hook_is_missing(docker, three, start_server):
+def test_commands_report_a_missing_hook(docker, run_commands, start_server):
     start_server("exc_web")
     docker.instance.guard("on")
-    assert_names(three(), "Failed to connect", "NOT ok: no hook is in place (ec2-role-hook add)", "exc_web")
+    assert_names(run_commands(), "Failed to connect", "NOT ok: no hook is in place (ec2-role-hook add)", "exc_web")
 
 
-def test_the_server_is_missing(docker, three):
+def test_commands_report_a_missing_server(docker, run_commands):
     docker.instance.hook("add")
-    assert_names(three(), "Failed to connect", "NOT ok: docker0: nobody listens at 172.17.0.1:4567", "Connection refused")
+    assert_names(run_commands(), "Failed to connect", "NOT ok: docker0: nobody listens at 172.17.0.1:4567", "Connection refused")
 
 
-def test_the_role_is_denied(docker, three, monkeypatch):
+def test_commands_report_a_server_without_a_credential(docker, run_commands, monkeypatch):
     docker.instance.hook("add")
     monkeypatch.setitem(docker.instance.real_metadata.credential, "SecretAccessKey", "wrong")
     server = InstanceServer(docker.instance, "exc_web")
     try:
         server.wait_for("SignatureDoesNotMatch")
-        assert_names(three(), "HTTP/1.1 500 ", "ok: docker0", "no valid credential")
+        assert_names(run_commands(), "HTTP/1.1 500 ", "ok: docker0", "no valid credential")
     finally:
         server.stop()
