@@ -13,7 +13,7 @@ def answers(host):
     return host.run("cat", "/var/log/answers", check=False).stdout.splitlines()
 
 
-def test_over_reboots_no_container_sees_the_hosts_role(fresh_host):
+def test_no_container_sees_the_hosts_role_across_reboots(fresh_host):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "enable", "--now", "docker")
@@ -29,7 +29,7 @@ def test_over_reboots_no_container_sees_the_hosts_role(fresh_host):
         host.run("rm", "/var/log/answers")
 
 
-def test_uninstalled_it_leaves_nothing(fresh_host):
+def test_uninstall_leaves_nothing(fresh_host):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "start", "docker")
@@ -45,7 +45,7 @@ USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
 SECONDS = 60  # long enough for a boot on a busy machine; the role stays denied, so the boot must end without it
 
 
-def test_a_denied_role_holds_up_neither_install_nor_boot(fresh_host, denied):
+def test_denied_role_delays_neither_install_nor_boot(fresh_host, denied):
     host = fresh_host
     # The installation includes `systemctl enable --now`, which must not wait for the role.
     host.install()

@@ -19,7 +19,7 @@ def row(request, engine, aws):
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
-def test_a_cell_is_what_the_page_says(row, cell):
+def test_container_sees_what_the_firewall_table_says(row, cell):
     host, expected, seen = row
     try:
         seen[cell] = cell(host)

@@ -9,7 +9,7 @@ STARTS_CONTAINERS = ["docker", "snap.docker.dockerd", "containerd", "podman-rest
 WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "fail2ban"]
 
 
-def test_the_guard_comes_before_whatever_may_start_containers(host):
+def test_guard_unit_precedes_units_that_start_containers(host):
     assert {"sysinit.target", "docker.service"} <= set(host.show("ec2-role-guard", "Before").split())
     assert "sysinit.target" in host.show("ec2-role-guard", "WantedBy").split()
     # The guard does not wait for a firewall's unit, because then Podman, LXC or libvirt could start before the guard.
@@ -42,7 +42,7 @@ def test_a_hook_that_hangs_does_not_keep_docker_from_starting(host):
     ("ec2-role-guard", "restart", True), ("ec2-role-guard", "stop", True), ("ec2-role-guard", "reload", False),
     ("ec2-role-hook", "restart", False), ("ec2-role-hook", "stop", False),
 ])
-def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
+def test_systemctl_on_guard_or_hook_does_not_stop_docker(host, unit, verb, refused):
     docker = host.show("docker", "MainPID")
     try:
         assert (host.run("systemctl", verb, unit, check=False).returncode != 0) == refused
@@ -52,7 +52,7 @@ def test_nothing_said_to_them_by_hand_stops_docker(host, unit, verb, refused):
         host.run("systemctl", "start", "ec2-role-hook")
 
 
-def test_a_guard_that_is_led_past_keeps_no_hook_from_its_place(host):
+def test_hook_unit_adds_all_hooks_although_guard_is_bypassed(host):
     drop_in = "/run/systemd/system/ec2-role-hook.service.d/second.conf"
     rule = ("pref", "0", "iif", "docker0", "lookup", "main")
     host.put("[Service]\nExecStart=/usr/local/sbin/ec2-role-hook add --bridge br-second --missing-ok\n", drop_in)
@@ -74,7 +74,7 @@ def test_a_guard_that_is_led_past_keeps_no_hook_from_its_place(host):
 
 
 @pytest.mark.parametrize("script", ["ec2-role-guard", "ec2-role-hook"])
-def test_an_error_is_one_in_the_journal_and_plain_elsewhere(host, script):
+def test_error_lines_have_a_priority_only_in_the_journal(host, script):
     assert host.run("systemd-run", "--wait", "--quiet", script, "frob", check=False).returncode == 2
     errors = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err").stdout
     assert f"{script}: frob: " in errors.splitlines()[-1]
@@ -94,7 +94,7 @@ WantedBy=multi-user.target
 """
 
 
-def test_a_container_started_by_any_unit_is_refused(fresh_host):
+def test_container_of_an_early_unit_gets_no_host_role(fresh_host):
     host = fresh_host
     host.install_docker()
     host.put(EARLY, "/etc/systemd/system/early.service")
@@ -108,7 +108,7 @@ def test_a_container_started_by_any_unit_is_refused(fresh_host):
     assert HOST_ROLE not in answers
 
 
-def test_docker_starts_where_there_is_no_iptables(fresh_host):
+def test_docker_starts_without_iptables_behind_the_guard(fresh_host):
     host = fresh_host
     host.install_docker()
     host.put("[Service]\nExecStart=\nExecStart=/usr/local/sbin/ec2-role-hook add --bridge er-+ --missing-ok --iptables iptables-none\n",

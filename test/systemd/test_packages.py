@@ -58,7 +58,7 @@ def packaged(package_host):
 
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
-def test_packages_of_one_commit_are_the_same_bytes(packages, kind):
+def test_package_build_is_reproducible(packages, kind):
     assert make(kind) == packages[kind][1]
 
 
@@ -101,7 +101,7 @@ def manuals(tmp_path_factory):
     return {file.name: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
 
-def test_package_has_the_trees_files_in_a_distributions_places(package_host, manuals):
+def test_package_installs_the_trees_files_in_standard_paths(package_host, manuals):
     archive = tarfile.open(fileobj=io.BytesIO(package_host.payload()))
     members = {f"/{member.name.lstrip('./')}": member for member in archive}
     files = {name: archive.extractfile(member).read() for name, member in members.items() if member.isfile()}
@@ -130,7 +130,7 @@ def test_package_has_the_trees_files_in_a_distributions_places(package_host, man
 
 
 @pytest.mark.parametrize("package_host", ["rpm trixie"], indirect=True)
-def test_rpm_knows_what_is_documentation_and_licence(package_host):
+def test_rpm_marks_documentation_and_licence_files(package_host):
     pages = {f"/usr/share/man/man8/{name}.8.gz" for name in ("ec2-role", *PROGRAMS)}
     readmes = {f"/usr/share/doc/ec2-role/{name}" for name in ("README.md", "scripts/README.md", "ec2-role.rules.yml")}
     listed = package_host.documentation()
@@ -138,7 +138,7 @@ def test_rpm_knows_what_is_documentation_and_licence(package_host):
     assert listed["--licensefiles"] == ["/usr/share/licenses/ec2-role/LICENSE"]
 
 
-def test_package_has_the_trees_scripts_and_says_what_it_needs(package_host):
+def test_package_has_the_scripts_and_declares_dependencies(package_host):
     for name in ("postinstall", "preremove", "postremove"):
         assert (SCRIPTS / "package" / name).read_text().strip() in package_host.scripts(), name
     assert {"iptables", "iproute2" if package_host.kind == "deb" else "iproute"} <= set(package_host.requirements())
@@ -155,7 +155,7 @@ def test_installation_alone_starts_nothing(package_host):
     assert set(package_host.run("systemctl", "is-enabled", "ec2-role-guard", "ec2-role-hook", check=False).stdout.split()) == {"disabled"}
 
 
-def test_systemd_finds_nothing_wrong_in_a_packages_units(packaged):
+def test_systemd_accepts_the_packaged_units(packaged):
     result = packaged.run("systemd-analyze", "verify", *(name.replace("@.", "@web.") for name in UNITS), check=False)
     assert "ec2-role" not in result.stderr, result.stderr
 

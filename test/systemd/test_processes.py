@@ -27,7 +27,7 @@ exec "$@"
 """
 
 
-def test_no_boot_shows_a_users_containers_the_hosts_role(fresh_host):
+def test_rootless_container_never_sees_the_hosts_role_at_boot(fresh_host):
     host = fresh_host
     host.run("useradd", "--create-home", "app")
     answers = lambda: host.run("cat", "/home/app/answers", check=False).stdout

@@ -10,19 +10,19 @@ UNIT = "ec2-role@web"
 HTTP_ERROR = 22  # curl's exit status for an HTTP error, with --fail
 
 
-def test_active_means_served_and_status_says_until_when(host, aws):
+def test_unit_serves_the_role_and_status_shows_its_expiration(host, aws):
     document = host.wait_until_served()
     assert aws.whose(document).endswith("assumed-role/exc_web/ec2-role-i-0123456789abcdef0")
     status = host.show(UNIT, "StatusText")
     assert status == f"credential of arn:aws:iam::123456789012:role/exc_web valid until {document['Expiration']}"
 
 
-def test_region_discovery_works_as_without_ec2_role(host):
+def test_region_discovery_works_in_a_container(host):
     host.wait_until_served()
     assert wait_until(lambda: host.ask("/latest/meta-data/placement/region"), what="an answer") == (200, "us-east-1")
 
 
-def test_its_processes_are_nobody_and_may_nothing(host):
+def test_processes_have_a_dynamic_user_and_no_capabilities(host):
     processes = host.processes()
     assert {"ec2-role", "ec2-role-server"} <= processes.keys()
     for name, pid in processes.items():
@@ -32,7 +32,7 @@ def test_its_processes_are_nobody_and_may_nothing(host):
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), name
 
 
-def test_the_server_knows_nothing_of_systemd(host):
+def test_server_inherits_no_variables_of_systemd_or_ec2_role(host):
     environment = host.run("cat", f"/proc/{host.processes()['ec2-role-server']}/environ").stdout
     assert "NOTIFY_SOCKET" not in environment and "EC2_ROLE" not in environment and "INVOCATION" not in environment
 
@@ -49,7 +49,7 @@ def test_a_flood_of_requests_displaces_no_event_from_the_journal(host):
     assert "Suppressed" not in host.journal()
 
 
-def test_a_restart_under_load_loses_and_refuses_nothing(host):
+def test_restart_under_load_loses_and_refuses_no_request(host):
     pids = set()
     with host.under_load():
         for _ in range(3):
@@ -58,7 +58,7 @@ def test_a_restart_under_load_loses_and_refuses_nothing(host):
     assert len(pids) == 3
 
 
-def test_an_upgrade_under_load_loses_and_refuses_nothing_either(host):
+def test_upgrade_under_load_loses_and_refuses_no_request(host):
     supervisor = host.show(UNIT, "MainPID")
     with host.under_load():
         host.install()
@@ -67,7 +67,7 @@ def test_an_upgrade_under_load_loses_and_refuses_nothing_either(host):
 
 
 @pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])
-def test_kill_9_of_either_process_heals_and_tokens_live_on(host, part):
+def test_killed_process_is_replaced_and_tokens_stay_valid(host, part):
     token = host.session_token()
     pid = host.processes()[part]
     host.run("kill", "-9", str(pid))
@@ -106,7 +106,7 @@ time.sleep(2)
 """
 
 
-def test_an_out_of_memory_kill_of_the_server_leaves_the_supervisor(host):
+def test_out_of_memory_kill_of_the_server_keeps_the_supervisor(host):
     token = host.session_token()
     before = host.processes()
     limit = host.show(UNIT, "MemoryMax")
@@ -129,7 +129,7 @@ def test_a_reload_fetches_a_credential_now(host):
     assert "SIGHUP: fetching now" in host.journal()
 
 
-def test_a_reload_leaves_the_server_and_every_request_is_answered(host):
+def test_reload_keeps_the_server_and_loses_no_request(host):
     before = host.processes()
     with host.under_load():
         host.run("systemctl", "reload", UNIT)
@@ -160,7 +160,7 @@ def test_the_journal_holds_the_access_log_and_no_secret(host):
         assert secret not in journal
 
 
-def test_a_flushed_nat_table_is_mended_without_restarting_docker(host):
+def test_hook_restart_repairs_nat_and_keeps_docker_running(host):
     host.run("iptables", "-t", "nat", "-F")
     assert host.ask(seconds=1) is None
     docker = host.show("docker", "MainPID")
@@ -222,19 +222,19 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
         host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
 
 
-def test_a_guard_that_is_led_past_keeps_nobody_from_its_role(host):
+def test_unit_serves_and_logs_a_rule_that_bypasses_the_guard(host):
     # Add the rule while the guard is off, so that the kernel checks it before the guard's rules.
     host.run("ec2-role-guard", "off")
     host.run("ip", "rule", "add", "pref", "0", "iif", "docker0", "lookup", "main")
     try:
         host.run("systemctl", "restart", UNIT)
         assert host.ask() == (200, "exc_web")
-        assert complaints(host, UNIT, "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0")
+        assert logged_errors(host, UNIT, "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0")
     finally:
         host.run("ip", "rule", "delete", "pref", "0", "iif", "docker0", "lookup", "main")
 
 
-def test_access_denied_heals_and_needs_nobody(host, second, denied):
+def test_unit_recovers_from_access_denied_without_a_restart(host, second, denied):
     unit = second()
     wait_until(lambda: "AccessDenied" in host.show(unit, "StatusText"), what="the denial")
     assert host.show(unit, "ActiveState", "MainPID")[0] == "activating"
@@ -246,12 +246,12 @@ def test_access_denied_heals_and_needs_nobody(host, second, denied):
     assert host.show(unit, "MainPID") == pid
 
 
-def complaints(host, unit, about):
+def logged_errors(host, unit, about):
     journal = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err", f"--unit={unit}").stdout
     return [line for line in journal.splitlines() if about in line]
 
 
-def keep_asking(host):
+def send_requests(host):
     """Sends some requests from the container, whether or not a server responds."""
     host.in_container("sh", "-c", "for _ in 1 2 3 4 5; do curl --silent --max-time 1 http://172.17.0.1:4568/; done", check=False)
 
@@ -260,49 +260,49 @@ def keep_asking(host):
     ("EC2_ROLE_DURATION_SECONDS", "soon", "900"),
     ("EC2_ROLE_BRIDGE", "docker 0", "--bridge docker 0: "),
 ])
-def test_what_is_written_wrong_is_said_once_and_fails_the_unit(host, second, variable, value, remedy):
+def test_invalid_setting_is_logged_once_and_fails_the_unit(host, second, variable, value, remedy):
     unit = second(**{variable: value})
-    keep_asking(host)
+    send_requests(host)
     wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
-    keep_asking(host)
+    send_requests(host)
     assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
-    assert len(complaints(host, unit, remedy)) == 1, host.events()
+    assert len(logged_errors(host, unit, remedy)) == 1, host.events()
     # After the correction a restart is enough, as after any change of the settings; `reset-failed` is not needed.
     host.configure("second", "exc_web", EC2_ROLE_BRIDGE="")
     host.run("systemctl", "restart", unit)
     assert host.show(unit, "ActiveState") == "active"
 
 
-def test_a_unit_whose_socket_was_stopped_stays_stopped(host, second):
+def test_requests_do_not_start_a_unit_with_a_stopped_socket(host, second):
     unit = second()
     host.wait_until_active(unit)
     host.run("systemctl", "stop", f"{unit}.socket")
-    keep_asking(host)
+    send_requests(host)
     assert host.show(unit, "ActiveState") == host.show(f"{unit}.socket", "ActiveState") == "inactive"
 
 
-def test_without_its_file_a_unit_fails_and_says_once_which(host, second):
+def test_missing_settings_file_is_logged_once_and_fails_unit(host, second):
     unit = second()
     host.wait_until_active(unit)
     host.run("rm", "/etc/ec2-role/second.conf")
     host.run("systemctl", "restart", unit, check=False)
-    keep_asking(host)
+    send_requests(host)
     assert host.show(unit, "ActiveState", "NRestarts") == ["failed", "0"]
-    assert len(complaints(host, unit, "/etc/ec2-role/second.conf: not there")) == 1, host.events()
+    assert len(logged_errors(host, unit, "/etc/ec2-role/second.conf: not there")) == 1, host.events()
 
 
-def test_what_is_written_wrong_meanwhile_is_said_once(host, second):
+def test_setting_made_invalid_while_running_is_logged_once(host, second):
     unit = second()
     host.wait_until_active(unit)
     host.configure("second", "exc_web", EC2_ROLE_BRIDGE="docker 1")
     host.run("kill", "-9", host.show(unit, "MainPID"))
     wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
-    keep_asking(host)
-    assert len(complaints(host, unit, "--bridge docker 1: ")) == 1, host.events()
+    send_requests(host)
+    assert len(logged_errors(host, unit, "--bridge docker 1: ")) == 1, host.events()
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-def test_too_many_processes_stop_no_unit_for_good(host, second, processes):
+def test_unit_recovers_after_a_limit_on_processes(host, second, processes):
     """Allows so few processes that the shell of ExecStartPre=, or the hook that it runs, cannot start a program."""
     drop_in = "/run/systemd/system/ec2-role@second.service.d/few.conf"
     host.put("[Service]\nSlice=few.slice\n", drop_in)
@@ -319,7 +319,7 @@ def test_too_many_processes_stop_no_unit_for_good(host, second, processes):
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
-def test_a_name_that_systemd_escapes_is_served(host):
+def test_unit_whose_name_systemd_escapes_reads_its_file(host):
     unit = r"ec2-role@a\x2bb"  # systemctl makes it of ec2-role@a+b
     host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n", f"'/etc/systemd/system/{unit}.socket.d/listen.conf'")
     host.run("systemctl", "daemon-reload")
@@ -327,7 +327,7 @@ def test_a_name_that_systemd_escapes_is_served(host):
         host.run("systemctl", "start", "--no-block", unit)
         wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
         assert host.show(unit, "NRestarts") == "0"
-        assert len(complaints(host, unit, "/etc/ec2-role/ax2bb.conf: not there")) == 1, host.events()
+        assert len(logged_errors(host, unit, "/etc/ec2-role/ax2bb.conf: not there")) == 1, host.events()
         host.configure("ax2bb", "exc_web", EC2_ROLE_BRIDGE="")
         host.run("systemctl", "restart", unit)
         assert host.show(unit, "ActiveState") == "active"
@@ -337,7 +337,7 @@ def test_a_name_that_systemd_escapes_is_served(host):
         host.run("systemctl", "daemon-reload")
 
 
-def test_another_address_of_a_running_unit_needs_its_socket_restarted(host, second):
+def test_socket_restart_applies_a_changed_address(host, second):
     unit = second()
     host.wait_until_active(unit)
     second(address="172.17.0.1:4569")
@@ -346,23 +346,23 @@ def test_another_address_of_a_running_unit_needs_its_socket_restarted(host, seco
     assert host.run("curl", "--silent", "--fail", f"http://172.17.0.1:4569{LIST}").stdout == "exc_web"
 
 
-def test_a_strangers_port_is_waited_for_without_a_restart(host, second):
+def test_unit_waits_for_a_port_that_another_program_uses(host, second):
     own_address = host.run("hostname", "--ip-address").stdout.strip()
     host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4568")
     try:
         wait_until(lambda: host.run("ss", "-Hltn", "sport = :4568").stdout, what="the stranger's listening")
         unit = second(EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4568")
-        wait_until(lambda: complaints(host, unit, "port 4568: something else listens there"), what="the complaint")
-        keep_asking(host)
+        wait_until(lambda: logged_errors(host, unit, "port 4568: something else listens there"), what="the complaint")
+        send_requests(host)
         assert host.show(unit, "ActiveState", "NRestarts") == ["activating", "0"]
-        assert len(complaints(host, unit, "port 4568")) <= 2
+        assert len(logged_errors(host, unit, "port 4568")) <= 2
     finally:
         host.run("systemctl", "stop", "stranger")
     host.wait_until_active(unit)
     host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
-def test_a_credential_process_does_not_speak_in_the_units_name(host, second):
+def test_credential_process_inherits_no_notify_variables(host, second):
     host.put("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >&2\nexit 1\n", "/usr/local/bin/tell-variables", "0755")
     host.put("[default]\ncredential_process = /usr/local/bin/tell-variables\n", "/etc/ec2-role/second.aws")
     unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")

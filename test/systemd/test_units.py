@@ -5,13 +5,13 @@ import re
 MAX_EXPOSURE = 1.2
 
 
-def test_systemd_finds_nothing_wrong_in_them(host):
+def test_systemd_accepts_the_units_without_warnings(host):
     units = ["ec2-role@web.service", "ec2-role@web.socket", "ec2-role-guard.service", "ec2-role-hook.service"]
     result = host.run("systemd-analyze", "verify", *units)
     assert result.stdout + result.stderr == ""
 
 
-def test_the_exposure_is_at_most_1_2(host):
+def test_security_exposure_of_the_unit_is_at_most_1_2(host):
     report = host.run("systemd-analyze", "security", "--no-pager", "ec2-role@web.service").stdout
     exposure = float(re.search(r"Overall exposure level for \S+: (\S+)", report)[1])
     print(f"systemd-analyze security: {exposure}")

@@ -43,18 +43,18 @@ def answers(host):
     return host.run("cat", "/var/log/answers").stdout.splitlines()
 
 
-def there(host, path):
+def exists(host, path):
     return host.run("test", "-e", path, check=False).returncode == 0
 
 
-def assert_nothing_is_left_of_the_installing(host):
+def assert_no_temporary_files(host):
     assert host.run("find", "/usr/local", "/etc", "-name", "*.ec2-role-new").stdout == ""
     assert host.run("find", "/var/tmp", "-name", "ec2-role.*").stdout == ""
 
 
 def assert_nothing_is_installed(host):
-    assert [path for path in INSTALLED if there(host, path)] == []
-    assert_nothing_is_left_of_the_installing(host)
+    assert [path for path in INSTALLED if exists(host, path)] == []
+    assert_no_temporary_files(host)
 
 
 def assert_nothing_is_installed_and_the_guard_stays(host):
@@ -64,7 +64,7 @@ def assert_nothing_is_installed_and_the_guard_stays(host):
     assert HOST_ROLE not in answers(host)
 
 
-def test_cloud_init_accepts_it_and_it_is_within_ec2s_limit(host, release):
+def test_user_data_is_valid_and_within_ec2s_size_limit(host, release):
     document = user_data(*release, "--role", f"fluentd={arn('fluentd')}@br-fluentd",
                          "--url", "https://example.com/ec2-role-aarch64.tar.gz".replace("aarch64", "other-arm64"), "--sha256", "0" * 64)
     print(f"user-data: {len(document)} bytes of at most {MAX_BYTES}")
@@ -75,7 +75,7 @@ def test_cloud_init_accepts_it_and_it_is_within_ec2s_limit(host, release):
     assert "Valid " in result.stdout and "Warning" not in result.stdout + result.stderr
 
 
-def test_the_guard_is_the_file_of_the_release_without_comments(release):
+def test_user_data_embeds_the_guard_without_its_comments(release):
     command = yaml.safe_load(user_data(*release))["bootcmd"][0]
     start, end = "<<'END-OF-GUARD'\n", "END-OF-GUARD\n"
     lines = (SCRIPTS / "ec2-role-guard").read_text().splitlines(keepends=True)
@@ -83,7 +83,7 @@ def test_the_guard_is_the_file_of_the_release_without_comments(release):
     assert command.partition(start)[2].partition(end)[0] == "".join(code)
 
 
-def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
+def test_no_container_sees_the_hosts_role_from_the_first_boot(fresh_host, release):
     host = fresh_host
     boot_with(host, user_data(*release))
     host.wait_until_active("ec2-role@web")
@@ -106,7 +106,7 @@ def test_a_new_instance_never_shows_the_hosts_role(fresh_host, release):
     assert HOST_ROLE not in answers(host)
 
 
-def test_a_wrong_sum_installs_nothing_and_says_so_in_one_line(fresh_host, release):
+def test_wrong_checksum_installs_nothing_and_logs_one_line(fresh_host, release):
     host = fresh_host
     url, _ = release
     boot_with(host, user_data(url, "0" * 64))
@@ -116,7 +116,7 @@ def test_a_wrong_sum_installs_nothing_and_says_so_in_one_line(fresh_host, releas
     assert_nothing_is_installed_and_the_guard_stays(host)
 
 
-def test_no_network_or_a_full_disk_installs_nothing(fresh_host, release):
+def test_unreachable_release_or_full_disk_installs_nothing(fresh_host, release):
     host = fresh_host
     unreachable = f"http://{AWS_ADDRESS}:1/ec2-role-x86_64.tar.gz"
     boot_with(host, user_data(unreachable, "0" * 64))
@@ -170,28 +170,28 @@ def bare_host(engine, aws):
     ("/etc/ec2-role", "nr_inodes=1", "/etc/ec2-role/web.conf could not be written; if the disk is full, free space"),
     ("/usr/local/bin", "noexec", "the binary does not run here: "),
 ])
-def test_a_disk_full_or_noexec_leaves_nothing_half_installed(bare_host, release, directory, options, said):
+def test_full_or_noexec_disk_leaves_no_partial_install(bare_host, release, directory, options, said):
     with mounted(bare_host, directory, options):
         lines = [line for line in install(bare_host, release).splitlines() if line.startswith("ec2-role: ")]
         assert len(lines) == 1 and "NOT INSTALLED: " in lines[0] and said in lines[0], lines
-        assert_nothing_is_left_of_the_installing(bare_host)
+        assert_no_temporary_files(bare_host)
 
 
-def test_a_release_that_lacks_a_file_leaves_nothing_half_installed(engine, bare_host, release):
+def test_incomplete_release_installs_nothing(engine, bare_host, release):
     with Release(engine.instance.aws, without="ec2-role-hook.service") as other:
         said = install(bare_host, (other.url, other.sum))
     assert "ec2-role-hook.service" in said and "ec2-role: NOT INSTALLED: a command failed; the reason is above" in said
     assert_nothing_is_installed(bare_host)
 
 
-def test_without_curl_and_wget_it_says_so(bare_host, release):
+def test_missing_curl_and_wget_are_reported(bare_host, release):
     assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
 
 
-def test_an_unknown_variable_is_found_before_installing(bare_host, release):
+def test_unknown_variable_is_rejected_before_installing(bare_host, release):
     said = install(bare_host, release, "--variable", "EC2_ROLE_HTTP_TOKEN=required")
     assert "NOT INSTALLED: ec2-role: EC2_ROLE_HTTP_TOKEN: there is no such variable" in said
-    assert_nothing_is_left_of_the_installing(bare_host)
+    assert_no_temporary_files(bare_host)
 
 
 # A stand-in for apt-get: its first `update` fails as with locked package lists, and its only package is iptables.
@@ -204,7 +204,7 @@ esac
 """
 
 
-def test_a_missing_iptables_is_installed_as_soon_as_apt_is_free(fresh_host, release):
+def test_missing_iptables_is_installed_after_an_apt_retry(fresh_host, release):
     host, path = fresh_host, path_without(fresh_host, "iptables", "apt-get")
     host.put(APT, f"{path}/apt-get", "0755")
     assert "ec2-role: installed" in install(host, release, path=path)
@@ -212,7 +212,7 @@ def test_a_missing_iptables_is_installed_as_soon_as_apt_is_free(fresh_host, rele
     assert len(calls) == 3 and all("DPkg::Lock::Timeout=300" in call for call in calls) and "install -y" in calls[2]
 
 
-def test_a_strangers_port_is_found_before_installing(bare_host, release):
+def test_port_in_use_is_reported_before_installing(bare_host, release):
     own_address = bare_host.run("hostname", "--ip-address").stdout.strip()
     bare_host.run("systemd-run", "--unit=stranger", "python3", "-m", "http.server", "--bind", own_address, "4567")
     try:
@@ -230,7 +230,7 @@ CREATE = ("network create {}=br-fluentd --subnet 192.168.101.0/24 --gateway 192.
 OPTIONS = {"podman": "--interface-name", "docker": "--opt com.docker.network.bridge.name"}
 
 
-def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
+def test_install_needs_no_curl_or_tar_and_updates_the_roles(fresh_host, release):
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "start", "docker")
@@ -256,12 +256,12 @@ def test_what_an_ami_has_is_enough_and_roles_come_and_go(fresh_host, release):
     host.wait_until_served()
     assert host.show("ec2-role@fluentd", "ActiveState", "UnitFileState") == ["inactive", "indirect"]
     assert host.show("ec2-role@fluentd.socket", "ActiveState", "UnitFileState") == ["inactive", "disabled"]
-    assert not there(host, "/etc/ec2-role/fluentd.conf") and not there(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
+    assert not exists(host, "/etc/ec2-role/fluentd.conf") and not exists(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
     status = host.run("ec2-role-hook", "status").stdout
     assert "docker0" in status and "br-other" not in status
 
 
-def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
+def test_unit_that_fails_to_start_is_reported(fresh_host, release):
     host = fresh_host
     broken = "/etc/systemd/system/ec2-role-hook.service.d/broken.conf"
     host.put("[Service]\nExecStartPre=false\n", broken)
@@ -271,7 +271,7 @@ def test_what_is_installed_and_does_not_start_is_said_so(fresh_host, release):
     host.wait_until_active("ec2-role@web")
 
 
-def test_a_role_made_by_hand_goes_on_when_the_units_are_renewed(fresh_host, release):
+def test_upgrade_keeps_a_manually_added_role_active(fresh_host, release):
     host, template = fresh_host, "/etc/systemd/system/ec2-role@.socket"
     install(host, release)
     host.configure("app", "fluentd", EC2_ROLE_BRIDGE="")
@@ -298,14 +298,14 @@ def test_a_role_made_by_hand_goes_on_when_the_units_are_renewed(fresh_host, rele
     *((("--variable", f"A=b{byte}c"), "printable ASCII") for byte in ("\n", "\r", "\x1b", "\x7f", "\u2028", "é", "\udcff", "'")),
     (("--colour",), "no such option"),
 ])
-def test_what_is_written_wrong_is_one_line_with_the_remedy(arguments, said):
+def test_invalid_arguments_are_reported_in_one_line(arguments, said):
     result = subprocess.run([SCRIPTS / "ec2-role-user-data", *arguments], capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == ""
     assert said in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("failing", ["sed", "cat"])
-def test_a_program_that_fails_once_prints_no_document(tmp_path, failing):
+def test_failure_of_any_command_prints_no_user_data(tmp_path, failing):
     """Makes each run of the program fail in turn. The script must then print no user-data: without the guard's part, the
     user-data would leave the way to the host's role open."""
     runs, program = tmp_path / "runs", tmp_path / failing
