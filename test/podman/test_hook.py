@@ -36,14 +36,14 @@ def served(host, box):
     return box
 
 
-def test_podman_without_a_hook_is_refused_by_the_guard(host, box):
+def test_guard_refuses_podman_containers_without_a_hook(host, box):
     assert host.role_seen_by(box) == HOST_ROLE
     host.run("ec2-role-guard", "on")
     assert host.role_seen_by(box) is None
     assert host.role_seen_by(host.box()) is None
 
 
-def test_a_refresh_by_signal_leaves_restarts_to_podman(host, served):
+def test_sighup_refresh_keeps_podmans_restart_policy(host, served):
     pid = lambda: host.run("podman", "inspect", "--format", "{{.State.Pid}}", "ec2-role").stdout.strip()
     before = pid()
     host.run("sh", "-euc", command("kill -HUP", OPERATING))
@@ -54,7 +54,7 @@ def test_a_refresh_by_signal_leaves_restarts_to_podman(host, served):
 
 
 @both_firewalls
-def test_podman_is_served_and_after_a_flush_refused(host, firewall, listing, served):
+def test_podman_container_is_served_and_refused_after_a_flush(host, firewall, listing, served):
     assert "netavark" in host.run(*listing).stdout.lower()
     assert host.run("ec2-role-hook", "status").stdout == VERDICT
     writes_rules_anew = "podman network reload --all; podman run --rm busybox id; podman restart ec2-role"
@@ -88,7 +88,7 @@ def test_the_unit_serves_podmans_first_container(host):
         host.run("sh", "-c", "systemctl stop ec2-role@web.socket ec2-role@web ec2-role-hook; rm -r /etc/ec2-role /etc/systemd/system/*.d")
 
 
-def test_podman0_may_go_and_come(host, served):
+def test_hook_serves_after_podman0_is_removed_and_recreated(host, served):
     host.podman("rm", "--force", served)
     assert host.run("ip", "link", "show", "podman0", check=False).returncode != 0
     assert host.role_seen_by(host.box()) == "exc_web"

@@ -4,7 +4,7 @@ import json
 import re
 
 
-def test_podmans_image_has_its_healthcheck(host):
+def test_podman_image_and_its_tarball_have_the_healthcheck(host):
     image = json.loads(host.podman("image", "inspect", "ec2-role").stdout)[0]
     assert image["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
     assert image["Config"]["Entrypoint"] == ["/ec2-role"] and image["Config"]["User"] == "65534:65534"

@@ -10,7 +10,7 @@ from sts import arn
 LEFT = "podman ps --all --quiet; podman network ls --format '{{.Name}}'; ip -o link show type bridge; iptables-save | grep EC2-ROLE"
 
 
-def left(host):
+def leftovers(host):
     return host.run("sh", "-c", LEFT, check=False).stdout
 
 
@@ -36,8 +36,8 @@ def test_each_network_has_its_role_and_no_other(host):
     assert listed.returncode == 1 and "NOT ok: " in listed.stderr
 
 
-def test_remove_leaves_nothing(host):
-    before = left(host)
+def test_remove_deletes_everything_except_the_guard(host):
+    before = leftovers(host)
     host.create("php")
     box = host.box("--network", "php")
     refused = host.network("remove", "php", check=False)
@@ -45,17 +45,17 @@ def test_remove_leaves_nothing(host):
     assert host.role_seen_by(box) == "php"
     host.podman("rm", "--force", box)
     host.network("remove", "php")
-    assert left(host) == before
+    assert leftovers(host) == before
     assert "on: only this host" in host.run("ec2-role-guard", "status").stderr
     # `remove` works even if no container was ever on the network. It keeps the hook while a bridge with the prefix er- exists,
     # because that bridge can belong to another engine's network.
     host.create("php")
     host.run("ip", "link", "add", "er-other", "type", "bridge")
     host.network("remove", "php")
-    assert "er-php" not in left(host) and "-i er-+ " in host.run("iptables-save").stdout
+    assert "er-php" not in leftovers(host) and "-i er-+ " in host.run("iptables-save").stdout
 
 
-def test_a_network_serves_again_after_its_last_container(host):
+def test_network_serves_again_after_podman_removed_its_bridge(host):
     host.create("php")
     for _ in range(2):
         box = host.box("--network", "php")
@@ -64,7 +64,7 @@ def test_a_network_serves_again_after_its_last_container(host):
         assert host.run("ip", "link", "show", "er-php", check=False).returncode != 0
 
 
-def test_replace_keeps_what_is_not_named(host):
+def test_replace_keeps_settings_that_are_not_given(host):
     odd = "engine=  a \"b\" 'c' $(id) \\n %s"
     host.put(f"EC2_ROLE_ROLE_NAME=temp\n{odd}\n", "/tmp/variables")
     host.create("php", "--env-file", "/tmp/variables")
@@ -80,7 +80,7 @@ def test_replace_keeps_what_is_not_named(host):
 
 
 @pytest.mark.parametrize("broken", [("network", "prune", "--force"), ("rm", "--force", "ec2-role-php")], ids=["network", "server"])
-def test_what_is_broken_is_said_and_mended(host, broken):
+def test_missing_network_or_server_is_reported_and_restored(host, broken):
     host.create("php")
     gateway = gateway_of(host, "php")
     host.podman(*broken)
@@ -96,14 +96,14 @@ def test_what_is_broken_is_said_and_mended(host, broken):
     (("--image", "no-such"), "no-such: no such image here; scripts/image builds it, podman load takes it from a tarball\n"),
     (("--engine", "docker"), "docker: not found; "),
 ])
-def test_no_remedy_is_anothers(host, arguments, complaint):
+def test_errors_give_the_remedy_of_the_chosen_engine(host, arguments, complaint):
     refused = host.network("create", *arguments, arn("php"), check=False)
     assert refused.returncode == 1 and refused.stderr.startswith(f"ec2-role-network: {complaint}")
     wrong = host.network("list", "--engine", "lxc", check=False)
     assert wrong.returncode == 2 and wrong.stderr == "ec2-role-network: --engine lxc: not known; docker or podman\n"
 
 
-def test_podman_by_the_name_of_docker_is_podman(host):
+def test_podman_installed_as_docker_is_treated_as_podman(host):
     host.put('#!/bin/sh\nexec podman "$@"\n', "/usr/local/bin/docker", "0755")
     try:
         created = host.create("php", "--engine", "docker").stderr

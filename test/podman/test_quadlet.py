@@ -33,7 +33,7 @@ def put_sample(host, endpoint=ENDPOINT):
     host.run("systemctl", "daemon-reload")
 
 
-def put_asking(host, network):
+def put_polling_unit(host, network):
     """Installs a container unit on the network, with no order relative to the guard's unit."""
     option = f"Network={network}.network\n" if network == "web" else ""
     host.put(f"[Container]\nImage={BUSYBOX}\n{option}Volume=/var/asked:/asked\nPodmanArgs=--stop-signal=KILL\nExec=sh /asked/ask {network}\n"
@@ -41,7 +41,7 @@ def put_asking(host, network):
     host.run("systemctl", "daemon-reload")
 
 
-def told(host, network):
+def answers_for(host, network):
     return set(host.run("cat", f"/var/asked/{network}", check=False).stdout.splitlines())
 
 
@@ -58,21 +58,21 @@ def test_a_start_of_quadlet_units_does_not_wait_for_aws(host):
     assert host.show("web-role", "ActiveState") == "active"
 
 
-def test_over_a_boot_no_podman_container_sees_the_hosts_role(host):
-    put_asking(host, "podman")
+def test_no_podman_container_sees_the_hosts_role_after_a_boot(host):
+    put_polling_unit(host, "podman")
     host.run("systemctl", "start", "ask-podman")
-    wait_until(lambda: f"said: {HOST_ROLE}" in told(host, "podman"), what="the host's role without the guard")
+    wait_until(lambda: f"said: {HOST_ROLE}" in answers_for(host, "podman"), what="the host's role without the guard")
     host.run("systemctl", "stop", "ask-podman")
     put_sample(host)
-    put_asking(host, "web")
+    put_polling_unit(host, "web")
     host.create("php")
     host.run("systemctl", "enable", *GUARD_AND_HOOK, "podman-restart")
     host.podman("run", "--detach", "--restart", "always", "--network", "php", *ASKING, "php")
-    wait_until(lambda: "said: php" in told(host, "php"), what="the role before the boot")
+    wait_until(lambda: "said: php" in answers_for(host, "php"), what="the role before the boot")
     host.run("sh", "-c", "systemctl stop 'ask-*'; podman stop --all --time 0; rm /var/asked/[!a]*")
     host.reboot()
     for network, role in (("web", "exc_web"), ("php", "php")):
-        wait_until(lambda: f"said: {role}" in told(host, network), what=f"{role} after the boot")
-        assert told(host, network) <= {f"said: {role}", "said: "}
-    wait_until(lambda: told(host, "podman"), what="a first answer")
-    assert told(host, "podman") == {"said: "}
+        wait_until(lambda: f"said: {role}" in answers_for(host, network), what=f"{role} after the boot")
+        assert answers_for(host, network) <= {f"said: {role}", "said: "}
+    wait_until(lambda: answers_for(host, "podman"), what="a first answer")
+    assert answers_for(host, "podman") == {"said: "}
