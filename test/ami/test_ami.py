@@ -67,7 +67,7 @@ def moment(machine, unit, which):
     return int(machine.show(unit, f"{which}TimestampMonotonic"))
 
 
-def test_cloud_init_finds_ec2_by_itself_and_takes_the_user_data(guarded, document):
+def test_cloud_init_detects_ec2_and_reads_the_user_data(guarded, document):
     print(f"user-data: {len(document)} bytes of at most {MAX_BYTES}")
     assert len(document) <= MAX_BYTES
     assert "Found single datasource: Ec2" in guarded.run("cat", "/run/cloud-init/ds-identify.log").stdout
@@ -75,7 +75,7 @@ def test_cloud_init_finds_ec2_by_itself_and_takes_the_user_data(guarded, documen
     assert guarded.run("cat", "/var/lib/cloud/instance/user-data.txt").stdout == document
 
 
-def test_before_the_install_a_container_is_refused(guarded):
+def test_guard_refuses_the_container_before_the_install(guarded):
     wait_until(lambda: len(guarded.answers()) > 1, PATIENCE, what="the container's first answer")
     assert guarded.answers() == ["started", "nobody"]
     assert guarded.ask() is None
@@ -85,7 +85,7 @@ def test_before_the_install_a_container_is_refused(guarded):
     assert moment(guarded, "cloud-init", "ActiveEnter") < moment(guarded, "docker", "InactiveExit")
 
 
-def test_with_the_release_cloud_init_and_units_are_well(guarded, release):
+def test_cloud_init_completes_and_all_units_are_active(guarded, release):
     release.allowed.set()
     status = guarded.cloud_init()
     assert "status: done" in status and "DataSourceEc2" in status, f"{status}\n{guarded.console()[-3000:]}"
@@ -133,7 +133,7 @@ def one_line_for_each_call(guarded, aws):
 
 @pytest.mark.parametrize("step", ["+1 hour", "-1 hour", "-1 hour", "+1 hour"],
                          ids=["an-hour-ahead", "right-again", "an-hour-behind", "and-right-again"])
-def test_a_clock_that_is_set_while_it_runs_changes_nothing(guarded, aws, one_line_for_each_call, step):
+def test_clock_change_while_running_has_no_effect(guarded, aws, one_line_for_each_call, step):
     answers, supervisor = guarded.answers(), guarded.show(UNIT, "MainPID")
     print(guarded.run("date", "--utc", "--set", step).stdout.strip())
     for _ in range(3):
@@ -156,7 +156,7 @@ def test_a_role_is_assumed_while_the_clock_is_an_hour_ahead(guarded, aws, one_li
                                   "ec2-role: pass-through: ") <= 2
 
 
-def test_networkd_which_removes_unknown_rules_leaves_the_guard(guarded, aws):
+def test_guard_survives_a_restart_of_systemd_networkd(guarded, aws):
     rules = guarded.run("ip", "rule").stdout
     guarded.run("systemctl", "restart", "systemd-networkd")
     guarded.run("/lib/systemd/systemd-networkd-wait-online", f"--timeout={PATIENCE}")
@@ -164,7 +164,7 @@ def test_networkd_which_removes_unknown_rules_leaves_the_guard(guarded, aws):
     credential(guarded, aws)
 
 
-def test_a_flushed_nat_table_refuses_until_the_hook_is_back(guarded, aws):
+def test_container_is_refused_after_a_nat_flush_until_reload(guarded, aws):
     guarded.run("iptables", "--table", "nat", "--flush")
     assert guarded.ask() is None
     wait_until(lambda: guarded.answers()[-1] == "nobody", PATIENCE, what="the refusal of the polling container")
@@ -179,7 +179,7 @@ def wait_until_the_container_was_started_and_served(machine, answers):
                what="the role in the container that was started again")
 
 
-def test_a_restart_of_docker_leaves_ec2_role_alone(guarded, aws):
+def test_docker_restart_does_not_restart_ec2_role(guarded, aws):
     answers, supervisor = len(guarded.answers()), guarded.show(UNIT, "MainPID")
     guarded.run("systemctl", "restart", "docker")
     wait_until_the_container_was_started_and_served(guarded, answers)
@@ -188,7 +188,7 @@ def test_a_restart_of_docker_leaves_ec2_role_alone(guarded, aws):
     guarded.run("ec2-role-hook", "status")
 
 
-def test_over_a_reboot_the_guard_comes_first_and_the_role_again(guarded, aws):
+def test_guard_starts_first_and_role_is_served_after_reboot(guarded, aws):
     answers = len(guarded.answers())
     guarded.reboot()
     status = guarded.cloud_init()

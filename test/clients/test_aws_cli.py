@@ -9,7 +9,7 @@ from ec2_role import BINARY, ROLE_ARN, ROLE_NAME, Ec2Role, fetch_document
 TO_AWS = ["--region", "us-east-1", "--endpoint-url", "{aws}"]
 
 
-def test_lists_the_instance_role_as_where_its_keys_come_from(aws, tmp_path):
+def test_aws_cli_lists_iam_role_as_the_source_of_its_keys(aws, tmp_path):
     with serving(aws) as ec2_role:
         result = run_with(ec2_role, aws, tmp_path, "configure", "list")
         access_key = json.loads(fetch_document(ec2_role.endpoint))["AccessKeyId"]
@@ -18,7 +18,7 @@ def test_lists_the_instance_role_as_where_its_keys_come_from(aws, tmp_path):
     assert rows["access_key"] == ["*" * 16 + access_key[-4:], "iam-role"]
 
 
-def test_may_do_what_the_role_may_and_not_what_the_host_may(aws, tmp_path):
+def test_aws_cli_has_the_roles_permissions_and_not_the_hosts(aws, tmp_path):
     with serving(aws) as ec2_role:
         role_may = ["s3api", "put-object", "--bucket", BUCKET, "--key", "aws-cli", *TO_AWS]
         host_may = ["sts", "assume-role", "--role-arn", ROLE_ARN, "--role-session-name", "container", *TO_AWS]
@@ -27,7 +27,7 @@ def test_may_do_what_the_role_may_and_not_what_the_host_may(aws, tmp_path):
         assert "(AccessDenied)" in run_with(ec2_role, aws, tmp_path, *host_may).stderr
 
 
-def test_takes_ec2_role_as_its_credential_process(aws, tmp_path):
+def test_aws_cli_uses_ec2_role_as_its_credential_process(aws, tmp_path):
     (tmp_path / "credentials").write_text(
         f"[host]\naws_access_key_id = {aws.host_keys['AWS_ACCESS_KEY_ID']}\n"
         f"aws_secret_access_key = {aws.host_keys['AWS_SECRET_ACCESS_KEY']}\n"

@@ -12,7 +12,7 @@ from front import Front
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
-def test_finds_the_role_by_session_tokens(client, aws, tmp_path):
+def test_client_finds_the_role_with_session_tokens(client, aws, tmp_path):
     with Ec2Role("--http-tokens", "required", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         result = client.run(aws, tmp_path, {client.endpoint_variable: ec2_role.endpoint})
@@ -22,7 +22,7 @@ def test_finds_the_role_by_session_tokens(client, aws, tmp_path):
 
 
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client.version_1 is not None], ids=str)
-def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_path):
+def test_client_finds_the_role_by_imdsv1_if_tokens_are_refused(client, aws, tmp_path):
     with Ec2Role("--http-tokens", "optional", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         with Front(ec2_role.endpoint, refuse=lambda method, path: 403 if method == "PUT" else None) as without_tokens:
@@ -32,7 +32,7 @@ def test_finds_the_role_by_version_1_where_tokens_are_refused(client, aws, tmp_p
         assert_has_found(result, json.loads(fetch_document(ec2_role.endpoint)))
 
 
-def test_sixteen_processes_that_start_at_once_all_find_the_role_at_their_first_try(aws, tmp_path):
+def test_16_concurrent_clients_find_the_role_without_errors(aws, tmp_path):
     with Ec2Role("--http-tokens", "required", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         document = json.loads(fetch_document(ec2_role.endpoint))

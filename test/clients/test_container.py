@@ -19,20 +19,20 @@ def token_file(tmp_path):
     return {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(file)}
 
 
-def that_read(variable):
+def clients_that_read(variable):
     clients = [client for client in CLIENTS if variable in client.container_variables]
     return pytest.mark.parametrize("client", clients, ids=str)
 
 
-@that_read("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-def test_finds_the_role_on_loopback_by_the_full_uri(client, aws, token_file, tmp_path):
+@clients_that_read("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+def test_client_finds_the_role_by_the_full_uri_on_loopback(client, aws, token_file, tmp_path):
     with serving(aws, token_file) as ec2_role:
         uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": ec2_role.endpoint + PATH}
         assert_finds_the_role(client, ec2_role, aws, tmp_path, {**uri, **token_file})
 
 
-@that_read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-def test_finds_the_role_by_the_relative_uri_where_the_address_is_ours(client, aws, token_file, tmp_path):
+@clients_that_read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+def test_client_finds_the_role_by_the_relative_uri(client, aws, token_file, tmp_path):
     skip_unless_own(CONTAINER_CREDENTIALS_ADDRESS)
     with serving(aws, token_file, listen=f"{CONTAINER_CREDENTIALS_ADDRESS}:80") as ec2_role:
         uri = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": PATH}

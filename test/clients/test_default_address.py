@@ -11,7 +11,7 @@ from test_clients import assert_has_found, credential_requests
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
-def test_finds_the_role_with_nothing_configured(client, aws, tmp_path):
+def test_client_finds_the_role_without_configuration(client, aws, tmp_path):
     skip_unless_own(METADATA_ADDRESS)
     options = ["--http-tokens", "required", "--endpoint-url", aws.endpoint]
     with Ec2Role(*options, environment=aws.host_keys, listen=f"{METADATA_ADDRESS}:80") as ec2_role:

@@ -16,7 +16,7 @@ def promtool(*arguments, **options):
     return subprocess.run([PROMTOOL, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
-def test_metrics_have_no_fault_that_promtool_knows(aws):
+def test_promtool_accepts_the_metrics(aws):
     with Ec2Role("--metrics", "--endpoint-url", aws.endpoint, environment=aws.host_keys) as ec2_role:
         ec2_role.wait_for_credential()
         _, metrics = fetch(ec2_role.endpoint, "GET", "/metrics")

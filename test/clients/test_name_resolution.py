@@ -74,7 +74,7 @@ def only_ipv6(code):
     ],
     ids=["AAAA SERVFAIL", "AAAA REFUSED", "AAAA NXDOMAIN", "AAAA unanswered", "broken search domain"],
 )
-def test_a_name_with_a_good_ipv4_address_is_found(tmp_path, answer, search):
+def test_ipv4_address_is_resolved_if_other_queries_fail(tmp_path, answer, search):
     resolver = tmp_path / "resolv.conf"
     resolver.write_text(f"nameserver 127.0.0.1\n{search}")
     mount = ["unshare", "--mount", "sh", "-euc", 'mount --bind "$0" /etc/resolv.conf; exec "$@"', str(resolver)]

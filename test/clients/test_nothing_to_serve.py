@@ -12,7 +12,7 @@ from test_clients import assert_has_found
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
-def test_fails_cleanly_and_is_well_again_with_sts(client, aws, tmp_path):
+def test_client_fails_cleanly_and_recovers_with_sts(client, aws, tmp_path):
     sts_is_down = threading.Event()
     sts_is_down.set()
     with (

@@ -71,7 +71,7 @@ def test_every_option_arrives_as_written_and_is_signed(options, expected, token)
     assert_is_signed(method, path, headers, body, token, region="eu-central-1")
 
 
-def test_a_policy_is_read_from_a_file_as_it_is(tmp_path):
+def test_policy_file_reaches_sts_unchanged(tmp_path):
     (tmp_path / "policy.json").write_text(POLICY)
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     _, _, _, body = assume_role_request(["--policy", f"file://{tmp_path}/policy.json"], keys, region="eu-central-1")
