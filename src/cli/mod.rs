@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_value_is_named_with_what_would_be_right() {
+    fn each_invalid_value_is_named_with_the_valid_form() {
         let (long, long_key) = ("x".repeat(65), format!("{}=x", "k".repeat(129)));
         let long_value = format!("k={}", "x".repeat(257));
         for (name, value, right) in [
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_have_at_most_the_number_of_entries_that_sts_takes() {
+    fn lists_are_limited_to_the_entries_that_sts_accepts() {
         let tags = |count| (0..count).map(|n| format!("{n}=v ")).collect::<String>();
         let arns = |count| "arn:aws:iam::aws:policy/x ".repeat(count);
         for (variable, most, too_many, right) in [
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_command_line_is_a_json_line_if_asked() {
+    fn command_line_error_is_a_json_line_if_configured() {
         let nothing = || Environment::default();
         let variable = || Environment::from([("EC2_ROLE_LOG_FORMAT", "json")]);
         for (arguments, environment, asks) in [
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_do_not_go_together_are_named() {
+    fn invalid_arguments_are_named_in_one_line() {
         for (arguments, begins, right) in [
             (&[][..], "no role", "EC2_ROLE_ARN"),
             (&[ARN, ARN], "\"arn:", "one argument too many; run one ec2-role"),
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_variable_is_named() {
+    fn each_invalid_variable_is_named() {
         for (name, value, right) in [
             ("EC2_ROLE_QUIET", "yes", "true or false"),
             ("EC2_ROLE_BOTH_FORMS", "true", "--container-token-file;"),

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused() {
+    fn non_regular_file_is_refused() {
         for path in ["/dev/zero", "/"] {
             let error = NamedFile::new("AWS_CA_BUNDLE", path).read().err().unwrap().to_string();
             assert!(error.contains("not a regular file"), "{error}");

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn notice_is_too_old_after_two_minutes_and_a_name_never() {
+    fn notices_expire_after_two_minutes_and_other_items_never() {
         let snapshot = snapshot();
         assert!(!snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_000)));
         assert!(snapshot.is_too_old_for("meta-data/spot/instance-action", BootTime(121_001)));

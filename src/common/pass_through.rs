@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_to_allowed_items_may_hold_one() {
+    fn may_hold_accepts_only_paths_to_allowed_items() {
         let plain = PassThrough::default();
         for path in [
             "meta-data/placement", "meta-data/spot/instance-action", "dynamic",

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn other_stss_name_their_roles_as_they_like() {
+    fn role_arns_of_another_sts_have_few_restrictions() {
         for text in [
             "arn:aws:iam:::role/x",
             "arn:aws:iam::RGW11111111111111111:role/a/x",

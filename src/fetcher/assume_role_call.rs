@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_counted_from_the_clock_that_makes_it_plausible() {
+    fn lifetime_is_counted_from_the_plausible_clock() {
         let second = Duration::from_secs(1);
         for (expiration, date, signed_for, expected) in [
             // The clocks of STS and of this machine agree; `Date` is missing; the clocks differ by seconds.

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_wins_and_all_proxy_comes_last() {
+    fn lower_case_variable_wins_and_all_proxy_is_last() {
         let named = |url: &str, environment: Environment| {
             find(&url.parse().unwrap(), &environment).unwrap().map(|(_, name)| name)
         };

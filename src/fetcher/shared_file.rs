@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_goes_on_in_lines_that_are_indented_deeper() {
+    fn value_continues_on_lines_that_are_indented_deeper() {
         let sections = parse(
             "[default]\ncredential_process = sh\n  -c # said\n\n  # between\n  'a b'\nregion = r\n",
         );

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_wait_at_the_end_are_accepted_and_no_others() {
+    fn clients_waiting_at_shutdown_are_accepted_and_no_others() {
         const WAITING: u64 = 3 * BATCH as u64;
         let (mut connections, address) = connections();
         let _waiting: Vec<_> = (0..WAITING).map(|_| TcpStream::connect(address).unwrap()).collect();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_on_link_route_tells_the_prefix() {
+    fn most_specific_on_link_route_gives_the_prefix() {
         assert_eq!(prefix("10.1.0.1"), Some(16));
         assert_eq!(prefix("10.2.0.1"), Some(8));
         assert_eq!(prefix("192.0.2.1"), Some(24));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_of_the_trie_tells_an_own_address() {
+    fn trie_leaf_identifies_an_own_address() {
         let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.1.0.0\n        /16 link UNICAST\n     |-- 10.1.0.1\n        \
                     /32 host LOCAL\n     |-- 10.1.255.255\n        /32 link BROADCAST\n";
         let is_own = |address: &str| has_ipv4_address(trie, address.parse().unwrap());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_tells_its_prefix() {
+    fn ipv6_address_gives_its_prefix() {
         let prefix = |local: &str| ipv6_prefix(ADDRESSES, to_bits(local.parse().unwrap()));
         assert_eq!(prefix("fd00::1"), Some(64));
         assert_eq!(prefix("::1"), Some(128));

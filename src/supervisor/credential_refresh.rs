@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn duration_limit_is_tried_anew_once_a_day() {
+    fn full_duration_is_requested_again_once_a_day() {
         let mut refresh = refresh();
         let mut limit_at = |hours: u32| {
             let now = BootTime(0).after(hours * HOUR);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn next_fetcher_is_told_what_the_last_one_found() {
+    fn next_fetcher_receives_what_the_last_one_found() {
         let (mut refresh, now) = (refresh(), BootTime(0));
         let orders = refresh.start(now);
         assert!(orders.token_key.is_some());

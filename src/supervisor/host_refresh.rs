@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshot_is_passed_on_as_it_came() {
+    fn snapshot_is_passed_on_unchanged() {
         let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();
         let is_same = |update| matches!(update, ServerUpdate::Metadata(bytes) if bytes == [7]);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_success_and_failure_of_a_row_are_logged() {
+    fn repeated_successes_and_failures_are_logged_once() {
         let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let mut log =
             |report| refresh.receive(report, BootTime(0), 0.5).unwrap().log.unwrap_or_default();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn old_token_stays_and_a_row_of_failures_is_one_line() {
+    fn old_token_stays_and_repeated_failures_are_logged_once() {
         let mut refresh = container_token();
         let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
         let served = "the file is empty; requests for it are answered 401";

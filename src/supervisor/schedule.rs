@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_replaced_with_30_minutes_left() {
+    fn refresh_is_due_at_half_of_the_lifetime_or_earlier() {
         assert_eq!(due(minutes(60)), minutes(30));
         assert_eq!(due(minutes(15)), minutes(4));
         assert_eq!(due(minutes(12 * 60)), minutes(6 * 60));

@@ -181,7 +181,7 @@ fn the_response_reaches_a_client_that_sends_more() {
 }
 
 #[test]
-fn no_body_is_taken_for_a_request() {
+fn no_body_is_parsed_as_a_request() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     let smuggled = "0\r\n\r\nGET /latest/meta-data/iam/security-credentials/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";

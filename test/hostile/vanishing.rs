@@ -11,7 +11,7 @@ use crate::support::{Reply, Start, Sts, namespace, until};
 const CLIENTS: usize = 50;
 
 #[test]
-fn connections_of_vanished_clients_are_gone_within_seconds() {
+fn connections_of_vanished_clients_close_within_seconds() {
     if !namespace::enter_for_this_test() {
         return;
     }

@@ -37,7 +37,7 @@ fn whole(sts: &Sts) -> Start {
 
 /// Tests a few faults of the argument list, of the ARN and of option values. The unit tests of `cli` and `role` test many more.
 #[test]
-fn each_wrong_argument_is_named_with_what_would_be_right() {
+fn each_invalid_argument_is_named_with_the_valid_form() {
     let sts = Sts::start([Reply::good()]);
     let start = || Start::bare().keys("AKIA").listen("127.0.0.1:0");
     check(Start::bare(), &["no role", "EC2_ROLE_ARN"]);
@@ -102,7 +102,7 @@ fn stdin_that_is_no_listening_socket_is_named() {
 }
 
 #[test]
-fn a_wrong_sdk_variable_or_file_is_named() {
+fn invalid_sdk_variable_or_file_is_named() {
     let sts = Sts::start([Reply::good()]);
     let rows = [
         (

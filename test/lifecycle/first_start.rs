@@ -31,7 +31,7 @@ fn limited(option: &str, most: u32) -> [String; 4] {
 }
 
 #[test]
-fn faults_of_files_and_addresses_are_waited_for() {
+fn file_and_address_faults_at_start_are_retried() {
     let sts = Sts::start([Reply::good()]);
     let files = &Directory::new();
     let write = |name: &str, content: &str| {
@@ -128,7 +128,7 @@ fn faults_of_files_and_addresses_are_waited_for() {
 
 /// With each of these limits on open files a different step of the start fails.
 #[test]
-fn limit_on_open_files_ends_no_start() {
+fn start_survives_any_limit_on_open_files() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     each((4..48).step_by(2), |most| {

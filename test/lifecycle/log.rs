@@ -297,7 +297,7 @@ fn lines_for_journald_begin_with_their_priority() {
 }
 
 #[test]
-fn every_line_is_a_json_object_if_asked() {
+fn every_line_is_a_json_object_if_configured() {
     let sts = denied();
     let log = log_of(Start::with(&sts).arguments(["--log-format", "json"]));
     let parsed = log.iter().map(|line| {
@@ -334,7 +334,7 @@ fn every_line_is_a_json_object_if_asked() {
 }
 
 #[test]
-fn errors_before_and_beside_serving_have_the_format_asked_for() {
+fn errors_outside_of_serving_have_the_chosen_format() {
     let json = ("EC2_ROLE_LOG_FORMAT", "json");
     let directory = Directory::new();
     let nowhere = ("AWS_SHARED_CREDENTIALS_FILE", directory.text("none"));

@@ -145,7 +145,7 @@ fn an_accept_that_fails_is_logged_once_and_does_not_spin() {
 }
 
 #[test]
-fn without_seccomp_it_serves_unconfined_and_says_so() {
+fn missing_seccomp_is_logged_and_the_server_serves() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = without(libc::SYS_seccomp, Start::with(&sts));
     let line = ec2_role.wait_for_line("server: seccomp: ");

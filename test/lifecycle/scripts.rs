@@ -59,7 +59,7 @@ fn each_script_prints_its_help_wherever_it_is_started() {
 }
 
 #[test]
-fn each_script_refuses_an_argument_that_it_does_not_know() {
+fn each_script_refuses_unknown_arguments() {
     for script in scripts() {
         let output = Command::new(script).arg("--frob").output().unwrap();
         assert_is_refused(&output, "--frob");
@@ -67,7 +67,7 @@ fn each_script_refuses_an_argument_that_it_does_not_know() {
 }
 
 #[test]
-fn wrong_arguments_of_developers_scripts_are_named() {
+fn invalid_arguments_of_developer_scripts_are_named() {
     for (script, arguments, named) in [
         ("bench", "--quick extra", "extra"),
         ("build", "--all extra", "extra"),

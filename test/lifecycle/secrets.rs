@@ -115,7 +115,7 @@ fn every_thread_of_the_server_is_confined() {
 }
 
 #[test]
-fn its_own_user_cannot_trace_it() {
+fn own_user_cannot_trace_supervisor_or_server() {
     const AS_NOBODY: [&str; 4] = [
         "setpriv",
         "--reuid=65534",

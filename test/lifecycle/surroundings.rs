@@ -26,7 +26,7 @@ fn with_credential_process(sts: &Sts, script: &str) -> Start {
 }
 
 #[test]
-fn sigterm_ends_it_although_the_parent_blocked_it() {
+fn sigterm_ends_ec2_role_although_the_parent_blocked_it() {
     let sts = Sts::start([Reply::good()]);
     let block = ["env", "--block-signal=TERM"];
     let mut ec2_role = Start::with(&sts).before(block).serving();
@@ -116,7 +116,7 @@ fn after_sigusr2_a_second_server_takes_over_without_a_gap() {
 }
 
 #[test]
-fn at_every_address_no_second_server_is_let_in() {
+fn second_server_cannot_bind_at_wildcard_addresses() {
     let sts = Sts::start([Reply::good()]);
     for every in ["0.0.0.0", "[::]"] {
         let first = Start::with(&sts).listen(&format!("{every}:0")).serving();
@@ -167,7 +167,7 @@ fn children_have_a_higher_oom_score_than_the_supervisor() {
 }
 
 #[test]
-fn limit_on_open_files_is_named_once_and_waited_for() {
+fn limit_on_open_files_is_logged_once_and_retried() {
     let sts = Sts::start([Reply::good()]);
     let mut ec2_role = Start::with(&sts)
         .before(["sh", "-c", "ulimit -S -n 4; exec \"$@\"", "sh"])
@@ -198,7 +198,7 @@ fn sigterm_ends_it_while_it_waits_for_descriptors() {
 }
 
 #[test]
-fn without_proc_the_log_says_what_to_mount() {
+fn missing_proc_is_logged_with_the_remedy() {
     let hide = "mount -t tmpfs none /proc && exec \"$@\"";
     let before = ["unshare", "--mount", "sh", "-c", hide, "sh"];
     if !namespace::can(&before[..2]) {
@@ -311,7 +311,7 @@ fn mount_hanging_file_system(at: &Path) -> File {
 }
 
 #[test]
-fn hanging_container_token_file_stops_no_refresh_and_no_end() {
+fn hanging_token_file_blocks_neither_refresh_nor_shutdown() {
     if !Path::new("/dev/fuse").exists() {
         return skip("there is no FUSE");
     }
@@ -364,7 +364,7 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
 }
 
 #[test]
-fn container_token_that_changes_unlike_its_file_is_seen() {
+fn changed_container_token_is_read_despite_equal_file_times() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let file = files.write("token", "other");
@@ -383,7 +383,7 @@ fn container_token_that_changes_unlike_its_file_is_seen() {
 }
 
 #[test]
-fn container_token_may_come_late_and_is_not_for_everybody() {
+fn late_container_token_is_read_and_its_exposure_logged() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let file = files.text("token");

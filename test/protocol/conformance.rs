@@ -567,7 +567,7 @@ fn extended_and_identity_credentials_are_404() {
 }
 
 #[test]
-fn listings_name_what_is_served_alone() {
+fn listings_name_only_what_is_served() {
     let sts = Sts::start([Reply::good()]);
     let without_region = Served {
         ec2_role: Start::bare()

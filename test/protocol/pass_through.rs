@@ -253,7 +253,7 @@ fn excess_metadata_is_left_out_and_the_rest_served() {
 }
 
 #[test]
-fn listings_without_end_are_cut() {
+fn endless_listings_are_truncated() {
     // Each listing has ten directories. Without a limit on entries, a fetch would send millions of requests.
     let host = Loopback::start(|request, connection| {
         let directories = "placement/\nnetwork/\nspot/\na/\nb/\nc/\nd/\ne/\nf/\ng/";

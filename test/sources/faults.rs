@@ -197,7 +197,7 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn source_faults_at_start_are_one_line_and_heal() {
+fn source_faults_at_start_are_one_line_and_ec2_role_recovers() {
     check_each(When::AtTheFirstStart);
 }
 

@@ -349,11 +349,11 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn a_file_that_is_wrong_at_the_first_start_heals() {
+fn ec2_role_recovers_from_an_invalid_file_at_the_first_start() {
     check_each(When::AtTheFirstStart);
 }
 
 #[test]
-fn a_file_that_is_wrong_during_a_refresh_heals() {
+fn ec2_role_recovers_from_an_invalid_file_during_a_refresh() {
     check_each(When::DuringARefresh);
 }

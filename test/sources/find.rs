@@ -188,7 +188,7 @@ fn the_sources_session_token_is_sent_and_signed() {
 }
 
 #[test]
-fn the_session_tokens_old_name_is_known() {
+fn old_name_of_the_session_token_is_accepted() {
     let sts = sts();
     let token = format!("{SECRET}/old");
     signed_with(
@@ -485,7 +485,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
 }
 
 #[test]
-fn with_no_source_at_all_the_line_says_what_to_give() {
+fn missing_source_is_reported_with_a_remedy() {
     let sts = sts();
     check_once(
         Start::without_source(&sts),
@@ -526,7 +526,7 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 }
 
 #[test]
-fn lines_of_a_credential_process_are_json_if_asked() {
+fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
     let config = "[default]\ncredential_process = sh -c 'echo \"not signed in\" >&2; exit 1'\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
@@ -606,7 +606,7 @@ fn a_credential_process_loop_is_refused() {
 }
 
 #[test]
-fn the_expiration_of_a_credential_process_is_for_sts_to_judge() {
+fn expiration_of_a_credential_process_is_ignored() {
     // The host's clock may be wrong, so ec2-role uses even a credential that has expired by this clock.
     for expiration in ["2999-01-01T00:00:00+0000", "2020-01-01T00:00:00Z", "soon"] {
         let sts = sts();
@@ -1107,7 +1107,7 @@ fn a_rule_that_prohibits_the_metadata_service_is_named() {
 }
 
 #[test]
-fn a_wrong_setting_of_a_profile_is_named() {
+fn invalid_setting_of_a_profile_is_named() {
     for (config, expected) in [
         (
             "region = EU West",

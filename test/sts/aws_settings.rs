@@ -109,7 +109,7 @@ fn the_legacy_endpoint_is_chosen_in_any_letter_case() {
 }
 
 #[test]
-fn an_html_page_is_no_region() {
+fn invalid_region_from_the_host_is_ignored() {
     let sts = Sts::start([Reply::good()]);
     for page in [
         "<html>s3cr3t</html>",
@@ -127,7 +127,7 @@ fn an_html_page_is_no_region() {
 }
 
 #[test]
-fn a_host_that_cannot_name_the_region_yet_is_asked_again() {
+fn region_request_to_the_host_is_retried() {
     // STS calls go through this proxy, where nothing listens, so each of them fails.
     let proxy = "127.0.0.1:1";
     let rows = [
@@ -188,7 +188,7 @@ fn a_known_region_stays_when_the_host_does_not_answer() {
 }
 
 #[test]
-fn a_guess_at_the_region_is_said_until_a_credential_is_served() {
+fn guessed_region_is_logged_only_before_a_credential() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     host.set_port_state(PortState::Shut);
     let sts = Sts::start([Reply::good().valid_for(2)]);
@@ -243,7 +243,7 @@ fn an_indented_services_section_gives_the_sts_endpoint() {
 }
 
 #[test]
-fn the_arn_of_another_sts_is_passed_as_it_is() {
+fn role_arn_of_another_sts_is_sent_unchanged() {
     let sts = Sts::start([Reply::good()]);
     for arn in [
         "arn:aws:iam:::role/x",

@@ -29,7 +29,7 @@ fn every_form_of_expiration_gives_the_same_document() {
 }
 
 #[test]
-fn the_call_asks_for_exactly_what_the_options_say() {
+fn call_has_exactly_the_parameters_of_the_options() {
     let sts = Sts::start([Reply::good()]);
     let _ec2_role = Start::with(&sts)
         .arguments([
@@ -145,7 +145,7 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
 }
 
 #[test]
-fn a_clock_step_between_refreshes_fails_neither() {
+fn clock_step_between_refreshes_fails_no_refresh() {
     each([DAY, -DAY], |ahead| {
         let sts = Sts::start([
             Reply::good().valid_for(12),
@@ -169,7 +169,7 @@ fn a_clock_step_between_refreshes_fails_neither() {
 }
 
 #[test]
-fn a_small_skew_is_not_a_reason_to_try_twice() {
+fn small_clock_skew_causes_no_second_call() {
     let sts = Sts::start([Reply::error(400, "RequestExpired", "oh")]);
     let ec2_role = Start::with(&sts).start();
     ec2_role.wait_for_line("RequestExpired (400)");
@@ -182,7 +182,7 @@ fn a_small_skew_is_not_a_reason_to_try_twice() {
 }
 
 #[test]
-fn role_chaining_falls_back_to_an_hour_for_good() {
+fn role_chaining_keeps_the_fallback_to_an_hour() {
     let refusal = Reply::error(400, "ValidationError", CHAINING);
     let sts = Sts::start([refusal, Reply::good().valid_for(2), Reply::good()]);
     let ec2_role = Start::with(&sts)
@@ -200,7 +200,7 @@ fn role_chaining_falls_back_to_an_hour_for_good() {
 }
 
 #[test]
-fn a_life_is_at_most_what_was_asked_for() {
+fn lifetime_is_at_most_the_requested_duration() {
     let century = 100 * 365 * DAY;
     let replies = [
         Reply::good().valid_for(900).date_ahead(-3600),
@@ -228,7 +228,7 @@ fn a_life_is_at_most_what_was_asked_for() {
 }
 
 #[test]
-fn a_date_that_is_always_wrong_spoils_no_signature() {
+fn constantly_wrong_date_header_keeps_signatures_valid() {
     each([DAY, -DAY], |ahead| {
         let good = || Reply::good().clock_ahead(0).date_ahead(ahead).valid_for(2);
         let sts = Sts::start([good()]);
@@ -241,7 +241,7 @@ fn a_date_that_is_always_wrong_spoils_no_signature() {
 }
 
 #[test]
-fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
+fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
     // After two calls the clocks of STS and of this machine agree again, but a proxy's `Date` header is still a day ahead.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
@@ -260,7 +260,7 @@ fn a_learnt_offset_is_forgotten_once_it_is_wrong() {
 }
 
 #[test]
-fn retry_after_is_heeded_up_to_a_minute() {
+fn retry_after_is_obeyed_up_to_a_minute() {
     // The replies' `Date` header is a day ahead. ec2-role counts a date in Retry-After from that header, not from this machine's
     // clock.
     let rows = [

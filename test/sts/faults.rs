@@ -333,7 +333,7 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn sts_faults_at_start_are_one_line_and_heal() {
+fn sts_faults_at_start_are_one_line_and_ec2_role_recovers() {
     check_each(When::AtTheFirstStart);
 }
 

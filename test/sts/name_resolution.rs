@@ -47,7 +47,7 @@ fn serve_names((address, error): (&str, u8)) {
 }
 
 #[test]
-fn the_other_family_is_tried_after_a_silent_one() {
+fn other_address_family_is_tried_after_a_silent_one() {
     if !namespace::enter_for_this_test() {
         return;
     }
@@ -68,7 +68,7 @@ fn the_other_family_is_tried_after_a_silent_one() {
 }
 
 #[test]
-fn unresolvable_names_are_one_line_and_heal() {
+fn unresolvable_names_are_one_line_and_ec2_role_recovers() {
     if !namespace::enter_for_this_test() {
         return;
     }

@@ -172,7 +172,7 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn proxy_faults_at_start_are_one_line_and_heal() {
+fn proxy_faults_at_start_are_one_line_and_ec2_role_recovers() {
     check_each(When::AtTheFirstStart);
 }
 
@@ -182,7 +182,7 @@ fn proxy_faults_during_refresh_keep_the_credential() {
 }
 
 #[test]
-fn a_fault_of_sts_behind_the_proxy_is_not_the_proxys() {
+fn sts_fault_is_not_reported_as_a_fault_of_the_proxy() {
     let rows = [
         // This STS does not speak TLS.
         ("https", Reply::good()),

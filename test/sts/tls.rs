@@ -68,7 +68,7 @@ fn check_each(when: When) {
 }
 
 #[test]
-fn tls_faults_at_start_are_one_line_and_heal() {
+fn tls_faults_at_start_are_one_line_and_ec2_role_recovers() {
     check_each(When::AtTheFirstStart);
 }
 
