@@ -36,47 +36,39 @@ impl ImdsClient {
             );
         }
         let timeout = Duration::from_secs(number(settings, "AWS_METADATA_SERVICE_TIMEOUT")?);
-        let client = ImdsClient {
+        let mut client = ImdsClient {
             endpoint: endpoint(settings)?,
             http_client: HttpClient::direct(Timeouts { connect: timeout, answer: timeout }),
             attempts: number(settings, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?,
             may_use_version_one: settings.enabled("AWS_EC2_METADATA_V1_DISABLED")?.is_none(),
             token: RefCell::new(None),
         };
-        client.request_token()?;
-        let token = client.token.borrow().clone();
-        if token.is_some_and(|token| orders.is_own_token(&token)) {
+        let token = client.new_token()?;
+        if token.as_ref().is_some_and(|token| orders.is_own_token(token)) {
             // This error is transient, because a firewall rule redirects to this server, and another program may still change it.
             return client.wrong(
                 "it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
             );
         }
+        client.token = RefCell::new(token);
         Ok(client)
     }
 
-    fn request_token(&self) -> Result<(), Fault> {
+    /// Requests a session token; `None` if the service supports only version 1.
+    fn new_token(&self) -> Result<Option<String>, Fault> {
         let answer = self.send("PUT", "/latest/api/token", (TTL_HEADER, TOKEN_TTL_SECONDS))?;
-        *self.token.borrow_mut() = match answer.status {
-            200 => {
-                let token = answer.text().trim().to_owned();
-                if !is_key(&token) {
-                    return self.wrong(
-                        "its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT",
-                    );
-                }
-                Some(token)
-            }
+        match (answer.status, answer.text().trim()) {
+            (200, token) if is_key(token) => Ok(Some(token.to_owned())),
+            (200, _) => self
+                .wrong("its session token is malformed; check AWS_EC2_METADATA_SERVICE_ENDPOINT"),
             // These statuses mean that the service does not support tokens, or is configured to issue none.
-            403..=405 | 501 if self.may_use_version_one => None,
-            status => {
-                return self.wrong(&format!(
-                    "it answered {status} to a request for a session token; check that it is EC2's, \
-                     and that it is enabled (modify-instance-metadata-options --http-endpoint enabled)"
-                ));
-            }
-        };
-        Ok(())
+            (403..=405 | 501, _) if self.may_use_version_one => Ok(None),
+            (status, _) => self.wrong(&format!(
+                "it answered {status} to a request for a session token; check that it is EC2's, \
+                 and that it is enabled (modify-instance-metadata-options --http-endpoint enabled)"
+            )),
+        }
     }
 
     /// Reads the item or listing at a path below `/latest/`; `None` for 404.
@@ -84,7 +76,7 @@ impl ImdsClient {
         let mut answer = self.get_once(path)?;
         if answer.status == 401 {
             // Request a new token, because a service that was restarted may reject tokens that it issued before.
-            self.request_token()?;
+            self.token.replace(self.new_token()?);
             answer = self.get_once(path)?;
         }
         match answer.status {
