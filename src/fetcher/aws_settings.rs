@@ -49,7 +49,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     pub fn variable(&self, name: &str) -> Option<Setting<'a>> {
-        Setting::variable(&self.config.environment, name)
+        Setting::option(name, self.config.environment.get(name))
     }
 
     /// Returns the variable, or else the profile's key, which is the variable's name in lower case without `AWS_`.

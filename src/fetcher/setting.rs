@@ -2,14 +2,14 @@
 
 use std::ops::RangeInclusive;
 
-use crate::common::{Environment, Fault, NamedFile, is_first, transient};
+use crate::common::{Fault, NamedFile, is_first, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,
     /// The option, variable or profile setting that holds the value. Errors about the value begin with it.
     pub origin: String,
-    /// Whether the value is in a file, which another program may still be writing.
-    pub may_change: bool,
+    /// The kind of a fault in the value: transient if it is in a file, which another program may still be writing.
+    fault: fn(String) -> Fault,
 }
 
 /// Whether a text can be a key or a session token: at least one character, and all are printable ASCII without spaces, so that a
@@ -19,16 +19,13 @@ pub fn is_key(text: &str) -> bool {
 }
 
 impl<'a> Setting<'a> {
+    /// The value of an option or a variable, if it is set.
     pub fn option(name: &str, value: Option<&'a str>) -> Option<Self> {
-        Some(Setting { value: value?, origin: name.to_owned(), may_change: false })
-    }
-
-    pub fn variable(environment: &'a Environment, name: &str) -> Option<Self> {
-        Self::option(name, environment.get(name))
+        Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
     }
 
     pub fn in_file(origin: String, value: &'a str) -> Self {
-        Setting { value, origin, may_change: true }
+        Setting { value, origin, fault: Fault::Transient }
     }
 
     /// Returns the trimmed value if a header can carry it: it is not empty, all characters are printable ASCII, and no quotes
@@ -76,11 +73,7 @@ impl<'a> Setting<'a> {
 
     /// Returns the error of a wrong value; `text` says what is wrong, and the remedy.
     pub fn wrong<T>(&self, text: &str) -> Result<T, Fault> {
-        let text = format!("{}: {text}", self.origin);
-        Err(match self.may_change {
-            true => Fault::Transient(text),
-            false => Fault::Permanent(text),
-        })
+        Err((self.fault)(format!("{}: {text}", self.origin)))
     }
 }
 
