@@ -99,7 +99,7 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
         both_forms: addition(settings, "both-forms", has_token, TOKEN_FILE)?,
         pass_through: pass_through(settings)?,
         same_network: settings.switch("same-network")?,
-        allow_hosts: allow_hosts(settings)?,
+        allow_hosts: settings.all_parsed("allow-host", |host, _| allow_host(host))?,
         metrics: settings.switch("metrics")?,
         quiet: settings.switch("quiet")?,
     })
@@ -107,13 +107,12 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
 
 /// Returns whether an option with two possible values has the second; the first is the default.
 fn is_second(settings: &Settings, name: &str, [first, second]: [&str; 2]) -> Result<bool, String> {
-    match settings.value(name) {
-        Some(setting) if setting.value == second => Ok(true),
-        Some(setting) if setting.value != first => {
-            setting.wrong(&format!("write {first} or {second}"))
-        }
-        _ => Ok(false),
-    }
+    let is_second = settings.parsed(name, |value| match value {
+        _ if value == first => Ok(false),
+        _ if value == second => Ok(true),
+        _ => Err(format!("write {first} or {second}")),
+    })?;
+    Ok(is_second.unwrap_or(false))
 }
 
 fn check(settings: &Settings) -> Result<Check, String> {
@@ -186,31 +185,24 @@ fn role_name(settings: &Settings, role: &RoleArn) -> Result<RoleName, String> {
     }
 }
 
-fn allow_hosts(settings: &Settings) -> Result<Vec<String>, String> {
-    let mut hosts = Vec::new();
-    for setting in settings.values("allow-host")? {
-        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        // A dot at the end marks an absolute name. Host headers are compared without it.
-        let name = setting.value.strip_suffix('.').unwrap_or(&setting.value);
-        if name.split('.').any(str::is_empty) || !name.bytes().all(is_allowed) {
-            return setting.wrong("write a whole host name, without a port; there are no patterns");
-        }
-        hosts.push(name.to_owned());
+fn allow_host(value: &str) -> Result<String, &'static str> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    // A dot at the end marks an absolute name. Host headers are compared without it.
+    let name = value.strip_suffix('.').unwrap_or(value);
+    if name.split('.').any(str::is_empty) || !name.bytes().all(is_allowed) {
+        return Err("write a whole host name, without a port; there are no patterns");
     }
-    Ok(hosts)
+    Ok(name.to_owned())
 }
 
 /// Returns the address to listen on; `None` if stdin is the listening socket.
 fn listen(settings: &Settings) -> Result<Option<SocketAddr>, String> {
-    let Some(setting) = settings.value("listen") else {
-        return Ok(Some(DEFAULT_LISTEN));
-    };
-    match (setting.value.as_str(), setting.value.parse()) {
+    let listen = settings.parsed("listen", |value| match (value, value.parse()) {
         ("-", _) => Ok(None),
         (_, Ok(address)) => Ok(Some(address)),
-        _ => setting
-            .wrong("write ADDRESS:PORT as in 172.17.0.1:4567 or [fd00::1]:4567, or - for stdin"),
-    }
+        _ => Err("write ADDRESS:PORT as in 172.17.0.1:4567 or [fd00::1]:4567, or - for stdin"),
+    })?;
+    Ok(listen.unwrap_or(Some(DEFAULT_LISTEN)))
 }
 
 #[cfg(test)]

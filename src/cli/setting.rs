@@ -1,5 +1,7 @@
 //! Values from the command line and the EC2_ROLE_ variables, each with its origin.
 
+use std::fmt::Display;
+
 use getopts::{Fail, Matches, Options};
 
 use super::options::{self, ACTIONS, REPEATED, SWITCHES, VALUES};
@@ -27,7 +29,7 @@ impl Setting {
         NamedFile::new(self.origin, self.value)
     }
 
-    pub fn wrong<T>(&self, what_is_right: &str) -> Result<T, String> {
+    pub fn wrong<T>(&self, what_is_right: impl Display) -> Result<T, String> {
         let is_of =
             |name: &str| self.origin == format!("--{name}") || self.origin == variable_name(name);
         if CONFIDENTIAL.into_iter().any(is_of) {
@@ -100,8 +102,31 @@ impl<'a> Settings<'a> {
         if self.has(name) { format!("--{name}") } else { variable_name(name) }
     }
 
+    /// Parses the value of an option, or else of its variable. The error of `parse` says what is right.
+    pub fn parsed<T, E: Display>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, String> {
+        let parse = |setting: Setting| parse(&setting.value).or_else(|error| setting.wrong(error));
+        self.value(name).map(parse).transpose()
+    }
+
+    /// Parses each value of a repeatable option. `parse` gets also the results for the values before it.
+    pub fn all_parsed<T, E: Display>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str, &[T]) -> Result<T, E>,
+    ) -> Result<Vec<T>, String> {
+        let mut all = Vec::new();
+        for setting in self.values(name)? {
+            all.push(parse(&setting.value, &all).or_else(|error| setting.wrong(error))?);
+        }
+        Ok(all)
+    }
+
     /// Returns all values of a repeatable option. In its variable they are separated by spaces and quoted as in a shell.
-    pub fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
+    fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
         let Some(setting) = self.value(name) else {
             return Ok(Vec::new());
         };
