@@ -32,7 +32,7 @@ impl Check {
     /// says what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
-        match self.ask(&HttpClient::direct(TIMEOUTS)) {
+        match self.ask() {
             Ok((name, until)) if self.json => {
                 Ok(json!({"healthy": true, "address": address, "role_name": name, "expiration": until}).to_string())
             }
@@ -43,19 +43,18 @@ impl Check {
     }
 
     /// Returns the name of the served role and the expiration of its credential.
-    fn ask(&self, http_client: &HttpClient) -> Result<(String, String), String> {
+    fn ask(&self) -> Result<(String, String), String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {
                 let token = file.read_text().map_err(|error| error.to_string())?;
                 (CONTAINER_LIST, "Authorization", token.trim_end().to_owned())
             }
             None => {
-                let put = ("PUT", "/latest/api/token");
-                let token = self.send(http_client, put, (TTL_HEADER, "10"))?;
+                let token = self.send("PUT", "/latest/api/token", (TTL_HEADER, "10"))?;
                 (INSTANCE_LIST, TOKEN_HEADER, token.text().into_owned())
             }
         };
-        let get = |path: &str| self.send(http_client, ("GET", path), (header, &token));
+        let get = |path: &str| self.send("GET", path, (header, &token));
         let list = get(root)?;
         let name = list.text();
         // The name is escaped for the terminal: another program may listen at this address and send control codes.
@@ -82,14 +81,9 @@ impl Check {
         }
     }
 
-    fn send(
-        &self,
-        http_client: &HttpClient,
-        (method, path): (&str, &str),
-        header: (&str, &str),
-    ) -> Result<Answer, String> {
+    fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, String> {
         let url = format!("http://{}{path}", self.address);
-        let answer = http_client
+        let answer = HttpClient::direct(TIMEOUTS)
             .request(method, &url, &[("User-Agent", CHECK_AGENT), header])
             .map_err(|error| format!("{}; {REMEDY}", error.cause))?;
         match answer.status {
