@@ -5,15 +5,14 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::{Settings, SharedFile};
 
 /// The non-empty settings of one profile. A setting of the credentials file wins over the same one of the config file.
-#[derive(Default)]
 pub struct Profile {
     pub name: String,
     /// Settings from `~/.aws/config`.
     pub config: Settings,
     /// Settings from `~/.aws/credentials`.
     pub credentials: Settings,
-    /// The `[services …]` section that the profile names, if the config file has it.
-    services: Option<Settings>,
+    /// The config file, in which `services` names a section.
+    config_file: SharedFile,
 }
 
 impl Profile {
@@ -43,15 +42,12 @@ impl Profile {
                 credentials.path.display()
             ));
         }
-        let mut profile = Profile {
+        Ok(Profile {
             name: name.to_owned(),
             config: in_config.cloned().unwrap_or_default(),
             credentials: in_credentials.cloned().unwrap_or_default(),
-            services: None,
-        };
-        let services = profile.get("services").map(|services| format!("services {services}"));
-        profile.services = services.and_then(|section| config.sections.get(&section).cloned());
-        Ok(profile)
+            config_file: config,
+        })
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -68,10 +64,10 @@ impl Profile {
         let Some(name) = self.setting("services") else {
             return Ok(None);
         };
-        let Some(services) = &self.services else {
+        let section = format!("services {}", name.value);
+        let Some(services) = self.config_file.sections.get(&section) else {
             return name.wrong(&format!(
-                "the config file has no section [services {}]; correct the name, or remove it",
-                name.value
+                "the config file has no section [{section}]; correct the name, or remove it"
             ));
         };
         let origin = self.origin("services: sts: endpoint_url");
