@@ -7,7 +7,6 @@ use std::time::Duration;
 use ureq::tls::RootCerts;
 
 use super::context::Context;
-use super::document;
 use crate::common::{Fault, TTL_HEADER, permanent, transient};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
@@ -84,8 +83,8 @@ pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
             answer.status
         ));
     }
-    let document = serde_json::from_slice(&answer.body).ok();
-    match document.and_then(|json| document::parse_role(&json, "the container's credential")) {
+    let document = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match SourceCredential::parse_role(&document, "the container's credential") {
         Some(found) => Ok(Some(found)),
         None => transient(format!("{endpoint}: the answer holds no credential; check the agent")),
     }

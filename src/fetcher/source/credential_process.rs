@@ -12,7 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::context::Context;
-use super::document;
 use crate::common::{Fault, limit, log, transient};
 use crate::fetcher::source_credential::SourceCredential;
 
@@ -124,7 +123,7 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
         return Err("it printed no Version 1 credential");
     }
     // Ignore the expiration: this machine's clock may be wrong, and STS itself rejects an expired credential.
-    document::parse(&json, "SessionToken", "credential_process")
+    SourceCredential::parse(&json, "SessionToken", "credential_process")
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
 

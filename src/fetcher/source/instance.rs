@@ -4,7 +4,6 @@
 use serde_json::Value;
 
 use super::context::Context;
-use super::document;
 use crate::common::{Fault, transient};
 use crate::fetcher::http_client::{parse_url, quoted};
 use crate::fetcher::source_credential::SourceCredential;
@@ -35,7 +34,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
             "the instance's role {name}: {code}: {message}; check the instance profile and the role's trust policy"
         ));
     }
-    match document::parse_role(&json, ORIGIN) {
+    match SourceCredential::parse_role(&json, ORIGIN) {
         Some(found) => Ok(found),
         None => {
             client.wrong(&format!("its document for role {name} holds no credential; check AWS_EC2_METADATA_SERVICE_ENDPOINT"))

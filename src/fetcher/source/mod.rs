@@ -4,7 +4,6 @@
 mod container;
 mod context;
 mod credential_process;
-mod document;
 pub mod instance;
 mod keys;
 mod shared_files;
