@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,6 @@ const RUNNING: &str = "RUN_BY_EC2_ROLE_FOR";
 
 pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCredential, Fault> {
     let wrong = |what: &str| transient(format!("profile {profile:?}: credential_process: {what}"));
-    let by_hand = |what: &str| {
-        wrong(&format!(
-            "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
-        ))
-    };
     let config = context.settings.config;
     let running = config.environment.get(RUNNING).unwrap_or_default();
     if running.lines().any(|outer| outer == profile) {
@@ -91,11 +86,11 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     if let Some(file) = said {
         log_lines(&file, profile);
     }
-    match collected {
-        Ok((output, status)) if status.success() => parse(&output).or_else(by_hand),
-        Ok((_, status)) => by_hand(&format!("it failed ({status})")),
-        Err(why) => by_hand(&why),
-    }
+    collected.and_then(|output| Ok(parse(&output)?)).or_else(|what| {
+        wrong(&format!(
+            "{what}; run it by hand to see why; a pipe or a variable in it needs sh -c '…'"
+        ))
+    })
 }
 
 /// Creates a file in memory, of `MAX_OUTPUT_BYTES` zeros. It cannot grow, because the command might write without end.
@@ -127,9 +122,9 @@ fn parse(output: &[u8]) -> Result<SourceCredential, &'static str> {
         .ok_or("AccessKeyId or SecretAccessKey is missing or malformed in what it printed, or SessionToken is malformed")
 }
 
-/// Returns the output and the exit status. A thread waits for both, because neither a read of a pipe nor `wait` takes a time
-/// limit.
-fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus), String> {
+/// Returns the output of a command that succeeds. A thread waits for the output and the exit status, because neither a read of a
+/// pipe nor `wait` takes a time limit.
+fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
     let pid = Pid::from_child(&child);
     let (sender, receiver) = mpsc::channel();
     let wait = move || {
@@ -153,7 +148,10 @@ fn collect(mut child: Child, deadline: Duration) -> Result<(Vec<u8>, ExitStatus)
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));
     }
-    Ok((output, status))
+    if !status.success() {
+        return Err(format!("it failed ({status})"));
+    }
+    Ok(output)
 }
 
 #[cfg(test)]
