@@ -7,7 +7,7 @@ use crate::common::{
 };
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
-use crate::fetcher::sts::{Issued, Reaction, StsError, assume_role_form};
+use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
 /// Clock offsets that differ by less than this count as equal, because STS accepts a signature that is five minutes off. A
@@ -30,42 +30,33 @@ pub struct AssumeRoleCall<'a> {
 }
 
 impl AssumeRoleCall<'_> {
-    /// Repeats the call until STS issues a credential or returns an error that is not retryable.
+    /// Repeats the call until STS issues a credential, which it returns, or an error that is not retryable.
     pub fn run(mut self) -> Result<Fetched, Fault> {
         let Context { settings, sts, .. } = self.context;
-        loop {
+        let (issued, called_at, signed_for) = loop {
             // Take the time before the call: the credential's life begins when STS issues it, and the answer may arrive much
             // later.
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
             let form = assume_role_form(&settings.config.role, &self.parameters);
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
             match sts.call(form, Some(&self.source), signed_for) {
-                Ok(issued) => return self.fetched(issued, called_at, signed_for),
+                Ok(issued) => break (issued, called_at, signed_for),
                 Err(mut error) => {
                     error.hide(&secrets(&self.source, &self.parameters));
                     self.adjust_for_retry(&error)?;
                 }
             }
-        }
-    }
-
-    /// Builds the result of a successful call that was sent at `called_at` and signed for the time `signed_for`.
-    fn fetched(
-        &self,
-        issued: Issued,
-        called_at: BootTime,
-        signed_for: SystemTime,
-    ) -> Result<Fetched, Fault> {
+        };
         let seconds = self.parameters.duration_seconds;
         let asked = Duration::from_secs(seconds.into());
         let Some((last_updated, life)) = life(issued.expiration, issued.date, signed_for, asked)
         else {
             return transient(format!(
                 "AssumeRole at {}: by the clock of that STS its credential has expired; correct that clock",
-                self.context.sts.endpoint.url
+                sts.endpoint.url
             ));
         };
-        let is_less = seconds < self.context.settings.config.assume_role.duration_seconds;
+        let is_less = seconds < settings.config.assume_role.duration_seconds;
         Ok(Fetched {
             credential: Credential {
                 access_key_id: issued.access_key_id,
