@@ -7,7 +7,6 @@ use super::aws_settings::AwsSettings;
 use crate::common::{AssumeRole, Config, Fault, check_policy, transient};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::source::{self, Context};
-use crate::fetcher::source_credential::SourceCredential;
 use crate::messages::{FetchOrders, FetchReport, Fetched};
 
 pub fn fetch(
@@ -45,7 +44,10 @@ pub fn fetch(
     let context = Context { settings: &settings, orders, report, host: &host, sts: &sts };
     let source = source::find(&context)?;
     let mut parameters = with_policy(&config.assume_role)?;
-    parameters.session_name.get_or_insert_with(|| session_name(&source, &host_text));
+    let is_of_instance = source.origin == source::instance::ORIGIN;
+    let instance_id = || host_text("meta-data/instance-id").ok().flatten();
+    let name = || session_name(is_of_instance.then(instance_id).flatten());
+    parameters.session_name.get_or_insert_with(name);
     let limit = orders.duration_limit.unwrap_or(u32::MAX);
     parameters.duration_seconds = parameters.duration_seconds.min(limit);
     context.step(&format!("calling AssumeRole of {} at {}", config.role, sts.endpoint.url));
@@ -71,17 +73,9 @@ fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     Ok(parameters)
 }
 
-/// Returns the session name that CloudTrail shows: `ec2-role-` with the instance's id if the source is the instance's role, or
-/// else with the host's name.
-fn session_name(
-    source: &SourceCredential,
-    host_text: &dyn Fn(&str) -> Result<Option<String>, Fault>,
-) -> String {
-    let instance = (source.origin == source::instance::ORIGIN)
-        .then(|| host_text("meta-data/instance-id").ok())
-        .flatten()
-        .flatten();
-    let caller = instance
+/// Returns the session name that CloudTrail shows: `ec2-role-` with the instance's id, or else with the host's name.
+fn session_name(instance_id: Option<String>) -> String {
+    let caller = instance_id
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let allowed = caller.chars().filter(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c));
     "ec2-role-".chars().chain(allowed).take(64).collect()
