@@ -3,38 +3,35 @@
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::common::{Environment, Fault, permanent};
+use crate::common::{Environment, Fault};
+use crate::fetcher::setting::Setting;
 
 /// Returns the proxy that a variable names for a URL, with its name for errors (`the proxy HOST:PORT of VARIABLE`, without user
 /// and password). `None` if NO_PROXY lists the host or no variable is set. The lower-case spelling of a variable wins.
 pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, String)>, Fault> {
+    let variable = |lower_case: &str| {
+        let named = |name: &str| Setting::option(name, environment.get(name));
+        named(lower_case).or_else(|| named(&lower_case.to_ascii_uppercase()))
+    };
     let host = uri.host().unwrap_or_default();
-    let variable = |name: &'static str| Some((name, environment.get(name)?));
-    let exceptions = variable("no_proxy").or(variable("NO_PROXY"));
-    if exceptions.is_some_and(|(_, list)| is_excepted(list, host)) {
+    if variable("no_proxy").is_some_and(|list| is_excepted(list.value, host)) {
         return Ok(None);
     }
-    let for_scheme = match uri.scheme_str() {
-        Some("https") => variable("https_proxy").or(variable("HTTPS_PROXY")),
-        _ => variable("http_proxy").or(variable("HTTP_PROXY")),
-    };
-    let for_all = || variable("all_proxy").or(variable("ALL_PROXY"));
-    let Some((variable, value)) = for_scheme.or_else(for_all) else {
+    let of_scheme = if uri.scheme_str() == Some("https") { "https_proxy" } else { "http_proxy" };
+    let Some(setting) = variable(of_scheme).or_else(|| variable("all_proxy")) else {
         return Ok(None);
     };
-    match Proxy::new(value) {
-        Ok(proxy)
-            if matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
-                && has_valid_port(proxy.uri()) =>
-        {
-            let name = format!("the proxy {}:{} of {variable}", proxy.host(), proxy.port());
-            Ok(Some((proxy, name)))
-        }
+    let is_http = |proxy: &Proxy| {
+        matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+            && has_valid_port(proxy.uri())
+    };
+    let Some(proxy) = Proxy::new(setting.value).ok().filter(is_http) else {
         // The error omits the value, because it may hold a password.
-        _ => permanent(format!(
-            "{variable}: it is not the URL of an HTTP proxy; write http://HOST:PORT, or unset it"
-        )),
-    }
+        return setting
+            .wrong("it is not the URL of an HTTP proxy; write http://HOST:PORT, or unset it");
+    };
+    let name = format!("the proxy {}:{} of {}", proxy.host(), proxy.port(), setting.origin);
+    Ok(Some((proxy, name)))
 }
 
 /// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, for which ureq would connect to the
