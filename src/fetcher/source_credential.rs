@@ -1,9 +1,9 @@
-//! The host's own credential, which signs AssumeRole, and its form as a JSON document.
+//! The host's own credential, which signs AssumeRole, from settings or from a JSON document.
 
 use serde_json::Value;
 
-use crate::common::Secret;
-use crate::fetcher::setting::is_key;
+use crate::common::{Fault, Secret};
+use crate::fetcher::setting::{Setting, is_key};
 
 pub struct SourceCredential {
     pub access_key_id: String,
@@ -14,7 +14,36 @@ pub struct SourceCredential {
     pub origin: String,
 }
 
+/// The result of a source: `None` if it is not configured, an error if its configuration is incomplete.
+pub type Found = Result<Option<SourceCredential>, Fault>;
+
 impl SourceCredential {
+    /// Finds an access key with its session token. `setting` returns the setting with a name; the names are those of the access
+    /// key id, the secret access key, the session token, and the session token's old name.
+    pub fn find<'a>(
+        setting: impl Fn(&str) -> Option<Setting<'a>>,
+        [key_id, secret, token, old_token]: [&str; 4],
+        origin: &str,
+    ) -> Found {
+        let session_token = setting(token).or_else(|| setting(old_token));
+        let lone = |set: Setting, unset: &str| {
+            set.wrong(&format!("it is set, {unset} is not; set both or neither"))
+        };
+        match (setting(key_id), setting(secret), session_token) {
+            (Some(key_id), Some(secret), token) => Ok(Some(SourceCredential {
+                access_key_id: key_id.key()?.to_owned(),
+                secret_access_key: Secret::new(secret.key()?),
+                session_token: token.map(|token| token.key().map(Secret::new)).transpose()?,
+                origin: origin.to_owned(),
+            })),
+            (None, None, None) => Ok(None),
+            (Some(set), None, _) => lone(set, secret),
+            (None, Some(set), _) => lone(set, key_id),
+            (None, None, Some(token)) => token
+                .wrong(&format!("it is set, {key_id} and {secret} are not; set all three or none")),
+        }
+    }
+
     /// Parses the document of a role's credential; `None` without a session token, which each credential of a role needs.
     pub fn parse_role(json: &Value, origin: &str) -> Option<Self> {
         Self::parse(json, "Token", origin).filter(|found| found.session_token.is_some())

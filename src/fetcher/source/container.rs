@@ -11,7 +11,7 @@ use crate::common::{Fault, TTL_HEADER, permanent, transient};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
 use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::source_credential::{Found, SourceCredential};
 
 /// Time limits that SDKs use for this endpoint.
 const TIMEOUTS: Timeouts =
@@ -25,7 +25,7 @@ const AGENTS: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
-pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
+pub fn find(context: &Context) -> Found {
     let settings = context.settings;
     let path = settings.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
     let url = settings.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");

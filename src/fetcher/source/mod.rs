@@ -5,7 +5,6 @@ mod container;
 mod context;
 mod credential_process;
 pub mod instance;
-mod keys;
 mod shared_files;
 mod web_identity;
 
@@ -13,7 +12,7 @@ pub use context::Context;
 
 use crate::common::{Fault, transient};
 use crate::fetcher::aws_settings::AwsSettings;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::source_credential::{Found, SourceCredential};
 
 /// Returns the host's credential; an error if the credential found is the one that this server serves.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
@@ -31,7 +30,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
 /// other rights than the user intends.
 fn find_first(context: &Context) -> Result<SourceCredential, Fault> {
     let AwsSettings { config, profile } = context.settings;
-    let sources = [keys::find, web_identity::find, shared_files::find, container::find];
+    let sources = [find_in_variables, web_identity::find, shared_files::find, container::find];
     // A profile that an option names wins over the variables that hold keys or a web identity.
     let first = if config.profile.is_some() { 2 } else { 0 };
     for source in &sources[first..] {
@@ -48,4 +47,11 @@ fn find_first(context: &Context) -> Result<SourceCredential, Fault> {
         ));
     }
     instance::find(context)
+}
+
+fn find_in_variables(context: &Context) -> Found {
+    let variable = |name: &str| context.settings.variable(name);
+    let names =
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
+    SourceCredential::find(variable, names, "the environment's variables")
 }

@@ -1,12 +1,12 @@
 //! Finds a credential in the profile of the shared files: a web identity, static keys, or a `credential_process`.
 
 use super::context::Context;
-use super::{credential_process, keys, web_identity};
+use super::{credential_process, web_identity};
 use crate::common::Fault;
 use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::source_credential::{Found, SourceCredential};
 
 /// Profile keys of sources that ec2-role does not support. They are an error, because SDKs prefer such a source to static keys in
 /// the same profile, and the static keys may have other rights than that source.
@@ -20,7 +20,7 @@ const LOGIN_KEY: &str = "login_session";
 /// Finds the profile's credential in botocore's order (`ProfileProviderBuilder.providers`), so that the user gets the same
 /// rights: a web identity, static keys in the credentials file, a `credential_process` in either file, static keys in the config
 /// file.
-pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
+pub fn find(context: &Context) -> Found {
     let profile = &context.settings.profile;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
     if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
@@ -58,16 +58,12 @@ fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
 
 /// Finds static keys in the `settings` of one file. Their session token is taken from the same file only: a token in the other
 /// file belongs to other keys.
-fn static_keys(
-    profile: &Profile,
-    settings: &Settings,
-    file: &str,
-) -> Result<Option<SourceCredential>, Fault> {
+fn static_keys(profile: &Profile, settings: &Settings, file: &str) -> Found {
     let setting = |key: &str| {
         let origin = format!("{} in the {file} file", profile.origin(key));
         Some(Setting::in_file(origin, settings.get(key)?))
     };
     let names =
         ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_security_token"];
-    keys::find_in(setting, names, &format!("profile {:?}", profile.name))
+    SourceCredential::find(setting, names, &format!("profile {:?}", profile.name))
 }

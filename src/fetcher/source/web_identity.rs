@@ -4,12 +4,12 @@
 use std::time::SystemTime;
 
 use super::context::Context;
-use crate::common::{Fault, RoleArn, transient};
+use crate::common::{RoleArn, transient};
 use crate::fetcher::setting::Setting;
-use crate::fetcher::source_credential::SourceCredential;
+use crate::fetcher::source_credential::{Found, SourceCredential};
 use crate::fetcher::sts;
 
-pub fn find(context: &Context) -> Result<Option<SourceCredential>, Fault> {
+pub fn find(context: &Context) -> Found {
     let variable = |name: &str| context.settings.variable(name);
     let names = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"];
     find_in(context, variable, names)
@@ -21,7 +21,7 @@ pub fn find_in<'a>(
     context: &Context,
     setting: impl Fn(&str) -> Option<Setting<'a>>,
     [file, role_arn, session_name]: [&str; 3],
-) -> Result<Option<SourceCredential>, Fault> {
+) -> Found {
     let Some(file) = setting(file) else {
         return Ok(None);
     };
