@@ -70,20 +70,17 @@ impl Endpoint {
                 options.partition
             ));
         };
-        let global = "https://sts.amazonaws.com/".to_owned();
+        let is_legacy = |region| options.legacy && LEGACY_REGIONS.contains(&region);
+        if !options.needs_region() && options.region.is_none_or(is_legacy) {
+            return at("https://sts.amazonaws.com/".to_owned(), GLOBAL_REGION);
+        }
         let Some(region) = options.region else {
-            if !options.needs_region() {
-                return at(global, GLOBAL_REGION);
-            }
             // This error is transient, because a shared file that names the region may still be written or mounted.
             return transient(format!(
                 "no region: partition {} has no global STS endpoint; give --region",
                 options.partition
             ));
         };
-        if !options.needs_region() && options.legacy && LEGACY_REGIONS.contains(&region) {
-            return at(global, GLOBAL_REGION);
-        }
         // GovCloud's ordinary endpoints already support FIPS, so their name has no `-fips`.
         let is_fips_name =
             options.fips && (options.dual_stack || options.partition != "aws-us-gov");
