@@ -112,33 +112,29 @@ impl<'a> Settings<'a> {
         self.value(name).map(parse).transpose()
     }
 
-    /// Parses each value of a repeatable option. `parse` gets also the results for the values before it.
+    /// Parses each value of a repeatable option. In its variable they are separated by spaces and quoted as in a shell. `parse`
+    /// gets also the results for the values before it.
     pub fn all_parsed<T, E: Display>(
         &self,
         name: &str,
         parse: impl Fn(&str, &[T]) -> Result<T, E>,
     ) -> Result<Vec<T>, String> {
-        let mut all = Vec::new();
-        for setting in self.values(name)? {
-            all.push(parse(&setting.value, &all).or_else(|error| setting.wrong(error))?);
-        }
-        Ok(all)
-    }
-
-    /// Returns all values of a repeatable option. In its variable they are separated by spaces and quoted as in a shell.
-    fn values(&self, name: &str) -> Result<Vec<Setting>, String> {
         let Some(setting) = self.value(name) else {
             return Ok(Vec::new());
         };
         let values = match self.has(name) {
-            true => self.matches.opt_strs(name),
-            false => match shlex::split(&setting.value) {
-                Some(values) => values,
-                None => return setting.wrong("its quotes do not match; close each quote"),
-            },
+            true => Some(self.matches.opt_strs(name)),
+            false => shlex::split(&setting.value),
         };
-        let origin = |value| Setting { value, origin: setting.origin.clone() };
-        Ok(values.into_iter().map(origin).collect())
+        let Some(values) = values else {
+            return setting.wrong("its quotes do not match; close each quote");
+        };
+        let mut all = Vec::new();
+        for value in values {
+            let setting = Setting { value, origin: setting.origin.clone() };
+            all.push(parse(&setting.value, &all).or_else(|error| setting.wrong(error))?);
+        }
+        Ok(all)
     }
 
     pub fn switch(&self, name: &str) -> Result<bool, String> {
