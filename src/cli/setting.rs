@@ -11,8 +11,9 @@ const PREFIX: &str = "EC2_ROLE_";
 /// EC2_ROLE_ variables without an option: the role, and two that the systemd units set for ec2-role-hook.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
 
-/// Options whose values must not appear in an error, because they may be secret.
-const CONFIDENTIAL: [&str; 2] = ["external-id", "policy"];
+/// Origins whose values must not appear in an error, because they may be secret.
+const CONFIDENTIAL: [&str; 4] =
+    ["--external-id", "EC2_ROLE_EXTERNAL_ID", "--policy", "EC2_ROLE_POLICY"];
 
 fn variable_name(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase())
@@ -30,9 +31,7 @@ impl Setting {
     }
 
     pub fn wrong<T>(&self, what_is_right: impl Display) -> Result<T, String> {
-        let is_of =
-            |name: &str| self.origin == format!("--{name}") || self.origin == variable_name(name);
-        if CONFIDENTIAL.into_iter().any(is_of) {
+        if CONFIDENTIAL.contains(&self.origin.as_str()) {
             return Err(format!("{}: {what_is_right}", self.origin));
         }
         Err(format!("{} {:?}: {what_is_right}", self.origin, self.value))
@@ -69,9 +68,9 @@ impl<'a> Settings<'a> {
 
     /// Rejects unknown EC2_ROLE_ variables: a typo would silently disable a security setting.
     pub fn reject_unknown_variables(&self) -> Result<(), String> {
-        let known: Vec<String> = options::settings().map(variable_name).collect();
-        let is_known =
-            |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|known| known == name);
+        let is_option =
+            |name: &str| options::settings().any(|option| variable_name(option) == name);
+        let is_known = |name: &str| OTHER_VARIABLES.contains(&name) || is_option(name);
         match self.environment.names(PREFIX).find(|name| !is_known(name)) {
             Some(name) => Err(format!("{name}: there is no such variable; see ec2-role --help")),
             None => Ok(()),
