@@ -39,7 +39,7 @@ impl AssumeRoleCall<'_> {
             let (called_at, wall_clock) = (BootTime::now(), SystemTime::now());
             let form = assume_role_form(&settings.config.role, &self.parameters);
             let signed_for = clock::shifted(wall_clock, self.clock_offset);
-            match sts.call(form, Some(&self.source), signed_for) {
+            match sts.call(form, Some((&self.source, signed_for))) {
                 Ok(issued) => break (issued, called_at, signed_for),
                 Err(mut error) => {
                     error.hide(&secrets(&self.source, &self.parameters));

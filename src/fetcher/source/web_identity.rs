@@ -1,8 +1,6 @@
 //! Exchanges a web identity token in a file (EKS service accounts, CI systems) for the credential of a role, which then assumes
 //! the served role.
 
-use std::time::SystemTime;
-
 use super::context::Context;
 use crate::common::{RoleArn, transient};
 use crate::fetcher::setting::Setting;
@@ -36,7 +34,7 @@ pub fn find_in<'a>(
     let token = file.read_token()?;
     context.step(&format!("exchanging the web identity token in {}", file.value));
     let form = sts::web_identity_form(&role, session_name, &token);
-    match context.sts.call(form, None, SystemTime::now()) {
+    match context.sts.call(form, None) {
         Ok(issued) => Ok(Some(SourceCredential {
             access_key_id: issued.access_key_id,
             secret_access_key: issued.secret_access_key,

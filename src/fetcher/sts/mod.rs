@@ -83,18 +83,17 @@ impl Client {
         (reaction, format!("{action} of {role} at {url}: {}; {remedy}", error.describe()))
     }
 
-    /// Posts a form and parses the answer. If there is a `source`, its keys sign the request for the time `now`.
+    /// Posts a form and parses the answer. If there is a `signer`, its keys sign the request for the time beside it.
     pub fn call(
         &self,
         form: String,
-        source: Option<&SourceCredential>,
-        now: SystemTime,
+        signer: Option<(&SourceCredential, SystemTime)>,
     ) -> Result<Issued, StsError> {
         let not_sent =
             |error: Box<dyn Error>| StsError::NoAnswer(SendError::new(error.to_string(), None));
         let request = Request::post(&self.endpoint.url).header("Content-Type", CONTENT_TYPE);
         let mut request = request.body(form).map_err(|error| not_sent(error.into()))?;
-        if let Some(source) = source {
+        if let Some((source, now)) = signer {
             signature::sign(&mut request, source, &self.endpoint.signing_region, now)
                 .map_err(not_sent)?;
         }
