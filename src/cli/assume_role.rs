@@ -1,7 +1,7 @@
 //! Parses the options of `aws sts assume-role`, and checks them against the limits of STS
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
-use super::setting::{Setting, Settings};
+use super::setting::Settings;
 use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile, check_policy};
 
 const MAX_POLICY_ARNS: usize = 10;
@@ -13,8 +13,8 @@ pub(super) fn parse(settings: &Settings) -> Result<AssumeRole, String> {
         _ => Err("write whole seconds from 900 (15 minutes) to 43200 (12 hours)"),
     })?;
     let tags = settings.all_parsed("tags", tag)?;
-    let (policy, policy_file) =
-        settings.value("policy").map(policy).transpose()?.unwrap_or_default();
+    let policy = settings.parsed("policy", |value| policy(value, settings.origin("policy")))?;
+    let (policy, policy_file) = policy.unwrap_or_default();
     Ok(AssumeRole {
         session_name: settings.parsed("role-session-name", |value| text(value, 64, "_+=,.@-"))?,
         external_id: settings.parsed("external-id", |value| text(value, 1224, "_+=,.@:/-"))?,
@@ -79,11 +79,10 @@ fn tag(value: &str, before: &[(String, String)]) -> Result<(String, String), &'s
 }
 
 /// Returns the policy, or the file that has it.
-fn policy(setting: Setting) -> Result<(Option<String>, Option<NamedFile>), String> {
-    if let Some(path) = setting.value.strip_prefix("file://") {
-        return Ok((None, Some(NamedFile::new(&setting.origin, path))));
+fn policy(value: &str, origin: String) -> Result<(Option<String>, Option<NamedFile>), String> {
+    if let Some(path) = value.strip_prefix("file://") {
+        return Ok((None, Some(NamedFile::new(origin, path))));
     }
-    check_policy(&setting.value)
-        .or_else(|why| setting.wrong(format!("{why}; write the policy itself, or file://PATH")))?;
-    Ok((Some(setting.value), None))
+    check_policy(value).map_err(|why| format!("{why}; write the policy itself, or file://PATH"))?;
+    Ok((Some(value.to_owned()), None))
 }
