@@ -75,10 +75,9 @@ impl Check {
                 ));
             }
         }
-        match field(&document, "Expiration") {
-            Some(expiration) => Ok((role_name, printable(&expiration))),
-            None => Err("its answer is not a credential; check that ec2-role listens there".into()),
-        }
+        let expiration = field(&document, "Expiration")
+            .ok_or("its answer is not a credential; check that ec2-role listens there")?;
+        Ok((role_name, printable(&expiration)))
     }
 
     fn send(&self, method: &str, path: &str, header: (&str, &str)) -> Result<Answer, String> {
