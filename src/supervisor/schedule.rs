@@ -30,10 +30,12 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
-/// Returns when to refresh the first credential after a start or an outage: at a random time between a tenth of [`due`] and
-/// [`due`], so that hosts that started together spread out at once.
+/// Returns when to refresh the first credential after a start or an outage: at a random time between a tenth of [`due`] (at
+/// least a second) and [`due`], so that hosts that started together spread out at once.
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
-    due(lifetime).mul_f64(MIN_SPREAD + (1.0 - MIN_SPREAD) * jitter.clamp(0.0, 1.0))
+    let due = due(lifetime);
+    let wait = due.mul_f64(MIN_SPREAD + (1.0 - MIN_SPREAD) * jitter.clamp(0.0, 1.0));
+    wait.max(FIRST_RETRY.min(due))
 }
 
 /// Returns how long to wait after `failures` failures in a row: exponential back-off with equal jitter
