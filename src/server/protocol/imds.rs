@@ -25,14 +25,15 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
-    let path = Path::parse(request.target);
-    if let Some(path) = &path {
-        if is_withheld(request, path, &state.server) {
-            return not_found();
-        }
-        if path.is_token() {
-            return issue_token(request, path, &state.tokens, now);
-        }
+    let path = decoded_path(request.target);
+    // JavaScript's client always sends an empty segment, as in `//latest/…`.
+    let segments = path.as_deref().unwrap_or_default().split('/');
+    let segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
+    if is_withheld(request, &segments, &state.server) {
+        return not_found();
+    }
+    if let (Some(path), [_, "api", "token"]) = (&path, &segments[..]) {
+        return issue_token(request, path, &state.tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
         // EC2's 405 is published for the token path only. Other paths get it here too: SDKs send only GET to them.
@@ -50,7 +51,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         },
     };
     // The path is used after the token check: a wrong token gets 401 on an invalid path too.
-    let mut response = path.map_or_else(not_found, |path| get(&path, state, now));
+    let mut response = if path.is_some() { get(&segments, state, now) } else { not_found() };
     match ttl {
         None => response.outcome = Some(Outcome::VersionOne),
         Some(seconds) if response.status == StatusCode::OK => {
@@ -65,14 +66,16 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 /// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions. It is served
 /// with `--pass-through`, because the host's metadata needs session tokens. And it is served if the request shows the container
 /// token: a fetcher sends such a request to detect, by the session token, that its credential source is this server itself.
-fn is_withheld(request: &Request, path: &Path, state: &ServerState) -> bool {
+fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
         let token = state.container_token.as_ref().zip(sent);
         token.is_some_and(|(token, sent)| token.equals(sent))
     };
     let needs_session_token = || state.config.pass_through.is_some() || shows_container_token();
-    !serves_role(state) && (path.is_of_role() || (path.is_token() && !needs_session_token()))
+    let is_of_role = matches!(segments, [_, "meta-data", "iam", ..]);
+    let is_token = matches!(segments, [_, "api", "token"]);
+    !serves_role(state) && (is_of_role || (is_token && !needs_session_token()))
 }
 
 fn serves_role(state: &ServerState) -> bool {
@@ -85,7 +88,7 @@ fn method_not_allowed(allowed: &'static str) -> Response {
         .refused(Refusal::Method)
 }
 
-fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: BootTime) -> Response {
+fn issue_token(request: &Request, path: &str, tokens: &TokenAuthority, now: BootTime) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
     // EC2's response to OPTIONS is not published, but the Allow header of its 405 names OPTIONS.
     if request.method == "OPTIONS" {
@@ -95,7 +98,7 @@ fn issue_token(request: &Request, path: &Path, tokens: &TokenAuthority, now: Boo
         return method_not_allowed(ALLOWED);
     }
     // As EC2 does, respond 403 to a dated version or a trailing slash.
-    if path.segments[0] != "latest" || path.has_trailing_slash {
+    if !path.trim_start_matches('/').starts_with("latest/") || path.ends_with('/') {
         return Response::empty(StatusCode::FORBIDDEN);
     }
     let ttl = request.header(TTL_HEADER);
@@ -115,8 +118,7 @@ const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n200
 const FIRST_DATE: &str = "2007-01-19";
 const FIRST_WITH_ROLES: &str = "2012-01-12";
 
-fn get(path: &Path, state: &ResponseState, now: BootTime) -> Response {
-    let segments: Vec<&str> = path.segments.iter().map(AsRef::as_ref).collect();
+fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS);
     };
@@ -222,35 +224,13 @@ fn is_version(version: &str) -> bool {
     matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
-/// The path of a request, percent-decoded once and without empty segments (JavaScript's client always sends `//latest/…`). A
-/// trailing slash matters only for the token path. It is ignored elsewhere, without a redirect, because aws-sdk-cpp and .NET
-/// request the list without a slash, and fluent-bit requests items with one.
-struct Path<'a> {
-    segments: Vec<Cow<'a, str>>,
-    has_trailing_slash: bool,
-}
-
-impl<'a> Path<'a> {
-    /// Parses a request target; `None` if its path does not begin with a slash, has an escaped slash, or is not UTF-8. A segment
-    /// `.` or `..`, or one with an incomplete escape, is kept as it is: no item has such a name, so the answer is 404.
-    fn parse(target: &'a str) -> Option<Self> {
-        let path = target.split_once('?').map_or(target, |(path, _query)| path);
-        let mut segments = Vec::new();
-        for raw in path.strip_prefix('/')?.split('/').filter(|raw| !raw.is_empty()) {
-            let segment = percent_decode_str(raw).decode_utf8().ok()?;
-            if segment.contains('/') {
-                return None;
-            }
-            segments.push(segment);
-        }
-        Some(Path { segments, has_trailing_slash: path.ends_with('/') })
-    }
-
-    fn is_of_role(&self) -> bool {
-        self.segments.len() >= 3 && self.segments[1] == "meta-data" && self.segments[2] == "iam"
-    }
-
-    fn is_token(&self) -> bool {
-        self.segments.len() == 3 && self.segments[1] == "api" && self.segments[2] == "token"
-    }
+/// Returns the path of a request target, percent-decoded once; `None` if it does not begin with a slash, has an escaped slash, or
+/// is not UTF-8. A segment `.` or `..`, or one with an incomplete escape, is kept as it is: no item has such a name, so the answer
+/// is 404. A trailing slash matters only for the token path. It is ignored elsewhere, without a redirect, because aws-sdk-cpp and
+/// .NET request the list without a slash, and fluent-bit requests items with one.
+fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
+    let raw = target.split_once('?').map_or(target, |(path, _query)| path);
+    let path = percent_decode_str(raw).decode_utf8().ok()?;
+    let slashes = |path: &str| path.matches('/').count();
+    (raw.starts_with('/') && slashes(raw) == slashes(&path)).then_some(path)
 }
