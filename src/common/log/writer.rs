@@ -4,7 +4,7 @@
 //! server, it blocks for ever, and even SIGKILL does not end the process. So the other processes write to a pipe, and drop lines
 //! when the pipe is full.
 
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -118,13 +118,8 @@ pub fn run() {
     // when the other processes have ended.
     _ = SigSet::all().thread_block();
     let mut buffer = vec![0; 1 << 16];
-    loop {
-        match std::io::stdin().read(&mut buffer) {
-            Ok(0) => return,
-            // An error is ignored: a full disk or a size limit loses these lines, but later writes may succeed.
-            Ok(length) => _ = std::io::stderr().write_all(&buffer[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
+    while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
+        // An error is ignored: a full disk or a size limit loses these lines, but later writes may succeed.
+        _ = std::io::stderr().write_all(&buffer[..length]);
     }
 }
