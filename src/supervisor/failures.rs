@@ -33,8 +33,8 @@ pub fn until_success<T>(
 #[derive(Default)]
 pub struct Failures {
     pub count: u32,
-    first: Option<BootTime>,
-    is_mistake: bool,
+    /// When the failures look like a mistake; `None` before the first failure, and once `MISTAKE` was returned.
+    mistake_due: Option<BootTime>,
     last: String,
 }
 
@@ -42,13 +42,11 @@ impl Failures {
     /// Counts a failure, and returns the end of its log line: `MISTAKE` once, as soon as the failures have lasted for `PATIENCE`;
     /// otherwise an empty text.
     pub fn note(&mut self, now: BootTime) -> &'static str {
-        self.count += 1;
-        let first = *self.first.get_or_insert(now);
-        if self.is_mistake || now < first.after(PATIENCE) {
-            return "";
+        if self.count == 0 {
+            self.mistake_due = Some(now.after(PATIENCE));
         }
-        self.is_mistake = true;
-        MISTAKE
+        self.count += 1;
+        self.mistake_due.take_if(|due| now >= *due).map_or("", |_| MISTAKE)
     }
 
     /// Counts a failure, and logs it. A text that equals the last one is logged again only with `MISTAKE`.
