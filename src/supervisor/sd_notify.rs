@@ -1,6 +1,7 @@
 //! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3). The status
 //! that `systemctl status` shows is written in `credential_refresh`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -19,7 +20,7 @@ pub struct SdNotify {
     address: Option<SocketAddr>,
     watchdog: Option<Watchdog>,
     /// Variables that wait until systemd listens and has room in its queue, each with its newest value.
-    unsent: Vec<(&'static str, String)>,
+    unsent: BTreeMap<&'static str, String>,
 }
 
 struct Watchdog {
@@ -43,24 +44,25 @@ impl SdNotify {
                 interval: (Duration::from_micros(limit) / 2).max(MIN_INTERVAL),
                 next_ping: now,
             });
-        SdNotify { address: Some(address), watchdog, unsent: Vec::new() }
+        SdNotify { address: Some(address), watchdog, unsent: BTreeMap::new() }
     }
 
     /// Reports that a credential is served.
     pub fn ready(&mut self, status: &str) {
-        self.set("READY", "1");
+        self.unsent.insert("READY", "1".to_owned());
         self.status(status);
     }
 
     pub fn status(&mut self, status: &str) {
         // A line break in the status would begin another variable.
-        let status = printable(status);
-        self.set("STATUS", &status[..status.floor_char_boundary(MAX_STATUS_BYTES)]);
+        let mut status = printable(status);
+        status.truncate(status.floor_char_boundary(MAX_STATUS_BYTES));
+        self.unsent.insert("STATUS", status);
         self.send();
     }
 
     pub fn stopping(&mut self) {
-        self.set("STOPPING", "1");
+        self.unsent.insert("STOPPING", "1".to_owned());
         self.send();
     }
 
@@ -73,14 +75,9 @@ impl SdNotify {
     pub fn ping(&mut self, now: BootTime) {
         if let Some(watchdog) = self.watchdog.as_mut().filter(|it| now >= it.next_ping) {
             watchdog.next_ping = now.after(watchdog.interval);
-            self.set("WATCHDOG", "1");
+            self.unsent.insert("WATCHDOG", "1".to_owned());
         }
         self.send();
-    }
-
-    fn set(&mut self, variable: &'static str, value: &str) {
-        self.unsent.retain(|(other, _)| *other != variable);
-        self.unsent.push((variable, value.to_owned()));
     }
 
     /// Sends all unsent variables; after an error, the next turn of the poll loop tries again. The loop turns at least once a
@@ -188,7 +185,7 @@ mod tests {
                 notify.ready(status);
             }
             let kept = [("READY", "1".to_owned()), ("STATUS", "newest".to_owned())];
-            assert_eq!(notify.unsent, kept, "{address}");
+            assert_eq!(notify.unsent, BTreeMap::from(kept), "{address}");
         }
     }
 
