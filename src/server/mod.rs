@@ -92,7 +92,12 @@ pub fn run() -> io::Result<()> {
             Some(Next::Done) => return Ok(()),
         }
         if batch.len() == MAX_BATCH || !batch.is_empty() && !connections.has_ready() {
-            handler.handle(&mut connections, &mut batch)?;
+            let begun = Instant::now();
+            let heads = batch.iter().filter_map(|(_, head)| head.normalized.as_deref().ok());
+            handler.tiny_http.send(heads)?;
+            for (connection, head) in batch.drain(..) {
+                handler.respond(&mut connections, connection, head, begun)?;
+            }
         }
     }
 }
@@ -122,20 +127,6 @@ struct Handler {
 }
 
 impl Handler {
-    fn handle(
-        &mut self,
-        connections: &mut Connections,
-        batch: &mut Vec<(Connection, RequestHead)>,
-    ) -> io::Result<()> {
-        let begun = Instant::now();
-        let heads = batch.iter();
-        self.tiny_http.send(heads.filter_map(|(_, head)| head.normalized.as_deref().ok()))?;
-        for (connection, head) in batch.drain(..) {
-            self.respond(connections, connection, head, begun)?;
-        }
-        Ok(())
-    }
-
     fn respond(
         &mut self,
         connections: &mut Connections,
