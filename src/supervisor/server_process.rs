@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,8 +38,8 @@ impl ServerProcess {
             .command()
             .env_clear()
             .env("RUST_MIN_STACK", THREAD_STACK_BYTES.to_string())
-            .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(OwnedFd::from(listener.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
             .spawn()?;
         Ok(ServerProcess {
             pid: Pid::from_child(&child),
