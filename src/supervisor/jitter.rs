@@ -1,13 +1,12 @@
 //! Random numbers for the jitter of the schedule.
 
-use rustix::rand::{GetRandomFlags, getrandom};
+use ring::rand::{SystemRandom, generate};
 
 /// Returns a random number from 0 to 1, or 0.5 if the kernel gives no random bytes.
 pub fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    match getrandom(&mut bytes, GetRandomFlags::empty()) {
-        Ok(4) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
-        _ => 0.5,
+    match generate(&SystemRandom::new()) {
+        Ok(random) => f64::from(u32::from_ne_bytes(random.expose())) / f64::from(u32::MAX),
+        Err(_) => 0.5,
     }
 }
 
