@@ -10,22 +10,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// End of the log line about a fault that has lasted for `PATIENCE`.
 pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake";
 
-/// Repeats `attempt` until it succeeds; the error is a permanent fault. `None` if `pause`, which waits between two attempts,
-/// returns false.
+/// Repeats `attempt` until it succeeds, with a `pause` between two attempts. The error is a permanent fault.
 pub fn until_success<T>(
-    mut pause: impl FnMut() -> bool,
+    pause: impl Fn(),
     mut attempt: impl FnMut() -> Result<T, Fault>,
-) -> Result<Option<T>, String> {
+) -> Result<T, String> {
     let mut failures = Failures::default();
     loop {
         match attempt() {
-            Ok(value) => return Ok(Some(value)),
+            Ok(value) => return Ok(value),
             Err(Fault::Permanent(text)) => return Err(text),
             Err(Fault::Transient(text)) => failures.warn(&text, BootTime::now()),
         }
-        if !pause() {
-            return Ok(None);
-        }
+        pause();
     }
 }
 
@@ -61,6 +58,8 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -71,11 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn attempts_end_with_success_permanent_fault_or_pause() {
+    fn attempts_end_with_success_or_a_permanent_fault() {
         let mut faults = [Fault::Transient("a".into()), Fault::Permanent("b".into())].into_iter();
         let mut attempt = || faults.next().map_or(Ok(7), Err);
-        assert_eq!(until_success(|| false, &mut attempt), Ok(None));
-        assert_eq!(until_success(|| true, &mut attempt), Err("b".to_owned()));
-        assert_eq!(until_success(|| true, &mut attempt), Ok(Some(7)));
+        let pauses = Cell::new(0);
+        let pause = || pauses.set(pauses.get() + 1);
+        assert_eq!(until_success(pause, &mut attempt), Err("b".to_owned()));
+        assert_eq!(pauses.get(), 1);
+        assert_eq!(until_success(pause, &mut attempt), Ok(7));
+        assert_eq!(pauses.get(), 1);
     }
 }

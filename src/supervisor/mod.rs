@@ -46,37 +46,32 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT. The error is one that the user has to correct.
 pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
-    let sleep = || {
-        std::thread::sleep(PAUSE);
-        true
-    };
     let watch =
         || Signals::watch().or_else(|it| transient(format!("signals: {}", limit::name(&it))));
-    let Some(signals) = until_success(sleep, watch)? else {
-        return Ok(());
-    };
-    let mut signal = "";
-    let mut pause = || {
+    let signals = until_success(|| std::thread::sleep(PAUSE), watch)?;
+    let pause = || {
         signals.wait(std::iter::empty(), PAUSE);
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
         child_process::reap();
+    };
+    // `Err` inside `Ok` has the name of a signal that ends the program before it listens.
+    let start = || {
         while let Some(order) = signals.order() {
-            if let Order::End(name) = order {
-                signal = name;
+            if let Order::End(signal) = order {
+                return Ok(Err(signal));
             }
         }
-        signal.is_empty()
-    };
-    let start = || {
         let token_key = token_key(config.token_key_file.as_ref()).map_err(Fault::Transient)?;
         let (listener, address) = listen(config.listen)?;
-        Ok((token_key, listener, address))
+        Ok(Ok((token_key, listener, address)))
     };
-    if let Some((token_key, listener, address)) = until_success(&mut pause, start)? {
-        log::event(&format!("listening on {address} for {}", config.role));
-        let supervisor = prepare(config, listener, token_key, log_writer);
-        signal = supervisor.run(&signals)?;
-    }
+    let signal = match until_success(pause, start)? {
+        Ok((token_key, listener, address)) => {
+            log::event(&format!("listening on {address} for {}", config.role));
+            prepare(config, listener, token_key, log_writer).run(&signals)?
+        }
+        Err(signal) => signal,
+    };
     log::event(&format!("ended by {signal}"));
     Ok(())
 }
