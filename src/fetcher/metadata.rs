@@ -3,7 +3,7 @@
 use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
-use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, to_frame};
+use crate::messages::{FetchOrders, FetchReport, to_frame};
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
@@ -46,11 +46,11 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
     for path in config.server.pass_through.unwrap_or_default().documents() {
         read_item(&client, path, &mut snapshot)?;
     }
-    Ok(FetchReport::Metadata(FetchedMetadata {
+    Ok(FetchReport::Metadata {
         items: snapshot.items.len(),
         left_out: snapshot.left_out,
         snapshot: to_frame(&snapshot),
-    }))
+    })
 }
 
 fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {

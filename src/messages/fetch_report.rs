@@ -14,17 +14,6 @@ pub struct Fetched {
     pub duration_limit: Option<u32>,
 }
 
-/// The host's metadata for `--pass-through`. The supervisor forwards it without decoding it.
-#[derive(Serialize, Deserialize)]
-pub struct FetchedMetadata {
-    /// Number of items in the snapshot.
-    pub items: usize,
-    /// Number of items left out because they did not fit.
-    pub left_out: usize,
-    /// The `Snapshot`, encoded as a frame.
-    pub snapshot: Vec<u8>,
-}
-
 /// A report of a fetcher. A fetcher sends any number of reports; the last one is the outcome of the fetch.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
@@ -37,7 +26,15 @@ pub enum FetchReport {
     /// Seconds that STS asks callers to wait (its Retry-After header).
     RetryAfter(u32),
     Fetched(Fetched),
-    Metadata(FetchedMetadata),
+    /// The host's metadata for `--pass-through`. The supervisor forwards it without decoding it.
+    Metadata {
+        /// Number of items in the snapshot.
+        items: usize,
+        /// Number of items left out because they did not fit.
+        left_out: usize,
+        /// The `Snapshot`, encoded as a frame.
+        snapshot: Vec<u8>,
+    },
     /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
     /// The fetcher's time to watch the token file is over, and the token that it last reported is still current.
@@ -50,7 +47,7 @@ impl FetchReport {
         matches!(
             self,
             FetchReport::Fetched(_)
-                | FetchReport::Metadata(_)
+                | FetchReport::Metadata { .. }
                 | FetchReport::Unchanged
                 | FetchReport::Failed(_)
         )

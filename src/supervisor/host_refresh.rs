@@ -7,7 +7,7 @@ use super::failures::Failures;
 use super::refresh::{Effects, Received, Refresh};
 use super::schedule;
 use crate::common::BootTime;
-use crate::messages::{FetchOrders, FetchReport, FetchedMetadata, ServerUpdate, Task};
+use crate::messages::{FetchOrders, FetchReport, ServerUpdate, Task};
 
 /// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
 /// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but that would be too much load here,
@@ -80,10 +80,10 @@ impl Refresh for HostRefresh {
     /// No fault is fatal: the host's metadata is optional, and another program may write the container token later.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
-            FetchReport::Metadata(fetched) => {
+            FetchReport::Metadata { items, left_out, snapshot } => {
                 let is_news = !self.has_fetched || self.failures.count > 0;
-                let line = is_news.then(|| metadata_line(&fetched));
-                self.fetched(ServerUpdate::Metadata(fetched.snapshot), line)
+                let line = is_news.then(|| metadata_line(items, left_out));
+                self.fetched(ServerUpdate::Metadata(snapshot), line)
             }
             FetchReport::ContainerToken(token) => {
                 self.fetched(ServerUpdate::ContainerToken(token), None)
@@ -102,12 +102,11 @@ impl Refresh for HostRefresh {
     }
 }
 
-fn metadata_line(fetched: &FetchedMetadata) -> String {
-    let left_out = match fetched.left_out {
+fn metadata_line(items: usize, left_out: usize) -> String {
+    let left_out = match left_out {
         0 => String::new(),
         more => format!(", {more} left out because they are too many or too large"),
     };
-    let items = fetched.items;
     format!("pass-through: {items} items of the host's metadata fetched{left_out}")
 }
 
@@ -118,7 +117,7 @@ mod tests {
     use crate::supervisor::failures::MISTAKE;
 
     fn fetched(left_out: usize) -> FetchReport {
-        FetchReport::Metadata(FetchedMetadata { items: 40, left_out, snapshot: vec![7] })
+        FetchReport::Metadata { items: 40, left_out, snapshot: vec![7] }
     }
 
     fn failed() -> FetchReport {
