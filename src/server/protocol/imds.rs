@@ -39,17 +39,15 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         // EC2's 405 is published for the token path only. Other paths get it here too: SDKs send only GET to them.
         return method_not_allowed("GET, HEAD");
     }
-    let ttl = match request.header(TOKEN_HEADER) {
-        // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
-        None | Some("") if state.server.config.requires_session_token => {
-            return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
-        }
-        None | Some("") => None,
-        Some(token) => match state.tokens.check(token, now) {
-            Some(seconds) => Some(seconds),
-            None => return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken),
-        },
-    };
+    // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
+    let token = request.header(TOKEN_HEADER).filter(|token| !token.is_empty());
+    let ttl = token.and_then(|token| state.tokens.check(token, now));
+    if token.is_none() && state.server.config.requires_session_token {
+        return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::NoToken);
+    }
+    if token.is_some() && ttl.is_none() {
+        return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken);
+    }
     // The path is used after the token check: a wrong token gets 401 on an invalid path too.
     let mut response = if path.is_some() { get(&segments, state, now) } else { not_found() };
     match ttl {
