@@ -67,18 +67,10 @@ impl Credential {
 
 /// Formats a JSON object of strings in EC2's form, one pair per line.
 pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
-    let mut form = Vec::new();
-    let mut before = "{\n  \"";
-    for (key, value) in pairs {
-        for part in [before, key, "\" : "] {
-            form.extend_from_slice(part.as_bytes());
-        }
-        // serde_json leaves `/` unescaped, as fluent-bit needs: it cannot parse `\/`. A write into memory cannot fail.
-        _ = serde_json::to_writer(&mut form, value);
-        before = ",\n  \"";
-    }
-    form.extend_from_slice(b"\n}");
-    String::from_utf8(form).unwrap_or_default()
+    // serde_json leaves `/` unescaped, as fluent-bit needs: it cannot parse `\/`.
+    let line = |(key, value): &(&str, &str)| format!("  \"{key}\" : {}", json!(value));
+    let lines: Vec<String> = pairs.iter().map(line).collect();
+    format!("{{\n{}\n}}", lines.join(",\n"))
 }
 
 #[cfg(test)]

@@ -11,9 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
-use crate::common::{
-    BootTime, Credential, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock, ec2_form,
-};
+use crate::common::{BootTime, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl};
 use crate::messages::ServerState;
 
 /// [`TTL_HEADER`] as EC2 spells it in responses.
@@ -132,7 +130,9 @@ fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
     let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
-        ["meta-data", "iam", "info"] => valid.map(|it| Response::text(info(it, server))),
+        ["meta-data", "iam", "info"] => {
+            valid.map(|_| Response::text(state.info.as_deref().unwrap_or_default()))
+        }
         ["meta-data", "iam", "security-credentials"] => valid.map(|_| Response::text(name)),
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
             let document = state.document.as_ref().map(Secret::expose);
@@ -191,16 +191,6 @@ fn host_metadata(
     } else {
         not_found()
     })
-}
-
-/// Returns the document `iam/info` for the served role. The InstanceProfileId is invented: only its form is that of a real id.
-fn info(credential: &Credential, state: &ServerState) -> String {
-    ec2_form(&[
-        ("Code", "Success"),
-        ("LastUpdated", &clock::iso8601(credential.last_updated)),
-        ("InstanceProfileArn", &state.role.instance_profile(&state.config.role_name)),
-        ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
-    ])
 }
 
 /// Returns EC2's 404 page. Its current Content-Type is not published; no client checks the page or its type.

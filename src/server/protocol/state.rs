@@ -1,6 +1,6 @@
 //! The server's state, and parts of responses that depend on nothing else: they are computed at each change, not at each request.
 
-use crate::common::{Secret, Snapshot, TokenAuthority};
+use crate::common::{Credential, Secret, Snapshot, TokenAuthority, clock, ec2_form};
 use crate::messages::{ServerState, ServerUpdate, from_frame};
 
 pub struct ResponseState {
@@ -9,6 +9,8 @@ pub struct ResponseState {
     pub tokens: TokenAuthority,
     /// The credential document in EC2's form.
     pub document: Option<Secret>,
+    /// The document `iam/info`.
+    pub info: Option<String>,
     /// The time when STS issued the credential, as an HTTP date.
     pub last_modified: Option<String>,
     /// The host's metadata for `--pass-through`, decoded.
@@ -20,6 +22,7 @@ impl From<ServerState> for ResponseState {
         let mut state = ResponseState {
             tokens: TokenAuthority::new(&server.token_key),
             document: None,
+            info: None,
             last_modified: None,
             snapshot: None,
             server,
@@ -40,10 +43,21 @@ impl ResponseState {
         let account_id = self.server.role.account_id();
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
+        self.info = credential.map(|credential| info(credential, &self.server));
         self.last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
         // Drop the encoded form: it is as large as the decoded snapshot, and no response needs it.
         if let Some(metadata) = self.server.metadata.take() {
             self.snapshot = from_frame(metadata);
         }
     }
+}
+
+/// Returns the document `iam/info` for the served role. The InstanceProfileId is invented: only its form is that of a real id.
+fn info(credential: &Credential, state: &ServerState) -> String {
+    ec2_form(&[
+        ("Code", "Success"),
+        ("LastUpdated", &clock::iso8601(credential.last_updated)),
+        ("InstanceProfileArn", &state.role.instance_profile(&state.config.role_name)),
+        ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
+    ])
 }
