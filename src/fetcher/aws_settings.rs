@@ -90,7 +90,7 @@ impl<'a> AwsSettings<'a> {
             legacy: regional.map_or(Ok(false), |it| it.is_first("legacy", "regional"))?,
         };
         match (Endpoint::find(&options), region) {
-            (Err(_), Err(fault)) if options.needs_region() => {
+            (Err(Fault::Transient(_)), Err(fault)) if options.needs_region() => {
                 transient(format!("{}; or give --region", fault.text()))
             }
             (endpoint, _) => endpoint,

@@ -166,6 +166,21 @@ fn region_request_to_the_host_is_retried() {
 }
 
 #[test]
+fn unknown_partition_is_the_error_although_the_host_is_away() {
+    let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
+    host.set_port_state(PortState::Shut);
+    let start = host.known_to(bare());
+    let ended = start
+        .arguments(["arn:aws-new:iam::123456789012:role/x"])
+        .run();
+    let line = ended.lines.last().unwrap();
+    assert!(
+        ended.status == Some(2) && line.contains("give it with --endpoint-url"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn a_known_region_stays_when_the_host_does_not_answer() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = Sts::start([Reply::good().valid_for(2)]);
