@@ -78,7 +78,7 @@ fn tag(value: &str, before: &[(String, String)]) -> Result<(String, String), &'s
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Returns the policy, or the file that has it.
+/// Returns the text of the policy, or the file that `file://PATH` names. One of the two is `None`.
 fn policy(value: &str, origin: String) -> Result<(Option<String>, Option<NamedFile>), String> {
     if let Some(path) = value.strip_prefix("file://") {
         return Ok((None, Some(NamedFile::new(origin, path))));

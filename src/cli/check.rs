@@ -1,4 +1,4 @@
-//! `--check`: checks as a client that a running ec2-role serves a valid credential.
+//! `--check`: requests the credential from a running ec2-role, as a client does, and reports whether it got one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::common::{
 };
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
-/// A server that needs two seconds is unhealthy, because SDKs give up after one.
+/// A server that exceeds one of these limits is unhealthy: SDKs wait for only one second.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2) };
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";
@@ -20,9 +20,10 @@ const REMEDY: &str =
 
 pub struct Check {
     pub(super) address: SocketAddr,
-    /// The role that must be served, and its name in the list of roles; `None` if any role will do.
+    /// The role that the server must serve, and the role name under which it must serve it; `None` accepts any role.
     pub(super) role: Option<(RoleArn, RoleName)>,
-    /// If set, the check requests the credential at `CONTAINER_LIST` with the token in this file, and not at `INSTANCE_LIST`.
+    /// If set, the check reads the container token from this file and requests the credential at `CONTAINER_LIST`; otherwise it
+    /// requests the credential at `INSTANCE_LIST`.
     pub(super) container_token_file: Option<NamedFile>,
     pub json: bool,
 }
@@ -93,7 +94,7 @@ impl Check {
     }
 }
 
-/// The JSON object of a failed check. Without a valid `--listen` there is no address.
+/// Returns the JSON object of a failed check. `address` is `None` if the command line is invalid.
 pub fn unhealthy(address: Option<SocketAddr>, error: &str) -> String {
     json!({"healthy": false, "address": address, "error": printable(error)}).to_string()
 }

@@ -105,7 +105,7 @@ fn server_config(settings: &Settings, role: &RoleArn) -> Result<ServerConfig, St
     })
 }
 
-/// Returns whether an option with two possible values has the second; the first is the default.
+/// Returns whether an option has the value `second`. Its only other value, `first`, is the default.
 fn is_second(settings: &Settings, name: &str, [first, second]: [&str; 2]) -> Result<bool, String> {
     let is_second = settings.parsed(name, |value| match value {
         _ if value == first => Ok(false),
@@ -119,13 +119,13 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare only with a role given as an argument, never with EC2_ROLE_ARN. A health check inherits the server's variables but
-    // not its arguments: if the server has --role-name, the check would expect the role's own name instead; if it has
-    // --endpoint-url, the check would refuse an ARN that only another STS allows.
+    // Compare the served role only with one given as an argument, not with EC2_ROLE_ARN: a health check inherits the server's
+    // variables, but not its arguments. Without the server's --role-name, the check would expect the role's own name. Without the
+    // server's --endpoint-url, it would refuse an ARN that only another STS allows.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
-    // A server at 0.0.0.0 or [::] listens on all addresses. The check needs no other address, because a connect to 0.0.0.0 or
-    // [::] reaches loopback.
+    // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all
+    // addresses.
     let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };

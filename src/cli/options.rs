@@ -1,6 +1,5 @@
 //! The names of all options, by kind. `help.txt` explains them, and a test compares the two.
 
-/// The text of `--help`, as it is printed.
 pub(super) const HELP: &str = include_str!("help.txt");
 
 /// Options with a value.
@@ -16,7 +15,7 @@ pub(super) const SWITCHES: [&str; 7] = [
     "both-forms", "pass-through", "pass-through-user-data", "pass-through-identity-signature",
     "same-network", "metrics", "quiet",
 ];
-/// Options without a value that only the command line can set: actions other than serving, and `json`, the format of --check.
+/// Options without a value that no variable can set: actions other than serving, and `json`, which makes `--check` print JSON.
 pub(super) const ACTIONS: [&str; 5] = ["credential-process", "check", "json", "help", "version"];
 
 /// Iterates over the options that a variable can set too: `EC2_ROLE_` and the option's name in capitals, with `_` for `-`.
@@ -28,7 +27,7 @@ pub(super) fn settings() -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
 
-    /// Terminal width that the help text fits into.
+    /// Maximum length of a line of the help text, in characters.
     const WIDTH: usize = 100;
 
     #[test]

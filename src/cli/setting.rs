@@ -101,7 +101,8 @@ impl<'a> Settings<'a> {
         if self.has(name) { format!("--{name}") } else { variable_name(name) }
     }
 
-    /// Parses the value of an option, or else of its variable. The error of `parse` says what is right.
+    /// Parses the value of an option, or else of its variable, with `parse`. If `parse` rejects the value, its error says which
+    /// values are valid.
     pub fn parsed<T, E: Display>(
         &self,
         name: &str,
@@ -111,8 +112,8 @@ impl<'a> Settings<'a> {
         self.value(name).map(parse).transpose()
     }
 
-    /// Parses each value of a repeatable option. In its variable they are separated by spaces and quoted as in a shell. `parse`
-    /// gets also the results for the values before it.
+    /// Parses each value of a repeatable option, or else of its variable, which holds values that are separated by spaces and
+    /// quoted as in a shell. `parse` also gets the results for the earlier values.
     pub fn all_parsed<T, E: Display>(
         &self,
         name: &str,

@@ -10,8 +10,9 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Clock offsets that differ by less than this count as equal, because STS accepts a signature that is five minutes off. A
-/// credential's lifetime is implausible if it exceeds the requested one by more than this.
+/// Clock offsets that differ by less than this count as equal. STS accepts a signature whose time is up to five minutes off, so
+/// such a difference would not change the decision of STS. A credential's lifetime may exceed the requested duration by this
+/// much; a longer one is implausible.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -22,15 +23,16 @@ pub struct AssumeRoleCall<'a> {
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
-    /// Whether the source credential can still be read again. This is done once, after STS has rejected the credential, because
-    /// its source may have renewed it meanwhile.
+    /// Whether the call may read the source credential again if STS rejects it: the source may have renewed the credential. The
+    /// call does this only once.
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused.
     pub refused_offsets: Vec<i64>,
 }
 
 impl AssumeRoleCall<'_> {
-    /// Repeats the call until STS issues a credential, which it returns, or an error that is not retryable.
+    /// Calls STS until it issues a credential. After an error, calls again at once if `adjust_for_retry` can change what the
+    /// error is about (source, clock, duration); otherwise returns the fault, and any later try is a new fetch.
     pub fn run(mut self) -> Result<Fetched, Fault> {
         let Context { settings, sts, .. } = self.context;
         let (issued, called_at, signed_for) = loop {
@@ -98,7 +100,8 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // Also try offset 0: an offset that an earlier fetcher found is wrong after this machine's clock is set.
+                // If `Date` gives an offset that STS has refused, try offset 0: this machine's clock may be right, and the offset
+                // that an earlier fetcher found may be outdated.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };
@@ -125,9 +128,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// Returns the time at which STS issued a credential and the credential's lifetime, at most `asked`; `None` if the credential has
-/// expired. The time is the response's `Date`, or `signed_for` if `Date` is missing or gives an implausible lifetime (for
-/// example, because a proxy set it).
+/// Returns the time at which STS issued a credential, and the credential's lifetime; `None` if the credential has expired. The
+/// time is the response's `Date`, or `signed_for` if `Date` is missing or implausible (a proxy may set it). The lifetime lasts
+/// from that time to `expiration`, but at most `asked`.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,

@@ -10,13 +10,13 @@ use crate::fetcher::profile::Profile;
 use crate::fetcher::setting::Setting;
 use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 
-/// Time limits for STS. SDKs allow 60 s; these are shorter, because STS answers within seconds even when it is busy, so a later
-/// retry is better than a longer wait.
+/// Time limits for STS. SDKs allow 60 s. Here the limits are shorter: STS answers within seconds even when it is busy, and if no
+/// answer comes, a new try is more likely to succeed than a longer wait.
 const STS_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
-/// The region in use. `None` if neither the user nor the host names one, or if the name stands for the global endpoint; an error
-/// if the request to the host failed.
+/// The region in use, from a setting or from the host's metadata service. `None` if there is no region, or if its name stands for
+/// the global endpoint. An error if the request to the metadata service failed.
 type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
@@ -30,8 +30,8 @@ impl<'a> AwsSettings<'a> {
         Ok(AwsSettings { config, profile })
     }
 
-    /// Returns the client of STS, with the endpoint and the proxy that the settings name, and the region in use. `host_region`
-    /// returns the host's region and is called only if no setting names a region.
+    /// Returns the region in use, and the client of STS, which has the endpoint and the proxy that the settings name.
+    /// `host_region` returns the host's region; it is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
         let region = match self.region()? {
             Some(region) => Ok(Some(region)),
@@ -52,7 +52,7 @@ impl<'a> AwsSettings<'a> {
         Setting::option(name, self.config.environment.get(name))
     }
 
-    /// Returns the variable, or else the profile's key, which is the variable's name in lower case without `AWS_`.
+    /// Returns the value of `variable`, or else of the corresponding key in the profile: `ca_bundle` for `AWS_CA_BUNDLE`.
     pub fn get(&self, variable: &str) -> Option<Setting<'_>> {
         let key = variable.trim_start_matches("AWS_").to_ascii_lowercase();
         self.variable(variable).or_else(|| self.profile.setting(&key))

@@ -11,7 +11,7 @@ use crate::messages::FetchReport;
 /// file system hangs.
 const WATCH: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum size of the token: half of what the server accepts as a request's head, which also holds the SDK's other headers.
+/// Maximum size of the token. The server accepts request heads of 8 KiB; half of that is left for the other headers of SDKs.
 const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Reports the token at the start and after each change of the file.

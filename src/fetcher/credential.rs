@@ -17,8 +17,8 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns a short text of the metadata service; `None` if a variable disables the service or is wrong, or if the service has
-    // no text at this path.
+    // Returns a text of the metadata service. `None` if the service has none at this path, or cannot be used because of a
+    // variable: the variable disables the service, or its value is invalid.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,
@@ -62,7 +62,7 @@ pub fn fetch(
     .run()
 }
 
-/// Reads `policy_file`, if it is set, and returns the parameters with its text as the policy.
+/// Returns the parameters with `policy` set to the text of `policy_file`, if there is such a file.
 fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     let mut parameters = parameters.clone();
     if let Some(file) = &parameters.policy_file {

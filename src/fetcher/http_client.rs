@@ -17,7 +17,8 @@ use crate::fetcher::resolver::FallbackResolver;
 /// Maximum size of a body. Answers of STS and of a metadata service are far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// Buffer size for input and output. ureq needs room for a complete head, and a session token makes a request's head long.
+/// Size of the input buffer and of the output buffer, as in ureq by default. ureq needs room for a complete head: that of an
+/// answer has up to `MAX_HEADER_BYTES`, and that of a request is long because of its session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
 /// Maximum size of a peer's text in an error. A longer one would push the remedy out of the log line.
@@ -103,7 +104,7 @@ impl SendError {
 pub struct Timeouts {
     /// Limit for connect and TLS handshake together.
     pub connect: Duration,
-    /// Limit for each of these phases: sending the request, receiving the answer's head, receiving its body.
+    /// Limit for each of the four later phases: the request's head, the request's body, the answer's head, the answer's body.
     pub answer: Duration,
 }
 
@@ -219,9 +220,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether the proxy caused the error of a request sent through it. Name resolution, connect and every error with an
-/// errno concern the proxy, because it is the only peer of the socket. Any other I/O error counts as the target's, because it
-/// usually comes from TLS inside the tunnel.
+/// Returns whether the proxy caused the error of a request that was sent through it. The client resolves and connects to the
+/// proxy only, so the proxy caused each error of name resolution, of connect, and of the socket (an error with an errno). Other
+/// I/O errors count as the target's, because they usually come from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

@@ -15,7 +15,8 @@ use crate::messages::FetchOrders;
 pub const TOKEN_TTL_SECONDS: &str = "300";
 /// Default of AWS_METADATA_SERVICE_TIMEOUT (in seconds) and of AWS_METADATA_SERVICE_NUM_ATTEMPTS, as in the SDKs.
 const DEFAULT_SETTING: u64 = 1;
-/// Maximum of these two settings; limits how much of the fetcher's time a slow service can take.
+/// Maximum of AWS_METADATA_SERVICE_TIMEOUT and AWS_METADATA_SERVICE_NUM_ATTEMPTS. It limits how much of the fetcher's time a slow
+/// service can take.
 const MAX_SETTING: u64 = 10;
 
 pub struct ImdsClient {
@@ -27,8 +28,8 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Creates a client and requests a session token. Returns an error if this server issued the token, which the key in `orders`
-    /// shows: the server cannot be its own source.
+    /// Creates a client and requests a session token. If the key in `orders` shows that this server issued the token, returns an
+    /// error, because the server cannot be its own source.
     pub fn connect(settings: &AwsSettings, orders: &FetchOrders) -> Result<Self, Fault> {
         if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
@@ -45,7 +46,8 @@ impl ImdsClient {
         };
         let token = client.new_token()?;
         if token.as_ref().is_some_and(|token| orders.is_own_token(token)) {
-            // This error is transient, because a firewall rule redirects to this server, and another program may still change it.
+            // This error is transient: the cause may be a firewall rule that redirects to this server, and another program may
+            // change the rule.
             return client.wrong(
                 "it is this server itself; let ec2-role reach the host's own service \
                  (AWS_EC2_METADATA_SERVICE_ENDPOINT, or the rule that redirects it), or give other credentials",
@@ -113,13 +115,14 @@ impl ImdsClient {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // ec2-role may run in a container, or as a user of the host whom a firewall rule keeps away. The error does not show
-            // which: it depends on the kind of the rule, and its text depends on the C library. So this remedy covers both.
+            // This remedy covers two causes: ec2-role runs in a container, or a firewall rule keeps its user away from the
+            // service. They cannot be told apart, because the error depends on the kind of the rule, and the error's text on the
+            // C library.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"
             }
-            // A GET follows the request for a token, so the service was reachable a moment ago.
+            // The service has just answered the request for a token, so the failure of a GET will probably pass.
             _ => "nothing to do if it passes",
         };
         self.wrong(&format!("{}; {remedy}", error.cause))

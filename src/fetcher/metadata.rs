@@ -7,8 +7,9 @@ use crate::messages::{FetchOrders, FetchReport, to_frame};
 
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
-/// Maximum size of all paths and bodies together. User-data has at most 16 KiB, everything else about 40 KiB. A
-/// message to the server must fit into the control channel's socket buffer (208 KiB); this size leaves room for the credential.
+/// Maximum size of all paths and bodies together. An instance has about 56 KiB at most: 16 KiB of user-data, 40 KiB of other
+/// items. A snapshot of this size and a credential fit into one message to the server, which must fit into the control channel's
+/// socket buffer (208 KiB).
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
 const MAX_ENTRIES: usize = 2 * MAX_ITEMS;

@@ -26,8 +26,8 @@ use rustix::process::{Signal, getpid, kill_process_group};
 use crate::common::{Config, Fault, limit, log, transient};
 use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
-/// Time after which the supervisor kills a fetcher. It is longer than the fetcher's own limits (45 s for a credential_process; for
-/// STS 5 s to connect and 10 s for each later phase of a call), so that the fetcher itself reports the error of a slow step.
+/// Time after which the supervisor kills a fetcher. A credential_process (45 s) and a call to STS (5 s to connect, 10 s for each
+/// later phase) have shorter limits, so that the fetcher itself reports their errors.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.
@@ -52,7 +52,8 @@ pub fn run(config: &Config) {
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        // The supervisor made this process the leader of its group. In a process that leads no group, this call would just fail.
+        // The supervisor made this process the leader of its group. In a process that leads no group, the call fails, and `exit`
+        // ends only that process.
         _ = kill_process_group(getpid(), Signal::KILL);
         std::process::exit(1);
     };

@@ -7,11 +7,11 @@ use crate::fetcher::shared_file::{Settings, SharedFile};
 /// The non-empty settings of one profile. A setting of the credentials file wins over the same one of the config file.
 pub struct Profile {
     pub name: String,
-    /// Settings from `~/.aws/config`.
+    /// Settings from the config file, by default `~/.aws/config`.
     pub config: Settings,
-    /// Settings from `~/.aws/credentials`.
+    /// Settings from the credentials file, by default `~/.aws/credentials`.
     pub credentials: Settings,
-    /// The config file, in which `services` names a section.
+    /// The whole config file: the profile's key `services` names another section of it.
     config_file: SharedFile,
 }
 

@@ -1,4 +1,5 @@
-//! Finds the proxy for a URL in the environment's variables, by the rules of curl and of Python (which botocore uses).
+//! Finds the proxy for a URL in the environment's variables. The rules are those of Python, which botocore uses, and of curl,
+//! except that curl ignores HTTP_PROXY in capitals.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -6,8 +7,8 @@ use ureq::{Proxy, ProxyProtocol};
 use crate::common::{Environment, Fault};
 use crate::fetcher::setting::Setting;
 
-/// Returns the proxy that a variable names for a URL, with its name for errors (`the proxy HOST:PORT of VARIABLE`, without user
-/// and password). `None` if NO_PROXY lists the host or no variable is set. The lower-case spelling of a variable wins.
+/// Returns the proxy for a URL and its name in errors, `the proxy HOST:PORT of VARIABLE`, which omits user and password. `None`
+/// if NO_PROXY lists the host or no variable names a proxy. A variable in lower case wins over the same variable in capitals.
 pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, String)>, Fault> {
     let variable = |lower_case: &str| {
         let named = |name: &str| Setting::option(name, environment.get(name));

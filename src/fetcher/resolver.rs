@@ -14,8 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Maximum time from the start of the default lookup to the start of a fallback lookup. musl takes 10 s for a lookup without an
-/// answer, and the fetcher must have time left for the call to STS.
+/// Fallback lookups start only within this time after the start of the default lookup, so that the fetcher has time left for the
+/// call to STS. In musl, a lookup without an answer takes 10 s.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
@@ -24,7 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// search domains and then with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// If the last lookup found IPv4 and IPv6 addresses, the family that the first address does not have; otherwise `None`.
+    /// The address family with which a request can be retried: if the last lookup found IPv4 and IPv6 addresses, the family that
+    /// the first address does not have; otherwise `None`.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

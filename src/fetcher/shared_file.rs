@@ -33,8 +33,8 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // botocore expands `$VARIABLE` and `~USER`, and accepts a path that is not UTF-8; ec2-role does neither. Without this
-            // error, a file at such a path would silently count as missing.
+            // Report a path that only botocore can use: one with `$VARIABLE` or `~USER`, which botocore expands, or one that is
+            // not UTF-8. Without this error, the file would silently count as missing.
             Err(_)
                 if written.contains('$')
                     || written.trim_start_matches("~/").starts_with('~')
@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the user's home directory: HOME, which systemd sets only for units with User=. Without HOME, it is [`ROOT_HOME`] if the
-/// user is root and that directory has `.aws`, which ProtectHome= hides. Otherwise it is `/`.
+/// Returns the user's home directory. This is HOME if it is set; systemd sets it only for units with User=. For root without
+/// HOME, it is [`ROOT_HOME`], unless `.aws` is missing there or hidden by ProtectHome=. In all other cases it is `/`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();
@@ -81,10 +81,9 @@ fn home(environment: &Environment) -> &Path {
     }
 }
 
-/// Parses sections as botocore does, which uses Python's configparser. A line that is indented deeper than the key above it is a
-/// continuation line: it is added to that key's value after a newline. A key with an empty value and continuation lines is a
-/// nested block. Lines without a key are ignored, as in some SDKs: other tools use these files too, and their lines must not
-/// cause an error here.
+/// Parses sections as botocore does with Python's configparser. A line that is indented deeper than the key above it continues
+/// that key's value: it is added after a newline. If the value is otherwise empty, such lines form a nested block. Lines that are
+/// neither a section, a key nor a continuation are ignored, as some SDKs do: they may belong to other tools.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;

@@ -1,4 +1,4 @@
-//! The host's own credential, which signs AssumeRole, from settings or from a JSON document.
+//! The host's own credential, which signs AssumeRole. It is read from settings or parsed from a JSON document.
 
 use serde_json::Value;
 
@@ -18,8 +18,8 @@ pub struct SourceCredential {
 pub type Found = Result<Option<SourceCredential>, Fault>;
 
 impl SourceCredential {
-    /// Finds an access key with its session token. `setting` returns the setting with a name; the names are those of the access
-    /// key id, the secret access key, the session token, and the session token's old name.
+    /// Finds an access key with its session token. The array has the names of four settings: access key id, secret access key,
+    /// session token, and the session token's old name. `setting` looks up a setting by its name.
     pub fn find<'a>(
         setting: impl Fn(&str) -> Option<Setting<'a>>,
         [key_id, secret, token, old_token]: [&str; 4],
@@ -49,12 +49,12 @@ impl SourceCredential {
         Self::parse(json, "Token", origin).filter(|found| found.session_token.is_some())
     }
 
-    /// Parses a document in which a service or a program returns a credential. Its session token has the JSON key `token_key`.
-    /// `None` if the access key id or the secret access key is missing or empty, or if one of them or the session token is
-    /// malformed ([`is_key`]).
+    /// Parses the JSON document in which a service or a program returns a credential; `token_key` is the JSON key of the session
+    /// token. The access key id and the secret access key are required, the session token is optional. `None` if a required value
+    /// is missing, or if any value is malformed ([`is_key`]).
     pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<Self> {
         let text = |key: &str| json[key].as_str().filter(|text| is_key(text));
-        // A malformed token is an error. If it counted as missing, STS would refuse the access key, with an error about the key.
+        // Reject a malformed token. If it counted as missing, STS would refuse the access key, with an error about the key.
         let session_token = match &json[token_key] {
             Value::Null => None,
             token if token == "" => None,

@@ -67,9 +67,9 @@ pub fn find(context: &Context) -> Found {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect an endpoint that is this server itself: it would wait for itself, because it has no credential before its first
-        // fetch. The proof is that the endpoint issues a session token of this server. The request for that token sends the
-        // Authorization header too, because without it a server with a container token may respond 404.
+        // Detect an endpoint that is this server itself, which would never get a first credential from itself. The proof is that
+        // the endpoint issues a session token sealed with this server's key. A server with a container token may issue session
+        // tokens only to requests with that token, so this request sends the Authorization header too.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);

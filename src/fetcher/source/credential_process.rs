@@ -52,8 +52,9 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // A log of JSON lines must not get the command's stderr as it is, so a file collects it. A pipe has two faults: when it is
-    // full, it blocks the command, and its reader waits as long as a daemon that the command started has it open.
+    // If the log consists of JSON lines, collect the command's stderr in a file, and log it as JSON afterwards. A pipe is
+    // unsuitable: a full pipe blocks the command, and a daemon that the command started could keep the pipe open, so that its
+    // reader never ends.
     let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);
@@ -93,7 +94,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     })
 }
 
-/// Creates a file in memory, of `MAX_OUTPUT_BYTES` zeros. It cannot grow, because the command might write without end.
+/// Creates a file in memory with `MAX_OUTPUT_BYTES` zeros. A seal keeps it at this size, so that a command that writes without
+/// end cannot fill the memory.
 fn file_in_memory() -> rustix::io::Result<OwnedFd> {
     let file = memfd_create("stderr", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&file, MAX_OUTPUT_BYTES as u64)?;
@@ -143,7 +145,8 @@ fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
         let too_long = |_| format!("it took longer than {} s and was ended", DEADLINE.as_secs());
         receiver.recv_timeout(deadline).map_err(too_long)
     });
-    // The supervisor kills the rest of the process group when the fetcher ends.
+    // Kill only the command. The processes that it started are in the fetcher's process group, which the supervisor kills when
+    // the fetcher ends.
     let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));

@@ -8,11 +8,11 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
-/// Profile keys of sources that ec2-role does not support. They are an error, because SDKs prefer such a source to static keys in
-/// the same profile, and the static keys may have other rights than that source.
+/// Profile keys of sources that ec2-role does not support. They are an error: SDKs prefer these sources to static keys in the
+/// same profile, so to use the static keys instead could give other rights than the user intends.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Profile keys of an SSO sign-in, which are an error for the same reason. They are ignored if the profile has a
-/// `credential_process` too: users add that command to give the same role to programs that cannot sign in.
+/// Profile keys of an SSO sign-in, which ec2-role does not support. They are an error if the profile has no `credential_process`.
+/// If it has one, they are ignored: users add that command to give the same role to programs that cannot sign in.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 const LOGIN_KEY: &str = "login_session";

@@ -39,8 +39,8 @@ const LEGACY_REGIONS: [&str; 15] = [
 ];
 
 impl EndpointOptions<'_> {
-    /// Returns whether the endpoint depends on the region. Only partition `aws` has a global endpoint, and that has no FIPS or
-    /// dual-stack variant.
+    /// Returns whether an endpoint can only be found with a region. Only partition `aws` has a global endpoint, which needs none,
+    /// and it has no FIPS or dual-stack variant.
     pub fn needs_region(&self) -> bool {
         self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
     }

@@ -28,10 +28,10 @@ pub enum Reaction {
     ReloadSource,
     /// If this machine's clock is wrong by minutes, sign with the time from the `Date` of STS and repeat the call immediately.
     CorrectClock,
-    /// Repeat the call immediately with a duration of one hour: the maximum if the source credential is a role's (role chaining),
-    /// and the lowest MaxSessionDuration that a role can have.
+    /// Repeat the call immediately with a duration of one hour. STS always grants that: it is the maximum for a source credential
+    /// that is a role's (role chaining), and no role has a lower MaxSessionDuration.
     ShortenDuration,
-    /// Return the error as permanent, because a parameter of the command line is wrong.
+    /// Return the error as permanent, because an option or variable is wrong; with a policy file, return it as transient.
     GiveUp,
 }
 
@@ -44,8 +44,8 @@ impl StsError {
         }
     }
 
-    /// Replaces secrets of the request, which STS may repeat. Call this before `describe` and `judge`: they shorten the texts, and a
-    /// shortened secret would not be recognized.
+    /// Replaces secrets of the request, which STS may repeat. Call this before `describe` and `judge`: they shorten the texts,
+    /// and a shortened secret would not be recognized.
     pub fn hide(&mut self, secrets: &[&str]) {
         let (texts, answer) = match self {
             StsError::NoAnswer(error) => (vec![&mut error.cause], None),
@@ -138,7 +138,7 @@ fn judge_code(code: &str, message: &str) -> (Reaction, &'static str) {
             Reaction::RetryLater,
             "activate STS for this region in the account's settings, or name another with --region",
         ),
-        // Throttling and other transient errors have many codes, some with status 400.
+        // All other codes count as transient: throttling alone has many codes, some with status 400.
         _ => (
             Reaction::RetryLater,
             "nothing to do if it passes; if it lasts, correct what the message names",
@@ -178,9 +178,9 @@ fn action(message: &str) -> Option<&str> {
     message.split_once("to perform: ")?.1.split_whitespace().next()
 }
 
-/// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a
-/// session of a role it returns the role's name and account: the session's ARN is of no use in a trust policy, because it differs
-/// for each instance, and the role's ARN is not known, because the session's ARN lacks the role's path.
+/// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. If ARN is a
+/// role's session, returns the role's name and account. A trust policy cannot use the session's ARN, which differs for each
+/// instance, and the role's ARN is unknown, because the session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {

@@ -83,7 +83,8 @@ impl Client {
         (reaction, format!("{action} of {role} at {url}: {}; {remedy}", error.describe()))
     }
 
-    /// Posts a form and parses the answer. If there is a `signer`, its keys sign the request for the time beside it.
+    /// Posts a form and parses the answer. `signer` has the credential that signs the request, and the time of the signature;
+    /// without a `signer` the request is not signed.
     pub fn call(
         &self,
         form: String,
