@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a process that parses the user's command line: the supervisor, a command such as --check, or a fetcher. A fetcher gets
-/// the supervisor's arguments, which the supervisor has already parsed without an error.
+/// Runs a process that parses the user's command line: the supervisor, a command such as --check, or a fetcher. A fetcher parses
+/// the supervisor's arguments again. If they had an error, the supervisor would have ended before it started the fetcher.
 fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {

@@ -21,8 +21,8 @@ pub enum Task {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct FetchOrders {
     pub task: Task,
-    /// The key of this server's session tokens, to detect a loop: a metadata service that issues a session token sealed with this
-    /// key is this server itself, which cannot be the source.
+    /// The key that seals this server's session tokens. A fetcher uses it to detect a loop: if a service issues a session token
+    /// that is sealed with this key, the service is this server itself, which cannot be the source.
     pub token_key: Option<TokenKey>,
     /// The access key id of the served credential, to detect a loop: the served credential cannot be its own source.
     pub serving: Option<String>,

@@ -17,7 +17,8 @@ pub struct Fetched {
 /// A report of a fetcher. A fetcher sends any number of reports; the last one is the outcome of the fetch.
 #[derive(Serialize, Deserialize)]
 pub enum FetchReport {
-    /// The step that the fetcher begins, for the log line if it is killed at its deadline.
+    /// The step that the fetcher begins. The supervisor logs it if the fetcher is killed at its deadline or ends without an
+    /// outcome.
     Step(String),
     /// A line for the log.
     Notice(String),
@@ -37,7 +38,8 @@ pub enum FetchReport {
     },
     /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
-    /// The fetcher's time to watch the token file is over, and the token that it last reported is still current.
+    /// The fetcher has watched the token file for its full time, and the file still has the token that this fetcher reported
+    /// last. The supervisor starts the next fetcher at once.
     Unchanged,
     Failed(Fault),
 }

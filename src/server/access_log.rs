@@ -4,8 +4,8 @@ use std::mem::take;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum lines per window, more than the containers of a host normally cause. Even if all of them are as long as possible, a
-/// text log grows by only about 20 MB an hour.
+/// Maximum lines per window. The containers of a host normally cause fewer. If all these lines have the maximum length, a text
+/// log grows by about 20 MB an hour.
 const MAX_LINES: u64 = 1000;
 
 pub struct AccessLog {

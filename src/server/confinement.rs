@@ -16,7 +16,8 @@ const ALLOWED: [libc::c_long; 31] = [
     // the sockets are already open, and accept4 returns new ones.
     libc::SYS_accept4, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2,
     libc::SYS_read, libc::SYS_recvfrom, libc::SYS_write, libc::SYS_close, libc::SYS_getsockname,
-    // Polls for room in the log, for tiny_http and for new clients; the C library may write the message of an abort with writev.
+    // ppoll waits until tiny_http has read a batch, and checks for new clients and for room in the log. The C library may write
+    // the message of an abort with writev.
     libc::SYS_ppoll, libc::SYS_writev,
     // The kernel's address and route tables, whose files are already open.
     libc::SYS_pread64,
@@ -31,16 +32,16 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the filter to all threads. If this fails, the caller logs the error and continues without the filter. `listener` is
-/// the first descriptor that this process opened.
+/// Applies the filter to all threads. An error is not fatal: the caller logs it, and continues without the filter. `listener`
+/// must be the first descriptor that this process opened, because `filter` treats all higher ones as this process's own.
 pub fn confine(listener: RawFd) -> Result<(), String> {
     let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
 fn filter(listener: RawFd) -> Result<BpfProgram, seccompiler::BackendError> {
-    // shutdown and setsockopt are allowed only on descriptors above the listener's. The others, such as the log, are shared with
-    // the supervisor and the next server, for which they must stay usable.
+    // shutdown and setsockopt are allowed only on descriptors above the listener's. The listener and the descriptors below it,
+    // such as stderr, are shared with the supervisor and the next server, which continue to use them.
     let is_own = || SeccompCondition::new(0, Dword, Gt, listener as u64);
     let is_not_executable = || SeccompCondition::new(2, Dword, MaskedEq(PROT_EXEC as u64), 0);
     let mut rules: BTreeMap<_, Vec<SeccompRule>> =
@@ -49,7 +50,7 @@ fn filter(listener: RawFd) -> Result<BpfProgram, seccompiler::BackendError> {
         // sendto is allowed only with a null address: with an address and MSG_FASTOPEN it opens a connection.
         (libc::SYS_sendto, vec![SeccompCondition::new(4, Qword, Eq, 0)?]),
         (libc::SYS_shutdown, vec![is_own()?]),
-        // setsockopt is allowed only for SO_LINGER, which aborts a connection.
+        // setsockopt is allowed only for SO_LINGER, which `Connection::abort` sets so that the close sends RST.
         (
             libc::SYS_setsockopt,
             vec![

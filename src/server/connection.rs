@@ -85,12 +85,12 @@ impl Connection {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Writes the response as far as the socket allows. Without a response, or after its last byte if the client sends more,
-    /// reads once. Returns `None` if the connection is finished or lost; the caller then closes it.
+    /// Writes the unsent response as far as the socket allows. If nothing is unsent, reads once: bytes of the head before the
+    /// response, or bytes to drain after it. Returns `None` if the connection is finished or lost; the caller then closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
-            // MORE saves a packet: the kernel keeps the last bytes until the shutdown or close that follows at once, and sends
-            // them with FIN.
+            // MORE saves a packet: the kernel holds the last bytes of the response back until the shutdown or close, which
+            // follows at once, and sends them together with FIN.
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             let written = unless_lost(send(&self.stream, unsent, flags).map_err(io::Error::from))?;
             unsent.drain(..written);
@@ -128,9 +128,9 @@ impl Connection {
 
 /// Appends the bytes read, and parses the head if it may be complete.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Parse only when a newline arrives: only a newline can complete a head, and parsing after every byte of a slow client would
-    // be costly. Also parse the first bytes, which may already show that this is not a request head, and parse at the maximum
-    // size, at which an incomplete head is refused.
+    // Parse only in three cases, because parsing after every byte of a slow client would be costly: at the first bytes, which may
+    // show that this is not a request head; at a newline, because every head ends with one; and at the maximum size, at which an
+    // incomplete head is refused.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;

@@ -29,22 +29,24 @@ const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// channel, epoll, four for the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client
 /// that is accepted before another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Last part of [`super::DRAIN_TIME`], in which no client is accepted any more. Under load the accept queue never becomes empty,
-/// so the server would accept clients up to its end, and the last of them would get no response.
+/// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to those accepted before. Without
+/// this part a server under load, whose accept queue never becomes empty, would accept clients until it exits, and the last ones
+/// would get no response.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause after accept4 fails because a sandbox refuses it, or for lack of descriptors or memory when there is no connection to
-/// evict. Without the pause the server's loop would spin, because epoll reports the listener again at once.
+/// Pause after an error of accept4 that evicting a connection cannot remove: a sandbox refuses the call, or descriptors or memory
+/// are short while no connection is open. Without the pause the server's loop would spin, because epoll reports the listener
+/// again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, failures and successes
-/// alternate, so a warning at the first failure after each success would fill the log.
+/// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
+/// in turn, so a warning for each failure would fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum events per `epoll_wait`, and maximum accepts between two calls of it, so that many new clients do not delay connected
-/// clients.
+/// Maximum number of events that one `epoll_wait` returns. About as many clients are accepted before the next `epoll_wait`, so
+/// that many new clients do not delay connected clients.
 const BATCH: usize = 64;
 
-/// A connection that is read as soon as it is accepted need not be registered with epoll, if its request is there. With many
-/// clients, requests often arrive later. So after a read that finds no request, the next connections wait for epoll. But a
-/// connection whose id is a multiple of this constant is always read at once; if its request is there, so are the next ones.
+/// While new connections wait for epoll (`reads_at_once` is false), one in this many is read at once nevertheless, as a sample.
+/// If its request is there, the next connections are read at once too, which saves their registration with epoll. If a read finds
+/// no whole request, the next connections wait for epoll: with many clients, requests often arrive later than their connections.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -116,8 +118,8 @@ impl Connections {
         })
     }
 
-    /// Accepts clients until the accept queue is empty, and none later. The queued clients are accepted because the kernel resets
-    /// them when the listener closes.
+    /// Lets the server accept only the clients in the accept queue, which the kernel would reset when the listener closes.
+    /// Accepting ends when the queue is empty, at the latest [`LAST_RESPONSES`] before the deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
         self.drain_deadline.get_or_insert(drain_deadline);
@@ -198,9 +200,10 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        // epoll reports that there is a client, but not how many. So the listener is polled before each further accept4: without
-        // a client, accept4 costs more than a poll, and it waits if the listener is blocking. systemd makes its listener blocking
-        // whenever it runs a command of the unit, for example at `systemctl reload` (`fd_nonblock` in exec-invoke.c).
+        // Poll the listener before accept4, unless epoll has just reported it: epoll reports that there is a client, but not how
+        // many. Without a client, accept4 costs more than a poll, and it blocks the loop if the listener is blocking. systemd
+        // makes its listener blocking whenever it runs a command of the unit, for example at `systemctl reload` (`fd_nonblock` in
+        // exec-invoke.c).
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
             return Ok(None);
@@ -237,7 +240,7 @@ impl Connections {
         }
         if self.accepted_in_batch < BATCH && self.drain_deadline.is_none() {
             self.accepted_in_batch += 1;
-            // The listener goes to the second place of the queue, so that accepts and other events alternate.
+            // Queue the listener behind one other event, so that accepts and other events alternate.
             self.ready.insert(self.ready.len().min(1), LISTENER);
         }
         let id = self.next_id;
@@ -393,7 +396,7 @@ mod tests {
     fn a_response_larger_than_the_socket_buffer_is_written_whole() {
         const LENGTH: usize = MAX_BUFFERED_BYTES / 2;
         let (mut connections, address) = connections();
-        // Accepted sockets inherit the buffer size of the listener.
+        // A small send buffer takes only a part of the response at a time. Accepted sockets inherit its size from the listener.
         rustix::net::sockopt::set_socket_send_buffer_size(&connections.listener, 4096).unwrap();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();

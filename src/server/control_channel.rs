@@ -11,8 +11,8 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Waits for the first message, in which the supervisor sends the whole state. `None` if the channel closes before. Only this
-    /// call waits; `receive` does not.
+    /// Waits for the first message, in which the supervisor sends the whole state. `None` if the channel closes before this
+    /// message is complete. Later messages are received with [`Self::receive`], which does not wait.
     pub fn open(stream: UnixStream) -> Option<(Self, ServerState)> {
         let (mut stream, mut frame) = (BufReader::new(stream), Vec::new());
         stream.read_until(FRAME_END, &mut frame).ok()?;
@@ -30,11 +30,12 @@ impl Channel {
     pub fn receive(&mut self) -> Option<Vec<ServerUpdate>> {
         match self.stream.read_to_end(&mut self.received) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // Any other error means closed too: if the supervisor closes its end with unread answers, the read fails with
-            // ECONNRESET.
+            // Any other error means a closed channel too: the read fails with ECONNRESET if the supervisor closed its end without
+            // reading all answers.
             Ok(_) | Err(_) => return None,
         }
-        // An error is ignored: the buffer is full only while the supervisor has many unread answers, and one is proof enough.
+        // An error is ignored: if the socket's buffer is full, the supervisor has unread answers, and each of them proves that
+        // the server is alive.
         _ = self.stream.get_mut().write(b".");
         let frames = std::iter::from_fn(|| take_frame(&mut self.received));
         // A heartbeat frame holds no update, and is skipped.

@@ -41,8 +41,8 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. On a busy machine a client may wait
-/// this long for a processor, between connecting and sending.
+/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. It is long enough for a client on a
+/// busy machine that has connected, and waits for a processor before it can send its request.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
@@ -85,7 +85,8 @@ pub fn run() -> io::Result<()> {
                     }
                     None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
-                // End the access log's window here, because heartbeats arrive more often than windows end.
+                // Check here whether the access log's window is over, because heartbeats arrive regularly, even without any
+                // request.
                 let left_out = handler.access_log.end_window(Instant::now());
                 left_out.iter().for_each(|line| log::event(line));
             }
@@ -102,10 +103,10 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// Keeps this process on one processor. The loop of [`run`] and tiny_http's thread hand requests to each other and never run at
-/// the same time. On two processors every hand-over would wake the other processor; on one, the thread has parsed the whole batch
-/// when the loop continues. Called before threads are started, because they inherit the setting. An error is ignored: a sandbox
-/// may forbid the call.
+/// Keeps this process on one processor. On two processors, every hand-over between the loop of [`run`] and tiny_http's thread
+/// would wake the other processor, without a gain, because the loop and the thread never run at the same time. On one processor,
+/// the thread has parsed the whole batch when the loop continues. Called before threads are started, because they inherit the
+/// setting. An error is ignored: a sandbox may forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // `CpuSet::set` panics at a number that it cannot hold, which a machine with very many processors can have.
@@ -209,9 +210,10 @@ impl Handler {
         response
     }
 
-    /// Whether the client is on this machine, by its source address. Another machine cannot connect from an address of this
-    /// machine: the kernel drops IPv4 packets with such a source, and replies to the address never leave this machine.
-    /// Loopback and the address that the client connected to need no look-up in the kernel's address tables.
+    /// Whether the client is on this machine: its source address is one of this machine's addresses. Another machine cannot
+    /// connect from such an address: the kernel drops its IPv4 packets, and no reply of the kernel to such an address leaves this
+    /// machine. A loopback address, or the address that the client connected to, is this machine's without a look-up in the
+    /// kernel's address tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

@@ -13,12 +13,13 @@ const MAX_HEADERS: usize = 64;
 /// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Whether a response can depend on this header. Other headers are not passed on to tiny_http: it acts on some of them (allocates
-/// or reads a body, ends the connection, sends a response), and every byte costs time, because it reads byte by byte.
+/// Whether a response can depend on this header. Other headers are not passed on to tiny_http, because tiny_http acts on some of
+/// them: it allocates or reads a body, ends the connection, or sends a response. This also saves time, because tiny_http reads
+/// byte by byte.
 pub fn is_relevant(name: &str, value: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     if is("Host") {
-        // Every SDK sends the service's IPv4 address, which `browser::check` treats as it treats an absent header.
+        // A Host header with an IPv4 address changes no response, because `browser::check` allows it. Every SDK sends one.
         return value.parse::<Ipv4Addr>().is_err() && value.parse::<SocketAddrV4>().is_err();
     }
     if is("User-Agent") {
@@ -30,10 +31,11 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
 
 /// A complete request head.
 pub struct RequestHead {
-    /// The request line for the access log. If the client's first line does not look like a request line, this is `-`, because
-    /// that line could be a header that contains a token.
+    /// The request line for the access log, or `-` if the client's first line does not look like a request line: such a line
+    /// could be a header that contains a token.
     pub request_line: String,
-    /// The head for tiny_http, in a form that it always accepts, without a body; or the reason to refuse the request.
+    /// The head for tiny_http, rewritten so that tiny_http always accepts it and expects no body. The error is the reason to
+    /// refuse the request.
     pub normalized: Result<String, Refusal>,
     /// Whether the client sends more than the head.
     pub has_more_input: bool,
@@ -47,7 +49,7 @@ impl RequestHead {
         match request.parse_with_uninit_headers(bytes, &mut headers) {
             Ok(httparse::Status::Partial) if bytes.len() < MAX_BYTES => None,
             Ok(httparse::Status::Complete(length)) => {
-                // A head that fills the buffer may be followed by bytes that are still unread.
+                // A head of `MAX_BYTES` fills the read buffer, so the client may have sent more that is still unread.
                 let has_more_input = bytes.len() > length || length == MAX_BYTES;
                 RequestHead::normalize(&request, &bytes[..length], has_more_input)
                     .or_else(|| Some(RequestHead::malformed(bytes)))
@@ -97,8 +99,9 @@ impl RequestHead {
     }
 }
 
-/// Whether a body follows the head, or the reason to refuse the request. An accepted body is ignored. A body can never be parsed
-/// as a second request, because the connection closes after one response; a body of ambiguous length is refused nevertheless.
+/// Whether a body follows the head, or the reason to refuse the request. An accepted body is ignored: the connection closes after
+/// one response, so the body is never parsed as a second request. `Transfer-Encoding` is accepted only as `chunked` without a
+/// Content-Length, because any other use of it leaves the end of the body ambiguous.
 fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let values = |name: &'static str| {
         let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);
@@ -112,8 +115,8 @@ fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let mut encodings = values("Transfer-Encoding");
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(length.is_some_and(|length| length > 0)),
-        // s3fs before 1.92 and Java's BodyPublishers send `Transfer-Encoding: chunked` with an empty body. HTTP/1.0 has no such
-        // header.
+        // s3fs before 1.92 and Java's BodyPublishers send this header with an empty body. It is refused in HTTP/1.0, which does
+        // not define it.
         (Some(encoding), None)
             if encoding.eq_ignore_ascii_case(b"chunked")
                 && length.is_none()

@@ -8,10 +8,10 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
-/// The kernel's address and route tables. The files stay open because the seccomp filter lets the server open no file later; each
-/// read returns the current content. A table that is missing (no /proc, or IPv6 disabled) or forbidden counts as empty, so that
-/// no client of its address family is on a subnet. Any other error is returned, because a system limit may be the cause, and the
-/// next server may succeed.
+/// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
+/// returns the current content. A table can be missing (no /proc, or IPv6 disabled) or forbidden. It then counts as empty, so no
+/// client of its address family is on a subnet. [`Self::open`] returns every other error, because its cause may be a system limit
+/// that the next server no longer meets.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -34,8 +34,8 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. The host needs this check because [`Self::is_on_subnet_of`] can be false for
-    /// it: when the host connects to a bridge's address, Docker's masquerading can replace the source address by the host's
+    /// Whether an address belongs to this machine. The check lets the host itself in, for which [`Self::is_on_subnet_of`] can be
+    /// false: when the host connects to a bridge's address, Docker's masquerading can replace the source address by the host's
     /// address on another interface.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
@@ -79,8 +79,8 @@ fn to_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Returns the prefix length of the most specific on-link route to a local address, which is the route of the address's
-/// interface. The length includes the 96 bits that precede the IPv4 address in its IPv4-mapped form.
+/// Returns the prefix length of a local address's subnet: that of the most specific on-link route that contains the address. The
+/// 96 bits that precede an IPv4 address in its IPv4-mapped form are included, because `common_bits` compares this form.
 fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     let on_link = routes.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

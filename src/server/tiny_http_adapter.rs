@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 
 use crate::common::TokenKey;
 
-/// The maximum number of tiny_http's threads: one accepts the connection, and a pool of four has a thread that reads it. The pool
-/// starts a fifth thread if none of the four is ready when the connection is accepted.
+/// The maximum number of tiny_http's threads: one that accepts the connection, and a pool of four, or of five if none of the four
+/// is ready when the connection is accepted. One thread of the pool reads the connection.
 const THREADS: usize = 6;
 /// Pause before this process exits for lack of threads. The supervisor starts the next server at once, so without the pause
 /// servers would start and exit in quick succession.
@@ -44,8 +44,8 @@ impl TinyHttpAdapter {
         })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // tiny_http's accept thread accepts the one connection, fails at the next accept, reports this error to `recv`, and ends.
-        // So an error is the expected result.
+        // Wait until tiny_http's accept thread has accepted the one connection. The thread then fails at the next accept, because
+        // the listener is shut down; it reports this error to `recv`, and ends. So an error is the expected result.
         match server.recv() {
             Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
@@ -56,24 +56,24 @@ impl TinyHttpAdapter {
     /// an error the adapter is unusable.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
-        // Pad the heads with spaces up to a multiple of `READ_BYTES` and one more byte. tiny_http reads this last byte when all
-        // heads are parsed, and the `poll` below waits until then. tiny_http ignores spaces before a request line. A few heads
-        // are not padded, because parsing the many spaces would take more time than the wait saves.
+        // Pad the heads with spaces to one byte more than a multiple of `READ_BYTES`. tiny_http reads this last byte only after
+        // it has parsed all heads, and the `poll` below waits until then. tiny_http ignores spaces before a request line. A few
+        // heads are not padded, because parsing so many spaces would take longer than the wait saves.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
         if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
         }
         self.stream.write_all(&bytes)?;
-        // Wait until tiny_http's thread has read everything. Otherwise that thread would wake this one in `receive` for every
-        // head, while holding the lock that this thread needs. `poll` waits because the send buffer is small. The wait is an
-        // optimization, so an error is ignored.
+        // Wait until tiny_http's thread has read everything; `poll` waits because the send buffer is small. Without the wait,
+        // tiny_http's thread would wake this thread in `receive` at every head, while it still holds the lock that `receive`
+        // needs. An error is ignored, because the wait is only an optimization.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
 
-    /// Receives the next parsed head, within microseconds. If the call hangs, heartbeats are missed and the supervisor replaces
-    /// this process. After an error the adapter is unusable. A parsed head other than `head` is an error too, because a client
-    /// would get the response to another client's request.
+    /// Receives the next request that tiny_http has parsed, which takes microseconds. If the call hangs, the server misses
+    /// heartbeats, and the supervisor replaces it. It is an error if the request line differs from that of `head`, because the
+    /// client would get the response to another client's request. After an error the adapter is unusable.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
@@ -82,7 +82,8 @@ impl TinyHttpAdapter {
     }
 }
 
-/// Checks that tiny_http's threads can be started, by starting as many: tiny_http panics if it cannot start one.
+/// Checks that this process can start `THREADS` more threads, by starting and ending that many. Without this check tiny_http
+/// could fail to start one, and would panic.
 fn try_threads() -> io::Result<()> {
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
@@ -91,8 +92,8 @@ fn try_threads() -> io::Result<()> {
         let spawn = |_| Builder::new().spawn_scoped(scope, wait);
         let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
         drop(closed);
-        // Join the threads, so that none counts against the limit when tiny_http starts its own: the scope waits only until their
-        // closures return, and a thread that has not exited still counts.
+        // Join the threads, because a thread counts against the limit until it has exited, and tiny_http needs the whole limit
+        // for its own threads. The end of the scope waits only until the threads' closures return.
         threads?.into_iter().for_each(|thread| _ = thread.join());
         Ok(())
     })
@@ -114,8 +115,8 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
-    // 0 sets the kernel's minimum buffer: the socket is unwritable while more than about 1 KiB is unread, and `send` polls until
-    // it is writable.
+    // 0 sets the smallest send buffer that the kernel allows. With it, `poll` in `send` reports the socket as writable only when
+    // at most about 1 KiB is unread.
     set_socket_send_buffer_size(&stream, 0)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }

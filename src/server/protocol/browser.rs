@@ -10,13 +10,14 @@ pub fn is_fetch_metadata(name: &str) -> bool {
     name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
 }
 
-/// Checks the headers of a request. The Host header must be absent or empty, an IP address, a name that nobody can register
-/// (without a dot, below `localhost` by RFC 6761, or below `internal` by ICANN's reservation), or one of `allowed_hosts`. On
-/// loopback, the only names that are allowed without being in `allowed_hosts` are `localhost` and names below it.
+/// Refuses headers that mark a browser's request, and a Host header with a name that somebody could register for DNS rebinding.
+/// The Host header may be absent or empty, or have an IP address, `localhost`, a name below it (RFC 6761), or one of
+/// `allowed_hosts`. If the client did not connect to a loopback address, a name without a dot or below `internal` (reserved by
+/// ICANN) is allowed too.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        // Sec-Fetch-Mode is allowed: Node's `fetch`, which is no browser, sends it. Browsers are refused by their Sec-Fetch-Site.
+        // Sec-Fetch-Mode is allowed, because Node's `fetch` sends it. A browser sends Sec-Fetch-Site too, which is refused.
         if is("origin") || (is_fetch_metadata(name) && !is("sec-fetch-mode")) {
             return Err(Refusal::Script);
         }
@@ -28,7 +29,8 @@ pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal>
 }
 
 fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> bool {
-    // Split off the port: everything after the last colon, unless a bracket of an IPv6 address follows that colon.
+    // Split off the port, which follows the last colon. A colon before a closing bracket does not count: it is part of an IPv6
+    // address.
     let (name, port) = match host.rfind([':', ']']).map(|at| host.split_at(at)) {
         Some((name, port)) if port.starts_with(':') => (name, &port[1..]),
         _ => (host, ""),
@@ -46,7 +48,8 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !name.bytes().all(is_of_name) {
         return false;
     }
-    // Few IPv4 addresses come here, such as `127.0.0.1.`: `request_head::is_relevant` drops a Host header with a plain one.
+    // Only unusual forms of an IPv4 address come here, such as `127.0.0.1.`: `request_head::is_relevant` drops a Host header that
+    // is a plain IPv4 address, with or without a port.
     if name.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

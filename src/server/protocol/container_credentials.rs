@@ -47,7 +47,8 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Response {
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         return error(StatusCode::INTERNAL_SERVER_ERROR, code, message);
     };
-    // Without a name, return the role's name, as the instance form does: `--check` does not know the name and requests it here.
+    // A path without a name returns the role's name, as the list of the instance form does: `--check` gets the name here, and
+    // then requests the document.
     if name.is_empty() {
         return Response::text(state.config.role_name.as_str());
     }

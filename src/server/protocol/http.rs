@@ -61,7 +61,7 @@ pub enum Refusal {
     /// The requested lifetime of a session token is missing or out of range.
     BadTtl,
     Method,
-    /// The body is too large, or its length is ambiguous.
+    /// The body is too large, or its Transfer-Encoding is not accepted (`request_head::has_body`).
     Body,
     Malformed,
 }
@@ -91,7 +91,7 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 impl Response {
-    /// Makes a text/plain response. The body may be in any encoding.
+    /// Makes a text/plain response. The body is bytes, because an item of the host's metadata need not be UTF-8.
     pub fn text(body: impl Into<Vec<u8>>) -> Self {
         Response {
             status: StatusCode::OK,

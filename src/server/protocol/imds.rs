@@ -1,8 +1,8 @@
 //! Serves the instance metadata protocol (IMDS).
 //!
 //! EC2's responses are documented in AWS's guide
-//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and in published dumps. Where both
-//! are silent, the response is one that breaks no client, and a comment says so.
+//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and in published dumps. If a case is
+//! in neither of them, the response is one that breaks no client, and a comment says that EC2's is not published.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,8 @@ const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /// Responds to one request. `HEAD` is treated as `GET`; the caller leaves the body out.
 pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
-    // Refuse the header even if it is empty: the request came through a proxy, so its client may be anyone whom the proxy serves.
+    // Refuse X-Forwarded-For, even an empty one: it shows that a proxy forwarded the request, which may come from anyone whom the
+    // proxy serves.
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
@@ -34,7 +35,8 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return issue_token(request, path, &state.tokens, now);
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        // EC2's 405 is published for the token path only. Other paths get it here too: SDKs send only GET to them.
+        // EC2's 405 is published for the token path only. Other paths get the same 405 here. It breaks no SDK, because SDKs send
+        // only GET to these paths.
         return method_not_allowed("GET, HEAD");
     }
     // An empty header counts as absent: aws-sdk-cpp sends one after it has fallen back to version 1.
@@ -46,7 +48,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     if token.is_some() && ttl.is_none() {
         return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken);
     }
-    // The path is used after the token check: a wrong token gets 401 on an invalid path too.
+    // Use the path only after the token check, so that a wrong token gets 401 on an invalid path too.
     let mut response = if path.is_some() { get(&segments, state, now) } else { not_found() };
     match ttl {
         None => response.outcome = Some(Outcome::VersionOne),
@@ -58,10 +60,11 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     response
 }
 
-/// Whether a path is hidden (404). If a container token is set, only the container form serves the credential (unless both forms
-/// are on), so the role's paths are hidden. The session token path is hidden too, with two exceptions. It is served
-/// with `--pass-through`, because the host's metadata needs session tokens. And it is served if the request shows the container
-/// token: a fetcher sends such a request to detect, by the session token, that its credential source is this server itself.
+/// Whether a path is hidden (404) because only the container form serves the credential: a container token is set, and not both
+/// forms are on. The role's paths are hidden then. The session token path is hidden too, with two exceptions:
+/// - `--pass-through` is set, because clients use session tokens for the host's metadata.
+/// - The request shows the container token. A fetcher sends such a request to its credential source: if the session token in the
+///   response is this server's, the source is this server itself.
 fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
@@ -86,7 +89,7 @@ fn method_not_allowed(allowed: &'static str) -> Response {
 
 fn issue_token(request: &Request, path: &str, tokens: &TokenAuthority, now: BootTime) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
-    // EC2's response to OPTIONS is not published, but the Allow header of its 405 names OPTIONS.
+    // EC2's response to OPTIONS is not published. OPTIONS gets no 405 here, because the Allow header of EC2's 405 names it.
     if request.method == "OPTIONS" {
         return Response::empty(StatusCode::OK).header("Allow", ALLOWED);
     }
@@ -124,8 +127,9 @@ fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
     let has_roles = *version >= FIRST_WITH_ROLES && serves_role(&state.server);
     let server = &state.server;
     let name = server.config.role_name.as_str();
-    // Without a valid credential both the list and the document are 500. If the list succeeded and the document failed, programs
-    // on the AWS C runtime would abort; and PHP's SDK keeps its previous credentials at 500 but not at 503.
+    // Without a valid credential, the list gets 500 as the document does: programs on the AWS C runtime abort if the list
+    // succeeds and the document fails. The status is not 503, because PHP's SDK keeps its previous credentials at 500 but not at
+    // 503.
     let valid = server.valid_credential(now);
     let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
@@ -160,7 +164,8 @@ fn host_metadata(
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let (snapshot, region) = (state.snapshot.as_ref(), state.server.region.as_ref());
-    // The age also matters for an item that the snapshot lacks: an outdated 404 would say that no spot interruption is coming.
+    // Check the age also for an item that the snapshot lacks: a 404 from an outdated snapshot would say that no spot interruption
+    // is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }
@@ -212,10 +217,10 @@ fn is_version(version: &str) -> bool {
     matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
-/// Returns the path of a request target, percent-decoded once; `None` if it does not begin with a slash, has an escaped slash, or
-/// is not UTF-8. A segment `.` or `..`, or one with an incomplete escape, is kept as it is: no item has such a name, so the answer
-/// is 404. A trailing slash matters only for the token path. It is ignored elsewhere, without a redirect, because aws-sdk-cpp and
-/// .NET request the list without a slash, and fluent-bit requests items with one.
+/// Returns the path of a request target, percent-decoded once; `None` if the target does not begin with a slash, has an escaped
+/// slash, or is not UTF-8. The segments `.` and `..` and incomplete escapes are kept: no item has such a name, so the response is
+/// 404. A trailing slash is kept too, but only the token path checks it. Other paths ignore it, without a redirect: aws-sdk-cpp
+/// and .NET request the list without a slash, and fluent-bit requests items with one.
 fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
     let raw = target.split_once('?').map_or(target, |(path, _query)| path);
     let path = percent_decode_str(raw).decode_utf8().ok()?;

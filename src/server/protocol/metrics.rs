@@ -9,8 +9,8 @@ use crate::messages::ServerState;
 
 const PATH: &str = "/metrics";
 
-/// Whether to respond with metrics. False for a browser's request and for one that came through a proxy on the host: `router`
-/// refuses them, as on every path.
+/// Whether the request is one for the metrics. False if a browser sent it, or a proxy on the host forwarded it: the caller then
+/// passes it to `router`, which refuses such requests on every path.
 pub fn is_requested(request: &Request, allowed_hosts: &[String]) -> bool {
     request.target == PATH
         && matches!(request.method, "GET" | "HEAD")
