@@ -32,8 +32,8 @@ impl BootTime {
 
 /// Formats a time as in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, because some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
-    // Convert from whole seconds, because `fmt` would write a fraction. `fmt` fails only for years after 9999, which
-    // `parse_iso8601` never returns.
+    // Drop the fraction first, because `fmt` would write it. `fmt` fails for years before 1 and after 9999: the result is then
+    // empty, and `sts/answer.rs` rejects such an expiration.
     DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 

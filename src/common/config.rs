@@ -41,7 +41,8 @@ pub struct ServerConfig {
     pub pass_through: Option<PassThrough>,
     /// Whether to answer only clients on the subnet of the address they connect to.
     pub same_network: bool,
-    /// Names that are accepted in the Host header in addition to those that need no `--allow-host`.
+    /// The names of `--allow-host`. `browser::check` accepts them in the Host header, besides the names and IP addresses that it
+    /// accepts without this option.
     pub allow_hosts: Vec<String>,
     /// Whether to serve `/metrics`.
     pub metrics: bool,
@@ -49,7 +50,7 @@ pub struct ServerConfig {
     pub quiet: bool,
 }
 
-/// STS's default duration, which is also its maximum for a role that assumes a role (role chaining).
+/// STS's default duration. If the source credential is itself a role's (role chaining), that is also STS's maximum.
 pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// Checks a session policy; the error says what is wrong.

@@ -22,7 +22,8 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The lifetime from the issue to the expiration, at most the duration that the user requested.
+    /// The lifetime from the issue to the expiration. `assume_role_call.rs` has limited it to the duration that the user
+    /// requested.
     pub(crate) fn lifetime(&self) -> Duration {
         self.expiration.duration_since(self.last_updated).unwrap_or_default()
     }
@@ -31,10 +32,10 @@ impl Credential {
         now < self.deadline
     }
 
-    /// Returns the document at `…/iam/security-credentials/NAME` in EC2's form: EC2's key order, an indent of two spaces, ` : `,
-    /// no newline at the end. AccountId, which EC2 has only in `security-credentials-extended`, is added for JavaScript's SDK;
-    /// all clients accept it. RoleArn is left out: s3fs knows this key, and refuses a document with more known keys than it
-    /// expects.
+    /// Returns the document at `…/iam/security-credentials/NAME` in EC2's form: EC2's key order, an indent of two spaces,
+    /// ` : `, no newline at the end. AccountId, which EC2 has only in `security-credentials-extended`, is added for
+    /// JavaScript's SDK; all clients accept it. RoleArn is left out: s3fs knows this key, and refuses a document with more
+    /// known keys than it expects.
     pub fn ec2_document(&self, account_id: Option<&str>) -> String {
         let last_updated = clock::iso8601(self.last_updated);
         let expiration = clock::iso8601(self.expiration);

@@ -34,8 +34,8 @@ impl Environment {
     }
 }
 
-/// Returns whether the value is `first` (`true`) or `second` (`false`), in any letter case. The caller prefixes the error with
-/// the name of the variable or setting.
+/// Returns true if the value is `first`, false if it is `second`, in any letter case. Any other value is an error, which the
+/// caller prefixes with the name of the variable or setting.
 pub fn is_first(value: &str, first: &str, second: &str) -> Result<bool, String> {
     match value {
         _ if value.eq_ignore_ascii_case(first) => Ok(true),

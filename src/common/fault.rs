@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The text is one line, with the subject first and the remedy last.
+/// An error for the user. Its text is one line, with the subject first and the remedy last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
-    /// Only the user can correct the error. Before the first credential it ends the program.
+    /// Only the user can correct the error. It can end the program, but only before the first credential.
     Permanent(String),
-    /// The error may end by itself, so the call is retried.
+    /// Every other error. Its cause may end, or be corrected, while the program runs, so a later try may succeed.
     Transient(String),
 }
 

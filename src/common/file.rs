@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 /// Maximum size of a file: five times the size of a distribution's CA bundle, the largest file that is read.
 const MAX_BYTES: usize = 1 << 20;
 
-/// A path and its origin, with which every error about the file starts.
+/// A path and its origin. Every error about the file starts with both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
     pub path: PathBuf,
@@ -124,7 +124,7 @@ mod tests {
         {
             assert!(exposure(mode, mask).unwrap().ends_with(remedy));
         }
-        // Only root can change a file's owner.
+        // Check this only as root, because no other user can change a file's owner.
         if chown(&path, Some(65534), None).is_ok() {
             assert!(exposure(0o600, 0o077).unwrap().contains("belongs to user 65534"));
         }

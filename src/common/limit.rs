@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// Describes an error for a log line: the cause and the remedy for the errors below, the error's own text for others.
+/// Describes an error for a log line. The errors below get a text with the cause and the remedy; all others keep their own text.
 pub fn name(error: &io::Error) -> String {
     let limit = match Errno::from_io_error(error) {
         Some(Errno::AGAIN) => {
@@ -15,14 +15,14 @@ pub fn name(error: &io::Error) -> String {
         }
         Some(Errno::MFILE) => "too many open files: raise LimitNOFILE= or RLIMIT_NOFILE",
         Some(Errno::NFILE) => "too many open files on this machine: raise fs.file-max",
-        // Only epoll_ctl can fail with this error: the callers write no file.
+        // ENOSPC can only come from epoll_ctl here. It never means a full disk, because the callers write no file.
         Some(Errno::NOSPC) => {
             "too many epoll watches of this user: raise fs.epoll.max_user_watches"
         }
         Some(Errno::PERM | Errno::NOSYS) => {
             "a system call is forbidden: allow it in the seccomp profile or sandbox"
         }
-        // Only the start of a process can fail with this error: it executes /proc/self/exe.
+        // ENOENT can only come from the start of a process here, because that executes /proc/self/exe.
         Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),
     };
@@ -33,7 +33,7 @@ pub fn name(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// The other limits are reached in `test/lifecycle/`; this one would stop the whole machine.
+    /// Tests the text only: a full file table would stop the whole machine. Tests in `test/lifecycle/` reach the other limits.
     #[test]
     fn full_file_table_of_the_machine_is_named() {
         assert!(name(&Errno::NFILE.into()).ends_with("on this machine: raise fs.file-max"));

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::BootTime;
 
-/// Maximum age of a notice. AWS sends a spot interruption notice two minutes before the interruption, so an older one is useless.
+/// Maximum age of a snapshot whose notices are served. AWS sends a spot interruption notice two minutes before the interruption,
+/// so an older notice is useless.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
 /// A metadata item. It may be secret (user data, a signature), so it has no `Debug` form.

@@ -12,8 +12,8 @@ const ALLOWED: [&str; 30] = [
     "mac", "network", "placement", "product-codes", "profile", "public-hostname", "public-ipv4",
     "ramdisk-id", "reservation-id", "security-groups", "services", "spot", "tags",
 ];
-/// The document identifies the instance. Its signatures prove the host's identity to third parties, so they have an option of
-/// their own.
+/// The document that identifies the instance. `IDENTITY_SIGNATURES` are signatures of this document. With them, a container can
+/// prove the host's identity to third parties, so they have an option of their own.
 const IDENTITY_DOCUMENT: &str = "dynamic/instance-identity/document";
 const IDENTITY_SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/pkcs7", "dynamic/instance-identity/rsa2048",
@@ -43,7 +43,7 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether an item that containers are allowed to read can exist at or below a path; the path is relative to `/latest/`.
+    /// Whether containers are allowed to read anything at or below a path, if it exists. The path is relative to `/latest/`.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);

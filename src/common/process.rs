@@ -35,14 +35,15 @@ pub enum ProcessKind {
     Supervisor,
     /// Responds to containers.
     Server,
-    /// Fetches a credential or metadata for the supervisor.
+    /// Fetches a credential, the host's metadata or the container token for the supervisor.
     Fetcher,
     /// Writes the log if stderr is a regular file.
     LogWriter,
 }
 
 impl ProcessKind {
-    /// Returns the kind by argument zero, which `ps` shows too.
+    /// Returns the kind of this process. `command` sets argument zero, which `ps` shows too, to the name of the kind. Any other
+    /// argument zero means the supervisor.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
         [ProcessKind::Server, ProcessKind::Fetcher, ProcessKind::LogWriter]
             .into_iter()
@@ -78,13 +79,15 @@ impl ProcessKind {
     pub fn harden(self) {
         self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
-            // Raise the score before the process becomes undumpable, because its files in /proc then belong to root.
+            // Raise the score before the process becomes undumpable: the files of an undumpable process in /proc belong to root,
+            // and no other user can write them.
             raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         if self == ProcessKind::Server {
-            // The fetcher is excluded: it must first kill its own children, so it watches the supervisor itself (fetcher/mod.rs).
+            // Only the server ends at once with the supervisor. A fetcher must also kill its own children, so it watches the
+            // supervisor itself (fetcher/mod.rs). The log writer still has to write the last lines.
             _ = rustix::process::set_parent_process_death_signal(Some(
                 rustix::process::Signal::KILL,
             ));
@@ -96,12 +99,12 @@ impl ProcessKind {
         }
     }
 
-    /// Replaces inherited signal settings: a SIGTERM that the parent blocked would never arrive, and a SIGCHLD that it ignored
-    /// would hide the exit status of a child. Every process blocks two signals: SIGXFSZ, so that a write beyond RLIMIT_FSIZE
-    /// fails instead of ending the process, and SIGTTOU, so that a write to a terminal with `tostop` does not stop a background
-    /// process. The server also blocks [`SUPERVISOR_SIGNALS`], because `systemctl kill` and `pkill` send a signal to every
-    /// process, and it would end the server and its open requests. The fetcher does not block them, because the programs that
-    /// it starts would inherit that.
+    /// Replaces the signal settings of the parent: a blocked SIGTERM would never arrive, and an ignored SIGCHLD would hide the
+    /// exit status of children. Every process blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the
+    /// process. Every process also blocks SIGTTOU, so that a write to a terminal with `tostop` does not stop a background
+    /// process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and `pkill` send a signal to every process,
+    /// and that signal would end the server with its open requests. A fetcher does not block these signals, because the programs
+    /// that it starts would inherit the block.
     fn set_signals(self) {
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
         if self == ProcessKind::Server {
@@ -114,7 +117,7 @@ impl ProcessKind {
 
 fn raise_oom_score() {
     let own = std::fs::read_to_string(OOM_SCORE_FILE).unwrap_or_default();
-    // The current score is the supervisor's, because children inherit it.
+    // Add to the supervisor's score, which this process has inherited.
     let score = own.trim().parse().unwrap_or(0) + OOM_SCORE_STEP;
     _ = std::fs::write(OOM_SCORE_FILE, score.min(MAX_OOM_SCORE).to_string());
 }

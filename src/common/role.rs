@@ -76,7 +76,7 @@ impl RoleArn {
         &self.0
     }
 
-    /// The partition: `aws`, `aws-cn`, `aws-us-gov` or another of AWS's, or that of an STS other than AWS's.
+    /// The partition. AWS has `aws`, `aws-cn`, `aws-us-gov` and others; an ARN of an STS other than AWS's may have any partition.
     pub fn partition(&self) -> &str {
         field(&self.0, 1)
     }

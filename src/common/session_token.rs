@@ -1,10 +1,10 @@
 //! IMDSv2 session tokens. A token contains its expiry and a MAC, so the server stores no token.
 //!
-//! Hence there is no table that a client could fill. And a token stays valid when the server restarts with the same key, on which
-//! SDKs depend: aws-sdk-rust retries with the same token after a 401.
+//! Hence there is no table that a client could fill. A token also stays valid when the server restarts with the same key. SDKs
+//! need this: aws-sdk-rust, for example, retries with the same token after a 401.
 //!
-//! Format: 40 bytes, encoded as 56 characters of base64url that begin with `AQAE`, as EC2's tokens do. 3 bytes 01 00 04; 5 bytes
-//! expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of these 8 bytes.
+//! Format: 3 bytes 01 00 04; 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of the first 8
+//! bytes. In base64url, these 40 bytes are 56 characters that begin with `AQAE`, as EC2's tokens do.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;

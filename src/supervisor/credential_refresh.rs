@@ -10,16 +10,16 @@ use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a duration limit that a fetcher has found is used. After that, the duration that the user asks for is tried again,
-/// because the role's MaxSessionDuration may have been raised.
+/// Time for which fetchers keep to a duration limit that an earlier fetcher has found. The next fetcher then requests the user's
+/// duration again, because the role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
     started: Option<BootTime>,
     next: BootTime,
-    /// Whether the user has ordered a fetch that has not started yet. An order during a fetch waits for the end of that fetch,
-    /// which may have read the files before the user changed them, and then starts another one.
+    /// Whether the user has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
+    /// because the running one may have read the files before the user changed them.
     is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.
@@ -84,8 +84,8 @@ impl CredentialRefresh {
         self.orders.serving.is_some()
     }
 
-    /// Schedules the next fetch after `wait`, or at once if the user has ordered it; at least `MIN_INTERVAL` after the start of the
-    /// last fetch. Returns the actual wait.
+    /// Schedules the next fetch after `wait`, or at once if the user has ordered one. In both cases the fetch starts at least
+    /// `MIN_INTERVAL` after the start of the last one. Returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
         let wait = if self.is_ordered { Duration::ZERO } else { wait };
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
@@ -102,7 +102,7 @@ impl CredentialRefresh {
         let mistake = self.failures.note(now);
         let asked = std::mem::take(&mut self.retry_after).min(schedule::MAX_RETRY);
         let wait = self.schedule(schedule::retry(self.failures.count, jitter).max(asked), now);
-        // Once there has been a credential, the settings are known to work, so the line does not suggest a mistake.
+        // After the first credential, do not call the failure a possible mistake of the user: the settings have worked.
         let mistake = if self.has_fetched() { "" } else { mistake };
         let status = match &self.serving {
             Some(serving) => {
@@ -300,7 +300,8 @@ mod tests {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
             refresh.start(now);
-            // The minimum holds for a credential life of a millisecond, a failure with the shortest wait, and a user's order.
+            // Without the minimum, three events would make a fetch due sooner: a credential that lives for a millisecond, a
+            // failure with the shortest wait, and an order of the user.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
                 fetched.credential.expiration =

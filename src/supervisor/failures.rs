@@ -1,5 +1,5 @@
-//! Failures in a row: counts and logs them, and says once if they last so long that they may be a mistake of the
-//! user. `schedule::retry` computes the time between retries.
+//! Counts and logs failures in a row. If they last for `PATIENCE`, the log says once that they may be a mistake of the user.
+//! `schedule::retry` computes the time between retries.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn until_success<T>(
 #[derive(Default)]
 pub struct Failures {
     pub count: u32,
-    /// When the failures look like a mistake; `None` before the first failure, and once `MISTAKE` was returned.
+    /// The time from which a failure looks like a mistake; `None` before the first failure, and after `MISTAKE` was returned.
     mistake_due: Option<BootTime>,
     last: String,
 }

@@ -17,7 +17,8 @@ const MAX_REPORT_BYTES: usize = 256 * 1024;
 /// current system call returns, which may never happen on a hanging file system.
 const MAX_UNREAPED: usize = 8;
 
-/// Runs at most one fetcher process. Each process yields an outcome: its last report, or else a failure added here.
+/// Runs at most one fetcher process at a time. The outcome of a fetch is the fetcher's last report. If the fetcher cannot be
+/// started or sends no outcome, `receive` returns a failure as the outcome.
 #[derive(Default)]
 pub struct Fetcher {
     process: Option<Process>,
@@ -140,7 +141,8 @@ impl Process {
             }
         }
         if self.received.len() >= MAX_REPORT_BYTES {
-            // This failure gets the process killed: its unread bytes would otherwise wake the poll loop again and again.
+            // Report a failure, so that `Fetcher::receive` kills the process. Otherwise the bytes that are still in the pipe
+            // would wake the poll loop again and again.
             reports.push(failed(format!(
                 "fetcher reported more than {MAX_REPORT_BYTES} bytes; check what the credential source and STS answer"
             )));

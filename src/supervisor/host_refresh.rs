@@ -39,8 +39,8 @@ impl HostRefresh {
     }
 
     /// Schedules a retry. Of the failures in a row, only two are logged: the first one, and the first one after a minute, whose
-    /// line says that the user may have made a mistake. The first retries come soon, because the host's metadata service may start
-    /// after ec2-role.
+    /// line says that the user may have made a mistake. The first retries come soon, because the host's metadata service may
+    /// start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));

@@ -14,12 +14,12 @@ use crate::common::{Fault, limit, log, permanent, transient};
 
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
-/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel keeps an answered and
-/// closed connection for some 100 s, in memory charged to this cgroup; many of them could get the supervisor OOM-killed. A second
-/// is enough, because SDKs wait no longer for a response, and a bridge loses no packets.
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel does this for some
+/// 100 s after the server has closed the connection. The memory of such connections is charged to this cgroup, so many of them
+/// could get the supervisor OOM-killed. A second is enough: SDKs wait no longer for a response, and a bridge loses no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// A loopback address at which other programs seldom listen.
+/// The address to which [`bound`] binds its second socket: a loopback address at which other programs seldom listen.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port needs CAP_NET_BIND_SERVICE.
@@ -47,7 +47,7 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, address))
 }
 
-/// Returns a socket that listens at the address, beside another server of this user if that server has called [`share`].
+/// Returns a socket that listens at the address. If another ec2-role of this user listens there, it must have called [`share`].
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(address)?;
     // Without this option, closed connections of an earlier server would keep the address in use for a minute.
@@ -60,8 +60,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // Although the option is off again, the kernel would let later sockets share the port. It refuses them once a socket
-        // without the option has been bound to the port, at whatever address.
+        // Turning the option off does not end the sharing: the kernel would still let later sockets share the port. It stops when
+        // a socket without the option is bound to the port, even at another address.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }
@@ -73,9 +73,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Lets another server of this user listen at this address too. That server can then replace this one, and no other program can
-/// take the port meanwhile. A listener on all addresses (`0.0.0.0`, `[::]`) does not share: to end the sharing, the new server
-/// binds a second socket to the port at another address ([`bound`]), and a listener on all addresses leaves no other.
+/// Lets another ec2-role of this user listen at this address too, so that it can replace this one. Meanwhile, no program of
+/// another user can take the port. A listener on all addresses (`0.0.0.0`, `[::]`) refuses, because the new ec2-role could not
+/// end the sharing: for this, [`bound`] binds a second socket to the port at another address, and there is no other address.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");
@@ -89,7 +89,7 @@ pub fn share(listener: &TcpListener) {
 fn from_stdin() -> Result<TcpListener, Fault> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     let listener = TcpListener::from(stdin.or_else(not_now)?);
-    // A listening Unix socket has no IP address.
+    // `local_addr` fails for a Unix socket, which can listen too but has no IP address.
     if socket_acceptconn(&listener) != Ok(true) || listener.local_addr().is_err() {
         return permanent(
             "--listen -: stdin is not a listening TCP socket; start ec2-role from a socket unit with StandardInput=socket",

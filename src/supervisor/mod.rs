@@ -54,7 +54,7 @@ pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
         // As PID 1, the supervisor becomes the parent of every orphan and has to reap it.
         child_process::reap();
     };
-    // `Err` inside `Ok` has the name of a signal that ends the program before it listens.
+    // Returns `Ok(Err(NAME))` if a signal ends the program before it listens; an outer `Err` is a failure.
     let start = || {
         while let Some(order) = signals.order() {
             if let Order::End(signal) = order {
@@ -82,9 +82,9 @@ fn prepare<'a>(
     file_key: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
-    // Derive the key from the file's key and the boot's id, so that a session token is valid in one boot only. A token's expiry
-    // is a time of CLOCK_BOOTTIME, which restarts at boot. With the file's key alone, which can outlive the boot, an expired
-    // token could be valid again.
+    // Derive the key from the file's key and the boot's id, so that a session token is valid in one boot only. The file's key
+    // stays the same after a reboot, but CLOCK_BOOTTIME, by which tokens expire, starts again. With the file's key alone, an
+    // expired token could be valid again.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let token_key = file_key.derive(&boot_id);
     let now = BootTime::now();

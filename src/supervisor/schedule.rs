@@ -6,20 +6,20 @@ use std::time::Duration;
 /// s3fs), so no client gets a credential that it would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 /// Minimum that [`due`] returns for a credential that lives at least twice this long. The shortest life that STS grants is 15
-/// minutes; 11 of them are left when the refresh is due.
+/// minutes. Its refresh is due after 4 minutes, when 11 are left.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;
-/// Minimum fraction of [`due`] for which the first credential after a start or an outage is used: a credential that was just
-/// received needs no replacement.
+/// The first credential after a start or an outage is used for at least this fraction of [`due`], because a credential that was
+/// just received needs no replacement.
 const MIN_SPREAD: f64 = 0.1;
-/// Maximum wait before the first retry. The maximum doubles with each further retry, up to `MAX_RETRY`: long enough to spare a
-/// failing STS, short enough to recover soon.
+/// Maximum wait before the first retry. Each further retry doubles the maximum, up to `MAX_RETRY`, which is long enough to spare
+/// a failing STS and short enough to recover soon.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// Returns the maximum time from the receipt of a credential to its replacement: 30 minutes for a lifetime of an hour, 4 minutes
-/// for one of 15 minutes; half of a lifetime that is below 8 minutes or above an hour.
+/// Returns the maximum time from the receipt of a credential to its replacement. It is half of the lifetime: for example, 30
+/// minutes of an hour. For a lifetime between 8 minutes and an hour, it is less than half: for example, 4 minutes of 15.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left
@@ -30,8 +30,8 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
     due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
-/// Returns when to refresh the first credential after a start or an outage: at a random time between a tenth of [`due`] (at
-/// least a second) and [`due`], so that hosts that started together spread out at once.
+/// Returns when to refresh the first credential after a start or an outage: at a random time, so that hosts that started together
+/// spread out at once. The earliest time is a tenth of [`due`], but at least a second; the latest is [`due`].
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     let due = due(lifetime);
     let wait = due.mul_f64(MIN_SPREAD + (1.0 - MIN_SPREAD) * jitter.clamp(0.0, 1.0));

@@ -11,15 +11,15 @@ use super::server_process::ServerProcess;
 use crate::common::{BootTime, limit, log};
 use crate::messages::{ServerState, ServerUpdate, to_frame};
 
-/// Maximum delay of the first server's start while the first fetch runs. It must stay below 1 s, because clients wait in the
-/// backlog meanwhile, and some SDKs time out after 1 s.
+/// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
+/// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
 /// A server that ends sooner than this after its start counts in `short_lives`: it may have failed by itself, not because of a
 /// client's request. A start takes 5 ms, but the limit is far above that, because a start takes longer on a busy or throttled
 /// processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
-/// Number of short-lived servers in a row after which the next start is delayed: by `FIRST_PAUSE`, doubled each time, up to
-/// `MAX_PAUSE`.
+/// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
+/// doubles the delay, up to `MAX_PAUSE`.
 const SHORT_LIVES_FORGIVEN: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -35,8 +35,8 @@ pub struct ServerSupervisor {
 }
 
 impl ServerSupervisor {
-    /// The first server starts when the first credential fetch has ended and the container token, if one is configured, is
-    /// received; at the latest after `FIRST_OUTCOME`.
+    /// The first server's start waits for the end of the first credential fetch, and for the container token if one is
+    /// configured. It waits for at most `FIRST_OUTCOME`.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
         let awaits_token = state.container_token.is_some();
         ServerSupervisor {
@@ -70,8 +70,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to `state`, and sends it to the server. The first server starts once the first credential fetch has
-    /// ended and the container token is received.
+    /// Applies an update to `state`, and sends it to the server if one runs. Makes the first server's start due when all that it
+    /// waits for ([`ServerSupervisor::new`]) has arrived.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

@@ -33,7 +33,7 @@ impl Signals {
         let signals = SigSet::from_iter(SUPERVISOR_SIGNALS);
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let descriptor = SignalFd::with_flags(&signals, flags)?;
-        // Block the signals only after the descriptor exists: without one, they must still end the process.
+        // Block the signals only after the descriptor exists: if it cannot be created, signals must still end the process.
         signals.thread_block()?;
         Ok(Signals(descriptor))
     }
@@ -49,8 +49,8 @@ impl Signals {
         }
     }
 
-    /// Reads the signals received so far, up to the first that is an order, and returns this order. Each other signal is logged as
-    /// ignored, except SIGCHLD.
+    /// Reads the received signals up to the first one that is an order, and returns this order. Signals that are no order are
+    /// logged as ignored, except SIGCHLD.
     pub fn order(&self) -> Option<Order> {
         while let Ok(Some(signal)) = self.0.read_signal() {
             match Signal::try_from(signal.ssi_signo as i32) {

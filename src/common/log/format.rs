@@ -17,12 +17,11 @@ const MAX_LINE: usize = 4096 - "<N>\n".len();
 /// bytes.
 const MAX_REQUEST: usize = 256;
 
-/// The format of log lines, and their prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
     /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
     pub priority: bool,
-    /// Whether each event line of text begins with the time; JSON lines and access lines always contain it.
+    /// Whether each event line begins with the time, if lines are text. JSON lines and access lines always contain the time.
     pub time: bool,
     /// Whether each line is a JSON object.
     pub json: bool,
@@ -45,9 +44,9 @@ pub(crate) fn format() -> RwLockReadGuard<'static, Format> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// A failure that only the user can correct.
+    /// A failure that only the user can correct, or one that ends the process.
     Error = 3,
-    /// A failure that may end by itself.
+    /// Any other failure, or a notice of a possible mistake.
     Warning = 4,
     #[default]
     Info = 6,

@@ -53,7 +53,7 @@ fn write_line(format: &Format, level: Level, line: String) {
 mod tests {
     use super::*;
 
-    /// The test runs itself as a second process, which panics because the variable is set.
+    /// Runs this test again in a second process, which panics because the variable `TESTED_PANIC` is set there.
     #[test]
     fn a_panic_is_one_line_without_its_message() {
         const HERE: &str = "common::log::tests::a_panic_is_one_line_without_its_message";

@@ -23,8 +23,8 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers. Without it a log writer that cannot run would cause a busy loop: its exit
-/// sends SIGCHLD, even if only its exec failed, and SIGCHLD wakes the supervisor, which starts the next log writer.
+/// Minimum time between the starts of two log writers. It prevents a busy loop if a log writer cannot run: the end of a child,
+/// even of one whose exec failed, sends SIGCHLD. SIGCHLD wakes the supervisor, which starts the next log writer.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
@@ -91,7 +91,7 @@ impl Pipe {
         }
     }
 
-    /// Writes a warning to the file itself: in the pipe nobody would read it.
+    /// Writes a warning to the file itself, because without a log writer nobody reads the pipe.
     fn write(&self, text: &str) {
         let line = event_line(&format(), Level::Warning, text, SystemTime::now()) + "\n";
         _ = rustix::io::write(&self.file, line.as_bytes());
