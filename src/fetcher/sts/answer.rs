@@ -53,7 +53,7 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
                 .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))?,
             secret_access_key: secret("SecretAccessKey")?,
             session_token: secret("SessionToken")?,
-            // Reject times after the year 9999, which the time format of EC2's documents cannot express.
+            // Reject years before 1 and after 9999, which the time format of EC2's documents cannot express.
             expiration: clock::parse_iso8601(&field("Expiration")?)
                 .filter(|time| !clock::iso8601(*time).is_empty())?,
             date: answer.date,
