@@ -122,7 +122,7 @@ impl ImdsClient {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"
             }
-            // The service has just answered the request for a token, so the failure of a GET will probably pass.
+            // The service has just answered the request for a token, so the failure of a GET is probably temporary.
             _ => "nothing to do if it passes",
         };
         self.wrong(&format!("{}; {remedy}", error.cause))

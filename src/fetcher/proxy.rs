@@ -1,5 +1,5 @@
-//! Finds the proxy for a URL in the environment's variables. The rules are those of Python, which botocore uses, and of curl,
-//! except that curl ignores HTTP_PROXY in capitals.
+//! Finds the proxy for a URL in the environment's variables: HTTPS_PROXY or HTTP_PROXY as in Python, which botocore uses, and
+//! ALL_PROXY as in curl. HTTP_PROXY in capitals is read, as in Python; curl ignores it.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -42,7 +42,8 @@ pub fn has_valid_port(uri: &Uri) -> bool {
     is_bare || uri.port_u16().is_some_and(|port| port > 0)
 }
 
-/// Returns whether the NO_PROXY list names a host or one of its parent domains. Ports in the list are ignored.
+/// Returns whether the NO_PROXY list names a host or one of its parent domains. Commas and white space separate entries. An entry
+/// may begin with `.` or `*.`, and `*` excepts every host. Ports are ignored.
 fn is_excepted(list: &str, host: &str) -> bool {
     let host = without_port(host).to_ascii_lowercase();
     let covers = |entry: &str| {
