@@ -2,8 +2,11 @@
 //! start, because another program can still be writing or mounting the file.
 
 use std::fs::OpenOptions;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::certificates;
 use crate::support::directory::set_mode;
@@ -296,17 +299,22 @@ fn check_each(when: When) {
         });
         let sts = Sts::start([Reply::good()]);
         let writer = Mutex::new(None);
-        let remove = || {
-            let path = files.path("file");
-            _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        let (file, new) = (files.path("file"), files.path("new"));
+        let remove = |path: &Path| {
+            _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
+        };
+        // Puts what is at `new` in the place of the file at once, as programs that write or mount it do: a fetch that reads the
+        // file meanwhile finds the old content or the new.
+        let put = || {
+            if renameat_with(CWD, &new, CWD, &file, RenameFlags::EXCHANGE).is_err() {
+                std::fs::rename(&new, &file).unwrap();
+            }
+            remove(&new);
         };
         let write = |bytes: &[u8]| {
-            // Replace the whole file, as programs that write or mount it do.
-            let new = files.path("new");
             std::fs::write(&new, bytes).unwrap();
             set_mode(&new, 0o755);
-            remove();
-            std::fs::rename(&new, files.path("file")).unwrap();
+            put();
         };
         write(good(of).as_bytes());
         Fault {
@@ -316,24 +324,24 @@ fn check_each(when: When) {
             inject: &|_| match content {
                 Text(text) => write(text.as_bytes()),
                 Bytes(bytes) => write(bytes),
-                Absent => remove(),
+                Absent => remove(&file),
                 Content::Directory => {
-                    remove();
-                    std::fs::create_dir(files.path("file")).unwrap();
+                    std::fs::create_dir(&new).unwrap();
+                    put();
                 }
                 Pipe => {
-                    remove();
-                    let made = Command::new("mkfifo").arg(files.path("file")).status();
+                    let made = Command::new("mkfifo").arg(&new).status();
                     assert!(made.unwrap().success());
+                    put();
                 }
                 Loop => {
-                    remove();
-                    std::os::unix::fs::symlink("file", files.path("file")).unwrap();
+                    std::os::unix::fs::symlink("file", &new).unwrap();
+                    put();
                 }
                 TooLarge => write(&[b'#'; 2 << 20]),
-                Unreadable => set_mode(&files.path("file"), 0),
+                Unreadable => set_mode(&file, 0),
                 Busy => {
-                    let file = OpenOptions::new().append(true).open(files.path("file"));
+                    let file = OpenOptions::new().append(true).open(&file);
                     *writer.lock().unwrap() = Some(file.unwrap());
                 }
             },
