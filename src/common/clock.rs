@@ -1,7 +1,7 @@
-//! The two clocks, and the text form of times.
+//! Reads CLOCK_BOOTTIME, and formats and parses the times of the wall clock.
 //!
-//! Validity is measured on CLOCK_BOOTTIME, which cannot be set and includes suspend. The wall clock is only for times that people
-//! and SDKs read.
+//! The deadlines of credentials and session tokens are on CLOCK_BOOTTIME, which cannot be set and includes suspend. The wall
+//! clock is for times that other programs and people read: in signatures, documents, HTTP headers and log lines.
 
 use std::time::{Duration, SystemTime};
 

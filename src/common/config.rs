@@ -71,7 +71,8 @@ pub struct AssumeRole {
     pub duration_seconds: u32,
     /// The session policy, a JSON text.
     pub policy: Option<String>,
-    /// The file with the session policy. Each fetcher reads it again, because it can change or be mounted between two fetches.
+    /// The file with the session policy. Each fetch of a credential reads it again, because it can change or be mounted between
+    /// two fetches.
     pub policy_file: Option<NamedFile>,
     pub policy_arns: Vec<String>,
     /// The session tags, as pairs of key and value.

@@ -68,7 +68,7 @@ impl Credential {
 
 /// Formats a JSON object of strings in EC2's form, one pair per line.
 pub fn ec2_form(pairs: &[(&str, &str)]) -> String {
-    // serde_json leaves `/` unescaped, as fluent-bit needs: it cannot parse `\/`.
+    // serde_json writes `/` without a backslash. This is necessary, because fluent-bit cannot parse `\/`.
     let line = |(key, value): &(&str, &str)| format!("  \"{key}\" : {}", json!(value));
     let lines: Vec<String> = pairs.iter().map(line).collect();
     format!("{{\n{}\n}}", lines.join(",\n"))

@@ -22,7 +22,7 @@ pub fn name(error: &io::Error) -> String {
         Some(Errno::PERM | Errno::NOSYS) => {
             "a system call is forbidden: allow it in the seccomp profile or sandbox"
         }
-        // ENOENT can only come from the start of a process here, because that executes /proc/self/exe.
+        // ENOENT can only come from the start of a process here: the start executes /proc/self/exe.
         Some(Errno::NOENT) => "there is no /proc/self/exe: mount /proc",
         _ => return error.to_string(),
     };

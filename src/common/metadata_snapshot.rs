@@ -1,4 +1,4 @@
-//! A snapshot of the host's metadata that `--pass-through` serves, taken by one fetch.
+//! Defines the metadata snapshot: the copy of the host's metadata that one fetch makes and `--pass-through` serves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::BootTime;
 
 /// Maximum age of a snapshot whose notices are served. AWS sends a spot interruption notice two minutes before the interruption,
-/// so an older notice is useless.
+/// so an older notice is useless. Notices of maintenance events have the same limit.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
 /// A metadata item. It may be secret (user data, a signature), so it has no `Debug` form.

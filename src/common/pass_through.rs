@@ -43,7 +43,8 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether containers are allowed to read anything at or below a path, if it exists. The path is relative to `/latest/`.
+    /// Whether containers are allowed to read anything at or below a path, if it exists. The path is relative to `/latest/`. For
+    /// `meta-data` itself the result is false, although some of its entries are allowed.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);

@@ -73,9 +73,10 @@ impl ProcessKind {
         command
     }
 
-    /// Hardens this process; every process calls it first. It resets the signal settings inherited from the parent, raises the
-    /// OOM score of the server and the fetchers, disables core files and tracing, sets the process's name, and makes the server
-    /// end with the supervisor. Errors are ignored: a sandbox may forbid a call, and the rest still works.
+    /// Hardens this process; `main` calls it in every process. In all kinds of process, it replaces the inherited signal
+    /// settings, and disables core files and tracing. It also raises the OOM score of the server and the fetchers, makes the
+    /// server end with the supervisor, and names the supervisor's children. Errors are ignored: a sandbox may forbid a call, and
+    /// the rest still works.
     pub fn harden(self) {
         self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
@@ -99,12 +100,12 @@ impl ProcessKind {
         }
     }
 
-    /// Replaces the signal settings of the parent: a blocked SIGTERM would never arrive, and an ignored SIGCHLD would hide the
-    /// exit status of children. Every process blocks SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the
-    /// process. Every process also blocks SIGTTOU, so that a write to a terminal with `tostop` does not stop a background
-    /// process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and `pkill` send a signal to every process,
-    /// and that signal would end the server with its open requests. A fetcher does not block these signals, because the programs
-    /// that it starts would inherit the block.
+    /// Replaces two settings inherited from the parent. The signal mask: a blocked SIGTERM would never arrive. The action for
+    /// SIGCHLD: an ignored SIGCHLD would hide the exit status of children. Every process blocks SIGXFSZ, so that a write beyond
+    /// RLIMIT_FSIZE fails instead of ending the process. Every process also blocks SIGTTOU, so that a write to a terminal with
+    /// `tostop` does not stop a background process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and
+    /// `pkill` send a signal to every process, and that signal would end the server with its open requests. A fetcher does not
+    /// block these signals, because the programs that it starts would inherit the block.
     fn set_signals(self) {
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
         if self == ProcessKind::Server {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An ARN `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
-/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>).
+/// A role's ARN. An ARN of AWS is `arn:PARTITION:iam::ACCOUNT:role/[PATH/]NAME`
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>); an ARN of another STS may differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleArn(String);
 
@@ -103,7 +103,7 @@ impl RoleArn {
     }
 }
 
-/// Index of the resource, the last of an ARN's six fields. The resource may contain colons.
+/// Index of the resource, the last of an ARN's six fields. The resource may contain colons, so it is not split further.
 const RESOURCE: usize = 5;
 
 fn field(arn: &str, at: usize) -> &str {

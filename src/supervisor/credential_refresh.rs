@@ -1,4 +1,4 @@
-//! The schedule and the effects of credential fetches. Pure: no I/O and no clock.
+//! Schedules the credential fetches, and turns their reports into effects. Pure: no I/O and no clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -131,8 +131,8 @@ impl Refresh for CredentialRefresh {
         &self.orders
     }
 
-    /// A permanent fault ends the program only before the first credential. Later faults are retried, and the credential stays
-    /// served.
+    /// A permanent fault ends the program only before the first credential. After a later fault, the fetch is retried, and the
+    /// credential is served until its deadline.
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Notice(text) => Effects::warning(text),

@@ -10,7 +10,7 @@ use crate::common::{BootTime, Fault, ProcessKind, limit};
 use crate::fetcher::DEADLINE;
 use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame};
 
-/// Maximum size of the unparsed reports. Every valid report is smaller, because the fetcher limits its contents.
+/// Maximum size of a report. Every valid report is smaller, because the fetcher limits what it puts into a report.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 /// Maximum number of fetchers that were killed at their deadline and have not ended yet. A killed process cannot end before its
@@ -116,7 +116,8 @@ impl Process {
         let mut command = ProcessKind::Fetcher.command();
         command.args(std::env::args_os().skip(1)).stdin(their_stdin).stdout(their_stdout);
         let child = command.spawn()?;
-        // This write cannot block: the orders are shorter than a page, and an empty pipe holds at least one page.
+        // This write does not block: the orders are shorter than a page, which an empty pipe always holds. Their longest field is
+        // an access key id, at AWS at most 128 bytes.
         stdin.write_all(&to_frame(orders))?;
         Ok(Process {
             pid: Pid::from_child(&child),
@@ -191,7 +192,7 @@ mod tests {
             matches!(&reports[..], [FetchReport::Failed(fault)] if fault.text().contains("status 7"))
         );
         assert!(fetcher.deadline().is_none());
-        // The pipe ends when the last process that holds it has ended.
+        // The read returns when all processes that hold the pipe have ended, so `sleep` has been killed too.
         let mut stderr = child.stderr.take().unwrap();
         assert_eq!(stderr.read_to_end(&mut Vec::new()).unwrap(), 0);
     }

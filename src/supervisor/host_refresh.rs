@@ -1,5 +1,5 @@
-//! The schedule and the effects of two fetches: the host's metadata (`--pass-through`) and the token in
-//! `--container-token-file`. Pure: no I/O and no clock.
+//! Schedules the fetches of the host's metadata (`--pass-through`) or of the token in `--container-token-file`, and turns their
+//! reports into effects. Pure: no I/O and no clock.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::schedule;
 use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, ServerUpdate, Task};
 
-/// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so at least one
-/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but that would be too much load here,
+/// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so about a minute
+/// or more is left when a fetch finds the announcement. AWS recommends to check every 5 s, but that would be too much load here,
 /// where each fetch reads all items.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
     /// The orders that every fetcher of this refresh gets. A fetcher for [`Task::Metadata`] is started every `METADATA_INTERVAL`.
-    /// A fetcher for [`Task::ContainerToken`] watches the file for a minute; when it ends, the next fetcher is started.
+    /// A fetcher for [`Task::ContainerToken`] watches the file for a minute and then ends; the next one is started at once.
     orders: FetchOrders,
     next: BootTime,
     failures: Failures,

@@ -1,4 +1,4 @@
-//! The listening socket, which lives as long as the supervisor.
+//! Opens the listening socket, which lives as long as the supervisor, and shares its address with a newer ec2-role.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +16,8 @@ use crate::common::{Fault, limit, log, permanent, transient};
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel does this for some
 /// 100 s after the server has closed the connection. The memory of such connections is charged to this cgroup, so many of them
-/// could get the supervisor OOM-killed. A second is enough: SDKs wait no longer for a response, and a bridge loses no packets.
+/// could get the supervisor OOM-killed. A second is enough: by default, SDKs wait no longer for a response, and a bridge loses
+/// no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
 /// The address to which [`bound`] binds its second socket: a loopback address at which other programs seldom listen.
@@ -47,7 +48,8 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, address))
 }
 
-/// Returns a socket that listens at the address. If another ec2-role of this user listens there, it must have called [`share`].
+/// Returns a socket that listens at the address. If another program listens there, this succeeds only if that program belongs to
+/// the same user and shares the address, as an ec2-role does after [`share`].
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(address)?;
     // Without this option, closed connections of an earlier server would keep the address in use for a minute.
@@ -60,8 +62,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // Turning the option off does not end the sharing: the kernel would still let later sockets share the port. It stops when
-        // a socket without the option is bound to the port, even at another address.
+        // Turning the option off does not end the sharing: the kernel would still let later sockets share the port. The sharing
+        // ends when a socket without the option is bound to the port; the address of that socket does not matter.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }
@@ -74,8 +76,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Lets another ec2-role of this user listen at this address too, so that it can replace this one. Meanwhile, no program of
-/// another user can take the port. A listener on all addresses (`0.0.0.0`, `[::]`) refuses, because the new ec2-role could not
-/// end the sharing: for this, [`bound`] binds a second socket to the port at another address, and there is no other address.
+/// another user can take the port. If this one listens on all addresses (`0.0.0.0`, `[::]`), its address is not shared, because
+/// the new ec2-role could not end the sharing: for this, [`bound`] binds a second socket to the port at another address, and all
+/// addresses are in use.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

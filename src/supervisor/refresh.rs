@@ -1,4 +1,4 @@
-//! The poll loop's interface to a repeated fetch, and the effects of its reports.
+//! Defines the trait through which the poll loop drives a repeated fetch, and applies the effects of the fetch's reports.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;

@@ -1,12 +1,12 @@
-//! When a refresh or a retry is due. Pure: the caller passes in `jitter`, a random number from 0 to 1.
+//! Computes when a refresh or a retry is due. Pure: the caller passes in `jitter`, a random number from 0 to 1.
 
 use std::time::Duration;
 
-/// Remaining life at which a credential of one hour is replaced. SDKs refresh 15 to 25 minutes before expiry (botocore, s3cmd,
-/// s3fs), so no client gets a credential that it would refresh at once.
+/// Minimum remaining life at which a credential of one hour is replaced. Clients such as botocore, s3cmd and s3fs refresh 15 to
+/// 25 minutes before expiry, so normally they get no credential that they would refresh at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Minimum that [`due`] returns for a credential that lives at least twice this long. The shortest life that STS grants is 15
-/// minutes. Its refresh is due after 4 minutes, when 11 are left.
+/// Minimum that [`due`] returns for a credential that lives at least twice this long. For a credential of 15 minutes, the
+/// shortest life that STS grants, [`due`] returns 4 minutes, after which 11 are left.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;

@@ -1,4 +1,4 @@
-//! One server process, the supervisor's end of its control channel, and the heartbeats on it.
+//! Starts one server process, sends it the state and heartbeats over the control channel, and ends it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};

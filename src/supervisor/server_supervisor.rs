@@ -137,7 +137,7 @@ impl ServerSupervisor {
         self.next_start = now.after(pause);
     }
 
-    /// Ends the server after it has answered its open requests.
+    /// Gives the server a limited time to answer its open requests, and ends it ([`ServerProcess::end`]).
     pub fn end(&self) {
         self.server.iter().for_each(ServerProcess::end);
     }

@@ -1,4 +1,4 @@
-//! The key of session tokens: a new random key at each start, or a key kept in a file.
+//! Provides the key from which the token key is derived: the key in `--token-key-file`, or a new random key at each start.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};

@@ -1,4 +1,4 @@
-//! Formats log lines: bounded, and escaped so that no character can forge a line.
+//! Formats log lines, limits their length, and escapes characters that could forge a line.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use crate::common::clock;
 /// Maximum length of a line, without its priority and newline. A write of up to 4,096 bytes (PIPE_BUF) to a pipe is atomic, so
 /// lines of several processes never mix.
 const MAX_LINE: usize = 4096 - "<N>\n".len();
-/// Maximum logged length of a request line, so that a client cannot fill the host's disk; SDKs' request lines have about 100
-/// bytes.
+/// Maximum logged length of a request line. It keeps clients from filling the log with long lines. SDKs' request lines, of about
+/// 100 bytes, are logged whole.
 const MAX_REQUEST: usize = 256;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub(crate) struct Access<'a> {
     pub took: Duration,
 }
 
-/// Formats an access line: the common log format, followed by the response time in seconds:
+/// Formats an access line: a JSON object, or the common log format followed by the response time in seconds:
 /// `172.17.0.3 - - [17/Jan/2015:04:58:54 +0000] "GET /latest/ HTTP/1.1" 200 9 0.0003`.
 pub(super) fn access_line(format: &Format, access: &Access) -> String {
     let Access { client, at, request_line, status, body_length, took } = *access;
@@ -111,8 +111,9 @@ pub(super) fn access_line(format: &Format, access: &Access) -> String {
     }
 }
 
-/// Escapes control characters, and characters that are invisible or reorder text (U+202E, U+200B, U+2028), which could hide or
-/// forge text in a terminal. Letters and digits of every script are kept.
+/// Keeps printable ASCII, `…`, and the letters and digits of every script except `INVISIBLE`. Escapes all other characters,
+/// because some of them could hide or forge text in a terminal: control characters, and characters that are invisible or reorder
+/// text (U+202E, U+200B).
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '

@@ -23,8 +23,9 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers. It prevents a busy loop if a log writer cannot run: the end of a child,
-/// even of one whose exec failed, sends SIGCHLD. SIGCHLD wakes the supervisor, which starts the next log writer.
+/// Minimum time between the starts of two log writers. Without it, log writers that cannot run would cause a busy loop: the end
+/// of a child, even of one whose exec failed, sends SIGCHLD. SIGCHLD wakes the supervisor, which would start the next log writer
+/// at once.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
@@ -55,7 +56,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the log file stderr again, and waits until the log writer has written the last lines.
+    /// Makes the log file stderr again. Starts a log writer if none runs, so that the last lines are written, and waits for at
+    /// most `FLUSH_TIME` for that.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
             pipe.replace_writer(Duration::ZERO);
@@ -114,8 +116,8 @@ fn has_hung_up(pipe: &PipeReader, timeout: Duration) -> bool {
 
 /// Runs the log writer until every process has closed the pipe.
 pub fn run() {
-    // Block all signals: a signal to the whole service must not end the log writer before it has written the last lines. It ends
-    // when the other processes have ended.
+    // Block all signals: a signal to the whole service must not end the log writer before it has written the last lines. The log
+    // writer ends by itself when the other processes have ended.
     _ = SigSet::all().thread_block();
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
