@@ -15,14 +15,14 @@ pub enum Form {
         max_open: usize,
         bytes: fn(usize) -> Vec<u8>,
     },
-    /// Sends `begin` on each connection, then repeats `then` until about `max_bytes` bytes of it are sent. Reads nothing.
+    /// Sends `begin` on each connection, then repeats `then` until each has carried about `max_bytes` bytes. Reads nothing.
     Stream {
         connections: usize,
         begin: String,
         then: Vec<u8>,
         max_bytes: usize,
     },
-    /// Sends these bytes on each connection, one byte a second.
+    /// Sends these bytes on each connection, one byte a second, and repeats them until the connection is closed.
     Drip { connections: usize, bytes: Vec<u8> },
     /// Connects, sends these bytes and resets the connection.
     Reset { per_second: u32, bytes: Vec<u8> },

@@ -16,7 +16,7 @@ impl Directory {
             let path = std::env::temp_dir().join(name);
             match std::fs::create_dir(&path) {
                 Ok(()) => return Directory(path),
-                // An earlier test process with the same id was killed and left this directory.
+                // An earlier test process with the same id was killed and left this directory, so try the next number.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => panic!("{}: {error}", path.display()),
             }

@@ -199,7 +199,7 @@ impl Start {
             .unwrap()
             .read_to_string(&mut stdout)
             .unwrap();
-        // wait_for_end has waited until the last process closed the pipe, so no line is missing.
+        // `wait_for_end` has waited until the last process closed stderr, so no line is missing.
         Ended {
             status: status.code(),
             stdout,
@@ -216,7 +216,8 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
-/// A running ec2-role. Dropping it ends the process, and fails the test if a secret is in its log, its stdout or a file in HOME.
+/// A running ec2-role. Dropping it ends the process. If the test has not failed yet, dropping it then checks that no server hung
+/// and that ec2-role wrote no secret to its log, its stdout or a file in HOME.
 pub struct Ec2Role {
     pub home: Directory,
     pub address: SocketAddr,
@@ -327,11 +328,11 @@ impl Ec2Role {
         rustix::process::kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the process has ended and all its log lines are read.
     #[track_caller]
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let status = until("its end", || self.child.try_wait().unwrap());
-        // When no process has the pipe open any more, the thread that reads the log ends and drops its `lines`.
+        // The thread that reads the log ends, and drops its `lines`, when no process has the pipe of stderr open any more.
         until("the end of its lines", || {
             (Arc::strong_count(&self.lines) == 1).then_some(())
         });
@@ -382,7 +383,8 @@ impl Drop for Ec2Role {
         assert_eq!(hang, None);
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(lines.into_iter().chain(self.printed()).find(told), None);
-        // The test itself writes the source's secret into files, so search only for secrets of the role.
+        // Search the files only for secrets that no test writes into files: those of the role, and session tokens. `SECRET` would
+        // also find the secrets of credential sources, which tests do write into files.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");
     }

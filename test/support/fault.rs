@@ -10,7 +10,7 @@ use super::http::LIST_PATH;
 use super::sts::{Call, access_key_id, request_id};
 use super::{Ec2Role, Reply, Start, Sts};
 
-/// Lifetime of the credential that is served when the fault comes; its refresh is due after 1 to 2 s.
+/// Lifetime of the credential that is served when the fault is injected. Its refresh is due 1 to 2 s after its receipt.
 const LIFETIME: Duration = Duration::from_secs(4);
 /// Interval between two requests. Many faults are tested in parallel, and with shorter intervals they would use all processors.
 const PACE: Duration = Duration::from_millis(50);
@@ -67,8 +67,8 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // The fault should be injected before the refresh, which starts a second after the first fetch's start at the earliest.
-        // A start could take longer if the processes of all faults started together, so only one starts at a time.
+        // Inject the fault before the refresh, which starts a second after the first fetch's start at the earliest. If the
+        // processes of all faults started together, a start could take longer than this second, so only one starts at a time.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);

@@ -1,4 +1,5 @@
-//! A stand-in for a host's metadata service: with session tokens (IMDSv2), without them (IMDSv1), or too many hops away.
+//! Stands in for a host's metadata service that has a role. [`Tokens`] says whether it supports session tokens (IMDSv2), refuses
+//! them (IMDSv1), or gives no response to a PUT.
 
 use std::io::Write;
 use std::time::Duration;
@@ -23,11 +24,11 @@ pub enum Tokens {
     Required,
     /// A PUT gets this status, and requests without a token are served (IMDSv1).
     Refused(u16),
-    /// A PUT gets no response, as behind a bridge with a hop limit of 1.
+    /// A PUT gets no response. EC2 behaves like this to a container on a bridge if the instance's hop limit is 1.
     Silent,
 }
 
-/// The requests that a client makes, in this order.
+/// The requests that a client makes for a credential, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Token,

@@ -18,7 +18,7 @@ pub struct Request {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// Every byte received.
+    /// The bytes of the whole request, and those after it that were received with it.
     pub bytes: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ impl Request {
 
     fn read(stream: impl Read) -> Option<Self> {
         let mut reader = BufReader::new(stream);
-        // A client that speaks another protocol may never send a newline, so do not wait for a line.
+        // Check the first byte before waiting for a line, because a client that speaks another protocol may never send a newline.
         if !reader.fill_buf().ok()?.first()?.is_ascii_uppercase() {
             return None;
         }

@@ -2,7 +2,7 @@
 
 pub mod any_answer;
 pub mod any_head;
-// Only test/load uses the fields for rates and limits, such as `per_second`.
+// Only test/load uses all fields of an attack: test/hostile ignores the rates, such as `per_second`.
 #[allow(dead_code)]
 pub mod attack;
 pub mod certificates;
@@ -30,5 +30,5 @@ pub use skip::skip;
 pub use sts::{Reply, Sts};
 pub use watched::{TIMEOUT, Watched, each, until};
 
-/// Part of every secret in the tests, so that one search finds any of them.
+/// Part of the secret keys and tokens in test credentials. Dropping an `Ec2Role` searches the log and stdout for this text.
 pub const SECRET: &str = "s3cr3t";

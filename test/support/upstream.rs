@@ -1,4 +1,4 @@
-//! A host's metadata service that has a complete tree of items.
+//! Stands in for the host's metadata service that `--pass-through` reads: it serves a tree of items, and lists its directories.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ pub enum Manner {
     Well,
     /// Rejects tokens with a lower number than this one, as after a restart of the service.
     TokensFrom(usize),
-    /// Never responds.
+    /// Never responds, not even to a PUT for a token.
     Hang,
     /// Sends these bytes and closes the connection.
     Say(Vec<u8>),
@@ -63,7 +63,7 @@ pub const SIGNATURES: [&str; 3] = [
     "dynamic/instance-identity/rsa2048",
     "dynamic/instance-identity/signature",
 ];
-/// Items that are never served.
+/// Items of the host that ec2-role never serves. At the path of `iam/info` it serves a document for its own role.
 pub const NEVER: [&str; 6] = [
     "meta-data/iam/info",
     "meta-data/iam/security-credentials/host-role",
