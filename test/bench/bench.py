@@ -27,8 +27,8 @@ from start import first_credential
 median = statistics.median
 # Time limit of the whole benchmark.
 LIMIT_SECONDS = 900
-# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured at
-# almost the same moment, so their ratio is fair, and the median of many ratios leaves out the exceptions.
+# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured within
+# seconds of each other, so their ratio is fair, and the median of many ratios leaves out the exceptions.
 ROUNDS = 9
 ROUND_SECONDS = 1
 SECONDS = 3  # duration of the other loads
@@ -76,7 +76,7 @@ class Bench:
         self.row("exec to first credential served, STS's own time subtracted", report.milliseconds(median(times)))
 
     def memory(self):
-        # With a stderr that is no file, as under systemd and Docker, there is no log writer.
+        # Measure without the log writer, which starts only if stderr is a file. Under systemd and Docker it is not one.
         no_file = {"stderr": subprocess.DEVNULL}
         with self.ec2_role(**no_file) as ec2_role:
             self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
@@ -89,7 +89,7 @@ class Bench:
             self.row(f"… after {requests:,} requests", report.megabytes(memory.of(ec2_role)))
         refreshes = 3 if self.is_quick else REFRESHES
         authority, certificate, key = tls.make(self.directory)
-        # With a lifetime of one second there is a refresh each second, the shortest interval, so many refreshes take little time.
+        # Use a lifetime of one second to save time: it causes a refresh each second, and ec2-role refreshes no more often.
         with Sts(self.directory, "--lifetime", "1", "--certificate", certificate, "--key", key) as sts:
             with Ec2Role(self.directory, sts.url, environment={"AWS_CA_BUNDLE": authority}, **no_file) as ec2_role:
                 for _ in range(refreshes):

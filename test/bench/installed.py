@@ -99,15 +99,15 @@ def units_times(engine, rounds, numbers):
 def main():
     rounds, *numbers = map(int, sys.argv[1:])
     with session.running_engine() as engine:
-        # Docker's default address pools have room for only 31 networks.
+        # Make room for a network of each role: scripts/bench starts 40 roles, and Docker's default pools have only 31 subnets.
         engine.settings = {"default-address-pools": [{"base": "172.16.0.0/12", "size": 24}]}
         engine.restart()
         import_tree(engine)
         build_ec2_role(engine)
         with Aws(engine.instance):
             networks = networks_times(engine, rounds, numbers)
-            # Turn off the guard, so that containers reach the metadata service: the host of `units_times` is a container of this
-            # engine, and its ec2-role gets the source credential from that service.
+            # Turn off the guard, which `ec2-role-network create` has turned on. The host of `units_times` is a container of this
+            # engine, and the ec2-role on that host gets its source credential from the metadata service.
             engine.instance.guard("off")
             units = units_times(engine, rounds, numbers)
     json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)

@@ -1,6 +1,6 @@
 """The resources that a process and its children use: memory, processor time, system calls, context switches.
 
-ec2-role's processes are not dumpable, so only root can read these values.
+ec2-role's processes are not dumpable, so only root can read their memory maps and trace their system calls.
 """
 
 import pathlib

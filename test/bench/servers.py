@@ -18,7 +18,7 @@ PEERS = REPOSITORY / "target/peers/bin"
 
 ROLE_ARN = "arn:aws:iam::123456789012:role/exc_web"
 LIST_PATH = "/latest/meta-data/iam/security-credentials/"
-# Generous: the slowest server, in Python, starts within a second on an idle machine.
+# Time limit of a server's start. The slowest server, in Python, starts within a second on an idle machine.
 START_SECONDS = 30
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "made-up", "AWS_REGION": "us-east-1"}

@@ -1,6 +1,6 @@
 # The script of the talk of 2015 from which ec2-role comes (README.md): a Sinatra application on WEBrick that returns the list and
-# the document, with an access log line for each request. The original called STS in every request; this copy serves a fixed
-# credential, like all servers measured here.
+# the document, with an access log line for each request. The original called STS in every request. This copy serves a fixed
+# credential, so that the benchmark does not measure STS.
 require 'sinatra'
 require 'json'
 

@@ -1,4 +1,4 @@
-"""moto as AWS, with authorization checks, and a host user that may assume one role."""
+"""Runs moto in the place of AWS, with authorization checks, and creates a host user and the role that this user may assume."""
 
 import json
 import sys
@@ -10,7 +10,8 @@ from program import Program
 
 BUCKET = "web"
 
-# Number of calls that `prepare` makes. moto accepts that many calls without authorization, because `prepare` creates the user.
+# Number of calls that `prepare` makes. moto accepts this many calls without authorization, because no user exists yet who may
+# make them.
 UNCHECKED_CALLS = 6
 
 

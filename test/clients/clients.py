@@ -1,4 +1,4 @@
-"""The real clients: programs that find credentials by their default chain, and the requests that each one makes."""
+"""Lists the real clients, which find credentials with an SDK or another library, and the requests that each one makes."""
 
 import dataclasses
 import os

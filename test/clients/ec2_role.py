@@ -37,7 +37,7 @@ class Ec2Role(Program):
 
     def requests(self):
         """The requests so far, oldest first: (method, path, status) of each line of the access log."""
-        # Requests are logged in order: when this one is in the log, all earlier ones are.
+        # Send a further request and wait for its log line. Requests are logged in order, so all earlier ones are then in the log.
         marker = f"/{uuid.uuid4()}"
         fetch(self.endpoint, "GET", marker)
         self.wait_for(marker)

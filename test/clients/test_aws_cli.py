@@ -1,4 +1,4 @@
-"""Tests of ec2-role with the aws CLI alone: origin and permissions of its keys, and ec2-role as its credential_process."""
+"""Checks with the aws CLI where its keys come from, what they permit, and that ec2-role works as its credential_process."""
 
 import json
 

@@ -14,7 +14,8 @@ from recording_sts import RecordingSts
 A, AAAA = 1, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
-# True in the network namespace that scripts/test makes: it has no route, so its port 53 is free.
+# Whether the test runs in the network namespace that scripts/test makes, where port 53 is free. Its table of routes has only the
+# header line.
 in_namespace = len(pathlib.Path("/proc/net/route").read_text().splitlines()) == 1
 
 
