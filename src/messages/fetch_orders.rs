@@ -12,7 +12,7 @@ pub enum Task {
     Credential,
     /// The host's metadata for `--pass-through`.
     Metadata,
-    /// The token in `--container-token-file`, fetched again each time the file changes.
+    /// The token in `--container-token-file`. The fetcher watches the file, and reports the token again after each change.
     ContainerToken,
 }
 
@@ -30,7 +30,7 @@ pub struct FetchOrders {
     pub region: Option<String>,
     /// Seconds that this machine's clock is behind that of STS, measured by an earlier fetcher; 0 if unknown.
     pub clock_offset: i64,
-    /// The longest credential life, in seconds, that STS grants, if an earlier fetcher found such a limit.
+    /// If STS refused the user's duration to an earlier fetcher: the shorter duration, in seconds, that STS then accepted.
     pub duration_limit: Option<u32>,
 }
 

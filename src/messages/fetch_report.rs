@@ -10,7 +10,7 @@ pub struct Fetched {
     pub credential: Credential,
     /// Seconds that this machine's clock is behind that of STS.
     pub clock_offset: i64,
-    /// The longest credential life, in seconds, that STS grants; `None` if STS grants what the user asks for.
+    /// The duration, in seconds, that STS accepted, if it is shorter than the user's; `None` if STS accepted the user's.
     pub duration_limit: Option<u32>,
 }
 
@@ -38,8 +38,8 @@ pub enum FetchReport {
     },
     /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
-    /// The fetcher has watched the token file for its full time, and the file still has the token that this fetcher reported
-    /// last. The supervisor starts the next fetcher at once.
+    /// The fetcher has watched the token file for a minute (`WATCH` in `fetcher/container_token.rs`), has reported the token that
+    /// it read last, and ends. The supervisor starts the next fetcher at once.
     Unchanged,
     Failed(Fault),
 }

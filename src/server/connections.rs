@@ -22,8 +22,9 @@ use crate::common::{limit, log};
 
 /// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
-/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is never
-/// an SDK's connection, which buffers little.
+/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is
+/// hardly ever an SDK's connection, which usually buffers nothing: the whole head arrives at once, and the socket takes the whole
+/// response.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Descriptors reserved for everything but the connections in the table: three standard streams, the listener, the control
 /// channel, epoll, four for the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client
@@ -40,8 +41,8 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
 /// in turn, so a warning for each failure would fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of events that one `epoll_wait` returns. About as many clients are accepted before the next `epoll_wait`, so
-/// that many new clients do not delay connected clients.
+/// Maximum number of events that one `epoll_wait` returns. About as many clients are accepted before the next `epoll_wait`.
+/// Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
 /// While new connections wait for epoll (`reads_at_once` is false), one in this many is read at once nevertheless, as a sample.
@@ -118,8 +119,9 @@ impl Connections {
         })
     }
 
-    /// Lets the server accept only the clients in the accept queue, which the kernel would reset when the listener closes.
-    /// Accepting ends when the queue is empty, at the latest [`LAST_RESPONSES`] before the deadline.
+    /// Starts the drain time. The server still accepts the clients in the accept queue, because the kernel resets them when the
+    /// last process closes the listener. Accepting ends when the queue is empty, at the latest [`LAST_RESPONSES`] before the
+    /// deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
         self.drain_deadline.get_or_insert(drain_deadline);
@@ -200,10 +202,10 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        // Poll the listener before accept4, unless epoll has just reported it: epoll reports that there is a client, but not how
-        // many. Without a client, accept4 costs more than a poll, and it blocks the loop if the listener is blocking. systemd
-        // makes its listener blocking whenever it runs a command of the unit, for example at `systemctl reload` (`fd_nonblock` in
-        // exec-invoke.c).
+        // Poll the listener before accept4, because without a client accept4 costs more than a poll, and blocks the loop if the
+        // listener is blocking. systemd makes its listener blocking whenever it runs a command of the unit, for example at
+        // `systemctl reload` (`fd_nonblock` in exec-invoke.c). Only the first accept4 after epoll has reported the listener needs
+        // no poll: epoll reports that there is a client, but not how many.
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
             return Ok(None);

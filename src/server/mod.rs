@@ -1,7 +1,7 @@
 //! The server process. One blocking loop takes requests from the connection table, has tiny_http parse them, and sends the
 //! responses.
 //!
-//! A hostile client can break only its own connection: the loop never waits for one client, `connections` bounds time and memory,
+//! The loop withstands hostile clients: it never waits for one client, `connections` bounds the time and memory of all clients,
 //! and tiny_http receives complete heads only. A fault of the server itself ends this process, and the supervisor starts a new
 //! server on the same listening socket.
 
@@ -41,8 +41,8 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. It is long enough for a client on a
-/// busy machine that has connected, and waits for a processor before it can send its request.
+/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. It is long enough for a client that
+/// has connected on a busy machine, but must wait for a processor before it can send its request.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
@@ -211,9 +211,9 @@ impl Handler {
     }
 
     /// Whether the client is on this machine: its source address is one of this machine's addresses. Another machine cannot
-    /// connect from such an address: the kernel drops its IPv4 packets, and no reply of the kernel to such an address leaves this
-    /// machine. A loopback address, or the address that the client connected to, is this machine's without a look-up in the
-    /// kernel's address tables.
+    /// connect from such an address: over IPv4 the kernel drops its packets, and over IPv6 the kernel's replies to such an
+    /// address do not leave this machine. A loopback address, or the address that the client connected to, is this machine's
+    /// without a look-up in the kernel's address tables.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

@@ -6,20 +6,21 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::common::{CHECK_AGENT, TOKEN_HEADER, TTL_HEADER};
 use crate::server::protocol::{browser, http::Refusal};
 
-/// Maximum length of a head. SDKs send about 300 bytes, and the longest token that an SDK may send is shorter than 4 KiB.
+/// Maximum length of a head. SDKs send about 300 bytes, and up to 4 KiB more if they send a container token (`MAX_TOKEN_BYTES`).
 pub const MAX_BYTES: usize = 8 * 1024;
 /// Maximum number of headers. SDKs send fewer than ten.
 const MAX_HEADERS: usize = 64;
 /// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Whether a response can depend on this header. Other headers are not passed on to tiny_http, because tiny_http acts on some of
-/// them: it allocates or reads a body, ends the connection, or sends a response. This also saves time, because tiny_http reads
-/// byte by byte.
+/// Whether the server uses this header after tiny_http has parsed it, for the response or for the access log. Other headers are
+/// not passed on to tiny_http, because tiny_http acts on some of them: it allocates or reads a body, ends the connection, or
+/// sends a response. This also saves time, because tiny_http reads byte by byte.
 pub fn is_relevant(name: &str, value: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     if is("Host") {
-        // A Host header with an IPv4 address changes no response, because `browser::check` allows it. Every SDK sends one.
+        // A Host header with an IPv4 address changes no response, because `browser::check` allows it. Dropping it saves time:
+        // SDKs send such a header with every request to 169.254.169.254.
         return value.parse::<Ipv4Addr>().is_err() && value.parse::<SocketAddrV4>().is_err();
     }
     if is("User-Agent") {
@@ -100,8 +101,8 @@ impl RequestHead {
 }
 
 /// Whether a body follows the head, or the reason to refuse the request. An accepted body is ignored: the connection closes after
-/// one response, so the body is never parsed as a second request. `Transfer-Encoding` is accepted only as `chunked` without a
-/// Content-Length, because any other use of it leaves the end of the body ambiguous.
+/// one response, so the body is never parsed as a second request. `Transfer-Encoding` is accepted only as a single `chunked`,
+/// in HTTP/1.1, and without a Content-Length. In most other uses it leaves the end of the body ambiguous.
 fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let values = |name: &'static str| {
         let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);
@@ -115,8 +116,8 @@ fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let mut encodings = values("Transfer-Encoding");
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(length.is_some_and(|length| length > 0)),
-        // s3fs before 1.92 and Java's BodyPublishers send this header with an empty body. It is refused in HTTP/1.0, which does
-        // not define it.
+        // s3fs before 1.92 and Java's BodyPublishers send `Transfer-Encoding: chunked` with an empty body. HTTP/1.0 does not
+        // define this header, so it is refused there.
         (Some(encoding), None)
             if encoding.eq_ignore_ascii_case(b"chunked")
                 && length.is_none()

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
-/// returns the current content. A table can be missing (no /proc, or IPv6 disabled) or forbidden. It then counts as empty, so no
-/// client of its address family is on a subnet. [`Self::open`] returns every other error, because its cause may be a system limit
-/// that the next server no longer meets.
+/// returns the current content. A table can be missing (no /proc, or IPv6 disabled) or forbidden. It then counts as empty, so
+/// look-ups in it find nothing. [`Self::open`] returns every other error, which ends this server. The cause may be temporary,
+/// such as the system's limit of open files, and then the next server can open the table.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -34,9 +34,9 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. The check lets the host itself in, for which [`Self::is_on_subnet_of`] can be
-    /// false: when the host connects to a bridge's address, Docker's masquerading can replace the source address by the host's
-    /// address on another interface.
+    /// Whether an address belongs to this machine. This check lets the host itself in, because [`Self::is_on_subnet_of`] can be
+    /// false for the host: when the host connects to a bridge's address, Docker's masquerading can replace the source address by
+    /// the host's address on another interface.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),

@@ -1,6 +1,6 @@
 //! Runs tiny_http on a Unix stream within this process.
 //!
-//! tiny_http parses every request but never reads from a client, because a hostile client could exhaust, block or crash it (body
+//! tiny_http parses the requests but never reads from a client, because a hostile client could exhaust, block or crash it (body
 //! allocation, blocking reads, panics). It receives pipelined heads that are complete, small and well-formed (see
 //! [`super::request_head`]).
 
@@ -57,16 +57,16 @@ impl TinyHttpAdapter {
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
         // Pad the heads with spaces to one byte more than a multiple of `READ_BYTES`. tiny_http reads this last byte only after
-        // it has parsed all heads, and the `poll` below waits until then. tiny_http ignores spaces before a request line. A few
-        // heads are not padded, because parsing so many spaces would take longer than the wait saves.
+        // it has parsed all heads, and the `poll` below waits until then. tiny_http ignores spaces before a request line. Heads
+        // that fill at most half of `READ_BYTES` are not padded: parsing so many spaces would take longer than the wait saves.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
         if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
         }
         self.stream.write_all(&bytes)?;
         // Wait until tiny_http's thread has read everything; `poll` waits because the send buffer is small. Without the wait,
-        // tiny_http's thread would wake this thread in `receive` at every head, while it still holds the lock that `receive`
-        // needs. An error is ignored, because the wait is only an optimization.
+        // tiny_http's thread would wake this thread in `receive` at every head, but would still hold the lock that `receive`
+        // needs, and this thread would have to wait again. An error is ignored, because the wait is only an optimization.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }

@@ -60,8 +60,8 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     response
 }
 
-/// Whether a path is hidden (404) because only the container form serves the credential: a container token is set, and not both
-/// forms are on. The role's paths are hidden then. The session token path is hidden too, with two exceptions:
+/// Whether a path is hidden (404) because only the container form serves the credential (`serves_role` is false). The role's
+/// paths are hidden then. The session token path is hidden too, with two exceptions:
 /// - `--pass-through` is set, because clients use session tokens for the host's metadata.
 /// - The request shows the container token. A fetcher sends such a request to its credential source: if the session token in the
 ///   response is this server's, the source is this server itself.
@@ -142,7 +142,7 @@ fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
             let document = state.document.as_ref().map(Secret::expose);
             valid.map(|_| Response::text(document.unwrap_or_default()))
         }
-        // The rest of `iam` and `identity-credentials` hold the host's own credentials, so they are never served or listed.
+        // `identity-credentials` and the rest of `iam` hold the host's own credentials, so they are never served or listed.
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
         other => host_metadata(&other.join("/"), has_roles, state, now),
     };

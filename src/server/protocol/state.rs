@@ -1,4 +1,5 @@
-//! The server's state, and parts of responses that depend on nothing else: they are computed at each change, not at each request.
+//! Holds the server's state, and the parts of responses that depend only on this state. These parts are computed at each change
+//! of the state, not at each request.
 
 use crate::common::{Credential, Secret, Snapshot, TokenAuthority, clock, ec2_form};
 use crate::messages::{ServerState, ServerUpdate, from_frame};
