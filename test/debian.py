@@ -20,9 +20,9 @@ from instance import REPOSITORY
 # Files that are copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# Makes the tree the root of a mount namespace. With chroot alone, the namespace's root would remain the machine's root directory.
-# Each container gets a copy of this namespace, and `docker exec` starts a command in the root of that copy: the machine's root
-# directory. /tmp is the machine's, because a test puts a core_pattern program there, and the kernel looks for this program below
+# Makes the tree the root of a mount namespace. With chroot alone, the namespace's root would remain the machine's root directory,
+# and `docker exec` would start commands there: each container gets a copy of this namespace, and `docker exec` uses the root of
+# the copy. /tmp is the machine's, because a test puts a core_pattern program there, and the kernel looks for this program below
 # the machine's root directory.
 ENTER = r"""
 mount --bind "$1" "$1"

@@ -126,7 +126,7 @@ fn file_and_address_faults_at_start_are_retried() {
     });
 }
 
-/// With each of these limits on open files a different step of the start fails.
+/// The limit on open files decides which step of the start fails, if any.
 #[test]
 fn start_survives_any_limit_on_open_files() {
     let sts = Sts::start([Reply::good()]);

@@ -1,5 +1,5 @@
-//! Peers that hang, and processes that crash or are killed under load: only requests in flight in a killed server are lost.
-//! scripts/bench measures fetches while STS hangs, and scripts/test-soak fetches while servers are killed.
+//! Tests that clients are served while a peer of the fetcher hangs, and that a killed server loses only its requests in flight.
+//! scripts/bench measures the time of a client's fetch while STS hangs, and scripts/test-soak kills servers for a long time.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,8 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// Number of times that the server is killed while a fetcher hangs. Then the same number of requests follows whose Content-Length
-/// would make tiny_http abort.
+/// Number of times that the server is killed while a fetcher hangs. Also the number of hostile requests that follow: each has a
+/// Content-Length that would make tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
@@ -67,8 +67,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // `hanging` has the fetchers that ran after a response. If each response waited until a fetcher ends, there would be about as
-    // many fetchers as responses.
+    // `hanging` has the process id of each fetcher that was seen after a response. Few are expected, because a fetcher hangs for
+    // many responses. If each response waited for the end of a fetcher, there would be about as many fetchers as responses.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -360,8 +360,8 @@ fn a_crash_leaves_no_core_file() {
         });
     }
     let server = ec2_role.server();
-    // SIGABRT dumps core by default, as a crash does. Two other such signals would end no process here: Rust's runtime handles
-    // the first SIGSEGV, and the server blocks SIGQUIT, which the supervisor handles.
+    // Send SIGABRT, which dumps core by default, as a crash does. Two other signals that dump core would crash no process here:
+    // Rust's runtime handles the first SIGSEGV, the server blocks SIGQUIT, and the supervisor ends on it as on SIGTERM.
     kill_process(server, Signal::ABORT).unwrap();
     ec2_role.wait_for_line("signal 6");
     ec2_role.signal(Signal::ABORT);
@@ -406,7 +406,7 @@ impl Drop for CorePattern {
 #[test]
 #[ignore = "takes root, and sets the machine's core_pattern for a moment"]
 fn no_core_pattern_receives_a_crash() {
-    // A core limit of 0 does not stop the kernel from sending a core to a program that core_pattern names.
+    // Test a file and a program as core_pattern: a core limit of 0 does not stop the kernel from sending a core to a program.
     let cores = Directory::new();
     let collector = cores.program("collect", &format!("cat >{}", cores.text("core.$1")));
     for pattern in [cores.text("core.%p"), format!("|{collector} %p")] {
@@ -492,8 +492,8 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     };
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // `setsid` keeps the child out of the process group that is killed with the credential_process. The child then has no parent
-    // but PID 1.
+    // `setsid` keeps `sleep` out of the process group that is killed with the credential_process. So `sleep` becomes an orphan,
+    // and its parent is then PID 1, the supervisor.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start

@@ -163,7 +163,7 @@ fn a_poll_that_fails_does_not_spin() {
     assert!(spent < 10, "{spent}");
 }
 
-/// The filter forbids setpgid, without which no child can be started.
+/// The filter forbids setpgid, which is called at the start of each child. So no child can be started.
 #[test]
 fn a_log_writer_that_cannot_start_is_logged_and_does_not_spin() {
     let sts = Sts::start([Reply::good()]);
@@ -290,8 +290,8 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
     drop(ec2_role);
 }
 
-/// With each limit a different process or thread fails to start. Every start has a user of its own, because the limit counts a
-/// user's processes.
+/// The limit decides which process or thread fails to start, if any. Every start has a user of its own, because the limit counts
+/// a user's processes.
 #[test]
 fn limits_on_processes_are_named_and_make_no_server_panic() {
     if !rustix::process::geteuid().is_root() {

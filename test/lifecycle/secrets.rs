@@ -1,5 +1,5 @@
-//! Tests which processes have the source credential's secret in their environment or memory; only root can read these. Logs,
-//! output and files are searched for secrets in every test, when the test drops its `Ec2Role`.
+//! Tests which processes have the source credential's secret in their environment or memory, which only root can read. In every
+//! test, the drop of `Ec2Role` searches the log and the output for secrets, and the files for secrets of the role.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

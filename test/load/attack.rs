@@ -1,4 +1,4 @@
-//! Runs an attack of `support::attack` at its full rate until `ended` is set, in one thread with non-blocking sockets.
+//! Runs an attack of `support::attack` at its full rate until `ended` is set, in one thread. Connected sockets are non-blocking.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +13,8 @@ use crate::client;
 use crate::support::attack::Form;
 use crate::support::http::reset;
 
-/// Timeout of a connect: while the server's accept queue is full, a connect waits. `pace` uses the same time.
+/// Timeout of a connect, which waits while the server's accept queue is full. `pace` makes up for the calls that were missed in
+/// this time.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);

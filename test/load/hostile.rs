@@ -35,7 +35,7 @@ const MAX_LOG_BYTES: u64 = 800_000;
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Attackers in a container or of another user. The attacks of `support::attack` come from clients on loopback.
+/// Attacks from a container, or by another user of the host. The attacks of `support::attack` come from clients on loopback.
 #[derive(Clone, Copy)]
 enum Other {
     /// A container whose clients send a request, and then acknowledge no further packet.
@@ -70,7 +70,7 @@ struct Row {
     stderr: Option<Stdio>,
     /// The log file, if stderr is a file.
     log: Option<Directory>,
-    /// The read end of the pipe to which stderr is written; nobody reads it.
+    /// The read end of the pipe to which stderr is written. It is kept open and not read, so that the pipe gets full.
     _kept: Option<std::io::PipeReader>,
     /// Duration of the attack, as a multiple of the usual one.
     length: u32,
@@ -88,7 +88,7 @@ struct Attacked {
     log: Option<Directory>,
     stolen: String,
     other: Option<Other>,
-    /// The number of the kernel's sockets on ec2-role's port at the end of the attack; 0 if `other` is `None`.
+    /// The number of connections to ec2-role's port in the kernel at the end of the attack; 0 if `other` is `None`.
     connections: usize,
     _kept: Option<std::io::PipeReader>,
     // Dropped last, because a control group can be removed only when its processes have ended.
@@ -134,7 +134,8 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(Row {
             other: Some(other),
-            // The memory limit that scripts/ec2-role-network sets for a server.
+            // A quarter of the memory limit that scripts/ec2-role-network sets for a server. The kernel charges the memory of the
+            // attack's connections to this control group.
             bounds: Some(Bounds::memory(16 << 20)),
             ..row(name, Vec::new())
         });
@@ -205,7 +206,7 @@ pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let mut attacked: Vec<Attacked> = Vec::new();
     let chosen = |row: &Row| row.name == "none" || row.name.contains(only);
     for row in rows().into_iter().filter(chosen) {
-        // While one row waits for its last sample, the next attack runs.
+        // The samples of a row are taken `wait` or more after its attack. Meanwhile the next attacks run.
         while attacked
             .first()
             .is_some_and(|first| first.ended.elapsed() >= wait)
@@ -284,8 +285,8 @@ impl Other {
     /// Maximum number of the attack's connections that the kernel may keep.
     fn most_connections(self) -> usize {
         match self {
-            // 150 connections are opened each second, and the kernel retransmits on each for 1 s (TCP_USER_TIMEOUT). The factor 3
-            // is a margin.
+            // 150 connections are opened each second, and the kernel retransmits on each for 1 s (TCP_USER_TIMEOUT). So about 150
+            // exist at once; the factor 3 is a margin.
             Other::Vanish => 3 * 150,
             // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,

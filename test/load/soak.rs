@@ -21,7 +21,7 @@ const LIFETIME_SECONDS: i64 = 15;
 const CLIENTS: usize = 4;
 /// Pause of a client between two fetches.
 const PERIOD: Duration = Duration::from_millis(40);
-/// Interval between kills of the server. At each kill STS's behaviour changes too.
+/// Interval between kills of the server. Before each kill, STS's behaviour is chosen at random.
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// Tolerance when a client's time is compared with a credential's expiration, for a busy machine.
 const LATE: Duration = Duration::from_millis(500);
@@ -71,7 +71,8 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
     let (seen, ended) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
-    // Each kill: the time of the signal, and of the process's end, which comes later on a busy machine.
+    // For each kill, the time of the signal and the time of the server's end, which can be much later on a busy machine. A cut
+    // fetch is excused if it overlaps the interval between these times.
     let mut kills: Vec<(Instant, Instant)> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut number: u64 = begun.elapsed().as_nanos() as u64;

@@ -1,5 +1,5 @@
-//! Any request, given to the router without a process or socket: one complete response, never a panic, and the credential only
-//! for requests that are entitled to it.
+//! Gives random requests to the router, without a process or socket. Checks that it never panics and returns one complete
+//! response, and that exactly the requests that are entitled to the credential get it.
 
 use ec2_role::server::protocol::http::{Request, StatusCode};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The protocol byte by byte: each test sends raw requests and checks the status, the headers, the body and the clean close.
+//! Tests the protocol byte by byte: sends raw requests and checks the status, the headers, the body and the clean close.
 
 use ec2_role::common::clock;
 

@@ -163,7 +163,7 @@ fn errors_of_the_container_endpoint_are_json() {
             .request("GET", "/v2/credentials/temp", &headers);
         assert_eq!(answer.status, 403);
     }
-    // Without a slash after `credentials`, the path is not of the container form. The instance form answers it: 404, as
+    // Without a slash after `credentials`, the path is not of the container form. So the response is EC2's 404 page, which is
     // text/html.
     assert_eq!(
         served.get("/v2/credentials", FIRST).header("Content-Type"),
@@ -171,7 +171,7 @@ fn errors_of_the_container_endpoint_are_json() {
     );
 }
 
-/// Only requests with the container token get the credential. EC2's paths need no container token, so they are 404.
+/// EC2's paths need no container token. So the `iam` paths, which lead to the credential, are 404 unless `--both-forms` is set.
 #[test]
 fn with_a_container_token_no_other_path_leads_to_the_credential() {
     for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {

@@ -1,4 +1,5 @@
-//! Parses any text as a role's ARN and as a role's name. Checks that an error is one line.
+//! Parses any text as a role's ARN and as a role's name. Checks the parts and characters of what is accepted, and that the
+//! error of an ARN is one line.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Parses any text as an HTTP date and as an ISO 8601 time. Checks that a parsed time, formatted and parsed again, is the same.
+//! Parses any text as an HTTP date and as an ISO 8601 time. Checks that a parsed time, formatted and parsed again, is the same to
+//! the second.
 
 #![no_main]
 
