@@ -1,4 +1,4 @@
-"""The machine's disk image: Debian with cloud-init, Docker, and a container that requests credentials from the start."""
+"""Makes the machine's disk image: Debian with cloud-init, Docker, and a container that polls the role's name from its start."""
 
 import pathlib
 import shutil
@@ -9,7 +9,7 @@ from images import busybox_tree, debian_tree
 HERE = pathlib.Path(__file__).parent
 PACKAGES = ("systemd,systemd-sysv,systemd-resolved,udev,dbus,linux-image-cloud-amd64,cloud-init,cloud-guest-utils,sudo,openssh-server,"
             "docker.io,apparmor,curl,iptables,iproute2,procps,qemu-guest-agent")
-# The same units as in Debian's own EC2 images, except that the test's poller is enabled. The timers are disabled, because they
+# systemd-networkd is enabled, as in Debian's own EC2 images, and so is the test's poller. The timers are disabled, because they
 # need internet access.
 ENABLED = ("systemd-networkd.service", "poller.service")
 DISABLED = ("apt-daily.timer", "apt-daily-upgrade.timer")

@@ -1,4 +1,4 @@
-"""A whole virtual machine in QEMU, with the hardware identity by which cloud-init recognises EC2, booted for the first time."""
+"""Boots a virtual machine in QEMU, with the hardware identity by which cloud-init recognises EC2, and runs commands in it."""
 
 import subprocess
 
@@ -79,7 +79,7 @@ class Machine(SystemdHost):
         return [line for line in journal.splitlines() if line.startswith("ec2-role")]
 
     def answers(self):
-        """The responses that the container got since its start, without repetitions."""
+        """The lines of `poll`: `started` at each start of the container, and each result that differs from the one before."""
         return self.run("cat", "/var/log/poller/list", check=False).stdout.splitlines()
 
     def own_role(self):

@@ -1,4 +1,4 @@
-"""Requests from a namespace on a bridge. The result is the role's name in the response, or a refusal."""
+"""Requests the list of roles from inside a namespace: returns the role's name, or checks that the request is refused."""
 
 import contextlib
 import time
@@ -14,8 +14,8 @@ def role_seen_by(namespace, **options):
 
 
 def assert_refused(namespace, within=0.5, **options):
-    """Checks that the request is refused at once, in `within` seconds. If the packet were dropped, an SDK would wait for its
-    timeouts. The default is below the 1 s after which TCP retransmits."""
+    """Checks that the request is refused within `within` seconds. A dropped packet fails the check, because an SDK would wait for
+    its timeouts. The default is below the 1 s after which TCP retransmits, so it detects even a single dropped SYN."""
     began = time.monotonic()
     with pytest.raises(OSError) as error:
         get(namespace, LIST, **options)
@@ -29,7 +29,7 @@ def role_or_none(namespace, **options):
 
 
 def role_of_uid(namespace, uid, address=METADATA, port=80, source=None):
-    """Returns the role that a process with this uid sees; None if the request is refused."""
+    """Returns the role that a process with this uid sees; None if there is no response."""
     url = f"http://[{address}]:{port}{LIST}" if ":" in address else f"http://{address}:{port}{LIST}"
     asked = namespace.run("setpriv", f"--reuid={uid}", "--clear-groups", "curl", "--silent", "--globoff", "--max-time", "2",
                           *(["--interface", source] if source else []), url, check=False)

@@ -19,7 +19,8 @@ AWS_ADDRESS = "10.77.0.1"
 
 
 def clean_environment(**more):
-    """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy; IMDS is disabled."""
+    """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy. In it,
+    AWS_EC2_METADATA_DISABLED keeps SDKs and ec2-role from the metadata service. `more` replaces or adds variables."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(("AWS_", "EC2_ROLE_", "DOCKER_")) and not name.lower().endswith("_proxy")}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
@@ -122,7 +123,7 @@ def wait_until(condition, seconds=60, what="it"):
 
 
 def firewall(instance, program="iptables"):
-    """All rules of IPv4 and IPv6, without comments and counters."""
+    """The output of iptables-save and ip6tables-save, without its comment lines, and without the counters of the chains."""
     text = ""
     for name in (program, program.replace("iptables", "ip6tables")):
         saved = instance.ec2.run(f"{name}-save").stdout

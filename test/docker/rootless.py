@@ -14,8 +14,9 @@ from instance import wait_until
 
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
-# Unmounts cgroup v2 if v1 is mounted too, because crun refuses to work with both if v2 has a controller. The directory `box` is
-# the root directory of the containers. /dev/net/tun gets the mode that udev sets: all users can open it.
+# Unpacks the tree and makes it the root of the mount namespace. `box` in the tree is the root directory of Podman's containers.
+# Where cgroup v1 and v2 are both mounted, v2 is unmounted, because crun refuses to work with both if v2 has a controller.
+# /dev/net/tun gets the mode that udev sets: all users can open it.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
 tar -C /mnt -xf "$1"
@@ -66,7 +67,7 @@ class Rootless:
         self._pid = wait_until(children.read_text, what="its first process").split()[0]
 
     def role(self, host, way, address, path):
-        """Returns the role that a container of the user sees on this host; None if the request is refused."""
+        """Returns the role that a container of the user sees on this host; None if there is no response."""
         url_address = f"[{address}]" if ":" in address and "curl" in WAYS[way][-1] else address
         asked = host.ec2.run("nsenter", "--target", self._pid, "--mount", "--pid", "setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups",
                              "env", "--ignore-environment", "--chdir=/home/app", "HOME=/home/app", f"XDG_RUNTIME_DIR=/run/user/{UID}",

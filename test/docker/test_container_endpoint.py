@@ -29,7 +29,7 @@ def test_the_container_form_serves_an_sdk_only_with_the_token(docker, start_serv
     server.wait_for("GET /v2/credentials/exc_web ")
     without = curl(docker, container, "http://169.254.170.2/v2/credentials/exc_web", "--write-out", "%{http_code}")[0]
     assert without.endswith("401") and "SecretAccessKey" not in without
-    # One hook redirects both addresses, and both refuse connections when the server has stopped.
+    # The same hook redirects 169.254.169.254 too. When the server has stopped, connections to 169.254.170.2 are refused.
     assert curl(docker, container, f"http://{METADATA}{LIST}")[0] == "exc_web"
     server.stop()
     assert curl(docker, container, "http://169.254.170.2/v2/credentials/exc_web")[1] == CURL_REFUSED

@@ -17,7 +17,8 @@ AGENT_RULES = [
 
 @pytest.fixture
 def agent(docker):
-    """A stand-in for the ECS agent's credentials endpoint, with the firewall rules of the agent's set-up."""
+    """Runs a stand-in for the ECS agent's credentials endpoint, with the firewall rules of the agent's set-up. The value is a
+    container on the host's network, as the agent is."""
     ec2 = docker.instance.ec2
     ec2.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
     for rule in AGENT_RULES:

@@ -1,4 +1,4 @@
-"""ec2-role-guard, packet by packet, between bridges and namespaces made with `ip`. No iptables, no Docker, no ec2-role."""
+"""Tests ec2-role-guard packet by packet, between bridges and namespaces made with `ip`, without the hook, Docker and ec2-role."""
 
 import os
 import shutil

@@ -24,7 +24,7 @@ class Cgroup:
         self.path = pathlib.Path(MOUNTS[0]) / name
 
     def role(self, address, child=""):
-        """Returns the role that a process of the cgroup, or of a cgroup below it, sees; None if the request is refused."""
+        """Returns the role that a process of the cgroup, or of a cgroup below it, sees; None if there is no response."""
         asked = self._host.run("sh", "-c", f'mkdir -p {self.path}/{child} && echo $$ >{self.path}/{child}/cgroup.procs && exec curl -sg --max-time 2 "$1"',
                                "sh", f"http://{f'[{address}]' if ':' in address else address}{LIST}", check=False)
         return asked.stdout if asked.returncode == 0 else None

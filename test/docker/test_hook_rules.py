@@ -55,7 +55,7 @@ def test_hook_runs_through_a_symlink_with_crons_path(host, server, tmp_path):
 @pytest.mark.parametrize("bridged", [0, 1])
 def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
     """Sends a hundred requests on a bridge without a hook. All refusals are prompt, because they are TCP resets: the kernel
-    limits only the rate of ICMP errors. br_netfilter passes bridged packets to iptables too."""
+    limits only the rate of ICMP errors. If `bridged` is 1, br_netfilter passes bridged packets to iptables too."""
     host.ec2.run("iptables", "-P", "INPUT", "DROP")
     host.ec2.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={bridged}")
     host.hook("add", "--bridge", "br-+", "--missing-ok")
@@ -156,7 +156,8 @@ def test_add_does_not_close_the_port_of_another_program(host):
 
 
 def test_add_reports_a_program_listening_on_all_addresses(host):
-    """ss prints this listener's address as *:4567; as a pattern, that would match the rules of the existing hook."""
+    """ss prints this listener's address as *:4567. Used as a pattern, it would match the hook's own addresses, so the program
+    would not be reported."""
     host.hook("add")
     stranger = StandIn(host.ec2, "::")
     try:

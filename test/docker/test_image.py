@@ -104,7 +104,7 @@ def test_image_source_label_is_the_manifests_repository(tmp_path):
 
 
 def test_image_of_a_tree_without_git_has_an_unknown_commit(docker, ec2_role_image, tmp_path):
-    # The directory around the tree is another project's repository.
+    # The directory around the tree is another project's repository. Its commit must not become that of ec2-role.
     for command in ("init --quiet", "-c user.name=other -c user.email=other@localhost commit --quiet --allow-empty --message other"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     (tmp_path / "ec2-role").mkdir()

@@ -1,4 +1,4 @@
-"""Shows the cases that README.md lists as not covered by the hook."""
+"""Shows the cases that scripts/README.md lists as not covered, and that other users of the host get both roles (README.md)."""
 
 import pytest
 

@@ -98,7 +98,7 @@ def test_no_path_header_or_address_leads_to_another_role(docker, pair, aws):
                  f"/v2/credentials/{other}", "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance"]
         headers = [(), ("--header", "X-Forwarded-For: " + gateways[other]), ("--header", f"Host: {gateways[other]}:4567"),
                    ("--header", "X-aws-ec2-metadata-token: " + "A" * 56)]
-        # One curl sends all requests to an address, because a process for each request would take minutes.
+        # One curl sends the requests for all paths, because a process for each request would take minutes.
         for address in addresses:
             seen = "".join(
                 curl(docker, container, f"http://{address}{paths[0]}", "--path-as-is", "--connect-timeout", "0.3", "--fail-early", "--globoff", *header,

@@ -15,8 +15,8 @@ from sts import ENDPOINT, arn
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
 
 def shell(docker, script, directory, **environment):
-    """Runs a script on the instance. `sudo` just runs its command, because the tests are root. The script installs into empty
-    directories. The programs of the machine's own /usr/local/bin are found at /mnt instead."""
+    """Runs a script on the instance. `sudo` just runs its command, because the tests are root. An empty tmpfs hides each
+    directory into which the script installs. The machine's own /usr/local/bin is mounted on /mnt, and /mnt is in the PATH."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"

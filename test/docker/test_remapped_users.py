@@ -1,4 +1,5 @@
-"""A role network of an engine that gives containers other users than the host's (userns-remap), as hardening guides recommend."""
+"""Tests a role network of an engine with userns-remap, which hardening guides recommend: containers' users get uids that no user
+of the host has."""
 
 import shutil
 

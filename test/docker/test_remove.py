@@ -1,4 +1,5 @@
-"""After `remove` and `guard off` the host is as before. The test saves the state before, with and after the hook."""
+"""After `remove` and `guard off` the host is as before. The test keeps the state before, with and after the hook in
+target/docker."""
 
 import pathlib
 

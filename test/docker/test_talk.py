@@ -53,8 +53,8 @@ print(sum(credential.get("role_name") == "exc_web" for credential in found))
 
 
 def test_server_in_a_container_works_with_a_hop_limit_of_1(docker, aws, ec2_role_image):
-    """The server is on the host's network, which the hook does not redirect. The talk's server was on a bridge and needed an
-    exception in the rules."""
+    """The server is on the host's network: responses with a hop limit of 1 reach it, and the hook does not redirect its requests.
+    The talk's server was on a bridge and needed an exception in the rules."""
     docker.instance.real_metadata.ip_ttl = 1
     server = docker.run("--network", "host", *OPTIONS, "--env", "EC2_ROLE_LISTEN=172.17.0.1:4567", "ec2-role", arn("exc_web"))
     docker.instance.hook("add")

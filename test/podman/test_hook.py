@@ -1,4 +1,4 @@
-"""Tests the hook and the guard on Podman's default network, with both firewall drivers of netavark."""
+"""Tests the hook and the guard on Podman's default network. The test of a flush runs with both firewall drivers of netavark."""
 
 import concurrent.futures
 

@@ -1,4 +1,4 @@
-"""Tests Quadlet units: the sample of scripts/README.md, and boots with a container that requests credentials at once."""
+"""Tests Quadlet units: the sample of scripts/README.md, and a boot with containers that poll the role's name from their start."""
 
 import re
 

@@ -1,5 +1,5 @@
-//! Every fault of the host's metadata service and of a container credential endpoint as the credential source, at the start and
-//! during a refresh.
+//! Checks each fault of a credential source that is an HTTP service, at the start and during a refresh: of the host's metadata
+//! service, and of a container credential endpoint.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};

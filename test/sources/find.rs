@@ -1,4 +1,5 @@
-//! The host's credential sources: each source alone, their order, incomplete sources, and the error if none has a credential.
+//! Checks from which source ec2-role takes the host's credential: each source alone, the order of all, incomplete sources, and
+//! the error if no source has a credential.
 
 use std::process::Command;
 
@@ -433,7 +434,8 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_sign_in = name.starts_with("sso") || name == "login_session";
         if is_sign_in && beside.contains("credential_process") {
-            // Tools write a credential_process beside the sign-in settings, for programs that cannot sign in, such as ec2-role.
+            // Tools write a credential_process beside the sign-in settings, for programs that cannot sign in. So ec2-role runs it
+            // instead of refusing the settings. Here it is the program `false`, which fails.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
@@ -546,7 +548,7 @@ fn lines_of_a_credential_process_are_json_if_configured() {
     assert!(failed.starts_with(&format!("{prefix}: it failed")));
 }
 
-/// A credential_process setting that runs ec2-role for this role.
+/// A profile whose credential_process runs ec2-role for this role.
 fn as_process(profile: &str, sts: &Sts, source: &str, role: &str) -> String {
     format!(
         "[profile {profile}]\ncredential_process = {} --credential-process --profile {source} --region eu-west-1 --endpoint-url {} {role}\n",

@@ -1,4 +1,4 @@
-//! The sources of STS's endpoint and region, in this order: options, variables, the profile, the host.
+//! Checks where STS's endpoint and region come from, in this order: options, variables, the profile, and the host (region only).
 
 use crate::support::host_metadata::{HostMetadata, REGION, Step, Tokens, Wrong};
 use crate::support::loopback::Loopback;
@@ -66,7 +66,8 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                     ),
                 )
         };
-        // The configured endpoint URLs are ignored and no region is set, so this start fails before it calls STS.
+        // The configured endpoint URLs are ignored, and no region is set. The partition aws-cn has no global endpoint, so this
+        // start fails before it calls STS.
         let regionless = ignoring().arguments([CHINAS]).spawn();
         regionless.wait_for_line("no region");
         drop(

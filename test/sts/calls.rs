@@ -1,4 +1,4 @@
-//! The AssumeRole call, and the effect of each reply of STS. Transient faults are in `faults.rs`.
+//! Checks what ec2-role sends in AssumeRole, and what it does after each reply of STS. Most transient faults are in `faults.rs`.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
             .find_map(|word| word.parse().ok())
             .unwrap();
         assert!((offset - ahead).abs() <= 2, "{line}");
-        // The credential is served, although by the local clock it may have expired a day ago.
+        // The credential is served even if STS's clock is a day behind, so that by this machine's clock it has expired.
         let document = ec2_role.wait_for_document_of_call(2);
         let expiration =
             ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();

@@ -62,7 +62,7 @@ fn tunnel(client: &TcpStream, target: SocketAddr) {
     });
 }
 
-/// The STS's URL with 0.0.0.0: ec2-role calls it through the proxy, unless NO_PROXY has this address.
+/// The STS's URL with 0.0.0.0: ec2-role calls it through the proxy, unless NO_PROXY excepts this address.
 fn elsewhere(sts: &Sts) -> String {
     sts.url().replace("127.0.0.1", "0.0.0.0")
 }

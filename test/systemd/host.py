@@ -22,8 +22,8 @@ NETWORK, SUBNET = "hosts", "10.99.0.0/24"  # not 10.88.0.0/16, which is Podman's
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")
 INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
-# Options of a host that runs an engine. Podman and systemd see the same cgroup paths in a private cgroup namespace. The device
-# rule allows what systemd asks for: it needs /dev/tty (5:0), and asks for all devices 5:*.
+# Options of a host that runs an engine. Its cgroup namespace is private, so that Podman and systemd see the same cgroup paths.
+# The device rule allows all devices 5:*, because systemd asks for all of them, although it needs only /dev/tty (5:0).
 ENGINE_OPTIONS = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
 # Docker mounts these directories read-only, and the engine in the host must write to them. The settings in /proc/sys/net belong
 # to the container's own network namespace, so the machine's do not change.

@@ -29,7 +29,7 @@ def make_older(kind, directory):
 
 
 def import_suite(engine, suite):
-    """Imports an image of a host with another Debian release, and returns the image's name."""
+    """Imports an image of a host with the Debian release `suite`, and returns the image's name."""
     if platform.freedesktop_os_release()["ID"] != "debian":
         pytest.skip("test_packages.py: this machine's sources are not Debian's")
     image = f"package-host-{suite}"

@@ -1,5 +1,4 @@
-"""An HTTP server in the namespace `aws` that serves a release's tarball; and a function that makes user-data with the tarball's
-URL."""
+"""Serves a release's tarball over HTTP in the namespace `aws`, and makes user-data with the tarball's URL."""
 
 import hashlib
 import http.server

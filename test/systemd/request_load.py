@@ -1,7 +1,7 @@
 """Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
 Usage: request_load.py TOKEN ROLE FILE. Makes the file after the first request, and runs until somebody removes it. Prints the
-count of each status and error: {"200": 1234, "ConnectionRefusedError": 1}.
+count of each status and error: {"200": 1234, "ConnectionRefusedError(111, 'Connection refused')": 1}.
 """
 
 import collections

@@ -1,6 +1,6 @@
-"""Stands in for Docker: makes docker0 and a container on it (a network namespace) that requests credentials all the time.
+"""Stands in for Docker: makes docker0 and a container on it (a network namespace) that polls the role's name all the time.
 
-Each response that differs from the one before becomes a line of /var/log/answers.
+Each result that differs from the one before becomes a line of /var/log/answers; without a response it is `nobody: REASON`.
 """
 
 import os

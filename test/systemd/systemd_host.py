@@ -52,7 +52,7 @@ class SystemdHost:
         return len(re.findall("it does not answer|State 'stop-sigterm' timed out", self.journal()))
 
     def events(self):
-        """The journal's last lines, without the access log."""
+        """The journal's last 30 lines, without the GET lines of the access log."""
         return "\n".join([line for line in self.journal().splitlines() if '"GET /' not in line][-30:])
 
     def processes(self, unit="ec2-role@web"):

@@ -1,4 +1,5 @@
-"""A host from installation to containers that use their role, through a reboot, and to the removal."""
+"""Installs ec2-role on a host: containers get only their role, also after reboots; a denied role delays neither the installation
+nor a boot; the removal leaves nothing."""
 
 from instance import wait_until
 from real_metadata import HOST_ROLE

@@ -216,7 +216,7 @@ def test_purge_leaves_nothing(packaged):
     assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]
     assert packaged.run("sh", "-c", STATE).stdout == packaged.nothing_installed
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
-    # Neither another installation nor another purge changes the guard.
+    # A new installation does not turn the guard on, so its purge has no guard to lift and prints nothing to stderr.
     packaged.install_package("newer")
     rules = packaged.run("ip", "rule").stdout
     purge = packaged.run("dpkg", "--purge", "ec2-role")

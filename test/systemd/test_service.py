@@ -94,8 +94,8 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-# Fills the server's memory with 120 incomplete requests, of which it buffers up to 8 KiB each. The hook allows each container 128
-# connections.
+# Sends 120 incomplete requests, of which the server buffers up to 8 KiB each, so that it exceeds its memory limit. The hook
+# accepts all 120 connections: its limit is 128 for each container.
 HOLD_REQUESTS = """
 import socket, time
 held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]
@@ -223,7 +223,8 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
 
 
 def test_unit_serves_and_logs_a_rule_that_bypasses_the_guard(host):
-    # Add the rule while the guard is off, so that the kernel checks it before the guard's rules.
+    # Add the rule while the guard is off. The guard's rules then come behind it, because the kernel puts a new rule behind all
+    # rules of the same preference.
     host.run("ec2-role-guard", "off")
     host.run("ip", "rule", "add", "pref", "0", "iif", "docker0", "lookup", "main")
     try:

@@ -1,4 +1,4 @@
-"""The user-data on a minimal host that cloud-init boots: it installs all or nothing, and no container gets the host's role."""
+"""Tests the user-data on a minimal host: it installs all or nothing, and no container gets the host's role."""
 
 import contextlib
 import itertools
