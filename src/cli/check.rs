@@ -29,8 +29,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Returns one line, or one JSON object if `json` is set. `Ok` has the served role and its credential's expiration; `Err`
-    /// says what is wrong.
+    /// Returns one line, or one JSON object if `json` is set. `Ok` has the role name that the server lists, and the credential's
+    /// expiration; `Err` says what is wrong.
     pub fn run(&self) -> Result<String, String> {
         let address = self.address;
         match self.ask() {
@@ -43,7 +43,7 @@ impl Check {
         }
     }
 
-    /// Returns the name of the served role and the expiration of its credential.
+    /// Returns the role name that the server lists, and the credential's expiration.
     fn ask(&self) -> Result<(String, String), String> {
         let (root, header, token) = match &self.container_token_file {
             Some(file) => {

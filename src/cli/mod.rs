@@ -45,7 +45,7 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     Ok(Invocation::Serve(config))
 }
 
-/// Whether a command line asks for JSON log lines, even if its other arguments are invalid.
+/// Whether the command line or EC2_ROLE_LOG_FORMAT asks for JSON log lines, even if other arguments are invalid.
 pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
     let has_option = |format: &str| {
         words.windows(2).any(|pair| pair == ["--log-format", format])
@@ -119,9 +119,9 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare the served role only with one given as an argument, not with EC2_ROLE_ARN: a health check inherits the server's
-    // variables, but not its arguments. Without the server's --role-name, the check would expect the role's own name. Without the
-    // server's --endpoint-url, it would refuse an ARN that only another STS allows.
+    // Compare the served role only with one given as an argument, not with EC2_ROLE_ARN. A health check inherits EC2_ROLE_ARN,
+    // but not the arguments of the server. If the server has --role-name, the check would expect the wrong name. If the server
+    // has --endpoint-url, the check would refuse an ARN that only another STS allows.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all

@@ -11,8 +11,8 @@ use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
 /// Clock offsets that differ by less than this count as equal. STS accepts a signature whose time is up to five minutes off, so
-/// such a difference would not change the decision of STS. A credential's lifetime may exceed the requested duration by this
-/// much; a longer one is implausible.
+/// such a difference would not change the decision of STS. A `Date` is implausible if the time from it to the expiration is
+/// longer than the requested duration by more than this.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -100,8 +100,8 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // If `Date` gives an offset that STS has refused, try offset 0: this machine's clock may be right, and the offset
-                // that an earlier fetcher found may be outdated.
+                // If `Date` gives an offset that STS has refused, `Date` may be wrong: a proxy may set it. Then try offset 0,
+                // because this machine's clock may have been set since an earlier fetcher found its offset.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };

@@ -15,8 +15,8 @@ use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 const STS_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
-/// The region in use, from a setting or from the host's metadata service. `None` if there is no region, or if its name stands for
-/// the global endpoint. An error if the request to the metadata service failed.
+/// The region in use, from a setting or from the host's metadata service. `None` if no region is known, or if the region's name
+/// stands for a global endpoint (aws-global). An error if the request to the metadata service failed.
 type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {
@@ -30,8 +30,8 @@ impl<'a> AwsSettings<'a> {
         Ok(AwsSettings { config, profile })
     }
 
-    /// Returns the region in use, and the client of STS, which has the endpoint and the proxy that the settings name.
-    /// `host_region` returns the host's region; it is called only if no setting names a region.
+    /// Returns a client of STS for the endpoint and the proxy that the settings select, and the region in use. `host_region`
+    /// returns the host's region; it is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
         let region = match self.region()? {
             Some(region) => Ok(Some(region)),

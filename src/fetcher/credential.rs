@@ -17,8 +17,8 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns a text of the metadata service. `None` if the service has none at this path, or cannot be used because of a
-    // variable: the variable disables the service, or its value is invalid.
+    // Returns a text of the metadata service. `None` if the service has no text at this path, or if a variable prevents its use:
+    // AWS_EC2_METADATA_DISABLED, or another variable with an invalid value.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,

@@ -17,11 +17,13 @@ use crate::fetcher::resolver::FallbackResolver;
 /// Maximum size of a body. Answers of STS and of a metadata service are far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// Size of the input buffer and of the output buffer, as in ureq by default. ureq needs room for a complete head: that of an
-/// answer has up to `MAX_HEADER_BYTES`, and that of a request is long because of its session token.
+/// Size of the input buffer and of the output buffer, as in ureq by default. The input buffer must hold the complete head of an
+/// answer, which has up to `MAX_HEADER_BYTES`. The output buffer must hold the longest header line of a request, which contains
+/// the session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
-/// Maximum size of a peer's text in an error. A longer one would push the remedy out of the log line.
+/// Maximum size of a peer's text in an error. A log line has at most 4 KiB, and a longer text would leave too little room for the
+/// rest of the error.
 const MAX_QUOTED_BYTES: usize = 1000;
 
 /// Prefix of the standard library's error for a host name that cannot be resolved.
@@ -114,7 +116,8 @@ impl HttpClient {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
 
-    /// Creates a client for `url`, which uses the proxy that the environment's variables set for that URL.
+    /// Creates a client for `url`. It uses the proxy that the environment's variables set for that URL, and no proxy if the URL's
+    /// host is local (`is_local`).
     pub fn for_url(
         url: &str,
         environment: &Environment,
@@ -220,9 +223,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether the proxy caused the error of a request that was sent through it. The client resolves and connects to the
-/// proxy only, so the proxy caused each error of name resolution, of connect, and of the socket (an error with an errno). Other
-/// I/O errors count as the target's, because they usually come from TLS inside the tunnel.
+/// Returns whether an error counts as the proxy's, for a request that was sent through a proxy. The client resolves and connects
+/// to the proxy only, so errors of name resolution, of connect and of the socket (those with an errno) count as the proxy's.
+/// Other I/O errors count as the target's, because they usually come from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

@@ -1,4 +1,4 @@
-//! Client of the host's metadata service: version 2, and version 1 only if the service refuses tokens.
+//! Client of the host's metadata service. It uses version 2, and version 1 only if the service issues no session tokens.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -116,8 +116,8 @@ impl ImdsClient {
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
             // This remedy covers two causes: ec2-role runs in a container, or a firewall rule keeps its user away from the
-            // service. They cannot be told apart, because the error depends on the kind of the rule, and the error's text on the
-            // C library.
+            // service. The error does not show which: different kinds of rules cause different errors, and their texts differ
+            // between C libraries.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"

@@ -8,12 +8,12 @@ use crate::messages::{FetchOrders, FetchReport, to_frame};
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. An instance has about 56 KiB at most: 16 KiB of user-data, 40 KiB of other
-/// items. A snapshot of this size and a credential fit into one message to the server, which must fit into the control channel's
-/// socket buffer (208 KiB).
+/// items. A snapshot with `MAX_BYTES` and a credential are sent to the server in one message. Such a message must fit into the
+/// socket buffer of the control channel (208 KiB).
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
 const MAX_ENTRIES: usize = 2 * MAX_ITEMS;
-/// Maximum depth of a path. `network/interfaces/macs/MAC/ipv4-associations/IP` has six segments.
+/// Maximum number of segments in a listing's path. `meta-data/network/interfaces/macs/MAC/ipv4-associations/` has six.
 const MAX_DEPTH: usize = 8;
 const ROOT: &str = "meta-data/";
 

@@ -26,8 +26,8 @@ use rustix::process::{Signal, getpid, kill_process_group};
 use crate::common::{Config, Fault, limit, log, transient};
 use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_frame};
 
-/// Time after which the supervisor kills a fetcher. A credential_process (45 s) and a call to STS (5 s to connect, 10 s for each
-/// later phase) have shorter limits, so that the fetcher itself reports their errors.
+/// Time after which the supervisor kills a fetcher. The limits of a credential_process (45 s) and of each phase of a call to STS
+/// (at most 10 s) are shorter, so that the fetcher itself can report a timeout.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
 /// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.

@@ -1,5 +1,5 @@
-//! Finds the proxy for a URL in the environment's variables: HTTPS_PROXY or HTTP_PROXY as in Python, which botocore uses, and
-//! ALL_PROXY as in curl. HTTP_PROXY in capitals is read, as in Python; curl ignores it.
+//! Finds the proxy for a URL in the environment's variables: first HTTPS_PROXY or HTTP_PROXY, by the URL's scheme, then
+//! ALL_PROXY, as curl does. HTTP_PROXY counts in capitals too, as in Python, which botocore uses; curl reads only http_proxy.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};

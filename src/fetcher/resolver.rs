@@ -14,14 +14,14 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Fallback lookups start only within this time after the start of the default lookup, so that the fetcher has time left for the
-/// call to STS. In musl, a lookup without an answer takes 10 s.
+/// Fallback lookups start only within this time after the start of the default lookup. In musl, a lookup without an answer takes
+/// 10 s, so the last lookup ends within 35 s, and the fetcher has time left for the call to STS.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
 
-/// Resolver with fallbacks. If the default lookup fails, it looks the name up by IPv4 alone and by IPv6 alone, first without the
-/// search domains and then with them.
+/// Resolver with fallbacks. If the default lookup fails, it tries these lookups until one finds an address: IPv4 and IPv6 without
+/// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
     /// The address family with which a request can be retried: if the last lookup found IPv4 and IPv6 addresses, the family that

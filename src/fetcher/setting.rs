@@ -6,7 +6,7 @@ use crate::common::{Fault, NamedFile, is_first, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,
-    /// The option, variable or profile setting that holds the value. Errors about the value begin with it.
+    /// The option, variable, profile setting or file that holds the value. Errors about the value begin with this origin.
     pub origin: String,
     /// The kind of a fault in the value: transient if it is in a file, which another program may still be writing.
     fault: fn(String) -> Fault,

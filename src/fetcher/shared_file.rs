@@ -1,5 +1,5 @@
-//! The format of the shared config and credentials files
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), as botocore parses it.
+//! Reads and parses the shared config and credentials files
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html>), mostly as botocore does.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the user's home directory. This is HOME if it is set; systemd sets it only for units with User=. For root without
-/// HOME, it is [`ROOT_HOME`], unless `.aws` is missing there or hidden by ProtectHome=. In all other cases it is `/`.
+/// Returns HOME, if it is set; systemd sets it only for units with User=. Without HOME, returns [`ROOT_HOME`] if the user is root
+/// and `.aws` exists there; ProtectHome= hides it. In all other cases returns `/`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();
@@ -81,9 +81,9 @@ fn home(environment: &Environment) -> &Path {
     }
 }
 
-/// Parses sections as botocore does with Python's configparser. A line that is indented deeper than the key above it continues
-/// that key's value: it is added after a newline. If the value is otherwise empty, such lines form a nested block. Lines that are
-/// neither a section, a key nor a continuation are ignored, as some SDKs do: they may belong to other tools.
+/// Parses sections as botocore does with Python's configparser. A line that is indented deeper than the key above it is appended
+/// to that key's value, after a newline. If the key's own line has no value, the deeper lines form a nested block. A line that is
+/// neither a section, a key nor a continuation may belong to another tool, so it is ignored, as in some SDKs.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;
@@ -135,7 +135,7 @@ fn flatten(key: &str, value: &str) -> Vec<(String, String)> {
 }
 
 /// Normalizes white space in a section's name. In a name with quotes, it removes quotes and backslashes by the rules of a shell,
-/// as botocore does; in a name without quotes, a backslash is part of the name.
+/// as botocore does. In a name without quotes, a backslash is part of the name; botocore removes it.
 fn section_name(header: &str) -> String {
     let has_quotes = header.contains(['\'', '"']);
     let words = has_quotes.then(|| shlex::split(header)).flatten();

@@ -94,7 +94,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     })
 }
 
-/// Creates a file in memory with `MAX_OUTPUT_BYTES` zeros. A seal keeps it at this size, so that a command that writes without
+/// Creates a file in memory with `MAX_OUTPUT_BYTES` zeros. A seal prevents it from growing, so that a command that writes without
 /// end cannot fill the memory.
 fn file_in_memory() -> rustix::io::Result<OwnedFd> {
     let file = memfd_create("stderr", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -146,7 +146,7 @@ fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
         receiver.recv_timeout(deadline).map_err(too_long)
     });
     // Kill only the command. The processes that it started are in the fetcher's process group, which the supervisor kills when
-    // the fetcher ends.
+    // the fetcher ends. With --credential-process there is no supervisor, and they continue.
     let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));

@@ -8,8 +8,8 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
-/// Profile keys of sources that ec2-role does not support. They are an error: SDKs prefer these sources to static keys in the
-/// same profile, so to use the static keys instead could give other rights than the user intends.
+/// Profile keys of an assumed role, which ec2-role supports only with a web identity. Without one they are an error: SDKs prefer
+/// the assumed role to static keys in the same profile, so the static keys could give other rights than the user intends.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
 /// Profile keys of an SSO sign-in, which ec2-role does not support. They are an error if the profile has no `credential_process`.
 /// If it has one, they are ignored: users add that command to give the same role to programs that cannot sign in.

@@ -39,8 +39,8 @@ const LEGACY_REGIONS: [&str; 15] = [
 ];
 
 impl EndpointOptions<'_> {
-    /// Returns whether an endpoint can only be found with a region. Only partition `aws` has a global endpoint, which needs none,
-    /// and it has no FIPS or dual-stack variant.
+    /// Returns whether an endpoint can only be found with a region. A URL from the user needs no region. Of AWS's endpoints, only
+    /// the global one of partition `aws` needs no region, and that endpoint has no FIPS or dual-stack variant.
     pub fn needs_region(&self) -> bool {
         self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
     }
@@ -81,7 +81,7 @@ impl Endpoint {
                 options.partition
             ));
         };
-        // GovCloud's ordinary endpoints already support FIPS, so their name has no `-fips`.
+        // GovCloud's endpoints support FIPS without `-fips` in their name, except the dual-stack endpoints.
         let is_fips_name =
             options.fips && (options.dual_stack || options.partition != "aws-us-gov");
         let service = if is_fips_name { "sts-fips" } else { "sts" };

@@ -28,8 +28,8 @@ pub enum Reaction {
     ReloadSource,
     /// If this machine's clock is wrong by minutes, sign with the time from the `Date` of STS and repeat the call immediately.
     CorrectClock,
-    /// Repeat the call immediately with a duration of one hour. STS always grants that: it is the maximum for a source credential
-    /// that is a role's (role chaining), and no role has a lower MaxSessionDuration.
+    /// Repeat the call immediately with a duration of one hour, which STS always grants. The MaxSessionDuration of a role is at
+    /// least one hour, and a source credential that is itself a role's (role chaining) may get up to one hour.
     ShortenDuration,
     /// Return the error as permanent, because an option or variable is wrong; with a policy file, return it as transient.
     GiveUp,
@@ -179,8 +179,8 @@ fn action(message: &str) -> Option<&str> {
 }
 
 /// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. If ARN is a
-/// role's session, returns the role's name and account. A trust policy cannot use the session's ARN, which differs for each
-/// instance, and the role's ARN is unknown, because the session's ARN lacks the role's path.
+/// role's session, returns the role's name and account: the session's ARN differs for each instance, and the role's ARN is
+/// unknown, because the session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {
