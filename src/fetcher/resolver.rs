@@ -14,8 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Fallback lookups start only within this time after the start of the default lookup. In musl, a lookup without an answer takes
-/// 10 s, so the last lookup ends within 35 s, and the fetcher has time left for the call to STS.
+/// Fallback lookups start only within this time after the start of the default lookup, so that the fetcher has time left for the
+/// call to STS. In musl, each lookup without an answer takes 5 s, unless /etc/resolv.conf sets another timeout.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Capacity of `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
