@@ -1,5 +1,5 @@
-//! Parses the options of `aws sts assume-role`, and checks them against the limits of STS
-//! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
+//! Parses the options that ec2-role has in common with the command `aws sts assume-role` (the same names and formats), and checks
+//! them against the limits of STS (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 
 use super::setting::Settings;
 use crate::common::{AssumeRole, DEFAULT_DURATION_SECONDS, NamedFile, check_policy};

@@ -472,7 +472,7 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, said
     assert listed.returncode == 1 and said in listed.stderr
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
-    # A network with a server of another role is refused, not taken over.
+    # `create` refuses a network whose server has another role, and does not take it over.
     refused = network(docker, "create", arn("fluentd"), "--name", "php", check=False)
     assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
 

@@ -1,5 +1,7 @@
-//! Tests which processes have the source credential's secret in their environment or memory, which only root can read. In every
-//! test, the drop of `Ec2Role` searches the log and the output for secrets, and the files for secrets of the role.
+//! Tests which processes have the source credential's secret in their environment or memory (only root can read these), that
+//! every thread of the server has the seccomp filter, and that the user of a process cannot trace it. Every test that runs
+//! ec2-role searches too: the drop of `Ec2Role` looks for secrets in the log and the output, and for the role's secrets and
+//! session tokens in the files of the test's home directory.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -145,8 +145,9 @@ fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
         let too_long = |_| format!("it took longer than {} s and was ended", DEADLINE.as_secs());
         receiver.recv_timeout(deadline).map_err(too_long)
     });
-    // Kill only the command. The processes that it started are in the fetcher's process group, which the supervisor kills when
-    // the fetcher ends. With --credential-process there is no supervisor, and they continue.
+    // If it is late, kill only the command. The processes that it started are in the fetcher's process group, which the
+    // supervisor kills when the fetcher ends. If ec2-role is itself an SDK's credential_process
+    // (`ec2-role --credential-process`), there is no supervisor, and those processes continue.
     let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));
