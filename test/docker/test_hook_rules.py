@@ -590,6 +590,43 @@ def test_failure_of_any_command_keeps_the_other_hooks(host, server, tmp_path, fa
         assert run > 1 and added.returncode == 0
 
 
+@pytest.mark.parametrize("verb", ["add", "remove"])
+def test_a_flush_between_reading_and_writing_is_overcome(host, server, tmp_path, verb):
+    host.bridge("br-other", "172.31.0.1/24")
+    with contextlib.closing(StandIn(host.ec2, "172.31.0.1")), named("ec2-role"):
+        for bridge in ("br-other", "docker0"):
+            host.hook("add", "--bridge", bridge)
+        before, environment = rules(host), host.environment
+        # With another port `add` writes.
+        command = ("add", "--to", ":4568") if verb == "add" else ("remove",)
+        program = tmp_path / "iptables-restore"
+        program.write_text(f'#!/bin/sh\n[ -e {tmp_path}/flushed ] || {{ touch {tmp_path}/flushed; nft flush ruleset; }}\n'
+                           f'exec {shutil.which("iptables-restore")} "$@"\n')
+        program.chmod(0o755)
+        host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+        host.hook(*command)
+        host.environment = environment
+        after = rules(host)
+        assert [line for line in after if "-i br-other" in line] == [line for line in before if "-i br-other" in line]
+        assert ("-i docker0" in "".join(after)) == (verb == "add")
+
+
+def test_a_lock_of_iptables_is_waited_for_and_said(host, server, tmp_path):
+    """Each wait is shortened to 1 s. nft's iptables has no lock."""
+    for name in ("iptables", "ip6tables"):
+        program = tmp_path / f"{name}-legacy-restore"
+        program.write_text(f'#!/bin/sh\nexec {shutil.which(program.name)} $(echo "$@" | sed s/--wait=[0-9]*/--wait=1/)\n')
+        program.chmod(0o755)
+    environment = host.environment
+    host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+    # The mount namespace has lock files of its own.
+    host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs tmpfs /run; exec 7>/run/xtables.lock; flock 7; exec "$@"', "sh")
+    with named("ec2-role"):
+        failed = host.hook("add", "--iptables", "iptables-legacy", check=False)
+    assert failed.returncode == 1 and failed.stderr.count("holding the xtables lock. Stopped waiting after 1s.") == 2, failed.stderr
+    assert "a lock: end the program that holds it, and say this again); the hook is not in place, the guard is on" in failed.stderr
+
+
 def test_hook_ignores_a_network_with_the_services_address(instance):
     """Plays a Compose network that contains 169.254.169.254. br_netfilter passes the packets between its containers to
     PREROUTING, where the hook must not redirect them."""
