@@ -320,6 +320,20 @@ def test_unit_recovers_after_a_limit_on_processes(host, second, processes):
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
+def test_a_start_that_systemd_cannot_run_stops_no_unit_for_good(host, second):
+    """While /run is full, systemd can run no ExecStartPre=. If there is room again before ExecStopPost=, that must not stop the
+    socket. Plays this with a program that is missing for a time (status 203)."""
+    drop_in, program = "/run/systemd/system/ec2-role@second.service.d/missing.conf", "/usr/local/bin/comes-later"
+    host.put(f"[Service]\nExecStartPre={program}\n", drop_in)
+    try:
+        unit = second()
+        wait_until(lambda: "status=203/EXEC" in host.journal(), what="the failure")
+        host.put("#!/bin/sh\n", program, "0755")
+        host.wait_until_active(unit)
+    finally:
+        host.run("rm", "-f", drop_in, program)
+
+
 def test_unit_whose_name_systemd_escapes_reads_its_file(host):
     unit = r"ec2-role@a\x2bb"  # systemctl makes it of ec2-role@a+b
     host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n", f"'/etc/systemd/system/{unit}.socket.d/listen.conf'")
