@@ -460,6 +460,17 @@ def test_pruned_network_is_reported_and_recreated(docker):
     assert role_name(docker, container) == "php"
 
 
+def test_a_network_that_is_pruned_meanwhile_is_said_and_undone(docker):
+    """A network without containers is pruned even while create waits for the first credential."""
+    with concurrent.futures.ThreadPoolExecutor(1) as operators:
+        creating = operators.submit(network, docker, "create", arn("php"), "--", "--endpoint-url", "http://127.0.0.1:9", check=False)
+        wait_until(lambda: "ec2-role-php" in docker.docker("ps", "--format", "{{.Names}}").stdout, what="the server's start")
+        docker.docker("network", "prune", "--force")
+        failed = creating.result()
+    assert failed.returncode == 1 and "php is not made: its network is gone (docker network prune?); say this again" in failed.stderr, failed.stderr
+    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "EC2-ROLE" not in firewall(docker.instance)
+
+
 @pytest.mark.parametrize("broken, said", [
     (("stop", "--time", "0", "ec2-role-php"), "NOT ok: er-php: nobody listens at "),
     (("rm", "--force", "ec2-role-php"), f"php: its server is gone; to have it again: ec2-role-network create {arn('php')} --name php"),
