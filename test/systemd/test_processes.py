@@ -21,6 +21,24 @@ ExecStart=/bin/sh -c 'while :; do now=$$(curl -s -m 1 {URL}); [ "$$now" = "$$las
 [Install]
 WantedBy=multi-user.target
 """
+# Flushes the hook's closing of the port. A container on a bridge can then reach loopback addresses, as if Docker had the setting
+# "userland-proxy": false.
+OPEN_LOOPBACK = """
+mount --bind /proc/sys/net /proc/sys/net
+mount -o remount,rw,bind /proc/sys/net
+ip link add br-two type bridge
+ip address add 172.18.0.1/16 dev br-two
+ip link set br-two up
+ip netns add two
+ip link add veth2 type veth peer name eth0 netns two
+ip link set veth2 master br-two up
+ip -n two address add 172.18.0.9/16 dev eth0
+ip -n two link set eth0 up
+ip -n two route add 127.0.0.1 via 172.18.0.1
+echo 1 >/proc/sys/net/ipv4/conf/br-two/route_localnet
+nsenter --net=/run/netns/two sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet'
+iptables -F
+"""
 SUDO = """#!/bin/sh
 if [ "$1" = -u ]; then uid=$(id -u "$2"); shift 2; set -- setpriv --reuid="$uid" --clear-groups "$@"; fi
 exec "$@"
@@ -45,6 +63,9 @@ def test_rootless_container_never_sees_the_hosts_role_at_boot(fresh_host):
     host.put(SUDO, "/usr/local/bin/sudo", "0755")
     assert host.run("sh", "-euc", block("Rootless engines", "sh", 0, OPERATING)).stdout == "ok: app → 127.0.0.1:4567 (exc_web)\nexc_web"
     assert host.run("curl", "-s", URL).stdout == HOST_ROLE
+    host.run("sh", "-euc", OPEN_LOOPBACK)
+    on_bridge = host.run("nsenter", "--net=/run/netns/two", "curl", "-s", "--max-time", "3", f"http://127.0.0.1:4567{LIST}")
+    assert on_bridge.stdout == "ec2-role: this address serves its own subnet only\n"
     host.run("sh", "-euc", block("Rootless engines", "sh", 2, OPERATING))
     assert host.run("setpriv", "--reuid=app", "--clear-groups", "curl", "-s", URL).stdout == HOST_ROLE
     assert host.run("find", "/etc", "-path", "*ec2-role*", "-name", "app.*").stdout == ""
