@@ -591,7 +591,7 @@ def test_failure_of_any_command_keeps_the_other_hooks(host, server, tmp_path, fa
 
 
 @pytest.mark.parametrize("verb", ["add", "remove"])
-def test_a_flush_between_reading_and_writing_is_overcome(host, server, tmp_path, verb):
+def test_add_and_remove_overcome_a_flush_before_their_write(host, server, tmp_path, verb):
     host.bridge("br-other", "172.31.0.1/24")
     with contextlib.closing(StandIn(host.ec2, "172.31.0.1")), named("ec2-role"):
         for bridge in ("br-other", "docker0"):
@@ -611,7 +611,7 @@ def test_a_flush_between_reading_and_writing_is_overcome(host, server, tmp_path,
         assert ("-i docker0" in "".join(after)) == (verb == "add")
 
 
-def test_a_lock_of_iptables_is_waited_for_and_said(host, server, tmp_path):
+def test_add_reports_a_held_iptables_lock_after_its_wait(host, server, tmp_path):
     """Each wait is shortened to 1 s. nft's iptables has no lock."""
     for name in ("iptables", "ip6tables"):
         program = tmp_path / f"{name}-legacy-restore"

@@ -460,7 +460,7 @@ def test_pruned_network_is_reported_and_recreated(docker):
     assert role_name(docker, container) == "php"
 
 
-def test_a_network_that_is_pruned_meanwhile_is_said_and_undone(docker):
+def test_create_reports_a_network_pruned_during_its_wait(docker):
     """A network without containers is pruned even while create waits for the first credential."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
         creating = operators.submit(network, docker, "create", arn("php"), "--", "--endpoint-url", "http://127.0.0.1:9", check=False)

@@ -320,7 +320,7 @@ def test_unit_recovers_after_a_limit_on_processes(host, second, processes):
         host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
-def test_a_start_that_systemd_cannot_run_stops_no_unit_for_good(host, second):
+def test_start_that_systemd_cannot_run_is_retried(host, second):
     """While /run is full, systemd can run no ExecStartPre=. If there is room again before ExecStopPost=, that must not stop the
     socket. Plays this with a program that is missing for a time (status 203)."""
     drop_in, program = "/run/systemd/system/ec2-role@second.service.d/missing.conf", "/usr/local/bin/comes-later"
