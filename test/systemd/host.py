@@ -131,14 +131,14 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self):
-        """Sends requests with one session token, from before the block until the block ends. All of them must succeed, and no unit
-        may hang."""
+        """Sends requests with one session token, at least 50 before the block, and until the block ends. All of them must succeed,
+        and no unit may hang."""
         token, running, hangs = self.session_token(), "/run/load", self.count_hangs()
         self.put(HERE / "request_load.py", "/request_load.py")
         with concurrent.futures.ThreadPoolExecutor(1) as clients:
             load = clients.submit(self.in_container, "python3", "/request_load.py", token, "exc_web", running)
             try:
-                wait_until(lambda: load.done() or self.run("test", "-e", running, check=False).returncode == 0, what="the first answer")
+                wait_until(lambda: load.done() or self.run("test", "-e", running, check=False).returncode == 0, what="the first answers")
                 yield
             finally:
                 self.run("rm", "-f", running)

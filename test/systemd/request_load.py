@@ -1,6 +1,6 @@
 """Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
-Usage: request_load.py TOKEN ROLE FILE. Makes the file after the first request, and runs until somebody removes it. Prints the
+Usage: request_load.py TOKEN ROLE FILE. Makes the file after 50 requests, and runs until somebody removes it. Prints the
 count of each status and error: {"200": 1234, "ConnectionRefusedError(111, 'Connection refused')": 1}.
 """
 
@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 
 THREADS = 8
+BEFORE = 50
 SECONDS = 60  # longer than any restart on a busy machine, so that only a lost request times out
 token, role, running = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 request = urllib.request.Request(f"http://169.254.169.254/latest/meta-data/iam/security-credentials/{role}",
                                  headers={"X-aws-ec2-metadata-token": token})
-outcomes = collections.Counter()
+outcomes = []
+lock = threading.Lock()
 
 
 def outcome():
@@ -32,15 +34,18 @@ def outcome():
 
 
 def ask():
-    while running.exists():
-        outcomes[outcome()] += 1
+    while len(outcomes) < BEFORE or running.exists():
+        one = outcome()
+        with lock:
+            # Make the file before the number is reached, because a thread ends when the number is reached and there is no file.
+            if len(outcomes) == BEFORE - 1:
+                running.touch()
+            outcomes.append(one)
 
 
-outcomes[outcome()] += 1
-running.touch()
 threads = [threading.Thread(target=ask) for _ in range(THREADS)]
 for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(json.dumps(outcomes))
+print(json.dumps(collections.Counter(outcomes)))
