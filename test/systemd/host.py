@@ -31,6 +31,18 @@ ENGINE_INIT = ("sh", "-c", """
     mount --bind /proc/sys/net /proc/sys/net
     for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
     exec /lib/systemd/systemd""")
+# A script that makes a bridge with a container: the network namespace plays the container.
+SECOND_BRIDGE = """
+ip link add br-two type bridge
+ip address add 172.18.0.1/16 dev br-two
+ip link set br-two up
+ip netns add two
+ip link add veth2 type veth peer name eth0 netns two
+ip link set veth2 master br-two up
+ip -n two address add 172.18.0.9/16 dev eth0
+ip -n two link set eth0 up
+ip -n two route add default via 172.18.0.1
+"""
 _number = itertools.count()
 
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from firewalls import ASK, FirewallHost
-from host import SCRIPTS
+from host import SCRIPTS, SECOND_BRIDGE
 from instance import clean_environment, wait_until
 from readme import OPERATING, block, with_test_sts
 from real_metadata import HOST_ROLE, LIST
@@ -21,19 +21,11 @@ ExecStart=/bin/sh -c 'while :; do now=$$(curl -s -m 1 {URL}); [ "$$now" = "$$las
 [Install]
 WantedBy=multi-user.target
 """
-# Flushes the hook's closing of the port. A container on a bridge can then reach loopback addresses, as if Docker had the setting
-# "userland-proxy": false.
-OPEN_LOOPBACK = """
+# Lets the container on the second bridge send packets to loopback addresses, as Docker's setting "userland-proxy": false does, and
+# flushes the firewall, with the hook's rules that close the port on loopback.
+OPEN_LOOPBACK = f"""{SECOND_BRIDGE}
 mount --bind /proc/sys/net /proc/sys/net
 mount -o remount,rw,bind /proc/sys/net
-ip link add br-two type bridge
-ip address add 172.18.0.1/16 dev br-two
-ip link set br-two up
-ip netns add two
-ip link add veth2 type veth peer name eth0 netns two
-ip link set veth2 master br-two up
-ip -n two address add 172.18.0.9/16 dev eth0
-ip -n two link set eth0 up
 ip -n two route add 127.0.0.1 via 172.18.0.1
 echo 1 >/proc/sys/net/ipv4/conf/br-two/route_localnet
 nsenter --net=/run/netns/two sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet'

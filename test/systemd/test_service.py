@@ -2,6 +2,7 @@
 
 import pytest
 
+from host import SECOND_BRIDGE
 from instance import wait_until
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
@@ -187,19 +188,6 @@ def second(host):
     host.run("systemctl", "reset-failed", "ec2-role@second.socket", "ec2-role@second", check=False)
     host.run("rm", "-rf", "/etc/ec2-role/second.conf", "/etc/systemd/system/ec2-role@second.socket.d")
     host.run("systemctl", "daemon-reload")
-
-
-SECOND_BRIDGE = """
-ip link add br-two type bridge
-ip address add 172.18.0.1/16 dev br-two
-ip link set br-two up
-ip netns add two
-ip link add veth2 type veth peer name eth0 netns two
-ip link set veth2 master br-two up
-ip -n two address add 172.18.0.9/16 dev eth0
-ip -n two link set eth0 up
-ip -n two route add default via 172.18.0.1
-"""
 
 
 def test_containers_on_another_bridge_get_only_its_role(host, second):
