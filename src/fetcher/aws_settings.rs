@@ -49,7 +49,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     pub fn variable(&self, name: &str) -> Option<Setting<'a>> {
-        Setting::option(name, self.config.environment.get(name))
+        Setting::variable(&self.config.environment, name)
     }
 
     /// Returns the value of `variable`, or else of the corresponding key in the profile: `ca_bundle` for `AWS_CA_BUNDLE`.

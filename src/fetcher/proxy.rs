@@ -11,7 +11,7 @@ use crate::fetcher::setting::Setting;
 /// if NO_PROXY lists the host or no variable names a proxy. A variable in lower case wins over the same variable in capitals.
 pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, String)>, Fault> {
     let variable = |lower_case: &str| {
-        let named = |name: &str| Setting::option(name, environment.get(name));
+        let named = |name: &str| Setting::variable(environment, name);
         named(lower_case).or_else(|| named(&lower_case.to_ascii_uppercase()))
     };
     let host = uri.host().unwrap_or_default();

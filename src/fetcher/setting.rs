@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::common::{Fault, NamedFile, is_first, transient};
+use crate::common::{Environment, Fault, NamedFile, is_first, transient};
 
 pub struct Setting<'a> {
     pub value: &'a str,
@@ -22,6 +22,10 @@ impl<'a> Setting<'a> {
     /// The value of an option or a variable, if it is set.
     pub fn option(name: &str, value: Option<&'a str>) -> Option<Self> {
         Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
+    }
+
+    pub fn variable(environment: &'a Environment, name: &str) -> Option<Self> {
+        Self::option(name, environment.get(name))
     }
 
     pub fn in_file(origin: String, value: &'a str) -> Self {
