@@ -144,7 +144,7 @@ fn life(
     Some((now, left(now)?.min(asked)))
 }
 
-/// Returns the parts of the request to hide in errors: the source's secrets, the external id and the policy. The last two are not
+/// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The last two are not
 /// secret, but not everybody who reads the log should see them.
 fn secrets<'a>(source: &'a SourceCredential, parameters: &'a AssumeRole) -> Vec<&'a str> {
     let secrets = [

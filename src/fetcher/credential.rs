@@ -17,8 +17,9 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns a text of the metadata service. `None` if the service has no text at this path, or if a variable prevents its use:
-    // AWS_EC2_METADATA_DISABLED, or another variable with an invalid value.
+    // Returns a text of the metadata service. `None` if the service has no text at this path. A permanent fault also gives
+    // `None`: AWS_EC2_METADATA_DISABLED is true, or a variable has an invalid value. A source that needs the service reports the
+    // fault.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,

@@ -35,7 +35,7 @@ enum State {
         unsent: Vec<u8>,
         has_more_input: bool,
     },
-    /// The number of bytes drained so far.
+    /// The response is sent. Input is read and discarded until the close; this is the number of bytes discarded so far.
     Draining(usize),
 }
 

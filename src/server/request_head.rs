@@ -10,7 +10,8 @@ use crate::server::protocol::{browser, http::Refusal};
 pub const MAX_BYTES: usize = 8 * 1024;
 /// Maximum number of headers. SDKs send fewer than ten.
 const MAX_HEADERS: usize = 64;
-/// Maximum length of a body. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused.
+/// Maximum Content-Length. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused. A
+/// chunked body is ignored too, because its length is not known in advance.
 const MAX_BODY_BYTES: u64 = 1024;
 
 /// Whether the server uses this header after tiny_http has parsed it, for the response or for the access log. Other headers are

@@ -20,7 +20,8 @@ const BACKLOG: i32 = 4096;
 /// no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// The address to which [`bound`] binds its second socket: a loopback address at which other programs seldom listen.
+/// A loopback address at which other programs seldom listen. [`bound`] binds a second socket to it, which ends the sharing of the
+/// port; this would fail if a program listened there at the same port.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port needs CAP_NET_BIND_SERVICE.

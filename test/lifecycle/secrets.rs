@@ -136,7 +136,8 @@ fn own_user_cannot_trace_supervisor_or_server() {
     for pid in [ec2_role.pid, ec2_role.server()] {
         let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
         assert!(!status.contains("\nUid:\t0\t"), "{status}");
-        // If the user of a process cannot trace it, root owns the process's files in /proc (proc(5)).
+        // The owner shows whether tracing is forbidden: the files of a process in /proc belong to root if its own user cannot
+        // trace the process, and otherwise to that user (proc(5)).
         assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

@@ -101,7 +101,7 @@ impl Start {
         self
     }
 
-    /// Runs this copy of the binary instead of the one that cargo built.
+    /// Runs this binary instead of the one that cargo built for the tests.
     pub fn program(mut self, program: String) -> Self {
         self.program = program;
         self

@@ -12,7 +12,8 @@ from real_metadata import HOST_ROLE, LIST
 from sts import ENDPOINT
 
 URL = f"http://169.254.169.254{LIST}"
-# Plays a rootless container that starts as early as a service can, and logs each answer that differs from the previous one.
+# Plays a rootless container that starts at boot without waiting for a unit of ec2-role, and logs each answer that differs from
+# the previous one.
 EARLY = f"""[Unit]
 Description=Plays a rootless container
 [Service]
@@ -21,8 +22,8 @@ ExecStart=/bin/sh -c 'while :; do now=$$(curl -s -m 1 {URL}); [ "$$now" = "$$las
 [Install]
 WantedBy=multi-user.target
 """
-# Lets the container on the second bridge send packets to loopback addresses, as Docker's setting "userland-proxy": false does, and
-# flushes the firewall, with the hook's rules that close the port on loopback.
+# Opens the server's port on loopback to the container on the second bridge. The container can then send packets to loopback
+# addresses, as with Docker's setting "userland-proxy": false. The flush removes the hook's rules that close the port to it.
 OPEN_LOOPBACK = f"""{SECOND_BRIDGE}
 mount --bind /proc/sys/net /proc/sys/net
 mount -o remount,rw,bind /proc/sys/net
