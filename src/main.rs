@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 }
 
 /// Runs a process that parses the user's command line: the supervisor, a command such as --check, or a fetcher. A fetcher parses
-/// the supervisor's arguments again, to get the same settings. It finds no error in them: the supervisor parses them first, and
-/// ends at an error before it starts a fetcher.
+/// the supervisor's arguments again, to get the same settings. In a fetcher, parsing does not fail: the supervisor has parsed the
+/// same arguments before, and would have ended at an error.
 fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {

@@ -10,7 +10,7 @@ use crate::common::{
 };
 use crate::fetcher::http_client::{Answer, HttpClient, Timeouts};
 
-/// A server that exceeds one of these limits is unhealthy: SDKs wait for only one second.
+/// Limits for each request of the check. SDKs wait for only one second, so a server that exceeds these limits is unhealthy.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(2) };
 const INSTANCE_LIST: &str = "/latest/meta-data/iam/security-credentials/";

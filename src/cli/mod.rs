@@ -45,7 +45,8 @@ pub fn parse(words: &[String], environment: &Environment) -> Result<Invocation, 
     Ok(Invocation::Serve(config))
 }
 
-/// Whether the command line or EC2_ROLE_LOG_FORMAT asks for JSON log lines, even if other arguments are invalid.
+/// Whether the command line or EC2_ROLE_LOG_FORMAT asks for JSON log lines. `main` calls this before `parse`, so that an error
+/// in the arguments is logged as JSON too.
 pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
     let has_option = |format: &str| {
         words.windows(2).any(|pair| pair == ["--log-format", format])
@@ -55,7 +56,7 @@ pub fn asks_for_json(words: &[String], environment: &Environment) -> bool {
     has_option("json") || variable == Some("json") && !has_option("text")
 }
 
-/// Whether a command line asks for the result of `--check` as JSON, even if its other arguments are invalid.
+/// Whether a command line asks for the result of `--check` as JSON. `main` then prints an error of `parse` as JSON too.
 pub fn asks_for_json_check(words: &[String]) -> bool {
     ["--check", "--json"].iter().all(|option| words.iter().any(|word| word == option))
 }
@@ -119,9 +120,9 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Compare the served role only with one given as an argument, not with EC2_ROLE_ARN. A health check inherits EC2_ROLE_ARN,
-    // but not the arguments of the server. If the server has --role-name, the check would expect the wrong name. If the server
-    // has --endpoint-url, the check would refuse an ARN that only another STS allows.
+    // Check the served role only if the ARN is an argument of the check, and ignore EC2_ROLE_ARN. A container's health check
+    // inherits EC2_ROLE_ARN, but not the server's arguments. Without the server's --role-name, the check would expect the wrong
+    // name. Without the server's --endpoint-url, the check would reject an ARN that only an STS other than AWS's allows.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all
@@ -187,7 +188,7 @@ fn role_name(settings: &Settings, role: &RoleArn) -> Result<RoleName, String> {
 
 fn allow_host(value: &str) -> Result<String, &'static str> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    // A dot at the end marks an absolute name. Host headers are compared without it.
+    // Remove the dot that marks an absolute name: `browser::check` also removes this dot from a Host header.
     let name = value.strip_suffix('.').unwrap_or(value);
     if name.split('.').any(str::is_empty) || !name.bytes().all(is_allowed) {
         return Err("write a whole host name, without a port; there are no patterns");

@@ -8,7 +8,7 @@ pub(super) const VALUES: [&str; 14] = [
     "region", "endpoint-url", "listen", "role-name", "http-tokens", "token-key-file",
     "container-token-file", "log-format",
 ];
-/// Options with a value, which may be repeated.
+/// Options with a value. Each of these options may be repeated.
 pub(super) const REPEATED: [&str; 4] = ["policy-arns", "tags", "transitive-tag-keys", "allow-host"];
 /// Options without a value.
 pub(super) const SWITCHES: [&str; 7] = [
@@ -38,8 +38,8 @@ mod tests {
             let (name, rest) = paragraph.split_once([' ', '\n']).unwrap();
             match paragraph.ends_with("repeated)") {
                 true => repeated.push(name),
-                // In the help, one space precedes a value's placeholder; two or more spaces, or a line break, precede a
-                // description.
+                // One space and the value's placeholder follow the name of an option with a value. Two or more spaces, or a line
+                // break and spaces, follow the name of a switch.
                 false if !rest.starts_with(' ') => values.push(name),
                 false => switches.push(name),
             }

@@ -8,7 +8,8 @@ use super::options::{self, ACTIONS, REPEATED, SWITCHES, VALUES};
 use crate::common::{Environment, NamedFile};
 
 const PREFIX: &str = "EC2_ROLE_";
-/// EC2_ROLE_ variables without an option: the role, and two that the systemd units set for ec2-role-hook.
+/// EC2_ROLE_ variables that are accepted although they belong to no option: the role's ARN, and two settings of ec2-role-hook.
+/// The systemd unit passes all its variables to both programs.
 const OTHER_VARIABLES: [&str; 3] = ["EC2_ROLE_ARN", "EC2_ROLE_BRIDGE", "EC2_ROLE_TO"];
 
 /// Origins whose values must not appear in an error, because they may be secret.
@@ -113,7 +114,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Parses each value of a repeatable option, or else of its variable, which holds values that are separated by spaces and
-    /// quoted as in a shell. `parse` also gets the results for the earlier values.
+    /// quoted as in a shell. `parse` also gets the results for the earlier values, so that it can limit their number.
     pub fn all_parsed<T, E: Display>(
         &self,
         name: &str,

@@ -39,7 +39,7 @@ pub struct ServerConfig {
     pub both_forms: bool,
     /// Which of the host's metadata is served; `None` without `--pass-through`.
     pub pass_through: Option<PassThrough>,
-    /// Whether to answer only clients on the subnet of the address they connect to.
+    /// Whether to answer only the host, and clients on the subnet of the address they connect to.
     pub same_network: bool,
     /// The names of `--allow-host`. `browser::check` accepts them in the Host header, besides the names and IP addresses that it
     /// accepts without this option.
@@ -50,7 +50,8 @@ pub struct ServerConfig {
     pub quiet: bool,
 }
 
-/// STS's default duration. If the source credential is itself a role's (role chaining), that is also STS's maximum.
+/// The duration to request if the user sets none, or if STS refuses a longer one. It is STS's default, and also STS's maximum if
+/// the source credential is itself a role's (role chaining).
 pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// Checks a session policy; the error says what is wrong.

@@ -1,4 +1,4 @@
-//! Environment variables, read once into a value, so that tests can make their own.
+//! Reads the environment variables once into a value. Tests make such a value without changing the variables of their process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -124,7 +124,7 @@ mod tests {
         {
             assert!(exposure(mode, mask).unwrap().ends_with(remedy));
         }
-        // Check this only as root, because no other user can change a file's owner.
+        // Only root can change a file's owner, so this part of the test is skipped for other users.
         if chown(&path, Some(65534), None).is_ok() {
             assert!(exposure(0o600, 0o077).unwrap().contains("belongs to user 65534"));
         }

@@ -100,10 +100,10 @@ impl ProcessKind {
         }
     }
 
-    /// Replaces two settings inherited from the parent. The signal mask: a blocked SIGTERM would never arrive. The action for
-    /// SIGCHLD: an ignored SIGCHLD would hide the exit status of children. Every process blocks SIGXFSZ, so that a write beyond
-    /// RLIMIT_FSIZE fails instead of ending the process. Every process also blocks SIGTTOU, so that a write to a terminal with
-    /// `tostop` does not stop a background process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and
+    /// Replaces the inherited signal mask, because a blocked SIGTERM would never arrive. Replaces the inherited action for
+    /// SIGCHLD, because an ignored SIGCHLD would hide the exit status of children. Every process blocks SIGXFSZ, so that a write
+    /// beyond RLIMIT_FSIZE fails instead of ending the process. Every process also blocks SIGTTOU, so that a write to a terminal
+    /// with `tostop` does not stop a background process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and
     /// `pkill` send a signal to every process, and that signal would end the server with its open requests. A fetcher does not
     /// block these signals, because the programs that it starts would inherit the block.
     fn set_signals(self) {

@@ -1,7 +1,7 @@
 //! IMDSv2 session tokens. A token contains its expiry and a MAC, so the server stores no token.
 //!
 //! Hence there is no table that a client could fill. A token also stays valid when the server restarts with the same key. SDKs
-//! need this: aws-sdk-rust, for example, retries with the same token after a 401.
+//! need old tokens to stay valid: aws-sdk-rust, for example, requests no new token after a 401, but retries with the old one.
 //!
 //! Format: 3 bytes 01 00 04; 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of the first 8
 //! bytes. In base64url, these 40 bytes are 56 characters that begin with `AQAE`, as EC2's tokens do.
@@ -94,7 +94,8 @@ impl TokenAuthority {
         BASE64_URL_SAFE.encode(token)
     }
 
-    /// Verifies a token and returns its remaining seconds, rounded up; `None` if it was sealed with another key or has expired.
+    /// Verifies a token and returns its remaining seconds, rounded up; `None` if this key did not seal the token
+    /// or if the token has expired.
     pub(crate) fn check(&self, text: &str, now: BootTime) -> Option<u32> {
         let left = self.open(text)?.left(now).as_millis().div_ceil(1000);
         u32::try_from(left).ok().filter(|seconds| *seconds > 0)

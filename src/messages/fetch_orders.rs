@@ -26,7 +26,7 @@ pub struct FetchOrders {
     pub token_key: Option<TokenKey>,
     /// The access key id of the served credential, to detect a loop: the served credential cannot be its own source.
     pub serving: Option<String>,
-    /// The region in use, if an earlier fetcher found it.
+    /// The region that an earlier fetcher found, if any. It is used if the request for the host's region fails.
     pub region: Option<String>,
     /// Seconds that this machine's clock is behind that of STS, measured by an earlier fetcher; 0 if unknown.
     pub clock_offset: i64,

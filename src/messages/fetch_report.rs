@@ -22,7 +22,7 @@ pub enum FetchReport {
     Step(String),
     /// A line for the log.
     Notice(String),
-    /// The region in use; a guessed region is not reported.
+    /// The region in use, for the server and for later fetchers. A guessed region is not reported, because it may be wrong.
     Region(String),
     /// Seconds that STS asks callers to wait (its Retry-After header).
     RetryAfter(u32),

@@ -65,8 +65,8 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
     };
     let mut text = printable(text);
     if line(&text).len() > MAX_LINE {
-        // Leave out the middle, because a line ends with the remedy. In JSON, a quote or a backslash takes two bytes, so only
-        // half as much text is kept.
+        // Leave out the middle, because a line ends with the remedy. JSON escapes quotes and backslashes, which can double the
+        // length of the text, so only half as much text is kept.
         let room = MAX_LINE.saturating_sub(line("…").len());
         let half = if format.json { room / 4 } else { room / 2 };
         let middle = text.floor_char_boundary(half)..text.ceil_char_boundary(text.len() - half);

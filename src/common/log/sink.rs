@@ -10,7 +10,8 @@ use rustix::fs::{FileType, OFlags, fstat};
 use rustix::net::{SendFlags, send};
 use rustix::stdio::stderr;
 
-/// The way to write without blocking. O_NONBLOCK on stderr itself would affect every program that shares it.
+/// How to write to stderr without blocking. O_NONBLOCK is not set on stderr itself, because it would affect every program that
+/// shares stderr.
 enum Sink {
     /// A socket, such as journald's: send with MSG_DONTWAIT.
     Socket,
@@ -39,8 +40,7 @@ pub fn open() {
     chosen().get_or_insert_with(Sink::of_stderr);
 }
 
-/// Writes a line, or drops it if the log is not read, the disk is full or the terminal is closed: a response must never wait for
-/// the log.
+/// Writes a line. If the write fails or would block, the line is dropped, because a response must not wait for the log.
 pub(super) fn write(line: &str) {
     let bytes = line.as_bytes();
     _ = match chosen().get_or_insert_with(Sink::of_stderr) {

@@ -19,7 +19,7 @@ use super::sink;
 use crate::common::limit;
 use crate::common::process::ProcessKind;
 
-/// Capacity of the pipe: several thousand lines.
+/// Capacity of the pipe, which keeps several thousand lines while the log writer hangs or is replaced.
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -56,8 +56,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the log file stderr again. Starts a log writer if none runs, so that the last lines are written, and waits for at
-    /// most `FLUSH_TIME` for that.
+    /// Makes the log file stderr again, and waits for at most `FLUSH_TIME` until the log writer has written the last lines and
+    /// ended. If no log writer runs, starts one for the last lines.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
             pipe.replace_writer(Duration::ZERO);
