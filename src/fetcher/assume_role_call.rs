@@ -10,9 +10,9 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Clock offsets that differ by less than this count as equal. STS accepts a signature whose time is up to five minutes off, so
-/// such a difference would not change the decision of STS. A `Date` is implausible if the time from it to the expiration is
-/// longer than the requested duration by more than this.
+/// After STS has refused a signature, a clock offset closer than this to the refused one is not tried. STS accepts a signature
+/// whose time is up to five minutes off, so such a small error of the clock is not the reason for the refusal. `life` ignores a
+/// `Date` from which the credential would last longer than the requested duration by more than this.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -23,10 +23,10 @@ pub struct AssumeRoleCall<'a> {
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
-    /// Whether the call may read the source credential again if STS rejects it: the source may have renewed the credential. The
-    /// call does this only once.
+    /// Whether the source credential may still be read again. The call does this once, when STS rejects the credential, because
+    /// the source may have renewed it.
     pub may_reload: bool,
-    /// Clock offsets of the signatures that STS has refused.
+    /// Clock offsets of the signatures that STS has refused; they are not tried again.
     pub refused_offsets: Vec<i64>,
 }
 
@@ -100,8 +100,8 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // If `Date` gives an offset that STS has refused, `Date` may be wrong: a proxy may set it. Then try offset 0,
-                // because this machine's clock may have been set since an earlier fetcher found its offset.
+                // If STS has already refused the offset that `Date` gives, a proxy may have set a wrong `Date`. Then try
+                // offset 0: this machine's clock may have been set since an earlier fetcher measured the first offset.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };
@@ -128,9 +128,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// Returns the time at which STS issued a credential, and the credential's lifetime; `None` if the credential has expired. The
-/// time is the response's `Date`, or `signed_for` if `Date` is missing or implausible (a proxy may set it). The lifetime lasts
-/// from that time to `expiration`, but at most `asked`.
+/// Returns the time at which STS issued a credential, and the lifetime from then to `expiration`, but at most `asked`. The time
+/// is the response's `Date`, or `signed_for` if `Date` is missing or implausible (a proxy may set it). `None` if the credential
+/// has already expired at that time.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,
@@ -171,7 +171,7 @@ mod tests {
     fn lifetime_is_counted_from_the_plausible_clock() {
         let second = Duration::from_secs(1);
         for (expiration, date, signed_for, expected) in [
-            // The clocks of STS and of this machine agree; `Date` is missing; the clocks differ by seconds.
+            // In this order: the clocks of STS and of this machine agree; `Date` is missing; the clocks differ by 8 s.
             (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
@@ -181,7 +181,7 @@ mod tests {
             (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),
             (at(3600), Some(SystemTime::UNIX_EPOCH), at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(3600)), at(0), Some((at(0), ASKED))),
-            // The lifetime is capped if Expiration is too far ahead by both clocks. `None` if Expiration has passed.
+            // An Expiration months ahead gives only the requested duration. An Expiration that is reached gives `None`.
             (at(9_000_000), Some(at(1)), at(0), Some((at(0), ASKED))),
             (at(0), Some(at(0)), at(0), None),
             (at(0), None, at(1), None),

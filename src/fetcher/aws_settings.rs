@@ -40,7 +40,7 @@ impl<'a> AwsSettings<'a> {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),
         };
-        // A name such as aws-global stands for a global endpoint instead of a region.
+        // Count a name such as aws-global as no region: it stands for a global endpoint, which is found without a region.
         let region = region.map(|it| it.filter(|region| !region.ends_with("-global")));
         let endpoint = self.endpoint(&region)?;
         let (environment, roots) = (&self.config.environment, self.roots()?);
@@ -112,7 +112,7 @@ impl<'a> AwsSettings<'a> {
         Ok(self.profile.sts_endpoint_url()?.or_else(|| self.profile.setting("endpoint_url")))
     }
 
-    /// Returns the setting that turns a switch on, or `None` if the switch is off.
+    /// Returns the setting of a switch such as `AWS_USE_FIPS_ENDPOINT` if it is `true`; `None` if it is `false` or unset.
     pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'_>>, Fault> {
         let Some(setting) = self.get(variable) else {
             return Ok(None);

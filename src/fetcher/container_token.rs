@@ -1,5 +1,5 @@
-//! Watches `--container-token-file`, which holds the container token. A fetcher process does this, because a read may hang with
-//! the file system, and the supervisor can kill a fetcher.
+//! Watches `--container-token-file`, which holds the container token. A fetcher process does this, because a read hangs if the
+//! file system hangs, and the supervisor can kill a fetcher.
 
 use std::time::{Duration, Instant};
 

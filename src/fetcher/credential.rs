@@ -17,9 +17,9 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns a text of the metadata service. `None` if the service has no text at this path. A permanent fault also gives
-    // `None`: AWS_EC2_METADATA_DISABLED is true, or a variable has an invalid value. A source that needs the service reports the
-    // fault.
+    // Returns the text at a path of the metadata service; `None` if the text is empty or missing. If the service is disabled, or
+    // a variable for it is invalid, the result is `None` too, because the source credential may come from elsewhere. If it must
+    // come from the service, `source::find` reports the fault.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,

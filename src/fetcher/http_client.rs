@@ -26,7 +26,7 @@ const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 /// rest of the error.
 const MAX_QUOTED_BYTES: usize = 1000;
 
-/// Prefix of the standard library's error for a host name that cannot be resolved.
+/// Text by which errors of name resolution are recognized: the standard library puts it before the resolver's own text.
 const NAME_ERROR: &str = "failed to lookup address information: ";
 /// The cause of a [`SendError`] if the peer accepted the connection and sent no head before the timeout.
 pub const NO_RESPONSE: &str = "it accepted the connection and did not answer in time";
@@ -223,9 +223,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether an error counts as the proxy's, for a request that was sent through a proxy. The client resolves and connects
-/// to the proxy only, so errors of name resolution, of connect and of the socket (those with an errno) count as the proxy's.
-/// Other I/O errors count as the target's, because they usually come from TLS inside the tunnel.
+/// Returns true if an error of a request through a proxy counts as the proxy's, false if it counts as the target's. The client
+/// itself resolves and connects only to the proxy, so errors of name resolution, of connect and of the socket (I/O errors with an
+/// errno) are the proxy's. Other I/O errors are the target's, because they usually come from TLS inside the tunnel.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

@@ -8,8 +8,8 @@ use crate::messages::{FetchOrders, FetchReport, to_frame};
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. An instance has about 56 KiB at most: 16 KiB of user-data, 40 KiB of other
-/// items. A snapshot with `MAX_BYTES` and a credential are sent to the server in one message. Such a message must fit into the
-/// socket buffer of the control channel (208 KiB).
+/// items. The supervisor sends the snapshot and the credential to the server in one message, which must fit into the socket
+/// buffer of the control channel (208 KiB).
 const MAX_BYTES: usize = 96 * 1024;
 /// Maximum number of entries of all listings together. It bounds the requests to a service whose listings never end.
 const MAX_ENTRIES: usize = 2 * MAX_ITEMS;

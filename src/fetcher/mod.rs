@@ -30,7 +30,7 @@ use crate::messages::{FRAME_END, FetchOrders, FetchReport, Task, from_frame, to_
 /// (at most 10 s) are shorter, so that the fetcher itself can report a timeout.
 pub const DEADLINE: Duration = Duration::from_secs(75);
 
-/// Stack size of the thread that watches the supervisor; the default of std is 2 MiB.
+/// Stack size of the thread that watches the supervisor. The thread needs a few KiB, and std's default would reserve 2 MiB.
 const THREAD_STACK_BYTES: usize = 64 * 1024;
 
 /// Runs as a fetcher of the supervisor: reads orders from stdin and writes reports to stdout.
@@ -52,8 +52,8 @@ pub fn run(config: &Config) {
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        // The supervisor made this process the leader of its group. In a process that leads no group, the call fails, and `exit`
-        // ends only that process.
+        // The supervisor made this process the leader of a group. A fetcher that was started in another way may lead no group:
+        // then the call fails, and `exit` ends only this process.
         _ = kill_process_group(getpid(), Signal::KILL);
         std::process::exit(1);
     };

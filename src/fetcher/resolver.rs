@@ -1,7 +1,8 @@
-//! Resolves host names with musl's getaddrinfo, and adds fallbacks so that the result is the same as in the host's programs.
+//! Resolves host names with musl's getaddrinfo, and adds fallbacks for names that glibc finds and musl does not.
 //!
-//! musl's getaddrinfo queries IPv4 and IPv6 addresses together and fails if one of the two answers is an error. If the query with
-//! one search domain fails, it does not try the next domain. glibc, which the host's programs use, continues in both cases.
+//! musl's getaddrinfo queries IPv4 and IPv6 addresses together and fails if one of the two answers is an error. It also fails if
+//! the query with a search domain is an error, and then does not try the name without a domain. glibc, which most of the host's
+//! programs use, continues in both cases.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,15 +18,15 @@ use ureq::unversioned::transport::NextTimeout;
 /// Fallback lookups start only within this time after the start of the default lookup, so that the fetcher has time left for the
 /// call to STS. In musl, each lookup without an answer takes 5 s, unless /etc/resolv.conf sets another timeout.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
-/// Capacity of `ResolvedSocketAddrs`.
+/// Maximum number of addresses that a fallback lookup keeps: the capacity of ureq's `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
 
 /// Resolver with fallbacks. If the default lookup fails, it tries these lookups until one finds an address: IPv4 and IPv6 without
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family with which a request can be retried: if the last lookup found IPv4 and IPv6 addresses, the family that
-    /// the first address does not have; otherwise `None`.
+    /// The address family for a retry of the request. ureq connects to the first address first, so this is the other family.
+    /// `None` if the last lookup found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

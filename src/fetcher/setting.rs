@@ -8,7 +8,8 @@ pub struct Setting<'a> {
     pub value: &'a str,
     /// The option, variable, profile setting or file that holds the value. Errors about the value begin with this origin.
     pub origin: String,
-    /// The kind of a fault in the value: transient if it is in a file, which another program may still be writing.
+    /// Makes the fault for a wrong value: a transient one for a value in a file, which another program may still be writing, a
+    /// permanent one for an option or a variable.
     fault: fn(String) -> Fault,
 }
 

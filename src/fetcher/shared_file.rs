@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Environment, Fault, NamedFile, transient};
 
-/// The byte order mark, which some editors write at the start of a file.
+/// The byte order mark, which some editors write at the start of a file; `parse` ignores it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Root's home directory, by the Filesystem Hierarchy Standard.
@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns HOME, if it is set; systemd sets it only for units with User=. Without HOME, returns [`ROOT_HOME`] if the user is root
-/// and `.aws` exists there; ProtectHome= hides it. In all other cases returns `/`.
+/// Returns the directory that `~` stands for: HOME, if it is set. In a systemd unit without User=, HOME is not set: then the
+/// result for root is [`ROOT_HOME`], if `.aws` exists there (ProtectHome= hides it). In all other cases it is `/`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();

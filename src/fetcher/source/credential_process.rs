@@ -145,8 +145,8 @@ fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
         let too_long = |_| format!("it took longer than {} s and was ended", DEADLINE.as_secs());
         receiver.recv_timeout(deadline).map_err(too_long)
     });
-    // If it is late, kill only the command. The processes that it started are in the fetcher's process group, which the
-    // supervisor kills when the fetcher ends. If ec2-role is itself an SDK's credential_process
+    // If no result arrived in time, kill only the command. The processes that the command started are in the fetcher's process
+    // group, which the supervisor kills when the fetcher ends. If ec2-role is itself an SDK's credential_process
     // (`ec2-role --credential-process`), there is no supervisor, and those processes continue.
     let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {

@@ -8,11 +8,12 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
-/// Profile keys of an assumed role, which ec2-role supports only with a web identity. Without one they are an error: SDKs prefer
-/// the assumed role to static keys in the same profile, so the static keys could give other rights than the user intends.
+/// Profile keys of an assumed role. In a profile without a web identity they are an error, because ec2-role cannot assume that
+/// role. It does not use static keys of the same profile instead: SDKs prefer the role, so the keys could give other rights than
+/// the user intends.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Profile keys of an SSO sign-in, which ec2-role does not support. They are an error if the profile has no `credential_process`.
-/// If it has one, they are ignored: users add that command to give the same role to programs that cannot sign in.
+/// Profile keys of an SSO sign-in, which ec2-role does not support. In a profile without `credential_process` they are an error.
+/// Next to a `credential_process` they are ignored: users add it to give the same role to programs that cannot sign in.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 const LOGIN_KEY: &str = "login_session";

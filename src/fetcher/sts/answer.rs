@@ -65,9 +65,9 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     }
 }
 
-/// Returns the text of the first element with this name. Its depth is ignored, because answers and errors nest the same few
-/// elements differently. `None` if the element contains anything besides text, such as a comment: the text before the comment
-/// could be only part of a secret.
+/// Returns the text of the first element with this name, at any depth: answers and errors nest the same few elements
+/// differently. `None` if the element contains anything besides text, such as a comment, because the text before the comment
+/// would be only a part of the value.
 fn field(document: &Document, name: &str) -> Option<String> {
     let element =
         document.descendants().find(|node| node.is_element() && node.tag_name().name() == name)?;

@@ -31,7 +31,8 @@ pub enum Reaction {
     /// Repeat the call immediately with a duration of one hour, which STS always grants. The MaxSessionDuration of a role is at
     /// least one hour, and a source credential that is itself a role's (role chaining) may get up to one hour.
     ShortenDuration,
-    /// Return the error as permanent, because an option or variable is wrong; with a policy file, return it as transient.
+    /// Return the error as permanent, because an option or variable is wrong. With a policy file, return it as transient: the
+    /// error may be about the policy, and the file may be corrected.
     GiveUp,
 }
 
