@@ -4,8 +4,8 @@ use std::mem::take;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum lines per window. The containers of a host normally cause fewer. If all these lines have the maximum length, a text
-/// log grows by about 20 MB an hour.
+/// Maximum lines in a window of one minute. The containers of a host normally cause fewer. If clients cause this many lines every
+/// minute, all of the maximum length, a text log grows by about 20 MB an hour.
 const MAX_LINES: u64 = 1000;
 
 pub struct AccessLog {

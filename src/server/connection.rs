@@ -80,7 +80,8 @@ impl Connection {
         _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
 
-    /// Sets the response; [`Connection::advance`] writes it. `has_more_input`: the client sends more than the request head.
+    /// Sets the response; [`Connection::advance`] writes it. `has_more_input`: the client sends more than the request head, so
+    /// `advance` drains input after the response.
     pub fn set_response(&mut self, response: Vec<u8>, has_more_input: bool) {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }

@@ -20,7 +20,8 @@ use super::connection::{Buffer, Connection, Progress};
 use super::request_head::{self, RequestHead};
 use crate::common::{limit, log};
 
-/// Maximum concurrent connections. At the limit the oldest is evicted; a normal client is done in milliseconds.
+/// Maximum concurrent connections. At the limit the oldest is evicted. This is hardly ever a normal client's connection, which
+/// is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
 /// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is
 /// hardly ever an SDK's connection, which usually buffers nothing: the whole head arrives at once, and the socket takes the whole
@@ -41,13 +42,13 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
 /// in turn, so a warning for each failure would fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of events that one `epoll_wait` returns. About as many clients are accepted before the next `epoll_wait`.
-/// Without this bound, a flood of new clients would delay the clients that are already connected.
+/// Maximum number of events that one `epoll_wait` returns, and about the maximum number of clients that are accepted before the
+/// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// While new connections wait for epoll (`reads_at_once` is false), one in this many is read at once nevertheless, as a sample.
-/// If its request is there, the next connections are read at once too, which saves their registration with epoll. If a read finds
-/// no whole request, the next connections wait for epoll: with many clients, requests often arrive later than their connections.
+/// Every new connection is read at once, which saves its registration with epoll, as long as each read finds a whole request.
+/// After a read that does not, new connections wait for epoll: with many clients, requests often arrive later than their
+/// connections. One new connection in `SAMPLE` is still read at once. If it has a whole request, the next ones are too.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -398,7 +399,7 @@ mod tests {
     fn a_response_larger_than_the_socket_buffer_is_written_whole() {
         const LENGTH: usize = MAX_BUFFERED_BYTES / 2;
         let (mut connections, address) = connections();
-        // A small send buffer takes only a part of the response at a time. Accepted sockets inherit its size from the listener.
+        // Make the send buffer small, so that the response takes many writes. Accepted sockets inherit the listener's size.
         rustix::net::sockopt::set_socket_send_buffer_size(&connections.listener, 4096).unwrap();
         let client = std::thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();

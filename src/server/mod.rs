@@ -46,14 +46,14 @@ const MAX_BATCH: usize = 16;
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
-/// closes it. An error ends this process; the supervisor starts a new server.
+/// closes this channel. An error ends this process; the supervisor starts a new server.
 pub fn run() -> io::Result<()> {
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let supervisor = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let Some((mut channel, first)) = Channel::open(supervisor) else {
         return Ok(());
     };
-    // Set the format before all other steps, so that their errors are logged in it.
+    // Set the log format before the following steps, so that their errors are logged in this format.
     log::set_format(first.log_format.clone());
     let address = listener.local_addr()?.ip().to_canonical();
     let first_descriptor = listener.as_raw_fd();
@@ -85,8 +85,8 @@ pub fn run() -> io::Result<()> {
                     }
                     None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
-                // Check here whether the access log's window is over, because heartbeats arrive regularly, even without any
-                // request.
+                // Check at each message from the supervisor whether the access log's window is over, because heartbeats arrive
+                // regularly, even without any request.
                 let left_out = handler.access_log.end_window(Instant::now());
                 left_out.iter().for_each(|line| log::event(line));
             }
@@ -104,12 +104,11 @@ pub fn run() -> io::Result<()> {
 }
 
 /// Keeps this process on one processor. On two processors, every hand-over between the loop of [`run`] and tiny_http's thread
-/// would wake the other processor, without a gain, because the loop and the thread never run at the same time. On one processor,
-/// the thread has parsed the whole batch when the loop continues. Called before threads are started, because they inherit the
-/// setting. An error is ignored: a sandbox may forbid the call.
+/// would wake the other processor, without a gain, because the loop has nothing to do while the thread parses. Called before
+/// threads are started, because they inherit the setting. An error is ignored: a sandbox may forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
-    // `CpuSet::set` panics at a number that it cannot hold, which a machine with very many processors can have.
+    // `CpuSet::set` panics if the processor's number is `MAX_CPU` or higher, as it can be on a very large machine.
     if processor < CpuSet::MAX_CPU {
         let mut current = CpuSet::new();
         current.set(processor);
@@ -212,8 +211,8 @@ impl Handler {
 
     /// Whether the client is on this machine: its source address is one of this machine's addresses. Another machine cannot
     /// connect from such an address: over IPv4 the kernel drops its packets, and over IPv6 the kernel's replies to such an
-    /// address do not leave this machine. A loopback address, or the address that the client connected to, is this machine's
-    /// without a look-up in the kernel's address tables.
+    /// address do not leave this machine. A loopback address, and the address that the client connected to, are not looked up in
+    /// the kernel's address tables, because they always belong to this machine.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

@@ -11,7 +11,7 @@ pub const MAX_BYTES: usize = 8 * 1024;
 /// Maximum number of headers. SDKs send fewer than ten.
 const MAX_HEADERS: usize = 64;
 /// Maximum Content-Length. No request here needs a body: a small one is ignored, as EC2 does, and a larger one is refused. A
-/// chunked body is ignored too, because its length is not known in advance.
+/// chunked body, whose length is not known in advance, is ignored at any length.
 const MAX_BODY_BYTES: u64 = 1024;
 
 /// Whether the server uses this header after tiny_http has parsed it, for the response or for the access log. Other headers are
@@ -117,8 +117,8 @@ fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let mut encodings = values("Transfer-Encoding");
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(length.is_some_and(|length| length > 0)),
-        // s3fs before 1.92 and Java's BodyPublishers send `Transfer-Encoding: chunked` with an empty body. HTTP/1.0 does not
-        // define this header, so it is refused there.
+        // Accept `Transfer-Encoding: chunked`, because s3fs before 1.92 and Java's BodyPublishers send it with an empty body.
+        // Refuse it in HTTP/1.0, which does not define this header.
         (Some(encoding), None)
             if encoding.eq_ignore_ascii_case(b"chunked")
                 && length.is_none()

@@ -24,11 +24,13 @@ const THREADS: usize = 6;
 /// servers would start and exit in quick succession.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Maximum size of one read of tiny_http (`ClientConnection::new` in its src/client.rs).
+/// Maximum size of one read of tiny_http (`ClientConnection::new` in its src/client.rs). [`TinyHttpAdapter::send`] uses it to
+/// compute the padding.
 const READ_BYTES: usize = 1024;
 
 pub struct TinyHttpAdapter {
-    /// The server is never dropped: its destructor expects that the listener's address is a path, and panics at an abstract name.
+    /// This field is never dropped: the destructor of `tiny_http::Server` expects that the listener's address is a path, and
+    /// panics at an abstract name.
     server: ManuallyDrop<tiny_http::Server>,
     stream: UnixStream,
 }
@@ -64,9 +66,10 @@ impl TinyHttpAdapter {
             bytes.resize(filled, b' ');
         }
         self.stream.write_all(&bytes)?;
-        // Wait until tiny_http's thread has read everything; `poll` waits because the send buffer is small. Without the wait,
-        // tiny_http's thread would wake this thread in `receive` at every head, but would still hold the lock that `receive`
-        // needs, and this thread would have to wait again. An error is ignored, because the wait is only an optimization.
+        // Wait until tiny_http's thread has read the bytes: the send buffer is small, so the socket is hardly writable earlier.
+        // Without the wait, tiny_http's thread would wake this thread in `receive` at every head, but would still hold the lock
+        // that `receive` needs, and this thread would have to wait again. An error is ignored, because the wait is only an
+        // optimization.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
@@ -92,8 +95,8 @@ fn try_threads() -> io::Result<()> {
         let spawn = |_| Builder::new().spawn_scoped(scope, wait);
         let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
         drop(closed);
-        // Join the threads, because a thread counts against the limit until it has exited, and tiny_http needs the whole limit
-        // for its own threads. The end of the scope waits only until the threads' closures return.
+        // Join the threads: a thread counts against the limit of threads until it has exited, and could keep tiny_http from
+        // starting its own. The end of the scope is not enough, because it waits only until the threads' closures return.
         threads?.into_iter().for_each(|thread| _ = thread.join());
         Ok(())
     })

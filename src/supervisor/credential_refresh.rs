@@ -10,8 +10,8 @@ use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
 /// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Time for which fetchers keep to a duration limit that an earlier fetcher has found. The next fetcher then requests the user's
-/// duration again, because the role's MaxSessionDuration may have been raised.
+/// Time for which fetchers keep to a duration limit that an earlier fetcher has found. After this time, a fetcher requests the
+/// user's duration again, because the role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
@@ -19,7 +19,7 @@ pub struct CredentialRefresh {
     started: Option<BootTime>,
     next: BootTime,
     /// Whether the user has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
-    /// because the running one may have read the files before the user changed them.
+    /// because the running one may have read the source credential before the user changed it.
     is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.

@@ -1,4 +1,5 @@
-//! The supervisor's handle of a fetcher process: starts it, receives its reports, kills it after its outcome or at its deadline.
+//! The supervisor's handle of a fetcher process: starts it, receives its reports, and kills it after its last report or at its
+//! deadline.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
@@ -13,8 +14,8 @@ use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame
 /// Maximum size of a report. Every valid report is smaller, because the fetcher limits what it puts into a report.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
-/// Maximum number of fetchers that were killed at their deadline and have not ended yet. A killed process cannot end before its
-/// current system call returns, which may never happen on a hanging file system.
+/// Maximum number of fetchers that were killed at their deadline and have not ended yet. At this number, no further fetcher is
+/// started. A killed process cannot end before its current system call returns, and on a hanging file system it may never return.
 const MAX_UNREAPED: usize = 8;
 
 /// Runs at most one fetcher process at a time. The outcome of a fetch is the fetcher's last report. If the fetcher cannot be
@@ -68,7 +69,7 @@ impl Fetcher {
         process.map(|process| PollFd::new(&process.reports, PollFlags::IN))
     }
 
-    /// Receives the available reports without waiting. The process is killed after its outcome or at its deadline.
+    /// Receives the available reports without waiting. The process is killed after its last report or at its deadline.
     pub fn receive(&mut self, ended: &Ended, now: BootTime) -> Vec<FetchReport> {
         self.unreaped.retain(|pid| !ended.contains_key(pid));
         let mut reports: Vec<FetchReport> = self.failure.take().into_iter().collect();
@@ -192,7 +193,7 @@ mod tests {
             matches!(&reports[..], [FetchReport::Failed(fault)] if fault.text().contains("status 7"))
         );
         assert!(fetcher.deadline().is_none());
-        // The read returns when all processes that hold the pipe have ended, so `sleep` has been killed too.
+        // `sleep` has the pipe open too, so this read returns only if `sleep` has been killed.
         let mut stderr = child.stderr.take().unwrap();
         assert_eq!(stderr.read_to_end(&mut Vec::new()).unwrap(), 0);
     }

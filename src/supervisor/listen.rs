@@ -16,15 +16,15 @@ use crate::common::{Fault, limit, log, permanent, transient};
 const BACKLOG: i32 = 4096;
 /// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel does this for some
 /// 100 s after the server has closed the connection. The memory of such connections is charged to this cgroup, so many of them
-/// could get the supervisor OOM-killed. A second is enough: by default, SDKs wait no longer for a response, and a bridge loses
-/// no packets.
+/// could get the supervisor OOM-killed. A second is enough: a bridge loses no packets, so a client that has not vanished
+/// acknowledges the response much sooner.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// A loopback address at which other programs seldom listen. [`bound`] binds a second socket to it, which ends the sharing of the
-/// port; this would fail if a program listened there at the same port.
+/// The address to which [`bound`] binds a second socket, to end the sharing of the port. The bind would fail if another program
+/// listened at this address and port, so this is a loopback address at which programs seldom listen.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
-/// A lower port needs CAP_NET_BIND_SERVICE.
+/// A lower port normally needs CAP_NET_BIND_SERVICE, so EACCES at such a port is a permanent fault.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 /// Returns the listening socket and its local address. The socket is stdin if `address` is `None`.
@@ -76,10 +76,10 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Lets another ec2-role of this user listen at this address too, so that it can replace this one. Meanwhile, no program of
-/// another user can take the port. If this one listens on all addresses (`0.0.0.0`, `[::]`), its address is not shared, because
-/// the new ec2-role could not end the sharing: for this, [`bound`] binds a second socket to the port at another address, and all
-/// addresses are in use.
+/// Lets another ec2-role of this user listen at this address too, so that it can replace this one. No program of another user can
+/// take the port meanwhile. `0.0.0.0` and `[::]`, which stand for all addresses, are not shared, because the new ec2-role could
+/// not end the sharing. To end it, [`bound`] binds a second socket to the port at another address, but no other address is free
+/// while this ec2-role listens on all of them.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// Minimum remaining life at which a credential of one hour is replaced. Clients such as botocore, s3cmd and s3fs refresh 15 to
-/// 25 minutes before expiry, so normally they get no credential that they would refresh at once.
+/// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd and
+/// s3fs refresh a credential when 15 to 25 minutes are left. If they received one with less left, they would refresh it at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Minimum that [`due`] returns for a credential that lives at least twice this long. For a credential of 15 minutes, the
-/// shortest life that STS grants, [`due`] returns 4 minutes, after which 11 are left.
+/// Minimum that [`due`] returns for a credential that lives at least twice this long. Without this minimum, a credential that
+/// lives for [`TARGET_LEFT`] or less would be replaced at once. One of 15 minutes, the shortest life that STS grants, is replaced
+/// after 4 minutes.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;

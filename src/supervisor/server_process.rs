@@ -79,7 +79,7 @@ impl ServerProcess {
     /// Tells the server to accept no more connections, answer its open requests and end; kills it after `KILL_TIMEOUT`.
     pub fn end(&self) {
         _ = self.channel.shutdown(Shutdown::Write);
-        // The channel hangs up when the server ends.
+        // Wait until the server ends: then the channel hangs up, which `poll` reports even with empty flags.
         let mut hang_up = [PollFd::new(&self.channel, PollFlags::empty())];
         _ = poll(&mut hang_up, Timespec::try_from(KILL_TIMEOUT).ok().as_ref());
         self.kill();

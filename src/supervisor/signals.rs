@@ -25,8 +25,8 @@ pub enum Order {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals, so that they are received through the descriptor. A child inherits the blocked signals, and then sets
-    /// its own ([`ProcessKind::harden`]).
+    /// Blocks the signals, so that they are received through the descriptor. A child inherits the signal mask, and replaces it
+    /// ([`ProcessKind::harden`]).
     ///
     /// [`ProcessKind::harden`]: crate::common::ProcessKind::harden
     pub fn watch() -> io::Result<Self> {

@@ -43,8 +43,8 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
         opened.sync_all()?;
         fs::hard_link(&new, &file.path).or_else(|error| match error.kind() {
-            // This has two possible causes. If another ec2-role has created the file meanwhile, the caller reads the key in it.
-            // If the path is a symbolic link to a missing file, the caller's read fails.
+            // Either another ec2-role has created the file meanwhile, and the caller reads the key in it; or the path is a
+            // symbolic link to a missing file, and the caller's read fails.
             ErrorKind::AlreadyExists => Ok(()),
             // Some file systems, such as FAT, have no hard links. There, the rename can replace the file of another ec2-role that
             // starts at the same time, and the two have different keys.

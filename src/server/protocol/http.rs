@@ -67,7 +67,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All refusals in the order of declaration, each with its `reason` label in metrics.
+    /// All refusals, each with its `reason` label in metrics. They must be in the order of declaration, because `Metrics` uses
+    /// `refusal as usize` as the index of a refusal's counter.
     pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Host, "host"),
         (Refusal::Script, "script"),

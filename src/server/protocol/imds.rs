@@ -25,7 +25,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
     let path = decoded_path(request.target);
-    // JavaScript's client always sends an empty segment, as in `//latest/…`.
+    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`.
     let segments = path.as_deref().unwrap_or_default().split('/');
     let segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
     if is_withheld(request, &segments, &state.server) {
@@ -113,7 +113,7 @@ const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n200
     2011-01-01\n2011-05-01\n2012-01-12\n2014-02-25\n2014-11-05\n2015-10-20\n2016-04-19\n2016-06-30\n2016-09-02\n2018-03-28\n\
     2018-08-17\n2018-09-24\n2019-10-01\n2020-08-24\n2020-10-27\n2021-01-03\n2021-03-23\n2021-07-15\n2022-07-09\n2022-09-24\n\
     2024-04-11\nlatest";
-/// The first version after `1.0`.
+/// The earliest date that [`is_version`] accepts.
 const FIRST_DATE: &str = "2007-01-19";
 const FIRST_WITH_ROLES: &str = "2012-01-12";
 
