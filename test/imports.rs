@@ -43,8 +43,8 @@ fn rooms_import_downward_only() {
 #[test]
 fn modules_do_not_import_in_a_circle() {
     let mut imports = all_imports(&sources());
-    // A module that imports none of the remaining modules is in no cycle. Neither is a module that none of them imports. Drop
-    // such modules until there are none. Modules remain only if there is a cycle.
+    // A module is in no cycle if it imports none of the remaining modules, or if none of them imports it. Drop such modules, and
+    // repeat this until no module is dropped. Modules remain then only if there is a cycle.
     loop {
         let count = imports.len();
         let targets: BTreeSet<String> = imports.values().flatten().cloned().collect();

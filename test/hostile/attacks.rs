@@ -10,18 +10,21 @@ use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
-/// Fetches by a normal client during each attack; each requests a token, the list and the document.
+/// How often a normal client fetches the credential during each attack, and again after it. A fetch is three requests: for a
+/// token, the list and the document.
 const FETCHES: usize = 20;
-/// Limit for the median time of these fetches: most SDKs wait one second. A single fetch can take longer on a busy machine.
+/// Limit for the median duration of these fetches: most SDKs wait one second. It is not a limit for each fetch, because a busy
+/// machine can delay a single one.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
 /// Maximum number of connections of one attack. It is small, like `AT_ONCE`, because all tests run in one process, and a process
 /// may usually open 1,024 files.
 const MOST: usize = 200;
 /// Number of attacks that run at the same time, each on a server of its own.
 const AT_ONCE: usize = 3;
-/// Bytes that a `Stream` attack tries to send. They fill the server's buffer and both socket buffers if the server stops reading.
+/// Number of bytes that a `Stream` attack tries to send. It is large: if the server stops reading, the attack fills all buffers
+/// until its write blocks.
 const STREAM_BYTES: usize = 8 << 20;
-/// How long an attack's write waits for a server that does not read.
+/// How long a write of a `Stream` attack waits for a server that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Held = Vec<TcpStream>;
@@ -33,7 +36,8 @@ fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Checks that every fetch of a normal client succeeds, the median in less than `MAX_MEDIAN`, and that none causes an STS call.
+/// Checks that all fetches of a normal client succeed, that their median duration is less than `MAX_MEDIAN`, and that they cause
+/// no STS call.
 #[track_caller]
 fn check_the_next_client(what: &str, ec2_role: &Ec2Role, sts: &Sts) {
     let mut times = [Duration::ZERO; FETCHES];
@@ -138,7 +142,8 @@ fn a_slow_drip_does_not_prolong_a_connection() {
     let end = loop {
         let written = stream.write_all(b"x");
         match stream.read(&mut [0]) {
-            // These errors do not mean that the server has closed. EINTR occurs when the test process is stopped and continued.
+            // Continue: neither error means that the server has closed. `WouldBlock` is the read timeout. `Interrupted` occurs
+            // when the test process is stopped and continued.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind())
                     && written.is_ok() =>

@@ -25,7 +25,7 @@ fn connections_of_vanished_clients_close_within_seconds() {
             .collect()
     };
     let mut clients: Vec<TcpStream> = container.enter(connect);
-    // From here on, packets for the container go to a MAC address that no interface has.
+    // Make the clients vanish: from here on, packets for the container go to a MAC address that no interface has.
     container::run(
         "ip neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:99 dev host0 nud permanent",
     );

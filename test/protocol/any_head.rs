@@ -1,4 +1,4 @@
-//! Random requests of clients: `RequestHead` normalizes their heads, and tiny_http must parse the normalized heads in order and
+//! Normalizes the heads of random requests with `RequestHead`, and checks that tiny_http parses the normalized heads in order and
 //! unchanged.
 
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::support::any_head::check_are_parsed_unchanged;
 /// Parsing takes microseconds; the timeout is long, so that a busy machine does not reach it.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tokens with a meaning to httparse or to tiny_http.
+/// Parts of random requests. Most of them have a meaning to httparse or to tiny_http.
 #[rustfmt::skip]
 const PIECES: [&str; 38] = [
     "GET", "PUT", "PROPFIND", "x", " ", "/", "/latest", "*", "é", "\u{1b}", "\0", "\"", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "\r\n", "\n",
@@ -41,8 +41,8 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Whether tiny_http parses all heads, unchanged and within the timeout. If a head announced a body that does not follow,
-/// tiny_http would wait for it forever.
+/// Whether tiny_http parses all heads, unchanged and within the timeout. The timeout is for a head that announces a body:
+/// tiny_http would wait forever for the body, because only heads are sent.
 fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -471,7 +471,8 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         let document = served.get(&format!("{list}exc_web"));
         assert_eq!(document.status, 200, "{version}");
     }
-    // Older versions have no roles, but serve all other items, because Debian's ec2metadata requests every item under 2009-04-04.
+    // Older API versions have no roles. They have all other items, because Debian's ec2metadata requests every item under the
+    // version 2009-04-04.
     for version in old.lines().chain(["2012-01-11"]) {
         for (path, body) in [
             ("", "meta-data"),
@@ -767,7 +768,7 @@ fn browser_requests_are_403() {
         let put = served.ask("PUT", TOKEN_PATH, &[&format!("{TTL}: 60"), header]);
         assert_eq!(put.status, 403, "{header}");
     }
-    // Node's fetch sends `sec-fetch-mode: cors` alone. Its requests come from no web page, so they are served.
+    // Node's fetch sends only Sec-Fetch-Mode, and is served. A browser, which is refused, sends Sec-Fetch-Site too.
     let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
     assert_eq!(node.status, 200);
 }

@@ -1,4 +1,5 @@
-//! `--pass-through`: which of the host's metadata is served, and that no byte of a client reaches the host's metadata service.
+//! Tests `--pass-through`: which of the host's metadata is served, and that no byte of a client reaches the host's metadata
+//! service.
 
 use ec2_role::server::protocol::http::Request;
 use rustix::process::Signal;
@@ -333,7 +334,7 @@ fn metadata_is_503_before_the_first_snapshot() {
         check();
         ec2_role.wait_for_line("the host's metadata was not fetched");
         check();
-        // The next fetch succeeds without a restart.
+        // The next fetch succeeds without a restart of ec2-role.
         upstream.does_now(Manner::Well);
         wait_for_reading(&ec2_role);
         check_status(&ec2_role, &["meta-data/instance-id"], 200);

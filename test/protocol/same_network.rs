@@ -1,4 +1,4 @@
-//! `--same-network`: which clients are served at which address.
+//! Tests `--same-network`: which clients are served at which address.
 
 use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
@@ -22,7 +22,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
     for (listen, arguments, from_afar) in [
         ("0.0.0.0:0", vec![], "200 OK"),
         ("0.0.0.0:0", vec!["--same-network"], "403 Forbidden"),
-        // A dual-stack socket reports IPv4 addresses in their IPv6-mapped form.
+        // A dual-stack socket reports IPv4 addresses as IPv4-mapped IPv6 addresses. The result must be the same.
         ("[::]:0", vec!["--same-network"], "403 Forbidden"),
     ] {
         let ec2_role = Start::with(&sts)
@@ -38,7 +38,8 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // This client is behind the container, on a subnet that the host reaches only by the default route.
+        // This client is not on the subnet of `NEAR`: it is behind the container, and the host reaches it only by the default
+        // route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

@@ -1,4 +1,4 @@
-//! Responses to clients from the start to the shutdown.
+//! Tests how ec2-role serves clients from its start to its shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -255,7 +255,8 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         });
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        // If the server waited for the client to close first, the connection would last 3 s, its maximum lifetime.
+        // The timeout is less than 3 s, the maximum lifetime of a connection. So the read fails if the server waits for the
+        // client to close first.
         stream
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();

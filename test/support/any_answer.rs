@@ -1,5 +1,5 @@
-//! Properties of the response to any request, shared by the property tests and the fuzz target. The expected result is computed
-//! here independently of the code under test, so that a fault in that code does not also change the expected result.
+//! Checks the response to any request, for the router's tests and its fuzz target. The expected result is computed here
+//! independently of the code under test, so that a fault in that code does not also change the expected result.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -18,7 +18,8 @@ use super::{Directory, SECRET, Sts, TIMEOUT, Watched, until};
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
 /// Access key id of the source credential, unless a test gives another.
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
-/// The first characters of every session token, EC2's and ec2-role's.
+/// The first characters of every session token, EC2's and ec2-role's. Dropping an [`Ec2Role`] searches the log, stdout and HOME
+/// for them.
 const SESSION_TOKEN: &str = "AQAE";
 /// Time between SIGTERM and SIGKILL when a test drops its process.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -314,8 +315,8 @@ impl Ec2Role {
         })
     }
 
-    /// Returns the stdout so far, or `None` if the test has taken the pipe. The read is non-blocking: as long as a child has the
-    /// pipe open, a blocking read would wait.
+    /// Returns the stdout so far, or `None` if the test has taken the pipe. The read is non-blocking: a child of ec2-role may
+    /// still have the pipe open, and a blocking read would wait for that child.
     fn printed(&mut self) -> Option<String> {
         let mut stdout = self.child.stdout.take()?;
         rustix::io::ioctl_fionbio(&stdout, true).unwrap();

@@ -67,8 +67,9 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // Inject the fault before the refresh, which starts a second after the first fetch's start at the earliest. If the
-        // processes of all faults started together, a start could take longer than this second, so only one starts at a time.
+        // Inject the fault before the refresh, which is due at least 1 s after the receipt of the credential. If ec2-role was
+        // started for all faults together, the processors would be so busy that an injection could be too late. So only one
+        // ec2-role starts at a time.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);

@@ -18,7 +18,7 @@ pub struct Request {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// The bytes of the whole request, and those after it that were received with it.
+    /// All bytes that were read: those of the request, and further ones if they arrived in the same read.
     pub bytes: Vec<u8>,
 }
 

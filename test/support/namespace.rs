@@ -32,9 +32,9 @@ pub fn can(words: &[&str]) -> bool {
 /// skipped and returns `None`, or fails the test in CI.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
-    // Try a user namespace first: in it, an ordinary user can make namespaces of the other kinds. But its root cannot enter
-    // another user's private home directory, where the binary may be. Real root can enter that directory, so then try plain
-    // `unshare`, which only real root may run.
+    // Try a user namespace first: in it, an ordinary user can make namespaces of the other kinds. If that fails, try plain
+    // `unshare`, which only real root may run. Real root needs plain `unshare` if the binary is in another user's private home
+    // directory: the root of a user namespace cannot enter that directory.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::loopback::Connection;
 
-/// The backlog that std uses.
+/// Backlog of a listener that accepts connections. The value is the one that std uses.
 const BACKLOG: i32 = 128;
 
 #[derive(Clone, Debug)]

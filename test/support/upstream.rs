@@ -25,7 +25,7 @@ pub enum Manner {
     /// Responds as EC2 does.
     #[default]
     Well,
-    /// Rejects tokens with a lower number than this one, as after a restart of the service.
+    /// Rejects the tokens that were issued before the PUT with this number, as after a restart of the service.
     TokensFrom(usize),
     /// Never responds, not even to a PUT for a token.
     Hang,
