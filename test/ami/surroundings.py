@@ -1,4 +1,4 @@
-"""What EC2 provides around a machine: a network cable, an address by DHCP, the real metadata service; no internet access."""
+"""Provides what EC2 gives a machine: a network cable, an address by DHCP, the real metadata service; but no internet access."""
 
 import subprocess
 

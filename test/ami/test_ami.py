@@ -1,4 +1,4 @@
-"""The life of a machine with the user-data, in this order: first boot, clock changes, network and Docker failures, reboot."""
+"""Tests a machine with the user-data, in this order: first boot, clock changes, network and Docker failures, reboot."""
 
 import collections
 import datetime
@@ -104,7 +104,7 @@ def test_a_container_gets_the_role_and_the_machine_keeps_its_own(guarded, aws):
 
 
 def test_clients_that_vanish_do_not_fill_the_units_memory(guarded, aws):
-    """The unit's memory peak in cgroup v2 includes the kernel's memory for the unit's connections."""
+    """Checks the unit's memory peak. In cgroup v2 it includes the kernel's memory for the unit's connections."""
     group = f"/sys/fs/cgroup/{guarded.show(UNIT, 'ControlGroup')}"
     servers = guarded.run("cat", f"{group}/cgroup.procs").stdout
     print(guarded.run("sh", "-euc", VANISHING, timeout=PATIENCE).stdout)
@@ -138,7 +138,7 @@ def test_clock_change_while_running_has_no_effect(guarded, aws, one_line_for_eac
     print(guarded.run("date", "--utc", "--set", step).stdout.strip())
     for _ in range(3):
         credential(guarded, aws)
-    # At most one regular refresh is due in this time.
+    # One regular refresh may become due during these requests. A second STS call would be an effect of the clock change.
     assert one_line_for_each_call() <= 1
     assert guarded.answers() == answers
     assert guarded.show(UNIT, "MainPID") == supervisor

@@ -1,10 +1,12 @@
-//! Invalid arguments and variables: exit status 2 and one line that names the argument or variable, the fault and the remedy.
+//! Checks that an invalid argument or variable ends ec2-role with exit status 2 and with one log line, which names the argument
+//! or variable, the fault and the remedy.
 
 use std::os::fd::OwnedFd;
 
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
-/// Runs ec2-role to its end, and checks its only log line (besides `listening on`).
+/// Runs ec2-role to its end. Checks the exit status 2, and that the only log line besides `listening on` contains each of `parts`
+/// and no secret.
 #[track_caller]
 fn check(start: Start, parts: &[&str]) {
     let ended = start.run();
@@ -30,7 +32,7 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// A start with valid options, and with an STS that would return a credential.
+/// A start that would serve a credential, so that what a test adds to it is the only fault.
 fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }
@@ -60,7 +62,8 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
     );
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The fetcher, not the supervisor, checks these options.
+        // The supervisor checks `tags` above, the fetcher the options below. A fault that the fetcher finds must end ec2-role in
+        // the same way.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),

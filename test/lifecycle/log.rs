@@ -1,4 +1,5 @@
-//! Log lines on stderr: their format, secrets that must not be in them, and responses while the log cannot be written.
+//! Checks the format of log lines on stderr, that they contain no secrets, and that requests are answered while the log cannot be
+//! written.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

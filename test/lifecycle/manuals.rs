@@ -1,4 +1,4 @@
-//! The man pages and completions that scripts/manuals makes of the help texts.
+//! Checks the man pages and completions that scripts/manuals makes of the help texts.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The times of STS calls, and the credential that is served during a call and after a failed one.
+//! Checks when ec2-role calls STS, and which credential it serves during a call and after a failed one.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // The first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later wait is 2 s, half of the
-    // lifetime, or up to a tenth shorter. Check only the minimum, because a busy machine makes refreshes late; schedule.rs checks
-    // the maximum.
+    // The first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later refresh comes after 2 s
+    // (half of the lifetime) or up to a tenth earlier. Check only the minimum, because a busy machine makes refreshes late;
+    // schedule.rs checks the maximum.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }

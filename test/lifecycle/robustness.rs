@@ -34,7 +34,8 @@ const DEATHS_UNDER_LOAD: usize = 20;
 /// Number of clients that make the load.
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-/// Lifetime in seconds. The first refresh comes after 1 to 10 s, and the credential stays valid until the test is done.
+/// Lifetime of the credential in seconds. The refresh that hangs begins after 1 to 10 s, and the credential is still valid when
+/// the test is done.
 const LIFETIME: i64 = 20;
 
 /// Checks that, while a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
@@ -204,13 +205,14 @@ fn a_killed_server_loses_only_requests_in_flight() {
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
     // A kill fails at most one request of each client. Allow two: on a busy machine a client may notice a kill only after the
-    // next one, and the failures of both kills are then counted together.
+    // next kill, and then `worst` counts its failures of both kills.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     assert_eq!(ec2_role.count_lines("server replaced"), DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// `systemctl kill` and `pkill` send a signal to every process of ec2-role, although it is meant for the supervisor only.
+/// If a user sends a signal to the supervisor by `systemctl kill` or `pkill`, every other process of ec2-role receives it too.
+/// The server must keep serving.
 #[test]
 fn signals_for_the_supervisor_leave_the_server() {
     let sts = Sts::start([Reply::good()]);
@@ -449,7 +451,8 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
     let files = Directory::new();
     let key = files.text("key");
     let with_key = || Start::with(&sts).arguments(["--token-key-file", &key]);
-    // With a file size limit of 0 no byte can be written to a file.
+    // With a file size limit of 0, ec2-role can create a file, but can write no byte to it. It must not leave the empty file
+    // behind.
     let mut ec2_role = with_key()
         .before(["sh", "-c", "ulimit -f 0; exec \"$@\"", "sh"])
         .spawn();
@@ -492,8 +495,8 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     };
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // `setsid` keeps `sleep` out of the process group that is killed with the credential_process. So `sleep` becomes an orphan,
-    // and its parent is then PID 1, the supervisor.
+    // `setsid` takes `sleep` out of the fetcher's process group, which the supervisor kills when the fetcher has ended. So
+    // `sleep` becomes an orphan, and its parent is then PID 1, the supervisor.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start

@@ -1,4 +1,4 @@
-//! Sandboxes that forbid a system call.
+//! Checks what ec2-role does in a sandbox that forbids a system call, and at limits on the number of processes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -45,8 +45,8 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
 }
 
 /// System calls newer than Linux 4.14. The first range is io_pgetevents. The next number, rseq, is newer too, but must stay
-/// allowed: the tests are linked with glibc, which aborts if rseq has succeeded in one thread and then fails in another. The
-/// release is linked with musl, which does not.
+/// allowed: glibc, with which the tests are linked, aborts if rseq has succeeded in one thread and then fails in another. The
+/// release is linked with musl, which does not call rseq.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
@@ -290,8 +290,8 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
     drop(ec2_role);
 }
 
-/// The limit decides which process or thread fails to start, if any. Every start has a user of its own, because the limit counts
-/// a user's processes.
+/// Tries many limits, because the limit decides which process or thread fails to start, if any. Every start has a user of its
+/// own, because the limit applies to all processes of a user together.
 #[test]
 fn limits_on_processes_are_named_and_make_no_server_panic() {
     if !rustix::process::geteuid().is_root() {

@@ -1,6 +1,6 @@
-//! Simulates a fleet's calls to STS with the real schedule. Also checks the limits of two waits: the one between two retries, and
-//! the one before a refresh, which is checked for each lifetime of a credential from 1 s to 12 hours. The pseudo-random numbers
-//! are the same in each run.
+//! Simulates a fleet's calls to STS with the real schedule. Also checks the shortest and the longest wait before a retry and
+//! before a refresh, the latter for each lifetime of a credential from 1 s to 12 hours. The pseudo-random numbers are the same in
+//! each run.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,4 @@
-//! The arguments of the programs in scripts/.
+//! Checks how the programs in scripts/ react to --help, to unknown arguments and to invalid ones.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;

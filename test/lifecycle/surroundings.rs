@@ -1,4 +1,4 @@
-//! Effects of the parent process, the user and the machine: signals, resource limits, and a file system that hangs.
+//! Checks what ec2-role does on signals, at low resource limits, without /proc, and with a file on a file system that hangs.
 
 use std::fs::File;
 use std::io::Write;
@@ -134,7 +134,7 @@ fn credential_process_ends_with_a_killed_supervisor() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
     let (own, child) = (files.text("own"), files.text("child"));
-    // The credential_process is a shell that waits for a child of its own.
+    // The credential_process is a shell that starts a child and waits for it. When the supervisor is killed, both must end.
     let script = format!(
         "sleep 600 & echo $! >{child}.new; mv {child}.new {child}; echo $$ >{own}.new; mv {own}.new {own}; wait"
     );
@@ -356,7 +356,7 @@ fn too_large_container_token_is_refused_and_the_old_one_kept() {
     let file = files.write("token", &longest);
     let ec2_role = with_container_token(&sts, &file).serving();
     let status = || status_with_token(&ec2_role, &longest);
-    // The credential may be served before the container token is read.
+    // Wait until the token is valid: `serving` waits only for the credential, and ec2-role may read the container token later.
     until("the token", || (status() == 200).then_some(()));
     files.write("token", &"x".repeat(4097));
     ec2_role.wait_for_line("a token has at most 4096 bytes");

@@ -1,5 +1,5 @@
-//! Checks each fault of a credential source that is an HTTP service, at the start and during a refresh: of the host's metadata
-//! service, and of a container credential endpoint.
+//! Checks each fault of two credential sources that are HTTP services: the host's metadata service and a container credential
+//! endpoint. Each fault is tested at the start and during a refresh.
 
 use crate::support::host_metadata::Step::{Document, List, Token};
 use crate::support::host_metadata::Wrong::{Body, Cut, Drip, Hang, Status, TooLong};
@@ -11,8 +11,8 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The container credential endpoint. `HostMetadata` plays it: its document at DOCUMENT_PATH has all fields of a container
-    /// credential.
+    /// The container credential endpoint. `HostMetadata` serves here too, because its document at DOCUMENT_PATH has all fields of
+    /// a container credential.
     Container,
 }
 

@@ -1,5 +1,5 @@
-//! Files that ec2-role reads, and programs that it runs as credential_process. Their faults are transient even at the first
-//! start, because another program can still be writing or mounting the file.
+//! Checks the faults of files that ec2-role reads, and of programs that it runs as credential_process. These faults are transient
+//! even at the first start, because another program may still be writing or mounting the file.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -303,8 +303,8 @@ fn check_each(when: When) {
         let remove = |path: &Path| {
             _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
         };
-        // Puts what is at `new` in the place of the file at once, as programs that write or mount it do: a fetch that reads the
-        // file meanwhile finds the old content or the new.
+        // Replaces the file with what is at `new`. The replacement is atomic, so a fetch that reads the file meanwhile finds
+        // either the old content or the new.
         let put = || {
             if renameat_with(CWD, &new, CWD, &file, RenameFlags::EXCHANGE).is_err() {
                 std::fs::rename(&new, &file).unwrap();

@@ -475,7 +475,7 @@ fn a_process_ranks_between_credentials_and_config_file() {
         signed_with(&sts, start().file(".aws/credentials", &file)),
         "AKIAFILE"
     );
-    // A session token in .aws/config does not belong to keys in .aws/credentials.
+    // A session token in .aws/config does not belong to keys in .aws/credentials, so ec2-role must not send it with these keys.
     let config = "[default]\naws_session_token = s3cr3t\n";
     let start = Start::without_source(&sts).file(".aws/config", config);
     signed_with(&sts, start.file(".aws/credentials", &file));
@@ -1016,7 +1016,8 @@ fn an_instance_without_a_role_is_one_line() {
 #[test]
 fn a_source_that_is_this_server_itself_is_refused() {
     let sts = Sts::start([Reply::good().valid_for(4)]);
-    // The test makes the listening socket, so that it knows the address before the start.
+    // The test makes the listening socket, because it must know the address before the start, to give it to ec2-role as the
+    // endpoint of the metadata service.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let start = Start::without_source(&sts).without_variable("AWS_EC2_METADATA_DISABLED");

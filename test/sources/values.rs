@@ -1,4 +1,5 @@
-//! Values with white space around them, and values with characters that no header or URL can carry.
+//! Checks that ec2-role trims white space around a value, and that it refuses a value that has quotes around it or a character
+//! that no header or URL can carry.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -184,7 +185,8 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
     }
 }
 
-/// The fetcher gets orders that no supervisor sends: with this clock offset, a subtraction overflows and panics.
+/// Makes the fetcher panic by orders that no supervisor sends: after STS has rejected the signature, the fetcher subtracts the
+/// clock offset `i64::MIN` from another offset, which overflows.
 #[test]
 fn a_panic_is_one_line_and_its_step_was_reported() {
     let sts = Sts::start([Reply::error(403, "SignatureDoesNotMatch", "oh")]);

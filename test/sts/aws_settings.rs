@@ -66,8 +66,8 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                     ),
                 )
         };
-        // The configured endpoint URLs are ignored, and no region is set. The partition aws-cn has no global endpoint, so this
-        // start fails before it calls STS.
+        // The error `no region` shows that ec2-role ignores the configured endpoint URLs: without a URL it needs a region here,
+        // because the partition aws-cn has no global endpoint.
         let regionless = ignoring().arguments([CHINAS]).spawn();
         regionless.wait_for_line("no region");
         drop(
@@ -129,7 +129,7 @@ fn invalid_region_from_the_host_is_ignored() {
 
 #[test]
 fn region_request_to_the_host_is_retried() {
-    // STS calls go through this proxy, where nothing listens, so each of them fails.
+    // STS calls go through this proxy, where nothing listens. So each call fails, with a log line whose URL contains the region.
     let proxy = "127.0.0.1:1";
     let rows = [
         (CHINAS, "AWS_USE_FIPS_ENDPOINT", "false"),

@@ -130,7 +130,8 @@ fn a_clock_off_by_a_day_is_corrected_by_stss_date() {
             .find_map(|word| word.parse().ok())
             .unwrap();
         assert!((offset - ahead).abs() <= 2, "{line}");
-        // The credential is served even if STS's clock is a day behind, so that by this machine's clock it has expired.
+        // If STS's clock is a day behind, the credential has expired by this machine's clock. ec2-role must serve it
+        // nevertheless.
         let document = ec2_role.wait_for_document_of_call(2);
         let expiration =
             ec2_role::common::clock::parse_iso8601(&document.field("Expiration")).unwrap();
@@ -242,7 +243,8 @@ fn constantly_wrong_date_header_keeps_signatures_valid() {
 
 #[test]
 fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
-    // After two calls the clocks of STS and of this machine agree again, but a proxy's `Date` header is still a day ahead.
+    // After two calls the clocks of STS and of this machine agree again. But the `Date` header, which a proxy may set, still
+    // gives the old offset, so ec2-role must find out that the offset 0 is right.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),

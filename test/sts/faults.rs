@@ -1,4 +1,4 @@
-//! Every transient fault of STS, at the start and during a refresh.
+//! Checks transient faults of STS, at the start and during a refresh: errors, malformed responses and failed connections.
 
 use std::time::Duration;
 

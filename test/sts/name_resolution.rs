@@ -1,5 +1,5 @@
-//! Names that cannot be resolved, and a name of which one address is silent. Name resolution that hangs is in
-//! `lifecycle/robustness.rs`.
+//! Checks what happens if a name cannot be resolved, and if a service does not respond at one of the addresses of its name. Name
+//! resolution that hangs is in `lifecycle/robustness.rs`.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -55,7 +55,8 @@ fn other_address_family_is_tried_after_a_silent_one() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("127.0.0.1", "sts.test");
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
-    // The kernel accepts connections, and no process responds, as on a path that loses large packets.
+    // The kernel accepts connections to ::1, but no process responds, as on a path that loses large packets. So ec2-role must try
+    // 127.0.0.1 after a time-out.
     let silent = TcpListener::bind(("::1", port)).unwrap();
     let start = Start::bare().keys("AKIA");
     let ended = start

@@ -1,4 +1,4 @@
-//! Which STS calls go through the proxy that the environment variables name.
+//! Checks which STS calls go through the proxy that the environment variables name.
 //!
 //! 0.0.0.0 stands for a remote host: connections to it end on this machine, but ec2-role does not treat it as a local address.
 

@@ -1,4 +1,4 @@
-//! STS over TLS with a private certificate authority, and each fault of a certificate or of TLS.
+//! Checks STS calls over TLS with a private certificate authority, and the log lines of faults of certificates and of TLS.
 
 use crate::support::certificates::{self, Authority, Validity};
 use crate::support::{Fault, PortState, ROLE, Reply, Start, Sts, When, each};

@@ -1,5 +1,6 @@
-//! Parses any text as a shared config or credentials file. Checks that section names and keys have no space at either end, and
-//! that values have none at their end. No section name may contain `]`, no key `=`, and neither a newline.
+//! Parses any text as a shared config or credentials file. Checks that section names and keys have no white space at either end,
+//! and that values have none at their end. A section name must not contain `]`, a key must not contain `=`, and neither may
+//! contain a newline.
 
 #![no_main]
 
