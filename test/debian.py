@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs scripts/test in a tree of another Debian release, on this kernel: scripts/test --debian SUITE. Needs root and mmdebstrap.
 
-The tree is made once and kept in target/debian/SUITE, beside a target directory of its own. scripts/test, inside the tree,
-installs the packages that it needs. Toolchains and caches are this user's.
+The tree is made once and kept in target/debian/SUITE/root; what is built in the tree goes to target/debian/SUITE/target.
+scripts/test, inside the tree, installs the packages that it needs. Toolchains and caches come from this user's home directory.
 """
 
 import os
@@ -20,10 +20,9 @@ from instance import REPOSITORY
 # Files that are copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# Makes the tree the root of a mount namespace. With chroot alone, the namespace's root would remain the machine's root directory,
-# and `docker exec` would start commands there: each container gets a copy of this namespace, and `docker exec` uses the root of
-# the copy. /tmp is the machine's, because a test puts a core_pattern program there, and the kernel looks for this program below
-# the machine's root directory.
+# Makes the tree the root of a mount namespace. Each container gets a copy of this namespace, and `docker exec` starts commands at
+# the root of that copy. With chroot alone, that root would be the machine's root directory. /tmp is the machine's, because a test
+# puts a core_pattern program there, and the kernel looks for this program below the machine's root directory.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"

@@ -10,8 +10,8 @@ from program import Program
 
 BUCKET = "web"
 
-# Number of calls that `prepare` makes. moto accepts this many calls without authorization, because no user exists yet who may
-# make them.
+# Number of calls that `prepare` makes. No user exists yet who may make these calls, so moto must accept this many calls without
+# authorization.
 UNCHECKED_CALLS = 6
 
 

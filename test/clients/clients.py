@@ -12,7 +12,7 @@ from ec2_role import DOCUMENT_PATH, LIST_PATH, REPOSITORY, TOKEN_PATH
 
 HERE = pathlib.Path(__file__).parent
 
-# Longer than the retries of every client: object_store retries for up to 180 s, aws-config for 10 s.
+# Time limit of a client's run, longer than the retries of any client: object_store retries for up to 180 s, aws-config for 10 s.
 DEADLINE_SECONDS = 200
 
 TOKEN = ("PUT", TOKEN_PATH)

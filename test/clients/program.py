@@ -4,7 +4,8 @@ import re
 import subprocess
 import threading
 
-# Longer than ec2-role's longest back-off between two calls, 60 s.
+# Time limit for a line of output that a test waits for, and for the program's end after SIGTERM. It is longer than ec2-role's
+# longest back-off between two calls, 60 s.
 DEADLINE_SECONDS = 75
 
 

@@ -1,4 +1,4 @@
-"""The static binary (musl) resolves the names that glibc resolves, when a name server answers only some of the questions."""
+"""The static binary (musl) finds the IPv4 address of a name, as glibc does, although the name server fails for other queries."""
 
 import os
 import pathlib
@@ -14,13 +14,13 @@ from recording_sts import RecordingSts
 A, AAAA = 1, 28
 SERVFAIL, NXDOMAIN, REFUSED = 2, 3, 5
 
-# Whether the test runs in the network namespace that scripts/test makes, where port 53 is free. Its table of routes has only the
-# header line.
+# Whether the test runs in the network namespace that scripts/test makes, where port 53 is free for a name server. In this
+# namespace the table of routes has no route, only the header line.
 in_namespace = len(pathlib.Path("/proc/net/route").read_text().splitlines()) == 1
 
 
 class NameServer:
-    """Resolves sts.test to 127.0.0.1 (type A). Sends every other question to `answer`, which returns the response code, or None
+    """Resolves sts.test to 127.0.0.1 (type A). Calls `answer` for every other question: it returns the response code, or None
     for no reply."""
 
     def __init__(self, answer):

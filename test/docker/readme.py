@@ -35,7 +35,8 @@ def compose(docker, directory, text, environment=None, **more):
     `environment`."""
     files = {"compose.yaml": text}
     if environment is not None:
-        # Shorten the interval of the health check: with the image's own, a Docker before version 25 first checks after 5 s.
+        # Shorten the interval of the health check. A Docker before version 25 makes the first check only after a whole interval,
+        # which is 5 s in the image.
         files["test.yaml"] = "services:\n  role:\n    healthcheck:\n      interval: 500ms\n    environment:\n" + "".join(
             f"      {name}: '{value}'\n" for name, value in environment.items())
     for name, content in files.items():

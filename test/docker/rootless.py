@@ -15,7 +15,7 @@ from instance import wait_until
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
 # Unpacks the tree and makes it the root of the mount namespace. `box` in the tree is the root directory of Podman's containers.
-# Where cgroup v1 and v2 are both mounted, v2 is unmounted, because crun refuses to work with both if v2 has a controller.
+# Unmounts cgroup v2 if it is mounted beside v1, because crun refuses to run if v2 has a controller while v1 is mounted too.
 # /dev/net/tun gets the mode that udev sets: all users can open it.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt

@@ -17,8 +17,8 @@ ENDPOINT = f"http://{AWS_ADDRESS}:{PORT}"
 ACCOUNT = "123456789012"
 BUCKET = "logs"
 
-# The actions that each role may call. exc_web, fluentd and php are the roles of the talk of 2015 (test_talk.py). php's action is
-# there with AWS's prefix, `cloudwatch`, and with the prefix that moto checks: CloudWatch's signing name, `monitoring`.
+# The actions that each role may call. exc_web, fluentd and php are the roles of the talk of 2015 (test_talk.py). php's action
+# is listed twice: AWS checks the prefix `cloudwatch`, but moto checks `monitoring`, which is CloudWatch's signing name.
 POLICIES = {
     HOST_ROLE: ["sts:AssumeRole"],
     "exc_web": ["s3:ListAllMyBuckets"],

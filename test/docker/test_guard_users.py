@@ -106,7 +106,7 @@ def test_older_rule_of_preference_1_does_not_bypass_the_guard(host, family, wher
 
 @pytest.mark.parametrize("rule", [
     "uidrange 250000-250000 lookup main",
-    "to 169.254.169.254 uidrange 250000-250000 ipproto tcp dport 80 lookup main",  # of the guard's own form, but to another table
+    "to 169.254.169.254 uidrange 250000-250000 ipproto tcp dport 80 lookup main",  # like the guard's rule, but with another table
 ])
 def test_rule_that_bypasses_the_guard_for_a_user_is_reported(host, rule):
     host.run("ip", "rule", "add", "pref", "0", *rule.split())

@@ -75,10 +75,10 @@ def test_add_redirects_the_cgroup_and_not_the_host(host, program):
 
 
 @pytest.mark.parametrize("flush, seen", [
-    # The rule in the filter table still refuses.
+    # The hook's rule in the filter table still refuses the requests.
     ("iptables -t nat -F; ip6tables -t nat -F", None),
     ("iptables -F; ip6tables -F", "exc_web"),
-    # No rule is left that refuses, as --help says.
+    # No rule is left that could refuse the requests: --help warns of this.
     ("nft flush ruleset", HOST_ROLE),
 ])
 def test_only_a_full_flush_gives_a_cgroup_the_hosts_role(host, flush, seen):

@@ -156,8 +156,8 @@ def test_add_does_not_close_the_port_of_another_program(host):
 
 
 def test_add_reports_a_program_listening_on_all_addresses(host):
-    """ss prints this listener's address as *:4567. Used as a pattern, it would match the hook's own addresses, so the program
-    would not be reported."""
+    """ss prints this listener's address as *:4567. If the hook used this as a pattern, it would match ec2-role's address, and
+    the hook would take the listener for ec2-role."""
     host.hook("add")
     stranger = StandIn(host.ec2, "::")
     try:
@@ -368,8 +368,8 @@ def test_firewall_accepts_both_ports_while_hook_is_replaced(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family the filter table is written twice. The first write opens the new port beside the old one. The second
-    # write follows the change of nat, and closes the old port.
+    # For each IP family, `add` writes the filter table twice: before the nat table, to open the new port beside the old one, and
+    # after the nat table, to close the old port.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 
@@ -597,7 +597,7 @@ def test_add_and_remove_overcome_a_flush_before_their_write(host, server, tmp_pa
         for bridge in ("br-other", "docker0"):
             host.hook("add", "--bridge", bridge)
         before, environment = rules(host), host.environment
-        # With another port `add` writes.
+        # Give `add` another port: it writes nothing if its rules are in place already.
         command = ("add", "--to", ":4568") if verb == "add" else ("remove",)
         program = tmp_path / "iptables-restore"
         program.write_text(f'#!/bin/sh\n[ -e {tmp_path}/flushed ] || {{ touch {tmp_path}/flushed; nft flush ruleset; }}\n'
@@ -612,14 +612,14 @@ def test_add_and_remove_overcome_a_flush_before_their_write(host, server, tmp_pa
 
 
 def test_add_reports_a_held_iptables_lock_after_its_wait(host, server, tmp_path):
-    """Each wait is shortened to 1 s. nft's iptables has no lock."""
+    """Each wait is shortened to 1 s. The test uses iptables-legacy, because iptables-nft has no lock."""
     for name in ("iptables", "ip6tables"):
         program = tmp_path / f"{name}-legacy-restore"
         program.write_text(f'#!/bin/sh\nexec {shutil.which(program.name)} $(echo "$@" | sed s/--wait=[0-9]*/--wait=1/)\n')
         program.chmod(0o755)
     environment = host.environment
     host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
-    # The mount namespace has lock files of its own.
+    # Hold the lock in a mount namespace with a /run of its own, so that no other program on this machine waits for it.
     host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs tmpfs /run; exec 7>/run/xtables.lock; flock 7; exec "$@"', "sh")
     with named("ec2-role"):
         failed = host.hook("add", "--iptables", "iptables-legacy", check=False)

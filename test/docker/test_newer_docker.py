@@ -1,4 +1,4 @@
-"""Runs tests of scripts/README.md with the Docker Engine and Compose of Debian 14, which know gw_priority."""
+"""Runs a test of scripts/README.md with the Docker Engine and Compose of Debian 14: older ones do not know gw_priority."""
 
 import os
 import pathlib

@@ -1,4 +1,5 @@
-"""Shows the cases that scripts/README.md lists as not covered, and that other users of the host get both roles (README.md)."""
+"""Shows that requests get the host's role in cases that scripts/README.md lists as not covered, and that other users of the host
+get both the host's role and ec2-role's, as README.md says."""
 
 import pytest
 

@@ -278,7 +278,7 @@ def test_replace_keeps_the_old_server_if_the_new_one_fails(docker, options, why)
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_interrupted_replace_keeps_the_old_server(docker, name):
-    """A terminal sends the signal to all processes of the command: SIGINT by Ctrl-C, SIGHUP if it is closed."""
+    """A terminal sends the signal to all processes of the command: SIGINT on Ctrl-C, SIGHUP when the terminal is closed."""
     create(docker, "php")
     before = docker.inspect("ec2-role-php", "{{.Id}}")
     with docker.instance.aws:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 
 def shell(docker, script, directory, **environment):
     """Runs a script on the instance. `sudo` just runs its command, because the tests are root. An empty tmpfs hides each
-    directory into which the script installs. The machine's own /usr/local/bin is mounted on /mnt, and /mnt is in the PATH."""
+    directory into which the script installs. /mnt, in the PATH, has the programs of /usr/local/bin that the tmpfs hides."""
     (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (directory / "sudo").chmod(0o755)
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"

@@ -14,7 +14,7 @@ NETWORK = REPOSITORY / "scripts/ec2-role-network"
 
 
 def test_role_network_works_with_userns_remap(tmp_path):
-    # Only dockerd sees this range of subordinate uids.
+    # userns-remap needs a range of subordinate uids. dockerd alone sees this one, so the machine needs none.
     (tmp_path / "subuid").write_text("nobody:200000:65536\n")
     (tmp_path / "dockerd").write_text(f"""#!/bin/sh
 exec unshare --mount sh -euc '

@@ -13,8 +13,8 @@ use crate::client;
 use crate::support::attack::Form;
 use crate::support::http::reset;
 
-/// Timeout of a connect, which waits while the server's accept queue is full. `pace` makes up for the calls that were missed in
-/// this time.
+/// Timeout of a connect: while the server's accept queue is full, connects wait. `pace` then makes the calls that were due during
+/// the wait.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);

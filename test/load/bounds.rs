@@ -1,4 +1,4 @@
-//! Resource limits as a container has them: a control group of version 1 or 2.
+//! Limits the processes or the memory of a command with a control group (version 1 or 2), as a container engine does.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -68,7 +68,7 @@ struct Row {
     bounds: Option<Bounds>,
     before: Vec<String>,
     stderr: Option<Stdio>,
-    /// The log file, if stderr is a file.
+    /// The directory of the log file, if stderr is a file.
     log: Option<Directory>,
     /// The read end of the pipe to which stderr is written. It is kept open and not read, so that the pipe gets full.
     _kept: Option<std::io::PipeReader>,
@@ -88,7 +88,7 @@ struct Attacked {
     log: Option<Directory>,
     stolen: String,
     other: Option<Other>,
-    /// The number of connections to ec2-role's port in the kernel at the end of the attack; 0 if `other` is `None`.
+    /// How many connections to ec2-role's port the kernel had at the end of the attack; 0 if `other` is `None`.
     connections: usize,
     _kept: Option<std::io::PipeReader>,
     // Dropped last, because a control group can be removed only when its processes have ended.
@@ -134,8 +134,8 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(Row {
             other: Some(other),
-            // A quarter of the memory limit that scripts/ec2-role-network sets for a server. The kernel charges the memory of the
-            // attack's connections to this control group.
+            // A quarter of the memory limit that scripts/ec2-role-network sets for a server. The limit includes the kernel's
+            // memory for the attack's connections.
             bounds: Some(Bounds::memory(16 << 20)),
             ..row(name, Vec::new())
         });
@@ -426,7 +426,7 @@ impl Table {
             (slowest <= MAX_SLOWEST, "the slowest"),
             (peak.memory <= MAX_PEAK_KIB, "peak memory"),
             (after.memory <= MAX_AFTER_KIB, "memory after"),
-            // If stderr is a file, the log writer runs too. Its thread and descriptors are not left by the attack.
+            // If stderr is a file, the log writer runs too. Its thread and descriptors would count as left by the attack.
             (threads == 0 || row.log.is_some(), "threads left"),
             (descriptors == 0 || row.log.is_some(), "descriptors left"),
             (*calls == 0, "STS calls"),

@@ -23,7 +23,7 @@ const CLIENTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(40);
 /// Interval between kills of the server. Before each kill, STS's behaviour is chosen at random.
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
-/// Tolerance when a client's time is compared with a credential's expiration, for a busy machine.
+/// Tolerance for delays on a busy machine, when a client's time is compared with a credential's expiration.
 const LATE: Duration = Duration::from_millis(500);
 /// Time limit for the slowest fetch: most SDKs give up after one or two seconds.
 const TIMEOUT: Duration = Duration::from_secs(2);

@@ -34,7 +34,7 @@ def put_sample(host, endpoint=ENDPOINT):
 
 
 def put_polling_unit(host, network):
-    """Installs a container unit on the network, which does not name the guard's unit."""
+    """Installs a unit of a container on this network. The unit does not name the guard's unit."""
     option = f"Network={network}.network\n" if network == "web" else ""
     host.put(f"[Container]\nImage={BUSYBOX}\n{option}Volume=/var/asked:/asked\nPodmanArgs=--stop-signal=KILL\nExec=sh /asked/ask {network}\n"
              "[Install]\nWantedBy=multi-user.target\n", f"/etc/containers/systemd/ask-{network}.container")

@@ -86,7 +86,7 @@ class Host(SystemdHost):
 
     def _wait_until_booted(self):
         booted = ("running", "degraded")
-        # Early in a boot the command fails in spite of `--wait`, because systemd does not answer yet.
+        # Repeat the command: early in a boot it fails in spite of `--wait`, because systemd does not answer yet.
         wait_until(lambda: self.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip() in booted,
                    seconds=90, what="the end of the boot")
 
@@ -143,8 +143,8 @@ class Host(SystemdHost):
 
     @contextlib.contextmanager
     def under_load(self):
-        """Sends requests with one session token, at least 50 before the block, and until the block ends. All of them must succeed,
-        and no unit may hang."""
+        """Sends requests with one session token: at least 50 before the block begins, and more until it ends. All requests must
+        succeed, and no unit may hang."""
         token, running, hangs = self.session_token(), "/run/load", self.count_hangs()
         self.put(HERE / "request_load.py", "/request_load.py")
         with concurrent.futures.ThreadPoolExecutor(1) as clients:

@@ -21,7 +21,7 @@ def make(kind, root=REPOSITORY):
 
 
 def make_older(kind, directory):
-    """Makes a package of the same tree with a lower version, and with HOMEPAGE."""
+    """Makes a package of this tree, but with a lower version, and with HOMEPAGE as the repository in Cargo.toml."""
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.M)[1]
     changes = ((f'name = "ec2-role"\nversion = "{version}"', 'name = "ec2-role"\nversion = "0.0.1"'),
                ('\nlicense = "MIT"', f'\nrepository = "{HOMEPAGE}"\nlicense = "MIT"'))

@@ -12,7 +12,7 @@ WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tabl
 def test_guard_unit_precedes_units_that_start_containers(host):
     assert {"sysinit.target", "docker.service"} <= set(host.show("ec2-role-guard", "Before").split())
     assert "sysinit.target" in host.show("ec2-role-guard", "WantedBy").split()
-    # The guard does not wait for a firewall's unit, because then Podman, LXC or libvirt could start before the guard.
+    # The guard must not wait for a firewall's unit: Podman, LXC or libvirt could start during this wait, before the guard.
     assert not {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} & set(host.show("ec2-role-guard", "After").split())
 
 

@@ -1,4 +1,4 @@
-"""The unit ec2-role@ on a host with systemd: its promises, and its recovery from failures."""
+"""Tests the unit ec2-role@ on a host with systemd: its privileges, its restarts under load, and its recovery from failures."""
 
 import pytest
 
@@ -95,8 +95,8 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     assert host.ask(LIST, token) == (200, "exc_web")
 
 
-# Sends 120 incomplete requests, of which the server buffers up to 8 KiB each, so that it exceeds its memory limit. The hook
-# accepts all 120 connections: its limit is 128 for each container.
+# Sends 120 incomplete requests. The server buffers up to 8 KiB of each, so the unit exceeds the memory limit that the test sets.
+# The hook accepts all 120 connections: its limit is 128 for each container.
 HOLD_REQUESTS = """
 import socket, time
 held = [socket.create_connection(("169.254.169.254", 80), 3) for _ in range(120)]
@@ -309,8 +309,8 @@ def test_unit_recovers_after_a_limit_on_processes(host, second, processes):
 
 
 def test_start_that_systemd_cannot_run_is_retried(host, second):
-    """While /run is full, systemd can run no ExecStartPre=. If there is room again before ExecStopPost=, that must not stop the
-    socket. Plays this with a program that is missing for a time (status 203)."""
+    """While /run is full, systemd cannot run ExecStartPre=. ExecStopPost= must not stop the socket then, or systemd would not
+    retry. The test plays a full /run with a program of ExecStartPre= that is missing for a time (status 203)."""
     drop_in, program = "/run/systemd/system/ec2-role@second.service.d/missing.conf", "/usr/local/bin/comes-later"
     host.put(f"[Service]\nExecStartPre={program}\n", drop_in)
     try:
