@@ -13,7 +13,7 @@ from systemd_host import LIST
 UNIT = "ec2-role@web"
 SERVED = "HTTP/1.1 200 OK exc_web"
 MAX_BYTES = 16384
-# Bound of the unit's memory peak: a quarter of the unit's MemoryMax=.
+# Bound of the unit's memory peak. The unit's MemoryMax= is larger, for a credential_process.
 MAX_MEMORY = 16 << 20
 # Runs 6,000 clients behind docker0, from 200 addresses. Each client vanishes after its request: firewall rules in the clients'
 # namespace drop the response, the server's FIN, and the client's FIN and RST.

@@ -373,3 +373,16 @@ def test_credential_process_inherits_no_notify_variables(host, second):
     told = [line for line in host.journal().splitlines() if line.startswith("has: ")]
     assert not {"has: NOTIFY_SOCKET", "has: WATCHDOG_USEC", "has: WATCHDOG_PID"} & set(told)
     host.run("rm", "/usr/local/bin/tell-variables", "/etc/ec2-role/second.aws")
+
+
+def test_credential_process_may_use_150_mb(host, second):
+    # More than the AWS CLI uses, 60 to 100 MB.
+    host.put("""#!/usr/bin/python3
+used = 150_000_000 * b"x"
+print('{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}')
+""", "/usr/local/bin/use-memory", "0755")
+    host.put("[default]\ncredential_process = /usr/local/bin/use-memory\n", "/etc/ec2-role/second.aws")
+    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+    # STS refuses the key that the program has printed.
+    wait_until(lambda: "InvalidClientTokenId" in host.journal(), what="the answer of STS")
+    host.run("rm", "/usr/local/bin/use-memory", "/etc/ec2-role/second.aws")
