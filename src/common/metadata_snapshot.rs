@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub taken: BootTime,
     /// Items by path; paths are relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// The number of items that were left out because of the limits on a snapshot.
+    /// The number of entries of the listings (items or directories) that were left out because of the limits on a snapshot.
     pub left_out: usize,
 }
 

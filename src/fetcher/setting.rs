@@ -13,8 +13,8 @@ pub struct Setting<'a> {
     fault: fn(String) -> Fault,
 }
 
-/// Whether a text can be a key or a session token: at least one character, and all are printable ASCII without spaces, so that a
-/// header can carry it.
+/// Whether a text has the form of AWS's keys and tokens: at least one character, and only printable ASCII without spaces. A
+/// header can carry such a text.
 pub fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }

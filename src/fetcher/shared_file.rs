@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the directory that `~` stands for: HOME, if it is set. In a systemd unit without User=, HOME is not set: then the
-/// result for root is [`ROOT_HOME`], if `.aws` exists there (ProtectHome= hides it). In all other cases it is `/`.
+/// Returns the directory that `~` stands for: HOME, if it is set. Without HOME it is `/`, except for root, for whom it is
+/// [`ROOT_HOME`] if that contains `.aws`. systemd sets no HOME in a unit without User=, which runs as root.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();

@@ -77,9 +77,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Lets another ec2-role of this user listen at this address too, so that it can replace this one. No program of another user can
-/// take the port meanwhile. `0.0.0.0` and `[::]`, which stand for all addresses, are not shared, because the new ec2-role could
-/// not end the sharing. To end it, [`bound`] binds a second socket to the port at another address, but no other address is free
-/// while this ec2-role listens on all of them.
+/// take the port meanwhile. The new ec2-role ends the sharing: [`bound`] binds a second socket to the port at another address. If
+/// this ec2-role listened at `0.0.0.0` or `[::]`, it would have the port at all addresses, and the second bind would fail. So
+/// these two addresses are not shared.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

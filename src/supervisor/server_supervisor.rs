@@ -70,8 +70,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to `state`, and sends it to the server if one runs. Makes the first server's start due when all that it
-    /// waits for ([`ServerSupervisor::new`]) has arrived.
+    /// Applies an update to `state`, and sends it to the server if one runs. The first server is started only after certain
+    /// updates ([`ServerSupervisor::new`]); when the last of them arrives, its start becomes due.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

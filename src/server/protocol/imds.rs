@@ -48,7 +48,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     if token.is_some() && ttl.is_none() {
         return Response::empty(StatusCode::UNAUTHORIZED).refused(Refusal::BadToken);
     }
-    // Use the path only after the token check, so that a wrong token gets 401 on an invalid path too.
+    // Refuse an invalid path only after the token check, so that a request with a wrong token gets 401 for such a path too.
     let mut response = if path.is_some() { get(&segments, state, now) } else { not_found() };
     match ttl {
         None => response.outcome = Some(Outcome::VersionOne),
