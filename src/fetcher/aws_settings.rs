@@ -131,8 +131,9 @@ impl<'a> AwsSettings<'a> {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
         };
-        let certificates: Vec<_> =
-            parse_pem(&contents.bytes).flatten().filter_map(certificate).collect();
+        // OpenSSL skips a byte order mark too. `parse_pem` would silently skip the first certificate with it.
+        let pem = contents.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&contents.bytes);
+        let certificates: Vec<_> = parse_pem(pem).flatten().filter_map(certificate).collect();
         if certificates.is_empty() {
             return transient(format!(
                 "{file}: it holds no certificate; give a file with PEM certificates"

@@ -76,3 +76,17 @@ fn tls_faults_at_start_are_one_line_and_ec2_role_recovers() {
 fn tls_faults_during_refresh_keep_the_credential() {
     check_each(When::DuringARefresh);
 }
+
+#[test]
+fn ca_bundle_may_be_one_that_a_windows_editor_saved() {
+    if !certificates::can() {
+        return;
+    }
+    let authority = Authority::new("ours");
+    let text = std::fs::read_to_string(authority.bundle()).unwrap();
+    let saved = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    std::fs::write(authority.bundle(), saved).unwrap();
+    let sts = Sts::start([Reply::good()]);
+    sts.set_port_state(PortState::Tls(authority.certify(HERE, Validity::TwoDays)));
+    start(&sts, &authority).serving();
+}
