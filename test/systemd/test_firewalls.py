@@ -29,6 +29,14 @@ def test_container_sees_what_the_firewall_table_says(row, cell):
     assert HOST_ROLE not in host.engine.log()
 
 
+def test_hook_that_is_added_while_firewalld_starts_stays(engine, aws):
+    """Stops firewalld when systemd counts it as started, before it deletes the rules of others, and lets it go on a second later."""
+    with FirewallHost(engine, "Docker", "firewalld") as host:
+        host.run("sh", "-euc", "systemctl restart firewalld; systemctl kill --signal STOP firewalld; "
+                 "(sleep 1; systemctl kill --signal CONT firewalld) & ec2-role-hook add --bridge er-+ --missing-ok; wait; firewall-cmd --state")
+        host.run("ec2-role-hook", "status", "--bridge", "er-+")
+
+
 def test_the_table_has_each_firewall_for_each_engine():
     engines = {engine for engine, _ in ROWS}
     assert {(engine, firewall) for engine in engines for firewall in FIREWALLS} == set(ROWS) and ROWS
