@@ -45,7 +45,7 @@ impl PassThrough {
     }
 
     /// Whether a path, relative to `/latest/`, may be that of an item that containers are allowed to read, or of a directory of
-    /// such items. For the directory `meta-data` itself the result is false, although some of its entries are allowed.
+    /// such items.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);
@@ -54,7 +54,7 @@ impl PassThrough {
             let rest = document.strip_prefix(path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.documents().any(leads_to)
+        path == "meta-data" || self.documents().any(leads_to)
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
     fn may_hold_accepts_only_paths_to_allowed_items() {
         let plain = PassThrough::default();
         for path in [
-            "meta-data/placement", "meta-data/spot/instance-action", "dynamic",
+            "meta-data", "meta-data/placement", "meta-data/spot/instance-action", "dynamic",
             "dynamic/instance-identity/document",
         ] {
             assert!(plain.may_hold(path), "{path}");
