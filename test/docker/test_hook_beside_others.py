@@ -68,6 +68,8 @@ def test_status_reports_that_no_server_listens(host):
 @pytest.mark.parametrize("rule", [
     "-I INPUT -i docker0 -j ACCEPT",
     "-I INPUT -p tcp --dport 4000:5000 -j DROP",
+    "-I INPUT -p tcp -m multiport --dports 22,4567 -j DROP",
+    "-I INPUT -p tcp ! --dport 22 -j DROP",
     "-t nat -I PREROUTING -p tcp -d 169.254.0.0/16 --dport 80 -j DNAT --to-destination 172.31.0.1:80",
     "-t raw -I PREROUTING -i docker+ -j ACCEPT",
 ])
@@ -85,6 +87,19 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
     each_has_its_own_role_and_no_other(unhooked)
     assert firewall(unhooked, program).count("\n") == once + 1
     assert "in place already" in unhooked.hook("add", *variant).stderr
+
+
+@pytest.mark.parametrize("rule", [
+    # As fail2ban adds it at the first ban.
+    "-I INPUT -p tcp -m multiport --dports 22 -j DROP",
+    "-t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 81",
+])
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_rule_for_other_ports_may_precede_the_hook(host, server, program, rule):
+    host.hook("add", "--iptables", program)
+    host.ec2.run(program, *rule.split())
+    assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
+    assert role_seen_by(host.box) == "stand-in"
 
 
 def test_add_moves_the_hook_to_the_top_without_a_gap(two):
