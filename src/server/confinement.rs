@@ -23,8 +23,7 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_pread64,
     // Memory allocation and random numbers.
     libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_getrandom,
-    // Threads: some of tiny_http's threads may still be starting when the filter is applied; later they wait for each other, and
-    // end when idle.
+    // The start, the waits and the end of threads. Some of tiny_http's threads may still be starting when the filter is applied.
     libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_gettid, libc::SYS_sched_getaffinity,
     libc::SYS_futex, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
@@ -32,8 +31,8 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the filter to all threads. An error is not fatal: the caller logs it, and continues without the filter. `listener`
-/// must be the first descriptor that this process opened, because `filter` treats all higher ones as this process's own.
+/// Applies the seccomp filter to all threads. After an error, the caller continues without the filter. `listener` must be the
+/// first descriptor that this process opened: the filter allows shutdown and setsockopt on all higher ones.
 pub fn confine(listener: RawFd) -> Result<(), String> {
     let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())

@@ -80,18 +80,17 @@ impl Connection {
         _ = sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
 
-    /// Sets the response; [`Connection::advance`] writes it. `has_more_input`: the client sends more than the request head, so
-    /// `advance` drains input after the response.
+    /// Sets the response, which [`Connection::advance`] writes. If the client sends more than the request head
+    /// (`has_more_input`), `advance` then drains the rest.
     pub fn set_response(&mut self, response: Vec<u8>, has_more_input: bool) {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Writes the unsent response as far as the socket allows. If nothing is unsent, reads once: bytes of the head before the
-    /// response, or bytes to drain after it. Returns `None` if the connection is finished or lost; the caller then closes it.
+    /// Writes the unsent response as far as the socket allows. If nothing is left to write, reads once: bytes of the head, or
+    /// bytes to drain. Returns `None` if the connection is finished or lost; the caller then closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
-            // MORE saves a packet: the kernel holds the last bytes of the response back until the shutdown or close, which
-            // follows at once, and sends them together with FIN.
+            // MORE saves a packet: the kernel holds back the last bytes, and sends them with the FIN that follows at once.
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             let written = unless_lost(send(&self.stream, unsent, flags).map_err(io::Error::from))?;
             unsent.drain(..written);
@@ -129,9 +128,8 @@ impl Connection {
 
 /// Appends the bytes read, and parses the head if it may be complete.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Parse only in three cases, because parsing after every byte of a slow client would be costly: at the first bytes, which may
-    // show that this is not a request head; at a newline, because every head ends with one; and at the maximum size, at which an
-    // incomplete head is refused.
+    // Parsing after every byte of a slow client would be costly, so parse only in three cases. The first bytes may already be
+    // malformed, a newline may end the head, and an incomplete head of the maximum size is refused.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;

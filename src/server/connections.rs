@@ -23,21 +23,18 @@ use crate::common::{limit, log};
 /// Maximum concurrent connections. At the limit the oldest is evicted. This is hardly ever a normal client's connection, which
 /// is done in milliseconds.
 const MAX_CONNECTIONS: usize = 1024;
-/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. This is
-/// hardly ever an SDK's connection, which usually buffers nothing: the whole head arrives at once, and the socket takes the whole
-/// response.
+/// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. An SDK's
+/// connection usually buffers nothing: its head arrives in one piece, and the socket takes the whole response.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// Descriptors reserved for everything but the connections in the table: three standard streams, the listener, the control
-/// channel, epoll, four for the connection to tiny_http, inherited descriptors, the kernel's address tables, the log, the client
-/// that is accepted before another is evicted, and the requests of one batch ([`super::MAX_BATCH`]).
+/// Descriptors reserved for everything but the connections in the table: [`super::MAX_BATCH`] for a batch of requests, four for
+/// the connection to tiny_http, three for the kernel's address tables. The rest are standard streams, the listener, the control
+/// channel, epoll, the log, a client that is just accepted, and inherited descriptors.
 const OTHER_DESCRIPTORS: u64 = 32;
-/// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to those accepted before. Without
-/// this part a server under load, whose accept queue never becomes empty, would accept clients until it exits, and the last ones
-/// would get no response.
+/// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to earlier ones. Under load the
+/// accept queue never becomes empty, so a server that accepted until its exit would not respond to the last clients.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause after an error of accept4 that evicting a connection cannot remove: a sandbox refuses the call, or descriptors or memory
-/// are short while no connection is open. Without the pause the server's loop would spin, because epoll reports the listener
-/// again at once.
+/// Pause after an error of accept4 that no eviction can remove, such as a sandbox's refusal. Without the pause the server's loop
+/// would spin, because epoll reports the listener again at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
 /// in turn, so a warning for each failure would fill the log.
@@ -46,9 +43,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// Every new connection is read at once, which saves its registration with epoll, as long as each read finds a whole request.
-/// After a read that does not, new connections wait for epoll: with many clients, requests often arrive later than their
-/// connections. One new connection in `SAMPLE` is still read at once. If it has a whole request, the next ones are too.
+/// While requests arrive later than their connections, one new connection in `SAMPLE` is read at once, and the others wait for
+/// epoll. As soon as such a read finds a whole request, every new connection is read at once, which saves the registration.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -120,9 +116,8 @@ impl Connections {
         })
     }
 
-    /// Starts the drain time. The server still accepts the clients in the accept queue, because the kernel resets them when the
-    /// last process closes the listener. Accepting ends when the queue is empty, at the latest [`LAST_RESPONSES`] before the
-    /// deadline.
+    /// Starts the drain time. Clients in the accept queue are still accepted, because the kernel would reset them when the
+    /// listener closes. Accepting ends when the queue is empty, or [`LAST_RESPONSES`] before the deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
         self.drain_deadline.get_or_insert(drain_deadline);
@@ -203,10 +198,9 @@ impl Connections {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
-        // Poll the listener before accept4, because without a client accept4 costs more than a poll, and blocks the loop if the
-        // listener is blocking. systemd makes its listener blocking whenever it runs a command of the unit, for example at
-        // `systemctl reload` (`fd_nonblock` in exec-invoke.c). Only the first accept4 after epoll has reported the listener needs
-        // no poll: epoll reports that there is a client, but not how many.
+        // Poll the listener before accept4, because accept4 without a client blocks the loop if the listener is blocking. systemd
+        // makes its listener blocking when it runs a command of the unit, such as `systemctl reload` (`fd_nonblock` in
+        // exec-invoke.c). The first accept4 after epoll has reported the listener needs no poll, because a client is waiting.
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
             return Ok(None);

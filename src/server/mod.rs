@@ -41,8 +41,8 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. It is long enough for a client that
-/// has connected on a busy machine, but must wait for a processor before it can send its request.
+/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. On a busy machine, a connected client
+/// may need this time until it gets a processor and sends its request.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor
@@ -103,9 +103,9 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// Keeps this process on one processor. On two processors, every hand-over between the loop of [`run`] and tiny_http's thread
-/// would wake the other processor, without a gain, because the loop has nothing to do while the thread parses. Called before
-/// threads are started, because they inherit the setting. An error is ignored: a sandbox may forbid the call.
+/// Keeps this process on one processor. The loop of [`run`] and tiny_http's thread take turns, so on two processors every
+/// hand-over would wake the other processor. Must be called before threads are started, which inherit the setting. An error is
+/// ignored: a sandbox may forbid the call.
 fn stay_on_one_processor() {
     let processor = sched_getcpu();
     // `CpuSet::set` panics if the processor's number is `MAX_CPU` or higher, as it can be on a very large machine.
@@ -209,10 +209,8 @@ impl Handler {
         response
     }
 
-    /// Whether the client is on this machine: its source address is one of this machine's addresses. Another machine cannot
-    /// connect from such an address: over IPv4 the kernel drops its packets, and over IPv6 the kernel's replies to such an
-    /// address do not leave this machine. A loopback address, and the address that the client connected to, are not looked up in
-    /// the kernel's address tables, because they always belong to this machine.
+    /// Whether the client is on this machine, by its source address. Another machine cannot connect from an address of this
+    /// machine: over IPv4 the kernel drops its packets, and over IPv6 the kernel's replies do not leave this machine.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

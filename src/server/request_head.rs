@@ -14,9 +14,8 @@ const MAX_HEADERS: usize = 64;
 /// chunked body, whose length is not known in advance, is ignored at any length.
 const MAX_BODY_BYTES: u64 = 1024;
 
-/// Whether the server uses this header after tiny_http has parsed it, for the response or for the access log. Other headers are
-/// not passed on to tiny_http, because tiny_http acts on some of them: it allocates or reads a body, ends the connection, or
-/// sends a response. This also saves time, because tiny_http reads byte by byte.
+/// Whether the server uses this header, for the response or for the access log. Other headers are not passed on to tiny_http,
+/// which would act on some of them: read a body, end the connection, or send a response.
 pub fn is_relevant(name: &str, value: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     if is("Host") {
@@ -101,9 +100,9 @@ impl RequestHead {
     }
 }
 
-/// Whether a body follows the head, or the reason to refuse the request. An accepted body is ignored: the connection closes after
-/// one response, so the body is never parsed as a second request. `Transfer-Encoding` is accepted only as a single `chunked`,
-/// in HTTP/1.1, and without a Content-Length. In most other uses it leaves the end of the body ambiguous.
+/// Whether a body follows the head, or the reason to refuse the request. A body is never parsed as a second request, because the
+/// connection closes after one response. `Transfer-Encoding` is accepted only as a single `chunked`, in HTTP/1.1, and without a
+/// Content-Length: most other uses leave the end of the body ambiguous.
 fn has_body(request: &httparse::Request) -> Result<bool, Refusal> {
     let values = |name: &'static str| {
         let named = move |header: &&httparse::Header| header.name.eq_ignore_ascii_case(name);

@@ -9,9 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
-/// returns the current content. A table can be missing (no /proc, or IPv6 disabled) or forbidden. It then counts as empty, so
-/// look-ups in it find nothing. [`Self::open`] returns every other error, which ends this server. The cause may be temporary,
-/// such as the system's limit of open files, and then the next server can open the table.
+/// returns the current content. A table that is missing or forbidden counts as empty. Any other error of [`Self::open`] may be
+/// temporary, so it ends this server, and the next one tries again.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -34,9 +33,8 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. This check lets the host itself in, because [`Self::is_on_subnet_of`] can be
-    /// false for the host: when the host connects to a bridge's address, Docker's masquerading can replace the source address by
-    /// the host's address on another interface.
+    /// Whether an address belongs to this machine. [`Self::is_on_subnet_of`] can be false for the host's own requests: when the
+    /// host connects to a bridge's address, Docker's masquerading can replace the source address by one of another interface.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
@@ -80,7 +78,7 @@ fn to_bits(address: IpAddr) -> u128 {
 }
 
 /// Returns the prefix length of a local address's subnet: that of the most specific on-link route that contains the address. The
-/// 96 bits that precede an IPv4 address in its IPv4-mapped form are included, because `common_bits` compares this form.
+/// length includes the 96 bits before the address in IPv4-mapped form, which `common_bits` counts too.
 fn ipv4_prefix(routes: &str, local: Ipv4Addr) -> Option<u32> {
     let on_link = routes.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketType};
 
 use crate::common::TokenKey;
 
-/// The maximum number of tiny_http's threads: one that accepts the connection, and a pool of four, or of five if none of the four
-/// is ready when the connection is accepted. One thread of the pool reads the connection.
+/// Maximum number of tiny_http's threads: one that accepts the connection, and a pool of four. The pool starts a fifth thread if
+/// none of the four is ready when the connection is accepted.
 const THREADS: usize = 6;
 /// Pause before this process exits for lack of threads. The supervisor starts the next server at once, so without the pause
 /// servers would start and exit in quick succession.
@@ -46,8 +46,8 @@ impl TinyHttpAdapter {
         })?;
         let (listener, stream) = connected_listener()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // Wait until tiny_http's accept thread has accepted the one connection. The thread then fails at the next accept, because
-        // the listener is shut down; it reports this error to `recv`, and ends. So an error is the expected result.
+        // Wait until tiny_http's accept thread has accepted the one connection. The listener is shut down, so the thread then
+        // fails at its next accept, and `recv` returns that error.
         match server.recv() {
             Err(_) => Ok(TinyHttpAdapter { server: ManuallyDrop::new(server), stream }),
             Ok(_) => Err(io::ErrorKind::InvalidData.into()),
@@ -58,25 +58,24 @@ impl TinyHttpAdapter {
     /// an error the adapter is unusable.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut bytes = heads.collect::<String>().into_bytes();
-        // Pad the heads with spaces to one byte more than a multiple of `READ_BYTES`. tiny_http reads this last byte only after
-        // it has parsed all heads, and the `poll` below waits until then. tiny_http ignores spaces before a request line. Heads
-        // that fill at most half of `READ_BYTES` are not padded: parsing so many spaces would take longer than the wait saves.
+        // Pad the heads with spaces, which tiny_http ignores, to one byte more than a multiple of `READ_BYTES`. tiny_http reads
+        // the last byte only after it has parsed all heads, so the `poll` below waits until then. Short heads are not padded:
+        // parsing the spaces would take longer than the wait saves.
         let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
         if filled < 2 * bytes.len() {
             bytes.resize(filled, b' ');
         }
         self.stream.write_all(&bytes)?;
         // Wait until tiny_http's thread has read the bytes: the send buffer is small, so the socket is hardly writable earlier.
-        // Without the wait, tiny_http's thread would wake this thread in `receive` at every head, but would still hold the lock
-        // that `receive` needs, and this thread would have to wait again. An error is ignored, because the wait is only an
-        // optimization.
+        // Without the wait, every parsed head would wake this thread in `receive` while tiny_http's thread still holds the lock
+        // that `receive` needs. An error is ignored, because the wait is only an optimization.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }
 
-    /// Receives the next request that tiny_http has parsed, which takes microseconds. If the call hangs, the server misses
-    /// heartbeats, and the supervisor replaces it. It is an error if the request line differs from that of `head`, because the
-    /// client would get the response to another client's request. After an error the adapter is unusable.
+    /// Receives the next request that tiny_http has parsed. A request line other than that of `head` is an error, because the
+    /// client would get the response to another client's request. After an error the adapter is unusable. If the call hangs, the
+    /// server misses heartbeats, and the supervisor replaces it.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];
@@ -95,8 +94,8 @@ fn try_threads() -> io::Result<()> {
         let spawn = |_| Builder::new().spawn_scoped(scope, wait);
         let threads: io::Result<Vec<_>> = (0..THREADS).map(spawn).collect();
         drop(closed);
-        // Join the threads: a thread counts against the limit of threads until it has exited, and could keep tiny_http from
-        // starting its own. The end of the scope is not enough, because it waits only until the threads' closures return.
+        // Join the threads, because a thread counts against the limit of threads until it has exited. The end of the scope waits
+        // only until the threads' closures return.
         threads?.into_iter().for_each(|thread| _ = thread.join());
         Ok(())
     })
@@ -118,8 +117,8 @@ fn connected_listener() -> io::Result<(UnixListener, UnixStream)> {
     rustix::net::connect(&stream, &address)?;
     rustix::io::ioctl_fionbio(&stream, false)?;
     rustix::net::shutdown(&listener, Shutdown::Both)?;
-    // 0 sets the smallest send buffer that the kernel allows. With it, `poll` in `send` reports the socket as writable only when
-    // at most about 1 KiB is unread.
+    // 0 sets the smallest send buffer that the kernel allows. So `poll` in `send` reports the socket as writable only when
+    // tiny_http has read nearly all bytes.
     set_socket_send_buffer_size(&stream, 0)?;
     Ok((UnixListener::from(listener), UnixStream::from(stream)))
 }

@@ -300,8 +300,8 @@ mod tests {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
             refresh.start(now);
-            // Without the minimum, three events would make a fetch due sooner: a credential that lives for a millisecond, a
-            // failure with the shortest wait, and an order of the user.
+            // Without the minimum, each of three events would make a fetch due sooner: a very short credential, a failure, and an
+            // order of the user.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
                 fetched.credential.expiration =

@@ -99,9 +99,8 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. Even if the
-    /// fetcher was just reaped, no new group has the same id: the kernel assigns ids in ascending order, and reuses a free id
-    /// only after all others.
+    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. No new group has
+    /// the id of a fetcher that was just reaped, because the kernel assigns all other free ids first.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

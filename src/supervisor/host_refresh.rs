@@ -38,9 +38,8 @@ impl HostRefresh {
         Effects { update: Some(update), log, ..Effects::default() }
     }
 
-    /// Schedules a retry. Of the failures in a row, only two are logged: the first one, and the first one after a minute, whose
-    /// line says that the user may have made a mistake. The first retries come soon, because the host's metadata service may
-    /// start after ec2-role.
+    /// Schedules a retry. Of the failures in a row, only the first one and the first one after a minute are logged. The first
+    /// retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));

@@ -14,14 +14,13 @@ use crate::common::{Fault, limit, log, permanent, transient};
 
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
-/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default the kernel does this for some
-/// 100 s after the server has closed the connection. The memory of such connections is charged to this cgroup, so many of them
-/// could get the supervisor OOM-killed. A second is enough: a bridge loses no packets, so a client that has not vanished
-/// acknowledges the response much sooner.
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. The kernel's default is some 100 s after the
+/// close. The memory of such connections is charged to this cgroup, so many of them could get the supervisor OOM-killed. A second
+/// is enough, because a bridge loses no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// The address to which [`bound`] binds a second socket, to end the sharing of the port. The bind would fail if another program
-/// listened at this address and port, so this is a loopback address at which programs seldom listen.
+/// The address of the second socket that [`bound`] binds to end the sharing of the port. The bind fails if another program
+/// listens there, so this is a loopback address that programs seldom use.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port normally needs CAP_NET_BIND_SERVICE, so EACCES at such a port is a permanent fault.
@@ -49,8 +48,8 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, address))
 }
 
-/// Returns a socket that listens at the address. If another program listens there, this succeeds only if that program belongs to
-/// the same user and shares the address, as an ec2-role does after [`share`].
+/// Returns a socket that listens at the address. Another ec2-role of this user may listen there too, if it shares the address
+/// ([`share`]).
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(address)?;
     // Without this option, closed connections of an earlier server would keep the address in use for a minute.
@@ -63,8 +62,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // Turning the option off does not end the sharing: the kernel would still let later sockets share the port. The sharing
-        // ends when a socket without the option is bound to the port; the address of that socket does not matter.
+        // End the sharing by binding a socket without SO_REUSEPORT to the port, at any address. Turning the option off is not
+        // enough: the kernel would still let later sockets share the port.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }
@@ -77,9 +76,8 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Lets another ec2-role of this user listen at this address too, so that it can replace this one. No program of another user can
-/// take the port meanwhile. The new ec2-role ends the sharing: [`bound`] binds a second socket to the port at another address. If
-/// this ec2-role listened at `0.0.0.0` or `[::]`, it would have the port at all addresses, and the second bind would fail. So
-/// these two addresses are not shared.
+/// take the port meanwhile. `0.0.0.0` and `[::]` are not shared: the new ec2-role has to bind a second socket to the port at
+/// another address ([`bound`]), and this bind would fail.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");

@@ -82,9 +82,8 @@ fn prepare<'a>(
     file_key: TokenKey,
     log_writer: &'a mut LogWriter,
 ) -> Supervisor<'a> {
-    // Derive the key from the file's key and the boot's id, so that a session token is valid in one boot only. The file's key
-    // stays the same after a reboot, but CLOCK_BOOTTIME, by which tokens expire, starts again. With the file's key alone, an
-    // expired token could be valid again.
+    // Derive the key from the file's key and the boot's id, so that a session token is valid in one boot only. Tokens expire by
+    // CLOCK_BOOTTIME, which starts again at a reboot, so with the file's key alone an expired token could become valid again.
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let token_key = file_key.derive(&boot_id);
     let now = BootTime::now();

@@ -27,8 +27,8 @@ pub trait Refresh {
         None
     }
 
-    /// Returns the effects of the expiry, if it is due and was not logged yet. Call this before `receive`, which assumes that a
-    /// due expiry has been logged.
+    /// Returns the effects of an expiry that is due and not yet logged. Call this before `receive`, which would otherwise log an
+    /// expired credential as served.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }

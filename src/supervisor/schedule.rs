@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 /// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd and
-/// s3fs refresh a credential when 15 to 25 minutes are left. If they received one with less left, they would refresh it at once.
+/// s3fs refresh a credential when 15 to 25 minutes are left, so they would refresh one with less left at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 /// Minimum that [`due`] returns for a credential that lives at least twice this long. Without this minimum, a credential that
-/// lives for [`TARGET_LEFT`] or less would be replaced at once. One of 15 minutes, the shortest life that STS grants, is replaced
-/// after 4 minutes.
+/// lives for [`TARGET_LEFT`] or less would be replaced at once.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;
@@ -19,8 +18,8 @@ const MIN_SPREAD: f64 = 0.1;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// Returns the maximum time from the receipt of a credential to its replacement. It is half of the lifetime: for example, 30
-/// minutes of an hour. For a lifetime between 8 minutes and an hour, it is less than half: for example, 4 minutes of 15.
+/// Returns the maximum time from the receipt of a credential to its replacement: half of the lifetime, or less for a lifetime
+/// between 8 minutes and an hour. Examples: 30 minutes of an hour, 4 minutes of 15.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left

@@ -80,8 +80,7 @@ impl SdNotify {
         self.send();
     }
 
-    /// Sends all unsent variables; after an error, the next turn of the poll loop tries again. The loop turns at least once a
-    /// second, for the server's heartbeat or the start of the next server.
+    /// Sends all unsent variables. After an error, the next turn of the poll loop tries again, at most a second later.
     fn send(&mut self) {
         let Some(address) = self.address.as_ref().filter(|_| !self.unsent.is_empty()) else {
             return;

@@ -14,9 +14,8 @@ use crate::messages::{ServerState, ServerUpdate, to_frame};
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends sooner than this after its start counts in `short_lives`: it may have failed by itself, not because of a
-/// client's request. A start takes 5 ms, but the limit is far above that, because a start takes longer on a busy or throttled
-/// processor.
+/// A server that ends sooner than this after its start counts in `short_lives`, because it may have failed without a client's
+/// request. A start takes 5 ms, but much longer on a busy or throttled processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
 /// doubles the delay, up to `MAX_PAUSE`.
@@ -70,8 +69,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to `state`, and sends it to the server if one runs. The first server is started only after certain
-    /// updates ([`ServerSupervisor::new`]); when the last of them arrives, its start becomes due.
+    /// Applies an update to `state`, and sends it to the server if one runs. The first server's start becomes due when the last
+    /// update that it waits for arrives ([`ServerSupervisor::new`]).
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

@@ -43,11 +43,11 @@ fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
         opened.sync_all()?;
         fs::hard_link(&new, &file.path).or_else(|error| match error.kind() {
-            // Either another ec2-role has created the file meanwhile, and the caller reads the key in it; or the path is a
-            // symbolic link to a missing file, and the caller's read fails.
+            // Another ec2-role has created the file meanwhile, and the caller reads the key in it. If instead the path is a
+            // symbolic link to a missing file, the caller's read fails.
             ErrorKind::AlreadyExists => Ok(()),
-            // Some file systems, such as FAT, have no hard links. There, the rename can replace the file of another ec2-role that
-            // starts at the same time, and the two have different keys.
+            // Some file systems, such as FAT, have no hard links, so rename the file there. If two ec2-roles start at the same
+            // time, the rename can leave them with different keys.
             _ => fs::rename(&new, &file.path),
         })
     };

@@ -10,10 +10,9 @@ pub fn is_fetch_metadata(name: &str) -> bool {
     name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
 }
 
-/// Refuses headers that mark a browser's request, and a Host header with a name that somebody could register for DNS rebinding.
-/// The Host header may be absent or empty, or have an IP address, `localhost`, a name below it (RFC 6761), or one of
-/// `allowed_hosts`. If the client did not connect to a loopback address, a name without a dot or below `internal` (reserved by
-/// ICANN) is allowed too.
+/// Refuses headers that mark a browser's request, and a Host header with a name that an attacker could register for DNS
+/// rebinding. Allowed are an absent or empty Host, IP addresses, `localhost` and names below it (RFC 6761), and `allowed_hosts`.
+/// Except on loopback, names without a dot or below `internal` (reserved by ICANN) are allowed too.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
@@ -54,8 +53,8 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
         return true;
     }
     let name = name.to_ascii_lowercase();
-    // On a bridge, the container engine or compose chooses the server's name, so dotless names and `.internal` are allowed there.
-    // On loopback, where browsers run, `localhost` is enough.
+    // On a bridge, the container engine or compose names the server, so allow dotless names and `.internal` there. On loopback,
+    // where browsers run, `localhost` is enough.
     let is_of_loopback = name.is_empty() || name == "localhost" || name.ends_with(".localhost");
     let is_of_network = !name.contains('.') || name.ends_with(".internal");
     is_of_loopback

@@ -60,11 +60,11 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     response
 }
 
-/// Whether a path is hidden (404) because only the container form serves the credential (`serves_role` is false). The role's
-/// paths are hidden then. The session token path is hidden too, with two exceptions:
-/// - `--pass-through` is set, because clients use session tokens for the host's metadata.
-/// - The request shows the container token. A fetcher sends such a request to its credential source: if the session token in the
-///   response is this server's, the source is this server itself.
+/// Whether a path is hidden (404) because only the container form serves the credential. Then all paths of the role are hidden.
+/// The session token path is hidden too, with two exceptions:
+/// - With `--pass-through`, clients need session tokens for the host's metadata.
+/// - A request with the container token may come from a fetcher, which detects by the session token that its source is this
+///   server.
 fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
@@ -128,8 +128,7 @@ fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
     let server = &state.server;
     let name = server.config.role_name.as_str();
     // Without a valid credential, the list gets 500 as the document does: programs on the AWS C runtime abort if the list
-    // succeeds and the document fails. The status is not 503, because PHP's SDK keeps its previous credentials at 500 but not at
-    // 503.
+    // succeeds and the document fails. PHP's SDK keeps its previous credentials at 500, but not at 503.
     let valid = server.valid_credential(now);
     let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
@@ -164,8 +163,8 @@ fn host_metadata(
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let (snapshot, region) = (state.snapshot.as_ref(), state.server.region.as_ref());
-    // Check the age also for an item that the snapshot lacks: a 404 from an outdated snapshot would say that no spot interruption
-    // is coming.
+    // Check the age first, even if the snapshot lacks the item. A 404 from an outdated snapshot could wrongly say that no spot
+    // interruption is coming.
     if snapshot.is_some_and(|snapshot| snapshot.is_too_old_for(path, now)) {
         return Err(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
     }
@@ -217,10 +216,9 @@ fn is_version(version: &str) -> bool {
     matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
 }
 
-/// Returns the path of a request target, percent-decoded once; `None` if the target does not begin with a slash, has an escaped
-/// slash, or is not UTF-8. The segments `.` and `..` and incomplete escapes are kept: no item has such a name, so the response is
-/// 404. A trailing slash is kept too, but only the token path checks it. Other paths ignore it, without a redirect: aws-sdk-cpp
-/// and .NET request the list without a slash, and fluent-bit requests items with one.
+/// Returns the path of a request target, percent-decoded once. `None` if the target does not begin with a slash, has an escaped
+/// slash, or is not UTF-8. Except for the token path, a trailing slash makes no difference: fluent-bit requests items with one,
+/// and aws-sdk-cpp and .NET request the list without one.
 fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
     let raw = target.split_once('?').map_or(target, |(path, _query)| path);
     let path = percent_decode_str(raw).decode_utf8().ok()?;
