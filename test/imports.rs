@@ -43,8 +43,8 @@ fn rooms_import_downward_only() {
 #[test]
 fn modules_do_not_import_in_a_circle() {
     let mut imports = all_imports(&sources());
-    // A module is in no cycle if it imports none of the remaining modules, or if none of them imports it. Drop such modules, and
-    // repeat this until no module is dropped. Modules remain then only if there is a cycle.
+    // Drop each module that cannot be in a cycle: it imports none of the remaining modules, or none of them imports it. Repeat
+    // this until no module is dropped. If modules remain, there is a cycle.
     loop {
         let count = imports.len();
         let targets: BTreeSet<String> = imports.values().flatten().cloned().collect();

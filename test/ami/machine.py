@@ -12,8 +12,8 @@ SERIAL = "ec20c0de-0000-4000-8000-000000000001"
 CONSOLE = REPOSITORY / "target/ami/console"  # kept after the run, for diagnosis
 BOOT_SECONDS = 600  # long, because emulation is slow, above all on a busy machine
 
-# panic=1: after a kernel panic the machine reboots, and QEMU exits instead (-no-reboot). no_timer_check: the kernel does not
-# check its timer at boot; if an emulated interrupt came late, as on a busy host, this check would cause a panic.
+# panic=1 ends QEMU after a kernel panic: the kernel reboots, and with -no-reboot QEMU then exits. no_timer_check skips the
+# kernel's check of its timer at boot, because a late emulated interrupt would make this check panic.
 KERNEL = "panic=1 no_timer_check"
 
 

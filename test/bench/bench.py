@@ -27,8 +27,8 @@ from start import first_credential
 median = statistics.median
 # Time limit of the whole benchmark.
 LIMIT_SECONDS = 900
-# The rounds are many and short, because a shared machine is slower at some moments. The servers of one round are measured within
-# seconds of each other, so their ratio is fair, and the median of many ratios leaves out the exceptions.
+# Each round measures all servers within seconds, so the ratio of two servers is fair. A slow moment of a shared machine spoils
+# only one of many short rounds, and the median of the ratios ignores this round.
 ROUNDS = 9
 ROUND_SECONDS = 1
 SECONDS = 3  # duration of the other loads

@@ -106,9 +106,8 @@ def main():
         build_ec2_role(engine)
         with Aws(engine.instance):
             networks = networks_times(engine, rounds, numbers)
-            # Turn off the guard, which `ec2-role-network create` has turned on. The host of `units_times` is a container of this
-            # engine, and the ec2-role on that host gets its source credential from the metadata service, which the guard would
-            # refuse to a container.
+            # Turn off the guard, which `ec2-role-network create` has turned on. The guard hides the metadata service from
+            # containers, also from the one in which `units_times` runs ec2-role.
             engine.instance.guard("off")
             units = units_times(engine, rounds, numbers)
     json.dump(dict(zip(numbers, zip(networks, units))), sys.stdout)

@@ -1,6 +1,6 @@
-# The script of the talk of 2015 from which ec2-role comes (README.md): a Sinatra application on WEBrick that returns the list and
-# the document, with an access log line for each request. The original called STS in every request. This copy serves a fixed
-# credential, so that the benchmark does not measure STS.
+# A Sinatra application on WEBrick that serves the list and the document, and logs each request. It is the Ruby script of a talk
+# of 2015, from which the idea of ec2-role comes. The original called STS in every request. This copy serves a fixed credential,
+# so that the benchmark does not measure STS.
 require 'sinatra'
 require 'json'
 

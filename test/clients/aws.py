@@ -10,8 +10,7 @@ from program import Program
 
 BUCKET = "web"
 
-# Number of calls that `prepare` makes. No user exists yet who may make these calls, so moto must accept this many calls without
-# authorization.
+# Number of calls that `prepare` makes. moto must accept these calls without authorization, because they create the first user.
 UNCHECKED_CALLS = 6
 
 

@@ -32,8 +32,8 @@ class Client:
     endpoint_variable: str = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
     # The variables with which the client falls back to IMDSv1. Empty: it falls back by default. None: it never falls back.
     version_1: dict | None = dataclasses.field(default_factory=dict)
-    # The variables from which the client takes the URI of the container form. With each of them, the client also reads
-    # AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
+    # The variables from which the client takes the URI of the container form. The client also reads the container token from the
+    # file in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
     container_variables: tuple = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
     def __str__(self):

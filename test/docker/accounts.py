@@ -3,8 +3,8 @@
 import pathlib
 
 UID = 61000
-# Subordinate uids of the user: the first and the last of the range that /etc/subuid lists under the user's name, and the first of
-# the range that /etc/subuid lists under the user's uid. OTHERS are uids outside these ranges.
+# Subordinate uids of the user `app`. /etc/subuid lists 200000 to 265535 under the user's name, and a range from 400000 under the
+# user's uid. No uid in OTHERS belongs to `app`.
 SUBUIDS = (200000, 265535, 400000)
 OTHERS = (61001, 199999, 300000)
 

@@ -15,8 +15,8 @@ from instance import wait_until
 SUITE = "trixie"
 PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
 # Unpacks the tree and makes it the root of the mount namespace. `box` in the tree is the root directory of Podman's containers.
-# Unmounts cgroup v2 if it is mounted beside v1, because crun refuses to run if v2 has a controller while v1 is mounted too.
-# /dev/net/tun gets the mode that udev sets: all users can open it.
+# crun can refuse to run if cgroup v1 and v2 are both mounted, so v2 is unmounted in this case. /dev/net/tun gets the mode that
+# udev sets: all users can open it.
 PREPARE = f"""
 mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
 tar -C /mnt -xf "$1"

@@ -17,8 +17,8 @@ ENDPOINT = f"http://{AWS_ADDRESS}:{PORT}"
 ACCOUNT = "123456789012"
 BUCKET = "logs"
 
-# The actions that each role may call. exc_web, fluentd and php are the roles of the talk of 2015 (test_talk.py). php's action
-# is listed twice: AWS checks the prefix `cloudwatch`, but moto checks `monitoring`, which is CloudWatch's signing name.
+# The actions that each role may call. exc_web, fluentd and php are roles from a talk of 2015 (test_talk.py). php has the same
+# action twice, because AWS checks the prefix `cloudwatch` and moto checks `monitoring`.
 POLICIES = {
     HOST_ROLE: ["sts:AssumeRole"],
     "exc_web": ["s3:ListAllMyBuckets"],

@@ -368,8 +368,8 @@ def test_firewall_accepts_both_ports_while_hook_is_replaced(host):
     host.hook("add", "--to", ":4567")
     tables = re.findall(r"\*filter\n(.*?)COMMIT", host.hook("add", "--to", ":4568", "--dry-run").stdout, re.S)
     let_in = [re.findall(r"-i docker0 .*--dport (\d+) .* -j ACCEPT", table) for table in tables]
-    # For each IP family, `add` writes the filter table twice: before the nat table, to open the new port beside the old one, and
-    # after the nat table, to close the old port.
+    # `add` writes two filter tables for each IP family. The table before the nat table opens the new port beside the old one. The
+    # table after the nat table closes the old port.
     assert [sorted(ports) for ports in let_in] == [["4567", "4568"], ["4568"]] * 2
 
 

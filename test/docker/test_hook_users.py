@@ -135,8 +135,8 @@ def test_changed_subuids_are_reported_and_add_repairs_them(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID, 500000) == {"app"}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
-    # /etc/subuid lacks the old range now. The range's rules remain until the range is added for another user, or until
-    # `remove --all`.
+    # `remove --user` leaves the rules of the old range, because /etc/subuid no longer lists this range. `remove --all` removes
+    # them.
     assert seen_by(host, 200000) == {"app"}
     host.hook("remove", "--user", "app")
     assert "--uid-owner=200000-265535 :4567" in host.hook("status").stdout

@@ -10,9 +10,8 @@ import pytest
 from images import debian_sources, debian_tree
 from instance import REPOSITORY
 
-# Runs docker or dockerd in the tree. For dockerd the tree becomes the root of the mount namespace: with chroot alone, `docker
-# exec` would run in the machine's root directory (test/debian.py says why). For the docker command, chroot is enough. The test's
-# files are mounted in the tree under their own paths.
+# Runs docker or dockerd in the tree, with the test's files mounted under their own paths. For dockerd the tree becomes the root
+# of the mount namespace. With chroot alone, `docker exec` would run in the machine's root directory (test/debian.py).
 ENTER = """#!/bin/sh
 exec unshare --mount sh -euc '
     root=$1 before=$PWD

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 
 @pytest.fixture
 def services(docker):
-    # A laptop has no instance role. The guard hides this instance's role from an ec2-role on a bridge, but not from one on the
-    # host's network. So the tests also check the requests to `services`, which prove that ec2-role used the sign-in.
+    # Hide this instance's role, because a laptop has no instance role. An ec2-role on the host's network still sees the role, so
+    # the tests also check that ec2-role has sent requests to `services`.
     docker.instance.guard("on")
     services = sign_in.SignInServices(docker.instance.aws, docker.instance.real_metadata.credential)
     yield services

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use crate::support::{Directory, ROLE, Reply, SECRET, Start, Sts, each};
 
-/// Runs ec2-role to its end. Checks the exit status 2, and that the only log line besides `listening on` contains each of `parts`
-/// and no secret.
+/// Checks that ec2-role ends with exit status 2 and logs exactly one line besides `listening on`. This line must contain each of
+/// `parts` and no secret.
 #[track_caller]
 fn check(start: Start, parts: &[&str]) {
     let ended = start.run();
@@ -62,8 +62,7 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
     );
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The supervisor checks `tags` above, the fetcher the options below. A fault that the fetcher finds must end ec2-role in
-        // the same way.
+        // The fetcher checks the options below, while the supervisor checks `tags`. A fault must end ec2-role in the same way.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),

@@ -105,8 +105,8 @@ fn file_and_address_faults_at_start_are_retried() {
         "File too large",
         Box::new(|ec2_role| raise(Resource::Fsize, ec2_role)),
     ));
-    // Use 127.0.0.2, because connections of other tests use ports of 127.0.0.1: such a connection could take the port after this
-    // test has freed it and before ec2-role binds it.
+    // Use 127.0.0.2, because connections of other tests use ports of 127.0.0.1. Such a connection could take the port after this
+    // test has freed it.
     let taken = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let taken = Mutex::new(Some(taken));
@@ -126,8 +126,8 @@ fn file_and_address_faults_at_start_are_retried() {
     });
 }
 
-/// Tries many limits on open files, because the limit decides which step of the start fails, if any. When the test has raised the
-/// limit, ec2-role must complete its start.
+/// Tries many limits on open files, so that the start fails at different steps. When the test has raised the limit, ec2-role must
+/// complete its start.
 #[test]
 fn start_survives_any_limit_on_open_files() {
     let sts = Sts::start([Reply::good()]);

@@ -142,8 +142,8 @@ fn no_secret_is_logged_whatever_fails() {
     ec2_role.wait_for_document_of_call(6);
 }
 
-/// Starts ec2-role with this stderr, from which the test cannot read the address. So ec2-role gets a listening socket that the
-/// test has made, and whose address the test knows.
+/// Starts ec2-role with this stderr. The test cannot read the listening address from this stderr, so it makes the listening
+/// socket and passes it to ec2-role.
 fn start_with_stderr(sts: &Sts, stderr: impl Into<Stdio>) -> (Ec2Role, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

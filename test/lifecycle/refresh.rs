@@ -16,9 +16,9 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // The first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later refresh comes after 2 s
-    // (half of the lifetime) or up to a tenth earlier. Check only the minimum, because a busy machine makes refreshes late;
-    // schedule.rs checks the maximum.
+    // Check that the first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later refresh comes
+    // after half of the lifetime, 2 s, or up to a tenth earlier. The maximum is checked in schedule.rs, because a busy machine
+    // makes refreshes late.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }

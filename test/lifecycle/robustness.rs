@@ -26,7 +26,7 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// Number of times that the server is killed while a fetcher hangs. Also the number of hostile requests that follow: each has a
+/// Number of server kills while a fetcher hangs, and of the hostile requests that follow. Each hostile request has a
 /// Content-Length that would make tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
@@ -34,8 +34,8 @@ const DEATHS_UNDER_LOAD: usize = 20;
 /// Number of clients that make the load.
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-/// Lifetime of the credential in seconds. The refresh that hangs begins after 1 to 10 s, and the credential is still valid when
-/// the test is done.
+/// Lifetime of the credential in seconds. The refresh that hangs begins after 1 to 10 s. The credential is still valid when the
+/// test is done.
 const LIFETIME: i64 = 20;
 
 /// Checks that, while a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.
@@ -68,8 +68,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // `hanging` has the process id of each fetcher that was seen after a response. Few are expected, because a fetcher hangs for
-    // many responses. If each response waited for the end of a fetcher, there would be about as many fetchers as responses.
+    // Check that responses do not wait for the end of a fetcher. If each did, there would be about as many fetchers as responses.
+    // `hanging` has the process id of each fetcher that was seen after a response.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),
@@ -125,8 +125,8 @@ fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    // At first the hosts file resolves sts.test. Later the test empties that file, and only the name server is left: this socket,
-    // which never answers.
+    // Only this name server is left when the test has emptied the hosts file. The name server never answers, so name resolution
+    // hangs.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
@@ -204,8 +204,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     });
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // A kill fails at most one request of each client. Allow two: on a busy machine a client may notice a kill only after the
-    // next kill, and then `worst` counts its failures of both kills.
+    // A kill fails at most one request of each client. The limit is twice as high, in case the machine is busy.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     assert_eq!(ec2_role.count_lines("server replaced"), DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);
@@ -362,8 +361,8 @@ fn a_crash_leaves_no_core_file() {
         });
     }
     let server = ec2_role.server();
-    // Send SIGABRT, which dumps core by default, as a crash does. Two other signals that dump core would crash no process here:
-    // Rust's runtime handles the first SIGSEGV, the server blocks SIGQUIT, and the supervisor ends on it as on SIGTERM.
+    // Send SIGABRT, which dumps core by default, as a crash does. SIGSEGV and SIGQUIT would dump no core here, because Rust's
+    // runtime handles the first SIGSEGV, and ec2-role blocks SIGQUIT.
     kill_process(server, Signal::ABORT).unwrap();
     ec2_role.wait_for_line("signal 6");
     ec2_role.signal(Signal::ABORT);
@@ -495,8 +494,8 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     };
     let sts = Sts::start([Reply::good().valid_for(2), Reply::hang()]);
     let start = Start::without_source(&sts).before(words);
-    // `setsid` takes `sleep` out of the fetcher's process group, which the supervisor kills when the fetcher has ended. So
-    // `sleep` becomes an orphan, and its parent is then PID 1, the supervisor.
+    // `sleep` must become an orphan, whose new parent is PID 1, the supervisor. The supervisor kills the fetcher's process group
+    // when the fetcher has ended, so `setsid` takes `sleep` out of this group.
     let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
     let program = start.home.program("print-credential", print);
     let mut ec2_role = start

@@ -44,9 +44,9 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
-/// System calls newer than Linux 4.14. The first range is io_pgetevents. The next number, rseq, is newer too, but must stay
-/// allowed: glibc, with which the tests are linked, aborts if rseq has succeeded in one thread and then fails in another. The
-/// release is linked with musl, which does not call rseq.
+/// System calls newer than Linux 4.14, except rseq. rseq must stay allowed, because glibc aborts if rseq has succeeded in one
+/// thread and then fails in another. Only the tests are linked with glibc; the release is linked with musl, which does not call
+/// rseq.
 const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
     libc::SYS_rseq - 1..=libc::SYS_rseq - 1,
     libc::SYS_pidfd_send_signal..=libc::SYS_pidfd_send_signal + 100,
@@ -290,8 +290,8 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
     drop(ec2_role);
 }
 
-/// Tries many limits, because the limit decides which process or thread fails to start, if any. Every start has a user of its
-/// own, because the limit applies to all processes of a user together.
+/// Tries many limits on processes, so that different processes or threads fail to start. Every start has a user of its own,
+/// because the limit applies to all processes of a user together.
 #[test]
 fn limits_on_processes_are_named_and_make_no_server_panic() {
     if !rustix::process::geteuid().is_root() {

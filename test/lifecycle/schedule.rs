@@ -1,6 +1,5 @@
 //! Simulates a fleet's calls to STS with the real schedule. Also checks the shortest and the longest wait before a retry and
-//! before a refresh, the latter for each lifetime of a credential from 1 s to 12 hours. The pseudo-random numbers are the same in
-//! each run.
+//! before a refresh. The pseudo-random numbers are the same in each run.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -35,8 +34,8 @@ impl Chance {
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
-    // Each entry is the time of a host's next call in milliseconds, the number of its failures in a row, and whether its next
-    // success is the first after a start or an outage.
+    // Each entry is a host: the time of its next call in milliseconds, the number of its failures in a row, and whether it has
+    // had no success since its start or since the outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
         .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();

@@ -1,7 +1,6 @@
-//! Tests which processes have the source credential's secret in their environment or memory (only root can read these), that
-//! every thread of the server has the seccomp filter, and that the user of a process cannot trace it. Every test that runs
-//! ec2-role searches too: the drop of `Ec2Role` looks for secrets in the log and the output, and for the role's secrets and
-//! session tokens in the files of the test's home directory.
+//! Tests that secrets are only in the processes that need them, that every thread of the server has the seccomp filter, and that
+//! the user of a process cannot trace it. At the end of every test, the drop of `Ec2Role` searches the log, the output and the
+//! files in HOME for secrets.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -136,8 +135,8 @@ fn own_user_cannot_trace_supervisor_or_server() {
     for pid in [ec2_role.pid, ec2_role.server()] {
         let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
         assert!(!status.contains("\nUid:\t0\t"), "{status}");
-        // The owner shows whether tracing is forbidden: the files of a process in /proc belong to root if its own user cannot
-        // trace the process, and otherwise to that user (proc(5)).
+        // Check that a process cannot be traced by its own user: only then do the process's files in /proc belong to root
+        // (proc(5)).
         assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

@@ -46,8 +46,8 @@ fn children_are_waited_for_although_the_parent_ignores_sigchld() {
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let ec2_role = with_credential_process(&sts, "").before(ignore).serving();
     let server = ec2_role.server();
-    // Wait for a response, which shows that the server has its state. Otherwise the log could name the missing state, instead of
-    // the signal, as the reason for the replacement.
+    // Wait for a response, which shows that the server has its state. If the server has no state when it is killed, the log can
+    // name the missing state as the reason for the replacement.
     assert_eq!(ec2_role.document().status, 200);
     kill_process(server, Signal::KILL).unwrap();
     ec2_role.wait_for_line(&format!("server replaced ({server}): killed by signal 9"));

@@ -17,8 +17,7 @@ IMAGE = "podman-host"
 SUITE = "trixie"  # bookworm's Podman has no Quadlet
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
 BUSYBOX = "docker.io/library/busybox"
-# The tests have their own image amazon/aws-cli in place of the one that a user would pull. This entry point prints the caller's
-# ARN.
+# The entry point of the tests' image amazon/aws-cli, which replaces the image that a user would pull. It prints the caller's ARN.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
 # curl's exit statuses if the connection is refused, and if it is reset. A timeout has a different status.
 REFUSED, RESET = 7, 56

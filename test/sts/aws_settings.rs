@@ -66,8 +66,8 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                     ),
                 )
         };
-        // The error `no region` shows that ec2-role ignores the configured endpoint URLs: without a URL it needs a region here,
-        // because the partition aws-cn has no global endpoint.
+        // Check that ec2-role ignores the configured endpoint URLs. Without a URL ec2-role needs a region here, because the
+        // partition aws-cn has no global endpoint.
         let regionless = ignoring().arguments([CHINAS]).spawn();
         regionless.wait_for_line("no region");
         drop(

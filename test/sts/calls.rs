@@ -158,8 +158,8 @@ fn clock_step_between_refreshes_fails_no_refresh() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text| ec2_role.count_lines(text);
-        // Three fetches make four calls. STS's clock steps before the second fetch, so STS rejects this fetch's first call, and
-        // ec2-role repeats the call with a corrected signature.
+        // Three fetches make four calls, because STS's clock steps before the second fetch. STS rejects the first call of this
+        // fetch, and ec2-role repeats the call with a corrected signature.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -243,8 +243,8 @@ fn constantly_wrong_date_header_keeps_signatures_valid() {
 
 #[test]
 fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
-    // After two calls the clocks of STS and of this machine agree again. But the `Date` header, which a proxy may set, still
-    // gives the old offset, so ec2-role must find out that the offset 0 is right.
+    // After two calls the clocks of STS and of this machine agree again. The `Date` header, which a proxy may set, still gives
+    // the old offset. ec2-role must find out that the offset is now 0.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),
@@ -307,8 +307,7 @@ fn a_secret_with_a_comment_or_an_element_inside_is_refused() {
 #[test]
 fn an_error_of_sts_repeats_no_secret_of_the_request() {
     let token = format!("{SECRET}/session");
-    // `canonical` is STS's own message, which quotes headers of the request. The other messages could come from a service in the
-    // place of STS.
+    // STS's own message, which quotes headers of the request. The other messages could come from a service in the place of STS.
     let canonical = format!(
         "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n\
          x-amz-security-token:{token}\n'"

@@ -5,8 +5,8 @@ use std::net::{TcpListener, UdpSocket};
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
-/// Name servers. KNOWS resolves every name, NOBODY does not exist, and SILENT never responds. The others return these response
-/// codes (RFC 1035, 4.1.1).
+/// Addresses of name servers. KNOWS resolves every name, NOBODY does not exist, and SILENT never responds. Each of the others
+/// returns the response code beside its address (RFC 1035, 4.1.1).
 const KNOWS: &str = "127.0.0.1";
 const NOBODY: &str = "127.0.0.2";
 const SILENT: &str = "127.0.0.3";

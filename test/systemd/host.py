@@ -22,11 +22,11 @@ NETWORK, SUBNET = "hosts", "10.99.0.0/24"  # not 10.88.0.0/16, which is Podman's
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")
 INSTALL, REMOVE = (block("systemd", "sh", number, OPERATING) for number in (0, 1))
-# Options of a host that runs an engine. Its cgroup namespace is private, so that Podman and systemd see the same cgroup paths.
-# The device rule allows all devices 5:*, because systemd asks for all of them, although it needs only /dev/tty (5:0).
+# Options of a host that runs an engine. With a private cgroup namespace, Podman and systemd see the same cgroup paths. The device
+# rule allows all devices 5:*, because systemd asks for all of them.
 ENGINE_OPTIONS = ("--cgroupns=private", "--device-cgroup-rule", "c 5:* rwm", "--env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
-# Docker mounts these directories read-only, and the engine in the host must write to them. The settings in /proc/sys/net belong
-# to the container's own network namespace, so the machine's do not change.
+# Makes the directories writable that Docker mounts read-only, because the engine in the host must write to them. The settings in
+# /proc/sys/net belong to the container's own network namespace, so the machine's do not change.
 ENGINE_INIT = ("sh", "-c", """
     mount --bind /proc/sys/net /proc/sys/net
     for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null

@@ -83,8 +83,8 @@ def test_error_lines_have_a_priority_only_in_the_journal(host, script):
     assert host.run("cat", "/run/errors").stdout.startswith(f"{script}: frob: ")
 
 
-# Like a Quadlet unit of root's Podman, this unit does not name the guard's unit. It starts after the guard only because the guard
-# precedes sysinit.target.
+# A unit that does not name the guard's unit, like a Quadlet unit of root's Podman. It starts after the guard only because the
+# guard precedes sysinit.target.
 EARLY = """[Unit]
 Description=Plays a container that is started at boot
 [Service]

@@ -210,8 +210,8 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
 def test_purge_leaves_nothing(packaged):
     docker = packaged.show("docker", "MainPID")
     packaged.put("[Socket]\nBacklog=64\n", "/etc/systemd/system/ec2-role@web.socket.d/override.conf")
-    # apt-get removes the package first (said[0]), and then runs dpkg again to purge it (said[1:]). apt-get prints on its stdout
-    # also what the package's scripts write to stderr.
+    # apt-get first removes the package (said[0]) and then purges it (said[1:]). The stdout of apt-get includes what the package's
+    # scripts write to stderr.
     said = re.findall(r"^ec2-role.*", packaged.run("apt-get", "--yes", "purge", "ec2-role").stdout, re.M)
     assert "the guard stays on until the next boot or, with dpkg, a purge" in said[0]
     assert said[1:] == ["ec2-role: purged, and the guard lifted: containers have this host's role"]

@@ -22,9 +22,9 @@ ExecStart=/bin/sh -c 'while :; do now=$$(curl -s -m 1 {URL}); [ "$$now" = "$$las
 [Install]
 WantedBy=multi-user.target
 """
-# Lets a container on the second bridge reach the server's port on loopback. route_localnet makes the host accept packets from the
-# bridge to loopback addresses, as with Docker's setting "userland-proxy": false. The flush removes the hook's rules, which close
-# the port to bridges.
+# Makes the server's port on loopback reachable for a container on the second bridge. route_localnet makes the host accept packets
+# from the bridge to loopback addresses, as with Docker's setting "userland-proxy": false. The flush removes the hook's rules,
+# which close the port to bridges.
 OPEN_LOOPBACK = f"""{SECOND_BRIDGE}
 mount --bind /proc/sys/net /proc/sys/net
 mount -o remount,rw,bind /proc/sys/net

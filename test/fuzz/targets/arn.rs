@@ -1,5 +1,5 @@
-//! Parses any text as a role's ARN and as a role's name. Checks the parts and characters of what is accepted, and that the
-//! error of an ARN is one line.
+//! Parses any text as a role's ARN and as a role's name. Checks the parts and characters of each accepted ARN or name. Checks
+//! that the error of a rejected ARN has no line break and no escape character.
 
 #![no_main]
 

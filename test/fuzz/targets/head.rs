@@ -1,5 +1,5 @@
-//! Parses any bytes as a client's request. Checks that tiny_http parses the normalized head unchanged. A prefix of the bytes must
-//! either be an incomplete head or give the same normalized head.
+//! Parses any bytes as a client's request, and checks that tiny_http parses the normalized head unchanged. Also parses a prefix
+//! of the bytes: a complete head in the prefix must be the same head.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Parses any response of STS. The input's first two bytes are the status as a number, but if the first byte is `2`, the status
-//! is 200. The rest is the body. Checks that the expiration in a credential's document can be parsed and is unchanged.
+//! Parses any response of STS, and checks that the credential's document has the same expiration as the response. The input's
+//! first two bytes are the status, and the rest is the body. If the first byte is `2`, the status is 200.
 
 #![no_main]
 
