@@ -36,8 +36,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs a process that parses the user's command line: the supervisor, a command such as --check, or a fetcher. A fetcher parses
-/// the supervisor's arguments again, to get the same settings. In a fetcher, parsing does not fail: the supervisor has parsed the
-/// same arguments before, and would have ended at an error.
+/// the supervisor's arguments again, to get the same settings.
 fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
     let environment = Environment::of_process();
     let mut format = Format {

@@ -120,9 +120,8 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Check the served role only if the ARN is an argument of the check, and ignore EC2_ROLE_ARN. A container's health check
-    // inherits EC2_ROLE_ARN, but not the server's arguments. Without the server's --role-name, the check would expect the wrong
-    // name. Without the server's --endpoint-url, the check would reject an ARN that only an STS other than AWS's allows.
+    // Check the served role only if an argument of the check names it. EC2_ROLE_ARN is ignored: the health check of ec2-role's
+    // container inherits this variable but not the server's --role-name, so the check would expect a wrong name.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all

@@ -38,8 +38,8 @@ mod tests {
             let (name, rest) = paragraph.split_once([' ', '\n']).unwrap();
             match paragraph.ends_with("repeated)") {
                 true => repeated.push(name),
-                // One space and the value's placeholder follow the name of an option with a value. Two or more spaces, or a line
-                // break and spaces, follow the name of a switch.
+                // One space and a placeholder follow the name of an option with a value. More white space follows the name of a
+                // switch.
                 false if !rest.starts_with(' ') => values.push(name),
                 false => switches.push(name),
             }

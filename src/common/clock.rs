@@ -32,8 +32,8 @@ impl BootTime {
 
 /// Formats a time as in EC2's documents, `2026-01-31T18:20:00Z`: whole seconds in UTC, because some SDKs parse no other form.
 pub fn iso8601(time: SystemTime) -> String {
-    // Drop the fraction first, because `fmt` would write it. `fmt` fails for years before 1 and after 9999: the result is then
-    // empty, and `sts/answer.rs` rejects such an expiration.
+    // Drop the fraction of a second, because `fmt` would write it. For a year before 1 or after 9999, `fmt` fails and the result
+    // is empty.
     DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 

@@ -32,10 +32,8 @@ impl Credential {
         now < self.deadline
     }
 
-    /// Returns the document at `…/iam/security-credentials/NAME` in EC2's form: EC2's key order, an indent of two spaces,
-    /// ` : `, no newline at the end. AccountId, which EC2 has only in `security-credentials-extended`, is added for
-    /// JavaScript's SDK; all clients accept it. RoleArn is left out: s3fs knows this key, and refuses a document with more
-    /// known keys than it expects.
+    /// Returns the document at `…/iam/security-credentials/NAME` with EC2's key order and white space. AccountId, which EC2 omits
+    /// here, is added for JavaScript's SDK. RoleArn is left out, because s3fs refuses a document that has this key.
     pub fn ec2_document(&self, account_id: Option<&str>) -> String {
         let last_updated = clock::iso8601(self.last_updated);
         let expiration = clock::iso8601(self.expiration);

@@ -10,8 +10,8 @@ use super::fault::{Fault, permanent};
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// Reads the variables of this process. Bytes that are not UTF-8 become U+FFFD, so that an invalid name or value stays
-    /// invalid instead of becoming unset.
+    /// Reads the variables of this process. A variable that is not UTF-8 is kept, with U+FFFD for its invalid bytes: dropping the
+    /// variable would silently unset a setting.
     pub fn of_process() -> Self {
         let text = |bytes: OsString| bytes.to_string_lossy().into_owned();
         Environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())

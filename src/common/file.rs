@@ -50,8 +50,8 @@ impl NamedFile {
         NamedFile { path: path.into(), origin: origin.into() }
     }
 
-    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. A FIFO is refused, so that
-    /// the call does not wait for its writer; on a hanging file system the call still blocks.
+    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. The call blocks if the file
+    /// system hangs.
     pub(crate) fn read(&self) -> io::Result<Contents> {
         self.try_read().map_err(|error| self.error(error))
     }
@@ -72,7 +72,7 @@ impl NamedFile {
     fn try_read(&self) -> io::Result<Contents> {
         let file = OpenOptions::new()
             .read(true)
-            // NONBLOCK: otherwise the open of a FIFO waits for its writer. NOCTTY: otherwise a terminal becomes the controlling
+            // NONBLOCK keeps the open of a FIFO from waiting for a writer. NOCTTY keeps a terminal from becoming the controlling
             // terminal.
             .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32)
             .open(&self.path)?;

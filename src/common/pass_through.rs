@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Entries of `meta-data/` that are fetched, each with its whole subtree. They describe the instance, its placement and its
-/// network. Three entries are left out for security: `iam` and `identity-credentials` hold the host's credentials, and
-/// `public-keys` says who may log in to the host. `tags` is not left out, because the instance's owner decides whether it exists
-/// (InstanceMetadataTags).
+/// Entries of `meta-data/` that are fetched, each with its whole subtree. Three entries are left out for security: `iam` and
+/// `identity-credentials` hold the host's credentials, and `public-keys` says who may log in to the host. `tags` exists only if
+/// the instance's owner allows it (InstanceMetadataTags).
 const ALLOWED: [&str; 30] = [
     "ami-id", "ami-launch-index", "ami-manifest-path", "ancestor-ami-ids", "autoscaling",
     "block-device-mapping", "elastic-gpus", "events", "hostname", "instance-action", "instance-id",
@@ -44,8 +43,8 @@ impl PassThrough {
             .chain(self.user_data.then_some(USER_DATA))
     }
 
-    /// Whether a path, relative to `/latest/`, may be that of an item that containers are allowed to read, or of a directory of
-    /// such items.
+    /// Whether `path`, relative to `/latest/`, may name an item that containers are allowed to read, or a directory above such an
+    /// item.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
             return below.split('/').next().is_some_and(Self::allows);

@@ -61,9 +61,8 @@ impl ProcessKind {
         }
     }
 
-    /// Returns the command that starts this program again, even if its file was replaced or deleted. Each child leads its own
-    /// process group, so that Ctrl-C reaches the supervisor only, and a fetcher can be killed together with the processes it has
-    /// started.
+    /// Returns the command that starts this program again, even if its file was replaced or deleted. Each child gets its own
+    /// process group: Ctrl-C then reaches only the supervisor, and a fetcher's group can be killed as a whole.
     pub(crate) fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(self.name()).process_group(0);
@@ -73,15 +72,13 @@ impl ProcessKind {
         command
     }
 
-    /// Hardens this process; `main` calls it in every process. In all kinds of process, it replaces the inherited signal
-    /// settings, and disables core files and tracing. It also raises the OOM score of the server and the fetchers, makes the
-    /// server end with the supervisor, and names the supervisor's children. Errors are ignored: a sandbox may forbid a call, and
-    /// the rest still works.
+    /// Hardens this process: replaces inherited signal settings, and disables core files and tracing. Some steps apply to some
+    /// kinds of process only. Errors are ignored, because a sandbox may forbid a call.
     pub fn harden(self) {
         self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
-            // Raise the score before the process becomes undumpable: the files of an undumpable process in /proc belong to root,
-            // and no other user can write them.
+            // Raise the score before the process becomes undumpable, because only root can write the /proc files of an undumpable
+            // process.
             raise_oom_score();
         }
         _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -100,15 +97,15 @@ impl ProcessKind {
         }
     }
 
-    /// Replaces the inherited signal mask, because a blocked SIGTERM would never arrive. Replaces the inherited action for
-    /// SIGCHLD, because an ignored SIGCHLD would hide the exit status of children. Every process blocks SIGXFSZ, so that a write
-    /// beyond RLIMIT_FSIZE fails instead of ending the process. Every process also blocks SIGTTOU, so that a write to a terminal
-    /// with `tostop` does not stop a background process. Only the server blocks [`SUPERVISOR_SIGNALS`] here: `systemctl kill` and
-    /// `pkill` send a signal to every process, and that signal would end the server with its open requests. A fetcher does not
-    /// block these signals, because the programs that it starts would inherit the block.
+    /// Replaces the inherited signal mask and the inherited action for SIGCHLD. A blocked SIGTERM would never arrive, and an
+    /// ignored SIGCHLD would hide the exit status of children.
     fn set_signals(self) {
+        // Block SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process. Block SIGTTOU, so that a write
+        // to a terminal with `tostop` does not stop a background process.
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU]);
         if self == ProcessKind::Server {
+            // `systemctl kill` and `pkill` signal every process, and an unblocked signal would end the server with its open
+            // requests. A fetcher does not block these signals, because the programs that it starts would inherit the block.
             blocked.extend(SUPERVISOR_SIGNALS);
         }
         _ = blocked.thread_set_mask();

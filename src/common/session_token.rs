@@ -1,10 +1,10 @@
-//! IMDSv2 session tokens. A token contains its expiry and a MAC, so the server stores no token.
+//! IMDSv2 session tokens. A token contains its expiry and a MAC, so the server has no table of tokens that a client could fill.
 //!
-//! Hence there is no table that a client could fill. A token also stays valid when the server restarts with the same key. SDKs
-//! need old tokens to stay valid: aws-sdk-rust, for example, requests no new token after a 401, but retries with the old one.
+//! A token stays valid when the server restarts with the same key. SDKs need this: aws-sdk-rust, for example, retries with the
+//! old token after a 401.
 //!
 //! Format: 3 bytes 01 00 04; 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of the first 8
-//! bytes. In base64url, these 40 bytes are 56 characters that begin with `AQAE`, as EC2's tokens do.
+//! bytes. In base64url, a token begins with `AQAE`, as EC2's do.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;

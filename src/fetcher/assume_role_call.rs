@@ -10,16 +10,14 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// After STS has refused a signature, a clock offset closer than this to the refused one is not tried. STS accepts a signature
-/// whose time is up to five minutes off, so such a small error of the clock is not the reason for the refusal. `life` ignores a
-/// `Date` from which the credential would last longer than the requested duration by more than this.
+/// Minimum distance of a new clock offset from each offset that STS has refused. STS accepts a time that is up to five minutes
+/// off, so a smaller correction does not help. `life` tolerates an error of the same size in a `Date`.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
 pub struct AssumeRoleCall<'a> {
     pub context: &'a Context<'a>,
-    /// The user's parameters, completed by a session name and the text of the policy file. The duration is lowered to what STS
-    /// grants.
+    /// The user's parameters, with a session name and the text of the policy file. The duration is lowered if STS refuses it.
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
@@ -31,8 +29,8 @@ pub struct AssumeRoleCall<'a> {
 }
 
 impl AssumeRoleCall<'_> {
-    /// Calls STS until it issues a credential. After an error, calls again at once if `adjust_for_retry` can change what the
-    /// error is about (source, clock, duration); otherwise returns the fault, and any later try is a new fetch.
+    /// Calls STS until it issues a credential. After an error, `adjust_for_retry` either prepares an immediate retry or returns
+    /// the fault.
     pub fn run(mut self) -> Result<Fetched, Fault> {
         let Context { settings, sts, .. } = self.context;
         let (issued, called_at, signed_for) = loop {
@@ -100,8 +98,8 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // If STS has already refused the offset that `Date` gives, a proxy may have set a wrong `Date`. Then try
-                // offset 0: this machine's clock may have been set since an earlier fetcher measured the first offset.
+                // Try offset 0 if STS has already refused the offset that `Date` gives. A proxy may have set a wrong `Date`, and
+                // this machine's clock may have been corrected meanwhile.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };
@@ -129,8 +127,8 @@ impl AssumeRoleCall<'_> {
 }
 
 /// Returns the time at which STS issued a credential, and the lifetime from then to `expiration`, but at most `asked`. The time
-/// is the response's `Date`, or `signed_for` if `Date` is missing or implausible (a proxy may set it). `None` if the credential
-/// has already expired at that time.
+/// is the response's `Date`, or `signed_for` if `Date` is missing or implausible: a proxy may set a wrong one. `None` if the
+/// credential has expired.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,

@@ -15,8 +15,8 @@ use crate::fetcher::sts::{self, Client, Endpoint, EndpointOptions};
 const STS_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10) };
 
-/// The region in use, from a setting or from the host's metadata service. `None` if no region is known, or if the region's name
-/// stands for a global endpoint (aws-global). An error if the request to the metadata service failed.
+/// The region from a setting or from the host's metadata service; an error if the request to that service failed. `None` means an
+/// unknown region or a global one, such as aws-global.
 type Region = Result<Option<String>, Fault>;
 
 pub struct AwsSettings<'a> {

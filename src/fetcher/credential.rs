@@ -17,9 +17,8 @@ pub fn fetch(
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
     let host = || client.as_ref().map_err(Clone::clone);
-    // Returns the text at a path of the metadata service; `None` if the text is empty or missing. If the service is disabled, or
-    // a variable for it is invalid, the result is `None` too, because the source credential may come from elsewhere. If it must
-    // come from the service, `source::find` reports the fault.
+    // Returns the text at a path of the metadata service; `None` if the text is empty or missing. A permanent fault, such as a
+    // disabled service, also gives `None`. If the source credential must come from the service, `source::find` reports the fault.
     let host_text = |path: &str| {
         let text = match host() {
             Err(Fault::Permanent(_)) => None,

@@ -17,9 +17,8 @@ use crate::fetcher::resolver::FallbackResolver;
 /// Maximum size of a body. Answers of STS and of a metadata service are far smaller.
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// Size of the input buffer and of the output buffer, as in ureq by default. The input buffer must hold the complete head of an
-/// answer, which has up to `MAX_HEADER_BYTES`. The output buffer must hold the longest header line of a request, which contains
-/// the session token.
+/// Size of the input buffer and of the output buffer, as in ureq by default. The input buffer must hold the whole head of an
+/// answer, and the output buffer the longest header line of a request, which contains the session token.
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
 /// Maximum size of a peer's text in an error. A log line has at most 4 KiB, and a longer text would leave too little room for the
@@ -74,8 +73,8 @@ impl SendError {
         SendError { cause: cause.into(), remedy: remedy.into() }
     }
 
-    /// Classifies an error of rustls or the resolver by its text. std gives a resolver's error only as text, and the types of
-    /// rustls's errors would need a direct dependency on rustls.
+    /// Classifies an error of name resolution or of TLS by its text. std has no type for resolver errors, and the types of rustls
+    /// would need a direct dependency.
     fn from_text(text: String) -> Self {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
             return SendError::new(
@@ -158,8 +157,8 @@ impl HttpClient {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let mut result = self.try_send(request.clone(), IpFamily::Any);
-        // After a timeout, retry with the other address family: if the network drops large packets of one family, the connection
-        // is established, but no answer arrives. If the retry fails too, return the first error.
+        // After a timeout, retry with the other address family, because a network may drop large packets of one family only. If
+        // the retry fails too, return the first error.
         if let Err(ureq::Error::Timeout(_)) = result
             && let Some(family) = self.resolver.other_family()
         {
@@ -223,9 +222,9 @@ impl HttpClient {
     }
 }
 
-/// Returns true if an error of a request through a proxy counts as the proxy's, false if it counts as the target's. The client
-/// itself resolves and connects only to the proxy, so errors of name resolution, of connect and of the socket (I/O errors with an
-/// errno) are the proxy's. Other I/O errors are the target's, because they usually come from TLS inside the tunnel.
+/// Returns whether an error of a request through a proxy counts as the proxy's, and not as the target's. The client itself
+/// connects only to the proxy, so errors of name resolution, of connect and of the socket (with an errno) are the proxy's. An I/O
+/// error without an errno usually comes from TLS with the target.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

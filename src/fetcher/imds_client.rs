@@ -110,15 +110,14 @@ impl ImdsClient {
 
     fn unreachable<T>(&self, method: &str, error: &SendError) -> Result<T, Fault> {
         let remedy = match method {
-            // Hop limit 1 drops the packet that carries the token on its way to a container. So the likely cause is that
-            // ec2-role runs in a container.
+            // The likely cause is that ec2-role runs in a container: with hop limit 1, the packet that carries the token does not
+            // reach a container.
             "PUT" if error.cause == NO_RESPONSE => {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2"
             }
-            // On EC2 this error has two usual causes: ec2-role runs in a container, or a firewall rule keeps ec2-role's user away
-            // from the service. The remedy covers both, because the error's text does not tell them apart: it depends on the
-            // kind of rule and on the C library.
+            // On EC2 the usual cause is that ec2-role runs in a container, or that a firewall rule keeps ec2-role's user away
+            // from the service. The remedy covers both, because the error's text does not tell them apart.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"

@@ -47,13 +47,13 @@ pub fn run(config: &Config) {
     report(outcome.unwrap_or_else(FetchReport::Failed));
 }
 
-/// Starts a thread that kills this process when its stdin closes, because then the supervisor has died or no longer waits for the
-/// outcome. Processes that this one has started, such as a credential_process, are in its process group and are killed with it.
+/// Starts a thread that kills this process's group when stdin closes, because the supervisor has then died or no longer waits.
+/// The group includes processes that this one has started, such as a credential_process.
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        // The supervisor made this process the leader of a group. A fetcher that was started in another way may lead no group:
-        // then the call fails, and `exit` ends only this process.
+        // The kill fails only if this process leads no group, because the supervisor did not start it. `exit` then ends the
+        // process.
         _ = kill_process_group(getpid(), Signal::KILL);
         std::process::exit(1);
     };

@@ -1,5 +1,5 @@
-//! Finds the proxy for a URL in the environment's variables: first HTTPS_PROXY or HTTP_PROXY, by the URL's scheme, then
-//! ALL_PROXY, as curl does. HTTP_PROXY counts in capitals too, as in Python, which botocore uses; curl reads only http_proxy.
+//! Finds the proxy for a URL in the environment: HTTPS_PROXY or HTTP_PROXY, by the URL's scheme, or else ALL_PROXY, as in curl.
+//! HTTP_PROXY is also read in capitals, as in botocore; curl reads only http_proxy.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
@@ -35,15 +35,15 @@ pub fn find(uri: &Uri, environment: &Environment) -> Result<Option<(Proxy, Strin
     Ok(Some((proxy, name)))
 }
 
-/// Returns whether a URL has no port or one from 1 to 65535. `Uri` accepts larger numbers, for which ureq would connect to the
-/// scheme's default port.
+/// Returns whether a URL's port, if it has one, is from 1 to 65535. For a larger number, which `Uri` accepts, ureq would connect
+/// to the scheme's default port.
 pub fn has_valid_port(uri: &Uri) -> bool {
     let is_bare = uri.authority().is_some_and(|it| it.as_str().ends_with(it.host()));
     is_bare || uri.port_u16().is_some_and(|port| port > 0)
 }
 
-/// Returns whether the NO_PROXY list names a host or one of its parent domains. Commas and white space separate entries. An entry
-/// may begin with `.` or `*.`, and `*` excepts every host. Ports are ignored.
+/// Returns whether the NO_PROXY list names a host or one of its parent domains. Commas and white space separate entries, and `*`
+/// matches every host. Ports, and `.` or `*.` at the start of an entry, are ignored.
 fn is_excepted(list: &str, host: &str) -> bool {
     let host = without_port(host).to_ascii_lowercase();
     let covers = |entry: &str| {

@@ -1,8 +1,7 @@
 //! Resolves host names with musl's getaddrinfo, and adds fallbacks for names that glibc finds and musl does not.
 //!
-//! musl's getaddrinfo queries IPv4 and IPv6 addresses together and fails if one of the two answers is an error. It also fails if
-//! the query with a search domain is an error, and then does not try the name without a domain. glibc, which most of the host's
-//! programs use, continues in both cases.
+//! musl's getaddrinfo fails as soon as one query is an error: that for IPv4, that for IPv6, or one with a search domain. glibc,
+//! which most of the host's programs use, continues with the other queries.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,8 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Fallback lookups start only within this time after the start of the default lookup, so that the fetcher has time left for the
-/// call to STS. In musl, each lookup without an answer takes 5 s, unless /etc/resolv.conf sets another timeout.
+/// Fallback lookups start only within this time after the start of the default lookup, because the call to STS needs time too. In
+/// musl, a lookup without an answer takes 5 s by default.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Maximum number of addresses that a fallback lookup keeps: the capacity of ureq's `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;
@@ -25,8 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family for a retry of the request. ureq connects to the first address first, so this is the other family.
-    /// `None` if the last lookup found addresses of only one family.
+    /// The address family for a retry of the request: not that of the first address, which ureq tries first. `None` if the last
+    /// lookup found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -33,8 +33,8 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // Report a path that only botocore can use: one with `$VARIABLE` or `~USER`, which botocore expands, or one that is
-            // not UTF-8. Without this error, the file would silently count as missing.
+            // Report a path that botocore can use and ec2-role cannot: one with `$VARIABLE` or `~USER`, or one that is not UTF-8.
+            // Without this error, the file would silently count as missing.
             Err(_)
                 if written.contains('$')
                     || written.trim_start_matches("~/").starts_with('~')
@@ -69,8 +69,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the directory that `~` stands for: HOME, if it is set. Without HOME it is `/`, except for root, for whom it is
-/// [`ROOT_HOME`] if that contains `.aws`. systemd sets no HOME in a unit without User=, which runs as root.
+/// Returns the directory that `~` stands for: HOME, or else `/`. For root without HOME, as in a systemd unit without User=, it is
+/// [`ROOT_HOME`] if that contains `.aws`.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();
@@ -81,9 +81,9 @@ fn home(environment: &Environment) -> &Path {
     }
 }
 
-/// Parses sections as botocore does with Python's configparser. A line that is indented deeper than the key above it is appended
-/// to that key's value, after a newline. If the key's own line has no value, the deeper lines form a nested block. A line that is
-/// neither a section, a key nor a continuation may belong to another tool, so it is ignored, as in some SDKs.
+/// Parses sections as botocore does with Python's configparser. Lines that are indented deeper than a key continue its value, or
+/// form a nested block if the key's own line has no value. Lines of unknown form are ignored, because they may belong to another
+/// tool.
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;
@@ -134,8 +134,8 @@ fn flatten(key: &str, value: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Normalizes white space in a section's name. In a name with quotes, it removes quotes and backslashes by the rules of a shell,
-/// as botocore does. In a name without quotes, a backslash is part of the name; botocore removes it.
+/// Normalizes white space in a section's name. A name with quotes is unquoted by the rules of a shell, as in botocore. A name
+/// without quotes keeps its backslashes, unlike in botocore.
 fn section_name(header: &str) -> String {
     let has_quotes = header.contains(['\'', '"']);
     let words = has_quotes.then(|| shlex::split(header)).flatten();
@@ -145,8 +145,8 @@ fn section_name(header: &str) -> String {
     }
 }
 
-/// Removes a comment, which starts with `#` or `;` after white space. Other SDKs remove it too; botocore keeps it in the value.
-/// Inside quotes, `#` and `;` stay, because they are part of a command (`sh -c 'a ; b'`).
+/// Removes a comment: `#` or `;` after white space, and the rest of the line. Other SDKs do so too; botocore does not. Inside
+/// quotes, `#` and `;` are part of a command (`sh -c 'a ; b'`).
 fn without_comment(value: &str) -> &str {
     let mut quote = None;
     let mut characters = value.char_indices();

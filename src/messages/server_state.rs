@@ -18,7 +18,7 @@ pub struct ServerState {
     /// The Authorization token that clients of `/v2/credentials/` must send; `None` if that path is not served.
     pub container_token: Option<Secret>,
     /// The host's metadata for `--pass-through`: a `Snapshot` that a fetcher encoded as a frame; `None` until it is fetched. The
-    /// server decodes the frame into `ResponseState::snapshot`, and leaves `None` here.
+    /// server moves the frame out of this field, and decodes it into `ResponseState::snapshot`.
     pub metadata: Option<Vec<u8>>,
     pub counts: Counts,
     pub credential: Option<Credential>,

@@ -65,8 +65,8 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
     };
     let mut text = printable(text);
     if line(&text).len() > MAX_LINE {
-        // Leave out the middle, because a line ends with the remedy. JSON escapes quotes and backslashes, which can double the
-        // length of the text, so only half as much text is kept.
+        // Leave out the middle of the text, because the remedy is at its end. Keep half as much text for JSON, whose escapes can
+        // double the length.
         let room = MAX_LINE.saturating_sub(line("…").len());
         let half = if format.json { room / 4 } else { room / 2 };
         let middle = text.floor_char_boundary(half)..text.ceil_char_boundary(text.len() - half);
@@ -111,9 +111,8 @@ pub(super) fn access_line(format: &Format, access: &Access) -> String {
     }
 }
 
-/// Keeps printable ASCII, `…`, and the letters and digits of every script except `INVISIBLE`. Escapes all other characters,
-/// because some of them could hide or forge text in a terminal: control characters, and characters that are invisible or reorder
-/// text (U+202E, U+200B).
+/// Escapes characters that could hide or forge text in a terminal, such as control characters and U+202E, which reorders text.
+/// Only printable ASCII, `…`, and the letters and digits of every script except `INVISIBLE` stay as they are.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, |c| {
         c == ' '

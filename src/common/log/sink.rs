@@ -17,9 +17,8 @@ enum Sink {
     Socket,
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. For a regular file
-    /// poll always reports room, but the write may block. Therefore the supervisor replaces a regular file by the log
-    /// writer's pipe.
+    /// Any other kind, or a pipe or terminal that cannot be opened again: poll(2) for room before each write. A write to a
+    /// regular file may still block, so `log/writer.rs` replaces a regular file by a pipe.
     Polled,
 }
 

@@ -23,9 +23,8 @@ use crate::common::process::ProcessKind;
 const PIPE_BYTES: usize = 1 << 20;
 /// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// Minimum time between the starts of two log writers. Without it, log writers that cannot run would cause a busy loop: the end
-/// of a child, even of one whose exec failed, sends SIGCHLD. SIGCHLD wakes the supervisor, which would start the next log writer
-/// at once.
+/// Minimum time between the starts of two log writers. A log writer that cannot run ends at once, and its SIGCHLD makes the
+/// supervisor start the next one, so this limit prevents a busy loop.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// The log writer of the supervisor. If stderr is no regular file, there is none.
@@ -56,8 +55,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the log file stderr again, and waits for at most `FLUSH_TIME` until the log writer has written the last lines and
-    /// ended. If no log writer runs, starts one for the last lines.
+    /// Makes the log file stderr again, and waits up to `FLUSH_TIME` for the log writer to write the last lines and end. Starts a
+    /// log writer first if none runs.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
             pipe.replace_writer(Duration::ZERO);

@@ -67,9 +67,8 @@ pub fn find(context: &Context) -> Found {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect that the endpoint is this server itself, because a server can never get its first credential from itself. To
-        // do so, request a session token from the endpoint, and check whether this server's key sealed the token. Send the
-        // Authorization header too: a server with a container token may issue no session token without that header.
+        // Detect that the endpoint is this server itself: its session token is then sealed with this server's key. The request
+        // keeps the Authorization header, without which the server may issue no token.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);

@@ -52,9 +52,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // If the log consists of JSON lines, collect the command's stderr in a file, and log it as JSON afterwards. A pipe is
-    // unsuitable: a full pipe blocks the command, and a daemon that the command started could keep the pipe open, so that its
-    // reader never ends.
+    // For a log of JSON lines, collect the command's stderr in a file, and log it afterwards. A pipe is unsuitable, because a
+    // daemon that the command started could keep it open for ever.
     let said = config.json_log.then(|| file_in_memory().ok()).flatten();
     if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
         command.stderr(file);
@@ -145,9 +144,8 @@ fn collect(mut child: Child, deadline: Duration) -> Result<Vec<u8>, String> {
         let too_long = |_| format!("it took longer than {} s and was ended", DEADLINE.as_secs());
         receiver.recv_timeout(deadline).map_err(too_long)
     });
-    // If no result arrived in time, kill only the command. The processes that the command started are in the fetcher's process
-    // group, which the supervisor kills when the fetcher ends. If ec2-role is itself an SDK's credential_process
-    // (`ec2-role --credential-process`), there is no supervisor, and those processes continue.
+    // If no result arrived in time, kill only the command. Its children are in the fetcher's process group, which the supervisor
+    // kills when the fetcher ends. Under `ec2-role --credential-process` there is no supervisor, and the children continue.
     let (output, status) = received.inspect_err(|_| _ = kill_process(pid, Signal::KILL))?;
     if output.len() > MAX_OUTPUT_BYTES {
         return Err(format!("it printed more than {MAX_OUTPUT_BYTES} bytes and was ended"));

@@ -8,12 +8,11 @@ use crate::fetcher::setting::Setting;
 use crate::fetcher::shared_file::Settings;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
-/// Profile keys of an assumed role. In a profile without a web identity they are an error, because ec2-role cannot assume that
-/// role. It does not use static keys of the same profile instead: SDKs prefer the role, so the keys could give other rights than
-/// the user intends.
+/// Profile keys of an assumed role, which ec2-role does not support. In a profile without a web identity they are an error, even
+/// next to static keys: SDKs prefer the role, so the keys could give other rights.
 const ROLE_KEYS: [&str; 3] = ["role_arn", "source_profile", "credential_source"];
-/// Profile keys of an SSO sign-in, which ec2-role does not support. In a profile without `credential_process` they are an error.
-/// Next to a `credential_process` they are ignored: users add it to give the same role to programs that cannot sign in.
+/// Profile keys of an SSO sign-in, which ec2-role does not support. They are an error, except next to a `credential_process`,
+/// which users add for programs that cannot sign in.
 const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 const LOGIN_KEY: &str = "login_session";

@@ -1,5 +1,5 @@
-//! Exchanges a web identity token in a file (EKS service accounts, CI systems) for the credential of a role, which then assumes
-//! the served role.
+//! Exchanges the web identity token in a file (EKS service accounts, CI systems) for the credential of a first role. This
+//! credential signs the call of AssumeRole.
 
 use super::context::Context;
 use crate::common::{RoleArn, transient};

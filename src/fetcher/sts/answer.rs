@@ -1,5 +1,5 @@
-//! Parses the answers of STS. They are XML, also those of moto, LocalStack, MinIO and Ceph; a proxy or load balancer in front of
-//! STS may answer in another format.
+//! Parses the answers of STS. Those of AWS, moto, LocalStack, MinIO and Ceph are XML; a proxy or load balancer in front of STS
+//! may answer in another format.
 
 use std::time::SystemTime;
 
@@ -65,9 +65,8 @@ pub fn parse(answer: Answer) -> Result<Issued, StsError> {
     }
 }
 
-/// Returns the text of the first element with this name, at any depth: answers and errors nest the same few elements
-/// differently. `None` if the element contains anything besides text, such as a comment, because the text before the comment
-/// would be only a part of the value.
+/// Returns the text of the first element with this name, at any depth, because answers and errors nest the same elements
+/// differently. `None` if the element contains anything besides text, for example a comment, which would split the value.
 fn field(document: &Document, name: &str) -> Option<String> {
     let element =
         document.descendants().find(|node| node.is_element() && node.tag_name().name() == name)?;

@@ -39,8 +39,8 @@ const LEGACY_REGIONS: [&str; 15] = [
 ];
 
 impl EndpointOptions<'_> {
-    /// Returns whether an endpoint can only be found with a region. A URL from the user needs no region. Of AWS's endpoints, only
-    /// the global one of partition `aws` needs no region, and that endpoint has no FIPS or dual-stack variant.
+    /// Returns whether an endpoint needs a region. A URL from the user needs none, and neither does the global endpoint of
+    /// partition `aws`, which has no FIPS or dual-stack variant.
     pub fn needs_region(&self) -> bool {
         self.url.is_none() && (self.partition != "aws" || self.fips || self.dual_stack)
     }

@@ -28,11 +28,10 @@ pub enum Reaction {
     ReloadSource,
     /// If this machine's clock is wrong by minutes, sign with the time from the `Date` of STS and repeat the call immediately.
     CorrectClock,
-    /// Repeat the call immediately with a duration of one hour, which STS always grants. The MaxSessionDuration of a role is at
-    /// least one hour, and a source credential that is itself a role's (role chaining) may get up to one hour.
+    /// Repeat the call immediately with a duration of one hour. STS grants one hour for every role, even in role chaining.
     ShortenDuration,
-    /// Return the error as permanent, because an option or variable is wrong. With a policy file, return it as transient: the
-    /// error may be about the policy, and the file may be corrected.
+    /// Return the error as permanent, because an option or variable is wrong. With a policy file the error is transient: its
+    /// cause may be the file, which can be corrected.
     GiveUp,
 }
 
@@ -45,8 +44,8 @@ impl StsError {
         }
     }
 
-    /// Replaces secrets of the request, which STS may repeat. Call this before `describe` and `judge`: they shorten the texts,
-    /// and a shortened secret would not be recognized.
+    /// Replaces secrets of the request, which STS may repeat in an error. Call this before `describe` and `judge`, which shorten
+    /// texts: a shortened secret would not be recognized.
     pub fn hide(&mut self, secrets: &[&str]) {
         let (texts, answer) = match self {
             StsError::NoAnswer(error) => (vec![&mut error.cause], None),
@@ -179,9 +178,8 @@ fn action(message: &str) -> Option<&str> {
     message.split_once("to perform: ")?.1.split_whitespace().next()
 }
 
-/// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. If ARN is a
-/// role's session, returns the role's name and account: the session's ARN differs for each instance, and the role's ARN is
-/// unknown, because the session's ARN lacks the role's path.
+/// Returns the caller that a trust policy must name, from STS's message `User: ARN is not authorized to perform …`. For a role's
+/// session, returns the role's name and account, because the session's ARN lacks the role's path.
 fn caller(message: &str) -> Option<String> {
     let arn = message.split_once("User: ")?.1.split_whitespace().next()?;
     let role = || {
