@@ -33,20 +33,19 @@ impl SharedFile {
         };
         let file = NamedFile::new(variable, &path);
         let bytes = match file.read() {
-            // Report a path that botocore can use and ec2-role cannot: one with `$VARIABLE` or `~USER`, or one that is not UTF-8.
-            // Without this error, the file would silently count as missing.
-            Err(_)
-                if written.contains('$')
-                    || written.trim_start_matches("~/").starts_with('~')
-                    || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER) =>
-            {
-                return transient(format!(
-                    "{file}: only ~/ is expanded, and the path must be UTF-8; write the whole path"
-                ));
-            }
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
+                // Do not count the file as missing if botocore would find it: it expands `$VARIABLE` and `~USER`, and accepts a
+                // path that is not UTF-8.
+                if written.contains('$')
+                    || written.trim_start_matches("~/").starts_with('~')
+                    || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)
+                {
+                    return transient(format!(
+                        "{file}: only ~/ is expanded, and the path must be UTF-8; write the whole path"
+                    ));
+                }
                 Vec::new()
             }
             // Users set the variable to /dev/null to disable the file. The SDKs read /dev/null as an empty file, but

@@ -136,6 +136,12 @@ fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
                 format!("{variable} {path}: only ~/ is expanded, and the path must be UTF-8");
             check_once(start().variable(variable, path), 1, &[&expected]);
         }
+        let directory = start().file("a$b/c", "").variable(variable, "~/a$b");
+        check_once(
+            directory,
+            1,
+            &["a$b: cannot be read: it is not a regular file"],
+        );
     }
     // In HOME a dollar sign is accepted, because the home directories of some service accounts end in one.
     assert_eq!(
