@@ -10,19 +10,17 @@ use crate::support::http::{self, request_with, reset};
 use crate::support::sts::access_key_id;
 use crate::support::{Ec2Role, Reply, Start, Sts, TIMEOUT, each};
 
-/// How often a normal client fetches the credential during each attack, and again after it. A fetch is three requests: for a
-/// token, the list and the document.
+/// Number of fetches in each check of a normal client: one check runs during each attack, one after it. A fetch is three
+/// requests: for a token, the list and the document.
 const FETCHES: usize = 20;
-/// Limit for the median duration of these fetches: most SDKs wait one second. It is not a limit for each fetch, because a busy
-/// machine can delay a single one.
+/// Limit for the median duration of the fetches in a check: most SDKs wait one second. A busy machine can delay a single fetch,
+/// so only the median is limited.
 const MAX_MEDIAN: Duration = Duration::from_secs(1);
-/// Maximum number of connections of one attack. It is small, like `AT_ONCE`, because all tests run in one process, and a process
-/// may usually open 1,024 files.
+/// Maximum number of connections of one attack. All tests share one process, and a process may usually open only 1,024 files.
 const MOST: usize = 200;
 /// Number of attacks that run at the same time, each on a server of its own.
 const AT_ONCE: usize = 3;
-/// Number of bytes that a `Stream` attack tries to send. It is large: if the server stops reading, the attack fills all buffers
-/// until its write blocks.
+/// Number of bytes that a `Stream` attack tries to send: enough to fill all buffers if the server stops reading.
 const STREAM_BYTES: usize = 8 << 20;
 /// How long a write of a `Stream` attack waits for a server that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -142,8 +140,8 @@ fn a_slow_drip_does_not_prolong_a_connection() {
     let end = loop {
         let written = stream.write_all(b"x");
         match stream.read(&mut [0]) {
-            // Continue: neither error means that the server has closed. `WouldBlock` is the read timeout. `Interrupted` occurs
-            // when the test process is stopped and continued.
+            // The connection is still open: `WouldBlock` is the read timeout, and `Interrupted` occurs when the test process is
+            // stopped and continued.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind())
                     && written.is_ok() =>

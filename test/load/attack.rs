@@ -13,8 +13,7 @@ use crate::client;
 use crate::support::attack::Form;
 use crate::support::http::reset;
 
-/// Timeout of a connect: while the server's accept queue is full, connects wait. `pace` then makes the calls that were due during
-/// the wait.
+/// Timeout of a connect. A connect can take this long while the server's accept queue is full.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two rounds of writes.
 const TURN: Duration = Duration::from_millis(2);
@@ -101,8 +100,8 @@ impl Target<'_> {
         });
     }
 
-    /// Sends `begin` on each connection, then repeats `then`, and reads nothing. Replaces a connection that is closed or on which
-    /// `max_bytes` bytes were sent.
+    /// Opens `connections` connections, sends `begin` once and `then` again and again on each, and reads nothing. A connection
+    /// that is closed, or on which `max_bytes` bytes were sent, is replaced.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], max_bytes: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {

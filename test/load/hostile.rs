@@ -28,8 +28,8 @@ const MAX_P99: Duration = Duration::from_millis(20);
 const MAX_SLOWEST: Duration = Duration::from_millis(500);
 const MAX_PEAK_KIB: u64 = 16 * 1024;
 const MAX_AFTER_KIB: u64 = 4 * 1024;
-/// Maximum size of the log: 2,000 request lines of at most 400 bytes. ec2-role logs at most 1,000 requests in each minute, and an
-/// attack of the usual 30 s can begin in one minute and end in the next.
+/// Maximum size of the log: 2,000 request lines of at most 400 bytes each. ec2-role logs at most 1,000 requests in each minute,
+/// and an attack of the usual 30 s touches at most two minutes.
 const MAX_LOG_BYTES: u64 = 800_000;
 /// Number of samples after an attack. Their minimum is reported, so short-lived processes such as a fetcher do not count.
 const LOOKS: u32 = 20;

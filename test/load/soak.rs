@@ -71,8 +71,8 @@ pub fn run(program: &str, minutes: f64) -> Vec<String> {
     let (seen, ended) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
-    // For each kill, the time of the signal and the time of the server's end, which can be much later on a busy machine. A cut
-    // fetch is excused if it overlaps the interval between these times.
+    // For each kill of the server, the times of the signal and of the server's end. A cut fetch is excused if it was running
+    // between these times.
     let mut kills: Vec<(Instant, Instant)> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
     let mut number: u64 = begun.elapsed().as_nanos() as u64;
@@ -172,8 +172,8 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // Compare minimums: a leak raises them. Resources that the supervisor holds briefly, for a fetcher or a new server, do not
-    // raise them.
+    // Compare the minimums of the first quarter and of the last: a leak raises the minimum. A resource that the supervisor holds
+    // briefly, for a fetcher or a new server, does not raise it.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(

@@ -41,8 +41,8 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Whether tiny_http parses all heads, unchanged and within the timeout. The timeout is for a head that announces a body:
-/// tiny_http would wait forever for the body, because only heads are sent.
+/// Whether tiny_http parses all heads unchanged before the timeout. Only heads are sent, so tiny_http would wait forever if a
+/// head announced a body.
 fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

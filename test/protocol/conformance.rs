@@ -182,8 +182,8 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // `Host` with the port, no `Host`, and HTTP/1.0. The requests above have a `Host` without a port, as the AWS C runtime
-        // sends it.
+        // Three more forms: `Host` with a port, no `Host`, and HTTP/1.0. The AWS C runtime sends `Host` without a port, as in the
+        // requests above.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),
@@ -471,8 +471,8 @@ fn only_api_versions_since_2012_01_12_have_roles() {
         let document = served.get(&format!("{list}exc_web"));
         assert_eq!(document.status, 200, "{version}");
     }
-    // Older API versions have no roles. They have all other items, because Debian's ec2metadata requests every item under the
-    // version 2009-04-04.
+    // API versions before 2012-01-12 have all items except roles. Debian's ec2metadata requests every item under the version
+    // 2009-04-04.
     for version in old.lines().chain(["2012-01-11"]) {
         for (path, body) in [
             ("", "meta-data"),

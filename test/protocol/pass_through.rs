@@ -323,8 +323,8 @@ fn metadata_is_503_before_the_first_snapshot() {
                 ],
                 503,
             );
-            // Metadata that is never passed through is 404 even without a snapshot, and so is metadata whose option is not set.
-            // `NEVER[0]` is left out: it is `iam/info`, which ec2-role answers itself.
+            // Even without a snapshot, metadata that is never passed through is 404, and so is metadata whose option is not set.
+            // `NEVER[0]` is `iam/info`, which ec2-role answers itself.
             check_status(&ec2_role, &NEVER[1..], 404);
             check_status(&ec2_role, &SIGNATURES, 404);
             check_status(&ec2_role, &["user-data", "meta-data/public-keys/"], 404);

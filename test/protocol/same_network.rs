@@ -38,8 +38,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // This client is not on the subnet of `NEAR`: it is behind the container, and the host reaches it only by the default
-        // route.
+        // A client behind the container is not on the subnet of `NEAR`: the host reaches it only by the default route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

@@ -125,8 +125,8 @@ fn the_region_is_known_before_there_is_a_credential() {
 #[test]
 fn early_clients_get_the_first_credential_or_500() {
     let sts = Sts::start([Reply::good().after(std::time::Duration::from_millis(100))]);
-    // The client connects before the server starts, so its connection waits in the accept queue. On a busy machine the server can
-    // start before the credential is there, and then answers 500, so repeat until a client gets the credential.
+    // The client's connection waits in the accept queue until the server starts. On a busy machine, the server can start before
+    // the credential is there and answer 500. So repeat until a client gets the credential.
     until("a client that waited for the credential", || {
         let document = Start::with(&sts).start().document();
         (document.status == 200).then_some(())
@@ -255,8 +255,8 @@ fn the_server_closes_first_and_the_port_is_reusable() {
         });
         let mut stream = TcpStream::from(socket);
         port = stream.local_addr().unwrap().port();
-        // The timeout is less than 3 s, the maximum lifetime of a connection. So the read fails if the server waits for the
-        // client to close first.
+        // The timeout is below 3 s, the maximum lifetime of a connection. If the server waited for the client to close first, the
+        // read would fail.
         stream
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();

@@ -22,8 +22,7 @@ fn venv() -> PathBuf {
 /// A line of a shared file, with any indentation. Lines that people often write are more frequent.
 fn line() -> impl Strategy<Value = String> {
     let indent = prop_oneof![5 => Just(""), 2 => Just("  "), 1 => Just("    "), 1 => Just("\t")];
-    // No word begins with # or ;, because after white space these begin a comment. `shared_file` removes the comment, as other
-    // SDKs do, but botocore keeps it in the value.
+    // No word begins with # or ;. After white space, `shared_file` removes such a word as a comment; botocore keeps it.
     let word = "[a-zA-Z0-9_./+@é\u{4e2d}][a-zA-Z0-9_./+@é\u{4e2d}#;-]{0,5}";
     let value = prop_oneof![
         6 => word,

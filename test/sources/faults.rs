@@ -11,8 +11,8 @@ const DOCUMENT_PATH: &str = "/latest/meta-data/iam/security-credentials/host-rol
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Instance,
-    /// The container credential endpoint. `HostMetadata` serves here too, because its document at DOCUMENT_PATH has all fields of
-    /// a container credential.
+    /// A container credential endpoint. `HostMetadata` serves as this endpoint too: its document at DOCUMENT_PATH has all fields
+    /// of a container credential.
     Container,
 }
 

@@ -440,8 +440,8 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_sign_in = name.starts_with("sso") || name == "login_session";
         if is_sign_in && beside.contains("credential_process") {
-            // Tools write a credential_process beside the sign-in settings, for programs that cannot sign in. So ec2-role runs it
-            // instead of refusing the settings. Here it is the program `false`, which fails.
+            // If a credential_process stands beside sign-in settings, ec2-role runs it and does not refuse the settings. Tools
+            // write it there for programs that cannot sign in. Here it is the program `false`, which fails.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
@@ -1022,8 +1022,7 @@ fn an_instance_without_a_role_is_one_line() {
 #[test]
 fn a_source_that_is_this_server_itself_is_refused() {
     let sts = Sts::start([Reply::good().valid_for(4)]);
-    // The test makes the listening socket, because it must know the address before the start, to give it to ec2-role as the
-    // endpoint of the metadata service.
+    // Choose the address before the start, because ec2-role also gets it as the endpoint of the metadata service.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let start = Start::without_source(&sts).without_variable("AWS_EC2_METADATA_DISABLED");
@@ -1045,8 +1044,8 @@ fn a_source_that_is_this_server_itself_is_refused() {
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
-    // The source is the container endpoint of this server. The fault is permanent (exit status 2): only a changed variable
-    // corrects it.
+    // The source is the container endpoint of this server. Only a changed variable corrects this fault, so it is permanent (exit
+    // status 2).
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());

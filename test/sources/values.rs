@@ -185,8 +185,8 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
     }
 }
 
-/// Makes the fetcher panic by orders that no supervisor sends: after STS has rejected the signature, the fetcher subtracts the
-/// clock offset `i64::MIN` from another offset, which overflows.
+/// Makes the fetcher panic by an order that no supervisor sends: the clock offset `i64::MIN`. After STS has rejected the
+/// signature, the fetcher subtracts this offset from another, and the subtraction overflows.
 #[test]
 fn a_panic_is_one_line_and_its_step_was_reported() {
     let sts = Sts::start([Reply::error(403, "SignatureDoesNotMatch", "oh")]);

@@ -169,9 +169,9 @@ fn check_is_one_complete_response(response: &Response) {
     }
 }
 
-/// Whether a Host header is good, with or without a port. Good are an IP address, the configured name, an empty name, `localhost`
-/// and `*.localhost`. For a connection that is not to loopback, the other names outside public DNS are good too: a single label
-/// and `*.internal`.
+/// Whether ec2-role accepts this Host header, with or without a port. Always accepted: an IP address, the configured name, an
+/// empty name, `localhost` and `*.localhost`. Accepted only if the connection is not to loopback: a single label and
+/// `*.internal`.
 fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     let host = host.trim().to_ascii_lowercase();
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

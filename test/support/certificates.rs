@@ -54,8 +54,8 @@ impl Authority {
         self.openssl(&format!(
             "req -new {WITH_NEW_KEY} key.pem -subj /CN=server -out request.pem"
         ));
-        // Use `openssl ca`, because it has options for dates in every version. With `openssl x509`, no single command makes an
-        // expired certificate in every version: 3.0 has no options for dates, and 3.5 rejects a negative number of days.
+        // Use `openssl ca`: it can make an expired certificate in every version. `openssl x509` has no options for dates in 3.0,
+        // and rejects a negative number of days in 3.5.
         let validity = match validity {
             Validity::TwoDays => "-days 2",
             Validity::Expired => "-startdate 20200101000000Z -enddate 20200102000000Z",

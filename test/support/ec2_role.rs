@@ -384,8 +384,8 @@ impl Drop for Ec2Role {
         assert_eq!(hang, None);
         let told = |line: &String| line.contains(SECRET) || line.contains(SESSION_TOKEN);
         assert_eq!(lines.into_iter().chain(self.printed()).find(told), None);
-        // Search the files only for secrets that no test writes into files: those of the role, and session tokens. `SECRET` would
-        // also find the secrets of credential sources, which tests do write into files.
+        // Search the files for the role's secrets and for session tokens, but not for `SECRET`: tests write the secrets of
+        // credential sources into files.
         let files = self.home.files_with(&[SECRET_OF_ROLE, SESSION_TOKEN]);
         assert!(files.is_empty(), "a secret is in {files:?}");
     }

@@ -67,9 +67,8 @@ impl Fault<'_> {
     fn during_a_refresh(&self) {
         self.sts
             .replies_now(Reply::good().valid_for(LIFETIME.as_secs() as i64));
-        // Inject the fault before the refresh, which is due at least 1 s after the receipt of the credential. If ec2-role was
-        // started for all faults together, the processors would be so busy that an injection could be too late. So only one
-        // ec2-role starts at a time.
+        // Inject the fault before the first refresh, which can be due 1 s after the credential. Start one ec2-role at a time,
+        // because parallel starts could delay the injection too long.
         let starting = STARTING.lock();
         let ec2_role = self.start().serving();
         assert_eq!(ec2_role.document().status, 200, "{}", self.what);
@@ -130,8 +129,8 @@ impl Fault<'_> {
 
 /// Checks that the credential of this STS call is served until it expires, and no longer. Returns when no credential is served.
 ///
-/// The lifetime begins just before ec2-role makes the call: after `ec2_role.started` and before `call.at`. The checks accept any
-/// moment between `started` and `call.at` as the beginning, so that a busy machine cannot make them fail.
+/// The lifetime begins at some moment between `ec2_role.started` and `call.at`. The check for an early end counts from `started`,
+/// the check for a late end from `call.at`. So a busy machine cannot make them fail.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -8,8 +8,8 @@ const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
 
-/// Returns whether this command, such as `unshare --net`, can run ec2-role. It cannot if this machine does not allow the command.
-/// It also cannot if the command runs as a user who may not enter the home directory that contains [`PROGRAM`].
+/// Returns whether this command, such as `unshare --net`, can run ec2-role. The machine may not allow the command, or the
+/// command's user may not enter the directory that contains [`PROGRAM`].
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])
@@ -32,9 +32,8 @@ pub fn can(words: &[&str]) -> bool {
 /// skipped and returns `None`, or fails the test in CI.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
-    // Try a user namespace first: in it, an ordinary user can make namespaces of the other kinds. If that fails, try plain
-    // `unshare`, which only real root may run. Real root needs plain `unshare` if the binary is in another user's private home
-    // directory: the root of a user namespace cannot enter that directory.
+    // Try a user namespace first: in it, an ordinary user can make the other namespaces. Real root needs plain `unshare` if the
+    // binary is in another user's private home directory: the root of a user namespace cannot enter this directory.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);
@@ -43,9 +42,9 @@ pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
     can(&words).then_some(words)
 }
 
-/// Runs the calling test again in a child process, in a network namespace that has only loopback. The child sees an empty
-/// /etc/hosts and an /etc/resolv.conf that names 127.0.0.1. Returns true in the child, which then executes the test. Returns
-/// false in the parent, which must then return: the child has executed the test, or the test is skipped.
+/// Runs the calling test again in a child process, in a network namespace that has only loopback, with an empty /etc/hosts and an
+/// /etc/resolv.conf that names 127.0.0.1. Returns true in the child, which then executes the test. Returns false in the parent,
+/// which must then return.
 #[track_caller]
 pub fn enter_for_this_test() -> bool {
     if std::env::var_os(INSIDE).is_some() {

@@ -127,8 +127,8 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP. It is CLOEXEC from its creation, so that no process that another test starts at the same time inherits
-/// it. Some tests limit their process to a few descriptors, and an inherited socket would take one of them.
+/// An IPv4 socket for TCP. Other tests start processes at the same time, some with a limit of a few descriptors, so the socket is
+/// CLOEXEC from its creation.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()

@@ -235,8 +235,8 @@ impl Reply {
         Reply { expiration, ..self }
     }
 
-    /// Sets STS's clock ahead by this many seconds. A reply with this setting rejects, as the real STS does, a signature whose
-    /// time differs from STS's clock by more than five minutes.
+    /// Sets STS's clock ahead by this many seconds. Like the real STS, the reply then rejects a signature whose time differs from
+    /// STS's clock by more than five minutes.
     pub fn clock_ahead(self, seconds: i64) -> Self {
         Reply {
             clock: seconds,
