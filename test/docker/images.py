@@ -15,6 +15,7 @@ BUSYBOX = "busybox"
 CLIENT = "client"
 AWS_CLI = "aws-cli"
 CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
+PODMAN_SUITE = "trixie"  # bookworm's Podman has no Quadlet
 # The docker command is a separate package from Debian 13 on.
 _release = platform.freedesktop_os_release()
 DOCKER_PACKAGES = "docker.io,docker-cli" if _release["ID"] == "debian" and _release.get("VERSION_ID") != "12" else "docker.io"
@@ -72,6 +73,14 @@ def debian_sources(suite, directory):
     return files
 
 
+def podman_tree():
+    """The tree of each host that needs Podman or Debian 13. They share it, because making a tree takes 45 s of processor time."""
+    with tempfile.TemporaryDirectory() as directory:
+        return debian_tree("podman-hosts", "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,firewalld,ufw,curl,procps,podman,netavark,aardvark-dns,"
+                           "catatonit,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,python3-boto3,rpm,cpio",
+                           debian_sources(PODMAN_SUITE, pathlib.Path(directory)))
+
+
 def debian_tree(name, packages, sources=SOURCES):
     """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
@@ -89,8 +98,9 @@ def make_tree(tree, packages, sources):
     unfinished = tree.with_suffix(".part")
     # dpkg calls fsync for each file, so a tree that is made in memory takes half the time.
     memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}", "",
-                    str(unfinished), *map(str, sources)],
+    # The package firewalld enables its service, but only some tests want it.
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}",
+                    '--customize-hook=rm -f "$1/etc/systemd/system/multi-user.target.wants/firewalld.service"', "", str(unfinished), *map(str, sources)],
                    stdin=subprocess.DEVNULL, check=True, env={**clean_environment(), **memory})
     unfinished.rename(tree)
 

@@ -4,16 +4,13 @@ import pathlib
 import platform
 import shutil
 import subprocess
-import tempfile
 
 import pytest
 
 from accounts import SUBUIDS, UID
-from images import debian_sources, debian_tree
+from images import podman_tree
 from instance import wait_until
 
-SUITE = "trixie"
-PACKAGES = "podman,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,iproute2,curl"
 # Unpacks the tree and makes it the root of the mount namespace. `box` in the tree is the root directory of Podman's containers.
 # crun can refuse to run if cgroup v1 and v2 are both mounted, so v2 is unmounted in this case. /dev/net/tun gets the mode that
 # udev sets: all users can open it.
@@ -58,9 +55,7 @@ class Rootless:
     def __init__(self):
         if platform.freedesktop_os_release()["ID"] != "debian":
             pytest.skip("rootless.py: this machine's sources are not Debian's")
-        with tempfile.TemporaryDirectory() as directory:
-            tree = debian_tree("rootless-host", PACKAGES, debian_sources(SUITE, pathlib.Path(directory)))
-        self._init = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", PREPARE, "sh", tree, shutil.which("busybox")],
+        self._init = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", PREPARE, "sh", podman_tree(), shutil.which("busybox")],
                                       stdout=subprocess.PIPE, text=True)
         assert self._init.stdout.readline() == "ready\n"
         children = pathlib.Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children")

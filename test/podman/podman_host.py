@@ -1,21 +1,17 @@
 """A host with root's Podman: a Docker container with Debian and systemd as PID 1. Podman's containers run inside it."""
 
-import pathlib
 import platform
-import tempfile
 
 import pytest
 
 from host import ENGINE_INIT, ENGINE_OPTIONS, NETWORK, SUBNET, Host
-from images import busybox_tree, debian_sources, debian_tree
+from images import busybox_tree, podman_tree
 from instance import METADATA, REPOSITORY, wait_until
 from instance_server import BINARY
 from real_metadata import LIST
 from sts import ENDPOINT, arn
 
 IMAGE = "podman-host"
-SUITE = "trixie"  # bookworm's Podman has no Quadlet
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,podman,netavark,aardvark-dns,catatonit,crun,python3-boto3"
 BUSYBOX = "docker.io/library/busybox"
 # The entry point of the tests' image amazon/aws-cli, which replaces the image that a user would pull. It prints the caller's ARN.
 IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
@@ -26,8 +22,7 @@ REFUSED, RESET = 7, 56
 def import_tree(engine):
     if platform.freedesktop_os_release()["ID"] != "debian":
         pytest.skip("test/podman: this machine's sources are not Debian's")
-    with tempfile.TemporaryDirectory() as directory:
-        engine.docker("import", debian_tree(IMAGE, PACKAGES, debian_sources(SUITE, pathlib.Path(directory))), IMAGE)
+    engine.docker("import", podman_tree(), IMAGE)
     engine.docker("network", "create", "--subnet", SUBNET, NETWORK)
 
 
@@ -41,7 +36,7 @@ class PodmanHost(Host):
         self.run("sh", "-euc", "cd /tmp/release; install ec2-role /usr/local/bin; install ec2-role-guard ec2-role-hook ec2-role-network /usr/local/sbin; "
                  "install -m 644 *.service *.socket /etc/systemd/system; systemctl daemon-reload")
         self.run("sh", "-c", f"podman import --quiet - {BUSYBOX}", input=busybox_tree(), text=False)
-        self.podman("import", "--quiet", f"/trees/{IMAGE}.tar", "client")
+        self.podman("import", "--quiet", f"/trees/{podman_tree().name}", "client")
         for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --")):
             self.podman("build", "--quiet", "--tag", f"docker.io/{name}", "-", input=f"FROM localhost/client\nENTRYPOINT {entrypoint}\n")
         self.image_says = self.build_image()

@@ -1,11 +1,9 @@
 """Hosts with a real engine and a real firewall, both as Debian's packages set them up."""
 
-import pathlib
 import re
-import tempfile
 
 from host import ENGINE_INIT, ENGINE_OPTIONS, Host
-from images import DOCKER_PACKAGES, busybox_tree, debian_sources, debian_tree, machine_suite
+from images import DOCKER_PACKAGES, busybox_tree, debian_tree, machine_suite, podman_tree
 from readme import OPERATING
 from instance import METADATA, REPOSITORY, wait_until
 from real_metadata import HOST_ROLE, LIST
@@ -29,9 +27,13 @@ table inet filter {
 
 class Docker:
     """One engine: the host's image, the command that restarts the engine, and a container that starts at each boot."""
-    image, suite, packages = "docker-firewall-host", None, f"{PACKAGES},{DOCKER_PACKAGES},ca-certificates"
+    image = "docker-firewall-host"
     restart = "systemctl restart docker"
     program, busybox, bridge, gateway = "docker", "busybox", "docker0", "172.17.0.1"
+
+    @classmethod
+    def tree(cls):
+        return debian_tree(cls.image, f"{PACKAGES},{DOCKER_PACKAGES},ca-certificates")
 
     def __init__(self, host):
         self._host = host
@@ -58,7 +60,7 @@ class Docker:
 
 
 class Podman(Docker):
-    image, suite, packages = "podman-firewall-host", "trixie", f"{PACKAGES},podman,netavark,aardvark-dns,catatonit,crun"
+    image, tree = "podman-firewall-host", staticmethod(podman_tree)
     # Podman has no daemon. This command recreates each container's network and the engine's firewall rules.
     restart = "podman network reload --all"
     program, busybox, bridge, gateway = "podman", "docker.io/library/busybox", "podman0", "10.88.0.1"
@@ -87,9 +89,7 @@ class FirewallHost(Host):
     def __init__(self, outer, engine, firewall):
         kind = ENGINES[engine]
         if kind.image not in outer.docker("images").stdout:
-            with tempfile.TemporaryDirectory() as directory:
-                sources = debian_sources(kind.suite or machine_suite(), pathlib.Path(directory))
-                outer.docker("import", debian_tree(kind.image, kind.packages, sources), kind.image)
+            outer.docker("import", kind.tree(), kind.image)
         super().__init__(outer, kind.image)
         try:
             turn_on, self._reload, self._restart = FIREWALLS[firewall]

@@ -16,8 +16,8 @@ from systemd_host import SystemdHost
 
 HERE = pathlib.Path(__file__).parent
 SCRIPTS = REPOSITORY / "scripts"
-IMAGE = "minimal-host"
-PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init"
+IMAGE = "plain-host"
+PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,wget,procps,python3,cloud-init,rpm,cpio"
 NETWORK, SUBNET = "hosts", "10.99.0.0/24"  # not 10.88.0.0/16, which is Podman's default
 RELEASE = ("ec2-role-guard", "ec2-role-hook", "ec2-role-network", "ec2-role@.service", "ec2-role@.socket", "ec2-role-guard.service",
            "ec2-role-hook.service")

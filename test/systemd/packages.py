@@ -8,12 +8,11 @@ import tempfile
 
 import pytest
 
-from host import Host
-from images import changed_tree, debian_sources, debian_tree
+from host import IMAGE, PACKAGES, Host
+from images import PODMAN_SUITE, changed_tree, debian_sources, debian_tree, machine_suite, podman_tree
 from instance import REPOSITORY, clean_environment
 
 HOMEPAGE = "https://example.com/ec2-role"
-IN_TREE = "systemd,systemd-sysv,dbus,iproute2,iptables,curl,procps,python3,rpm,cpio"
 
 
 def make(kind, root=REPOSITORY):
@@ -32,10 +31,12 @@ def import_suite(engine, suite):
     """Imports an image of a host with the Debian release `suite`, and returns the image's name."""
     if platform.freedesktop_os_release()["ID"] != "debian":
         pytest.skip("test_packages.py: this machine's sources are not Debian's")
+    if suite == machine_suite():
+        return IMAGE
     image = f"package-host-{suite}"
     with tempfile.TemporaryDirectory() as directory:
-        tree = debian_tree(image, IN_TREE, debian_sources(suite, pathlib.Path(directory)))
-    engine.docker("import", tree, image)
+        other = lambda: debian_tree(image, PACKAGES, debian_sources(suite, pathlib.Path(directory)))
+        engine.docker("import", podman_tree() if suite == PODMAN_SUITE else other(), image)
     return image
 
 
