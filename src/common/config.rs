@@ -33,7 +33,7 @@ pub struct Config {
 pub struct ServerConfig {
     /// The role's name in the list of roles that clients read.
     pub role_name: RoleName,
-    /// Whether a request without a session token gets a 401 (IMDSv2 only).
+    /// Whether a request of the instance form without a session token gets a 401 (IMDSv2 only).
     pub requires_session_token: bool,
     /// Whether a server with a container token serves the instance form too.
     pub both_forms: bool,

@@ -1,4 +1,4 @@
-//! The host's own credential, which signs AssumeRole. It is read from settings or parsed from a JSON document.
+//! The host's own credential, which signs AssumeRole. It comes from settings, from a JSON document, or from STS (web identity).
 
 use serde_json::Value;
 

@@ -41,8 +41,8 @@ pub const THREAD_STACK_BYTES: usize = 64 * 1024;
 /// Maximum number of requests that tiny_http parses at a time. A larger batch would save little, and hold more memory and
 /// descriptors.
 const MAX_BATCH: usize = 16;
-/// Drain time for open requests at shutdown; must stay below the supervisor's kill timeout. On a busy machine, a connected client
-/// may need this time until it gets a processor and sends its request.
+/// How long the server still answers clients after the supervisor has closed the channel; less than the supervisor's
+/// `KILL_TIMEOUT`. On a busy machine, a client that has connected may need this time to send its request.
 const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Runs the server. Its stdin is the listening socket, and its stdout is the control channel: the server ends when the supervisor

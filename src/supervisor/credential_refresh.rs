@@ -28,7 +28,7 @@ pub struct CredentialRefresh {
     serving: Option<Serving>,
     /// The orders of the next fetcher, with facts that earlier fetchers found.
     orders: FetchOrders,
-    /// The time until which the duration limit in the orders is used.
+    /// When `start` removes the duration limit from the orders, so that the user's duration is requested again.
     limit_until: BootTime,
 }
 

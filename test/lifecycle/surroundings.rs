@@ -330,7 +330,7 @@ fn hanging_token_file_blocks_neither_refresh_nor_shutdown() {
     let reader = until("the reader of the token", || {
         let reader = ec2_role.fetcher()?;
         let stat = std::fs::read_to_string(format!("/proc/{reader}/stat")).ok()?;
-        // State D: the fetcher waits in the kernel for the file. Between two attempts to read the file it would be in state S.
+        // Wait for state D: the fetcher hangs in a read of the file. In state S it would only sleep between two reads.
         stat.contains(") D ").then_some(reader)
     });
     let before = ec2_role.lines().len();

@@ -55,7 +55,7 @@ struct Seen {
     cut: Vec<(Instant, Instant, String)>,
     /// Number of fetches answered 500 while no credential was valid.
     expired: usize,
-    /// Failed fetches that nothing excuses.
+    /// A text for each wrong answer: an expired document, or an error that `expired` does not count.
     wrong: Vec<String>,
     /// Expiration of the newest document that a client was given.
     valid_until: Option<SystemTime>,

@@ -19,7 +19,7 @@ pub struct Tree {
     tokens: AtomicUsize,
 }
 
-/// How the service answers requests for items.
+/// How the service answers GET requests.
 #[derive(Clone, Debug, Default)]
 pub enum Manner {
     /// Responds as EC2 does.

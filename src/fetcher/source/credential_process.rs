@@ -37,7 +37,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     if running.lines().any(|outer| outer == profile) {
         return wrong("it runs itself; let the command name another profile with --profile");
     }
-    // Split the command as botocore does. A shell is not used, because a scratch image has none.
+    // Split the command by the rules of a shell. A shell itself is not used, because a scratch image has none.
     let Some(words) = shlex::split(command).filter(|words| !words.is_empty()) else {
         return wrong("a quote is not closed; correct the profile");
     };

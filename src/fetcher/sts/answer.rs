@@ -10,8 +10,8 @@ use crate::common::{Secret, clock};
 use crate::fetcher::http_client::Answer;
 use crate::fetcher::setting::is_key;
 
-/// Maximum size of a field. The longest field is the session token, which has up to about 4 KiB; AWS documents no limit. The
-/// supervisor sends all fields and the metadata snapshot in one message, which must fit into the socket's buffer (208 KiB).
+/// Maximum size of a field, so that a credential and the metadata snapshot fit into one message to the server (at most 208 KiB,
+/// the socket's buffer). The longest field is `SessionToken`: about 4 KiB, but AWS documents no limit.
 const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// The names of the XML elements that make up a credential.

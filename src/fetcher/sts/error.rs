@@ -30,8 +30,8 @@ pub enum Reaction {
     CorrectClock,
     /// Repeat the call immediately with a duration of one hour. STS grants one hour for every role, even in role chaining.
     ShortenDuration,
-    /// Return the error as permanent, because an option or variable is wrong. With a policy file the error is transient: its
-    /// cause may be the file, which can be corrected.
+    /// Return a permanent fault, because an option or variable is wrong. With a policy file the fault is transient: the user may
+    /// correct the file during the run.
     GiveUp,
 }
 

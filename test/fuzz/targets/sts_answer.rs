@@ -1,5 +1,5 @@
-//! Parses any response of STS, and checks that the credential's document has the same expiration as the response. The input's
-//! first two bytes are the status, and the rest is the body. If the first byte is `2`, the status is 200.
+//! Parses any response of STS, and checks that the credential's document has the same expiration as the response. The input is
+//! two bytes of status and then the body. The first byte `2` stands for 200, so that the fuzzer tries this status often.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Prints the credentials that the default chain of the AWS SDK for Rust finds, and the ARN that STS returns for them.
+//! Prints the credentials that the default chain of the AWS SDK for Rust finds, STS's ARN for them, and the region.
 //! Usage: client_aws_config AWS_ENDPOINT
 
 use aws_config::{BehaviorVersion, Region};
