@@ -6,6 +6,7 @@ import pytest
 
 from asking import role_or_none, role_seen_by
 from instance import firewall
+from readme import OPERATING, command
 from stand_in import StandIn, named
 
 
@@ -251,3 +252,16 @@ def test_table_that_only_nft_can_read_is_reported(host, server, family, table, r
     host.run("nft", "flush", "chain", family, table, "theirs")
     host.run("nft", "delete", "chain", family, table, "theirs")
     assert verdict(host).startswith("ok: ")
+
+
+def test_containers_are_served_beside_a_wg_quick_tunnel(host, server):
+    """The tunnel has the default route. wg-quick adds two rules; the second sends local networks past the tunnel."""
+    host.hook("add")
+    host.bridge("wg0", "10.9.9.1/32")
+    for change in ("route add default dev wg0 table 51820", "rule add not fwmark 51820 table 51820", "rule add table main suppress_prefixlength 0"):
+        host.ec2.run("ip", *change.split())
+    assert role_or_none(host.box) is None
+    host.run("sh", "-euc", command("PostUp =", OPERATING).removeprefix("PostUp ="))
+    assert role_seen_by(host.box) == "stand-in"
+    assert "dev wg0" in host.ec2.run("ip", "route", "get", "10.9.8.7").stdout
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
