@@ -90,16 +90,47 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
     assert "in place already" in unhooked.hook("add", *variant).stderr
 
 
-@pytest.mark.parametrize("rule", [
-    # As fail2ban adds it at the first ban.
-    "-I INPUT -p tcp -m multiport --dports 22 -j DROP",
-    "-t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 81",
+@pytest.mark.parametrize("rules", [
+    ["-I INPUT -p tcp -m multiport --dports 22 -j DROP"],
+    ["-t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 81"],
+    # fail2ban for all ports, at the first ban.
+    ["-N f2b-recidive", "-A f2b-recidive -s 203.0.113.5/32 -j REJECT", "-A f2b-recidive -j RETURN", "-I INPUT -p tcp -j f2b-recidive"],
+    # libvirt, which starts after the hook.
+    ["-N LIBVIRT_INP", "-A LIBVIRT_INP -i virbr0 -p udp -m udp --dport 53 -j ACCEPT", "-A LIBVIRT_INP -i virbr0 -p tcp -m tcp --dport 67 -j ACCEPT",
+     "-I INPUT -j LIBVIRT_INP"],
+    # Docker Swarm, at the first published port.
+    ["-t nat -N DOCKER-INGRESS", "-t nat -A DOCKER-INGRESS -p tcp --dport 80 -j DNAT --to-destination 172.18.0.2:80",
+     "-t nat -A DOCKER-INGRESS -j RETURN", "-t nat -I PREROUTING -m addrtype --dst-type LOCAL -j DOCKER-INGRESS"],
+    # kube-proxy.
+    ["-t nat -N KUBE-SERVICES", "-t nat -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:6443",
+     "-t nat -I PREROUTING -m comment --comment kubernetes -j KUBE-SERVICES"],
 ])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
-def test_rule_for_other_ports_may_precede_the_hook(host, server, program, rule):
+def test_rules_of_others_that_cannot_match_may_precede_it(host, server, program, rules):
     host.hook("add", "--iptables", program)
-    host.ec2.run(program, *rule.split())
+    for rule in rules:
+        host.ec2.run(program, *rule.split())
     assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
+    assert role_seen_by(host.box) == "stand-in"
+    assert "in place already" in host.hook("add", "--iptables", program).stderr
+
+
+@pytest.mark.parametrize("rules", [
+    ["-N bans", "-A bans -s 172.17.0.2/32 -j DROP", "-I INPUT -j bans"],
+    ["-N bans", "-A bans ! -s 203.0.113.5/32 -j DROP", "-I INPUT -j bans"],
+    ["-N bans", "-A bans -p tcp --dport 4567 -j DROP", "-N all", "-A all -j bans", "-I INPUT -g all"],
+    ["-t nat -N ours", "-t nat -A ours -d 169.254.169.254/32 -j ACCEPT", "-t nat -I PREROUTING -j ours"],
+    ["-t nat -N ours", "-t nat -A ours -m addrtype ! --dst-type LOCAL -j ACCEPT", "-t nat -I PREROUTING -j ours"],
+    ["-t nat -I PREROUTING -j RETURN"],
+])
+def test_rules_in_a_chain_before_the_hook_are_reported(host, server, rules):
+    host.hook("add")
+    for rule in rules:
+        host.ec2.run("iptables", *rule.split())
+    assert role_or_none(host.box) is None
+    assert "before the hook comes the rule" in verdict(host)
+    host.hook("add")
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
     assert role_seen_by(host.box) == "stand-in"
 
 
