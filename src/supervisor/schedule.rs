@@ -5,8 +5,8 @@ use std::time::Duration;
 /// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd and
 /// s3fs refresh a credential when 15 to 25 minutes are left, so they would refresh one with less left at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Minimum that [`due`] returns for a credential that lives at least twice this long. Without this minimum, a credential that
-/// lives for [`TARGET_LEFT`] or less would be replaced at once.
+/// Keeps a credential that lives for [`TARGET_LEFT`] or less from being replaced at once: [`due`] returns at least this time, or
+/// half of the lifetime if that is shorter.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
 const JITTER: f64 = 0.1;

@@ -14,7 +14,7 @@ MANIFEST = "/srv/pod.yaml"
 def pod(host, engine):
     credential = engine.instance.real_metadata.credential
     secret, pod = yaml.safe_load_all(block("A pod", "yaml", page=OPERATING))
-    # The test changes the source credential and the endpoint of STS, and forbids pulling images.
+    # Adapt the manifest to the test: its source credential, its STS endpoint, no image pulls.
     secret["stringData"] = {"AWS_ACCESS_KEY_ID": credential["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": credential["SecretAccessKey"],
                             "AWS_SESSION_TOKEN": credential["Token"]}
     pod["spec"]["containers"][0]["env"].append({"name": "EC2_ROLE_ENDPOINT_URL", "value": ENDPOINT})

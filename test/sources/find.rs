@@ -440,8 +440,8 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_sign_in = name.starts_with("sso") || name == "login_session";
         if is_sign_in && beside.contains("credential_process") {
-            // If a credential_process stands beside sign-in settings, ec2-role runs it and does not refuse the settings. Tools
-            // write it there for programs that cannot sign in. Here it is the program `false`, which fails.
+            // Beside a credential_process, sign-in settings are no error: users add such a command for programs that cannot sign
+            // in. So ec2-role runs the command, here `false`, which fails.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }
