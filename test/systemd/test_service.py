@@ -386,3 +386,17 @@ print('{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}
     # STS refuses the key that the program has printed.
     wait_until(lambda: "InvalidClientTokenId" in host.journal(), what="the answer of STS")
     host.run("rm", "/usr/local/bin/use-memory", "/etc/ec2-role/second.aws")
+
+
+def test_credential_process_has_a_home_that_it_can_write_to(host, second):
+    # The AWS CLI calls Path.home() when it starts, and caches the credentials of a chain of roles there.
+    host.put("""#!/usr/bin/python3
+import pathlib
+(pathlib.Path.home() / ".aws/cli/cache").mkdir(parents=True, exist_ok=True)
+print('{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}')
+""", "/usr/local/bin/use-home", "0755")
+    host.put("[default]\ncredential_process = /usr/local/bin/use-home\n", "/etc/ec2-role/second.aws")
+    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+    # STS refuses the key that the program has printed.
+    wait_until(lambda: "InvalidClientTokenId" in host.show(unit, "StatusText"), what="the answer of STS")
+    host.run("rm", "/usr/local/bin/use-home", "/etc/ec2-role/second.aws")
