@@ -637,7 +637,7 @@ fn a_failing_credential_process_is_one_line_without_output() {
         (
             "true",
             1,
-            "it printed no JSON; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=); a pipe or a variable in it needs sh -c",
+            "it printed no JSON; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=), SIGTRAP from MemoryDenyWriteExecute= (Node.js); a pipe or a variable in it needs sh -c",
         ),
         ("echo 's3cr3t hello'", 1, "it printed no JSON"),
         (

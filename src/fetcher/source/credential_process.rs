@@ -88,7 +88,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     }
     collected.and_then(|output| Ok(parse(&output)?)).or_else(|what| {
         wrong(&format!(
-            "{what}; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=); a pipe or a variable in it needs sh -c '…'"
+            "{what}; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=), SIGTRAP from MemoryDenyWriteExecute= (Node.js); a pipe or a variable in it needs sh -c '…'"
         ))
     })
 }
