@@ -55,6 +55,26 @@ fn a_log_file_has_every_line_when_the_server_has_ended() {
     assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
 }
 
+/// logrotate with copytruncate empties the file while it is open.
+#[test]
+fn a_log_file_that_is_truncated_begins_with_the_next_line() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let (mut ec2_role, address) = start(Start::with(&sts).stderr(log.try_clone().unwrap()));
+    let text = || fs::read_to_string(files.path("log")).unwrap();
+    until("the log", || text().contains("credential of").then_some(()));
+    log.set_len(0).unwrap();
+    http::get(address, "/line/after").unwrap();
+    check_that_sigterm_ends(&mut ec2_role);
+    assert!(
+        text().starts_with(|first: char| first != '\0'),
+        "{:?}",
+        text()
+    );
+    assert!(text().contains("GET /line/after"), "{}", text());
+}
+
 #[test]
 fn a_killed_log_writer_is_replaced_and_loses_no_line() {
     let sts = Sts::start([Reply::good()]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::stdio::{dup2_stderr, stderr};
 
@@ -70,6 +70,9 @@ impl LogWriter {
 impl Pipe {
     fn in_place_of_stderr() -> io::Result<Self> {
         let file = stderr().try_clone_to_owned()?;
+        // Append, also if the file was opened without it (`2>FILE`): after a truncation by logrotate (copytruncate), writes at the
+        // old offset would fill the file with zeros up to there.
+        _ = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::APPEND));
         let (lines, pipe) = io::pipe()?;
         _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);
         dup2_stderr(&pipe)?;
