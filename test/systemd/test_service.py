@@ -365,38 +365,35 @@ def test_unit_waits_for_a_port_that_another_program_uses(host, second):
     host.run("ec2-role-hook", "remove", "--bridge", "br-two")
 
 
-def test_credential_process_inherits_no_notify_variables(host, second):
-    host.put("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >&2\nexit 1\n", "/usr/local/bin/tell-variables", "0755")
-    host.put("[default]\ncredential_process = /usr/local/bin/tell-variables\n", "/etc/ec2-role/second.aws")
-    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+@pytest.fixture
+def credential_process(host, second):
+    """A function that starts the second unit with a script as its credential_process, and returns the unit's name."""
+    def start(script):
+        host.put(script, "/usr/local/bin/credential", "0755")
+        host.put("[default]\ncredential_process = /usr/local/bin/credential\n", "/etc/ec2-role/second.aws")
+        return second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+
+    yield start
+    host.run("rm", "/usr/local/bin/credential", "/etc/ec2-role/second.aws")
+
+
+def test_credential_process_inherits_no_notify_variables(host, credential_process):
+    credential_process("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >&2\nexit 1\n")
     wait_until(lambda: "has: AWS_CONFIG_FILE" in host.journal(), what="the program's run")
     told = [line for line in host.journal().splitlines() if line.startswith("has: ")]
     assert not {"has: NOTIFY_SOCKET", "has: WATCHDOG_USEC", "has: WATCHDOG_PID"} & set(told)
-    host.run("rm", "/usr/local/bin/tell-variables", "/etc/ec2-role/second.aws")
 
 
-def test_credential_process_may_use_150_mb(host, second):
+@pytest.mark.parametrize("need", [
     # More than the AWS CLI uses, 60 to 100 MB.
-    host.put("""#!/usr/bin/python3
-used = 150_000_000 * b"x"
-print('{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}')
-""", "/usr/local/bin/use-memory", "0755")
-    host.put("[default]\ncredential_process = /usr/local/bin/use-memory\n", "/etc/ec2-role/second.aws")
-    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
-    # STS refuses the key that the program has printed.
-    wait_until(lambda: "InvalidClientTokenId" in host.journal(), what="the answer of STS")
-    host.run("rm", "/usr/local/bin/use-memory", "/etc/ec2-role/second.aws")
-
-
-def test_credential_process_has_a_home_that_it_can_write_to(host, second):
+    'used = 150_000_000 * b"x"',
     # The AWS CLI calls Path.home() when it starts, and caches the credentials of a chain of roles there.
-    host.put("""#!/usr/bin/python3
-import pathlib
-(pathlib.Path.home() / ".aws/cli/cache").mkdir(parents=True, exist_ok=True)
-print('{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}')
-""", "/usr/local/bin/use-home", "0755")
-    host.put("[default]\ncredential_process = /usr/local/bin/use-home\n", "/etc/ec2-role/second.aws")
-    unit = second(AWS_CONFIG_FILE="/etc/ec2-role/second.aws", AWS_REGION="us-east-1")
+    'import pathlib; (pathlib.Path.home() / ".aws/cli/cache").mkdir(parents=True, exist_ok=True)',
+], ids=["150 MB", "a home directory"])
+def test_credential_process_has_what_the_aws_cli_needs(host, credential_process, need):
+    unit = credential_process(f"""#!/usr/bin/python3
+{need}
+print('{{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}}')
+""")
     # STS refuses the key that the program has printed.
     wait_until(lambda: "InvalidClientTokenId" in host.show(unit, "StatusText"), what="the answer of STS")
-    host.run("rm", "/usr/local/bin/use-home", "/etc/ec2-role/second.aws")
