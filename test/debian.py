@@ -10,11 +10,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "docker"))
 
-from images import debian_sources, debian_tree
+from images import debian_tree
 from instance import REPOSITORY
 
 # Files that are copied into the tree, so that programs in it can reach the package registries.
@@ -44,13 +43,12 @@ exec chroot . sh -euc 'umount --lazy /mnt; cd "$1"; PATH=$HOME/.cargo/bin:/usr/l
 def tree_of(suite, place):
     root = place / "root"
     if not root.exists():
-        with tempfile.TemporaryDirectory() as directory:
-            archive = debian_tree(f"test-{suite}", "ca-certificates,git", debian_sources(suite, pathlib.Path(directory)))
+        archive = debian_tree(f"test-{suite}", "ca-certificates,git", suite)
         unpacked = place / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir(parents=True)
         subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={archive}", f"--directory={unpacked}"], check=True)
-        # `debian_sources` recognises the files with Debian's apt sources by their names, such as debian.sources. So remove the
+        # `debian_sources` (docker/images.py) recognises the files with Debian's apt sources by their names, such as debian.sources. So remove the
         # number that mmdebstrap puts before each name.
         for file in (unpacked / "etc/apt/sources.list.d").iterdir():
             file.rename(file.with_name(file.name.lstrip("0123456789")))

@@ -54,8 +54,7 @@ def import_client(engine):
 
 def import_aws_cli(engine):
     """Imports an image with Debian 14's AWS CLI and returns its name. `aws login` needs 2.32, and Debian 13 has 2.23."""
-    with tempfile.TemporaryDirectory() as directory:
-        engine.docker("import", debian_tree(AWS_CLI, "awscli", debian_sources("forky", pathlib.Path(directory))), AWS_CLI)
+    engine.docker("import", debian_tree(AWS_CLI, "awscli", "forky"), AWS_CLI)
     return AWS_CLI
 
 
@@ -75,21 +74,20 @@ def debian_sources(suite, directory):
 
 def podman_tree():
     """The tree of each host that needs Podman or Debian 13. They share it, because making a tree takes 45 s of processor time."""
-    with tempfile.TemporaryDirectory() as directory:
-        return debian_tree("podman-hosts", "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,firewalld,ufw,curl,procps,podman,netavark,aardvark-dns,"
-                           "catatonit,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,python3-boto3,rpm,cpio",
-                           debian_sources(PODMAN_SUITE, pathlib.Path(directory)))
+    return debian_tree("podman-hosts", "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,firewalld,ufw,curl,procps,podman,netavark,aardvark-dns,"
+                       "catatonit,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,python3-boto3,rpm,cpio", PODMAN_SUITE)
 
 
-def debian_tree(name, packages, sources=SOURCES):
-    """A tar archive of a Debian tree with these packages. It is kept in target, because making it takes half a minute."""
+def debian_tree(name, packages, suite=None):
+    """A tar archive of a tree with these packages, from Debian's `suite` or this machine's own release. It is kept in target, because making it takes half a minute."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     tree.parent.mkdir(parents=True, exist_ok=True)
     # Concurrent test runs share the tree: the first run makes it, and the others wait for the lock.
     with tree.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.exists():
-            make_tree(tree, packages, sources)
+            with tempfile.TemporaryDirectory() as directory:
+                make_tree(tree, packages, debian_sources(suite, pathlib.Path(directory)) if suite else SOURCES)
     return tree
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from images import debian_sources, debian_tree
+from images import debian_tree
 from instance import REPOSITORY
 
 # Runs docker or dockerd in the tree, with the test's files mounted under their own paths. For dockerd the tree becomes the root
@@ -29,7 +29,7 @@ exec unshare --mount sh -euc '
 def newer_docker(tmp_path):
     """The directory of programs that run Debian 14's docker and dockerd."""
     root, programs = tmp_path / "root", tmp_path / "bin"
-    tree = debian_tree("newer-docker", "docker.io,docker-cli,docker-compose,iptables,ca-certificates", debian_sources("forky", tmp_path))
+    tree = debian_tree("newer-docker", "docker.io,docker-cli,docker-compose,iptables,ca-certificates", "forky")
     for directory in (root, programs):
         directory.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root], check=True)

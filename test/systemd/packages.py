@@ -1,15 +1,13 @@
 """Makes the .deb and the .rpm, and installs, upgrades and removes them on hosts."""
 
-import pathlib
 import platform
 import re
 import subprocess
-import tempfile
 
 import pytest
 
 from host import IMAGE, PACKAGES, Host
-from images import PODMAN_SUITE, changed_tree, debian_sources, debian_tree, machine_suite, podman_tree
+from images import PODMAN_SUITE, changed_tree, debian_tree, machine_suite, podman_tree
 from instance import REPOSITORY, clean_environment
 
 HOMEPAGE = "https://example.com/ec2-role"
@@ -34,9 +32,7 @@ def import_suite(engine, suite):
     if suite == machine_suite():
         return IMAGE
     image = f"package-host-{suite}"
-    with tempfile.TemporaryDirectory() as directory:
-        other = lambda: debian_tree(image, PACKAGES, debian_sources(suite, pathlib.Path(directory)))
-        engine.docker("import", podman_tree() if suite == PODMAN_SUITE else other(), image)
+    engine.docker("import", podman_tree() if suite == PODMAN_SUITE else debian_tree(image, PACKAGES, suite), image)
     return image
 
 
