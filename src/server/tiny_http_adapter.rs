@@ -24,10 +24,6 @@ const THREADS: usize = 6;
 /// servers would start and exit in quick succession.
 const THREADS_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Maximum size of one read of tiny_http (`ClientConnection::new` in its src/client.rs). [`TinyHttpAdapter::send`] uses it to
-/// compute the padding.
-const READ_BYTES: usize = 1024;
-
 pub struct TinyHttpAdapter {
     /// This field is never dropped: the destructor of `tiny_http::Server` expects that the listener's address is a path, and
     /// panics at an abstract name.
@@ -57,15 +53,7 @@ impl TinyHttpAdapter {
     /// Sends heads to tiny_http, which parses them. All heads go in one write, because each write wakes tiny_http's thread. After
     /// an error the adapter is unusable.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        let mut bytes = heads.collect::<String>().into_bytes();
-        // Pad the heads with spaces, which tiny_http ignores, to one byte more than a multiple of `READ_BYTES`. tiny_http reads
-        // the last byte only after it has parsed all heads, so the `poll` below waits until then. Short heads are not padded:
-        // parsing the spaces would take longer than the wait saves.
-        let filled = bytes.len().next_multiple_of(READ_BYTES) + 1;
-        if filled < 2 * bytes.len() {
-            bytes.resize(filled, b' ');
-        }
-        self.stream.write_all(&bytes)?;
+        self.stream.write_all(heads.collect::<String>().as_bytes())?;
         // Wait until tiny_http's thread has read the bytes: the send buffer is small, so the socket is hardly writable earlier.
         // Without the wait, every parsed head would wake this thread in `receive` while tiny_http's thread still holds the lock
         // that `receive` needs. An error is ignored, because the wait is only an optimization.
