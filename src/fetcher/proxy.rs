@@ -1,5 +1,5 @@
-//! Finds the proxy for a URL in the environment: HTTPS_PROXY or HTTP_PROXY, by the URL's scheme, or else ALL_PROXY, as in curl.
-//! HTTP_PROXY is also read in capitals, as in botocore; curl reads only http_proxy.
+//! Finds the proxy for a URL in the environment: https_proxy or http_proxy, by the URL's scheme, or else all_proxy, as in curl.
+//! Each may be in capitals, even HTTP_PROXY: botocore reads that, curl does not.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};

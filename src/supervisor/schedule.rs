@@ -31,7 +31,7 @@ pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
 }
 
 /// Returns when to refresh the first credential after a start or an outage: at a random time, so that hosts that started together
-/// spread out at once. The earliest time is a tenth of [`due`], but at least a second; the latest is [`due`].
+/// do not refresh together. The earliest time is a tenth of [`due`], but at least a second; the latest is [`due`].
 pub fn spread(lifetime: Duration, jitter: f64) -> Duration {
     let due = due(lifetime);
     let wait = due.mul_f64(MIN_SPREAD + (1.0 - MIN_SPREAD) * jitter.clamp(0.0, 1.0));

@@ -69,8 +69,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to `state`, and sends it to the server if one runs. The first server's start becomes due when the last
-    /// update that it waits for arrives ([`ServerSupervisor::new`]).
+    /// Applies an update to `state`, and sends it to the server if one runs. The first server is started after the updates that
+    /// [`ServerSupervisor::new`] names.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

@@ -350,7 +350,7 @@ fn steal(supervisor: Pid, ended: &AtomicBool) -> String {
 
 #[derive(Default)]
 struct Table {
-    /// Resources after the first row, which has no attack.
+    /// Resources held in the row "none", without an attack.
     quiet: Option<Held>,
     missed: Vec<String>,
     notes: Vec<String>,

@@ -243,8 +243,8 @@ fn constantly_wrong_date_header_keeps_signatures_valid() {
 
 #[test]
 fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
-    // After two calls the clocks of STS and of this machine agree again. The `Date` header, which a proxy may set, still gives
-    // the old offset. ec2-role must find out that the offset is now 0.
+    // After two calls the clocks of STS and of this machine agree again, but the `Date` header, as if set by a proxy, still gives
+    // the old offset. When STS refuses a call with that offset, ec2-role must try 0.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),
