@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import yaml
 
-from host import SCRIPTS, Host
+from host import SCRIPTS, SECOND_BRIDGE, Host
 from instance import AWS_ADDRESS, wait_until
 from real_metadata import HOST_ROLE
 from release import Release, user_data
@@ -259,6 +259,32 @@ def test_install_needs_no_curl_or_tar_and_updates_the_roles(fresh_host, release)
     assert not exists(host, "/etc/ec2-role/fluentd.conf") and not exists(host, "/etc/systemd/system/ec2-role@fluentd.socket.d")
     status = host.run("ec2-role-hook", "status").stdout
     assert "docker0" in status and "br-other" not in status
+
+
+def test_a_bridge_keeps_its_role_if_roles_change_their_order(fresh_host, release):
+    """The script numbers the networks in the order of the roles, but an engine keeps the addresses of the first run."""
+    host = fresh_host
+    assert "ec2-role: installed" in install(host, release, *FLUENTD)
+    host.run("sh", "-euc", SECOND_BRIDGE.replace("172.18.0.", "192.168.101.").replace("/16", "/24").replace("br-two", "br-fluentd"))
+    host.wait_until_active("ec2-role@fluentd")
+    url = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
+    role = lambda: host.run("nsenter", "--net=/run/netns/two", "curl", "--silent", "--fail", "--max-time", "2", url, check=False).stdout
+    wait_until(lambda: role() == "fluentd", what="the role of the first run")
+    php = ("--role", f"php={arn('php')}@br-php")
+    for roles in (*php, *FLUENTD), php:
+        said = install(host, release, *roles)
+        assert role() == "fluentd"
+        assert "NOT INSTALLED: br-php has not the address 192.168.101.1 of br-fluentd: keep the order of --role, or write @br-php:ADDRESS" in said
+    assert "ec2-role: installed" in install(host, release, *FLUENTD, *php)
+    wait_until(lambda: role() == "fluentd", what="the role after a run that adds another")
+    said = install(host, release, "--role", f"fluentd={arn('fluentd')}@br-fluentd:192.168.9.1")
+    assert "NOT INSTALLED: br-fluentd has not the address 192.168.9.1: keep the order of --role, or write @br-fluentd:ADDRESS" in said
+    # Podman has the network, but not yet its bridge.
+    host.run("ip", "link", "delete", "br-fluentd")
+    host.put("""#!/bin/sh\n[ "$*" = 'network inspect fluentd' ] && echo '"gateway": "192.168.101.1"'\n""", "/usr/local/bin/podman", "0755")
+    said = install(host, release, *php, *FLUENTD)
+    assert "NOT INSTALLED: the network fluentd has not the address 192.168.102.1: keep the order of --role, or write @br-fluentd:ADDRESS" in said
+    assert "ec2-role: installed" in install(host, release, *FLUENTD)
 
 
 def test_unit_that_fails_to_start_is_reported(fresh_host, release):
