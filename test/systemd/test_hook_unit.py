@@ -6,7 +6,8 @@ from instance import wait_until
 from real_metadata import HOST_ROLE
 
 STARTS_CONTAINERS = ["docker", "snap.docker.dockerd", "containerd", "podman-restart"]
-WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "fail2ban"]
+WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "fail2ban",
+                            "shorewall", "shorewall6", "ferm", "arno-iptables-firewall"]
 
 
 def test_guard_unit_precedes_units_that_start_containers(host):
