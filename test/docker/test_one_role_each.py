@@ -448,7 +448,7 @@ def test_role_arn_without_an_account_is_accepted(docker):
 
 def test_pruned_network_is_reported_and_recreated(docker):
     create(docker, "php")
-    container = start_client(docker, "--network", "php")
+    container = start_client(docker, "--network", "php", "--network-alias", "web")
     gateway = gateway_of(docker, "php")
     docker.docker("stop", "--time", "0", container)
     docker.docker("network", "prune", "--force")
@@ -456,6 +456,20 @@ def test_pruned_network_is_reported_and_recreated(docker):
     assert listed.returncode == 1 and f"php: its network is gone (docker network prune?); to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
     create(docker, "php")
     assert gateway_of(docker, "php") == gateway and network(docker, "list").stderr == ""
+    docker.docker("start", container)
+    assert role_name(docker, container) == "php"
+    assert docker.execute(container, "getent", "hosts", "web").stdout != ""
+
+
+def test_pruned_network_keeps_the_priority_of_its_containers(docker):
+    """With the highest gw_priority, a container has the role of this network, although the name of the other one comes first."""
+    if docker.docker("version", "--format", "{{.Server.APIVersion}}").stdout < "1.48":
+        pytest.skip("this Docker has no gw_priority")
+    create(docker, "php")
+    docker.docker("network", "create", "inside")
+    container = docker.docker("create", "--network", "inside", "--network", "name=php,gw-priority=1", "client", "sleep", "600").stdout.strip()
+    docker.docker("network", "rm", "php")
+    create(docker, "php")
     docker.docker("start", container)
     assert role_name(docker, container) == "php"
 
