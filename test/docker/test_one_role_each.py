@@ -565,6 +565,15 @@ def test_clock_set_back_does_not_prolong_the_wait(docker, tmp_path):
     assert created.returncode == 1 and "php is made, but has no credential yet" in created.stderr
 
 
+def test_server_that_was_restarted_earlier_counts_as_running(docker):
+    no_sts = ("--", "--endpoint-url", "http://127.0.0.1:9")
+    network(docker, "create", arn("php"), *no_sts, check=False)
+    os.kill(int(docker.inspect("ec2-role-php", "{{.State.Pid}}")), signal.SIGKILL)
+    wait_until(lambda: docker.inspect("ec2-role-php", "{{.State.Running}} {{.RestartCount}}") == "true 1", what="the server's restart")
+    again = network(docker, "create", arn("php"), *no_sts, check=False)
+    assert again.returncode == 1 and "php is made, but has no credential yet" in again.stderr, again.stderr
+
+
 def test_foreign_container_with_the_servers_name_is_kept(docker):
     create(docker, "php")
     docker.docker("rm", "--force", "ec2-role-php")
