@@ -239,6 +239,14 @@ fn a_pseudo_region_signs_for_the_global_one_and_is_not_served() {
     regionless.wait_for_line(
         "no region: partition aws-cn has no global STS endpoint; give --region; no credential",
     );
+    let fips = bare()
+        .variable("AWS_REGION", "aws-global")
+        .variable("AWS_USE_FIPS_ENDPOINT", "true")
+        .arguments([ROLE])
+        .spawn();
+    fips.wait_for_line(
+        "no region: partition aws has no global STS endpoint with FIPS or dual stack; give --region; no credential",
+    );
 }
 
 #[test]

@@ -75,9 +75,10 @@ impl Endpoint {
             return at("https://sts.amazonaws.com/".to_owned(), GLOBAL_REGION);
         }
         let Some(region) = options.region else {
+            let variant = if options.partition == "aws" { " with FIPS or dual stack" } else { "" };
             // This error is transient, because a shared file that names the region may still be written or mounted.
             return transient(format!(
-                "no region: partition {} has no global STS endpoint; give --region",
+                "no region: partition {} has no global STS endpoint{variant}; give --region",
                 options.partition
             ));
         };
