@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock, transient,
+    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, RoleArn, Secret, clock,
+    transient,
 };
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
@@ -42,7 +43,8 @@ impl AssumeRoleCall<'_> {
             match sts.call(form, Some((&self.source, signed_for))) {
                 Ok(issued) => break (issued, called_at, signed_for),
                 Err(mut error) => {
-                    error.hide(&secrets(&self.source, &self.parameters));
+                    let hidden = secrets(&self.source, &self.parameters, &settings.config.role);
+                    error.hide(&hidden);
                     self.adjust_for_retry(&error)?;
                 }
             }
@@ -143,15 +145,20 @@ fn life(
 }
 
 /// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The last two are not
-/// secret, but not everybody who reads the log should see them.
-fn secrets<'a>(source: &'a SourceCredential, parameters: &'a AssumeRole) -> Vec<&'a str> {
+/// secret, but not everybody who reads the log should see them. A part of the role's ARN is not hidden, because the log shows
+/// the ARN anyway: many external ids are account ids, which the remedy for a denial names.
+fn secrets<'a>(
+    source: &'a SourceCredential,
+    parameters: &'a AssumeRole,
+    role: &RoleArn,
+) -> Vec<&'a str> {
     let secrets = [
         Some(source.secret_access_key.expose()),
         source.session_token.as_ref().map(Secret::expose),
         parameters.external_id.as_deref(),
         parameters.policy.as_deref(),
     ];
-    secrets.into_iter().flatten().collect()
+    secrets.into_iter().flatten().filter(|secret| !role.as_str().contains(*secret)).collect()
 }
 
 #[cfg(test)]

@@ -361,6 +361,23 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
     );
 }
 
+#[test]
+fn an_external_id_that_is_part_of_the_roles_arn_garbles_no_error() {
+    let message = format!(
+        "User: arn:aws:sts::123456789012:assumed-role/exc_web_host/i-0 is not authorized to perform: sts:AssumeRole on resource: {ROLE}"
+    );
+    for id in ["123456789012", "exc_web"] {
+        let sts = Sts::start([Reply::error(403, "AccessDenied", &message)]);
+        let start = Start::with(&sts).arguments(["--credential-process", "--external-id", id]);
+        let ended = start.run();
+        let (line, named) = (
+            &ended.lines[0],
+            "the role exc_web_host of account 123456789012",
+        );
+        assert!(line.contains(&message) && line.contains(named), "{line}");
+    }
+}
+
 /// Errors of STS that are permanent, because their cause is an option. Each has a text that the log line must contain.
 fn permanent_errors() -> Vec<(Reply, &'static str)> {
     vec![
