@@ -15,7 +15,8 @@ const MAX_ARN_LENGTH: usize = 2048;
 impl RoleArn {
     /// Parses an ARN of AWS. The error is one line with the fault and the correct form.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits";
+        const FORM: &str = "write arn:aws:iam::ACCOUNT:role/NAME, ACCOUNT being 12 digits; \
+             for the ARN of another STS, give its --endpoint-url";
         let field = |at: usize| field(text, at);
         let (partition, service, account) = (field(1), field(2), field(4));
         let resource = field(RESOURCE);

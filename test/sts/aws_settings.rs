@@ -285,8 +285,15 @@ fn role_arn_of_another_sts_is_sent_unchanged() {
             drop(start.serving());
             assert_eq!(sts.calls().last().unwrap().parameter("RoleArn"), arn);
         }
-        let ended = bare().arguments([arn]).run();
+        // The command line is checked before the shared files are read, so it does not know an endpoint in them.
+        let config = format!("[default]\nendpoint_url = {}\n", sts.url());
+        let start = bare().file(".aws/config", &config).arguments([arn]);
+        let ended = start.run();
         assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(
+            ended.lines[0].ends_with("give its --endpoint-url"),
+            "{ended:?}"
+        );
         // The role of a web identity is validated in the same way.
         let with_identity = || {
             let start = Start::bare()
