@@ -87,6 +87,10 @@ impl SendError {
                 "its certificate is from an authority that is not trusted here",
                 "name a file with that authority's certificate in AWS_CA_BUNDLE",
             ),
+            Some((_, why)) if why.contains("CaUsedAsEndEntity") => SendError::new(
+                "its certificate is an authority's (CA:TRUE), not a server's",
+                "give that server one with basicConstraints=CA:FALSE",
+            ),
             Some((_, why)) => SendError::new(
                 format!("its certificate is invalid: {why}"),
                 "check the URL, the certificate, AWS_CA_BUNDLE and this machine's clock",

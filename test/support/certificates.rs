@@ -47,9 +47,10 @@ impl Authority {
         self.0.text("authority.pem")
     }
 
-    /// Returns a TLS configuration with a certificate of this authority for a name in openssl's syntax (`IP:127.0.0.1`).
+    /// Returns a TLS configuration with a certificate of this authority for a name in openssl's syntax (`IP:127.0.0.1`). Further
+    /// lines of `name` are extensions of the certificate; of two with the same name, openssl takes the last.
     pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
-        let extensions = format!("subjectAltName = {name}\nbasicConstraints = CA:FALSE\n");
+        let extensions = format!("basicConstraints = CA:FALSE\nsubjectAltName = {name}\n");
         self.0.write("extensions", &extensions);
         self.openssl(&format!(
             "req -new {WITH_NEW_KEY} key.pem -subj /CN=server -out request.pem"
