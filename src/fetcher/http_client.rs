@@ -98,6 +98,9 @@ impl SendError {
             None if text.contains("InvalidContentType") => {
                 SendError::new("it does not speak TLS", "check whether the URL is http://")
             }
+            None if text.contains("HandshakeFailure") || text.contains("ProtocolVersion") => {
+                SendError::new(text, "let it offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3")
+            }
             None => SendError::new(text, None),
         }
     }

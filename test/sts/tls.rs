@@ -1,5 +1,8 @@
 //! Checks STS calls over TLS with a private certificate authority, and the log lines of faults of certificates and of TLS.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use crate::support::certificates::{self, Authority, Validity};
 use crate::support::{Fault, PortState, ROLE, Reply, Start, Sts, When, each};
 
@@ -97,4 +100,28 @@ fn ca_bundle_may_be_one_that_a_windows_editor_saved() {
     let sts = Sts::start([Reply::good()]);
     sts.set_port_state(PortState::Tls(authority.certify(HERE, Validity::TwoDays)));
     start(&sts, &authority).serving();
+}
+
+#[test]
+fn a_server_with_old_tls_is_one_line_with_the_remedy() {
+    // The alerts of a server that has no cipher suite and no TLS version of the client's: handshake_failure, protocol_version.
+    for (number, name) in [(40, "HandshakeFailure"), (70, "ProtocolVersion")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let record = [21, 3, 3, 0, 2, 2, number];
+            assert!(client.read(&mut [0; 4096]).unwrap() > 0);
+            client.write_all(&record).unwrap();
+        });
+        let start = Start::bare().keys("AKIA");
+        let ended = start
+            .arguments(["--credential-process", ROLE, "--endpoint-url", &url])
+            .run();
+        server.join().unwrap();
+        let expected = format!(
+            "received fatal alert: {name}; let it offer TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3"
+        );
+        assert!(ended.lines[0].ends_with(&expected), "{ended:?}");
+    }
 }
