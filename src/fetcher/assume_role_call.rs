@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, RoleArn, Secret, clock,
-    transient,
+    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock, transient,
 };
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
@@ -43,8 +42,7 @@ impl AssumeRoleCall<'_> {
             match sts.call(form, Some((&self.source, signed_for))) {
                 Ok(issued) => break (issued, called_at, signed_for),
                 Err(mut error) => {
-                    let hidden = secrets(&self.source, &self.parameters, &settings.config.role);
-                    error.hide(&hidden);
+                    error.hide(&self.hidden());
                     self.adjust_for_retry(&error)?;
                 }
             }
@@ -71,6 +69,21 @@ impl AssumeRoleCall<'_> {
             clock_offset: self.clock_offset,
             duration_limit: is_less.then_some(seconds),
         })
+    }
+
+    /// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The last two are not secret, but
+    /// not everybody who reads the log should see them. A part of the role's ARN is not hidden, because the log shows the ARN
+    /// anyway: many external ids are account ids, which the remedy for a denial names.
+    fn hidden(&self) -> Vec<&str> {
+        let (source, parameters) = (&self.source, &self.parameters);
+        let role = self.context.settings.config.role.as_str();
+        let texts = [
+            Some(source.secret_access_key.expose()),
+            source.session_token.as_ref().map(Secret::expose),
+            parameters.external_id.as_deref(),
+            parameters.policy.as_deref(),
+        ];
+        texts.into_iter().flatten().filter(|text| !role.contains(*text)).collect()
     }
 
     /// Adjusts the parameters for one retry; returns the fault if the error is not retryable.
@@ -142,23 +155,6 @@ fn life(
     let is_plausible = |now: &SystemTime| left(*now).is_some_and(|left| left <= most);
     let now = date.filter(is_plausible).unwrap_or(signed_for);
     Some((now, left(now)?.min(asked)))
-}
-
-/// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The last two are not
-/// secret, but not everybody who reads the log should see them. A part of the role's ARN is not hidden, because the log shows
-/// the ARN anyway: many external ids are account ids, which the remedy for a denial names.
-fn secrets<'a>(
-    source: &'a SourceCredential,
-    parameters: &'a AssumeRole,
-    role: &RoleArn,
-) -> Vec<&'a str> {
-    let secrets = [
-        Some(source.secret_access_key.expose()),
-        source.session_token.as_ref().map(Secret::expose),
-        parameters.external_id.as_deref(),
-        parameters.policy.as_deref(),
-    ];
-    secrets.into_iter().flatten().filter(|secret| !role.as_str().contains(*secret)).collect()
 }
 
 #[cfg(test)]
