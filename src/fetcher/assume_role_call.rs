@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Minimum distance of a new clock offset from each offset that STS has refused. STS accepts a time that is up to five minutes
-/// off, so a smaller correction does not help. `life` tolerates an error of the same size in a `Date`.
+/// Minimum distance of a new clock offset from each offset that STS has refused. A smaller step hardly helps, because STS itself
+/// tolerates five minutes. `life` tolerates an error of this size in a `Date`.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
