@@ -362,7 +362,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
 }
 
 #[test]
-fn an_external_id_that_is_part_of_the_roles_arn_garbles_no_error() {
+fn an_external_id_that_is_part_of_the_arn_garbles_no_error() {
     let message = format!(
         "User: arn:aws:sts::123456789012:assumed-role/exc_web_host/i-0 is not authorized to perform: sts:AssumeRole on resource: {ROLE}"
     );
