@@ -31,19 +31,22 @@ ENGINE_INIT = ("sh", "-c", """
     mount --bind /proc/sys/net /proc/sys/net
     for directory in /proc/sys/net /sys/fs/cgroup /sys/fs/cgroup/*; do mount -o remount,rw,bind $directory; done 2>/dev/null
     exec /lib/systemd/systemd""")
-# A script that makes a bridge with a container: the network namespace plays the container.
-SECOND_BRIDGE = """
-ip link add br-two type bridge
-ip address add 172.18.0.1/16 dev br-two
-ip link set br-two up
+_number = itertools.count()
+
+
+def second_bridge(name="br-two", network="172.18.0", prefix_length=16):
+    """Returns a script that makes a bridge with a container: the network namespace `two` plays the container."""
+    return f"""
+ip link add {name} type bridge
+ip address add {network}.1/{prefix_length} dev {name}
+ip link set {name} up
 ip netns add two
 ip link add veth2 type veth peer name eth0 netns two
-ip link set veth2 master br-two up
-ip -n two address add 172.18.0.9/16 dev eth0
+ip link set veth2 master {name} up
+ip -n two address add {network}.9/{prefix_length} dev eth0
 ip -n two link set eth0 up
-ip -n two route add default via 172.18.0.1
+ip -n two route add default via {network}.1
 """
-_number = itertools.count()
 
 
 def import_tree(engine):
@@ -115,6 +118,10 @@ class Host(SystemdHost):
         else:
             self._idle.append(session)
         return result
+
+    def ask_on_second_bridge(self, url):
+        """Requests the URL from the container of `second_bridge`; returns curl's result."""
+        return self.run("nsenter", "--net=/run/netns/two", "curl", "--silent", "--fail", "--max-time", "2", url, check=False)
 
     def _close_sessions(self):
         while self._idle:

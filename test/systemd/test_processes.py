@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from firewalls import ASK, FirewallHost
-from host import SCRIPTS, SECOND_BRIDGE
+from host import SCRIPTS, second_bridge
 from instance import clean_environment, wait_until
 from readme import OPERATING, block, with_test_sts
 from real_metadata import HOST_ROLE, LIST
@@ -25,7 +25,7 @@ WantedBy=multi-user.target
 # Makes the server's port on loopback reachable for a container on the second bridge. route_localnet makes the host accept packets
 # from the bridge to loopback addresses, as with Docker's setting "userland-proxy": false. The flush removes the hook's rules,
 # which close the port to bridges.
-OPEN_LOOPBACK = f"""{SECOND_BRIDGE}
+OPEN_LOOPBACK = f"""{second_bridge()}
 mount --bind /proc/sys/net /proc/sys/net
 mount -o remount,rw,bind /proc/sys/net
 ip -n two route add 127.0.0.1 via 172.18.0.1

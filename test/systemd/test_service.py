@@ -2,7 +2,7 @@
 
 import pytest
 
-from host import SECOND_BRIDGE
+from host import second_bridge
 from instance import wait_until
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
@@ -195,8 +195,8 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
     unit = second("fluentd", address="172.18.0.1:4567", EC2_ROLE_BRIDGE="br-two")
     try:
         host.wait_until_active(unit)
-        host.run("sh", "-euc", SECOND_BRIDGE)
-        ask = lambda url: host.run("nsenter", "--net=/run/netns/two", "curl", "--silent", "--fail", "--max-time", "2", url, check=False)
+        host.run("sh", "-euc", second_bridge())
+        ask = host.ask_on_second_bridge
         wait_until(lambda: ask(METADATA + LIST).stdout == "fluentd", what="the other role")
         assert host.ask() == (200, "exc_web")
         assert ask(f"http://172.17.0.1:4567{LIST}").returncode != 0

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import yaml
 
-from host import SCRIPTS, SECOND_BRIDGE, Host
+from host import SCRIPTS, Host, second_bridge
 from instance import AWS_ADDRESS, wait_until
 from real_metadata import HOST_ROLE
 from release import Release, user_data
@@ -265,10 +265,10 @@ def test_a_bridge_keeps_its_role_if_roles_change_their_order(fresh_host, release
     """The script numbers the networks in the order of the roles, but an engine keeps the addresses of the first run."""
     host = fresh_host
     assert "ec2-role: installed" in install(host, release, *FLUENTD)
-    host.run("sh", "-euc", SECOND_BRIDGE.replace("172.18.0.", "192.168.101.").replace("/16", "/24").replace("br-two", "br-fluentd"))
+    host.run("sh", "-euc", second_bridge("br-fluentd", "192.168.101", 24))
     host.wait_until_active("ec2-role@fluentd")
     url = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
-    role = lambda: host.run("nsenter", "--net=/run/netns/two", "curl", "--silent", "--fail", "--max-time", "2", url, check=False).stdout
+    role = lambda: host.ask_on_second_bridge(url).stdout
     wait_until(lambda: role() == "fluentd", what="the role of the first run")
     php = ("--role", f"php={arn('php')}@br-php")
     for roles in (*php, *FLUENTD), php:
