@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Minimum distance of a new clock offset from each offset that STS has refused. A smaller step hardly helps, because STS itself
-/// tolerates five minutes. `life` tolerates an error of this size in a `Date`.
+/// Minimum distance of a new clock offset from each offset that STS has refused. STS accepts clocks that differ by up to five
+/// minutes, so a smaller change of the offset hardly helps. `life` accepts a `Date` that is wrong by up to this time.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -71,9 +71,9 @@ impl AssumeRoleCall<'_> {
         })
     }
 
-    /// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The last two are not secret, but
-    /// not everybody who reads the log should see them. A part of the role's ARN is not hidden, because the log shows the ARN
-    /// anyway: many external ids are account ids, which the remedy for a denial names.
+    /// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The external id and the policy
+    /// are not secret, but not everybody who reads the log should see them. An external id that is part of the role's ARN,
+    /// such as its account id, is not hidden: the log shows the ARN anyway, and the remedy for a denial names the account.
     fn hidden(&self) -> Vec<&str> {
         let (source, parameters) = (&self.source, &self.parameters);
         let role = self.context.settings.config.role.as_str();

@@ -1,5 +1,5 @@
 //! Finds the proxy for a URL in the environment: https_proxy or http_proxy, by the URL's scheme, or else all_proxy, as in curl.
-//! Each may be in capitals, even HTTP_PROXY: botocore reads that, curl does not.
+//! The names may also be in capitals. This includes HTTP_PROXY, which botocore reads and curl ignores.
 
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};

@@ -300,8 +300,8 @@ mod tests {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
             refresh.start(now);
-            // Without `MIN_INTERVAL`, each of these would make a fetch due sooner: a very short credential, a failure, an order of
-            // the user.
+            // Without `MIN_INTERVAL`, each of these three would make the next fetch due earlier: a credential with a very short
+            // life, a failure, and an order of the user.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
                 fetched.credential.expiration =

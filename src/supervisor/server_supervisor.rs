@@ -69,8 +69,8 @@ impl ServerSupervisor {
         }
     }
 
-    /// Applies an update to `state`, and sends it to the server if one runs. The first server is started after the updates that
-    /// [`ServerSupervisor::new`] names.
+    /// Applies an update to `state`, and sends it to the server if one runs. The first server is started once the updates
+    /// that it waits for have arrived; [`ServerSupervisor::new`] lists them.
     pub fn update(&mut self, update: ServerUpdate, now: BootTime) {
         self.send(&to_frame(&update), now);
         self.awaits_token &= !matches!(update, ServerUpdate::ContainerToken(_));

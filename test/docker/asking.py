@@ -20,8 +20,8 @@ def syn_retransmissions():
 
 
 def assert_refused(namespace, **options):
-    """Checks that the request is refused at once. A dropped packet fails the check, because an SDK would wait for its timeouts. TCP
-    sends a dropped SYN again after 1 s, so the kernel's count shows even a single one, however slow the machine is."""
+    """Checks that the request is refused at once. A dropped packet fails the check, because an SDK would wait for its timeouts.
+    The kernel sends a dropped SYN again and counts it, so even a single one is seen, however slow the machine is."""
     with namespace:
         before = syn_retransmissions()
         with pytest.raises(OSError) as error:

@@ -285,7 +285,7 @@ fn role_arn_of_another_sts_is_sent_unchanged() {
             drop(start.serving());
             assert_eq!(sts.calls().last().unwrap().parameter("RoleArn"), arn);
         }
-        // The command line is checked before the shared files are read, so it does not know an endpoint in them.
+        // The command line is checked before the shared files are read, so this check does not know an endpoint that they set.
         let config = format!("[default]\nendpoint_url = {}\n", sts.url());
         let start = bare().file(".aws/config", &config).arguments([arn]);
         let ended = start.run();

@@ -243,8 +243,8 @@ fn constantly_wrong_date_header_keeps_signatures_valid() {
 
 #[test]
 fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
-    // After two calls the clocks of STS and of this machine agree again, but the `Date` header, as if set by a proxy, still gives
-    // the old offset. When STS refuses a call with that offset, ec2-role must try 0.
+    // At first, the clock of STS is a day ahead. After two calls it is correct, but its `Date` header is still a day ahead, as if
+    // a proxy had set it. So STS refuses the learnt offset, and `Date` gives the same wrong offset: ec2-role must try 0.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),

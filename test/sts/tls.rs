@@ -104,7 +104,8 @@ fn ca_bundle_may_be_one_that_a_windows_editor_saved() {
 
 #[test]
 fn a_server_with_old_tls_is_one_line_with_the_remedy() {
-    // The alerts of a server that has no cipher suite and no TLS version of the client's: handshake_failure, protocol_version.
+    // A server sends the alert handshake_failure (40) if it supports none of the client's cipher suites, and protocol_version
+    // (70) if it supports none of the client's TLS versions.
     for (number, name) in [(40, "HandshakeFailure"), (70, "ProtocolVersion")] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());

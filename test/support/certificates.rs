@@ -48,7 +48,7 @@ impl Authority {
     }
 
     /// Returns a TLS configuration with a certificate of this authority for a name in openssl's syntax (`IP:127.0.0.1`). Further
-    /// lines of `name` are extensions of the certificate; of two with the same name, openssl takes the last.
+    /// lines of `name` add extensions to the certificate, or replace basicConstraints: openssl takes the last of two equal names.
     pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let extensions = format!("basicConstraints = CA:FALSE\nsubjectAltName = {name}\n");
         self.0.write("extensions", &extensions);

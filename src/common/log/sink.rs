@@ -17,8 +17,8 @@ enum Sink {
     Socket,
     /// A pipe or terminal: opened again with O_NONBLOCK.
     Reopened(File),
-    /// Anything else, and a pipe or terminal that cannot be opened again: poll(2) for room before each write. That does not keep
-    /// a regular file from blocking, so `log/writer.rs` puts a pipe in its place.
+    /// Anything else, and a pipe or terminal that cannot be opened again: poll(2) for room before each write. Despite the
+    /// poll, a write to a regular file may block, so `log/writer.rs` replaces a regular file by a pipe.
     Polled,
 }
 
