@@ -29,7 +29,7 @@ class Aws(Program):
 
 
 def prepare(endpoint):
-    """Creates the host user, the role and a bucket that the role may write to. Returns the host's keys as variables."""
+    """Creates the host user, the role and a bucket that the role may use. Returns the host's keys as variables."""
     nobody = boto3.Session(aws_access_key_id="nobody", aws_secret_access_key="nothing", region_name="us-east-1")
     iam = nobody.client("iam", endpoint_url=endpoint)
     iam.create_user(UserName="host")
@@ -37,7 +37,8 @@ def prepare(endpoint):
     key = iam.create_access_key(UserName="host")["AccessKey"]
     trust = allow("sts:AssumeRole", Principal={"AWS": "arn:aws:iam::123456789012:user/host"})
     iam.create_role(RoleName=ROLE_NAME, AssumeRolePolicyDocument=trust)
-    policy = allow("s3:PutObject", Resource=f"arn:aws:s3:::{BUCKET}/*")
+    bucket = f"arn:aws:s3:::{BUCKET}"
+    policy = allow(["s3:PutObject", "s3:GetObject", "s3:ListBucket"], Resource=[bucket, f"{bucket}/*"])
     iam.put_role_policy(RoleName=ROLE_NAME, PolicyName=ROLE_NAME, PolicyDocument=policy)
     nobody.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
     return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}

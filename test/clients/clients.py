@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 from aws import BUCKET
-from ec2_role import DOCUMENT_PATH, LIST_PATH, REPOSITORY, TOKEN_PATH
+from ec2_role import DOCUMENT_PATH, LIST_PATH, TOKEN_PATH
 
 HERE = pathlib.Path(__file__).parent
 
-# Time limit of a client's run, longer than the retries of any client: object_store retries for up to 180 s, aws-config for 10 s.
+# Time limit of a client's run, longer than the retries of any client: obstore retries for up to 180 s, deltalake for 10 s.
 DEADLINE_SECONDS = 200
 
 TOKEN = ("PUT", TOKEN_PATH)
@@ -59,10 +59,6 @@ def javascript(script):
     return [shutil.which("node"), f"{HERE}/{script}", "{aws}"]
 
 
-def rust(program):
-    return [f"{REPOSITORY}/target/clients/debug/{program}", "{aws}", "{bucket}"]
-
-
 def aws_cli(*arguments):
     return [f"{pathlib.Path(sys.executable).parent}/aws", *arguments]
 
@@ -81,10 +77,10 @@ CLIENTS = [
         [TOKEN, LIST_WITH_TWO_SLASHES, DOCUMENT_WITH_TWO_SLASHES],
         container_variables=(),
     ),
-    Client("aws-config", rust("client_aws_config"), [TOKEN, LIST, DOCUMENT], version_1=None),
+    Client("deltalake", python("client_deltalake.py"), [TOKEN, LIST, DOCUMENT], version_1=None),
     Client(
-        "object_store",
-        rust("client_object_store"),
+        "obstore",
+        python("client_obstore.py"),
         [TOKEN, LIST, DOCUMENT],
         endpoint_variable="AWS_METADATA_ENDPOINT",
         version_1={"AWS_IMDSV1_FALLBACK": "true"},

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from clients import CLIENTS, TOKEN
-from ec2_role import ROLE_NAME, Ec2Role, fetch_document
+from ec2_role import ROLE_NAME, Ec2Role, fetch, fetch_document
 from front import Front
+
+REGION_PATH = "/latest/meta-data/placement/region"
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=str)
@@ -51,14 +53,16 @@ def test_16_concurrent_clients_find_the_role_without_errors(aws, tmp_path):
         assert {status for _, _, status in ec2_role.requests() if status != 404} == {200}
 
 
-def test_aws_config_takes_the_region_that_ec2_role_uses(aws, tmp_path):
-    (client,) = [client for client in CLIENTS if client.name == "aws-config"]
+def test_aws_sdk_for_rust_gets_the_region_that_ec2_role_uses(aws, tmp_path):
+    (client,) = [client for client in CLIENTS if client.name == "deltalake"]
     environment = {**aws.host_keys, "AWS_REGION": "eu-central-1"}
     with Ec2Role("--endpoint-url", aws.endpoint, environment=environment) as ec2_role:
         ec2_role.wait_for_credential()
         result = client.run(aws, tmp_path, {client.endpoint_variable: ec2_role.endpoint})
 
-    assert json.loads(result.stdout)["Region"] == "eu-central-1"
+        assert result.returncode == 0, result.stderr
+        assert ("GET", REGION_PATH, 200) in ec2_role.requests()
+        assert fetch(ec2_role.endpoint, "GET", REGION_PATH) == (200, "eu-central-1")
 
 
 def credential_requests(ec2_role):
