@@ -54,7 +54,7 @@ def poll():
             if now != last:
                 print(now, file=log)
             last = now
-            time.sleep(0.01)
+            time.sleep(0.03)
 
 
 make_bridge()
