@@ -4,7 +4,7 @@ import pytest
 
 import session
 from asking import role_or_none
-from images import build_ec2_role, import_aws_cli, import_busybox, import_client
+from images import CLIENT, build_ec2_role, import_busybox, import_client
 from instance import Instance, firewall, routing, wait_until
 from instance_server import InstanceServer
 from real_metadata import HOST_ROLE
@@ -79,16 +79,11 @@ def client_image(one_engine):
 
 
 @pytest.fixture
-def published_images(docker, client_image, aws_cli_image):
+def published_images(docker, client_image):
     """Images with the names that a user would pull."""
-    docker.docker("build", "--tag", "curlimages/curl", "-", input='FROM client\nENTRYPOINT ["curl"]\n')
+    docker.docker("build", "--tag", "curlimages/curl", "-", input=f'FROM {CLIENT}\nENTRYPOINT ["curl"]\n')
     variables = f"AWS_ENDPOINT_URL={ENDPOINT} AWS_REGION=us-east-1"
-    docker.docker("build", "--tag", "amazon/aws-cli", "-", input=f'FROM {aws_cli_image}\nENV {variables}\nENTRYPOINT ["aws"]\n')
-
-
-@pytest.fixture(scope="session")
-def aws_cli_image(one_engine):
-    return import_aws_cli(one_engine)
+    docker.docker("build", "--tag", "amazon/aws-cli", "-", input=f'FROM {CLIENT}\nENV {variables}\nENTRYPOINT ["aws"]\n')
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from instance import REPOSITORY, clean_environment
 
 BUSYBOX = "busybox"
 CLIENT = "client"
-AWS_CLI = "aws-cli"
-CLIENT_PACKAGES = "python3-boto3,curl,iproute2"
+CLIENT_PACKAGES = "awscli,python3-boto3,curl,iproute2"
+CLIENT_SUITE = "forky"  # `aws login` needs the AWS CLI 2.32, and Debian 13 has 2.23
 PODMAN_SUITE = "trixie"  # bookworm's Podman has no Quadlet
 # The docker command is a separate package from Debian 13 on.
 _release = platform.freedesktop_os_release()
@@ -49,13 +49,7 @@ def import_busybox(engine):
 
 
 def import_client(engine):
-    engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES), CLIENT)
-
-
-def import_aws_cli(engine):
-    """Imports an image with Debian 14's AWS CLI and returns its name. `aws login` needs 2.32, and Debian 13 has 2.23."""
-    engine.docker("import", debian_tree(AWS_CLI, "awscli", "forky"), AWS_CLI)
-    return AWS_CLI
+    engine.docker("import", debian_tree(CLIENT, CLIENT_PACKAGES, CLIENT_SUITE), CLIENT)
 
 
 def machine_suite():

@@ -3,6 +3,7 @@
 import pytest
 
 import sign_in
+from images import CLIENT
 from instance import wait_until
 from instance_server import BINARY
 from readme import OPERATING, block, compose
@@ -30,12 +31,12 @@ def home(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind, asked", [("sso", ["/token", "/federation/credentials"]), ("login", ["/v1/token"])])
-def test_server_on_the_laptop_uses_the_users_sign_in(docker, services, aws_cli_image, tmp_path, kind, asked):
+def test_server_on_the_laptop_uses_the_users_sign_in(docker, services, tmp_path, kind, asked):
     start, ask = (block(SECTION, "sh", n, page=OPERATING) for n in (0, 1))
     variables = {"HOME": "/home/me", "EC2_ROLE_ENDPOINT_URL": ENDPOINT, **services.variables}
     laptop = docker.run("--network", "host", "--user", "1000:1000", *(f"--env={name}={value}" for name, value in variables.items()),
                         "--volume", f"{BINARY}:/usr/bin/ec2-role", "--volume", f"{home(tmp_path, kind)}:/home/me",
-                        aws_cli_image, "sh", "-euc", start)
+                        CLIENT, "sh", "-euc", start)
     wait_until(lambda: "credential of" in docker.log(laptop), 30, what="the first credential")
     assert ":assumed-role/exc_web/" in docker.instance.run("sh", "-euc", ask).stdout
     assert services.requests == asked
