@@ -6,8 +6,8 @@ from instance import wait_until
 from real_metadata import HOST_ROLE
 
 STARTS_CONTAINERS = ["docker", "snap.docker.dockerd", "containerd", "podman-restart"]
-WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "fail2ban",
-                            "shorewall", "shorewall6", "ferm", "arno-iptables-firewall"]
+WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tables", "netfilter-persistent", "shorewall",
+                            "shorewall6", "ferm", "arno-iptables-firewall"]
 
 
 def test_guard_unit_precedes_units_that_start_containers(host):
@@ -109,6 +109,28 @@ def test_container_of_an_early_unit_gets_no_host_role(fresh_host):
     host.reboot()
     answers = wait_until(lambda: host.run("cat", "/var/log/answers", check=False).stdout, what="the container's first answer")
     assert HOST_ROLE not in answers
+
+
+# fail2ban's unit on a host that bans in Docker's chain DOCKER-USER, so that fail2ban must start after Docker.
+FAIL2BAN = """[Unit]
+After=network.target iptables.service firewalld.service ip6tables.service ipset.service nftables.service docker.service
+[Service]
+ExecStart=sleep infinity
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_boot_starts_all_units_if_fail2ban_follows_docker(fresh_host):
+    """systemd breaks an ordering cycle by not starting one of its units, such as Docker."""
+    host = fresh_host
+    host.install_docker()
+    host.put(FAIL2BAN, "/etc/systemd/system/fail2ban.service")
+    host.install()
+    host.run("systemctl", "enable", "docker", "fail2ban")
+    host.reboot()
+    for unit in ("docker", "fail2ban", "ec2-role-hook"):
+        assert host.show(unit, "ActiveState") == "active", unit
 
 
 def test_docker_starts_without_iptables_behind_the_guard(fresh_host):
