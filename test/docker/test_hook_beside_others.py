@@ -285,6 +285,24 @@ def test_table_that_only_nft_can_read_is_reported(host, server, family, table, r
     assert verdict(host).startswith("ok: ")
 
 
+ROUTED_ELSEWHERE = ("NOT ok: docker0: ec2-role's answers are routed elsewhere: 172.17.0.2 from 172.17.0.1 dev wg0 table {}; "
+                    "let no rule (ip rule) precede its subnet's route")
+
+
+@pytest.mark.parametrize("rule", ["from 172.17.0.0/16 lookup 200", "lookup 200"])
+def test_rule_that_routes_the_answers_elsewhere_is_reported(host, server, rule):
+    """Such a rule leads a bridge's containers into a VPN. It also matches what the host itself sends from the bridge's address."""
+    host.hook("add")
+    host.bridge("wg0", "10.9.9.1/32")
+    host.ec2.run("ip", "route", "add", "172.16.0.0/12", "dev", "wg0", "table", "200")
+    host.ec2.run("ip", "rule", "add", "pref", "100", *rule.split())
+    assert role_or_none(host.box) is None
+    assert verdict(host) == ROUTED_ELSEWHERE.format("200")
+    host.ec2.run("ip", "route", "add", "172.17.0.0/16", "dev", "docker0", "table", "200")
+    assert role_seen_by(host.box) == "stand-in"
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
+
+
 def test_containers_are_served_beside_a_wg_quick_tunnel(host, server):
     """The tunnel has the default route. wg-quick adds two rules; the second sends local networks past the tunnel."""
     host.hook("add")
@@ -292,6 +310,7 @@ def test_containers_are_served_beside_a_wg_quick_tunnel(host, server):
     for change in ("route add default dev wg0 table 51820", "rule add not fwmark 51820 table 51820", "rule add table main suppress_prefixlength 0"):
         host.ec2.run("ip", *change.split())
     assert role_or_none(host.box) is None
+    assert verdict(host) == ROUTED_ELSEWHERE.format("51820")
     host.run("sh", "-euc", command("PostUp =", OPERATING).removeprefix("PostUp ="))
     assert role_seen_by(host.box) == "stand-in"
     assert "dev wg0" in host.ec2.run("ip", "route", "get", "10.9.8.7").stdout
