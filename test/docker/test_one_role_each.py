@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from containers import boto3, curl, document, metadata, role_name, start_client
+from containers import CURL_REFUSED, boto3, curl, document, metadata, role_name, start_client
 from instance import AWS_ADDRESS, INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
 from network_namespace import NetworkNamespace
 from real_metadata import HOST_ROLE, LIST
@@ -200,6 +200,15 @@ def test_a_network_with_any_container_is_not_removed(docker, pair):
         assert refused.returncode == 1 and "php: still has" in refused.stderr
     docker.docker("start", pair["php"])
     assert role_name(docker, pair["php"]) == "php"
+
+
+def test_remove_finds_a_container_beside_a_network_with_a_space(docker):
+    create(docker, "php")
+    docker.docker("network", "create", "a network")
+    container = docker.docker("create", "--network", "a network", "busybox", "true").stdout.strip()
+    docker.docker("network", "connect", "php", container)
+    refused = network(docker, "remove", "php", check=False)
+    assert refused.returncode == 1 and "php: still has" in refused.stderr
 
 
 @pytest.mark.parametrize("step", ["network gone", "server gone"])
@@ -459,6 +468,25 @@ def test_pruned_network_is_reported_and_recreated(docker):
     docker.docker("start", container)
     assert role_name(docker, container) == "php"
     assert docker.execute(container, "getent", "hosts", "web").stdout != ""
+
+
+def test_subnet_of_a_pruned_network_taken_by_another_is_reported(docker):
+    create(docker, "php")
+    container = start_client(docker, "--network", "php")
+    gateway = gateway_of(docker, "php")
+    subnet = docker.docker("network", "inspect", "php", "--format", "{{(index .IPAM.Config 0).Subnet}}").stdout.strip()
+    docker.docker("stop", "--time", "0", container)
+    docker.docker("network", "prune", "--force")
+    docker.docker("network", "create", "--subnet", subnet, "other")
+    failed = create(docker, "php", check=False)
+    remedy = f"If another network has the subnet {subnet} of its server: ec2-role-network remove php, and create it again\n"
+    assert failed.returncode == 1 and failed.stderr.endswith(remedy), failed.stderr
+    # The server of php still listens at the gateway, which is now that of the other network.
+    assert curl(docker, start_client(docker, "--network", "other"), f"http://{gateway}:4567{LIST}") == ("", CURL_REFUSED)
+    network(docker, "remove", "php")
+    create(docker, "php")
+    docker.docker("start", container)
+    assert role_name(docker, container) == "php"
 
 
 def test_pruned_network_keeps_the_priority_of_its_containers(docker):
