@@ -96,6 +96,14 @@ class Instance:
             namespace.remove()
 
 
+def with_busybox_flock(directory):
+    """A PATH in which flock is like that of busybox (its util-linux/flock.c): it has neither -w nor -V."""
+    flock = directory / "flock"
+    flock.write_text("#!/bin/sh\nwhile getopts sxun _; do :; done; [ $OPTIND = 1 ]\n")
+    flock.chmod(0o755)
+    return f"PATH={directory}:{os.environ['PATH']}"
+
+
 def get(namespace, path, address=METADATA, port=80, timeout=3, source=None):
     """Sends a GET from inside the namespace and returns (status, body). Raises OSError if there is no response."""
     with namespace:

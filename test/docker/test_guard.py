@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import GUARD, METADATA, routing, wait_until
+from instance import GUARD, METADATA, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE
 
 IPV6 = {"address": "fd00:ec2::254"}
@@ -134,6 +134,10 @@ def test_busybox_ip_is_refused_and_changes_nothing(host, tmp_path, verb):
     refused = host.guard(verb, check=False)
     assert refused.returncode == 1 and "ip: not that of iproute2" in refused.stderr and refused.stderr.count("\n") == 1
     assert routing(host) == before
+
+
+def test_guard_turns_on_with_the_flock_of_busybox(host, tmp_path):
+    assert host.run("env", with_busybox_flock(tmp_path), GUARD, "on").stderr == ON
 
 
 def test_guard_turns_on_with_a_closed_stderr(host):

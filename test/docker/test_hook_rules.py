@@ -14,7 +14,7 @@ import struct
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, get, open_connection, routing, wait_until
+from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, get, open_connection, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn, named
 
@@ -553,6 +553,11 @@ def test_no_other_user_can_hold_the_lock(host):
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     held = host.run(*nobody, "flock", "--nonblock", "/run/ec2-role-hook.lock", "true", check=False)
     assert held.returncode != 0 and "Permission denied" in held.stderr
+
+
+def test_flock_of_busybox_is_reported(host, tmp_path):
+    refused = host.run("env", with_busybox_flock(tmp_path), HOOK, "add", check=False)
+    assert refused.returncode == 1 and "ip or flock: not that of iproute2 or util-linux" in refused.stderr and refused.stderr.count("\n") == 1
 
 
 def test_lock_that_cannot_be_written_is_reported(host):

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from containers import CURL_REFUSED, boto3, curl, document, metadata, role_name, start_client
-from instance import AWS_ADDRESS, INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until
+from instance import AWS_ADDRESS, INSTANCE_ADDRESS, METADATA, REPOSITORY, firewall, wait_until, with_busybox_flock
 from network_namespace import NetworkNamespace
 from real_metadata import HOST_ROLE, LIST
 from sts import BUCKET, ENDPOINT, arn
@@ -600,6 +600,11 @@ def test_server_that_was_restarted_earlier_counts_as_running(docker):
     wait_until(lambda: docker.inspect("ec2-role-php", "{{.State.Running}} {{.RestartCount}}") == "true 1", what="the server's restart")
     again = network(docker, "create", arn("php"), *no_sts, check=False)
     assert again.returncode == 1 and "php is made, but has no credential yet" in again.stderr, again.stderr
+
+
+def test_flock_of_busybox_is_reported(docker, tmp_path):
+    refused = docker.instance.run("env", with_busybox_flock(tmp_path), NETWORK, "create", arn("php"), check=False)
+    assert refused.returncode == 1 and "flock: not found, or not that of util-linux" in refused.stderr and refused.stderr.count("\n") == 1
 
 
 def test_foreign_container_with_the_servers_name_is_kept(docker):
