@@ -303,6 +303,20 @@ def test_rule_that_routes_the_answers_elsewhere_is_reported(host, server, rule):
     assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
 
 
+@pytest.mark.parametrize("address", ["172.17.0.1/32", "172.17.0.1/24"], ids=["no subnet", "no container"])
+def test_bridge_without_a_route_to_containers_is_not_reported(instance, address):
+    instance.bridge("docker0", address)
+    ended = instance.container("docker0", "172.17.0.2/24", "172.17.0.1")
+    instance.ec2.run("ip", "link", "delete", ended.port)
+    instance.ec2.run("sysctl", "-qw", "net.ipv4.conf.docker0.ignore_routes_with_linkdown=1")
+    server = StandIn(instance.ec2, "172.17.0.1")
+    try:
+        instance.hook("add")
+        assert verdict(instance) == "ok: docker0 → 172.17.0.1:4567"
+    finally:
+        server.close()
+
+
 def test_containers_are_served_beside_a_wg_quick_tunnel(host, server):
     """The tunnel has the default route. wg-quick adds two rules; the second sends local networks past the tunnel."""
     host.hook("add")
