@@ -112,6 +112,7 @@ fn targets() -> impl Strategy<Value = String> {
         "/latest/meta-data/iam/security-credentials/EXC_WEB",
         "/v2/credentials/exc_web",
         "/v2/credentials/exc_web/?a=b",
+        "/v2/credentials/exc%5Fweb",
     ]);
     prop_oneof![3 => made, 1 => right, 3 => known.prop_map(str::to_owned), 1 => ".{0,60}"]
 }

@@ -116,10 +116,13 @@ impl World {
             return false;
         }
         let path = request.target.split('?').next().unwrap_or_default();
+        let pieces: Option<Vec<String>> = path.split('/').map(decoded).collect();
         if self.state.server.container_token.is_some()
-            && let Some(name) = path.strip_prefix("/v2/credentials/")
+            && let Some([root, v2, credentials, name, rest @ ..]) = pieces.as_deref()
+            && [root, v2, credentials] == ["", "v2", "credentials"]
         {
-            return name.trim_end_matches('/') == "exc_web"
+            return name == "exc_web"
+                && rest.iter().all(String::is_empty)
                 && values("authorization").first() == Some(&CONTAINER_TOKEN);
         }
         if self.state.server.container_token.is_some() && !self.state.server.config.both_forms {
@@ -201,27 +204,33 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     is_port(port) && labels.iter().all(is_label) && is_known
 }
 
+/// Decodes a segment of a path; `None` if it has a bad escape, an escaped slash, or another character than printable ASCII.
+fn decoded(raw: &str) -> Option<String> {
+    let mut bytes = raw.bytes();
+    let mut segment = String::new();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => {
+                let digits =
+                    [bytes.next()?, bytes.next()?].map(|digit| (digit as char).to_digit(16));
+                (digits[0]? * 16 + digits[1]?) as u8
+            }
+            byte => byte,
+        };
+        if !(b'!'..=b'~').contains(&byte) || byte == b'/' {
+            return None;
+        }
+        segment.push(byte as char);
+    }
+    Some(segment)
+}
+
 /// The non-empty segments of a path, each decoded once. Returns `None` if the path does not begin with `/` or has an invalid
 /// escape. Also returns `None` if a decoded segment is `.` or `..`, or contains a `/`, a space or a byte outside printable ASCII.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     for raw in path.strip_prefix('/')?.split('/') {
-        let mut bytes = raw.bytes();
-        let mut segment = String::new();
-        while let Some(byte) = bytes.next() {
-            let byte = match byte {
-                b'%' => {
-                    let digits =
-                        [bytes.next()?, bytes.next()?].map(|digit| (digit as char).to_digit(16));
-                    (digits[0]? * 16 + digits[1]?) as u8
-                }
-                byte => byte,
-            };
-            if !(b'!'..=b'~').contains(&byte) || byte == b'/' {
-                return None;
-            }
-            segment.push(byte as char);
-        }
+        let segment = decoded(raw)?;
         match segment.as_str() {
             "." | ".." => return None,
             "" => {}

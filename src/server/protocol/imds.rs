@@ -219,7 +219,7 @@ fn is_version(version: &str) -> bool {
 /// Returns the path of a request target, percent-decoded once. `None` if the target does not begin with a slash, has an escaped
 /// slash, or is not UTF-8. Except for the token path, a trailing slash makes no difference: fluent-bit requests items with one,
 /// and aws-sdk-cpp and .NET request the list without one.
-fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
     let raw = target.split_once('?').map_or(target, |(path, _query)| path);
     let path = percent_decode_str(raw).decode_utf8().ok()?;
     let slashes = |path: &str| path.matches('/').count();
