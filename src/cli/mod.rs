@@ -411,6 +411,26 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_a_kubernetes_service_are_ignored_in_a_pod() {
+        let of_service = [
+            ("EC2_ROLE_PORT", "tcp://10.96.7.1:4567"),
+            ("EC2_ROLE_WEB_SERVICE_HOST", "10.96.7.2"),
+            ("EC2_ROLE_WEB_SERVICE_PORT", "4567"),
+            ("EC2_ROLE_WEB_SERVICE_PORT_IMDS", "4567"),
+            ("EC2_ROLE_WEB_PORT", "tcp://10.96.7.2:4567"),
+            ("EC2_ROLE_WEB_PORT_4567_TCP_PROTO", "tcp"),
+        ];
+        let in_pod = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        for variable in of_service {
+            assert_eq!(parsed(&[ARN], Environment::from([variable, in_pod])).err(), None);
+            let error = parsed(&[ARN], Environment::from([variable])).err().unwrap();
+            assert!(error.starts_with(variable.0), "{error}");
+        }
+        let typo = Environment::from([("EC2_ROLE_HTTP_TOKEN", "required"), in_pod]);
+        assert!(parsed(&[ARN], typo).err().unwrap().starts_with("EC2_ROLE_HTTP_TOKEN: "));
+    }
+
+    #[test]
     fn each_invalid_variable_is_named() {
         for (name, value, right) in [
             ("EC2_ROLE_QUIET", "yes", "true or false"),

@@ -69,9 +69,13 @@ impl<'a> Settings<'a> {
 
     /// Rejects unknown EC2_ROLE_ variables: a typo would silently disable a security setting.
     pub fn reject_unknown_variables(&self) -> Result<(), String> {
-        let is_option =
-            |name: &str| options::settings().any(|option| variable_name(option) == name);
-        let is_known = |name: &str| OTHER_VARIABLES.contains(&name) || is_option(name);
+        // For a Service called ec2-role-web, Kubernetes sets EC2_ROLE_WEB_PORT, EC2_ROLE_WEB_SERVICE_HOST and more in every pod.
+        let is_in_pod = self.environment.get("KUBERNETES_SERVICE_HOST").is_some();
+        let is_of_service =
+            |name: &str| is_in_pod && (name.contains("_PORT") || name.contains("_SERVICE_"));
+        let is_option = |name: &str| options::settings().any(|it| variable_name(it) == name);
+        let is_known =
+            |name: &&str| OTHER_VARIABLES.contains(name) || is_option(name) || is_of_service(name);
         match self.environment.names(PREFIX).find(|name| !is_known(name)) {
             Some(name) => Err(format!("{name}: there is no such variable; see ec2-role --help")),
             None => Ok(()),
