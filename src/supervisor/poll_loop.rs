@@ -1,5 +1,7 @@
 //! The supervisor's poll loop: starts what is due, waits for events, receives reports.
 
+use std::time::SystemTime;
+
 use super::child_process;
 use super::fetcher_process::Fetcher;
 use super::jitter::jitter;
@@ -8,7 +10,11 @@ use super::refresh::Refresh;
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
-use crate::common::{BootTime, log::writer::LogWriter};
+use crate::common::{BootTime, clock::epoch_seconds, log, log::writer::LogWriter};
+
+/// If the wall clock is set ahead by more than this, every value is fetched again: a virtual machine may have been paused (Docker
+/// Desktop's, while the laptop slept), which CLOCK_BOOTTIME does not count, so the credential may have expired unnoticed.
+const MAX_STEP_SECONDS: i64 = 60;
 
 pub struct Supervisor<'a> {
     pub refreshes: Vec<(Box<dyn Refresh>, Fetcher)>,
@@ -20,18 +26,26 @@ pub struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Runs until a signal ends the program, and returns the signal's name. The error is one that the user has to correct.
     pub fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
+        let wall_clock = || epoch_seconds(SystemTime::now()) - (BootTime::now().0 / 1000) as i64;
+        let mut ahead = wall_clock();
         let result = 'serve: loop {
             self.start_due(BootTime::now());
             self.wait(signals, BootTime::now());
             let now = BootTime::now();
+            let before = std::mem::replace(&mut ahead, wall_clock());
+            let mut is_ordered = ahead - before > MAX_STEP_SECONDS;
+            if is_ordered {
+                log::event("the wall clock was set ahead: fetching now");
+            }
             while let Some(order) = signals.order() {
                 match order {
                     Order::End(signal) => break 'serve Ok(signal),
-                    Order::FetchNow => {
-                        self.refreshes.iter_mut().for_each(|(refresh, _)| refresh.fetch_now(now));
-                    }
+                    Order::FetchNow => is_ordered = true,
                     Order::ShareAddress => share(&self.server.listener),
                 }
+            }
+            if is_ordered {
+                self.refreshes.iter_mut().for_each(|(refresh, _)| refresh.fetch_now(now));
             }
             if let Err(error) = self.receive(now) {
                 break Err(error);

@@ -1,11 +1,30 @@
 //! Checks when ec2-role calls STS, and which credential it serves during a call and after a failed one.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::fault::check_is_served_for;
 use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH};
 use crate::support::sts::access_key_id;
-use crate::support::{Reply, Start, Sts};
+use crate::support::{Directory, Reply, Start, Sts, skip};
+
+/// A library for LD_PRELOAD that sets the wall clock of a process ahead by two minutes as soon as the file STEP exists. No other
+/// clock changes.
+const STEPPING_CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    int result = syscall(SYS_clock_gettime, clock, time);
+    if (clock == CLOCK_REALTIME && access(getenv("STEP"), F_OK) == 0)
+        time->tv_sec += 120;
+    return result;
+}
+"#;
 
 #[test]
 fn a_short_credential_is_refreshed_at_half_its_lifetime() {
@@ -129,4 +148,25 @@ fn a_killed_fetcher_is_logged_and_retried() {
         .unwrap();
     ec2_role.wait_for_line("fetcher killed by signal 9 while calling AssumeRole of");
     ec2_role.wait_for_document_of_call(2);
+}
+
+/// While a laptop sleeps, the virtual machine of Docker Desktop is paused. Afterwards its wall clock is set, but its other clocks
+/// have not counted the pause.
+#[test]
+fn a_fetch_begins_when_the_wall_clock_is_set_ahead() {
+    let files = Directory::new();
+    let source = files.write("clock.c", STEPPING_CLOCK);
+    let (library, step) = (files.text("clock.so"), files.text("step"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o", &library, &source]);
+    if !compiler.status().is_ok_and(|status| status.success()) {
+        return skip("there is no C compiler");
+    }
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts).variable("LD_PRELOAD", &library);
+    let ec2_role = start.variable("STEP", &step).serving();
+    files.write("step", "");
+    ec2_role.wait_for_line("the wall clock was set ahead: fetching now");
+    ec2_role.wait_for_document_of_call(2);
+    assert_eq!(sts.calls().len(), 2);
 }
