@@ -8,6 +8,8 @@ use nix::sys::signal::Signal::{self, *};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::stdio::stderr;
+use rustix::termios::tcgetattr;
 
 use crate::common::{SUPERVISOR_SIGNALS, log};
 
@@ -56,6 +58,10 @@ impl Signals {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(SIGCHLD) | Err(_) => {}
                 Ok(end @ (SIGTERM | SIGINT | SIGQUIT)) => return Some(Order::End(end.as_str())),
+                // The terminal whose user started ec2-role was closed. Like Ctrl-C, this ends ec2-role.
+                Ok(SIGHUP) if tcgetattr(stderr()).err() == Some(Errno::IO) => {
+                    return Some(Order::End("SIGHUP"));
+                }
                 Ok(SIGHUP) => {
                     log::event("SIGHUP: fetching now");
                     return Some(Order::FetchNow);

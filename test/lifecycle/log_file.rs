@@ -115,26 +115,40 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
     assert!(fs::metadata(files.path("log")).unwrap().len() <= 1024);
 }
 
-#[test]
-fn a_terminal_that_stops_background_output_stops_no_process() {
-    let sts = Sts::start([Reply::good()]);
+/// Starts ec2-role in the foreground of a new terminal, to which its log goes. Its other processes run in the background. With
+/// `tostop` the kernel suspends a background process that writes to the terminal.
+fn start_on_terminal(sts: &Sts) -> (OwnedFd, Ec2Role, SocketAddr) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    // The supervisor runs in the terminal's foreground, the server in the background. `tostop` makes the kernel suspend a
-    // background process that writes to the terminal.
     let on_terminal = [
         "sh",
         "-c",
         "exec 3<&0 <&2; exec setsid -c sh -c 'stty tostop; exec \"$@\" <&3 3<&-' sh \"$@\"",
         "sh",
     ];
-    let (mut ec2_role, address) = start(Start::with(&sts).before(on_terminal).stderr(terminal));
+    let (ec2_role, address) = start(Start::with(sts).before(on_terminal).stderr(terminal));
+    (master, ec2_role, address)
+}
+
+#[test]
+fn a_terminal_that_stops_background_output_stops_no_process() {
+    let sts = Sts::start([Reply::good()]);
+    let (_terminal, mut ec2_role, address) = start_on_terminal(&sts);
     let server = ec2_role.server();
     check_that_requests_are_answered(address);
     assert_eq!(ec2_role.server(), server);
     check_that_sigterm_ends(&mut ec2_role);
+}
+
+#[test]
+fn ec2_role_ends_when_its_terminal_is_closed() {
+    let sts = Sts::start([Reply::good()]);
+    let (terminal, mut ec2_role, address) = start_on_terminal(&sts);
+    drop(terminal);
+    assert!(ec2_role.wait_for_end().success());
+    assert!(http::get(address, DOCUMENT_PATH).is_err());
 }
 
 /// A file system in a loop device. Dropping it thaws and unmounts it, even if the test fails.
