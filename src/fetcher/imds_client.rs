@@ -22,7 +22,7 @@ const MAX_SETTING: u64 = 10;
 pub struct ImdsClient {
     endpoint: String,
     http_client: HttpClient,
-    attempts: u64,
+    pub attempts: u64,
     may_use_version_one: bool,
     token: RefCell<Option<String>>,
 }

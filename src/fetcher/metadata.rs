@@ -5,6 +5,9 @@ use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, to_frame};
 
+/// Minimum number of attempts for each request. Hundreds of requests in a row, or several servers at once, can exceed the 1,024
+/// packets a second that EC2 accepts for its metadata, DNS and time services together. It then drops packets.
+const MIN_ATTEMPTS: u64 = 3;
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
 /// Maximum size of all paths and bodies together. An instance has about 56 KiB at most: 16 KiB of user-data, 40 KiB of other
@@ -18,7 +21,8 @@ const MAX_DEPTH: usize = 8;
 const ROOT: &str = "meta-data/";
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
-    let client = ImdsClient::connect(&AwsSettings::load(config)?, orders)?;
+    let mut client = ImdsClient::connect(&AwsSettings::load(config)?, orders)?;
+    client.attempts = client.attempts.max(MIN_ATTEMPTS);
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
     let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
     while let Some(directory) = directories.pop() {

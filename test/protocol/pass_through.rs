@@ -296,6 +296,15 @@ fn a_rejected_token_is_renewed_once() {
 }
 
 #[test]
+fn a_request_without_an_answer_is_repeated_and_fails_no_fetch() {
+    let sts = Sts::start([Reply::good()]);
+    let upstream = Upstream::with(&[], Manner::HangOnce);
+    let ec2_role = start(&upstream, &sts, &[]);
+    wait_for_reading(&ec2_role);
+    assert_eq!(ec2_role.count_lines("was not fetched"), 0, "{:?}", ec2_role.lines());
+}
+
+#[test]
 fn metadata_is_503_before_the_first_snapshot() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx";
     let manners = [

@@ -29,6 +29,8 @@ pub enum Manner {
     TokensFrom(usize),
     /// Never responds, not even to a PUT for a token.
     Hang,
+    /// Never responds to the next GET, as if EC2 had dropped its packets. Responds to later ones as EC2 does.
+    HangOnce,
     /// Sends these bytes and closes the connection.
     Say(Vec<u8>),
 }
@@ -128,6 +130,10 @@ impl Tree {
             Manner::Well => 1,
             Manner::TokensFrom(first) => first,
             Manner::Hang => return connection.hang(),
+            Manner::HangOnce => {
+                self.manner.change(|now| *now = Manner::Well);
+                return connection.hang();
+            }
             Manner::Say(bytes) => {
                 use std::io::Write;
                 _ = connection.0.write_all(&bytes);
