@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-/// Maximum size of a file: five times the size of a distribution's CA bundle, the largest file that is read.
-const MAX_BYTES: usize = 1 << 20;
+/// Maximum size of a file. The largest files are config files that a tool has written, with a profile for each role of thousands
+/// of accounts: some MB.
+const MAX_BYTES: usize = 1 << 22;
 
 /// A path and its origin. Every error about the file starts with both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl NamedFile {
         NamedFile { path: path.into(), origin: origin.into() }
     }
 
-    /// Reads a regular file of at most 1 MiB. The error is one line: origin, path, cause and remedy. The call blocks if the file
+    /// Reads a regular file of at most 4 MiB. The error is one line: origin, path, cause and remedy. The call blocks if the file
     /// system hangs.
     pub(crate) fn read(&self) -> io::Result<Contents> {
         self.try_read().map_err(|error| self.error(error))
@@ -63,8 +64,8 @@ impl NamedFile {
 
     fn error(&self, cause: io::Error) -> io::Error {
         let remedy = format!(
-            "name a regular file of at most {} KiB that ec2-role's user can read",
-            MAX_BYTES >> 10
+            "name a regular file of at most {} MiB that ec2-role's user can read",
+            MAX_BYTES >> 20
         );
         io::Error::new(cause.kind(), format!("{self}: cannot be read: {cause}; {remedy}"))
     }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_more_than_one_mebibyte_is_refused() {
+    fn a_file_of_more_than_four_mebibytes_is_refused() {
         let path = std::env::temp_dir().join(format!("ec2-role-file-{}", std::process::id()));
         let file = NamedFile::new("--policy", &path);
         std::fs::write(&path, vec![b' '; MAX_BYTES]).unwrap();
@@ -106,7 +107,7 @@ mod tests {
         let error = file.read().err().unwrap().to_string();
         std::fs::remove_file(&path).unwrap();
         assert!(error.starts_with(&format!("--policy {}: ", path.display())));
-        assert!(error.contains("too large") && error.contains("at most 1024 KiB"), "{error}");
+        assert!(error.contains("too large") && error.contains("at most 4 MiB"), "{error}");
     }
 
     #[test]

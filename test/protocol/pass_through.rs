@@ -301,7 +301,12 @@ fn a_request_without_an_answer_is_repeated_and_fails_no_fetch() {
     let upstream = Upstream::with(&[], Manner::HangOnce);
     let ec2_role = start(&upstream, &sts, &[]);
     wait_for_reading(&ec2_role);
-    assert_eq!(ec2_role.count_lines("was not fetched"), 0, "{:?}", ec2_role.lines());
+    assert_eq!(
+        ec2_role.count_lines("was not fetched"),
+        0,
+        "{:?}",
+        ec2_role.lines()
+    );
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn check_each(when: When) {
             Text("[default]\nrole_arn = arn:aws:iam::123456789012:role/a\nsource_profile = b\n"),
             "role_arn: ec2-role does not support it",
         ),
-        (Use::Config, TooLarge, "a regular file of at most 1024 KiB"),
+        (Use::Config, TooLarge, "a regular file of at most 4 MiB"),
         (
             Use::Program,
             Content::Directory,
@@ -338,7 +338,7 @@ fn check_each(when: When) {
                     std::os::unix::fs::symlink("file", &new).unwrap();
                     put();
                 }
-                TooLarge => write(&[b'#'; 2 << 20]),
+                TooLarge => write(&[b'#'; 5 << 20]),
                 Unreadable => set_mode(&file, 0),
                 Busy => {
                     let file = OpenOptions::new().append(true).open(&file);

@@ -125,6 +125,23 @@ fn tilde_paths_and_quoted_profile_names_are_read() {
     }
 }
 
+/// Tools write a profile for each role of each account of a company.
+#[test]
+fn a_config_file_with_profiles_of_thousands_of_accounts_is_read() {
+    let sts = sts();
+    let profiles = (0..10_000).map(|number| {
+        format!(
+            "[profile account-of-team-{number}.AdministratorAccess]\nsso_session = corp\nsso_account_id = {}\n\
+             sso_role_name = AdministratorAccess\nregion = eu-west-1\noutput = json\n\n",
+            100_000_000_000u64 + number
+        )
+    });
+    let config = profiles.chain([keys("profile last", "AKIALAST")]);
+    let start = Start::without_source(&sts).file(".aws/config", &config.collect::<String>());
+    let start = start.arguments(["--profile", "last"]);
+    assert_eq!(signed_with(&sts, start), "AKIALAST");
+}
+
 #[test]
 fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
     let sts = sts();
