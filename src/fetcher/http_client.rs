@@ -215,7 +215,10 @@ impl HttpClient {
                 let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
                 return SendError::new(cause, "check the URL");
             }
-            ureq::Error::Io(error) => without_errno(error),
+            // Leave out the errno: std writes `Connection refused (os error 111)`.
+            ureq::Error::Io(error) => {
+                error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
+            }
             ureq::Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
@@ -242,12 +245,6 @@ fn is_of_proxy(error: &ureq::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// Returns an error's text without the errno: `Connection refused`, where std writes `Connection refused (os error 111)`.
-fn without_errno(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {

@@ -26,6 +26,7 @@ pub struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Runs until a signal ends the program, and returns the signal's name. The error is one that the user has to correct.
     pub fn run(mut self, signals: &Signals) -> Result<&'static str, String> {
+        // Seconds by which the wall clock is ahead of CLOCK_BOOTTIME, which nobody can set.
         let wall_clock = || epoch_seconds(SystemTime::now()) - (BootTime::now().0 / 1000) as i64;
         let mut ahead = wall_clock();
         let result = 'serve: loop {
@@ -33,18 +34,17 @@ impl Supervisor<'_> {
             self.wait(signals, BootTime::now());
             let now = BootTime::now();
             let before = std::mem::replace(&mut ahead, wall_clock());
-            let mut is_ordered = ahead - before > MAX_STEP_SECONDS;
-            if is_ordered {
-                log::event("the wall clock was set ahead: fetching now");
-            }
+            let is_step = ahead - before > MAX_STEP_SECONDS;
+            let mut reason = is_step.then_some("the wall clock was set ahead");
             while let Some(order) = signals.order() {
                 match order {
                     Order::End(signal) => break 'serve Ok(signal),
-                    Order::FetchNow => is_ordered = true,
+                    Order::FetchNow => reason = Some("SIGHUP"),
                     Order::ShareAddress => share(&self.server.listener),
                 }
             }
-            if is_ordered {
+            if let Some(reason) = reason {
+                log::event(&format!("{reason}: fetching now"));
                 self.refreshes.iter_mut().for_each(|(refresh, _)| refresh.fetch_now(now));
             }
             if let Err(error) = self.receive(now) {

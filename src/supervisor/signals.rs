@@ -62,10 +62,7 @@ impl Signals {
                 Ok(SIGHUP) if tcgetattr(stderr()).err() == Some(Errno::IO) => {
                     return Some(Order::End("SIGHUP"));
                 }
-                Ok(SIGHUP) => {
-                    log::event("SIGHUP: fetching now");
-                    return Some(Order::FetchNow);
-                }
+                Ok(SIGHUP) => return Some(Order::FetchNow),
                 Ok(SIGUSR2) => return Some(Order::ShareAddress),
                 Ok(other) => log::warning(&format!(
                     "{other} ignored; send SIGHUP to fetch now, SIGTERM to end"
