@@ -238,6 +238,21 @@ fn check_works_at_a_link_local_address() {
     assert_eq!(ended.status, Some(0), "{ended:?}");
 }
 
+/// Docker disables IPv6 in a container on a network without IPv6.
+#[test]
+fn check_of_every_address_works_without_ipv6_on_loopback() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+    let sts = Sts::start([Reply::good()]);
+    for every in ["0.0.0.0:0", "[::]:0"] {
+        let ec2_role = Start::with(&sts).listen(every).serving();
+        let ended = check(&ec2_role.address.to_string());
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+    }
+}
+
 #[test]
 fn check_without_service_says_why_and_exits_1() {
     let sts = Sts::start([Reply::error(503, "ServiceUnavailable", "later")]);
