@@ -39,9 +39,20 @@ def test_client_finds_the_role_by_the_relative_uri(client, aws, token_file, tmp_
         assert_finds_the_role(client, ec2_role, aws, tmp_path, {**uri, **token_file})
 
 
-def serving(aws, token_file, **listen):
+def test_role_name_that_the_sdk_for_cpp_escapes_is_found(aws, token_file, tmp_path):
+    (pyarrow,) = [client for client in CLIENTS if client.name == "pyarrow"]
+    name = "a+=,.@_-b"
+    with serving(aws, token_file, "--role-name", name) as ec2_role:
+        ec2_role.wait_for_credential()
+        uri = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{ec2_role.endpoint}/v2/credentials/{name}"}
+        result = pyarrow.run(aws, tmp_path, {"AWS_EC2_METADATA_DISABLED": "true", **uri, **token_file})
+        assert result.returncode == 0, result.stderr
+        assert {asked[1:] for asked in ec2_role.requests()} == {("/v2/credentials/a%2B%3D%2C.%40_-b", 200)}
+
+
+def serving(aws, token_file, *more, **listen):
     (file,) = token_file.values()
-    options = ["--http-tokens", "required", "--container-token-file", file, "--both-forms", "--endpoint-url", aws.endpoint]
+    options = [*more, "--http-tokens", "required", "--container-token-file", file, "--both-forms", "--endpoint-url", aws.endpoint]
     return Ec2Role(*options, environment=aws.host_keys, **listen)
 
 
