@@ -80,6 +80,8 @@ impl Refresh for HostRefresh {
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata { items, left_out, snapshot } => {
+                // Servers that start together drift apart, because each fetch sends hundreds of packets.
+                self.next = now.after(schedule::earlier(self.next.left(now), jitter));
                 let is_news = !self.has_fetched || self.failures.count > 0;
                 let line = is_news.then(|| metadata_line(items, left_out));
                 self.fetched(ServerUpdate::Metadata(snapshot), line)
@@ -129,8 +131,10 @@ mod tests {
         assert_eq!(refresh.due(), BootTime(5));
         let orders = refresh.start(BootTime(5));
         assert_eq!(orders.task, Task::Metadata);
-        refresh.receive(fetched(0), BootTime(3000), 0.5).unwrap();
-        assert_eq!(refresh.due(), BootTime(60_005));
+        for (jitter, due) in [(0.0, 60_005), (1.0, 54_305)] {
+            refresh.receive(fetched(0), BootTime(3005), jitter).unwrap();
+            assert_eq!(refresh.due(), BootTime(due));
+        }
         for failures in 1..=3 {
             refresh.receive(failed(), BootTime(0), 0.5).unwrap();
             let wait = schedule::retry(failures, 0.5);

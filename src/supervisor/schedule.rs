@@ -8,7 +8,8 @@ const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 /// Keeps a credential that lives for [`TARGET_LEFT`] or less from being replaced at once: [`due`] returns at least this time, or
 /// half of the lifetime if that is shorter.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
-/// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart. Jitter never makes a refresh later.
+/// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart, and the servers of one host too. Jitter
+/// never makes a refresh later.
 const JITTER: f64 = 0.1;
 /// The first credential after a start or an outage is used for at least this fraction of [`due`], because a credential that was
 /// just received needs no replacement.
@@ -27,7 +28,12 @@ pub fn due(lifetime: Duration) -> Duration {
 
 /// Returns when to refresh in a steady state: at [`due`], or up to a tenth earlier.
 pub fn steady(lifetime: Duration, jitter: f64) -> Duration {
-    due(lifetime).mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
+    earlier(due(lifetime), jitter)
+}
+
+/// Returns a wait that is shortened by up to a tenth.
+pub fn earlier(wait: Duration, jitter: f64) -> Duration {
+    wait.mul_f64(1.0 - JITTER * jitter.clamp(0.0, 1.0))
 }
 
 /// Returns when to refresh the first credential after a start or an outage: at a random time, so that hosts that started together
