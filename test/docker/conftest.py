@@ -4,10 +4,12 @@ import pytest
 
 import session
 from asking import role_or_none
+from containers import start_client
 from images import CLIENT, build_ec2_role, import_busybox, import_client
 from instance import Instance, firewall, routing, wait_until
 from instance_server import InstanceServer
 from real_metadata import HOST_ROLE
+from role_networks import create
 from stand_in import StandIn
 from sts import ENDPOINT, Aws
 
@@ -125,3 +127,11 @@ def start_server(docker, aws):
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def pair(docker):
+    """A client on each of two role networks, by role."""
+    for role in ("fluentd", "php"):
+        create(docker, role)
+    yield {role: start_client(docker, "--network", role) for role in ("fluentd", "php")}

@@ -45,7 +45,7 @@ def newer_docker(tmp_path):
 
 def test_a_container_on_two_networks_prefers_gw_priority(newer_docker):
     environment = {**os.environ, "PATH": f"{newer_docker}:{os.environ['PATH']}"}
-    tests = [pathlib.Path(__file__).with_name(name) for name in ("test_readme.py", "test_one_role_each.py")]
+    tests = [pathlib.Path(__file__).with_name(name) for name in ("test_readme.py", "test_network_commands.py")]
     ran = subprocess.run([sys.executable, "-m", "pytest", "-v", *tests, "-k", "on_two_networks_gets or keeps_the_priority"],
                          env=environment, capture_output=True, text=True)
     assert ran.returncode == 0 and "3 passed" in ran.stdout, ran.stdout

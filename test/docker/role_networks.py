@@ -1,0 +1,22 @@
+"""The command ec2-role-network, and what it made."""
+
+from instance import REPOSITORY, firewall
+from sts import ENDPOINT, arn
+
+NETWORK = REPOSITORY / "scripts/ec2-role-network"
+
+
+def network(docker, *arguments, check=True):
+    return docker.instance.run(NETWORK, *arguments, check=check)
+
+
+def create(docker, role, *options, check=True):
+    return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
+
+
+def rules(docker):
+    return [line for line in firewall(docker.instance).splitlines() if line.startswith("-A")]
+
+
+def gateway_of(docker, name):
+    return docker.docker("network", "inspect", name, "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
