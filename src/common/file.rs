@@ -32,16 +32,16 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Describes which other users can read or change a secret file, and the remedy; `None` if the file is safe. `mask` has the
-    /// permission bits that must be 0.
-    pub fn exposure(&self, mask: u32) -> Option<String> {
+    /// Describes which other users can read or change a secret file, and the remedy; `None` if the file is safe. The file's group
+    /// may read it: Kubernetes gives a Secret to the pod's group, and an ACL for one user shows as permissions of the group.
+    pub fn exposure(&self) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);
         if owner != user && owner != 0 {
             return Some(format!("it belongs to user {owner}; chown it to {user} or root"));
         }
-        (mode & mask != 0).then(|| {
-            format!("others can read or write it (mode {mode:o}); chmod {:o}", mode & !mask)
+        (mode & 0o7 != 0).then(|| {
+            format!("others can read or write it (mode {mode:o}); chmod {:o}", mode & !0o7)
         })
     }
 }
@@ -115,19 +115,17 @@ mod tests {
         let path = std::env::temp_dir().join(format!("ec2-role-secret-{}", std::process::id()));
         let file = NamedFile::new("--token-key-file", &path);
         std::fs::write(&path, "").unwrap();
-        let exposure = |mode, mask| {
+        let exposure = |mode| {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            file.read().ok().unwrap().exposure(mask)
+            file.read().ok().unwrap().exposure()
         };
-        assert_eq!([exposure(0o600, 0o077), exposure(0o640, 0o007)], [None, None]);
-        for (mode, mask, remedy) in
-            [(0o640, 0o077, "(mode 640); chmod 600"), (0o604, 0o007, "(mode 604); chmod 600")]
-        {
-            assert!(exposure(mode, mask).unwrap().ends_with(remedy));
+        assert_eq!([exposure(0o600), exposure(0o440)], [None, None]);
+        for (mode, remedy) in [(0o644, "(mode 644); chmod 640"), (0o602, "(mode 602); chmod 600")] {
+            assert!(exposure(mode).unwrap().ends_with(remedy));
         }
         // Only root can change a file's owner, so this part of the test is skipped for other users.
         if chown(&path, Some(65534), None).is_ok() {
-            assert!(exposure(0o600, 0o077).unwrap().contains("belongs to user 65534"));
+            assert!(exposure(0o600).unwrap().contains("belongs to user 65534"));
         }
         std::fs::remove_file(&path).unwrap();
     }

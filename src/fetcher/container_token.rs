@@ -39,7 +39,7 @@ fn token(
     contents: &Contents,
     report: &dyn Fn(FetchReport),
 ) -> Result<Secret, Fault> {
-    if let Some(exposure) = contents.exposure(0o007) {
+    if let Some(exposure) = contents.exposure() {
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }
     let text = String::from_utf8_lossy(&contents.bytes);

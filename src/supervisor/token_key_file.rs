@@ -28,7 +28,7 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
     let key = TokenKey::from_hex(text.trim()).ok_or(
         "it holds no key, which is 64 hexadecimal digits; name another file, or one that does not exist yet",
     )?;
-    contents.exposure(0o077).map_or(Ok(key), Err)
+    contents.exposure().map_or(Ok(key), Err)
 }
 
 /// Creates the file unless it exists. The file gets its whole contents or is not created: a full disk or a crash must not leave

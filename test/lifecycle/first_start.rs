@@ -41,7 +41,7 @@ fn file_and_address_faults_at_start_are_retried() {
     write("empty", "");
     write("short", "abc");
     write("readable", &"a1".repeat(32));
-    set_mode(&files.path("readable"), 0o640);
+    set_mode(&files.path("readable"), 0o604);
     write("lines", "two\nlines");
     write("large", &"x".repeat(300_000));
     for (link, target) in [("loop", "loop"), ("dangling", "nowhere")] {
