@@ -75,12 +75,12 @@ fn config(settings: &Settings) -> Result<Config, String> {
         "no role: give its ARN, as in ec2-role arn:aws:iam::123456789012:role/NAME, or set EC2_ROLE_ARN",
     )?;
     let value = |name| settings.value(name);
-    let text = |name| value(name).map(|setting| setting.value);
+    let named = |name| value(name).map(|setting| (setting.origin, setting.value));
     Ok(Config {
         assume_role: assume_role::parse(settings)?,
-        profile: text("profile"),
-        region: text("region"),
-        endpoint_url: text("endpoint-url"),
+        profile: value("profile").map(|setting| setting.value),
+        region: named("region"),
+        endpoint_url: named("endpoint-url"),
         listen: listen(settings)?,
         token_key_file: value("token-key-file").map(Setting::file),
         container_token_file: value("container-token-file").map(Setting::file),

@@ -14,10 +14,10 @@ pub struct Config {
     pub assume_role: AssumeRole,
     /// The profile to use in AWS's shared files.
     pub profile: Option<String>,
-    /// The region of STS.
-    pub region: Option<String>,
-    /// The URL of STS, if it is not AWS's own.
-    pub endpoint_url: Option<String>,
+    /// The region of STS, after the name of the option or variable that sets it.
+    pub region: Option<(String, String)>,
+    /// The URL of STS, if it is not AWS's own, after the name of the option or variable that sets it.
+    pub endpoint_url: Option<(String, String)>,
     /// The address to listen on; `None` if stdin is the listening socket.
     pub listen: Option<SocketAddr>,
     pub token_key_file: Option<NamedFile>,

@@ -59,7 +59,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     fn region(&self) -> Result<Option<String>, Fault> {
-        let setting = Setting::option("--region", self.config.region.as_deref())
+        let setting = Setting::named(&self.config.region)
             .or_else(|| self.variable("AWS_REGION"))
             .or_else(|| self.variable("AWS_DEFAULT_REGION"))
             .or_else(|| self.profile.setting("region"));
@@ -99,7 +99,7 @@ impl<'a> AwsSettings<'a> {
 
     /// Returns the URL that replaces AWS's endpoint of STS.
     fn endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
-        let option = Setting::option("--endpoint-url", self.config.endpoint_url.as_deref());
+        let option = Setting::named(&self.config.endpoint_url);
         let ignoring = self.enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?;
         if option.is_some() || ignoring.is_some() {
             return Ok(option);

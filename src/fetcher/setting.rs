@@ -25,6 +25,11 @@ impl<'a> Setting<'a> {
         Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
     }
 
+    /// The value of an option or a variable, after its origin, if it is set.
+    pub fn named(setting: &'a Option<(String, String)>) -> Option<Self> {
+        setting.as_ref().and_then(|(origin, value)| Self::option(origin, Some(value)))
+    }
+
     pub fn variable(environment: &'a Environment, name: &str) -> Option<Self> {
         Self::option(name, environment.get(name))
     }

@@ -77,8 +77,8 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
         let option = format!("--{name}");
         let variable = format!("EC2_ROLE_{}", name.replace('-', "_").to_uppercase());
         let start = || start().arguments([ROLE]);
-        check(start().arguments([&option, value]), &[right]);
-        check(start().variable(&variable, value), &[right]);
+        check(start().arguments([&option, value]), &[&option, right]);
+        check(start().variable(&variable, value), &[&variable, right]);
     }
     assert_eq!(sts.calls().len(), 0);
 }
