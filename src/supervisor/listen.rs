@@ -118,6 +118,7 @@ fn remedy(error: &io::Error) -> String {
         Some(Errno::ACCESS) => {
             "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
         }
+        Some(Errno::AFNOSUPPORT) => "this machine has no IPv6; choose an IPv4 address".to_owned(),
         Some(Errno::INVAL) => "a link-local address needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
         _ => limit::name(error),
     }

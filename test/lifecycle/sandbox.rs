@@ -44,6 +44,19 @@ fn without(call: libc::c_long, start: Start) -> Ec2Role {
     refusing(rules, libc::EPERM, || start.serving())
 }
 
+/// A kernel that was booted with ipv6.disable=1 has no IPv6 sockets, and neither has a unit with RestrictAddressFamilies=AF_INET.
+#[test]
+fn the_error_names_ipv6_if_the_kernel_lacks_it() {
+    let ipv6 = libc::AF_INET6 as u64;
+    let is_ipv6 = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, ipv6);
+    let rule = SeccompRule::new(vec![is_ipv6.unwrap()]).unwrap();
+    let rules = [(libc::SYS_socket, vec![rule])].into();
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::with(&sts).listen("[::]:0");
+    let ec2_role = refusing(rules, libc::EAFNOSUPPORT, || start.spawn());
+    ec2_role.wait_for_line("--listen [::]:0: this machine has no IPv6; choose an IPv4 address");
+}
+
 /// System calls newer than Linux 4.14, except rseq. rseq must stay allowed, because glibc aborts if rseq has succeeded in one
 /// thread and then fails in another. Only the tests are linked with glibc; the release is linked with musl, which does not call
 /// rseq.
