@@ -4,7 +4,6 @@
 use serde_json::json;
 
 use super::http::{Refusal, Request, Response, StatusCode};
-use super::imds;
 use crate::common::{BootTime, clock};
 use crate::messages::ServerState;
 
@@ -13,7 +12,7 @@ const ROOT: &str = "/v2/credentials/";
 /// Responds in the container form; `None` if the path does not start with `ROOT`, or no container token is set.
 pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<Response> {
     let token = state.container_token.as_ref()?;
-    let path = imds::decoded_path(request.target)?;
+    let path = request.path()?;
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
     let refuse =
         |refusal, status, code, message| Some(error(status, code, message).refused(refusal));

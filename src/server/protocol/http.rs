@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 pub use http::StatusCode;
+use percent_encoding::percent_decode_str;
 
 /// A request as tiny_http parsed it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +23,15 @@ impl<'a> Request<'a> {
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let mut headers = self.headers.iter();
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// Returns the path of the target, percent-decoded once. `None` if the target does not begin with a slash, has an escaped
+    /// slash, or is not UTF-8.
+    pub fn path(&self) -> Option<Cow<'a, str>> {
+        let raw = self.target.split_once('?').map_or(self.target, |(path, _query)| path);
+        let path = percent_decode_str(raw).decode_utf8().ok()?;
+        let slashes = |path: &str| path.matches('/').count();
+        (raw.starts_with('/') && slashes(raw) == slashes(&path)).then_some(path)
     }
 }
 

@@ -4,10 +4,6 @@
 //! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>) and in published dumps. If a case is
 //! in neither of them, the response is one that breaks no client, and a comment says that EC2's is not published.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
-
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
@@ -24,8 +20,9 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     if request.header("X-Forwarded-For").is_some() {
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
-    let path = decoded_path(request.target);
-    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`.
+    let path = request.path();
+    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`. So a trailing slash makes no difference,
+    // except for the token path: fluent-bit requests items with one, and aws-sdk-cpp and .NET request the list without one.
     let segments = path.as_deref().unwrap_or_default().split('/');
     let segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
     if is_withheld(request, &segments, &state.server) {
@@ -214,14 +211,4 @@ fn is_version(version: &str) -> bool {
             _ => byte.is_ascii_digit(),
         });
     matches!(version, "1.0" | "latest") || (is_date && version >= FIRST_DATE)
-}
-
-/// Returns the path of a request target, percent-decoded once. `None` if the target does not begin with a slash, has an escaped
-/// slash, or is not UTF-8. Except for the token path, a trailing slash makes no difference: fluent-bit requests items with one,
-/// and aws-sdk-cpp and .NET request the list without one.
-pub(super) fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
-    let raw = target.split_once('?').map_or(target, |(path, _query)| path);
-    let path = percent_decode_str(raw).decode_utf8().ok()?;
-    let slashes = |path: &str| path.matches('/').count();
-    (raw.starts_with('/') && slashes(raw) == slashes(&path)).then_some(path)
 }
