@@ -52,7 +52,7 @@ fn invoke(kind: ProcessKind, words: &[String]) -> ExitCode {
         }
         Err(error) => exit_code(permanent(error)),
         Ok(Invocation::Print(text)) => exit_code(print(text.trim_end())),
-        Ok(Invocation::Check(check)) => match check.run() {
+        Ok(Invocation::Check(mut check)) => match check.run() {
             Err(text) if check.json => {
                 exit_code(print(&text));
                 ExitCode::from(EXIT_TRANSIENT)

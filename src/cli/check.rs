@@ -1,6 +1,6 @@
 //! `--check`: requests the credential from a running ec2-role, as a client does, and reports whether it got one.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,7 +31,12 @@ pub struct Check {
 impl Check {
     /// Returns one line, or one JSON object if `json` is set. `Ok` has the role name that the server lists, and the credential's
     /// expiration; `Err` says what is wrong.
-    pub fn run(&self) -> Result<String, String> {
+    pub fn run(&mut self) -> Result<String, String> {
+        // On a network without IPv6, Docker disables IPv6 in the container, even on loopback. Use IPv4, which [::] includes.
+        let has_ipv6 = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        if self.address.ip() == Ipv6Addr::UNSPECIFIED && !has_ipv6() {
+            self.address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let address = self.address;
         match self.ask() {
             Ok((name, until)) if self.json => {

@@ -5,7 +5,7 @@ mod check;
 mod options;
 mod setting;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::common::{Config, Environment, PassThrough, RoleArn, RoleName, ServerConfig};
 pub use check::{Check, unhealthy};
@@ -126,14 +126,9 @@ fn check(settings: &Settings) -> Result<Check, String> {
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all
     // addresses.
-    let Some(mut address) = listen(settings)? else {
+    let Some(address) = listen(settings)? else {
         return Err("--check: it needs an address to ask; give --listen ADDRESS:PORT".into());
     };
-    // On a network without IPv6, Docker disables IPv6 in the container, even on loopback. Use IPv4, which [::] includes.
-    let has_ipv6 = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-    if address.ip() == Ipv6Addr::UNSPECIFIED && !has_ipv6() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
     Ok(Check {
         address,
         role: role.zip(name),
