@@ -103,3 +103,7 @@ CLIENTS = [
     Client("awscrt", python("client_awscrt.py"), [TOKEN, LIST, DOCUMENT]),
     Client("pyarrow", python("client_pyarrow.py"), [TOKEN, LIST_WITHOUT_SLASH, DOCUMENT]),
 ]
+
+
+def client_named(name):
+    return next(client for client in CLIENTS if client.name == name)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clients import CLIENTS, TOKEN
+from clients import CLIENTS, TOKEN, client_named
 from ec2_role import ROLE_NAME, Ec2Role, fetch, fetch_document
 from front import Front
 
@@ -54,7 +54,7 @@ def test_16_concurrent_clients_find_the_role_without_errors(aws, tmp_path):
 
 
 def test_aws_sdk_for_rust_gets_the_region_that_ec2_role_uses(aws, tmp_path):
-    (client,) = [client for client in CLIENTS if client.name == "deltalake"]
+    client = client_named("deltalake")
     environment = {**aws.host_keys, "AWS_REGION": "eu-central-1"}
     with Ec2Role("--endpoint-url", aws.endpoint, environment=environment) as ec2_role:
         ec2_role.wait_for_credential()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from clients import CLIENTS
+from clients import CLIENTS, client_named
 from ec2_role import ROLE_NAME, Ec2Role, fetch_document
 from link_local import CONTAINER_CREDENTIALS_ADDRESS, skip_unless_own
 from test_clients import assert_has_found
@@ -40,7 +40,7 @@ def test_client_finds_the_role_by_the_relative_uri(client, aws, token_file, tmp_
 
 
 def test_role_name_that_the_sdk_for_cpp_escapes_is_found(aws, token_file, tmp_path):
-    (pyarrow,) = [client for client in CLIENTS if client.name == "pyarrow"]
+    pyarrow = client_named("pyarrow")
     name = "a+=,.@_-b"
     with serving(aws, token_file, "--role-name", name) as ec2_role:
         ec2_role.wait_for_credential()
