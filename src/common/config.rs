@@ -14,9 +14,9 @@ pub struct Config {
     pub assume_role: AssumeRole,
     /// The profile to use in AWS's shared files.
     pub profile: Option<String>,
-    /// The region of STS, after the name of the option or variable that sets it.
+    /// The name of the option or variable that sets STS's region, and the region.
     pub region: Option<(String, String)>,
-    /// The URL of STS, if it is not AWS's own, after the name of the option or variable that sets it.
+    /// The name of the option or variable that sets STS's URL, and the URL; `None` for AWS's own.
     pub endpoint_url: Option<(String, String)>,
     /// The address to listen on; `None` if stdin is the listening socket.
     pub listen: Option<SocketAddr>,

@@ -215,7 +215,7 @@ impl HttpClient {
                 let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
                 return SendError::new(cause, "check the URL");
             }
-            // Leave out the errno: std writes `Connection refused (os error 111)`.
+            // std writes `Connection refused (os error 111)`. Leave out the number.
             ureq::Error::Io(error) => {
                 error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
             }

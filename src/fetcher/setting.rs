@@ -25,7 +25,7 @@ impl<'a> Setting<'a> {
         Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
     }
 
-    /// The value of an option or a variable, after its origin, if it is set.
+    /// The setting of an option or a variable, from its name and its value.
     pub fn named(setting: &'a Option<(String, String)>) -> Option<Self> {
         setting.as_ref().and_then(|(origin, value)| Self::option(origin, Some(value)))
     }

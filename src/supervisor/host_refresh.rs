@@ -80,7 +80,8 @@ impl Refresh for HostRefresh {
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received {
         Ok(match report {
             FetchReport::Metadata { items, left_out, snapshot } => {
-                // Servers that start together drift apart, because each fetch sends hundreds of packets.
+                // The jitter lets the servers of a host drift apart, so that they do not exceed EC2's packet limit together
+                // (`fetcher/metadata.rs`).
                 self.next = now.after(schedule::earlier(self.next.left(now), jitter));
                 let is_news = !self.has_fetched || self.failures.count > 0;
                 let line = is_news.then(|| metadata_line(items, left_out));

@@ -12,8 +12,9 @@ use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::{BootTime, clock::epoch_seconds, log, log::writer::LogWriter};
 
-/// If the wall clock is set ahead by more than this, every value is fetched again: a virtual machine may have been paused (Docker
-/// Desktop's, while the laptop slept), which CLOCK_BOOTTIME does not count, so the credential may have expired unnoticed.
+/// If the wall clock is set ahead by more than this, every value is fetched again. The step may follow a pause of the virtual
+/// machine, such as that of Docker Desktop while a laptop sleeps. CLOCK_BOOTTIME does not count such a pause, so the credential
+/// may have expired without being noticed.
 const MAX_STEP_SECONDS: i64 = 60;
 
 pub struct Supervisor<'a> {

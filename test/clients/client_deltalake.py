@@ -10,7 +10,7 @@ from deltalake import DeltaTable, Field, Schema
 from deltalake.exceptions import DeltaError
 from deltalake.schema import PrimitiveType
 
-# With an endpoint of one's own, deltalake asks the SDK for a credential only if AWS_FORCE_CREDENTIAL_LOAD is set.
+# If AWS_ENDPOINT_URL is set, deltalake asks the SDK for a credential only with AWS_FORCE_CREDENTIAL_LOAD.
 options = {"AWS_ENDPOINT_URL": sys.argv[1], "AWS_ALLOW_HTTP": "true", "AWS_FORCE_CREDENTIAL_LOAD": "true"}
 schema = Schema([Field("number", PrimitiveType("integer"))])
 try:

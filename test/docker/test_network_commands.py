@@ -209,7 +209,7 @@ def test_subnet_of_a_pruned_network_taken_by_another_is_reported(docker):
     failed = create(docker, "php", check=False)
     remedy = f"If another network has the subnet {subnet} of its server: ec2-role-network remove php, and create it again\n"
     assert failed.returncode == 1 and failed.stderr.endswith(remedy), failed.stderr
-    # The server of php still listens at the gateway, which is now that of the other network. The hook closes its port.
+    # The server of php still listens at this gateway address, which the other network has now. The hook closes the server's port.
     other = start_client(docker, "--network", "other")
     assert curl(docker, other, f"http://{gateway}:4567{LIST}") == ("", CURL_REFUSED)
     create(docker, "fluentd")
