@@ -1,5 +1,6 @@
 """Runs the commands and compose files of README.md and scripts/README.md, with the test's STS."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from containers import CURL_REFUSED
 from instance import REPOSITORY, firewall, routing, wait_until
 from readme import OPERATING, block, command, compose, compose_program, with_test_sts
+from session import running_engine
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws")
@@ -55,6 +57,14 @@ def test_sighup_refresh_keeps_dockers_restart_policy(docker, tmp_path):
     shell(docker, signal, tmp_path)
     docker.restart()
     wait_until(lambda: docker.inspect("ec2-role", "{{.State.Running}}") == "true", what="the start with Docker")
+
+
+def test_larger_address_pool_keeps_docker0s_address():
+    pools = re.search(r'`({"default-address-pools".*})`', (REPOSITORY / OPERATING).read_text())[1]
+    with running_engine() as engine:
+        engine.settings = json.loads(pools)
+        engine.restart()
+        assert " inet 172.17.0.1/" in engine.instance.run("ip", "-o", "address", "show", "docker0").stdout
 
 
 def test_hook_section_commands_end_with_status_ok(docker, start_server, tmp_path):
