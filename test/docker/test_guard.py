@@ -67,7 +67,7 @@ def test_rule_that_precedes_the_guards_rules_is_reported(both_families, family, 
 def test_only_rules_for_the_services_address_are_reported(host, rule, said):
     host.ec2.run("ip", "rule", "add", "pref", "0", *rule.split())
     on = host.guard("on", check=False)
-    assert (on.returncode == 1 and "led past" in on.stderr) == said
+    assert (on.returncode == 1 and "bypassed" in on.stderr) == said
     assert role_or_none(host.box) == (HOST_ROLE if said else None)
 
 

@@ -313,7 +313,7 @@ def test_add_without_iptables_fails_and_turns_on_the_guard(host):
 def test_add_reports_a_bypassed_guard_and_adds_the_hook(host, server):
     host.ec2.run("ip", "rule", "add", "pref", "0", "iif", "docker0", "lookup", "main")
     added = host.hook("add", check=False)
-    assert added.returncode == 4 and "docker0: the hook is in place; ec2-role-guard: led past" in added.stderr
+    assert added.returncode == 4 and "docker0: the hook is in place; ec2-role-guard: bypassed" in added.stderr
     assert role_seen_by(host.box) == "stand-in"
     assert host.hook("status", check=False).returncode == 4
 

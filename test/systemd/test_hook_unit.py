@@ -66,7 +66,7 @@ def test_hook_unit_adds_all_hooks_although_guard_is_bypassed(host):
         host.run("systemctl", "restart", "ec2-role-hook", check=False)
         assert "-i br-second " in host.run("iptables-save").stdout
         errors = host.run("journalctl", "--no-pager", "--output=cat", "--priority=err", "--unit=ec2-role-hook").stdout
-        assert "er-+: the hook is in place; ec2-role-guard: led past: " in errors
+        assert "er-+: the hook is in place; ec2-role-guard: bypassed: " in errors
     finally:
         host.run("ip", "rule", "delete", *rule)
         host.run("rm", drop_in)

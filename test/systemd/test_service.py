@@ -218,7 +218,7 @@ def test_unit_serves_and_logs_a_rule_that_bypasses_the_guard(host):
     try:
         host.run("systemctl", "restart", UNIT)
         assert host.ask() == (200, "exc_web")
-        assert logged_errors(host, UNIT, "led past: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0")
+        assert logged_errors(host, UNIT, "bypassed: a rule precedes the guard's, so containers may have the host's role: IPv4 0: from all iif docker0")
     finally:
         host.run("ip", "rule", "delete", "pref", "0", "iif", "docker0", "lookup", "main")
 
