@@ -15,7 +15,7 @@ pub fn fetch(
     report: &dyn Fn(FetchReport),
 ) -> Result<Fetched, Fault> {
     let settings = AwsSettings::load(config)?;
-    let client = LazyCell::new(|| ImdsClient::connect(&settings, orders));
+    let client = LazyCell::new(|| ImdsClient::connect(&settings, orders, 1));
     let host = || client.as_ref().map_err(Clone::clone);
     // Returns the text at a path of the metadata service; `None` if the text is empty or missing. A permanent fault, such as a
     // disabled service, also gives `None`. If the source credential must come from the service, `source::find` reports the fault.

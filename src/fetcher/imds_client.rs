@@ -22,15 +22,19 @@ const MAX_SETTING: u64 = 10;
 pub struct ImdsClient {
     endpoint: String,
     http_client: HttpClient,
-    pub attempts: u64,
+    attempts: u64,
     may_use_version_one: bool,
     token: RefCell<Option<String>>,
 }
 
 impl ImdsClient {
     /// Creates a client and requests a session token. If the key in `orders` shows that this server issued the token, returns an
-    /// error, because the server cannot be its own source.
-    pub fn connect(settings: &AwsSettings, orders: &FetchOrders) -> Result<Self, Fault> {
+    /// error, because the server cannot be its own source. `min_attempts` raises AWS_METADATA_SERVICE_NUM_ATTEMPTS.
+    pub fn connect(
+        settings: &AwsSettings,
+        orders: &FetchOrders,
+        min_attempts: u64,
+    ) -> Result<Self, Fault> {
         if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
             return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
@@ -40,7 +44,7 @@ impl ImdsClient {
         let mut client = ImdsClient {
             endpoint: endpoint(settings)?,
             http_client: HttpClient::direct(Timeouts { connect: timeout, answer: timeout }),
-            attempts: number(settings, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?,
+            attempts: number(settings, "AWS_METADATA_SERVICE_NUM_ATTEMPTS")?.max(min_attempts),
             may_use_version_one: settings.enabled("AWS_EC2_METADATA_V1_DISABLED")?.is_none(),
             token: RefCell::new(None),
         };

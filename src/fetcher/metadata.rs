@@ -5,7 +5,7 @@ use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, to_frame};
 
-/// Minimum number of attempts for each item. EC2 accepts 1,024 packets a second for its metadata, DNS and time services together,
+/// Minimum number of attempts for each request. EC2 accepts 1,024 packets a second for its metadata, DNS and time services together,
 /// and drops further ones. A fetch of hundreds of items, or several servers that fetch at the same time, can exceed this limit.
 const MIN_ATTEMPTS: u64 = 3;
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
@@ -21,8 +21,7 @@ const MAX_DEPTH: usize = 8;
 const ROOT: &str = "meta-data/";
 
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
-    let mut client = ImdsClient::connect(&AwsSettings::load(config)?, orders)?;
-    client.attempts = client.attempts.max(MIN_ATTEMPTS);
+    let client = ImdsClient::connect(&AwsSettings::load(config)?, orders, MIN_ATTEMPTS)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
     let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
     while let Some(directory) = directories.pop() {

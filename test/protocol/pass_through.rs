@@ -297,16 +297,14 @@ fn a_rejected_token_is_renewed_once() {
 
 #[test]
 fn a_request_without_an_answer_is_repeated_and_fails_no_fetch() {
-    let sts = Sts::start([Reply::good()]);
-    let upstream = Upstream::with(&[], Manner::HangOnce);
-    let ec2_role = start(&upstream, &sts, &[]);
-    wait_for_reading(&ec2_role);
-    assert_eq!(
-        ec2_role.count_lines("was not fetched"),
-        0,
-        "{:?}",
-        ec2_role.lines()
-    );
+    for method in ["PUT", "GET"] {
+        let sts = Sts::start([Reply::good()]);
+        let upstream = Upstream::with(&[], Manner::HangOnce(method));
+        let ec2_role = start(&upstream, &sts, &[]);
+        wait_for_reading(&ec2_role);
+        let failures = ec2_role.count_lines("was not fetched");
+        assert_eq!(failures, 0, "{method}: {:?}", ec2_role.lines());
+    }
 }
 
 #[test]

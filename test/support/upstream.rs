@@ -29,8 +29,8 @@ pub enum Manner {
     TokensFrom(usize),
     /// Never responds, not even to a PUT for a token.
     Hang,
-    /// Never responds to the next GET, as if EC2 had dropped its packets. Responds to later ones as EC2 does.
-    HangOnce,
+    /// Never responds to the next request with this method, as if EC2 had dropped its packets. Responds to others as EC2 does.
+    HangOnce(&'static str),
     /// Sends these bytes and closes the connection.
     Say(Vec<u8>),
 }
@@ -122,18 +122,18 @@ impl Tree {
 
     fn answer(&self, request: &Request, connection: &mut Connection) {
         let manner = self.manner.look(Clone::clone);
+        if matches!(manner, Manner::HangOnce(method) if method == request.method) {
+            self.manner.change(|now| *now = Manner::Well);
+            return connection.hang();
+        }
         if request.method == "PUT" && !matches!(manner, Manner::Hang) {
             let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
             return connection.answer(200, "", token(number).as_bytes());
         }
         let first = match manner {
-            Manner::Well => 1,
+            Manner::Well | Manner::HangOnce(_) => 1,
             Manner::TokensFrom(first) => first,
             Manner::Hang => return connection.hang(),
-            Manner::HangOnce => {
-                self.manner.change(|now| *now = Manner::Well);
-                return connection.hang();
-            }
             Manner::Say(bytes) => {
                 use std::io::Write;
                 _ = connection.0.write_all(&bytes);
