@@ -11,6 +11,9 @@ pub struct Profile {
     pub config: Settings,
     /// Settings from the credentials file, by default `~/.aws/credentials`.
     pub credentials: Settings,
+    /// The error of a file that may not be read. It fails a fetch that needs the files, or a source after them: ignoring a file
+    /// could select another credential than the user intends.
+    pub access: Result<(), Fault>,
     /// The whole config file: the profile's key `services` names another section of it.
     config_file: SharedFile,
 }
@@ -31,7 +34,9 @@ impl Profile {
             name => config.sections.get(&format!("profile {name}")),
         };
         let in_credentials = credentials.sections.get(name);
+        let access = config.access.clone().and(credentials.access);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
+            access?;
             let remedy = match config.sections.contains_key(name) {
                 true => format!("write [profile {name}] for [{name}] in the first"),
                 false => "name an existing one with --profile or AWS_PROFILE".to_owned(),
@@ -46,6 +51,7 @@ impl Profile {
             name: name.to_owned(),
             config: in_config.cloned().unwrap_or_default(),
             credentials: in_credentials.cloned().unwrap_or_default(),
+            access,
             config_file: config,
         })
     }

@@ -20,6 +20,8 @@ pub struct SharedFile {
     pub path: PathBuf,
     /// The sections. Keys with an empty value are left out, because they count as unset.
     pub sections: BTreeMap<String, Settings>,
+    /// The error of a file at its default path that this process may not read. `sections` is empty then.
+    pub access: Result<(), Fault>,
 }
 
 impl SharedFile {
@@ -32,6 +34,7 @@ impl SharedFile {
             None => PathBuf::from(written),
         };
         let file = NamedFile::new(variable, &path);
+        let (is_default, mut access) = (environment.get(variable).is_none(), Ok(()));
         let bytes = match file.read() {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -48,6 +51,11 @@ impl SharedFile {
                 }
                 Vec::new()
             }
+            // botocore ignores a file that it may not read, as below systemd's ProtectHome=.
+            Err(error) if is_default && error.kind() == ErrorKind::PermissionDenied => {
+                access = transient(error.to_string());
+                Vec::new()
+            }
             // Users set the variable to /dev/null to disable the file. The SDKs read /dev/null as an empty file, but
             // `NamedFile::read` refuses it, because it is not a regular file.
             _ if path.as_os_str() == "/dev/null" => Vec::new(),
@@ -59,7 +67,7 @@ impl SharedFile {
                 for settings in sections.values_mut() {
                     settings.retain(|_, value| !value.is_empty());
                 }
-                Ok(SharedFile { path, sections })
+                Ok(SharedFile { path, sections, access })
             }
             _ => transient(format!(
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"

@@ -3,12 +3,13 @@
 
 use std::process::Command;
 
+use crate::support::directory::set_mode;
 use crate::support::ec2_role::SOURCE_KEY;
 use crate::support::host_metadata::{HostMetadata, INSTANCE_ID, REGION, Tokens};
 use crate::support::loopback::{Loopback, Request};
 use crate::support::namespace;
 use crate::support::sts::access_key_id;
-use crate::support::{Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
+use crate::support::{Directory, Ended, ROLE, Reply, SECRET, Start, Sts, Watched, each, until};
 
 fn sts() -> Sts {
     Sts::start([Reply::good()])
@@ -165,6 +166,40 @@ fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
         signed_with(&sts, Start::with(&sts).variable("HOME", "/home/service$")),
         SOURCE_KEY
     );
+}
+
+/// systemd's ProtectHome= makes home directories inaccessible.
+#[test]
+fn an_inaccessible_home_fails_only_a_fetch_that_needs_its_files() {
+    // Root can enter every directory, so as root this test runs ec2-role without the capabilities for that.
+    let before = match rustix::process::geteuid().is_root() {
+        true => &["setpriv", "--bounding-set=-dac_override,-dac_read_search"][..],
+        false => &["env"],
+    };
+    let (sts, home) = (sts(), Directory::new());
+    set_mode(&home.path(""), 0);
+    let start = || {
+        let start = Start::without_source(&sts).before(before.iter().copied());
+        start.variable("HOME", &home.text(""))
+    };
+    let with_keys = || start().keys(SOURCE_KEY);
+    assert_eq!(signed_with(&sts, with_keys()), SOURCE_KEY);
+    // If the files cannot be read, no source after them is used, because they may have a credential.
+    let agent = container("", 200, &document("ASIACONTAINER"));
+    let after = start().variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
+    for start in [
+        start(),
+        after,
+        with_keys().variable("AWS_PROFILE", "other"),
+        with_keys().variable("AWS_CONFIG_FILE", "~/.aws/config"),
+    ] {
+        let expected = [
+            "AWS_CONFIG_FILE ",
+            "/.aws/config: cannot be read: Permission denied",
+        ];
+        check_once(start, 1, &expected);
+    }
+    set_mode(&home.path(""), 0o700);
 }
 
 #[test]

@@ -22,6 +22,7 @@ const LOGIN_KEY: &str = "login_session";
 /// static keys in the config file.
 pub fn find(context: &Context) -> Found {
     let profile = &context.settings.profile;
+    profile.access.clone()?;
     let keys = ["web_identity_token_file", "role_arn", "role_session_name"];
     if let Some(found) = web_identity::find_in(context, |key| profile.setting(key), keys)? {
         return Ok(Some(found));
