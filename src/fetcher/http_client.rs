@@ -164,9 +164,9 @@ impl HttpClient {
     pub fn send(&self, request: http::Request<String>) -> Result<Answer, SendError> {
         let is_tls = request.uri().scheme_str() == Some("https");
         let mut result = self.try_send(request.clone(), IpFamily::Any);
-        // After a timeout, retry with the other address family, because a network may drop large packets of one family only. If
-        // the retry fails too, return the first error.
-        if let Err(ureq::Error::Timeout(_)) = result
+        // After a timeout or a socket's error, retry with the other address family, because a network may drop large packets of
+        // one family only, or prohibit that family (EACCES). If the retry fails too, return the first error.
+        if let Err(ureq::Error::Timeout(_) | ureq::Error::Io(_)) = result
             && let Some(family) = self.resolver.other_family()
         {
             result = self.try_send(request, family).or(result);

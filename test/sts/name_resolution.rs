@@ -2,6 +2,7 @@
 //! resolution that hangs is in `lifecycle/robustness.rs`.
 
 use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
 
 use crate::support::{Directory, Fault, ROLE, Reply, Start, Sts, When, each, namespace};
 
@@ -66,6 +67,30 @@ fn other_address_family_is_tried_after_a_silent_one() {
     assert!(silent.accept().is_ok(), "IPv6 was not tried first");
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert_eq!(sts.calls().len(), 1);
+}
+
+/// A firewall that rejects packets (firewalld, nftables' `reject with icmpx type admin-prohibited`) may know IPv4 only. The rule
+/// prohibits TCP only, because getaddrinfo sorts addresses that UDP cannot reach to the end.
+#[test]
+fn other_address_family_is_tried_after_a_prohibited_one() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    std::fs::write("/etc/hosts", "::1 sts.test\n127.0.0.1 sts.test\n").unwrap();
+    let rules = "ip -6 rule add pref 1 ipproto tcp prohibit; ip -6 rule add pref 2 table local; ip -6 rule del pref 0";
+    assert!(
+        Command::new("sh")
+            .args(["-euc", rules])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let sts = Sts::start([Reply::good()]);
+    let url = sts.url().replace("127.0.0.1", "sts.test");
+    let start = Start::bare().keys("AKIA");
+    let start = start.arguments([ROLE, "--credential-process", "--endpoint-url", &url]);
+    let ended = start.run();
+    assert_eq!(ended.status, Some(0), "{ended:?}");
 }
 
 #[test]
