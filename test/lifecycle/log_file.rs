@@ -1,4 +1,5 @@
-//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process.
+//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process. Nor does a terminal
+//! from which a credential_process reads.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -117,7 +118,7 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
 
 /// Starts ec2-role in the foreground of a new terminal, to which its log goes. Its other processes run in the background. With
 /// `tostop` the kernel suspends a background process that writes to the terminal.
-fn start_on_terminal(sts: &Sts) -> (OwnedFd, Ec2Role, SocketAddr) {
+fn start_on_terminal(it: Start) -> (OwnedFd, Ec2Role, SocketAddr) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
@@ -128,24 +129,37 @@ fn start_on_terminal(sts: &Sts) -> (OwnedFd, Ec2Role, SocketAddr) {
         "exec 3<&0 <&2; exec setsid -c sh -c 'stty tostop; exec \"$@\" <&3 3<&-' sh \"$@\"",
         "sh",
     ];
-    let (ec2_role, address) = start(Start::with(sts).before(on_terminal).stderr(terminal));
+    let (ec2_role, address) = start(it.before(on_terminal).stderr(terminal));
     (master, ec2_role, address)
 }
 
 #[test]
 fn a_terminal_that_stops_background_output_stops_no_process() {
     let sts = Sts::start([Reply::good()]);
-    let (_terminal, mut ec2_role, address) = start_on_terminal(&sts);
+    let (_terminal, mut ec2_role, address) = start_on_terminal(Start::with(&sts));
     let server = ec2_role.server();
     check_that_requests_are_answered(address);
     assert_eq!(ec2_role.server(), server);
     check_that_sigterm_ends(&mut ec2_role);
 }
 
+/// The AWS CLI reads the code of an MFA device from the terminal, which a background process cannot do.
+#[test]
+fn a_credential_process_that_reads_the_terminal_is_not_suspended() {
+    let sts = Sts::start([Reply::good()]);
+    let start = Start::without_source(&sts);
+    let credential = r#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s3cr3t"}"#;
+    let script = format!("read code </dev/tty || echo '{credential}'");
+    let program = start.home.program("ask", &script);
+    let profile = format!("[default]\ncredential_process = {program}\n");
+    let (_terminal, mut ec2_role, _) = start_on_terminal(start.file(".aws/config", &profile));
+    check_that_sigterm_ends(&mut ec2_role);
+}
+
 #[test]
 fn ec2_role_ends_when_its_terminal_is_closed() {
     let sts = Sts::start([Reply::good()]);
-    let (terminal, mut ec2_role, address) = start_on_terminal(&sts);
+    let (terminal, mut ec2_role, address) = start_on_terminal(Start::with(&sts));
     drop(terminal);
     assert!(ec2_role.wait_for_end().success());
     assert!(http::get(address, DOCUMENT_PATH).is_err());
