@@ -588,8 +588,13 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 #[test]
 fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
-    let config = "[default]\ncredential_process = sh -c 'echo \"not signed in\" >&2; exit 1'\n";
-    let start = Start::without_source(&sts).file(".aws/config", config);
+    let start = Start::without_source(&sts);
+    // `>/dev/stderr` opens and truncates a file. `sleep` keeps stderr open after the command has ended. The last line is longer
+    // than a pipe's capacity.
+    let script = "set -e; echo 'not signed in' >/dev/stderr; sleep 3 >/dev/null & echo now >&2; printf %099999d >&2; exit 7";
+    let program = start.home.program("ask", script);
+    let config = format!("[default]\ncredential_process = {program}\n");
+    let start = start.file(".aws/config", &config);
     let ended = start
         .arguments(["--credential-process", "--log-format", "json"])
         .run();
@@ -598,12 +603,18 @@ fn lines_of_a_credential_process_are_json_if_configured() {
         json["message"].as_str().unwrap().to_owned()
     };
     let messages: Vec<String> = ended.lines.iter().map(message).collect();
-    let [said, failed] = &messages[..] else {
-        panic!("{messages:?}");
-    };
     let prefix = "profile \"default\": credential_process";
-    assert_eq!(*said, format!("{prefix} said: not signed in"));
-    assert!(failed.starts_with(&format!("{prefix}: it failed")));
+    let expected = [
+        " said: not signed in",
+        " said: now",
+        " said: 0000",
+        ": it failed (exit status: 7)",
+    ];
+    assert_eq!(messages.len(), expected.len(), "{messages:?}");
+    for (message, expected) in messages.iter().zip(expected) {
+        let is_it = message.starts_with(&format!("{prefix}{expected}"));
+        assert!(is_it, "{expected:?} is not in {message}");
+    }
 }
 
 /// A profile whose credential_process runs ec2-role for this role.

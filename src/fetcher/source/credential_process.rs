@@ -1,13 +1,11 @@
 //! A profile's `credential_process`: a command that prints a credential
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
-use std::io::{ErrorKind, Read};
-use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -21,8 +19,10 @@ const DEADLINE: Duration = Duration::from_secs(45);
 /// Time limit and pause for retries after ETXTBSY: a program file that is being replaced is busy for a moment.
 const MAX_BUSY: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// Maximum size of the output; a credential has a few kilobytes.
+/// Maximum size of the output, and of what is logged of stderr; a credential has a few kilobytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+/// Maximum wait for the last lines of stderr after the command has ended.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// Maximum number of stderr lines of the command that are logged as JSON lines, so that the command cannot fill the log.
 const MAX_LOGGED_LINES: usize = 100;
 
@@ -52,14 +52,11 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // For a log of JSON lines, collect the command's stderr in a file, and log it afterwards. A pipe is unsuitable, because a
-    // daemon that the command started could keep it open for ever.
-    let said = config.json_log.then(|| file_in_memory().ok()).flatten();
-    if let Some(Ok(file)) = said.as_ref().map(OwnedFd::try_clone) {
-        command.stderr(file);
+    if config.json_log {
+        command.stderr(Stdio::piped());
     }
     let begun = Instant::now();
-    let child = loop {
+    let mut child = loop {
         match command.spawn() {
             Ok(child) => break child,
             Err(error)
@@ -82,10 +79,10 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
             }
         }
     };
+    let said = child.stderr.take().map(|stderr| log_lines(stderr, profile));
     let collected = collect(child, DEADLINE);
-    if let Some(file) = said {
-        log_lines(&file, profile);
-    }
+    // A daemon that the command started may keep stderr open for ever.
+    _ = said.map(|end| end.recv_timeout(LAST_LINES));
     collected.and_then(|output| Ok(parse(&output)?)).or_else(|what| {
         wrong(&format!(
             "{what}; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=), SIGTRAP from MemoryDenyWriteExecute= (Node.js); a pipe or a variable in it needs sh -c '…'"
@@ -93,23 +90,22 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     })
 }
 
-/// Creates a file in memory with `MAX_OUTPUT_BYTES` zeros. A seal prevents it from growing, so that a command that writes without
-/// end cannot fill the memory.
-fn file_in_memory() -> rustix::io::Result<OwnedFd> {
-    let file = memfd_create("stderr", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&file, MAX_OUTPUT_BYTES as u64)?;
-    fcntl_add_seals(&file, SealFlags::GROW)?;
-    Ok(file)
-}
-
-/// Logs the lines that a command wrote to the file.
-fn log_lines(file: &OwnedFd, profile: &str) {
-    let mut bytes = vec![0; MAX_OUTPUT_BYTES];
-    _ = rustix::io::pread(file, &mut bytes, 0);
-    let text = String::from_utf8_lossy(&bytes);
-    for line in text.trim_end_matches('\0').lines().take(MAX_LOGGED_LINES) {
-        log::warning(&format!("profile {profile:?}: credential_process said: {line}"));
-    }
+/// Logs the lines that a command writes to stderr, in a thread. The returned channel hangs up after the last line.
+fn log_lines(mut stderr: ChildStderr, profile: &str) -> Receiver<()> {
+    let (sender, receiver) = mpsc::channel();
+    let prefix = format!("profile {profile:?}: credential_process said");
+    let log = move || {
+        let lines = BufReader::new(stderr.by_ref().take(MAX_OUTPUT_BYTES as u64)).split(b'\n');
+        for line in lines.map_while(Result::ok).take(MAX_LOGGED_LINES) {
+            log::warning(&format!("{prefix}: {}", String::from_utf8_lossy(&line).trim_end()));
+        }
+        // Discard the rest, because a full pipe would block the command.
+        _ = io::copy(&mut stderr, &mut io::sink());
+        drop(sender);
+    };
+    // Without a thread the pipe is closed; `collect` then fails too, and reports the limit.
+    _ = std::thread::Builder::new().spawn(log);
+    receiver
 }
 
 /// Parses the output. Errors omit the output, because it may hold a secret.
