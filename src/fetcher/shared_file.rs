@@ -53,7 +53,7 @@ impl SharedFile {
             }
             // botocore ignores a file that it may not read, as below systemd's ProtectHome=.
             Err(error) if is_default && error.kind() == ErrorKind::PermissionDenied => {
-                access = transient(error.to_string());
+                access = transient(format!("{error}; or set {variable}=/dev/null to do without"));
                 Vec::new()
             }
             // Users set the variable to /dev/null to disable the file. The SDKs read /dev/null as an empty file, but
