@@ -43,6 +43,9 @@ pub fn fetch(
     }
     let context = Context { settings: &settings, orders, report, host: &host, sts: &sts };
     let source = source::find(&context)?;
+    if let (Err(fault), None) = (&settings.profile.access, &orders.serving) {
+        report(FetchReport::Notice(fault.text().to_owned()));
+    }
     let mut parameters = with_policy(&config.assume_role)?;
     let is_of_instance = source.origin == source::instance::ORIGIN;
     let instance_id = || host_text("meta-data/instance-id").ok().flatten();

@@ -183,7 +183,10 @@ fn an_inaccessible_home_fails_only_a_fetch_that_needs_its_files() {
         start.variable("HOME", &home.text(""))
     };
     let with_keys = || start().keys(SOURCE_KEY);
-    assert_eq!(signed_with(&sts, with_keys()), SOURCE_KEY);
+    with_keys()
+        .serving()
+        .wait_for_line("/.aws/config: cannot be read: Permission denied");
+    assert_eq!(sts.calls()[0].access_key_id(), SOURCE_KEY);
     // If the files cannot be read, no source after them is used, because they may have a credential.
     let agent = container("", 200, &document("ASIACONTAINER"));
     let after = || start().variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
