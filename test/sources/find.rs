@@ -1,6 +1,9 @@
 //! Checks from which source ec2-role takes the host's credential: each source alone, the order of all, incomplete sources, and
 //! the error if no source has a credential.
 
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::support::directory::set_mode;
@@ -622,6 +625,26 @@ fn lines_of_a_credential_process_are_json_if_configured() {
         let is_it = message.starts_with(&format!("{prefix}{expected}"));
         assert!(is_it, "{expected:?} is not in {message}");
     }
+}
+
+/// Under systemd stderr is a socket, and no program can open `/dev/stderr`.
+#[test]
+fn a_credential_process_can_open_dev_stderr_in_a_unit() {
+    let sts = sts();
+    let start = Start::without_source(&sts);
+    let script = format!("set -e; echo asking >/dev/stderr; {}", printing("AKIA"));
+    let program = start.home.program("ask", &script);
+    let start = start.file(
+        ".aws/config",
+        &format!("[default]\ncredential_process = {program}\n"),
+    );
+    let (mut journal, stderr) = UnixStream::pair().unwrap();
+    let start = start.stderr(OwnedFd::from(stderr));
+    let ended = start.arguments(["--credential-process"]).run();
+    let mut log = String::new();
+    journal.read_to_string(&mut log).unwrap();
+    assert_eq!(ended.status, Some(0), "{log}");
+    assert!(log.contains("credential_process said: asking\n"), "{log}");
 }
 
 /// A profile whose credential_process runs ec2-role for this role.

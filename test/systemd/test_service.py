@@ -1,5 +1,7 @@
 """Tests the unit ec2-role@ on a host with systemd: its privileges, its restarts under load, and its recovery from failures."""
 
+import re
+
 import pytest
 
 from host import second_bridge
@@ -378,10 +380,10 @@ def credential_process(host, second):
 
 
 def test_credential_process_inherits_no_notify_variables(host, credential_process):
-    credential_process("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >&2\nexit 1\n")
+    credential_process("#!/bin/sh\nenv | sed 's/=.*//;s/^/has: /' >/dev/stderr\nexit 1\n")
     wait_until(lambda: "has: AWS_CONFIG_FILE" in host.journal(), what="the program's run")
-    told = [line for line in host.journal().splitlines() if line.startswith("has: ")]
-    assert not {"has: NOTIFY_SOCKET", "has: WATCHDOG_USEC", "has: WATCHDOG_PID"} & set(told)
+    told = set(re.findall(r"said: has: (\S+)", host.journal()))
+    assert "AWS_CONFIG_FILE" in told and not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & told
 
 
 @pytest.mark.parametrize("need", [

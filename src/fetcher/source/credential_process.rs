@@ -1,7 +1,7 @@
 //! A profile's `credential_process`: a command that prints a credential
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 /// Maximum wait for the last lines of stderr after the command has ended.
 const LAST_LINES: Duration = Duration::from_millis(500);
-/// Maximum number of stderr lines of the command that are logged as JSON lines, so that the command cannot fill the log.
+/// Maximum number of stderr lines of the command that are logged, so that the command cannot fill the log.
 const MAX_LOGGED_LINES: usize = 100;
 
 /// Environment variable that lists the profiles whose commands are running, one on each line. It serves to detect a loop: the
@@ -52,7 +52,9 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    if config.json_log {
+    // Log what the command writes to stderr, except to a terminal, where a user may wait for a prompt. A pipe of its own keeps a
+    // log whose reader is slow from blocking the command. The command can also open it as /dev/stderr, unlike journald's socket.
+    if config.json_log || !io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
     let begun = Instant::now();
