@@ -1,7 +1,7 @@
 //! Checks from which source ec2-role takes the host's credential: each source alone, the order of all, incomplete sources, and
 //! the error if no source has a credential.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -645,6 +645,28 @@ fn a_credential_process_can_open_dev_stderr_in_a_unit() {
     journal.read_to_string(&mut log).unwrap();
     assert_eq!(ended.status, Some(0), "{log}");
     assert!(log.contains("credential_process said: asking\n"), "{log}");
+}
+
+/// The reader of the log may hang, as a container engine's log driver can.
+#[test]
+fn a_full_stderr_pipe_blocks_no_credential_process() {
+    let sts = sts();
+    let start = Start::without_source(&sts);
+    let program = start
+        .home
+        .program("ask", &format!("echo asking >&2; {}", printing("AKIA")));
+    let start = start.file(
+        ".aws/config",
+        &format!("[default]\ncredential_process = {program}\n"),
+    );
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    let room = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    writer.write_all(&vec![b'x'; room]).unwrap();
+    let ended = start
+        .arguments(["--credential-process"])
+        .stderr(writer)
+        .run();
+    assert_eq!(ended.status, Some(0));
 }
 
 /// A profile whose credential_process runs ec2-role for this role.
