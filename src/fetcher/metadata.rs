@@ -5,8 +5,9 @@ use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, to_frame};
 
-/// Minimum number of attempts for each request. EC2 accepts 1,024 packets a second for its metadata, DNS and time services together,
-/// and drops further ones. A fetch of hundreds of items, or several servers that fetch at the same time, can exceed this limit.
+/// Minimum number of attempts for each request. EC2 accepts 1,024 packets a second for its metadata, DNS and time services
+/// together, and drops further ones. A fetch of hundreds of items, or several servers that fetch at the same time, can exceed
+/// this limit.
 const MIN_ATTEMPTS: u64 = 3;
 /// Maximum number of items. An instance with fifteen interfaces has about 300.
 const MAX_ITEMS: usize = 1024;
