@@ -104,6 +104,13 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
     # kube-proxy.
     ["-t nat -N KUBE-SERVICES", "-t nat -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:6443",
      "-t nat -I PREROUTING -m comment --comment kubernetes -j KUBE-SERVICES"],
+    # Tailscale, which starts after the hook (addBase4 in its util/linuxfw/iptables_runner.go).
+    ["-N ts-input", "-A ts-input -s 100.101.102.103/32 -i lo -j ACCEPT", "-A ts-input -s 100.115.92.0/23 ! -i tailscale0 -j RETURN",
+     "-A ts-input -s 100.64.0.0/10 ! -i tailscale0 -j DROP", "-A ts-input -i tailscale0 -j ACCEPT", "-I INPUT -j ts-input"],
+    # The ECS agent, which starts after Docker.
+    ["-I INPUT -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"],
+    ["-I INPUT -i wg+ -j ACCEPT", "-I INPUT -s 203.0.113.0/24 -j DROP", "-I INPUT -s 172.18.0.0/15 -d 10.77.0.2 -j ACCEPT"],
+    ["-t nat -I PREROUTING -i eth0 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.9:80", "-t nat -I PREROUTING -d 10.0.0.0/8 -j ACCEPT"],
 ])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_rules_of_others_that_cannot_match_may_precede_it(host, server, program, rules):
@@ -118,6 +125,8 @@ def test_rules_of_others_that_cannot_match_may_precede_it(host, server, program,
 @pytest.mark.parametrize("rules", [
     ["-N bans", "-A bans -s 172.17.0.2/32 -j DROP", "-I INPUT -j bans"],
     ["-N bans", "-A bans ! -s 203.0.113.5/32 -j DROP", "-I INPUT -j bans"],
+    ["-N bans", "-A bans -s 160.0.0.0/4 -i d+ -j DROP", "-I INPUT ! -i eth0 -j bans"],
+    ["-I INPUT -s 172.17.0.0/30 -d 172.17.0.1 -j DROP"],
     ["-N bans", "-A bans -p tcp --dport 4567 -j DROP", "-N all", "-A all -j bans", "-I INPUT -g all"],
     ["-t nat -N ours", "-t nat -A ours -d 169.254.169.254/32 -j ACCEPT", "-t nat -I PREROUTING -j ours"],
     ["-t nat -N ours", "-t nat -A ours -m addrtype ! --dst-type LOCAL -j ACCEPT", "-t nat -I PREROUTING -j ours"],
@@ -132,6 +141,14 @@ def test_rules_in_a_chain_before_the_hook_are_reported(host, server, rules):
     host.hook("add")
     assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
     assert role_seen_by(host.box) == "stand-in"
+
+
+def test_only_a_rule_for_the_containers_ipv6_network_is_reported(both_families, server):
+    both_families.hook("add")
+    both_families.ec2.run("ip6tables", "-I", "INPUT", "-s", "2001:db8::/32", "-j", "DROP")
+    assert verdict(both_families) == "ok: docker0 → 172.17.0.1:4567"
+    both_families.ec2.run("ip6tables", "-I", "INPUT", "-s", "fd17::/64", "-j", "DROP")
+    assert "IPv6, table filter: before the hook comes the rule -A INPUT -s fd17::/64 -j DROP" in verdict(both_families)
 
 
 def test_add_moves_the_hook_to_the_top_without_a_gap(two):
