@@ -1,10 +1,12 @@
 """Tests the unit ec2-role@ on a host with systemd: its privileges, its restarts under load, and its recovery from failures."""
 
+import errno
+import json
 import re
 
 import pytest
 
-from host import second_bridge
+from host import Host, second_bridge
 from instance import wait_until
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
@@ -33,6 +35,24 @@ def test_processes_have_a_dynamic_user_and_no_capabilities(host):
         assert int(status["Uid"].split()[0]) >= 61184, name  # systemd gives dynamic users an id from 61184 on
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, name
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), name
+
+
+def test_unit_serves_where_user_namespaces_are_forbidden(engine, aws, tmp_path):
+    """A seccomp profile gives the error that the kernel gives with user.max_user_namespaces=0, which would be the machine's own."""
+    new_user = {"index": 0, "value": 0x10000000, "valueTwo": 0x10000000, "op": "SCMP_CMP_MASKED_EQ"}
+    denied = {"names": ["clone", "unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSPC, "args": [new_user]}
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied]}))
+
+    class Hardened(Host):
+        options = (*Host.options, "--security-opt", f"seccomp={profile}")
+
+    with Hardened(engine) as hardened:
+        assert "No space left" in hardened.run("unshare", "--user", "true", check=False).stderr
+        hardened.install_docker()
+        hardened.install()
+        hardened.run("systemctl", "enable", "--now", "docker")
+        hardened.wait_until_served()
 
 
 def test_server_inherits_no_variables_of_systemd_or_ec2_role(host):
