@@ -174,7 +174,8 @@ CLOSED = {
     "last rule": f"chain input {{ {INPUT} iifname lo accept; ct state established,related accept; counter reject; }}",
     "prerouting": "chain before { type filter hook prerouting priority -150; policy drop; iifname != \"docker0\" accept; }",
 }
-OPENED = ["ct status dnat accept", "iifname docker0 accept", 'iifname "docker*" accept', 'iifname { "br-x", "docker0" } accept', "tcp dport 4567 accept"]
+OPENED = ["ct status dnat accept", "iifname docker0 accept", 'iifname "docker*" accept', 'iifname { "br-x", "docker0" } accept', "tcp dport 4567 accept",
+          "iif docker0 accept", "tcp dport { 22, 4567, 8080 } accept", "tcp dport { 4567, 80 } ct state new accept"]
 
 
 @pytest.mark.parametrize("closed", CLOSED)
@@ -185,6 +186,15 @@ def test_nft_table_that_drops_redirected_traffic_is_reported(host, server, close
     chain = "before" if closed == "prerouting" else "input"
     assert verdict(host) == (
         f"NOT ok: nftables, table inet site, chain {chain}: drops what is redirected from docker0; add there: ct status dnat accept")
+
+
+@pytest.mark.parametrize("rule", ["tcp dport { 22, 45670, 14567 } accept", "iif eth0 accept", "iif != docker0 accept"])
+def test_nft_table_that_accepts_other_traffic_is_reported(host, server, rule):
+    host.hook("add")
+    host.ec2.run("nft", f"table inet site {{ {CLOSED['policy']}; }}")
+    host.ec2.run("nft", f"add rule inet site input {rule}")
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert "drops what is redirected from docker0" in verdict(host)
 
 
 @pytest.mark.parametrize("rule", OPENED)
