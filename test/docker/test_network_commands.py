@@ -277,6 +277,14 @@ def test_env_file_may_be_a_pipe(docker):
 
 
 def test_engine_on_another_host_is_refused(docker):
+def test_variables_for_dockers_images_have_no_effect(docker, monkeypatch):
+    """The CIS benchmark wants DOCKER_CONTENT_TRUST=1 for all users. Docker then asks a registry about the image, which is here only."""
+    monkeypatch.setattr(docker.instance, "environment", {**docker.environment, "DOCKER_CONTENT_TRUST": "1", "DOCKER_DEFAULT_PLATFORM": "linux/s390x"})
+    create(docker, "php")
+    network(docker, "replace", "php")
+    assert network(docker, "list").stderr == ""
+
+
     """DOCKER_HOST or a context can name an engine on another host. The containers would run on that host and have its role,
     because the hook would be on this host."""
     before = docker.docker("network", "ls", "--quiet").stdout
