@@ -248,7 +248,8 @@ def test_create_reports_a_network_pruned_during_its_wait(docker):
 @pytest.mark.parametrize("broken, said", [
     (("stop", "--time", "0", "ec2-role-php"), "NOT ok: er-php: nobody listens at "),
     (("rm", "--force", "ec2-role-php"), f"php: its server is gone; to have it again: ec2-role-network create {arn('php')} --name php"),
-], ids=["stopped", "removed"])
+    (("pause", "ec2-role-php"), f"php: its server is paused; to have it again: ec2-role-network create {arn('php')} --name php"),
+], ids=["stopped", "removed", "paused"])
 def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, said):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
@@ -276,7 +277,6 @@ def test_env_file_may_be_a_pipe(docker):
         assert f"EC2_ROLE_ROLE_NAME={verb}d" in docker.inspect("ec2-role-php", "{{.Config.Env}}")
 
 
-def test_engine_on_another_host_is_refused(docker):
 def test_variables_for_dockers_images_have_no_effect(docker, monkeypatch):
     """The CIS benchmark wants DOCKER_CONTENT_TRUST=1 for all users. Docker then asks a registry about the image, which is here only."""
     monkeypatch.setattr(docker.instance, "environment", {**docker.environment, "DOCKER_CONTENT_TRUST": "1", "DOCKER_DEFAULT_PLATFORM": "linux/s390x"})
@@ -285,6 +285,7 @@ def test_variables_for_dockers_images_have_no_effect(docker, monkeypatch):
     assert network(docker, "list").stderr == ""
 
 
+def test_engine_on_another_host_is_refused(docker):
     """DOCKER_HOST or a context can name an engine on another host. The containers would run on that host and have its role,
     because the hook would be on this host."""
     before = docker.docker("network", "ls", "--quiet").stdout

@@ -79,13 +79,14 @@ def test_replace_keeps_settings_that_are_not_given(host):
     assert host.podman("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
 
 
-@pytest.mark.parametrize("broken", [("network", "prune", "--force"), ("rm", "--force", "ec2-role-php")], ids=["network", "server"])
+@pytest.mark.parametrize("broken", [("network", "prune", "--force"), ("rm", "--force", "ec2-role-php"), ("pause", "ec2-role-php")],
+                         ids=["network", "server", "paused"])
 def test_missing_network_or_server_is_reported_and_restored(host, broken):
     host.create("php")
     gateway = gateway_of(host, "php")
     host.podman(*broken)
     listed = host.network("list", check=False)
-    gone = "network is gone (podman network prune?)" if broken[0] == "network" else "server is gone"
+    gone = {"network": "network is gone (podman network prune?)", "rm": "server is gone", "pause": "server is paused"}[broken[0]]
     assert listed.returncode == 1 and f"php: its {gone}; to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
     host.create("php")
     assert gateway_of(host, "php") == gateway and host.network("list").stderr == ""
