@@ -111,6 +111,7 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
     ["-I INPUT -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"],
     ["-I INPUT -i wg+ -j ACCEPT", "-I INPUT -s 203.0.113.0/24 -j DROP", "-I INPUT -s 172.18.0.0/15 -d 10.77.0.2 -j ACCEPT"],
     ["-t nat -I PREROUTING -i eth0 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.9:80", "-t nat -I PREROUTING -d 10.0.0.0/8 -j ACCEPT"],
+    ["-I INPUT -p icmp -j ACCEPT", "-I INPUT -p udp -j DROP", "-t raw -I PREROUTING -p udp -j CT --notrack", "-t raw -I PREROUTING -i eth0 -j CT --notrack"],
 ])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_rules_of_others_that_cannot_match_may_precede_it(host, server, program, rules):
@@ -255,6 +256,16 @@ def test_rule_that_takes_requests_before_the_hook_is_reported(host, server, comm
     host.ec2.run("sh", "-euc", command)
     assert role_or_none(host.box, timeout=0.5) is None
     assert verdict(host, *variant) == f"NOT ok: {table}: before the hook comes the rule {rule}; delete it"
+
+
+@pytest.mark.parametrize("rule", ["-t raw -A PREROUTING -p tcp -m tcp --dport 80 -j CT --notrack", "-t raw -A PREROUTING -i docker0 -j CT --notrack"])
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_untracked_requests_are_reported(host, server, program, rule):
+    """Without connection tracking there is no redirection, wherever in the table the rule is."""
+    host.hook("add", "--iptables", program)
+    host.ec2.run(program, *rule.split())
+    assert role_or_none(host.box, timeout=0.5) is None
+    assert verdict(host, "--iptables", program) == f"NOT ok: IPv4, table raw: before the hook comes the rule {rule[7:]}; delete it"
 
 
 def test_rule_after_the_redirection_is_not_reported(host, server):
