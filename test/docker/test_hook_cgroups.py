@@ -63,7 +63,8 @@ def test_add_redirects_the_cgroup_and_not_the_host(host, program):
     assert host.slice.roles() == {HOST_ROLE}
     added = host.hook("add", "--cgroup", name, *variant).stderr.splitlines()[-1]
     assert added == (f"ec2-role-hook: /{name}: 169.254.169.254 is ec2-role at 127.0.0.1:4567; after a flush of nftables, "
-                     "or in a cgroup made anew, it has the host's role until this is said again")
+                     "or in a cgroup made anew, it has the host's role until this is said again. "
+                     "Remove it before you save the firewall's rules: with it, a boot cannot restore them")
     assert host.slice.roles() == {"exc_web"} and host_is_untouched(host)
     assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"
     once = firewall(host, program)
@@ -97,6 +98,25 @@ def test_recreated_cgroup_has_the_hosts_role_until_add(host):
     assert host.slice.roles() == {HOST_ROLE}
     host.hook("add", "--cgroup", host.slice.name)
     assert host.slice.roles() == {"exc_web"}
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_rules_saved_with_a_cgroup_cannot_be_restored_without_it(host, program):
+    """The README says so. It is why `add` says that the hook must be removed before the firewall's rules are saved."""
+    own = "-A INPUT -p tcp -m tcp --dport 2222 -j DROP"
+    host.ec2.run(program, *own.split())
+    added = host.hook("add", "--cgroup", host.slice.name, "--iptables", program)
+    assert "Remove it before you save the firewall's rules" in added.stderr
+    save = f"{program}-save"
+    with_hook = host.ec2.run(save).stdout
+    host.hook("remove", "--cgroup", host.slice.name, "--iptables", program)
+    without_hook = host.ec2.run(save).stdout
+    host.slice.remove()
+    host.ec2.run(program, "-F")
+    restored = [host.ec2.run(f"{program}-restore", input=saved, check=False).returncode == 0 and own in host.ec2.run(save).stdout
+                for saved in (with_hook, without_hook)]
+    host.slice.make()
+    assert restored == [False, True]
 
 
 def test_removed_cgroup_does_not_affect_other_hooks(host):
