@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 
 import pytest
 import yaml
@@ -103,6 +105,22 @@ def test_no_container_sees_the_hosts_role_from_the_first_boot(fresh_host, releas
     assert host.show("docker", "MainPID") == docker
     host.reboot()
     host.wait_until_served()
+    assert HOST_ROLE not in answers(host)
+
+
+def test_document_adds_to_the_earlier_parts_of_a_message(fresh_host, release):
+    """By default cloud-init would take each list of commands from the last part that has one."""
+    host = fresh_host
+    own = ["/etc/own-bootcmd", "/etc/own-runcmd", "/etc/own-file"]
+    others = f"#cloud-config\nbootcmd: [touch {own[0]}]\nruncmd: [touch {own[1]}]\nwrite_files: [{{path: {own[2]}, content: own}}]\n"
+    message = MIMEMultipart()
+    for document in others, user_data(*release):
+        message.attach(MIMEText(document, "cloud-config", "us-ascii"))
+    boot_with(host, message.as_string())
+    host.wait_until_served()
+    host.run("ec2-role-guard", "status")
+    assert all(exists(host, path) for path in own)
+    wait_until(lambda: "exc_web" in answers(host), what="the role in the container")
     assert HOST_ROLE not in answers(host)
 
 
