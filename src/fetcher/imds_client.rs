@@ -29,7 +29,8 @@ pub struct ImdsClient {
 
 impl ImdsClient {
     /// Creates a client and requests a session token. If the key in `orders` shows that this server issued the token, returns an
-    /// error, because the server cannot be its own source. `min_attempts` raises AWS_METADATA_SERVICE_NUM_ATTEMPTS.
+    /// error, because the server cannot be its own source. A request fails only after `min_attempts` attempts, even if
+    /// AWS_METADATA_SERVICE_NUM_ATTEMPTS is lower.
     pub fn connect(
         settings: &AwsSettings,
         orders: &FetchOrders,

@@ -11,8 +11,8 @@ pub struct Profile {
     pub config: Settings,
     /// Settings from the credentials file, by default `~/.aws/credentials`.
     pub credentials: Settings,
-    /// The error of a file that may not be read. It fails a fetch that needs the files, or a source after them: ignoring a file
-    /// could select another credential than the user intends.
+    /// The error of a shared file that this process may not read. A fetch then succeeds only if variables hold the source
+    /// credential: the file may hold one, and no later source must be used in its place.
     pub access: Result<(), Fault>,
     /// The whole config file: the profile's key `services` names another section of it.
     config_file: SharedFile,

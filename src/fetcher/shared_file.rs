@@ -51,7 +51,8 @@ impl SharedFile {
                 }
                 Vec::new()
             }
-            // botocore ignores a file that it may not read, as below systemd's ProtectHome=.
+            // Continue without a file that may not be read, such as one that systemd's ProtectHome= hides: the variables may hold
+            // all that is needed. botocore ignores such a file.
             Err(error) if is_default && error.kind() == ErrorKind::PermissionDenied => {
                 access = transient(format!("{error}; or set {variable}=/dev/null to do without"));
                 Vec::new()

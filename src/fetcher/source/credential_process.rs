@@ -52,8 +52,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // Log what the command writes to stderr, except to a terminal, where a user may wait for a prompt. A pipe of its own keeps a
-    // log whose reader is slow from blocking the command. The command can also open it as /dev/stderr, unlike journald's socket.
+    // Log what the command writes to stderr, except on a terminal, where a user may wait for a prompt. The command gets a pipe of
+    // its own, so that a log with a slow reader does not block it. It can open a pipe as /dev/stderr, but not journald's socket.
     if config.json_log || !io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
@@ -83,7 +83,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     };
     let said = child.stderr.take().map(|stderr| log_lines(stderr, profile));
     let collected = collect(child, DEADLINE);
-    // A daemon that the command started may keep stderr open for ever.
+    // Do not wait longer, because a daemon that the command started may keep stderr open for ever.
     _ = said.map(|end| end.recv_timeout(LAST_LINES));
     collected.and_then(|output| Ok(parse(&output)?)).or_else(|what| {
         wrong(&format!(
@@ -105,7 +105,7 @@ fn log_lines(mut stderr: ChildStderr, profile: &str) -> Receiver<()> {
         _ = io::copy(&mut stderr, &mut io::sink());
         drop(sender);
     };
-    // Without a thread the pipe is closed; `collect` then fails too, and reports the limit.
+    // If no thread can be started, the pipe is closed. `collect` then fails to start one too, and reports the limit.
     _ = std::thread::Builder::new().spawn(log);
     receiver
 }
