@@ -63,8 +63,8 @@ def test_add_redirects_the_cgroup_and_not_the_host(host, program):
     assert host.slice.roles() == {HOST_ROLE}
     added = host.hook("add", "--cgroup", name, *variant).stderr.splitlines()[-1]
     assert added == (f"ec2-role-hook: /{name}: 169.254.169.254 is ec2-role at 127.0.0.1:4567; after a flush of nftables, "
-                     "or in a cgroup made anew, it has the host's role until this is said again. "
-                     "Remove it before you save the firewall's rules: with it, a boot cannot restore them")
+                     "or in a cgroup made anew, its processes have the host's role until this command runs again. "
+                     "Remove the hook before you save the firewall's rules: a boot cannot restore rules with a cgroup")
     assert host.slice.roles() == {"exc_web"} and host_is_untouched(host)
     assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"
     once = firewall(host, program)
@@ -106,7 +106,7 @@ def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
     own = "-A INPUT -p tcp -m tcp --dport 2222 -j DROP"
     host.ec2.run(program, *own.split())
     added = host.hook("add", "--cgroup", host.slice.name, "--iptables", program)
-    assert "Remove it before you save the firewall's rules" in added.stderr
+    assert "Remove the hook before you save the firewall's rules" in added.stderr
     save = f"{program}-save"
     with_hook = host.ec2.run(save).stdout
     host.hook("remove", "--cgroup", host.slice.name, "--iptables", program)
@@ -117,6 +117,21 @@ def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
                 for saved in (with_hook, without_hook)]
     host.slice.make()
     assert restored == [False, True]
+
+
+def test_rules_for_other_networks_may_precede_a_cgroups_hook(host):
+    """The address of a DHCP client may have a metric, and that of a tunnel has a peer."""
+    addresses = (("10.55.0.1/24", "metric", "100"), ("10.56.0.1", "peer", "10.56.0.2/32"))
+    for address in addresses:
+        host.ec2.run("ip", "address", "add", *address, "dev", "lo")
+    host.hook("add", "--cgroup", host.slice.name)
+    try:
+        for network, verdict in (("203.0.113.0/24", "ok"), ("10.56.0.0/31", "NOT ok")):
+            host.ec2.run("iptables", "-I", "INPUT", "-s", network, "-j", "DROP")
+            assert host.hook("status", check=False).stdout.startswith(f"{verdict}: ")
+    finally:
+        for address in addresses:
+            host.ec2.run("ip", "address", "delete", *address[:1], "dev", "lo", check=False)
 
 
 def test_removed_cgroup_does_not_affect_other_hooks(host):
