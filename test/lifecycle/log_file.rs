@@ -145,7 +145,7 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
 
 /// The AWS CLI reads the code of an MFA device from the terminal, which a background process cannot do.
 #[test]
-fn a_credential_process_that_reads_the_terminal_is_not_suspended() {
+fn a_credential_process_that_reads_a_terminal_is_not_suspended() {
     let sts = Sts::start([Reply::good()]);
     let start = Start::without_source(&sts);
     let credential = r#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s3cr3t"}"#;
