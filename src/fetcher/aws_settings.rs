@@ -30,7 +30,7 @@ impl<'a> AwsSettings<'a> {
         Ok(AwsSettings { config, profile })
     }
 
-    /// Returns a client of STS for the endpoint and the proxy that the settings select, and the region in use. `host_region`
+    /// Returns two values: a client of STS, whose endpoint and proxy the settings select, and the region in use. `host_region`
     /// returns the host's region; it is called only if no setting names a region.
     pub fn sts(&self, host_region: impl Fn() -> Region) -> Result<(Client, Region), Fault> {
         let region = match self.region()? {

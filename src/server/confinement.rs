@@ -31,8 +31,8 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the seccomp filter to all threads. After an error, the caller continues without the filter. `listener` must be the
-/// first descriptor that this process opened: the filter allows shutdown and setsockopt on all higher ones.
+/// Applies the seccomp filter to all threads. After an error, the caller continues without the filter. The filter allows shutdown
+/// and setsockopt only on descriptors with a higher number than `listener`, so this process must open `listener` first.
 pub fn confine(listener: RawFd) -> Result<(), String> {
     let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())

@@ -1,4 +1,5 @@
-//! Defines the trait through which the poll loop drives a repeated fetch, and applies the effects of the fetch's reports.
+//! Defines `Refresh`, the trait through which the poll loop drives a repeated fetch, and `Effects`, which applies what the reports
+//! of a fetch change.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;

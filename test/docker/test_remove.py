@@ -9,7 +9,8 @@ STATES = REPOSITORY / "target/docker"
 
 
 def test_remove_and_guard_off_restore_the_host(docker):
-    # Listing a table creates it for good. Create all tables first, so that the comparison below does not fail on an empty one.
+    # The hook leaves empty tables behind, which the comparison below would find. So create all tables first: listing a table
+    # creates it for good.
     for program in ("iptables", "ip6tables"):
         for table in ("raw", "nat", "filter"):
             docker.instance.ec2.run(program, "-t", table, "-S")

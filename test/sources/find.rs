@@ -502,8 +502,8 @@ fn unsupported_profile_keys_are_refused() {
         let name = key.split(' ').next().unwrap();
         let is_sign_in = name.starts_with("sso") || name == "login_session";
         if is_sign_in && beside.contains("credential_process") {
-            // Beside a credential_process, sign-in settings are no error: users add such a command for programs that cannot sign
-            // in. So ec2-role runs the command, here `false`, which fails.
+            // Sign-in settings are no error if the profile has a credential_process too: users add it for programs that do not
+            // support the sign-in. So ec2-role runs the command, here `false`, which fails.
             check_once(start, 1, &["credential_process: it failed"]);
             continue;
         }

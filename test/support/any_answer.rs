@@ -204,7 +204,7 @@ fn is_good_host(host: &str, is_to_loopback: bool) -> bool {
     is_port(port) && labels.iter().all(is_label) && is_known
 }
 
-/// Decodes a segment of a path; `None` if it has a bad escape, an escaped slash, or another character than printable ASCII.
+/// Decodes a segment of a path; `None` if it has a bad escape, an escaped slash, a space, or a byte outside printable ASCII.
 fn decoded(raw: &str) -> Option<String> {
     let mut bytes = raw.bytes();
     let mut segment = String::new();

@@ -8,8 +8,8 @@ const INSIDE: &str = "EC2_ROLE_TEST_INSIDE";
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ec2-role");
 
-/// Returns whether this command, such as `unshare --net`, can run ec2-role. The machine may not allow the command, or the
-/// command's user may not enter the directory that contains [`PROGRAM`].
+/// Returns whether this command, such as `unshare --net`, can run ec2-role. It cannot if the machine forbids the command, or if
+/// the process that the command starts has no access to the directory of [`PROGRAM`].
 fn runs(words: &[&str]) -> bool {
     Command::new(words[0])
         .args(&words[1..])

@@ -70,8 +70,8 @@ impl LogWriter {
 impl Pipe {
     fn in_place_of_stderr() -> io::Result<Self> {
         let file = stderr().try_clone_to_owned()?;
-        // Append, also if the file was opened without it (`2>FILE`): after a truncation by logrotate (copytruncate), writes at the
-        // old offset would fill the file with zeros up to there.
+        // Set O_APPEND, which `2>FILE` does not set. Without it, the first write after a truncation by logrotate (copytruncate)
+        // would go to the old offset, and the file would begin with zeros.
         _ = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::APPEND));
         let (lines, pipe) = io::pipe()?;
         _ = fcntl_setpipe_size(&pipe, PIPE_BYTES);

@@ -8,7 +8,7 @@ use crate::messages::{FetchOrders, FetchReport};
 
 pub struct Context<'a> {
     pub settings: &'a AwsSettings<'a>,
-    /// The supervisor's orders. They hold the key of this server's session tokens, by which a source detects that its endpoint is
+    /// The supervisor's orders. A source calls `is_own_token` with a session token of its endpoint, to detect that the endpoint is
     /// this server itself.
     pub orders: &'a FetchOrders,
     pub report: &'a dyn Fn(FetchReport),
