@@ -67,6 +67,7 @@ def test_server_that_cannot_bind_its_port_is_reported(docker):
     address = f"EC2_ROLE_LISTEN={gateway_of(docker, 'php')}:4567"
     other = docker.run("--network", "host", "--env", address, "ec2-role", "--endpoint-url", ENDPOINT, arn("fluentd"))
     wait_until(lambda: role_name(docker, container) == "fluentd", what="the program that took the port")
+    assert "php: its server cannot answer (Exited" in network(docker, "list", check=False).stderr
     for command in (("replace", "php"), ("create", arn("php")), ("list",)):
         failed = network(docker, *command, check=False)
         assert failed.returncode == 1 and "the address is in use; stop what listens there" in failed.stderr, failed.stderr
@@ -245,17 +246,18 @@ def test_create_reports_a_network_pruned_during_its_wait(docker):
     assert docker.docker("ps", "--all", "--quiet").stdout == "" and "EC2-ROLE" not in firewall(docker.instance)
 
 
-@pytest.mark.parametrize("broken, said", [
-    (("stop", "--time", "0", "ec2-role-php"), "NOT ok: er-php: nobody listens at "),
-    (("rm", "--force", "ec2-role-php"), f"php: its server is gone; to have it again: ec2-role-network create {arn('php')} --name php"),
-    (("pause", "ec2-role-php"), f"php: its server is paused; to have it again: ec2-role-network create {arn('php')} --name php"),
+@pytest.mark.parametrize("broken, state", [
+    (("stop", "--time", "0", "ec2-role-php"), "Exited"),
+    (("rm", "--force", "ec2-role-php"), "missing"),
+    (("pause", "ec2-role-php"), "Up"),
 ], ids=["stopped", "removed", "paused"])
-def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, said):
+def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, state):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     docker.docker(*broken)
     listed = network(docker, "list", check=False)
-    assert listed.returncode == 1 and said in listed.stderr
+    assert listed.returncode == 1 and f"php: its server cannot answer ({state}" in listed.stderr
+    assert f"; to have it again: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
     # `create` refuses a network whose server has another role, and does not take it over.
@@ -330,7 +332,7 @@ def test_foreign_container_with_the_servers_name_is_kept(docker):
         refused = network(docker, *command, check=False)
         assert refused.returncode == 1 and "ec2-role-php" in refused.stderr, refused.stderr
     listed = network(docker, "list", check=False)
-    assert listed.returncode == 1 and "php: its server is gone; " in listed.stderr
+    assert listed.returncode == 1 and "php: its server cannot answer (missing); " in listed.stderr
     network(docker, "remove", "php")
     assert docker.inspect(theirs, "{{.State.Running}} {{.Name}}") == "true /ec2-role-php"
 
@@ -354,4 +356,4 @@ def test_list_reports_a_labelled_network_without_a_server(docker):
     docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1 and "another" in listed.stdout and f"{arn('php')} " in listed.stdout
-    assert listed.stderr == "ec2-role-network: another: its server is gone; to have it again: ec2-role-network create none --name another\n"
+    assert listed.stderr == "ec2-role-network: another: its server cannot answer (missing); to have it again: ec2-role-network create none --name another\n"

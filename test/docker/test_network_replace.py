@@ -141,7 +141,7 @@ def test_list_names_the_servers_role_after_a_killed_replace(docker):
     docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1
-    assert listed.stderr == f"ec2-role-network: php: its server is gone; to have it again: ec2-role-network create {arn('fluentd')} --name php\n"
+    assert listed.stderr == f"ec2-role-network: php: its server cannot answer (missing); to have it again: ec2-role-network create {arn('fluentd')} --name php\n"
     network(docker, *listed.stderr.split("ec2-role-network ")[1].split())
     assert arn("fluentd") in network(docker, "list").stdout
 
