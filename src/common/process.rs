@@ -101,8 +101,9 @@ impl ProcessKind {
     /// ignored SIGCHLD would hide the exit status of children.
     fn set_signals(self) {
         // Block SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process. Block SIGTTOU, so that a write
-        // to a terminal with `tostop` does not stop a background process. Block SIGTTIN, so that a credential_process that reads
-        // from the terminal (the AWS CLI asks for an MFA code) fails instead of stopping its process group with the fetcher.
+        // to a terminal with `tostop` does not stop a background process. Block SIGTTIN, because a
+        // credential_process may read from the terminal, as the AWS CLI does for an MFA code. The read then fails. SIGTTIN would
+        // stop the command and the fetcher, which are in one process group.
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU, SIGTTIN]);
         if self == ProcessKind::Server {
             // `systemctl kill` and `pkill` signal every process, and an unblocked signal would end the server with its open

@@ -51,8 +51,8 @@ impl SharedFile {
                 }
                 Vec::new()
             }
-            // Continue without a file that may not be read, such as one that systemd's ProtectHome= hides: the variables may hold
-            // all that is needed. botocore ignores such a file.
+            // Continue without a file that this process has no permission to read, for example because of systemd's ProtectHome=.
+            // The environment variables may hold all that is needed. botocore ignores such a file.
             Err(error) if is_default && error.kind() == ErrorKind::PermissionDenied => {
                 access = transient(format!("{error}; or set {variable}=/dev/null to do without"));
                 Vec::new()

@@ -8,8 +8,8 @@ const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 /// Keeps a credential that lives for [`TARGET_LEFT`] or less from being replaced at once: [`due`] returns at least this time, or
 /// half of the lifetime if that is shorter.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
-/// Maximum fraction by which jitter makes a refresh earlier, so that hosts drift apart, and so do the servers of
-/// one host. Jitter never makes a refresh later.
+/// Maximum fraction of the time to a refresh by which jitter makes the refresh earlier. Jitter spreads the refreshes of many
+/// hosts, and of the servers of one host. It never makes a refresh later.
 const JITTER: f64 = 0.1;
 /// The first credential after a start or an outage is used for at least this fraction of [`due`], because a credential that was
 /// just received needs no replacement.

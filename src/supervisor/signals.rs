@@ -58,7 +58,8 @@ impl Signals {
             match Signal::try_from(signal.ssi_signo as i32) {
                 Ok(SIGCHLD) | Err(_) => {}
                 Ok(end @ (SIGTERM | SIGINT | SIGQUIT)) => return Some(Order::End(end.as_str())),
-                // EIO: the terminal in which a user started ec2-role is closed. End, as after Ctrl-C.
+                // If a user started ec2-role in a terminal and has closed the terminal, tcgetattr fails with EIO. Then end, as
+                // after Ctrl-C.
                 Ok(SIGHUP) if tcgetattr(stderr()).err() == Some(Errno::IO) => {
                     return Some(Order::End("SIGHUP"));
                 }

@@ -104,10 +104,10 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
     # kube-proxy.
     ["-t nat -N KUBE-SERVICES", "-t nat -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:6443",
      "-t nat -I PREROUTING -m comment --comment kubernetes -j KUBE-SERVICES"],
-    # Tailscale, which starts after the hook (addBase4 in its util/linuxfw/iptables_runner.go).
+    # Tailscale adds these rules when it starts, which is after the hook (addBase4 in its util/linuxfw/iptables_runner.go).
     ["-N ts-input", "-A ts-input -s 100.101.102.103/32 -i lo -j ACCEPT", "-A ts-input -s 100.115.92.0/23 ! -i tailscale0 -j RETURN",
      "-A ts-input -s 100.64.0.0/10 ! -i tailscale0 -j DROP", "-A ts-input -i tailscale0 -j ACCEPT", "-I INPUT -j ts-input"],
-    # The ECS agent, which starts after Docker.
+    # The ECS agent adds this rule when it starts, which is after Docker.
     ["-I INPUT -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"],
     ["-I INPUT -i wg+ -j ACCEPT", "-I INPUT -s 203.0.113.0/24 -j DROP", "-I INPUT -s 172.18.0.0/15 -d 10.77.0.2 -j ACCEPT"],
     ["-t nat -I PREROUTING -i eth0 -p tcp --dport 80 -j DNAT --to-destination 172.17.0.9:80", "-t nat -I PREROUTING -d 10.0.0.0/8 -j ACCEPT"],
@@ -261,7 +261,7 @@ def test_rule_that_takes_requests_before_the_hook_is_reported(host, server, comm
 @pytest.mark.parametrize("rule", ["-t raw -A PREROUTING -p tcp -m tcp --dport 80 -j CT --notrack", "-t raw -A PREROUTING -i docker0 -j CT --notrack"])
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_untracked_requests_are_reported(host, server, program, rule):
-    """Without connection tracking there is no redirection, wherever in the table the rule is."""
+    """A packet that is not tracked is not redirected. The place of the rule in the table makes no difference."""
     host.hook("add", "--iptables", program)
     host.ec2.run(program, *rule.split())
     assert role_or_none(host.box, timeout=0.5) is None

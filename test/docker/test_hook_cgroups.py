@@ -102,7 +102,7 @@ def test_recreated_cgroup_has_the_hosts_role_until_add(host):
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
-    """The README says so. It is why `add` says that the hook must be removed before the firewall's rules are saved."""
+    """So `add` and the README tell the user to remove the hook before the firewall's rules are saved."""
     own = "-A INPUT -p tcp -m tcp --dport 2222 -j DROP"
     host.ec2.run(program, *own.split())
     added = host.hook("add", "--cgroup", host.slice.name, "--iptables", program)

@@ -280,7 +280,7 @@ def test_env_file_may_be_a_pipe(docker):
 
 
 def test_variables_for_dockers_images_have_no_effect(docker, monkeypatch):
-    """The CIS benchmark wants DOCKER_CONTENT_TRUST=1 for all users. Docker then asks a registry about the image, which is here only."""
+    """The CIS benchmark asks for DOCKER_CONTENT_TRUST=1. Docker then looks for the image in a registry, but it is here only."""
     monkeypatch.setattr(docker.instance, "environment", {**docker.environment, "DOCKER_CONTENT_TRUST": "1", "DOCKER_DEFAULT_PLATFORM": "linux/s390x"})
     create(docker, "php")
     network(docker, "replace", "php")

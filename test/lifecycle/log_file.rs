@@ -1,5 +1,5 @@
-//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process. Nor does a terminal
-//! from which a credential_process reads.
+//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process. A credential_process
+//! that reads from the terminal does not suspend one either.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -143,7 +143,8 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     check_that_sigterm_ends(&mut ec2_role);
 }
 
-/// The AWS CLI reads the code of an MFA device from the terminal, which a background process cannot do.
+/// The AWS CLI asks for the code of an MFA device on the terminal. The kernel stops a background process that reads from the
+/// terminal (SIGTTIN).
 #[test]
 fn a_credential_process_that_reads_a_terminal_is_not_suspended() {
     let sts = Sts::start([Reply::good()]);

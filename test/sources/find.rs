@@ -190,7 +190,7 @@ fn an_inaccessible_home_fails_only_a_fetch_that_needs_its_files() {
         .serving()
         .wait_for_line("/.aws/config: cannot be read: Permission denied");
     assert_eq!(sts.calls()[0].access_key_id(), SOURCE_KEY);
-    // If the files cannot be read, no source after them is used, because they may have a credential.
+    // No source after the shared files is used, because files that cannot be read may hold a credential.
     let agent = container("", 200, &document("ASIACONTAINER"));
     let after = || start().variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
     let remedy = ["or set AWS_CONFIG_FILE=/dev/null to do without"];
@@ -599,8 +599,8 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
     let start = Start::without_source(&sts);
-    // `>/dev/stderr` opens and truncates a file. `sleep` keeps stderr open after the command has ended. The last line is longer
-    // than a pipe's capacity.
+    // The script opens /dev/stderr, and truncates it if it is a file. Its `sleep` keeps stderr open after the script has ended.
+    // Its last line is longer than a pipe's capacity.
     let script = "set -e; echo 'not signed in' >/dev/stderr; sleep 3 >/dev/null & echo now >&2; printf %099999d >&2; exit 7";
     let program = start.home.program("ask", script);
     let config = format!("[default]\ncredential_process = {program}\n");

@@ -69,8 +69,8 @@ fn other_address_family_is_tried_after_a_silent_one() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// A firewall that rejects packets (firewalld, nftables' `reject with icmpx type admin-prohibited`) may know IPv4 only. The rule
-/// prohibits TCP only, because getaddrinfo sorts addresses that UDP cannot reach to the end.
+/// firewalld and nftables (`reject with icmpx type admin-prohibited`) may reject all IPv6 packets. Here a routing rule does so.
+/// It prohibits TCP only: getaddrinfo tries UDP, and would put the IPv6 address last if UDP were prohibited too.
 #[test]
 fn other_address_family_is_tried_after_a_prohibited_one() {
     if !namespace::enter_for_this_test() {

@@ -38,7 +38,8 @@ def test_processes_have_a_dynamic_user_and_no_capabilities(host):
 
 
 def test_unit_serves_where_user_namespaces_are_forbidden(engine, aws, tmp_path):
-    """A seccomp profile gives the error that the kernel gives with user.max_user_namespaces=0, which would be the machine's own."""
+    """A seccomp profile gives the error that the kernel gives if user.max_user_namespaces is 0. The sysctl would change the whole
+    machine."""
     new_user = {"index": 0, "value": 0x10000000, "valueTwo": 0x10000000, "op": "SCMP_CMP_MASKED_EQ"}
     denied = {"names": ["clone", "unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSPC, "args": [new_user]}
     profile = tmp_path / "profile.json"

@@ -109,7 +109,7 @@ def test_no_container_sees_the_hosts_role_from_the_first_boot(fresh_host, releas
 
 
 def test_document_adds_to_the_earlier_parts_of_a_message(fresh_host, release):
-    """By default cloud-init would take each list of commands from the last part that has one."""
+    """By default, cloud-init runs only the commands of the last part that has such a list."""
     host = fresh_host
     own = ["/etc/own-bootcmd", "/etc/own-runcmd", "/etc/own-file"]
     others = f"#cloud-config\nbootcmd: [touch {own[0]}]\nruncmd: [touch {own[1]}]\nwrite_files: [{{path: {own[2]}, content: own}}]\n"

@@ -21,8 +21,8 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
     let path = request.path();
-    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`. So a trailing slash makes no difference,
-    // except for the token path: fluent-bit requests items with one, and aws-sdk-cpp and .NET request the list without one.
+    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`. fluent-bit ends the paths of items with a
+    // slash, and aws-sdk-cpp and .NET omit the slash after the list. Only `issue_token` refuses a slash at the end.
     let segments = path.as_deref().unwrap_or_default().split('/');
     let segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
     if is_withheld(request, &segments, &state.server) {
