@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Minimum distance of a new clock offset from each offset that STS has refused. STS accepts clocks that differ by up to five
-/// minutes, so a smaller change of the offset hardly helps. `life` accepts a `Date` that is wrong by up to this time.
+/// A new clock offset must differ by at least this from every offset that STS has refused: STS accepts clocks that are off by
+/// up to five minutes, so a smaller change hardly helps. `life` also accepts a `Date` that is wrong by up to this time.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -21,8 +21,8 @@ pub struct AssumeRoleCall<'a> {
     pub parameters: AssumeRole,
     pub source: SourceCredential,
     pub clock_offset: i64,
-    /// Whether the source credential may still be read again. The call does this once, when STS rejects the credential, because
-    /// the source may have renewed it.
+    /// Whether to read the source again if STS rejects its credential: the source may have renewed the credential. The source
+    /// is read again at most once.
     pub may_reload: bool,
     /// Clock offsets of the signatures that STS has refused; they are not tried again.
     pub refused_offsets: Vec<i64>,
@@ -113,8 +113,8 @@ impl AssumeRoleCall<'_> {
                     let is_near = |refused: &i64| (offset - refused).abs() < TOLERATED_SKEW_SECONDS;
                     !self.refused_offsets.iter().any(is_near)
                 };
-                // Try offset 0 if STS has already refused the offset that `Date` gives. A proxy may have set a wrong `Date`, and
-                // this machine's clock may have been corrected meanwhile.
+                // If STS has already refused the offset that `Date` gives, try offset 0, this machine's own clock: a proxy may
+                // have set a wrong `Date`, or the clock may have been corrected meanwhile.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else {
                     return Err(fault());
                 };
@@ -141,9 +141,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// Returns the time at which STS issued a credential, and the lifetime from then to `expiration`, but at most `asked`. The time
-/// is the response's `Date`, or `signed_for` if `Date` is missing or implausible: a proxy may set a wrong one. `None` if the
-/// credential has expired.
+/// Returns the time at which STS issued a credential, and the lifetime from then to `expiration`, but at most `asked`. The
+/// time is the response's `Date`. If `Date` is missing, or implausible because a proxy set it, the time is the signature's,
+/// `signed_for`. `None` if the credential has expired.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,
@@ -176,7 +176,7 @@ mod tests {
             (at(3600), Some(at(0)), at(0), Some((at(0), ASKED))),
             (at(3600), None, at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
-            // An emulator's clock is an hour ahead of this machine's. The short life is counted from `Date`.
+            // The clock of STS is an hour ahead of this machine's. By `Date`, the credential lives 10 s.
             (at(3610), Some(at(3600)), at(0), Some((at(3600), 10 * second))),
             // An implausible `Date` is ignored: an hour behind, in 1970, an hour ahead.
             (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),

@@ -131,7 +131,7 @@ impl<'a> AwsSettings<'a> {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
         };
-        // OpenSSL skips a byte order mark too. `parse_pem` would silently skip the first certificate with it.
+        // Strip a byte order mark, as OpenSSL does. `parse_pem` would silently skip the first certificate after the mark.
         let pem = contents.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&contents.bytes);
         let certificates: Vec<_> = parse_pem(pem).flatten().filter_map(certificate).collect();
         if certificates.is_empty() {

@@ -18,7 +18,7 @@ use crate::fetcher::resolver::FallbackResolver;
 const MAX_BODY_BYTES: u64 = 256 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Size of the input buffer and of the output buffer, as in ureq by default. The input buffer must hold the whole head of an
-/// answer, and the output buffer the longest header line of a request, which contains the session token.
+/// answer, and the output buffer the longest header line of a request (`X-Amz-Security-Token`).
 const BUFFER_BYTES: usize = 2 * MAX_HEADER_BYTES;
 
 /// Maximum size of a peer's text in an error. A log line has at most 4 KiB, and a longer text would leave too little room for the
@@ -117,7 +117,7 @@ pub struct Timeouts {
 }
 
 impl HttpClient {
-    /// Creates a client for services on this machine or at a link-local address; it never uses a proxy.
+    /// Creates a client that never uses a proxy, for the host's metadata service and for `--check`.
     pub fn direct(timeouts: Timeouts) -> Self {
         Self::new(timeouts, None, RootCerts::WebPki)
     }
@@ -232,9 +232,9 @@ impl HttpClient {
     }
 }
 
-/// Returns whether an error of a request through a proxy counts as the proxy's, and not as the target's. The client itself
-/// connects only to the proxy, so errors of name resolution, of connect and of the socket (with an errno) are the proxy's. An I/O
-/// error without an errno usually comes from TLS with the target.
+/// Returns whether the proxy, and not the target behind it, counts as the cause of an error. The client itself connects only
+/// to the proxy, so errors of name resolution, of connect and of the socket (with an errno) are the proxy's. An I/O error
+/// without an errno usually comes from TLS with the target.
 fn is_of_proxy(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectProxyFailed(_)

@@ -1,4 +1,4 @@
-//! Client of the host's metadata service. It uses version 2, and version 1 only if the service issues no session tokens.
+//! Client of the host's metadata service. It uses IMDSv2, and IMDSv1 only if the service issues no session tokens.
 
 use std::cell::RefCell;
 use std::time::Duration;

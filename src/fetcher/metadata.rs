@@ -31,7 +31,7 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
         };
         for entry in listing.text().lines().map(str::trim) {
             let name = entry.strip_suffix('/').unwrap_or(entry);
-            // Accept the characters that EC2 allows in the keys of instance tags; all other names use only some of them.
+            // Accept the characters that EC2 allows in an instance tag's key. Other items' names consist of some of these.
             let is_name = !matches!(name, "" | "." | "..")
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
             if !is_name || (directory == ROOT && !PassThrough::allows(name)) {

@@ -52,7 +52,7 @@ pub fn run(config: &Config) {
 fn end_with_supervisor() -> Result<(), Fault> {
     let watch = || {
         _ = std::io::stdin().read(&mut [0]);
-        // The kill fails only if this process leads no group, because the supervisor did not start it. `exit` then ends the
+        // A fetcher that the supervisor did not start may lead no process group. Then the kill fails, and `exit` ends the
         // process.
         _ = kill_process_group(getpid(), Signal::KILL);
         std::process::exit(1);

@@ -11,8 +11,8 @@ pub struct Profile {
     pub config: Settings,
     /// Settings from the credentials file, by default `~/.aws/credentials`.
     pub credentials: Settings,
-    /// The error of a shared file that this process may not read. A fetch then succeeds only if variables hold the source
-    /// credential: the file may hold one, and no later source must be used in its place.
+    /// The error if this process has no permission to read a shared file. `shared_files::find` returns it, unless a source in
+    /// variables comes first: the unread file may hold the intended credential, so no later source may be used.
     pub access: Result<(), Fault>,
     /// The whole config file: the profile's key `services` names another section of it.
     config_file: SharedFile,
@@ -65,7 +65,7 @@ impl Profile {
         self.get(key).map(|value| Setting::in_file(self.origin(key), value))
     }
 
-    /// Returns the `endpoint_url` of STS in the `[services …]` section; an error if that section does not exist.
+    /// Returns STS's `endpoint_url` from the section that the key `services` names; an error if that section does not exist.
     pub fn sts_endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
         let Some(name) = self.setting("services") else {
             return Ok(None);

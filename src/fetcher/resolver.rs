@@ -1,7 +1,7 @@
 //! Resolves host names with musl's getaddrinfo, and adds fallbacks for names that glibc finds and musl does not.
 //!
-//! musl's getaddrinfo fails as soon as one query is an error: that for IPv4, that for IPv6, or one with a search domain. glibc,
-//! which most of the host's programs use, continues with the other queries.
+//! musl's getaddrinfo sends queries for IPv4, for IPv6 and with search domains, and fails as soon as one of them gets an
+//! error. glibc, which most of the host's programs use, continues with the other queries.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -24,8 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family for a retry of the request: not that of the first address, which ureq tries first. `None` if the last
-    /// lookup found addresses of only one family.
+    /// The address family for a retry of the request. ureq tries the first address first, so the retry uses the other family.
+    /// `None` if the last lookup found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

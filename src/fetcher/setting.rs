@@ -8,8 +8,8 @@ pub struct Setting<'a> {
     pub value: &'a str,
     /// The option, variable, profile setting or file that holds the value. Errors about the value begin with this origin.
     pub origin: String,
-    /// Makes the fault for a wrong value: a transient one for a value in a file, which another program may still be writing, a
-    /// permanent one for an option or a variable.
+    /// Makes the fault for a wrong value: permanent for an option or a variable, transient for a value in a file, which
+    /// another program may still be writing.
     fault: fn(String) -> Fault,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Setting<'a> {
         Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
     }
 
-    /// The setting of an option or a variable, from its name and its value.
+    /// The setting from the pair of name and value with which `Config` stores an option or variable.
     pub fn named(setting: &'a Option<(String, String)>) -> Option<Self> {
         setting.as_ref().and_then(|(origin, value)| Self::option(origin, Some(value)))
     }

@@ -20,7 +20,7 @@ pub struct SharedFile {
     pub path: PathBuf,
     /// The sections. Keys with an empty value are left out, because they count as unset.
     pub sections: BTreeMap<String, Settings>,
-    /// The error of a file at its default path that this process may not read. `sections` is empty then.
+    /// The error if the file has its default path and this process has no permission to read it. `sections` is empty then.
     pub access: Result<(), Fault>,
 }
 
@@ -39,8 +39,8 @@ impl SharedFile {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                // Do not count the file as missing if botocore would find it: it expands `$VARIABLE` and `~USER`, and accepts a
-                // path that is not UTF-8.
+                // Do not count the file as missing if botocore would find it: botocore expands `$VARIABLE` and `~USER`, and
+                // accepts a path that is not UTF-8.
                 if written.contains('$')
                     || written.trim_start_matches("~/").starts_with('~')
                     || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)
@@ -77,8 +77,8 @@ impl SharedFile {
     }
 }
 
-/// Returns the directory that `~` stands for: HOME, or else `/`. For root without HOME, as in a systemd unit without User=, it is
-/// [`ROOT_HOME`] if that contains `.aws`.
+/// Returns the directory that `~` stands for: HOME, or else `/`. For root without HOME, as in a systemd unit without User=,
+/// the directory is [`ROOT_HOME`] if `.aws` exists there.
 fn home(environment: &Environment) -> &Path {
     let of_root = Path::new(ROOT_HOME);
     let is_root = || rustix::process::geteuid().is_root() && of_root.join(".aws").exists();

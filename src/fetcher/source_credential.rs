@@ -54,7 +54,7 @@ impl SourceCredential {
     /// is missing, or if any value is malformed ([`is_key`]).
     pub fn parse(json: &Value, token_key: &str, origin: &str) -> Option<Self> {
         let text = |key: &str| json[key].as_str().filter(|text| is_key(text));
-        // Reject a malformed token. If it counted as missing, STS would refuse the access key, with an error about the key.
+        // Reject a malformed token. If the token counted as missing, the error of STS would be about the access key instead.
         let session_token = match &json[token_key] {
             Value::Null => None,
             token if token == "" => None,

@@ -31,8 +31,8 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 
-/// Applies the seccomp filter to all threads. After an error, the caller continues without the filter. The filter allows shutdown
-/// and setsockopt only on descriptors with a higher number than `listener`, so this process must open `listener` first.
+/// Applies the seccomp filter to all threads. After an error, the caller continues without the filter. This process must open
+/// `listener` before the connections, because the filter recognizes a connection by its higher descriptor number.
 pub fn confine(listener: RawFd) -> Result<(), String> {
     let program = filter(listener).map_err(|error| error.to_string())?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())

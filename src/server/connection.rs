@@ -128,8 +128,8 @@ impl Connection {
 
 /// Appends the bytes read, and parses the head if it may be complete.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Parsing after every byte of a slow client would be costly, so parse only in three cases. The first bytes may already be
-    // malformed, a newline may end the head, and an incomplete head of the maximum size is refused.
+    // Parsing after every byte of a slow client would be costly. Parse the first bytes, because they may already be malformed;
+    // bytes with a newline, which may end the head; and a head of the maximum size, to refuse it if it is incomplete.
     let length = head.len() + read.len();
     let may_be_complete =
         head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;

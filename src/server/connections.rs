@@ -43,8 +43,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// While requests arrive later than their connections, one new connection in `SAMPLE` is read at once, and the others wait for
-/// epoll. As soon as such a read finds a whole request, every new connection is read at once, which saves the registration.
+/// Reading a connection right after accept saves its registration with epoll if the request has already arrived. After a read
+/// that finds no whole request, only one new connection in `SAMPLE` is read at once, until such a read finds a whole one.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -213,7 +213,7 @@ impl Connections {
             Ok(accepted) => accepted,
             // These errors mean that the listening socket itself is unusable.
             Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
-            // The client is gone (it has reset its connection, or another process has accepted it), or a signal interrupted the
+            // The client has reset its connection, another process has accepted this connection, or a signal interrupted the
             // call.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)

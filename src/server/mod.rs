@@ -209,8 +209,8 @@ impl Handler {
         response
     }
 
-    /// Whether the client is on this machine, by its source address. Another machine cannot connect from an address of this
-    /// machine: over IPv4 the kernel drops its packets, and over IPv6 the kernel's replies do not leave this machine.
+    /// Whether the client is on this machine, by its source address. Another machine that forges such an address gets no
+    /// connection: over IPv4 the kernel drops the packets, and over IPv6 the kernel's replies do not leave this machine.
     fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
         peer.is_some_and(|peer| {
             peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)

@@ -30,10 +30,8 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
     browser::is_fetch_metadata(name) || others.into_iter().any(is)
 }
 
-/// A complete request head.
 pub struct RequestHead {
-    /// The request line for the access log, or `-` if the client's first line does not look like a request line: such a line
-    /// could be a header that contains a token.
+    /// The request line for the access log; `-` if the client's first line does not look like a request line.
     pub request_line: String,
     /// The head for tiny_http, rewritten so that tiny_http always accepts it and expects no body. The error is the reason to
     /// refuse the request.

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
-/// returns the current content. A table that is missing or forbidden counts as empty. Any other error of [`Self::open`] may be
-/// temporary, so it ends this server, and the next one tries again.
+/// returns the current content. A table that is missing or forbidden counts as empty. Any other error of [`Self::open`] ends
+/// this server: the error may be temporary, and the next server tries again.
 pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
@@ -33,8 +33,8 @@ impl Interfaces {
         })
     }
 
-    /// Whether an address belongs to this machine. [`Self::is_on_subnet_of`] can be false for the host's own requests: when the
-    /// host connects to a bridge's address, Docker's masquerading can replace the source address by one of another interface.
+    /// Whether an address belongs to this machine. The host's own requests need this check: if the host connects to a bridge's
+    /// address, Docker's masquerading can replace the source address by one that is not on the bridge's subnet.
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),

@@ -67,8 +67,8 @@ pub fn find(context: &Context) -> Found {
         transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
     })?;
     if answer.status != 200 {
-        // Detect that the endpoint is this server itself: its session token is then sealed with this server's key. The request
-        // keeps the Authorization header, without which the server may issue no token.
+        // Check whether the endpoint is this server itself, whose session tokens are sealed with this server's key. The
+        // request keeps the Authorization header, without which the server may issue no token.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
         let url = format!("http://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);

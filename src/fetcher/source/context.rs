@@ -18,7 +18,6 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Reports the step that begins.
     pub fn step(&self, step: &str) {
         (self.report)(FetchReport::Step(step.to_owned()));
     }

@@ -52,8 +52,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // Log what the command writes to stderr, except on a terminal, where a user may wait for a prompt. The command gets a pipe of
-    // its own, so that a log with a slow reader does not block it. It can open a pipe as /dev/stderr, but not journald's socket.
+    // Log the command's stderr, except on a terminal without JSON, where the command may show a prompt. A pipe keeps a slow
+    // reader of the log from blocking the command. The command can open a pipe as /dev/stderr, but not journald's socket.
     if config.json_log || !io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
@@ -83,7 +83,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     };
     let said = child.stderr.take().map(|stderr| log_lines(stderr, profile));
     let collected = collect(child, DEADLINE);
-    // Do not wait longer, because a daemon that the command started may keep stderr open for ever.
+    // Limit the wait for the end of stderr, because a daemon that the command started may keep stderr open for ever.
     _ = said.map(|end| end.recv_timeout(LAST_LINES));
     collected.and_then(|output| Ok(parse(&output)?)).or_else(|what| {
         wrong(&format!(
@@ -92,7 +92,7 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
     })
 }
 
-/// Logs the lines that a command writes to stderr, in a thread. The returned channel hangs up after the last line.
+/// Logs the lines that a command writes to stderr, in a thread. The returned channel hangs up at the end of stderr.
 fn log_lines(mut stderr: ChildStderr, profile: &str) -> Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     let prefix = format!("profile {profile:?}: credential_process said");

@@ -31,7 +31,7 @@ pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
 fn find_first(context: &Context) -> Result<SourceCredential, Fault> {
     let AwsSettings { config, profile } = context.settings;
     let sources = [find_in_variables, web_identity::find, shared_files::find, container::find];
-    // A profile that an option names wins over the variables that hold keys or a web identity.
+    // A profile that `--profile` names wins over the first two sources, which read keys and a web identity from variables.
     let first = if config.profile.is_some() { 2 } else { 0 };
     for source in &sources[first..] {
         if let Some(found) = source(context)? {

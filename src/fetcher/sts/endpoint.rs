@@ -10,7 +10,7 @@ pub struct Endpoint {
     /// The URL, ending in `/`.
     pub url: String,
     pub signing_region: String,
-    /// Whether the user gave the URL, so that it may be an STS other than AWS's.
+    /// Whether the user gave the URL, which may then belong to an STS other than AWS's.
     pub is_other_sts: bool,
 }
 

@@ -69,7 +69,6 @@ impl Form {
     }
 }
 
-/// Client of STS at one endpoint.
 pub struct Client {
     pub endpoint: Endpoint,
     pub http_client: HttpClient,

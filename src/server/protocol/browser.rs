@@ -39,7 +39,7 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     }
     let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     if let Some(address) = in_brackets {
-        // Cut off the zone of a link-local address, which `--check` and other clients send too, as in `[fe80::1%2]`.
+        // Cut off the zone, as in `[fe80::1%2]`: clients such as `--check` send it with a link-local address.
         return address.split('%').next().is_some_and(|it| it.parse::<Ipv6Addr>().is_ok());
     }
     let name = name.strip_suffix('.').unwrap_or(name);

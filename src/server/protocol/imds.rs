@@ -21,8 +21,9 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
         return Response::empty(StatusCode::FORBIDDEN).refused(Refusal::Forwarded);
     }
     let path = request.path();
-    // Drop empty segments: JavaScript's client always sends one, as in `//latest/…`. fluent-bit ends the paths of items with a
-    // slash, and aws-sdk-cpp and .NET omit the slash after the list. Only `issue_token` refuses a slash at the end.
+    // Drop empty segments, because clients differ in their slashes: JavaScript's SDK always sends `//latest/…`, fluent-bit
+    // ends the paths of items with a slash, and aws-sdk-cpp and .NET request the list without one. Only `issue_token` refuses
+    // a slash at the end.
     let segments = path.as_deref().unwrap_or_default().split('/');
     let segments: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
     if is_withheld(request, &segments, &state.server) {
@@ -57,8 +58,8 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     response
 }
 
-/// Whether a path is hidden (404) because only the container form serves the credential. Then all paths of the role are hidden.
-/// The session token path is hidden too, with two exceptions:
+/// Whether a path is hidden (404). If only the container form serves the credential, all paths of the role are hidden. The
+/// session token path is then hidden too, with two exceptions:
 /// - With `--pass-through`, clients need session tokens for the host's metadata.
 /// - A request with the container token may come from a fetcher, which detects by the session token that its source is this
 ///   server.
@@ -86,7 +87,7 @@ fn method_not_allowed(allowed: &'static str) -> Response {
 
 fn issue_token(request: &Request, path: &str, tokens: &TokenAuthority, now: BootTime) -> Response {
     const ALLOWED: &str = "OPTIONS, PUT";
-    // EC2's response to OPTIONS is not published. OPTIONS gets no 405 here, because the Allow header of EC2's 405 names it.
+    // EC2's response to OPTIONS is not published. Respond 200, because the Allow header of EC2's 405 lists OPTIONS.
     if request.method == "OPTIONS" {
         return Response::empty(StatusCode::OK).header("Allow", ALLOWED);
     }
