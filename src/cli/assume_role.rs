@@ -54,7 +54,7 @@ fn policy_arn(value: &str, before: &[String]) -> Result<String, &'static str> {
 }
 
 fn tag(value: &str, before: &[(String, String)]) -> Result<(String, String), &'static str> {
-    // A tag is in the AWS CLI's form Key=KEY,Value=VALUE, or it is KEY=VALUE and is split at the first `=`.
+    // Parse the AWS CLI's form Key=KEY,Value=VALUE, or KEY=VALUE, which is split at the first `=`.
     let cli = value.strip_prefix("Key=").and_then(|rest| rest.split_once(",Value="));
     let tag = cli.or(value.split_once('='));
     let (key, value) = tag.ok_or("the value is missing; write KEY=VALUE")?;

@@ -20,7 +20,7 @@ const REMEDY: &str =
 
 pub struct Check {
     pub(super) address: SocketAddr,
-    /// The role that the server must serve, and the role name under which it must serve it; `None` accepts any role.
+    /// The role that the server must serve, and the role name that clients must see; `None` accepts any role.
     pub(super) role: Option<(RoleArn, RoleName)>,
     /// If set, the check reads the container token from this file and requests the credential at `CONTAINER_LIST`; otherwise it
     /// requests the credential at `INSTANCE_LIST`.
@@ -32,7 +32,7 @@ impl Check {
     /// Returns one line, or one JSON object if `json` is set. `Ok` has the role name that the server lists, and the credential's
     /// expiration; `Err` says what is wrong.
     pub fn run(&mut self) -> Result<String, String> {
-        // On a network without IPv6, Docker disables IPv6 in the container, even on loopback. Use IPv4, which [::] includes.
+        // Docker disables IPv6, even on loopback, if the container's network has none. A server at [::] accepts IPv4 too.
         let has_ipv6 = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
         if self.address.ip() == Ipv6Addr::UNSPECIFIED && !has_ipv6() {
             self.address.set_ip(Ipv4Addr::LOCALHOST.into());

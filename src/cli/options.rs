@@ -8,17 +8,17 @@ pub(super) const VALUES: [&str; 14] = [
     "region", "endpoint-url", "listen", "role-name", "http-tokens", "token-key-file",
     "container-token-file", "log-format",
 ];
-/// Options with a value. Each of these options may be repeated.
+/// Options with a value that may be repeated.
 pub(super) const REPEATED: [&str; 4] = ["policy-arns", "tags", "transitive-tag-keys", "allow-host"];
 /// Options without a value.
 pub(super) const SWITCHES: [&str; 7] = [
     "both-forms", "pass-through", "pass-through-user-data", "pass-through-identity-signature",
     "same-network", "metrics", "quiet",
 ];
-/// Options without a value that no variable can set: actions other than serving, and `json`, which makes `--check` print JSON.
+/// Switches that no variable can set: actions other than serving, and `json`, which makes `--check` print JSON.
 pub(super) const ACTIONS: [&str; 5] = ["credential-process", "check", "json", "help", "version"];
 
-/// Iterates over the options that a variable can set too: `EC2_ROLE_` and the option's name in capitals, with `_` for `-`.
+/// Iterates over the options that a variable can set too, such as `EC2_ROLE_LOG_FORMAT` for `log-format`.
 pub(super) fn settings() -> impl Iterator<Item = &'static str> {
     VALUES.into_iter().chain(REPEATED).chain(SWITCHES)
 }

@@ -117,8 +117,8 @@ impl<'a> Settings<'a> {
         self.value(name).map(parse).transpose()
     }
 
-    /// Parses each value of a repeatable option, or else of its variable, which holds values that are separated by spaces and
-    /// quoted as in a shell. `parse` also gets the results for the earlier values, so that it can limit their number.
+    /// Parses each value of a repeatable option, or else the values that its variable lists, separated by spaces and quoted as
+    /// in a shell. `parse` also gets the results for the earlier values, to limit their number.
     pub fn all_parsed<T, E: Display>(
         &self,
         name: &str,

@@ -1,7 +1,7 @@
 //! Reads CLOCK_BOOTTIME, and formats and parses the times of the wall clock.
 //!
-//! The deadlines of credentials and session tokens are on CLOCK_BOOTTIME, which cannot be set and includes suspend. The wall
-//! clock is for times that other programs and people read: in signatures, documents, HTTP headers and log lines.
+//! The deadlines of credentials and session tokens are on CLOCK_BOOTTIME, which nobody can set and which counts during
+//! suspend. The wall clock is for times that others read: in signatures, documents, HTTP headers and log lines.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,8 +37,8 @@ pub fn iso8601(time: SystemTime) -> String {
     DateTime::from_secs(epoch_seconds(time)).fmt(Format::DateTime).unwrap_or_default()
 }
 
-/// Parses an RFC 3339 time, which ends in `Z` or an offset. The fraction is optional, and so is the colon of the offset: Python's
-/// `%z` omits it.
+/// Parses an RFC 3339 time, which ends in `Z` or an offset. The fraction is optional. The offset may lack its colon, because
+/// Python's `%z` writes `+0000`.
 pub fn parse_iso8601(text: &str) -> Option<SystemTime> {
     let parse = |text: &str| DateTime::from_str(text, Format::DateTimeWithOffset).ok();
     let time = parse(text).or_else(|| {

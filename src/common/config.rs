@@ -39,10 +39,9 @@ pub struct ServerConfig {
     pub both_forms: bool,
     /// Which of the host's metadata is served; `None` without `--pass-through`.
     pub pass_through: Option<PassThrough>,
-    /// Whether to answer only the host, and clients on the subnet of the address they connect to.
+    /// Whether to answer only clients on this host or on the subnet of the address they connect to.
     pub same_network: bool,
-    /// The names of `--allow-host`. `browser::check` accepts them in the Host header, besides the names and IP addresses that it
-    /// accepts without this option.
+    /// Names that are accepted in the Host header, in addition to those that `browser::check` always accepts.
     pub allow_hosts: Vec<String>,
     /// Whether to serve `/metrics`.
     pub metrics: bool,
@@ -50,8 +49,8 @@ pub struct ServerConfig {
     pub quiet: bool,
 }
 
-/// The duration to request if the user sets none, or if STS refuses a longer one. It is STS's default, and also STS's maximum if
-/// the source credential is itself a role's (role chaining).
+/// The duration to request if the user sets none, or if STS refuses a longer one. It is STS's default, and also its maximum if
+/// the source credential belongs to a role too (role chaining).
 pub const DEFAULT_DURATION_SECONDS: u32 = 3600;
 
 /// Checks a session policy; the error says what is wrong.
@@ -72,8 +71,8 @@ pub struct AssumeRole {
     pub duration_seconds: u32,
     /// The session policy, a JSON text.
     pub policy: Option<String>,
-    /// The file with the session policy. Each fetch of a credential reads it again, because it can change or be mounted between
-    /// two fetches.
+    /// The file with the session policy. Each fetch of a credential reads the file again, because the user may change or mount
+    /// the file at any time.
     pub policy_file: Option<NamedFile>,
     pub policy_arns: Vec<String>,
     /// The session tags, as pairs of key and value.

@@ -22,8 +22,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The lifetime from the issue to the expiration. `assume_role_call.rs` has limited it to the duration that the user
-    /// requested.
+    /// The time from issue to expiration; `assume_role_call.rs` limits it to the duration that the user requested.
     pub(crate) fn lifetime(&self) -> Duration {
         self.expiration.duration_since(self.last_updated).unwrap_or_default()
     }

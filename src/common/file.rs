@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-/// Maximum size of a file. The largest files are config files that a tool has written, with a profile for each role of thousands
-/// of accounts: some MB.
+/// Maximum size of a file. The largest are AWS config files of some MB: a tool may write one with a profile for each role of
+/// thousands of accounts.
 const MAX_BYTES: usize = 1 << 22;
 
 /// A path and its origin. Every error about the file starts with both.
@@ -32,8 +32,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Describes which other users can read or change a secret file, and the remedy; `None` if the file is safe. The file's group
-    /// may read it: Kubernetes gives a Secret to the pod's group, and an ACL for one user shows as permissions of the group.
+    /// Says how a secret file is exposed to other users, and the remedy; `None` if it is safe. Group permissions are safe:
+    /// Kubernetes gives a Secret to the pod's group, and the mode shows an ACL for one user as permissions of the group.
     pub fn exposure(&self) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);

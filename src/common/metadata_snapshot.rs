@@ -24,12 +24,12 @@ pub struct Snapshot {
     pub taken: BootTime,
     /// Items by path; paths are relative to `/latest/`.
     pub items: BTreeMap<String, Item>,
-    /// The number of entries of the listings (items or directories) that were left out because of the limits on a snapshot.
+    /// The number of items and directories that were left out because they were too many or too large.
     pub left_out: usize,
 }
 
 impl Snapshot {
-    /// Whether the path is that of notices (spot interruptions, maintenance events) and the snapshot is too old for them.
+    /// Whether `path` leads to notices (spot interruptions, maintenance events) and the snapshot is too old for them.
     pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
         let is_notice =
             ["meta-data/spot", "meta-data/events"].iter().any(|root| path.starts_with(root));

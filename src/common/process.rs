@@ -72,8 +72,8 @@ impl ProcessKind {
         command
     }
 
-    /// Hardens this process: replaces inherited signal settings, and disables core files and tracing. Some steps apply to some
-    /// kinds of process only. Errors are ignored, because a sandbox may forbid a call.
+    /// Hardens this process: replaces inherited signal settings, and disables core files and tracing. Errors are ignored,
+    /// because a sandbox may forbid a call.
     pub fn harden(self) {
         self.set_signals();
         if matches!(self, ProcessKind::Server | ProcessKind::Fetcher) {
@@ -100,10 +100,10 @@ impl ProcessKind {
     /// Replaces the inherited signal mask and the inherited action for SIGCHLD. A blocked SIGTERM would never arrive, and an
     /// ignored SIGCHLD would hide the exit status of children.
     fn set_signals(self) {
-        // Block SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process. Block SIGTTOU, so that a write
-        // to a terminal with `tostop` does not stop a background process. Block SIGTTIN, because a
-        // credential_process may read from the terminal, as the AWS CLI does for an MFA code. The read then fails. SIGTTIN would
-        // stop the command and the fetcher, which are in one process group.
+        // Block SIGXFSZ, so that a write beyond RLIMIT_FSIZE fails instead of ending the process. Block SIGTTOU, so that a
+        // write to a terminal with `tostop` does not stop a background process. Block SIGTTIN: a credential_process may read
+        // from the terminal, as the AWS CLI does for an MFA code. With SIGTTIN blocked, the read fails. Otherwise SIGTTIN
+        // would stop the program and the fetcher, which are in one process group.
         let mut blocked = SigSet::from_iter([SIGXFSZ, SIGTTOU, SIGTTIN]);
         if self == ProcessKind::Server {
             // `systemctl kill` and `pkill` signal every process, and an unblocked signal would end the server with its open

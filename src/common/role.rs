@@ -77,7 +77,7 @@ impl RoleArn {
         &self.0
     }
 
-    /// The partition. AWS has `aws`, `aws-cn`, `aws-us-gov` and others; an ARN of an STS other than AWS's may have any partition.
+    /// Returns the partition, such as `aws` or `aws-cn`; in an ARN of an STS other than AWS's, it may be any text.
     pub fn partition(&self) -> &str {
         field(&self.0, 1)
     }

@@ -4,7 +4,7 @@
 //! old token after a 401.
 //!
 //! Format: 3 bytes 01 00 04; 5 bytes expiry (milliseconds on CLOCK_BOOTTIME, big-endian); 32 bytes HMAC-SHA-256 of the first 8
-//! bytes. In base64url, a token begins with `AQAE`, as EC2's do.
+//! bytes. In base64url, a token begins with `AQAE`, as EC2's tokens do.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;

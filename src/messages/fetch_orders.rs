@@ -28,9 +28,9 @@ pub struct FetchOrders {
     pub serving: Option<String>,
     /// The region that an earlier fetcher found, if any. It is used if the request for the host's region fails.
     pub region: Option<String>,
-    /// Seconds that this machine's clock is behind that of STS, measured by an earlier fetcher; 0 if unknown.
+    /// Seconds by which this machine's clock is behind the clock of STS, measured by an earlier fetcher; 0 if unknown.
     pub clock_offset: i64,
-    /// If STS refused the user's duration to an earlier fetcher: the shorter duration, in seconds, that STS then accepted.
+    /// The duration, in seconds, with which an earlier fetcher succeeded after STS refused the user's longer one.
     pub duration_limit: Option<u32>,
 }
 

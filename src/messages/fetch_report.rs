@@ -8,7 +8,7 @@ use crate::common::{Credential, Fault, Secret};
 #[derive(Serialize, Deserialize)]
 pub struct Fetched {
     pub credential: Credential,
-    /// Seconds that this machine's clock is behind that of STS.
+    /// Seconds by which this machine's clock is behind the clock of STS.
     pub clock_offset: i64,
     /// The duration, in seconds, that STS accepted, if it is shorter than the user's; `None` if STS accepted the user's.
     pub duration_limit: Option<u32>,
@@ -31,7 +31,7 @@ pub enum FetchReport {
     Metadata {
         /// Number of items in the snapshot.
         items: usize,
-        /// Number of items left out because they did not fit.
+        /// Number of items and directories left out because they were too many or too large.
         left_out: usize,
         /// The `Snapshot`, encoded as a frame.
         snapshot: Vec<u8>,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{BootTime, Credential, RoleArn, Secret, ServerConfig, TokenKey, log};
 
-/// All settings and data of the server. It gets them only in messages, because it inherits no environment variable of the
-/// supervisor and opens none of the user's files.
+/// All settings and data of the server. The server gets them only in messages, because it inherits no environment variable of
+/// the supervisor and opens none of the user's files.
 #[derive(Serialize, Deserialize)]
 pub struct ServerState {
     pub role: RoleArn,

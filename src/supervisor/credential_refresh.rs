@@ -8,7 +8,7 @@ use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
 use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
-/// Minimum time between the starts of two fetches, even if the user orders one: STS throttles an account that calls too often.
+/// Minimum time between the starts of two fetches, ordered ones included: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which fetchers keep to a duration limit that an earlier fetcher has found. After this time, a fetcher requests the
 /// user's duration again, because the role's MaxSessionDuration may have been raised.
@@ -18,7 +18,7 @@ pub struct CredentialRefresh {
     role: RoleArn,
     started: Option<BootTime>,
     next: BootTime,
-    /// Whether the user has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
+    /// Whether `fetch_now` has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
     /// because the running one may have read the source credential before the user changed it.
     is_ordered: bool,
     failures: Failures,
@@ -28,7 +28,7 @@ pub struct CredentialRefresh {
     serving: Option<Serving>,
     /// The orders of the next fetcher, with facts that earlier fetchers found.
     orders: FetchOrders,
-    /// When `start` removes the duration limit from the orders, so that the user's duration is requested again.
+    /// The time from which `start` removes the duration limit from the orders, so that the user's duration is requested again.
     limit_until: BootTime,
 }
 
@@ -84,8 +84,8 @@ impl CredentialRefresh {
         self.orders.serving.is_some()
     }
 
-    /// Schedules the next fetch after `wait`, or at once if the user has ordered one. In both cases the fetch starts at least
-    /// `MIN_INTERVAL` after the start of the last one. Returns the actual wait.
+    /// Schedules the next fetch after `wait`, or at once if one is ordered, but at least `MIN_INTERVAL` after the start of the
+    /// last fetch. Returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
         let wait = if self.is_ordered { Duration::ZERO } else { wait };
         let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
@@ -300,8 +300,8 @@ mod tests {
         let mut refresh = refresh();
         for now in [BootTime(0), BootTime(1000), BootTime(2000)] {
             refresh.start(now);
-            // Without `MIN_INTERVAL`, each of these three would make the next fetch due earlier: a credential with a very short
-            // life, a failure, and an order of the user.
+            // Without `MIN_INTERVAL`, each of these three would make the next fetch due earlier: a credential with a very
+            // short life, a failure, and `fetch_now`.
             let mut short = fetched(now);
             if let FetchReport::Fetched(fetched) = &mut short {
                 fetched.credential.expiration =

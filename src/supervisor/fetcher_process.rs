@@ -15,7 +15,7 @@ use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 /// Maximum number of fetchers that were killed at their deadline and have not ended yet. At this number, no further fetcher is
-/// started. A killed process cannot end before its current system call returns, and on a hanging file system it may never return.
+/// started. On a hanging file system, a killed process may never end.
 const MAX_UNREAPED: usize = 8;
 
 /// Runs at most one fetcher process at a time. The outcome of a fetch is the fetcher's last report. If the fetcher cannot be
@@ -99,8 +99,8 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. No new group has
-    /// the id of a fetcher that was just reaped, because the kernel assigns all other free ids first.
+    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. If the fetcher
+    /// was just reaped, its id still belongs to no other group, because the kernel assigns all other free ids first.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

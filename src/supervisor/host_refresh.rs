@@ -9,9 +9,9 @@ use super::schedule;
 use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, ServerUpdate, Task};
 
-/// Interval of metadata fetches. The metadata announces the interruption of a spot instance two minutes ahead, so about a minute
-/// or more is left when a fetch finds the announcement. AWS recommends to check every 5 s, but that would be too much load here,
-/// where each fetch reads all items.
+/// Interval of metadata fetches. EC2 announces the interruption of a spot instance two minutes ahead, so at least about a
+/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but here each fetch reads all items,
+/// which would be too much load.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct HostRefresh {
@@ -38,8 +38,8 @@ impl HostRefresh {
         Effects { update: Some(update), log, ..Effects::default() }
     }
 
-    /// Schedules a retry. Of the failures in a row, only the first one and the first one after a minute are logged. The first
-    /// retries come soon, because the host's metadata service may start after ec2-role.
+    /// Schedules a retry. Of several failures in a row, the first is logged, and another one after a minute. The first retries
+    /// come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let mistake = self.failures.note(now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));

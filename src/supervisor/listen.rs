@@ -14,13 +14,13 @@ use crate::common::{Fault, limit, log, permanent, transient};
 
 /// Maximum number of connections that wait for the server. A smaller net.core.somaxconn lowers this number.
 const BACKLOG: i32 = 4096;
-/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. The kernel's default is some 100 s after the
-/// close. The memory of such connections is charged to this cgroup, so many of them could get the supervisor OOM-killed. A second
-/// is enough, because a bridge loses no packets.
+/// TCP_USER_TIMEOUT: how long the kernel retransmits to a client that has vanished. By default, it does so for some 100 s
+/// after the close. Many such connections could get the supervisor OOM-killed, because their memory is charged to its cgroup.
+/// A second is enough, because a bridge loses no packets.
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
-/// The address of the second socket that [`bound`] binds to end the sharing of the port. The bind fails if another program
-/// listens there, so this is a loopback address that programs seldom use.
+/// The address of the second socket that [`bound`] binds to end the sharing of the port. Programs seldom use this loopback
+/// address. If a program listens there, the bind fails.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port normally needs CAP_NET_BIND_SERVICE, so EACCES at such a port is a permanent fault.
@@ -42,8 +42,8 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
         })?,
     };
     let address = listener.local_addr().or_else(not_now)?;
-    // Set the option here, because accepted connections inherit it from the listener, and the kernel accepts some before a server
-    // runs. An error is ignored, because some sandboxes do not support the option.
+    // Set the option on the listener: accepted connections inherit it, and the kernel accepts some before a server runs. An
+    // error is ignored, because some sandboxes do not support the option.
     _ = set_tcp_user_timeout(&listener, RETRANSMIT_TIMEOUT_MS);
     Ok((listener, address))
 }

@@ -44,7 +44,7 @@ use token_key_file::token_key;
 /// Pause before a retry of a failed step at the start: for example, a bridge's address does not exist until Docker starts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until SIGTERM, SIGINT or SIGQUIT. The error is one that the user has to correct.
+/// Serves until a signal ends the program. The error is one that the user has to correct.
 pub fn run(config: &Config, log_writer: &mut LogWriter) -> Result<(), String> {
     let watch =
         || Signals::watch().or_else(|it| transient(format!("signals: {}", limit::name(&it))));
@@ -96,7 +96,7 @@ fn prepare<'a>(
     let mut container_token = None;
     if config.container_token_file.is_some() {
         refreshes.push(Box::new(HostRefresh::new(Task::ContainerToken, orders, now)));
-        // No client knows this token, so all requests for the container form get 401 until the first token is read.
+        // A placeholder that no client knows: all requests for the container form get 401 until the first token is read.
         container_token = Some(Secret::new(token_key.derive("container token").to_hex()));
     }
     let state = ServerState {

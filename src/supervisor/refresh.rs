@@ -1,5 +1,4 @@
-//! Defines `Refresh`, the trait through which the poll loop drives a repeated fetch, and `Effects`, which applies what the reports
-//! of a fetch change.
+//! Defines the trait `Refresh`, a repeated fetch that the poll loop runs, and `Effects`, what its reports change.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;

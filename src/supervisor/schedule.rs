@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-/// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd and
-/// s3fs refresh a credential when 15 to 25 minutes are left, so they would refresh one with less left at once.
+/// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd
+/// and s3fs refresh a credential when 15 to 25 minutes are left. If a new credential had less left, these clients would
+/// refresh it at once.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// Keeps a credential that lives for [`TARGET_LEFT`] or less from being replaced at once: [`due`] returns at least this time, or
-/// half of the lifetime if that is shorter.
+/// Minimum result of [`due`], or half of the lifetime if that is shorter. Without this minimum, a credential that lives for
+/// [`TARGET_LEFT`] or less would be replaced at once.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
-/// Maximum fraction of the time to a refresh by which jitter makes the refresh earlier. Jitter spreads the refreshes of many
-/// hosts, and of the servers of one host. It never makes a refresh later.
+/// Jitter makes a refresh earlier, by up to this fraction of the wait, and never later. Jitter spreads the refreshes of many
+/// hosts, and of the servers of one host.
 const JITTER: f64 = 0.1;
 /// The first credential after a start or an outage is used for at least this fraction of [`due`], because a credential that was
 /// just received needs no replacement.
@@ -20,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Returns the maximum time from the receipt of a credential to its replacement: half of the lifetime, or less for a lifetime
-/// between 8 minutes and an hour. Examples: 30 minutes of an hour, 4 minutes of 15.
+/// between 8 minutes and an hour. Examples: 30 minutes for a lifetime of an hour, 4 minutes for 15 minutes.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left

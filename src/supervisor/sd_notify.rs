@@ -19,7 +19,7 @@ const MAX_STATUS_BYTES: usize = 4000;
 pub struct SdNotify {
     address: Option<SocketAddr>,
     watchdog: Option<Watchdog>,
-    /// Variables that wait until systemd listens and has room in its queue, each with its newest value.
+    /// The newest value of each variable that could not be sent yet, because systemd does not listen or its queue is full.
     unsent: BTreeMap<&'static str, String>,
 }
 

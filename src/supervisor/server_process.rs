@@ -55,8 +55,8 @@ impl ServerProcess {
         self.channel.write_all(frame)
     }
 
-    /// Sends an empty message, which the server answers. With a full socket buffer the heartbeat is lost and counts as missed.
-    /// Returns false if the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
+    /// Sends an empty frame, which the server answers. If the socket buffer is full, the heartbeat is lost and counts as
+    /// missed. Returns false if the server has missed `MAX_MISSED_HEARTBEATS` in a row, which means that it hangs.
     pub fn send_heartbeat(&mut self, now: BootTime) -> bool {
         _ = self.channel.write(&[FRAME_END]);
         self.next_heartbeat = now.after(HEARTBEAT_INTERVAL);

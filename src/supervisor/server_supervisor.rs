@@ -14,8 +14,8 @@ use crate::messages::{ServerState, ServerUpdate, to_frame};
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends sooner than this after its start counts in `short_lives`, because it may have failed without a client's
-/// request. A start takes 5 ms, but much longer on a busy or throttled processor.
+/// A server that ends within this time after its start is short-lived: its start may have failed, before any client's request.
+/// A start takes 5 ms, but much longer on a busy or throttled processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
 /// doubles the delay, up to `MAX_PAUSE`.

@@ -21,7 +21,7 @@ const MAX_REQUEST: usize = 256;
 pub struct Format {
     /// Whether each line begins with `<N>`, the priority of sd-daemon(3), which journald removes.
     pub priority: bool,
-    /// Whether each event line begins with the time, if lines are text. JSON lines and access lines always contain the time.
+    /// Whether each text line of an event begins with the time. JSON lines and access lines always contain the time.
     pub time: bool,
     /// Whether each line is a JSON object.
     pub json: bool,

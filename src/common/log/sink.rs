@@ -1,4 +1,4 @@
-//! Writes to stderr without blocking (a regular file excepted).
+//! Writes to stderr without blocking, except if stderr is a regular file.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -34,7 +34,7 @@ pub(super) fn reset() {
     *chosen() = None;
 }
 
-/// Chooses and opens the sink now, for a process that will be unable to open files later.
+/// Chooses and opens the sink now, for the server, whose seccomp filter later forbids opening files.
 pub fn open() {
     chosen().get_or_insert_with(Sink::of_stderr);
 }

@@ -21,7 +21,7 @@ use crate::common::process::ProcessKind;
 
 /// Capacity of the pipe, which keeps several thousand lines while the log writer hangs or is replaced.
 const PIPE_BYTES: usize = 1 << 20;
-/// Maximum time that the supervisor, before it exits, waits for the log writer to write the last lines.
+/// Maximum wait at the supervisor's exit, for the log writer to write the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Minimum time between the starts of two log writers. A log writer that cannot run ends at once, and its SIGCHLD makes the
 /// supervisor start the next one, so this limit prevents a busy loop.
