@@ -19,9 +19,9 @@ from instance import REPOSITORY
 # Files that are copied into the tree, so that programs in it can reach the package registries.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
-# Makes the tree the root of a mount namespace. Each container gets a copy of this namespace, and `docker exec` starts commands at
-# the root of that copy. With chroot alone, that root would be the machine's root directory. /tmp is the machine's, because a test
-# puts a core_pattern program there, and the kernel looks for this program below the machine's root directory.
+# Makes the tree the root of a mount namespace. chroot alone is not enough: each container gets a copy of the mount namespace, and
+# `docker exec` starts commands at the root of that copy, outside the chroot. /tmp is the machine's, because a test puts a
+# core_pattern program there, and the kernel looks for this program below the machine's root directory.
 ENTER = r"""
 mount --bind "$1" "$1"
 cd "$1"
@@ -48,8 +48,8 @@ def tree_of(suite, place):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir(parents=True)
         subprocess.run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", f"--file={archive}", f"--directory={unpacked}"], check=True)
-        # `debian_sources` (docker/images.py) recognises the files with Debian's apt sources by their names, such as debian.sources. So remove the
-        # number that mmdebstrap puts before each name.
+        # `debian_sources` (docker/images.py) recognises the files with Debian's apt sources by name, such as debian.sources. So
+        # remove the number that mmdebstrap puts before each name.
         for file in (unpacked / "etc/apt/sources.list.d").iterdir():
             file.rename(file.with_name(file.name.lstrip("0123456789")))
         unpacked.rename(root)

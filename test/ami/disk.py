@@ -28,7 +28,7 @@ class Disk:
         (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
         # C.UTF-8 is the only locale in the image; Debian's cloud-init would set en_US.
         (root / "etc/cloud/cloud.cfg.d/10_locale.cfg").write_text("locale: C.UTF-8\n")
-        # Replace the test machine's file, which mmdebstrap copied, so that the virtual machine asks systemd-resolved.
+        # mmdebstrap copied this file from the computer that runs the test. The virtual machine must ask systemd-resolved instead.
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
         self.kernel = self._take(root, "vmlinuz")

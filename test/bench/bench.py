@@ -76,7 +76,7 @@ class Bench:
         self.row("exec to first credential served, STS's own time subtracted", report.milliseconds(median(times)))
 
     def memory(self):
-        # Measure without the log writer, which starts only if stderr is a file. Under systemd and Docker it is not one.
+        # Measure without the log writer, which starts only if stderr is a file. Under systemd and Docker stderr is no file.
         no_file = {"stderr": subprocess.DEVNULL}
         with self.ec2_role(**no_file) as ec2_role:
             self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))

@@ -40,7 +40,7 @@ def proportional_memory(pids):
 
 
 def memory_by_mapping(pid):
-    """PSS in bytes of the binary's code and constants, its data, the stack, and the heap with the threads' stacks."""
+    """PSS in bytes by kind of mapping: code and constants of the binary, data of the binary, stack, heap with threads' stacks."""
     sizes = dict.fromkeys(MAPPINGS, 0)
     smaps = (PROC / f"{pid}/smaps").read_text()
     for permissions, name, pss in re.findall(r"^[0-9a-f]+-\S+ (\S+) \S+ \S+ \S+ *(.*)\n(?:.*\n)*?Pss: +(\d+) kB", smaps, re.M):
@@ -51,7 +51,7 @@ def memory_by_mapping(pid):
 
 
 def processor_seconds(pids):
-    """User and system time so far, of ended threads too, from the CPU clock of each process (clock_getcpuclockid(3))."""
+    """User and system time so far, including that of ended threads: each process's CPU clock (clock_getcpuclockid(3))."""
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 

@@ -20,8 +20,8 @@ in_namespace = len(pathlib.Path("/proc/net/route").read_text().splitlines()) == 
 
 
 class NameServer:
-    """Resolves sts.test to 127.0.0.1 (type A). Calls `answer` for every other question: it returns the response code, or None
-    for no reply."""
+    """Resolves sts.test to 127.0.0.1 (type A). For every other question, `answer` returns the response code, or None for no
+    reply."""
 
     def __init__(self, answer):
         self._answer = answer

@@ -21,7 +21,7 @@ def syn_retransmissions():
 
 def assert_refused(namespace, **options):
     """Checks that the request is refused at once. A dropped packet fails the check, because an SDK would wait for its timeouts.
-    The kernel sends a dropped SYN again and counts it, so even a single one is seen, however slow the machine is."""
+    After a dropped SYN the kernel counts a retransmission, so the check does not depend on times, even on a slow machine."""
     with namespace:
         before = syn_retransmissions()
         with pytest.raises(OSError) as error:

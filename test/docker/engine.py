@@ -87,7 +87,7 @@ class Engine:
         return self.docker("inspect", "--format", template, thing).stdout.strip()
 
     def hung_servers(self):
-        """The logs of containers in which a server hung. The supervisor soon replaces it, so a test may not notice the hang."""
+        """The logs of containers in which a server hung. The supervisor soon replaces a hung server, so a test may not notice."""
         logs = self.directory.glob("data/containers/*/**/*.log")
         return [log for log in logs if b"it does not answer" in log.read_bytes()]
 

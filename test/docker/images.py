@@ -67,13 +67,13 @@ def debian_sources(suite, directory):
 
 
 def podman_tree():
-    """The tree of each host that needs Podman or Debian 13. They share it, because making a tree takes 45 s of processor time."""
+    """One tree for all hosts that need Podman or Debian 13, because making a tree takes 45 s of processor time."""
     return debian_tree("podman-hosts", "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,firewalld,ufw,curl,procps,podman,netavark,aardvark-dns,"
                        "catatonit,crun,passt,slirp4netns,uidmap,rootlesskit,fuse-overlayfs,python3-boto3,rpm,cpio", PODMAN_SUITE)
 
 
 def debian_tree(name, packages, suite=None):
-    """A tar archive of a tree with these packages, from Debian's `suite` or this machine's own release. It is kept in target, because making it takes half a minute."""
+    """A tar archive of a tree with these packages, of Debian's `suite` or this machine's release. Kept for later runs."""
     tree = REPOSITORY / f"target/docker/{name}.tar"
     tree.parent.mkdir(parents=True, exist_ok=True)
     # Concurrent test runs share the tree: the first run makes it, and the others wait for the lock.
@@ -90,7 +90,7 @@ def make_tree(tree, packages, sources):
     unfinished = tree.with_suffix(".part")
     # dpkg calls fsync for each file, so a tree that is made in memory takes half the time.
     memory = {"TMPDIR": MEMORY} if shutil.disk_usage(MEMORY).free > MAX_TREE_BYTES else {}
-    # The package firewalld enables its service, but only some tests want it.
+    # Disable firewalld's service, which its package enables: only some tests want it.
     subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--include={packages}", f"--aptopt={acquire}",
                     '--customize-hook=rm -f "$1/etc/systemd/system/multi-user.target.wants/firewalld.service"', "", str(unfinished), *map(str, sources)],
                    stdin=subprocess.DEVNULL, check=True, env={**clean_environment(), **memory})

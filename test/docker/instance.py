@@ -122,7 +122,7 @@ def open_connection(namespace, address=METADATA, port=80, timeout=3):
 
 
 def wait_until(condition, seconds=60, what="it"):
-    """Waits until the condition holds, and returns its value. Most conditions start processes, so a longer wait asks less often."""
+    """Waits until the condition holds, and returns its value. The interval grows, because most conditions start processes."""
     begun = time.monotonic()
     while not (value := condition()):
         waited = time.monotonic() - begun

@@ -13,7 +13,7 @@ from images import debian_tree
 from instance import REPOSITORY, clean_environment
 
 TARGET = f"{os.uname().machine}-unknown-linux-musl"
-# The packages of the official Rust image. git is added, because without it scripts/setup would download it.
+# The packages of the official Rust image, and git, which scripts/setup would otherwise download.
 PACKAGES = "gcc,libc6-dev,binutils,git,ca-certificates"
 HOMES = ("ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "
          "RUSTUP_HOME=/usr/local/rustup RUSTUP_TOOLCHAIN=here CARGO_HOME=/usr/local/cargo")

@@ -73,7 +73,7 @@ def test_container_on_a_second_network_gets_its_role_or_none(docker, hooked, sta
 
 
 def test_connection_opened_before_add_fails_within_seconds(docker, start_server):
-    """A keep-alive connection to the real service sends a request every 50 ms while the hook is added."""
+    """While the hook is added, a client sends a request every 50 ms on one keep-alive connection to the real service."""
     container = start_client(docker)
     start_server("exc_web")
     ask = f"""

@@ -188,8 +188,8 @@ def test_guard_keeps_host_routing_with_strict_rp_filter(host):
     "nft 'table inet f { chain p { type filter hook prerouting priority -290; fib saddr . iif oif missing drop; }; }'",
 ], ids=["iptables", "nft"])
 def test_guard_keeps_host_access_with_a_reverse_path_filter(both_families, firewall):
-    """A reverse path filter, such as firewalld's for IPv6, looks up the route to a packet's source. With the guard's rules, too,
-    the filter must accept the service's responses to the host."""
+    """A reverse path filter, such as firewalld's for IPv6, looks up the route to a packet's source. The guard's rules must not
+    make the filter drop the service's responses to the host."""
     both_families.guard("on")
     both_families.ec2.run("sh", "-euc", firewall)
     assert role_seen_by(both_families.ec2) == role_seen_by(both_families.ec2, **IPV6) == HOST_ROLE

@@ -153,8 +153,8 @@ def test_only_a_rule_for_the_containers_ipv6_network_is_reported(both_families, 
 
 
 def test_add_moves_the_hook_to_the_top_without_a_gap(two):
-    """A container that sends requests all the time gets its own role and no error, while another program puts rules above the
-    hook's and `add` moves the hook's back to the top."""
+    """Another program puts rules above the hook's, and `add` moves the hook's back to the top. Meanwhile a container sends
+    requests all the time, and must get its own role and no error."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
         def heal():
             for _ in range(5):
@@ -329,7 +329,7 @@ ROUTED_ELSEWHERE = ("NOT ok: docker0: ec2-role's answers are routed elsewhere: 1
 
 @pytest.mark.parametrize("rule", ["from 172.17.0.0/16 lookup 200", "lookup 200"])
 def test_rule_that_routes_the_answers_elsewhere_is_reported(host, server, rule):
-    """Such a rule leads a bridge's containers into a VPN. It also matches what the host itself sends from the bridge's address."""
+    """A rule that routes a bridge's containers into a VPN also matches ec2-role's responses from the bridge's address."""
     host.hook("add")
     host.bridge("wg0", "10.9.9.1/32")
     host.ec2.run("ip", "route", "add", "172.16.0.0/12", "dev", "wg0", "table", "200")

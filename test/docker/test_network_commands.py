@@ -223,7 +223,7 @@ def test_subnet_of_a_pruned_network_taken_by_another_is_reported(docker):
 
 
 def test_pruned_network_keeps_the_priority_of_its_containers(docker):
-    """With the highest gw_priority, a container has the role of this network, although the name of the other one comes first."""
+    """The container gets php's role, because php has the highest gw_priority. By name, the network `inside` would come first."""
     if docker.docker("version", "--format", "{{.Server.APIVersion}}").stdout < "1.48":
         pytest.skip("this Docker has no gw_priority")
     create(docker, "php")
@@ -280,7 +280,7 @@ def test_env_file_may_be_a_pipe(docker):
 
 
 def test_variables_for_dockers_images_have_no_effect(docker, monkeypatch):
-    """The CIS benchmark asks for DOCKER_CONTENT_TRUST=1. Docker then looks for the image in a registry, but it is here only."""
+    """The CIS benchmark asks for DOCKER_CONTENT_TRUST=1. With it, Docker looks for the image in a registry, in vain."""
     monkeypatch.setattr(docker.instance, "environment", {**docker.environment, "DOCKER_CONTENT_TRUST": "1", "DOCKER_DEFAULT_PLATFORM": "linux/s390x"})
     create(docker, "php")
     network(docker, "replace", "php")

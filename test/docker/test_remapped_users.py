@@ -14,7 +14,7 @@ NETWORK = REPOSITORY / "scripts/ec2-role-network"
 
 
 def test_role_network_works_with_userns_remap(tmp_path):
-    # userns-remap needs a range of subordinate uids. dockerd alone sees this one, so the machine needs none.
+    # userns-remap needs a range of subordinate uids. Only dockerd sees this file, so the machine needs no such range.
     (tmp_path / "subuid").write_text("nobody:200000:65536\n")
     (tmp_path / "dockerd").write_text(f"""#!/bin/sh
 exec unshare --mount sh -euc '

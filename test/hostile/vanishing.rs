@@ -1,5 +1,5 @@
 //! Clients that vanish without a close. By default the kernel keeps such a connection for 100 s after the server's close, and
-//! retransmits to the client; ec2-role lowers that to 1 s.
+//! retransmits to the client. ec2-role shortens this time to 1 s.
 
 use std::io::Write;
 use std::net::TcpStream;

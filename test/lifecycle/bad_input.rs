@@ -32,7 +32,7 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// A start that would serve a credential, so that what a test adds to it is the only fault.
+/// A start without a fault, to which each test adds one.
 fn whole(sts: &Sts) -> Start {
     Start::with(sts)
 }

@@ -1,5 +1,5 @@
-//! A log that cannot be written, in a file or on a terminal, neither blocks, suspends nor ends a process. A credential_process
-//! that reads from the terminal does not suspend one either.
+//! Checks that no process of ec2-role blocks, is suspended or ends if the log, a file or a terminal, cannot be written. Also
+//! checks that no process is suspended if a credential_process reads from the terminal.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};

@@ -128,8 +128,8 @@ fn a_hundred_waiting_clients_cause_one_sts_call() {
     let address = ec2_role.address;
     std::thread::scope(|scope| {
         for _ in 0..100 {
-            // The server starts when the first fetch has ended, but at the latest after 400 ms. On a busy machine the fetch can
-            // take longer. Then the server answers 500 until it has the credential.
+            // The server starts when the first fetch has ended, but at the latest after 400 ms. If the fetch takes longer, as it
+            // can on a busy machine, the server answers 500 until it has the credential.
             scope.spawn(move || {
                 let status = http::get(address, DOCUMENT_PATH).unwrap().status;
                 assert!([200, 500].contains(&status), "{status}");
@@ -150,8 +150,8 @@ fn a_killed_fetcher_is_logged_and_retried() {
     ec2_role.wait_for_document_of_call(2);
 }
 
-/// While a laptop sleeps, the virtual machine of Docker Desktop is paused. Afterwards its wall clock is set, but its other clocks
-/// have not counted the pause.
+/// While a laptop sleeps, the virtual machine of Docker Desktop is paused. After the pause the machine's wall clock is set ahead,
+/// but its other clocks have not counted the pause.
 #[test]
 fn a_fetch_begins_when_the_wall_clock_is_set_ahead() {
     let files = Directory::new();

@@ -188,7 +188,6 @@ fn metrics_are_for_the_host_and_no_container() {
     assert!(list.ends_with("\r\n\r\nexc_web"), "{list}");
 }
 
-/// Runs `--check` with this address as `--listen`.
 #[track_caller]
 fn check(address: &str) -> Ended {
     let ended = Start::bare().listen(address).arguments(["--check"]).run();

@@ -13,7 +13,6 @@ impl Bounds {
         Self::new("pids", &[("pids.max", most.to_string())])
     }
 
-    /// Limits the memory, in bytes.
     pub fn memory(bytes: u64) -> Self {
         let bytes = bytes.to_string();
         Self::new(

@@ -28,7 +28,6 @@ pub fn connect(from: Ipv4Addr, to: SocketAddr, timeouts: Duration) -> io::Result
     Ok(TcpStream::from(socket))
 }
 
-/// Times and failures of many fetches.
 #[derive(Default)]
 pub struct Figures {
     pub times: Vec<Duration>,

@@ -31,8 +31,8 @@ const MAX_AFTER_KIB: u64 = 4 * 1024;
 /// Maximum size of the log: 2,000 request lines of at most 400 bytes each. ec2-role logs at most 1,000 requests in each minute,
 /// and an attack of the usual 30 s touches at most two minutes.
 const MAX_LOG_BYTES: u64 = 800_000;
-/// Number of samples of memory, threads and descriptors after an attack. A fetcher that runs for a short time raises some samples,
-/// so the minimum of each value is reported.
+/// Number of samples of memory, threads and descriptors after an attack. A fetcher that runs for a short time raises some
+/// samples, so the minimum of each value is reported.
 const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 

@@ -172,8 +172,8 @@ fn report(
     );
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     let part = held.len().div_ceil(4);
-    // Compare the minimums of the first quarter and of the last: a leak raises the minimum. A resource that the supervisor holds
-    // briefly, for a fetcher or a new server, does not raise it.
+    // Compare the minimums of the first quarter and of the last: a leak raises the minimum. Resources that the supervisor holds
+    // only briefly, for a fetcher or a new server, do not raise the minimum.
     let least = |part: &[Held]| part.iter().copied().reduce(Held::min).unwrap_or_default();
     let (first, last) = (least(&held[..part]), least(&held[held.len() - part..]));
     println!(

@@ -173,8 +173,8 @@ fn errors_of_the_container_endpoint_are_json() {
     );
 }
 
-/// EC2's paths need no container token, so a client without one could get the credential there. To prevent this, the `iam` paths
-/// are 404 unless `--both-forms` is set.
+/// EC2's paths need no container token, so a client without a container token could get the credential there. To prevent this,
+/// the `iam` paths are 404 unless `--both-forms` is set.
 #[test]
 fn with_a_container_token_no_other_path_leads_to_the_credential() {
     for arguments in [&[][..], &["--http-tokens", "required"], &["--pass-through"]] {

@@ -335,7 +335,7 @@ fn metadata_is_503_before_the_first_snapshot() {
                 ],
                 503,
             );
-            // Even without a snapshot, metadata that is never passed through is 404, and so is metadata whose option is not set.
+            // Metadata that is never passed through, or that needs an option that is not set, is 404 even without a snapshot.
             // `NEVER[0]` is `iam/info`, which ec2-role answers itself.
             check_status(&ec2_role, &NEVER[1..], 404);
             check_status(&ec2_role, &SIGNATURES, 404);

@@ -129,7 +129,7 @@ fn tilde_paths_and_quoted_profile_names_are_read() {
     }
 }
 
-/// Tools write a profile for each role of each account of a company.
+/// In a company with many AWS accounts, tools write one profile for each role in each account.
 #[test]
 fn a_config_file_with_profiles_of_thousands_of_accounts_is_read() {
     let sts = sts();

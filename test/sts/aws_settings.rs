@@ -66,7 +66,7 @@ fn configured_endpoints_can_be_ignored_but_not_the_option() {
                     ),
                 )
         };
-        // Check that ec2-role ignores the configured endpoint URLs. Without a URL ec2-role needs a region here, because the
+        // `no region` shows that ec2-role ignores the configured endpoint URLs: without a URL it needs a region, because the
         // partition aws-cn has no global endpoint.
         let regionless = ignoring().arguments([CHINAS]).spawn();
         regionless.wait_for_line("no region");
@@ -285,7 +285,7 @@ fn role_arn_of_another_sts_is_sent_unchanged() {
             drop(start.serving());
             assert_eq!(sts.calls().last().unwrap().parameter("RoleArn"), arn);
         }
-        // The command line is checked before the shared files are read, so this check does not know an endpoint that they set.
+        // The command line is checked before the shared files are read, so the check ignores an endpoint in such a file.
         let config = format!("[default]\nendpoint_url = {}\n", sts.url());
         let start = bare().file(".aws/config", &config).arguments([arn]);
         let ended = start.run();

@@ -7,7 +7,7 @@ use crate::support::{Fault, PortState, Reply, Start, Sts, When, each};
 
 const TIME: &str = "2199-01-01T00:00:00Z";
 
-/// A 200 of STS with these texts as the secret access key and as the expiration; either may be malformed.
+/// A response of STS, with status 200, that has these texts as secret access key and expiration. Either may be malformed.
 fn with_secret(secret: &str, expiration: &str) -> Reply {
     Reply::bytes(
         200,

@@ -24,7 +24,7 @@ pub struct World {
 }
 
 impl World {
-    /// A state whose properties are decided by the bits of `choice`, some of them by two bits together.
+    /// Makes a state. Each of its properties depends on one bit of `choice`, or on two.
     pub fn new(choice: u8) -> Self {
         let token_key = TokenKey::from_hex(&"a1".repeat(32)).unwrap();
         let bit = |at: u8| choice >> at & 1 == 1;

@@ -125,7 +125,6 @@ impl Start {
         self
     }
 
-    /// Starts the process without waiting for it.
     pub fn spawn(self) -> Ec2Role {
         let serves = !["--check", "--credential-process"]
             .iter()
@@ -209,7 +208,6 @@ impl Start {
     }
 }
 
-/// Status and output of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub status: Option<i32>,
@@ -229,12 +227,10 @@ pub struct Ec2Role {
 }
 
 impl Ec2Role {
-    /// The log lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.look(Clone::clone)
     }
 
-    /// The number of log lines with this text so far.
     pub fn count_lines(&self, text: &str) -> usize {
         self.lines
             .look(|lines| lines.iter().filter(|line| line.contains(text)).count())
@@ -298,7 +294,6 @@ impl Ec2Role {
         until("a server", || self.child_named("ec2-role-server"))
     }
 
-    /// The fetcher process, if there is one.
     pub fn fetcher(&self) -> Option<Pid> {
         self.child_named("ec2-role-fetch")
     }

@@ -194,8 +194,7 @@ pub fn fetch_on(
     ask("GET", &format!("{LIST_PATH}{}", name.body), token)
 }
 
-/// Counts the connections to this port of this network namespace: the IPv4 TCP sockets with this local port, without those in the
-/// states LISTEN and TIME_WAIT.
+/// Counts the IPv4 TCP sockets of this network namespace with this local port, except those in the states LISTEN and TIME_WAIT.
 pub fn connections(port: u16) -> usize {
     let port = format!(":{port:04X} ");
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();

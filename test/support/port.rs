@@ -127,8 +127,8 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP. Other tests start processes at the same time, some with a limit of a few descriptors, so the socket is
-/// CLOEXEC from its creation.
+/// An IPv4 socket for TCP, CLOEXEC from its creation: processes that other tests start at the same time must not inherit the
+/// socket, because some have a limit of a few descriptors.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()

@@ -437,7 +437,6 @@ impl Sts {
         self.state.calls.look(Clone::clone)
     }
 
-    /// Waits until there have been this many calls.
     #[track_caller]
     pub fn wait_for_calls(&self, number: usize) -> Vec<Call> {
         let what = format!("call {number} of STS");

@@ -37,7 +37,7 @@ def ask():
     while len(outcomes) < BEFORE or running.exists():
         one = outcome()
         with lock:
-            # Make the file before the 50th outcome is added: a thread that sees 50 outcomes and no file ends.
+            # Make the file before the 50th outcome is added: a thread ends as soon as it sees 50 outcomes and no file.
             if len(outcomes) == BEFORE - 1:
                 running.touch()
             outcomes.append(one)

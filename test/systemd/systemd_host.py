@@ -33,7 +33,6 @@ class SystemdHost:
         self.put("".join(f"{key}={value}\n" for key, value in lines.items()), f"/etc/ec2-role/{name}.conf")
 
     def show(self, unit, *properties):
-        """The values of properties of a unit."""
         lines = self.run("systemctl", "show", unit, *(f"--property={name}" for name in properties)).stdout.splitlines()
         values = dict(line.split("=", 1) for line in lines)
         return [values[name] for name in properties] if len(properties) > 1 else values[properties[0]]

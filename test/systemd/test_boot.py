@@ -43,7 +43,7 @@ def test_uninstall_leaves_nothing(fresh_host):
 
 
 USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
-SECONDS = 60  # long enough for a boot on a busy machine; the role stays denied, so the boot must end without it
+SECONDS = 60  # long enough for a boot on a busy machine, but the boot must not wait for the role, which stays denied
 
 
 def test_denied_role_delays_neither_install_nor_boot(fresh_host, denied):

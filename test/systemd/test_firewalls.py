@@ -30,7 +30,7 @@ def test_container_sees_what_the_firewall_table_says(row, cell):
 
 
 def test_hook_that_is_added_while_firewalld_starts_stays(engine, aws):
-    """Stops firewalld when systemd counts it as started, before it deletes the rules of others, and lets it go on a second later."""
+    """Suspends firewalld for a second (SIGSTOP) after systemd counts it as started, but before it deletes foreign rules."""
     with FirewallHost(engine, "Docker", "firewalld") as host:
         host.run("sh", "-euc", "systemctl restart firewalld; systemctl kill --signal STOP firewalld; "
                  "(sleep 1; systemctl kill --signal CONT firewalld) & ec2-role-hook add --bridge er-+ --missing-ok; wait; firewall-cmd --state")

@@ -65,7 +65,7 @@ def test_package_build_is_reproducible(packages, kind):
 # Lintian's objections that the test accepts. Those without a comment do not apply to a package that is made outside Debian.
 ACCEPTED = {
     "bogus-mail-host", "bogus-mail-host-in-debian-changelog",  # the publisher writes an address into nfpm.yaml
-    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm shares the file
+    "copyright-file-contains-full-apache-2-license", "copyright-not-using-common-license-for-apache2",  # the .rpm has the same file
     "initial-upload-closes-no-bugs",
     "maintainer-script-calls-systemctl",  # Debian's helper would also restart the sockets, and start the units at installation
     "shared-library-lacks-prerequisites",  # the binary is static and position-independent
