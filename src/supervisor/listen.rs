@@ -48,8 +48,8 @@ pub fn listen(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, address))
 }
 
-/// Returns a socket that listens at the address. Another ec2-role of this user may listen there too, if it shares the address
-/// ([`share`]).
+/// Returns a socket that listens at the address. If another ec2-role of this user already listens there and has called [`share`],
+/// both listen there.
 fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(address)?;
     // Without this option, closed connections of an earlier server would keep the address in use for a minute.

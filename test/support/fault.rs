@@ -31,7 +31,7 @@ pub struct Fault<'a> {
     /// Injects the fault. The argument is the running ec2-role, or `None` if the fault is injected before the start.
     pub inject: &'a (dyn Fn(Option<Pid>) + Sync),
     pub repair: &'a (dyn Fn(Pid) + Sync),
-    /// Texts that the log line of each failure must contain; `…` separates several texts in one string.
+    /// Texts that the log line of each failure must contain. A string `a…b` stands for the two texts `a` and `b`.
     pub expected: &'a [&'a str],
     /// Number of STS calls in each failed refresh.
     pub calls: usize,
