@@ -126,14 +126,18 @@ impl Connection {
     }
 }
 
-/// Appends the bytes read, and parses the head if it may be complete.
+/// Parses the head if it may be complete. If it is incomplete, keeps the bytes read in `head`.
 fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
-    // Parsing after every byte of a slow client would be costly. Parse the first bytes, because they may already be malformed;
-    // bytes with a newline, which may end the head; and a head of the maximum size, to refuse it if it is incomplete.
-    let length = head.len() + read.len();
-    let may_be_complete =
-        head.is_empty() || read.contains(&b'\n') || length == request_head::MAX_BYTES;
+    // The first bytes are usually the whole head, so parse them without a copy.
+    if head.is_empty()
+        && let Some(request) = RequestHead::parse(read)
+    {
+        return Some(request);
+    }
+    // Parsing after every byte of a slow client would be costly. Parse only after a newline, which may end the head, and a head of
+    // the maximum size, to refuse it if it is incomplete.
     head.extend_from_slice(read);
+    let may_be_complete = read.contains(&b'\n') || head.len() == request_head::MAX_BYTES;
     may_be_complete.then(|| RequestHead::parse(head)).flatten()
 }
 

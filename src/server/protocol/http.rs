@@ -1,9 +1,11 @@
 //! The requests and responses of the protocol.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::time::SystemTime;
 
 pub use http::StatusCode;
+use httpdate::HttpDate;
 use percent_encoding::percent_decode_str;
 
 /// A request as tiny_http parsed it.
@@ -30,7 +32,7 @@ impl<'a> Request<'a> {
     pub fn path(&self) -> Option<Cow<'a, str>> {
         let raw = self.target.split_once('?').map_or(self.target, |(path, _query)| path);
         let path = percent_decode_str(raw).decode_utf8().ok()?;
-        let slashes = |path: &str| path.matches('/').count();
+        let slashes = |path: &str| path.bytes().filter(|byte| *byte == b'/').count();
         (raw.starts_with('/') && slashes(raw) == slashes(&path)).then_some(path)
     }
 }
@@ -139,18 +141,19 @@ impl Response {
 
     /// Returns the bytes to send, with `Connection: close` as EC2 does. A response to HEAD has the body's length but no body.
     pub fn to_bytes(&self, is_head: bool, now: SystemTime) -> Vec<u8> {
-        let mut head = String::with_capacity(320 + self.body.len());
-        let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
-        let length = self.body.len().to_string();
-        push(&["HTTP/1.1 ", self.status.as_str(), " ", reason(self.status)]);
-        push(&["\r\nContent-Type: ", self.content_type]);
-        push(&["\r\nContent-Length: ", &length]);
-        for (name, value) in &self.headers {
-            push(&["\r\n", name, ": ", value]);
+        let mut bytes = Vec::with_capacity(320 + self.body.len());
+        let (code, reason, length) = (self.status.as_str(), reason(self.status), self.body.len());
+        let Response { content_type, headers, .. } = self;
+        // A write to a `Vec` cannot fail.
+        _ = write!(
+            bytes,
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
+        );
+        for (name, value) in headers {
+            _ = write!(bytes, "{name}: {value}\r\n");
         }
-        push(&["\r\nDate: ", &httpdate::fmt_http_date(now)]);
-        push(&["\r\nServer: EC2ws\r\nConnection: close\r\n\r\n"]);
-        let mut bytes = head.into_bytes();
+        let date = HttpDate::from(now);
+        _ = write!(bytes, "Date: {date}\r\nServer: EC2ws\r\nConnection: close\r\n\r\n");
         if !is_head {
             bytes.extend_from_slice(&self.body);
         }
