@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// A new clock offset must differ by at least this from every offset that STS has refused: STS accepts clocks that are off by
-/// up to five minutes, so a smaller change hardly helps. `life` also accepts a `Date` that is wrong by up to this time.
+/// Minimum difference between a new clock offset and each offset that STS has refused: a change of less than two minutes hardly
+/// helps, because STS tolerates up to five. The function `life` also accepts a `Date` that is wrong by up to this time.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.

@@ -117,7 +117,8 @@ impl Connections {
     }
 
     /// Starts the drain time. Clients in the accept queue are still accepted, because the kernel would reset them when the
-    /// listener closes. Accepting ends when the queue is empty, or [`LAST_RESPONSES`] before the deadline.
+    /// listener closes. Accepting ends when the queue is empty, or when less than [`LAST_RESPONSES`] is
+    /// left until the deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         self.stop_accepting();
         self.drain_deadline.get_or_insert(drain_deadline);

@@ -13,8 +13,8 @@ use crate::common::{BootTime, ProcessKind};
 use crate::messages::FRAME_END;
 use crate::server::THREAD_STACK_BYTES;
 
-/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that misses 3
-/// in a row is replaced after 2.8 s, which is long enough for a server that is merely short of CPU.
+/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that
+/// answers none of 3 is replaced when the fourth is due, after 2.8 s: long enough for a server that is merely short of CPU.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.

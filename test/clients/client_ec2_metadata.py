@@ -7,7 +7,7 @@ import sys
 from ec2_metadata import EC2Metadata
 
 metadata = EC2Metadata()
-# The package does not read the environment variable, but its attributes set the same endpoint.
+# The package does not read this variable, so set its two attributes to the endpoint.
 if endpoint := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
     metadata.service_url = f"{endpoint}/latest/"
     metadata.metadata_url = f"{endpoint}/latest/meta-data/"
