@@ -431,6 +431,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_podman_takes_from_an_env_file_are_refused() {
+        for (name, named) in [
+            ("export EC2_ROLE_HTTP_TOKENS", "export EC2_ROLE_HTTP_TOKENS: "),
+            ("\u{feff}EC2_ROLE_HTTP_TOKENS", "\\u{feff}EC2_ROLE_HTTP_TOKENS: "),
+            ("EC2_ROLE_HTTP_TOKENS ", "EC2_ROLE_HTTP_TOKENS : "),
+            ("export AWS_PROFILE", "export AWS_PROFILE: "),
+            ("AWS_PROFILE ", "AWS_PROFILE : "),
+        ] {
+            let error = parsed(&[ARN], Environment::from([(name, "required")])).err().unwrap();
+            assert!(error.starts_with(named), "{error}");
+        }
+        let others = [("RUN_BY_EC2_ROLE_FOR", "web"), ("AWS_NEW", "x"), ("ec2 role", "x")];
+        assert_eq!(parsed(&[ARN], Environment::from(others)).err(), None);
+    }
+
+    #[test]
     fn each_invalid_variable_is_named() {
         for (name, value, right) in [
             ("EC2_ROLE_QUIET", "yes", "true or false"),

@@ -76,8 +76,18 @@ impl<'a> Settings<'a> {
         let is_option = |name: &str| options::settings().any(|it| variable_name(it) == name);
         let is_known =
             |name: &&str| OTHER_VARIABLES.contains(name) || is_option(name) || is_of_service(name);
-        match self.environment.names(PREFIX).find(|name| !is_known(name)) {
-            Some(name) => Err(format!("{name}: there is no such variable; see ec2-role --help")),
+        // From a line `export NAME=value` in an env file, Podman takes `export NAME` as the variable's name. A byte order mark also
+        // becomes part of the name.
+        let is_garbled = |name: &str| {
+            name.contains([' ', '\t', '\u{feff}'])
+                && (name.contains(PREFIX) || name.contains("AWS_"))
+        };
+        let is_unknown = |name: &&str| name.starts_with(PREFIX) && !is_known(name);
+        match self.environment.names("").find(|name| is_garbled(name) || is_unknown(name)) {
+            Some(name) => Err(format!(
+                "{}: there is no such variable; see ec2-role --help",
+                name.escape_debug()
+            )),
             None => Ok(()),
         }
     }
