@@ -152,7 +152,14 @@ fn dev_null_is_no_file_and_an_unexpanded_path_is_named() {
     for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"] {
         let start = || Start::with(&sts).variable(variable, "/dev/null");
         assert_eq!(signed_with(&sts, start()), SOURCE_KEY);
-        for path in ["$HOME/.aws/mine", "~root/.aws/mine"] {
+        for path in [
+            "$HOME/.aws/mine",
+            "~root/.aws/mine",
+            "\"/srv/mine\"",
+            "'~/.aws/mine'",
+            "/srv/mine # keys",
+            "%d/mine",
+        ] {
             let expected =
                 format!("{variable} {path}: only ~/ is expanded, and the path must be UTF-8");
             check_once(start().variable(variable, path), 1, &[&expected]);
