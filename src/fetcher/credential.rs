@@ -70,8 +70,10 @@ fn with_policy(parameters: &AssumeRole) -> Result<AssumeRole, Fault> {
     let mut parameters = parameters.clone();
     if let Some(file) = &parameters.policy_file {
         let text = file.read_text().or_else(|error| transient(error.to_string()))?;
-        check_policy(&text).or_else(|why| transient(format!("{file}: {why}; correct the file")))?;
-        parameters.policy = Some(text);
+        // Remove a byte order mark, which some editors write. It is not JSON, and STS would refuse it.
+        let text = text.trim_start_matches('\u{feff}');
+        check_policy(text).or_else(|why| transient(format!("{file}: {why}; correct the file")))?;
+        parameters.policy = Some(text.to_owned());
     }
     Ok(parameters)
 }
