@@ -37,9 +37,13 @@ impl Profile {
         let access = config.access.clone().and(credentials.access);
         if in_config.is_none() && in_credentials.is_none() && named.is_some() {
             access?;
-            let remedy = match config.sections.contains_key(name) {
-                true => format!("write [profile {name}] for [{name}] in the first"),
-                false => "name an existing one with --profile or AWS_PROFILE".to_owned(),
+            let section = format!("profile {name}");
+            let remedy = if config.sections.contains_key(name) {
+                format!("write [{section}] for [{name}] in the first")
+            } else if credentials.sections.contains_key(&section) {
+                format!("write [{name}] for [{section}] in the second")
+            } else {
+                "name an existing one with --profile or AWS_PROFILE".to_owned()
             };
             return transient(format!(
                 "profile {name:?}: it is neither in {} nor in {}; {remedy}",

@@ -580,6 +580,9 @@ fn missing_source_is_reported_with_a_remedy() {
     let section = start().file(".aws/config", &keys("nobody", "AKIA"));
     let remedy = ["write [profile nobody] for [nobody]"];
     check_once(section.variable("AWS_PROFILE", "nobody"), 1, &remedy);
+    let section = start().file(".aws/credentials", &keys("profile nobody", "AKIA"));
+    let remedy = ["write [nobody] for [profile nobody] in the second"];
+    check_once(section.variable("AWS_PROFILE", "nobody"), 1, &remedy);
 }
 
 #[test]
