@@ -648,6 +648,19 @@ def test_hook_ignores_a_network_with_the_services_address(instance):
         server.close()
 
 
+def test_bridge_with_a_link_local_subnet_is_redirected(instance):
+    """Some hosts give docker0 a link-local address ("bip" in daemon.json), which no VPC has."""
+    instance.bridge("docker0", "169.254.123.1/24")
+    box = instance.container("docker0", "169.254.123.2/24", "169.254.123.1")
+    server = StandIn(instance.ec2, "169.254.123.1")
+    try:
+        with named("ec2-role"):
+            instance.hook("add")
+        assert role_seen_by(box) == "stand-in"
+    finally:
+        server.close()
+
+
 def test_container_endpoint_is_redirected_only_with_the_option(host, server):
     host.hook("add")
     with pytest.raises(OSError):
