@@ -177,6 +177,18 @@ def test_failed_command_is_undone_and_reported(docker, arguments, complaint):
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
+def test_network_without_ipv4_is_undone_and_reported(docker, tmp_path):
+    """Docker 28 can make networks with IPv6 only, if default-network-opts in daemon.json says so."""
+    program = tmp_path / "docker"
+    program.write_text(f"""#!/bin/sh
+case $* in *'{{{{range .IPAM.Config}}}}'*) echo fd00::/64,fd00::1 ;; *) exec {shutil.which("docker")} "$@" ;; esac
+""")
+    program.chmod(0o755)
+    failed = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), check=False)
+    assert failed.returncode == 1 and "php: the network has no IPv4 subnet" in failed.stderr, failed.stderr
+    assert docker.docker("network", "ls", "--quiet", "--filter", "label=ec2-role.arn").stdout == ""
+
+
 def test_role_arn_without_an_account_is_accepted(docker):
     role = "arn:aws:iam:::role/web"
     network(docker, "create", role, "--", "--endpoint-url", ENDPOINT)
