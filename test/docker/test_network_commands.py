@@ -277,6 +277,16 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, stat
     assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
 
 
+def test_list_reports_a_server_without_a_credential(docker):
+    """The image is ec2-role's with an earlier health check: its own takes 45 s to report the server as unhealthy."""
+    check = "HEALTHCHECK --interval=100ms --start-period=1ms --retries=1 CMD [\"/ec2-role\", \"--check\"]"
+    docker.docker("build", "--tag", "soon-unhealthy", "-", input=f"FROM ec2-role\n{check}\n")
+    network(docker, "create", arn("php"), "--image", "soon-unhealthy", "--", "--endpoint-url", "http://127.0.0.1:9", check=False)
+    wait_until(lambda: docker.inspect("ec2-role-php", "{{.State.Health.Status}}") == "unhealthy", what="the server's bad health")
+    listed = network(docker, "list", check=False)
+    assert listed.returncode == 1 and "ec2-role runs, and has no valid credential; its log says why (docker logs ec2-role-php)\n" in listed.stderr, listed.stderr
+
+
 def test_region_discovery_works_in_a_role_network(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
