@@ -305,6 +305,14 @@ def test_a_bridge_keeps_its_role_if_roles_change_their_order(fresh_host, release
     assert "ec2-role: installed" in install(host, release, *FLUENTD)
 
 
+def test_a_network_on_the_hosts_own_subnet_is_refused(fresh_host, release):
+    """The network's bridge would take the routes and the gateway's address of the host's own interface."""
+    fresh_host.run("ip", "address", "add", "192.168.101.9/24", "dev", "eth0")
+    said = install(fresh_host, release, *FLUENTD)
+    assert ("NOT INSTALLED: the network fluentd cannot be 192.168.101.0/24, because this host is on it: make another network, "
+            "and write @br-fluentd:ADDRESS") in said
+
+
 def test_unit_that_fails_to_start_is_reported(fresh_host, release):
     host = fresh_host
     broken = "/etc/systemd/system/ec2-role-hook.service.d/broken.conf"
