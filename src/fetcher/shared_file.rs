@@ -40,8 +40,8 @@ impl SharedFile {
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
                 // Do not count the file as missing if botocore would find it: botocore expands `$VARIABLE` and `~USER`, and
-                // accepts a path that is not UTF-8. Nor if the path has quotes, a comment or a `%d`, which Docker and systemd keep in
-                // a value of an env file: the next source may have other rights than the file's keys.
+                // accepts a path that is not UTF-8. In an env file, Docker and systemd keep quotes, a comment or `%d` in the path,
+                // so this path is not the intended one. The next source may have other rights than the file's keys.
                 if written.contains(['$', '%', '"', '\'', '#'])
                     || written.trim_start_matches("~/").starts_with('~')
                     || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)
