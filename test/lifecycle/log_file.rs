@@ -1,5 +1,5 @@
-//! Checks that no process of ec2-role blocks, is suspended or ends if the log, a file or a terminal, cannot be written. Also
-//! checks that no process is suspended if a credential_process reads from the terminal.
+//! A log that cannot be written, in a file or on a terminal, must not block, suspend or end a process of ec2-role. A
+//! credential_process that reads from the terminal must not suspend one either.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
