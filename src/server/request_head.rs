@@ -57,11 +57,9 @@ impl RequestHead {
         }
     }
 
-    /// Rewrites a head for tiny_http; `None` if it has characters beyond ASCII, which tiny_http does not accept.
+    /// Rewrites a head for tiny_http; `None` if the result has characters beyond ASCII, which tiny_http does not accept. Headers
+    /// that are not passed on may have any characters, such as the name of an application in a User-Agent.
     fn normalize(request: &httparse::Request, bytes: &[u8], has_more_input: bool) -> Option<Self> {
-        if !bytes.is_ascii() {
-            return None;
-        }
         let (method, target, minor) = (request.method?, request.path?, request.version?);
         let request_line =
             [method, " ", target, if minor == 0 { " HTTP/1.0" } else { " HTTP/1.1" }].concat();
@@ -69,14 +67,14 @@ impl RequestHead {
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
         push(&[method, " ", target, " HTTP/1.1\r\n"]);
         for header in request.headers.iter() {
-            let value = std::str::from_utf8(header.value).ok()?;
-            if is_relevant(header.name, value) {
-                push(&[header.name, ": ", value, "\r\n"]);
+            let value = String::from_utf8_lossy(header.value);
+            if is_relevant(header.name, &value) {
+                push(&[header.name, ": ", &value, "\r\n"]);
             }
         }
         push(&["\r\n"]);
         let has_body = has_body(request);
-        Some(RequestHead {
+        head.is_ascii().then_some(RequestHead {
             request_line,
             has_more_input: has_more_input || has_body != Ok(false),
             normalized: has_body.map(|_| head),
@@ -217,11 +215,20 @@ mod tests {
     #[test]
     fn invalid_request_heads_are_malformed() {
         for wrong in [
-            "GET /\u{e9} HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \u{e9}\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: \u{e9}\r\n\r\n",
             "GET / HTTP/2.0\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n", "GET /\u{1b}[2J HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nX y: z\r\n\r\n", "\u{16}\u{3}\u{1}",
         ] {
             assert_eq!(parse(wrong).normalized, Err(Refusal::Malformed), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_not_used_may_have_any_characters() {
+        for value in ["caf\u{e9}".as_bytes(), b"caf\xe9"] {
+            let head = [b"GET / HTTP/1.1\r\nUser-Agent: ", value, b"\r\n\r\n"].concat();
+            let head = RequestHead::parse(&head).unwrap();
+            assert_eq!(head.normalized.unwrap(), "GET / HTTP/1.1\r\n\r\n");
         }
     }
 
