@@ -137,9 +137,9 @@ impl Handler {
         let now = SystemTime::now();
         let (peer, local) = (connection.peer, self.address.or_else(|| connection.local_address()));
         let (mut is_head, mut is_check) = (false, false);
-        let response = match head.normalized {
+        let response = match &head.normalized {
             Ok(head) => {
-                let parsed = self.tiny_http.receive(&head)?;
+                let parsed = self.tiny_http.receive(head)?;
                 let headers: Vec<(&str, &str)> = parsed
                     .headers()
                     .iter()
@@ -159,7 +159,7 @@ impl Handler {
                 drop(parsed.into_writer());
                 response
             }
-            Err(refusal) => {
+            &Err(refusal) => {
                 let status = match refusal {
                     Refusal::Body => StatusCode::PAYLOAD_TOO_LARGE,
                     _ => StatusCode::BAD_REQUEST,
@@ -168,14 +168,16 @@ impl Handler {
                 Response::empty(status)
             }
         };
+        let status = response.status.as_u16();
+        let body_length = if is_head { 0 } else { response.body.len() };
         connections.respond(connection, response.to_bytes(is_head, now), head.has_more_input);
         if !self.state.server.config.quiet && self.access_log.admits(is_check) {
             log::access(&log::Access {
                 client: peer,
                 at: now,
-                request_line: &head.request_line,
-                status: response.status.as_u16(),
-                body_length: if is_head { 0 } else { response.body.len() },
+                request_line: head.request_line(),
+                status,
+                body_length,
                 took: begun.elapsed(),
             });
         }
@@ -187,7 +189,7 @@ impl Handler {
         request: &Request,
         peer: Option<IpAddr>,
         local: Option<IpAddr>,
-    ) -> Response {
+    ) -> Response<'_> {
         let server = &self.state.server;
         let is_on_subnet = || {
             let both = local.zip(peer);

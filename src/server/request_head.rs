@@ -31,8 +31,8 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
 }
 
 pub struct RequestHead {
-    /// The request line for the access log; `-` if the client's first line does not look like a request line.
-    pub request_line: String,
+    /// The client's request line if `normalized` does not begin with it.
+    client_line: Option<String>,
     /// The head for tiny_http, rewritten so that tiny_http always accepts it and expects no body. The error is the reason to
     /// refuse the request.
     pub normalized: Result<String, Refusal>,
@@ -61,8 +61,6 @@ impl RequestHead {
     /// that are not passed on may have any characters, such as the name of an application in a User-Agent.
     fn normalize(request: &httparse::Request, bytes: &[u8], has_more_input: bool) -> Option<Self> {
         let (method, target, minor) = (request.method?, request.path?, request.version?);
-        let request_line =
-            [method, " ", target, if minor == 0 { " HTTP/1.0" } else { " HTTP/1.1" }].concat();
         let mut head = String::with_capacity(bytes.len());
         let mut push = |parts: &[&str]| parts.iter().for_each(|part| head.push_str(part));
         push(&[method, " ", target, " HTTP/1.1\r\n"]);
@@ -74,11 +72,18 @@ impl RequestHead {
         }
         push(&["\r\n"]);
         let has_body = has_body(request);
-        head.is_ascii().then_some(RequestHead {
-            request_line,
+        let is_kept = minor == 1 && has_body.is_ok();
+        head.is_ascii().then(|| RequestHead {
+            client_line: (!is_kept).then(|| format!("{method} {target} HTTP/1.{minor}")),
             has_more_input: has_more_input || has_body != Ok(false),
             normalized: has_body.map(|_| head),
         })
+    }
+
+    /// Returns the request line for the access log; `-` if the client's first line does not look like a request line.
+    pub fn request_line(&self) -> &str {
+        let first = self.normalized.as_ref().ok().and_then(|head| head.lines().next());
+        self.client_line.as_deref().or(first).unwrap_or("-")
     }
 
     fn malformed(bytes: &[u8]) -> Self {
@@ -89,7 +94,7 @@ impl RequestHead {
         let version = first.rsplit_once(' ').map(|(_, version)| version);
         let is_request_line = version.is_some_and(|version| version.starts_with("HTTP/"));
         RequestHead {
-            request_line: if is_request_line { &first } else { "-" }.to_owned(),
+            client_line: Some(if is_request_line { &first } else { "-" }.to_owned()),
             normalized: Err(Refusal::Malformed),
             has_more_input: true,
         }
@@ -148,7 +153,7 @@ mod tests {
         let head = parse(
             "GET /latest/ HTTP/1.0\r\nHost: x\r\nconnection: close\r\norigin: b \r\nExpect: y\r\nContent-Length: 0\r\nUser-Agent: z\r\nHost: 1.2.3.4\r\nhost: 1.2.3.4:5\r\n\r\n",
         );
-        assert_eq!(head.request_line, "GET /latest/ HTTP/1.0");
+        assert_eq!(head.request_line(), "GET /latest/ HTTP/1.0");
         assert_eq!(
             head.normalized.unwrap(),
             "GET /latest/ HTTP/1.1\r\nHost: x\r\norigin: b\r\n\r\n"
@@ -234,9 +239,9 @@ mod tests {
 
     #[test]
     fn a_malformed_head_is_logged_only_as_a_request_line() {
-        assert_eq!(parse("GET /\u{1b} HTTP/2.0\r\n\r\n").request_line, "GET /\u{1b} HTTP/2.0");
+        assert_eq!(parse("GET /\u{1b} HTTP/2.0\r\n\r\n").request_line(), "GET /\u{1b} HTTP/2.0");
         for other in ["X-aws-ec2-metadata-token: x\r\n\r\n", "\0", "AQAE \r\n"] {
-            assert_eq!(parse(other).request_line, "-", "{other:?}");
+            assert_eq!(parse(other).request_line(), "-", "{other:?}");
         }
     }
 

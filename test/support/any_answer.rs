@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Panics unless the response is complete, and has the credential exactly if the request is entitled to it.
-    pub fn check(&self, request: &Request) -> Response {
+    pub fn check(&self, request: &Request) -> Response<'_> {
         let response = respond(request, &self.state, NOW);
         check_is_one_complete_response(&response);
         let text = String::from_utf8_lossy(&response.body);
@@ -86,9 +86,11 @@ impl World {
             !has_secret || response.status == StatusCode::OK,
             "{response:?}"
         );
-        for (_, value) in &response.headers {
-            assert!(!SECRETS.iter().any(|secret| value.contains(secret)));
-        }
+        assert!(
+            !SECRETS
+                .iter()
+                .any(|secret| response.headers.contains(secret))
+        );
         assert!(!text.contains(CONTAINER_TOKEN), "{response:?}");
         response
     }

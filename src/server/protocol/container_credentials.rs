@@ -10,7 +10,11 @@ use crate::messages::ServerState;
 const ROOT: &str = "/v2/credentials/";
 
 /// Responds in the container form; `None` if the path does not start with `ROOT`, or no container token is set.
-pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<Response> {
+pub fn respond<'a>(
+    request: &Request,
+    state: &'a ServerState,
+    now: BootTime,
+) -> Option<Response<'a>> {
     let token = state.container_token.as_ref()?;
     let path = request.path()?;
     let name = path.strip_prefix(ROOT)?.trim_end_matches('/');
@@ -39,7 +43,7 @@ pub fn respond(request: &Request, state: &ServerState, now: BootTime) -> Option<
     refuse(refusal, StatusCode::UNAUTHORIZED, "Unauthorized", message)
 }
 
-fn credential(name: &str, state: &ServerState, now: BootTime) -> Response {
+fn credential<'a>(name: &str, state: &'a ServerState, now: BootTime) -> Response<'a> {
     if !name.is_empty() && name != state.config.role_name.as_str() {
         return error(StatusCode::NOT_FOUND, "InvalidIdInRequest", "no role of this name");
     }
@@ -66,7 +70,7 @@ fn credential(name: &str, state: &ServerState, now: BootTime) -> Response {
 }
 
 /// Returns an error document with each key in two spellings: Go's SDK parses lower case, JavaScript's SDK capitals.
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
+fn error(status: StatusCode, code: &str, message: &str) -> Response<'static> {
     let document = json!({ "code": code, "message": message, "Code": code, "Message": message });
     Response::text(document.to_string()).status(status).content_type("application/json")
 }

@@ -1,6 +1,7 @@
 //! The requests and responses of the protocol.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -37,13 +38,15 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A response. It borrows the parts that the server's state holds, because a copy costs an allocation per request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct Response<'a> {
     pub status: StatusCode,
     pub content_type: &'static str,
-    /// Headers in addition to those that every response has.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    pub body: Vec<u8>,
+    /// The header lines in addition to those that every response has, each with its line end.
+    pub headers: Cow<'a, str>,
+    /// Bytes, because an item of the host's metadata need not be UTF-8.
+    pub body: Cow<'a, [u8]>,
     pub outcome: Option<Outcome>,
 }
 
@@ -103,20 +106,24 @@ fn reason(status: StatusCode) -> &'static str {
     }
 }
 
-impl Response {
-    /// Makes a text/plain response. The body is bytes, because an item of the host's metadata need not be UTF-8.
-    pub fn text(body: impl Into<Vec<u8>>) -> Self {
-        Response {
-            status: StatusCode::OK,
-            content_type: "text/plain",
-            headers: Vec::new(),
-            body: body.into(),
-            outcome: None,
-        }
+impl<'a> Response<'a> {
+    /// Makes a text/plain response.
+    pub fn text(body: impl Into<Cow<'a, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        };
+        Response { body, ..Response::empty(StatusCode::OK) }
     }
 
     pub fn empty(status: StatusCode) -> Self {
-        Response::text("").status(status)
+        Response {
+            status,
+            content_type: "text/plain",
+            headers: "".into(),
+            body: [].as_slice().into(),
+            outcome: None,
+        }
     }
 
     pub fn status(mut self, status: StatusCode) -> Self {
@@ -134,8 +141,8 @@ impl Response {
         self
     }
 
-    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn header(mut self, name: &str, value: impl Display) -> Self {
+        self.headers.to_mut().push_str(&format!("{name}: {value}\r\n"));
         self
     }
 
@@ -144,16 +151,13 @@ impl Response {
         let mut bytes = Vec::with_capacity(320 + self.body.len());
         let (code, reason, length) = (self.status.as_str(), reason(self.status), self.body.len());
         let Response { content_type, headers, .. } = self;
+        let date = HttpDate::from(now);
         // A write to a `Vec` cannot fail.
         _ = write!(
             bytes,
-            "HTTP/1.1 {code} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{headers}\
+             Date: {date}\r\nServer: EC2ws\r\nConnection: close\r\n\r\n"
         );
-        for (name, value) in headers {
-            _ = write!(bytes, "{name}: {value}\r\n");
-        }
-        let date = HttpDate::from(now);
-        _ = write!(bytes, "Date: {date}\r\nServer: EC2ws\r\nConnection: close\r\n\r\n");
         if !is_head {
             bytes.extend_from_slice(&self.body);
         }

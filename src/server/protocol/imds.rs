@@ -14,7 +14,7 @@ use crate::messages::ServerState;
 const TTL_RESPONSE_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /// Responds to one request. `HEAD` is treated as `GET`; the caller leaves the body out.
-pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
+pub fn respond<'a>(request: &Request, state: &'a ResponseState, now: BootTime) -> Response<'a> {
     // Refuse X-Forwarded-For, even an empty one: it shows that a proxy forwarded the request, which may come from anyone whom the
     // proxy serves.
     if request.header("X-Forwarded-For").is_some() {
@@ -51,7 +51,7 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
     match ttl {
         None => response.outcome = Some(Outcome::VersionOne),
         Some(seconds) if response.status == StatusCode::OK => {
-            response = response.header(TTL_RESPONSE_HEADER, seconds.to_string());
+            response = response.header(TTL_RESPONSE_HEADER, seconds);
         }
         Some(_) => {}
     }
@@ -79,13 +79,18 @@ fn serves_role(state: &ServerState) -> bool {
     state.container_token.is_none() || state.config.both_forms
 }
 
-fn method_not_allowed(allowed: &'static str) -> Response {
+fn method_not_allowed(allowed: &str) -> Response<'static> {
     Response::empty(StatusCode::METHOD_NOT_ALLOWED)
         .header("Allow", allowed)
         .refused(Refusal::Method)
 }
 
-fn issue_token(request: &Request, path: &str, tokens: &TokenAuthority, now: BootTime) -> Response {
+fn issue_token(
+    request: &Request,
+    path: &str,
+    tokens: &TokenAuthority,
+    now: BootTime,
+) -> Response<'static> {
     const ALLOWED: &str = "OPTIONS, PUT";
     // EC2's response to OPTIONS is not published. Respond 200, because the Allow header of EC2's 405 lists OPTIONS.
     if request.method == "OPTIONS" {
@@ -100,8 +105,9 @@ fn issue_token(request: &Request, path: &str, tokens: &TokenAuthority, now: Boot
     }
     let ttl = request.header(TTL_HEADER);
     match ttl.and_then(|text| Ttl::parse(text.trim())) {
-        Some(ttl) => Response::text(tokens.issue(ttl, now))
-            .header(TTL_RESPONSE_HEADER, ttl.seconds().to_string()),
+        Some(ttl) => {
+            Response::text(tokens.issue(ttl, now)).header(TTL_RESPONSE_HEADER, ttl.seconds())
+        }
         None => Response::empty(StatusCode::BAD_REQUEST).refused(Refusal::BadTtl),
     }
 }
@@ -115,7 +121,7 @@ const VERSIONS: &str = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n200
 const FIRST_DATE: &str = "2007-01-19";
 const FIRST_WITH_ROLES: &str = "2012-01-12";
 
-fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
+fn get<'a>(segments: &[&str], state: &'a ResponseState, now: BootTime) -> Response<'a> {
     let Some((version, segments)) = segments.split_first() else {
         return Response::text(VERSIONS);
     };
@@ -143,21 +149,19 @@ fn get(segments: &[&str], state: &ResponseState, now: BootTime) -> Response {
         ["meta-data", "iam", _, ..] | ["meta-data", "identity-credentials", ..] => Err(not_found()),
         other => host_metadata(&other.join("/"), has_roles, state, now),
     };
-    // EC2 sends Accept-Ranges and Last-Modified with every item.
-    let item = item.map(|response| response.header("Accept-Ranges", "none"));
-    match (item, &state.last_modified) {
-        (Ok(response), Some(date)) => response.header("Last-Modified", date.clone()),
-        (Ok(response), None) | (Err(response), _) => response,
+    match item {
+        Ok(item) => Response { headers: state.item_headers.as_str().into(), ..item },
+        Err(response) => response,
     }
 }
 
 /// Responds with an item of the host's metadata that `--pass-through` serves, the region, or a listing.
-fn host_metadata(
+fn host_metadata<'a>(
     path: &str,
     has_roles: bool,
-    state: &ResponseState,
+    state: &'a ResponseState,
     now: BootTime,
-) -> Result<Response, Response> {
+) -> Result<Response<'a>, Response<'a>> {
     const ROLE: [&str; 2] = ["meta-data/iam/info", "meta-data/iam/security-credentials/"];
     const REGION: &str = "meta-data/placement/region";
     let (snapshot, region) = (state.snapshot.as_ref(), state.server.region.as_ref());
@@ -168,7 +172,8 @@ fn host_metadata(
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
         let content_type = if item.is_binary { "application/octet-stream" } else { "text/plain" };
-        return Ok(Response::text(item.body.clone()).content_type(content_type));
+        let response = Response::empty(StatusCode::OK).content_type(content_type);
+        return Ok(Response { body: item.body.as_slice().into(), ..response });
     }
     if path == REGION
         && let Some(region) = region
@@ -196,7 +201,7 @@ fn host_metadata(
 }
 
 /// Returns EC2's 404 page. Its current Content-Type is not published; no client checks the page or its type.
-fn not_found() -> Response {
+fn not_found() -> Response<'static> {
     const PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" xml:lang=\"en\" lang=\"en\">\n\
         \x20<head>\n  <title>404 - Not Found</title>\n </head>\n <body>\n  <h1>404 - Not Found</h1>\n </body>\n</html>\n";

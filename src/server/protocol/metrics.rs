@@ -36,7 +36,7 @@ impl Metrics {
         }
     }
 
-    pub fn response(&self, state: &ServerState) -> Response {
+    pub fn response(&self, state: &ServerState) -> Response<'static> {
         let expiry = state.credential.as_ref();
         let expiry = expiry.map_or(0, |credential| clock::epoch_seconds(credential.expiration));
         let counts = &state.counts;

@@ -5,7 +5,7 @@ use super::state::ResponseState;
 use super::{browser, container_credentials, imds};
 use crate::common::BootTime;
 
-pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Response {
+pub fn respond<'a>(request: &Request, state: &'a ResponseState, now: BootTime) -> Response<'a> {
     match browser::check(request, &state.server.config.allow_hosts) {
         Err(Refusal::Host) => refuse(
             Refusal::Host,
@@ -18,6 +18,6 @@ pub fn respond(request: &Request, state: &ResponseState, now: BootTime) -> Respo
 }
 
 /// Makes a refusal that EC2 does not have, so its body names this program and the reason.
-pub fn refuse(refusal: Refusal, why: &'static str) -> Response {
+pub fn refuse(refusal: Refusal, why: &'static str) -> Response<'static> {
     Response::text(why).status(StatusCode::FORBIDDEN).refused(refusal)
 }

@@ -12,8 +12,8 @@ pub struct ResponseState {
     pub document: Option<Secret>,
     /// The document `iam/info`.
     pub info: Option<String>,
-    /// The time when STS issued the credential, as an HTTP date.
-    pub last_modified: Option<String>,
+    /// The header lines that EC2 sends with every item. `Last-Modified` is the time when STS issued the credential.
+    pub item_headers: String,
     /// The host's metadata for `--pass-through`, decoded.
     pub snapshot: Option<Snapshot>,
 }
@@ -24,7 +24,7 @@ impl From<ServerState> for ResponseState {
             tokens: TokenAuthority::new(&server.token_key),
             document: None,
             info: None,
-            last_modified: None,
+            item_headers: String::new(),
             snapshot: None,
             server,
         };
@@ -45,7 +45,9 @@ impl ResponseState {
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
         self.info = credential.map(|credential| info(credential, &self.server));
-        self.last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
+        let last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
+        let last_modified = last_modified.map(|date| format!("Last-Modified: {date}\r\n"));
+        self.item_headers = format!("Accept-Ranges: none\r\n{}", last_modified.unwrap_or_default());
         // Drop the encoded form: it is as large as the decoded snapshot, and no response needs it.
         if let Some(metadata) = self.server.metadata.take() {
             self.snapshot = from_frame(metadata);
