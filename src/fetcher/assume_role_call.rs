@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, Secret, clock, transient,
+    AssumeRole, BootTime, Credential, DEFAULT_DURATION_SECONDS, Fault, clock, transient,
 };
 use crate::fetcher::source::{self, Context};
 use crate::fetcher::source_credential::SourceCredential;
@@ -75,11 +75,11 @@ impl AssumeRoleCall<'_> {
     /// are not secret, but not everybody who reads the log should see them. An external id that is part of the role's ARN,
     /// such as its account id, is not hidden: the log shows the ARN anyway, and the remedy for a denial names the account.
     fn hidden(&self) -> Vec<&str> {
-        let (source, parameters) = (&self.source, &self.parameters);
+        let (source, parameters) = (&self.source.keys, &self.parameters);
         let role = self.context.settings.config.role.as_str();
         let texts = [
-            Some(source.secret_access_key.expose()),
-            source.session_token.as_ref().map(Secret::expose),
+            Some(source.secret_access_key()),
+            source.session_token(),
             parameters.external_id.as_deref(),
             parameters.policy.as_deref(),
         ];

@@ -1,15 +1,14 @@
 //! The host's own credential, which signs AssumeRole. It comes from settings, from a JSON document, or from STS (web identity).
 
+use aws_credential_types::Credentials;
 use serde_json::Value;
 
-use crate::common::{Fault, Secret};
+use crate::common::Fault;
 use crate::fetcher::setting::{Setting, is_key};
 
 pub struct SourceCredential {
-    pub access_key_id: String,
-    pub secret_access_key: Secret,
-    /// The session token, which only a temporary credential has.
-    pub session_token: Option<Secret>,
+    /// The keys, and the session token, which only a temporary credential has. The `Debug` form hides the secret ones.
+    pub keys: Credentials,
     /// The credential's source, as log lines and errors name it.
     pub origin: String,
 }
@@ -18,6 +17,11 @@ pub struct SourceCredential {
 pub type Found = Result<Option<SourceCredential>, Fault>;
 
 impl SourceCredential {
+    pub fn new(key_id: &str, secret: &str, token: Option<&str>, origin: &str) -> Self {
+        let keys = Credentials::new(key_id, secret, token.map(str::to_owned), None, "source");
+        SourceCredential { keys, origin: origin.to_owned() }
+    }
+
     /// Finds an access key with its session token. The array has the names of four settings: access key id, secret access key,
     /// session token, and the session token's old name. `setting` looks up a setting by its name.
     pub fn find<'a>(
@@ -30,12 +34,10 @@ impl SourceCredential {
             set.wrong(&format!("it is set, {unset} is not; set both or neither"))
         };
         match (setting(key_id), setting(secret), session_token) {
-            (Some(key_id), Some(secret), token) => Ok(Some(SourceCredential {
-                access_key_id: key_id.key()?.to_owned(),
-                secret_access_key: Secret::new(secret.key()?),
-                session_token: token.map(|token| token.key().map(Secret::new)).transpose()?,
-                origin: origin.to_owned(),
-            })),
+            (Some(key_id), Some(secret), token) => {
+                let token = token.map(|token| token.key()).transpose()?;
+                Ok(Some(Self::new(key_id.key()?, secret.key()?, token, origin)))
+            }
             (None, None, None) => Ok(None),
             (Some(set), None, _) => lone(set, secret),
             (None, Some(set), _) => lone(set, key_id),
@@ -46,7 +48,7 @@ impl SourceCredential {
 
     /// Parses the document of a role's credential; `None` without a session token, which each credential of a role needs.
     pub fn parse_role(json: &Value, origin: &str) -> Option<Self> {
-        Self::parse(json, "Token", origin).filter(|found| found.session_token.is_some())
+        Self::parse(json, "Token", origin).filter(|found| found.keys.session_token().is_some())
     }
 
     /// Parses the JSON document in which a service or a program returns a credential; `token_key` is the JSON key of the session
@@ -58,13 +60,8 @@ impl SourceCredential {
         let session_token = match &json[token_key] {
             Value::Null => None,
             token if token == "" => None,
-            _ => Some(Secret::new(text(token_key)?)),
+            _ => Some(text(token_key)?),
         };
-        Some(SourceCredential {
-            access_key_id: text("AccessKeyId")?.to_owned(),
-            secret_access_key: Secret::new(text("SecretAccessKey")?),
-            session_token,
-            origin: origin.to_owned(),
-        })
+        Some(Self::new(text("AccessKeyId")?, text("SecretAccessKey")?, session_token, origin))
     }
 }

@@ -17,7 +17,7 @@ use crate::fetcher::source_credential::{Found, SourceCredential};
 /// Returns the host's credential; an error if the credential found is the one that this server serves.
 pub fn find(context: &Context) -> Result<SourceCredential, Fault> {
     let found = find_first(context)?;
-    if context.orders.serving.as_ref() == Some(&found.access_key_id) {
+    if context.orders.serving.as_deref() == Some(found.keys.access_key_id()) {
         return transient(format!(
             "{}: this is the credential that this server serves; give ec2-role the host's own",
             found.origin

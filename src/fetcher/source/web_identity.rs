@@ -35,12 +35,12 @@ pub fn find_in<'a>(
     context.step(&format!("exchanging the web identity token in {}", file.value));
     let form = sts::web_identity_form(&role, session_name, &token);
     match context.sts.call(form, None) {
-        Ok(issued) => Ok(Some(SourceCredential {
-            access_key_id: issued.access_key_id,
-            secret_access_key: issued.secret_access_key,
-            session_token: Some(issued.session_token),
-            origin: format!("the web identity's role {role}"),
-        })),
+        Ok(issued) => Ok(Some(SourceCredential::new(
+            &issued.access_key_id,
+            issued.secret_access_key.expose(),
+            Some(issued.session_token.expose()),
+            &format!("the web identity's role {role}"),
+        ))),
         // This error is transient, because another program writes the token and may renew it.
         Err(mut error) => {
             error.hide(&[&token]);

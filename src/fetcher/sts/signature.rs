@@ -16,15 +16,7 @@ pub fn sign(
     region: &str,
     now: SystemTime,
 ) -> Result<(), Box<dyn Error>> {
-    let token = source.session_token.as_ref();
-    let identity = aws_credential_types::Credentials::new(
-        &source.access_key_id,
-        source.secret_access_key.expose(),
-        token.map(|token| token.expose().to_owned()),
-        None,
-        "source",
-    )
-    .into();
+    let identity = source.keys.clone().into();
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
