@@ -96,23 +96,22 @@ fn home(environment: &Environment) -> &Path {
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;
-    let mut key: Option<String> = None;
-    let mut key_indent = 0;
+    // The last key of `section` and its indent, while further lines can continue its value.
+    let mut key: Option<(String, usize)> = None;
     for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
         let content = line.trim();
         if content.starts_with(['#', ';']) {
             continue;
         }
-        let value =
-            section.as_mut().zip(key.as_ref()).and_then(|(settings, key)| settings.get_mut(key));
         let indent = line.chars().take_while(|c| c.is_whitespace()).count();
-        if let Some(value) = value
-            && (content.is_empty() || indent > key_indent)
+        if let (Some(settings), Some((name, key_indent))) = (&mut section, &key)
+            && (content.is_empty() || indent > *key_indent)
+            && let Some(value) = settings.get_mut(name)
         {
             value.extend(["\n", without_comment(content).trim_end()]);
             continue;
         }
-        (key, key_indent) = (None, indent);
+        key = None;
         if let Some(header) = content.strip_prefix('[') {
             section = header
                 .split_once(']')
@@ -122,7 +121,7 @@ pub fn parse(text: &str) -> BTreeMap<String, Settings> {
         {
             let name = name.trim().to_ascii_lowercase();
             settings.insert(name.clone(), without_comment(value).trim().to_owned());
-            key = Some(name);
+            key = Some((name, indent));
         }
     }
     for settings in sections.values_mut() {
