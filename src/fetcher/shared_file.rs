@@ -63,18 +63,17 @@ impl SharedFile {
             _ if path.as_os_str() == "/dev/null" => Vec::new(),
             result => result.or_else(|error| transient(error.to_string()))?.bytes,
         };
-        match String::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => {
-                let mut sections = parse(&text);
-                for settings in sections.values_mut() {
-                    settings.retain(|_, value| !value.is_empty());
-                }
-                Ok(SharedFile { path, sections, access })
-            }
-            _ => transient(format!(
+        let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+        let Some(text) = text else {
+            return transient(format!(
                 "{file}: its encoding is not UTF-8 (UTF-16 or Latin-1?); save it as UTF-8"
-            )),
+            ));
+        };
+        let mut sections = parse(&text);
+        for settings in sections.values_mut() {
+            settings.retain(|_, value| !value.is_empty());
         }
+        Ok(SharedFile { path, sections, access })
     }
 }
 

@@ -89,16 +89,13 @@ impl Pipe {
             self.started = Some(Instant::now());
             let started = self.start_writer();
             if is_first_failure && let Err(error) = &started {
-                self.write(&format!("log writer cannot be started: {}", limit::name(error)));
+                let text = format!("log writer cannot be started: {}", limit::name(error));
+                let line = event_line(&format(), Level::Warning, &text, SystemTime::now()) + "\n";
+                // Write the line to the file itself, because without a log writer nobody reads the pipe.
+                _ = rustix::io::write(&self.file, line.as_bytes());
             }
             self.writer = started.ok();
         }
-    }
-
-    /// Writes a warning to the file itself, because without a log writer nobody reads the pipe.
-    fn write(&self, text: &str) {
-        let line = event_line(&format(), Level::Warning, text, SystemTime::now()) + "\n";
-        _ = rustix::io::write(&self.file, line.as_bytes());
     }
 
     fn start_writer(&self) -> io::Result<PipeReader> {
