@@ -115,9 +115,7 @@ impl AssumeRoleCall<'_> {
                 };
                 // If STS has already refused the offset that `Date` gives, try offset 0, this machine's own clock: a proxy may
                 // have set a wrong `Date`, or the clock may have been corrected meanwhile.
-                let Some(next) = [offset, 0].into_iter().find(is_new) else {
-                    return Err(fault());
-                };
+                let Some(next) = [offset, 0].into_iter().find(is_new) else { return Err(fault()) };
                 if next != 0 {
                     report(FetchReport::Notice(format!(
                         "this machine's clock is off by {next} s against the clock of STS; signing with the latter; set the clock"

@@ -114,17 +114,13 @@ impl<'a> AwsSettings<'a> {
 
     /// Returns the setting of a switch such as `AWS_USE_FIPS_ENDPOINT` if it is `true`; `None` if it is `false` or unset.
     pub fn enabled(&self, variable: &str) -> Result<Option<Setting<'_>>, Fault> {
-        let Some(setting) = self.get(variable) else {
-            return Ok(None);
-        };
+        let Some(setting) = self.get(variable) else { return Ok(None) };
         Ok(setting.is_first("true", "false")?.then_some(setting))
     }
 
     /// Returns the certificate authorities: those of the CA bundle, or else the public ones.
     fn roots(&self) -> Result<RootCerts, Fault> {
-        let Some(setting) = self.get("AWS_CA_BUNDLE") else {
-            return Ok(RootCerts::WebPki);
-        };
+        let Some(setting) = self.get("AWS_CA_BUNDLE") else { return Ok(RootCerts::WebPki) };
         let file = NamedFile::new(setting.origin, setting.value);
         let contents = file.read().or_else(|error| transient(error.to_string()))?;
         let certificate = |item| match item {

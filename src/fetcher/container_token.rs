@@ -16,9 +16,7 @@ const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Reports the token at the start and after each change of the file.
 pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchReport, Fault> {
-    let Some(file) = &config.container_token_file else {
-        return Ok(FetchReport::Unchanged);
-    };
+    let Some(file) = &config.container_token_file else { return Ok(FetchReport::Unchanged) };
     report(FetchReport::Step(format!("reading {file}")));
     let start = Instant::now();
     let mut last = None;

@@ -154,9 +154,7 @@ fn endpoint(settings: &AwsSettings) -> Result<String, Fault> {
 
 /// Reads a setting that holds a whole number from 1; larger numbers than [`MAX_SETTING`] count as that maximum.
 fn number(settings: &AwsSettings, variable: &str) -> Result<u64, Fault> {
-    let Some(setting) = settings.get(variable) else {
-        return Ok(DEFAULT_SETTING);
-    };
+    let Some(setting) = settings.get(variable) else { return Ok(DEFAULT_SETTING) };
     match setting.value.parse() {
         Ok(number) if number > 0 => Ok(MAX_SETTING.min(number)),
         _ => setting.wrong(&format!("it is {:?}; set it to a whole number from 1", setting.value)),

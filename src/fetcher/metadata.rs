@@ -26,9 +26,7 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
     let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
     while let Some(directory) = directories.pop() {
-        let Some(listing) = client.get(&directory)? else {
-            continue;
-        };
+        let Some(listing) = client.get(&directory)? else { continue };
         for entry in listing.text().lines().map(str::trim) {
             let name = entry.strip_suffix('/').unwrap_or(entry);
             // Accept the characters that EC2 allows in an instance tag's key. Other items' names consist of some of these.
@@ -59,9 +57,7 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
 }
 
 fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let Some(answer) = client.get(path)? else {
-        return Ok(());
-    };
+    let Some(answer) = client.get(path)? else { return Ok(()) };
     let item = Item { is_binary: answer.is_binary, body: answer.body };
     if snapshot.items.len() < MAX_ITEMS
         && snapshot.bytes() + path.len() + item.body.len() <= MAX_BYTES

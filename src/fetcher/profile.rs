@@ -71,9 +71,7 @@ impl Profile {
 
     /// Returns STS's `endpoint_url` from the section that the key `services` names; an error if that section does not exist.
     pub fn sts_endpoint_url(&self) -> Result<Option<Setting<'_>>, Fault> {
-        let Some(name) = self.setting("services") else {
-            return Ok(None);
-        };
+        let Some(name) = self.setting("services") else { return Ok(None) };
         let section = format!("services {}", name.value);
         let Some(services) = self.config_file.sections.get(&section) else {
             return name.wrong(&format!(

@@ -47,9 +47,7 @@ pub fn find(context: &Context) -> Found {
 }
 
 fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
-    let Some(setting) = profile.setting(key) else {
-        return Ok(());
-    };
+    let Some(setting) = profile.setting(key) else { return Ok(()) };
     setting.wrong(&format!(
         "ec2-role does not support it; where the AWS CLI 2 is installed, add credential_process = aws configure export-credentials \
          --profile {} {place}",

@@ -20,9 +20,7 @@ pub fn find_in<'a>(
     setting: impl Fn(&str) -> Option<Setting<'a>>,
     [file, role_arn, session_name]: [&str; 3],
 ) -> Found {
-    let Some(file) = setting(file) else {
-        return Ok(None);
-    };
+    let Some(file) = setting(file) else { return Ok(None) };
     let Some(role) = setting(role_arn) else {
         return file.wrong(&format!(
             "it is set, {role_arn} is not; set both ({role_arn} is the first role, which assumes the served one)"
