@@ -28,26 +28,26 @@ pub fn find(context: &Context) -> Found {
         return Ok(Some(found));
     }
     let command = profile.get("credential_process");
-    for key in ROLE_KEYS {
-        refuse(profile, key, "to another profile, and name that one")?;
-    }
-    let refuse_sign_in = |key| match command {
+    refuse(profile, &ROLE_KEYS, "to another profile, and name that one")?;
+    let refuse_sign_in = |keys: &[&str]| match command {
         Some(_) => Ok(()),
-        None => refuse(profile, key, "to this one"),
+        None => refuse(profile, keys, "to this one"),
     };
-    SSO_KEYS.into_iter().try_for_each(refuse_sign_in)?;
+    refuse_sign_in(&SSO_KEYS)?;
     if let Some(keys) = static_keys(profile, &profile.credentials, "credentials")? {
         return Ok(Some(keys));
     }
-    refuse_sign_in(LOGIN_KEY)?;
+    refuse_sign_in(&[LOGIN_KEY])?;
     match command {
         Some(command) => credential_process::run(context, &profile.name, command).map(Some),
         None => static_keys(profile, &profile.config, "config"),
     }
 }
 
-fn refuse(profile: &Profile, key: &str, place: &str) -> Result<(), Fault> {
-    let Some(setting) = profile.setting(key) else { return Ok(()) };
+/// Returns an error if the profile has one of `keys`.
+fn refuse(profile: &Profile, keys: &[&str], place: &str) -> Result<(), Fault> {
+    let set = keys.iter().find_map(|key| profile.setting(key));
+    let Some(setting) = set else { return Ok(()) };
     setting.wrong(&format!(
         "ec2-role does not support it; where the AWS CLI 2 is installed, add credential_process = aws configure export-credentials \
          --profile {} {place}",
