@@ -50,9 +50,7 @@ impl TokenKey {
 
     /// Parses 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut key = [0; 32];
-        hex::decode_to_slice(text, &mut key).ok()?;
-        Some(TokenKey(key))
+        hex::FromHex::from_hex(text).ok().map(TokenKey)
     }
 
     pub(crate) fn to_hex(&self) -> String {
