@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
@@ -25,7 +24,7 @@ pub struct Connection {
     pub deadline: Instant,
     /// The client's address. For an IPv4 client of an IPv6 socket it is the IPv4 address, not the IPv4-mapped one.
     pub peer: Option<IpAddr>,
-    stream: TcpStream,
+    pub stream: TcpStream,
     state: State,
 }
 
@@ -139,12 +138,6 @@ fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
     head.extend_from_slice(read);
     let may_be_complete = read.contains(&b'\n') || head.len() == request_head::MAX_BYTES;
     may_be_complete.then(|| RequestHead::parse(head)).flatten()
-}
-
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
 }
 
 /// The number of bytes transferred, 0 if the socket is not ready; `None` if the connection is lost.

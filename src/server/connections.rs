@@ -294,8 +294,8 @@ impl Connections {
 
     fn keep(&mut self, connection: Connection, events: EventFlags) {
         let id = EventData::new_u64(connection.id);
-        let watched = match epoll::add(&self.epoll, &connection, id, events) {
-            Err(Errno::EXIST) => epoll::modify(&self.epoll, &connection, id, events),
+        let watched = match epoll::add(&self.epoll, &connection.stream, id, events) {
+            Err(Errno::EXIST) => epoll::modify(&self.epoll, &connection.stream, id, events),
             result => result,
         };
         if watched.is_ok() {
