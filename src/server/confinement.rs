@@ -27,7 +27,7 @@ const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_gettid, libc::SYS_sched_getaffinity,
     libc::SYS_futex, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
-    // Clocks: without a vDSO clock, reading the time is a system call.
+    // Clocks: without a vDSO clock, reading the time is a system call. clock_nanosleep is the pause after a failed accept4.
     libc::SYS_clock_gettime, libc::SYS_clock_nanosleep,
 ];
 

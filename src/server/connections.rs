@@ -33,8 +33,9 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to earlier ones. Under load the
 /// accept queue never becomes empty, so a server that accepted until its exit would not respond to the last clients.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause after an error of accept4 that no eviction can remove, such as a sandbox's refusal. Without the pause the server's loop
-/// would spin, because epoll reports the listener again at once.
+/// Pause of the server's loop after an error of accept4 that no eviction can remove, such as a sandbox's refusal. Without the
+/// pause the loop would spin, because epoll reports the listener again at once. The pause delays open connections too, but after
+/// such an error there are hardly any.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
 /// in turn, so a warning for each failure would fill the log.
@@ -58,8 +59,6 @@ pub struct Connections {
     /// Ids that epoll has reported and that have not been handled yet.
     ready: VecDeque<u64>,
     accepted_in_batch: usize,
-    /// The end of the accept back-off, if there is one.
-    accept_paused_until: Option<Instant>,
     /// When the cause of a failed accept4 may be logged again.
     next_warning: Option<Instant>,
     /// Open connections by id; ids ascend, so the first one is the oldest.
@@ -104,7 +103,6 @@ impl Connections {
             events: Vec::with_capacity(BATCH),
             ready: VecDeque::with_capacity(BATCH),
             accepted_in_batch: 0,
-            accept_paused_until: None,
             next_warning: None,
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
@@ -120,19 +118,10 @@ impl Connections {
     /// listener closes. Accepting ends when the queue is empty, or when less than [`LAST_RESPONSES`] is
     /// left until the deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
-        self.stop_accepting();
-        self.drain_deadline.get_or_insert(drain_deadline);
-        self.ready.push_back(LISTENER);
-    }
-
-    fn stop_accepting(&mut self) {
-        self.accept_paused_until = None;
-        _ = self.watch_listener(EventFlags::empty());
+        _ = epoll::delete(&self.epoll, &self.listener);
         self.ready.retain(|id| *id != LISTENER);
-    }
-
-    fn watch_listener(&self, events: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), events)?)
+        self.ready.push_back(LISTENER);
+        self.drain_deadline.get_or_insert(drain_deadline);
     }
 
     /// Handles one event at the time `now`, or waits for events.
@@ -174,12 +163,7 @@ impl Connections {
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<()> {
-        if self.accept_paused_until.is_some_and(|until| until <= now) {
-            self.accept_paused_until = None;
-            self.watch_listener(EventFlags::IN)?;
-        }
-        let until = [self.next_deadline(), self.drain_deadline, self.accept_paused_until];
-        let until = until.into_iter().flatten().min();
+        let until = [self.next_deadline(), self.drain_deadline].into_iter().flatten().min();
         let timeout =
             until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
         self.events.clear();
@@ -223,13 +207,12 @@ impl Connections {
                 return Ok(None);
             }
             Err(error) => {
-                self.stop_accepting();
-                self.accept_paused_until = Some(now + ACCEPT_BACK_OFF);
                 if self.next_warning.is_none_or(|next| next <= now) {
                     self.next_warning = Some(now + WARNING_INTERVAL);
                     let cause = limit::name(&error.into());
                     log::warning(&format!("no new client is answered: accept4: {cause}"));
                 }
+                std::thread::sleep(ACCEPT_BACK_OFF);
                 return Ok(None);
             }
         };
