@@ -177,12 +177,8 @@ fn role(settings: &Settings) -> Result<Option<RoleArn>, String> {
 }
 
 fn role_name(settings: &Settings, role: &RoleArn) -> Result<RoleName, String> {
-    match settings.value("role-name") {
-        None => Ok(role.name()),
-        Some(Setting { value, origin }) => {
-            RoleName::parse(&value).map_err(|why| format!("{origin}: {why}"))
-        }
-    }
+    let name = settings.parsed("role-name", RoleName::parse)?;
+    Ok(name.unwrap_or_else(|| role.name()))
 }
 
 fn allow_host(value: &str) -> Result<String, &'static str> {

@@ -142,7 +142,7 @@ impl RoleName {
             || text.bytes().all(|b| b == b'.')
         {
             return Err(format!(
-                "a role's name is 1 to {MAX_NAME_LENGTH} letters, digits or any of +=,.@_-, not {text:?}"
+                "a role's name is 1 to {MAX_NAME_LENGTH} letters, digits or any of +=,.@_-"
             ));
         }
         Ok(RoleName(text.to_owned()))
