@@ -14,6 +14,7 @@ use crate::messages::{FetchOrders, FetchReport, ServerUpdate, Task};
 /// which would be too much load.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
+#[derive(Default)]
 pub struct HostRefresh {
     /// The orders that every fetcher of this refresh gets. A fetcher for [`Task::Metadata`] is started every `METADATA_INTERVAL`.
     /// A fetcher for [`Task::ContainerToken`] watches the file for a minute and then ends; the next one is started at once.
@@ -28,9 +29,8 @@ pub struct HostRefresh {
 impl HostRefresh {
     /// The first fetch is due at once.
     pub fn new(task: Task, orders: FetchOrders, now: BootTime) -> Self {
-        let (failures, last_notice) = Default::default();
         let orders = FetchOrders { task, ..orders };
-        HostRefresh { orders, next: now, failures, has_fetched: false, last_notice }
+        HostRefresh { orders, next: now, ..HostRefresh::default() }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {

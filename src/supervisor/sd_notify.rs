@@ -2,7 +2,6 @@
 //! that `systemctl status` shows is written in `credential_refresh`.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
@@ -18,14 +17,11 @@ const MAX_STATUS_BYTES: usize = 4000;
 #[derive(Default)]
 pub struct SdNotify {
     address: Option<SocketAddr>,
-    watchdog: Option<Watchdog>,
+    /// The interval of watchdog pings; `None` if systemd does not watch this process.
+    interval: Option<Duration>,
+    next_ping: BootTime,
     /// The newest value of each variable that could not be sent yet, because systemd does not listen or its queue is full.
     unsent: BTreeMap<&'static str, String>,
-}
-
-struct Watchdog {
-    interval: Duration,
-    next_ping: BootTime,
 }
 
 impl SdNotify {
@@ -35,16 +31,11 @@ impl SdNotify {
         };
         let is_for_us =
             environment.get("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own_pid));
-        let watchdog = environment
-            .get("WATCHDOG_USEC")
-            .and_then(|limit| limit.parse().ok())
-            .filter(|limit| is_for_us && *limit > 0)
-            .map(|limit| Watchdog {
-                // Half of the limit, as sd_watchdog_enabled(3) recommends.
-                interval: (Duration::from_micros(limit) / 2).max(MIN_INTERVAL),
-                next_ping: now,
-            });
-        SdNotify { address: Some(address), watchdog, unsent: BTreeMap::new() }
+        let limit = environment.get("WATCHDOG_USEC").and_then(|limit| limit.parse().ok());
+        let limit = limit.filter(|limit| is_for_us && *limit > 0).map(Duration::from_micros);
+        // Ping at half of the limit, as sd_watchdog_enabled(3) recommends.
+        let interval = limit.map(|limit| (limit / 2).max(MIN_INTERVAL));
+        SdNotify { address: Some(address), interval, next_ping: now, unsent: BTreeMap::new() }
     }
 
     /// Reports that a credential is served.
@@ -68,13 +59,13 @@ impl SdNotify {
 
     /// When the next watchdog ping is due; `None` if systemd does not watch this process.
     pub fn next_ping(&self) -> Option<BootTime> {
-        self.watchdog.as_ref().map(|watchdog| watchdog.next_ping)
+        self.interval.map(|_| self.next_ping)
     }
 
     /// Adds a watchdog ping if one is due, and sends all unsent variables.
     pub fn ping(&mut self, now: BootTime) {
-        if let Some(watchdog) = self.watchdog.as_mut().filter(|it| now >= it.next_ping) {
-            watchdog.next_ping = now.after(watchdog.interval);
+        if let Some(interval) = self.interval.filter(|_| now >= self.next_ping) {
+            self.next_ping = now.after(interval);
             self.unsent.insert("WATCHDOG", "1".to_owned());
         }
         self.send();
@@ -87,17 +78,15 @@ impl SdNotify {
         };
         let lines: Vec<String> =
             self.unsent.iter().map(|(variable, value)| format!("{variable}={value}")).collect();
-        if send_to(address, &lines.join("\n")).is_ok() {
+        // Use a new socket, as sd_notify(3) does: messages are rare, so no socket is kept.
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.send_to_addr(lines.join("\n").as_bytes(), address)
+        });
+        if sent.is_ok() {
             self.unsent.clear();
         }
     }
-}
-
-/// Sends a message on a new socket, as sd_notify(3) does: messages are rare, so no socket is kept.
-fn send_to(address: &SocketAddr, message: &str) -> io::Result<usize> {
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    socket.send_to_addr(message.as_bytes(), address)
 }
 
 /// Parses the address of systemd's socket: a path, or `@` and a name in the abstract namespace. The third form of sd_notify(3),
