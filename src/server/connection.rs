@@ -1,10 +1,10 @@
 //! One client's connection: reads a request head, writes a response, drains further input.
 
-use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 
 use super::request_head::{self, RequestHead};
@@ -91,7 +91,7 @@ impl Connection {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
             // MORE saves a packet: the kernel holds back the last bytes, and sends them with the FIN that follows at once.
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-            let written = unless_lost(send(&self.stream, unsent, flags).map_err(io::Error::from))?;
+            let written = unless_lost(send(&self.stream, unsent, flags))?;
             unsent.drain(..written);
             if !unsent.is_empty() {
                 return Some(Progress::Pending(EventFlags::OUT));
@@ -106,7 +106,7 @@ impl Connection {
             State::ReadingHead(head) => &mut buffer[head.len()..],
             _ => &mut buffer[..],
         };
-        let read = match self.stream.read(room) {
+        let read = match rustix::io::read(&self.stream, &mut *room) {
             Ok(0) => return None,
             result => &room[..unless_lost(result)?],
         };
@@ -141,11 +141,9 @@ fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
 }
 
 /// The number of bytes transferred, 0 if the socket is not ready; `None` if the connection is lost.
-fn unless_lost(transferred: io::Result<usize>) -> Option<usize> {
+fn unless_lost(transferred: Result<usize, Errno>) -> Option<usize> {
     match transferred {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            Some(0)
-        }
+        Err(Errno::AGAIN | Errno::INTR) => Some(0),
         transferred => transferred.ok(),
     }
 }
