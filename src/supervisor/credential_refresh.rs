@@ -16,8 +16,9 @@ const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
     role: RoleArn,
-    started: Option<BootTime>,
     next: BootTime,
+    /// The earliest start of the next fetch: `MIN_INTERVAL` after the start of the last one.
+    earliest: BootTime,
     /// Whether `fetch_now` has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
     /// because the running one may have read the source credential before the user changed it.
     is_ordered: bool,
@@ -43,8 +44,8 @@ impl CredentialRefresh {
     pub fn new(role: RoleArn, orders: FetchOrders, now: BootTime) -> Self {
         CredentialRefresh {
             role,
-            started: None,
             next: now,
+            earliest: now,
             is_ordered: false,
             failures: Failures::default(),
             retry_after: Duration::ZERO,
@@ -88,8 +89,7 @@ impl CredentialRefresh {
     /// last fetch. Returns the actual wait.
     fn schedule(&mut self, wait: Duration, now: BootTime) -> Duration {
         let wait = if self.is_ordered { Duration::ZERO } else { wait };
-        let earliest = self.started.map(|started| started.after(MIN_INTERVAL));
-        self.next = now.after(wait).max(earliest.unwrap_or(now));
+        self.next = now.after(wait).max(self.earliest);
         self.next.left(now)
     }
 
@@ -126,7 +126,8 @@ impl Refresh for CredentialRefresh {
     }
 
     fn start(&mut self, now: BootTime) -> &FetchOrders {
-        (self.started, self.is_ordered, self.retry_after) = (Some(now), false, Duration::ZERO);
+        self.earliest = now.after(MIN_INTERVAL);
+        (self.is_ordered, self.retry_after) = (false, Duration::ZERO);
         self.orders.duration_limit.take_if(|_| now >= self.limit_until);
         &self.orders
     }
@@ -151,10 +152,6 @@ impl Refresh for CredentialRefresh {
             FetchReport::Failed(fault) => self.failed(&fault, now, jitter),
             _ => Effects::default(),
         })
-    }
-
-    fn expiry(&self) -> Option<BootTime> {
-        self.serving.as_ref().map(|serving| serving.deadline)
     }
 
     fn expire(&mut self, now: BootTime) -> Effects {
@@ -350,15 +347,14 @@ mod tests {
     #[test]
     fn expiry_is_logged_once_and_again_for_the_next_credential() {
         let (mut refresh, now) = (refresh(), BootTime(0));
-        assert_eq!(refresh.expiry(), None);
+        assert_eq!(refresh.expire(now).log, None);
         for now in [now, now.after(3 * HOUR)] {
             refresh.receive(fetched(now), now, 1.0).unwrap();
             let end = now.after(HOUR);
-            assert_eq!(refresh.expiry(), Some(end));
             assert_eq!(refresh.expire(BootTime(end.0 - 1)).log, None);
             let effects = refresh.expire(end);
             assert!(effects.status.is_some() && effects.status == effects.log);
-            assert!(refresh.expire(end).log.is_none() && refresh.expiry().is_none());
+            assert!(refresh.expire(end).log.is_none() && refresh.serving.is_none());
         }
     }
 

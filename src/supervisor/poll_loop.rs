@@ -71,12 +71,11 @@ impl Supervisor<'_> {
 
     /// Waits for a signal, a fetcher's report, a heartbeat answer, or the next due time.
     fn wait(&self, signals: &Signals, now: BootTime) {
-        let refreshes = self.refreshes.iter().flat_map(|(refresh, fetcher)| {
-            let fetch = fetcher.deadline().unwrap_or_else(|| refresh.due());
-            [Some(fetch), refresh.expiry()]
-        });
-        let others = [Some(self.server.due()), self.notify.next_ping()];
-        let due = refreshes.chain(others).flatten().min().unwrap_or(now);
+        let fetch = |(refresh, fetcher): &(Box<dyn Refresh>, Fetcher)| {
+            fetcher.deadline().unwrap_or_else(|| refresh.due())
+        };
+        let others = self.refreshes.iter().map(fetch).chain(self.notify.next_ping());
+        let due = others.fold(self.server.due(), BootTime::min);
         let fetchers = self.refreshes.iter().map(|(_, fetcher)| fetcher.poll_fd());
         let fds = fetchers.chain([self.server.poll_fd()]).flatten();
         signals.wait(fds, due.left(now));

@@ -22,13 +22,8 @@ pub trait Refresh {
 
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
-    /// When the fetched value expires; `None` if it never expires or the expiry was already logged.
-    fn expiry(&self) -> Option<BootTime> {
-        None
-    }
-
     /// Returns the effects of an expiry that is due and not yet logged. Call this before `receive`, which would otherwise log an
-    /// expired credential as served.
+    /// expired credential as served. The poll loop does not wake for an expiry, because it wakes for a heartbeat within a second.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }
