@@ -15,7 +15,6 @@ mod poll_loop;
 mod refresh;
 pub mod schedule;
 mod sd_notify;
-mod server_process;
 mod server_supervisor;
 mod signals;
 mod token_key_file;

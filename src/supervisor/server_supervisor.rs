@@ -1,15 +1,26 @@
 //! Keeps one server running, with the current state, and replaces a server that ends or does not answer heartbeats.
 
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::event::PollFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::child_process::Ended;
 use super::failures::Failures;
-use super::server_process::ServerProcess;
-use crate::common::{BootTime, limit, log};
-use crate::messages::{ServerState, ServerUpdate, to_frame};
+use crate::common::{BootTime, ProcessKind, limit, log};
+use crate::messages::{FRAME_END, ServerState, ServerUpdate, to_frame};
+use crate::server::THREAD_STACK_BYTES;
+
+/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that
+/// answers none of 3 is replaced when the fourth is due, after 2.8 s: long enough for a server that is merely short of CPU.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
+const MAX_MISSED_HEARTBEATS: u32 = 3;
+/// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
+const KILL_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
@@ -26,24 +37,33 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 pub struct ServerSupervisor {
     pub listener: TcpListener,
     state: ServerState,
-    server: Option<ServerProcess>,
+    server: Option<Server>,
     next_start: BootTime,
     awaits_token: bool,
     failures: Failures,
     short_lives: u32,
 }
 
+/// A server process and the supervisor's end of its control channel.
+struct Server {
+    pid: Pid,
+    started: BootTime,
+    next_heartbeat: BootTime,
+    /// Heartbeats sent since the server last answered.
+    missed: u32,
+    channel: UnixStream,
+}
+
 impl ServerSupervisor {
     /// The first server's start waits for the end of the first credential fetch, and for the container token if one is
     /// configured. It waits for at most `FIRST_OUTCOME`.
     pub fn new(listener: TcpListener, state: ServerState, now: BootTime) -> Self {
-        let awaits_token = state.container_token.is_some();
         ServerSupervisor {
             listener,
+            awaits_token: state.container_token.is_some(),
             state,
             server: None,
             next_start: now.after(FIRST_OUTCOME),
-            awaits_token,
             failures: Failures::default(),
             short_lives: 0,
         }
@@ -54,7 +74,7 @@ impl ServerSupervisor {
         if self.server.is_some() || now < self.next_start {
             return;
         }
-        match ServerProcess::start(&self.listener, now) {
+        match Server::start(&self.listener, now) {
             Ok(server) => {
                 self.server = Some(server);
                 self.state.counts.server_starts += 1;
@@ -82,23 +102,29 @@ impl ServerSupervisor {
         }
     }
 
+    /// Sends a whole frame without waiting. If the socket buffer is full, the server hangs, and is replaced.
     fn send(&mut self, frame: &[u8], now: BootTime) {
         if let Some(server) = &mut self.server
-            && server.send(frame).is_err()
+            && server.channel.write_all(frame).is_err()
         {
             server.kill();
             self.replace("it does not receive its state", now);
         }
     }
 
-    /// Sends a heartbeat if one is due; a server that has missed too many is replaced instead.
+    /// Sends a heartbeat if one is due: an empty frame, which the server answers. If the socket buffer is full, the heartbeat is
+    /// lost and counts as missed. A server that has missed `MAX_MISSED_HEARTBEATS` in a row hangs, and is replaced instead.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
-        if let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat)
-            && !server.send_heartbeat(now)
-        {
+        let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat) else {
+            return;
+        };
+        if server.missed == MAX_MISSED_HEARTBEATS {
             server.kill();
-            self.replace("it does not answer", now);
+            return self.replace("it does not answer", now);
         }
+        _ = server.channel.write(&[FRAME_END]);
+        server.next_heartbeat = now.after(HEARTBEAT_INTERVAL);
+        server.missed += 1;
     }
 
     /// When the next start or heartbeat is due.
@@ -106,8 +132,9 @@ impl ServerSupervisor {
         self.server.as_ref().map_or(self.next_start, |server| server.next_heartbeat)
     }
 
+    /// The control channel, to poll for heartbeat answers.
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
-        self.server.as_ref().map(ServerProcess::poll_fd)
+        self.server.as_ref().map(|server| PollFd::new(&server.channel, PollFlags::IN))
     }
 
     /// Receives heartbeat answers. If the server has ended, schedules the next start.
@@ -115,7 +142,9 @@ impl ServerSupervisor {
         let Some(server) = &mut self.server else {
             return;
         };
-        server.receive_answers();
+        if server.channel.read(&mut [0; 64]).is_ok_and(|length| length > 0) {
+            server.missed = 0;
+        }
         if let Some(how) = ended.get(&server.pid) {
             self.replace(how, now);
         }
@@ -136,8 +165,45 @@ impl ServerSupervisor {
         self.next_start = now.after(pause);
     }
 
-    /// Gives the server a limited time to answer its open requests, and ends it ([`ServerProcess::end`]).
     pub fn end(&self) {
-        self.server.iter().for_each(ServerProcess::end);
+        self.server.iter().for_each(Server::end);
+    }
+}
+
+impl Server {
+    /// Starts a server on the listening socket. The server inherits no environment variable of the supervisor.
+    fn start(listener: &TcpListener, now: BootTime) -> io::Result<Self> {
+        let (channel, theirs) = UnixStream::pair()?;
+        channel.set_nonblocking(true)?;
+        let child = ProcessKind::Server
+            .command()
+            .env_clear()
+            .env("RUST_MIN_STACK", THREAD_STACK_BYTES.to_string())
+            .stdin(OwnedFd::from(listener.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
+            .spawn()?;
+        Ok(Server {
+            pid: Pid::from_child(&child),
+            started: now,
+            next_heartbeat: now.after(HEARTBEAT_INTERVAL),
+            missed: 0,
+            channel,
+        })
+    }
+
+    /// Tells the server to accept no more connections, answer its open requests and end; kills it after `KILL_TIMEOUT`.
+    fn end(&self) {
+        _ = self.channel.shutdown(Shutdown::Write);
+        // Wait until the server ends: then the channel hangs up, which `poll` reports even with empty flags.
+        let mut hang_up = [PollFd::new(&self.channel, PollFlags::empty())];
+        _ = poll(&mut hang_up, Timespec::try_from(KILL_TIMEOUT).ok().as_ref());
+        self.kill();
+        // This wait is short: the server reads files only in /proc, which cannot hang, so a killed server ends at once.
+        _ = waitpid(Some(self.pid), WaitOptions::empty());
+    }
+
+    /// Kills the server without waiting for its end; the poll loop reaps it.
+    fn kill(&self) {
+        _ = kill_process(self.pid, Signal::KILL);
     }
 }
