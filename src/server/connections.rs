@@ -33,8 +33,8 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to earlier ones. Under load the
 /// accept queue never becomes empty, so a server that accepted until its exit would not respond to the last clients.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause of the server's loop after an error of accept4 that no eviction can remove, such as a sandbox's refusal. Without the
-/// pause the loop would spin, because epoll reports the listener again at once. The pause delays open connections too, but after
+/// Pause of the server's loop after an error of accept4 that no eviction can remove, such as a sandbox's refusal or a listener
+/// that another process has shut down. Without the pause the loop would spin, because epoll reports the listener again at once. The pause delays open connections too, but after
 /// such an error there are hardly any.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
@@ -131,7 +131,7 @@ impl Connections {
             Some(LISTENER) if self.drain_deadline.is_some_and(|end| end < now + LAST_RESPONSES) => {
                 None
             }
-            Some(LISTENER) => self.accept(now)?,
+            Some(LISTENER) => self.accept(now),
             Some(id) => self.take(id).and_then(|connection| self.advance(connection)),
             None if self.drain_deadline.is_some_and(|end| self.open.is_empty() || end <= now) => {
                 return Ok(Some(Next::Done));
@@ -182,13 +182,13 @@ impl Connections {
         self.open.values().next().map(|oldest| oldest.deadline)
     }
 
-    fn accept(&mut self, now: Instant) -> io::Result<Option<(Connection, RequestHead)>> {
+    fn accept(&mut self, now: Instant) -> Option<(Connection, RequestHead)> {
         // Poll the listener before accept4, because accept4 without a client blocks the loop if the listener is blocking. systemd
         // makes its listener blocking when it runs a command of the unit, such as `systemctl reload` (`fd_nonblock` in
         // exec-invoke.c). The first accept4 after epoll has reported the listener needs no poll, because a client is waiting.
         let is_reported = self.accepted_in_batch == 0 && self.drain_deadline.is_none();
         if !is_reported && !self.has_client() {
-            return Ok(None);
+            return None;
         }
         if self.drain_deadline.is_some() {
             self.ready.push_back(LISTENER);
@@ -196,15 +196,13 @@ impl Connections {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (stream, peer) = match acceptfrom_with(&self.listener, flags) {
             Ok(accepted) => accepted,
-            // These errors mean that the listening socket itself is unusable.
-            Err(error @ (Errno::INVAL | Errno::BADF)) => return Err(error.into()),
             // The client has reset its connection, another process has accepted this connection, or a signal interrupted the
             // call.
-            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return None,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                 if self.evict_oldest() =>
             {
-                return Ok(None);
+                return None;
             }
             Err(error) => {
                 if self.next_warning.is_none_or(|next| next <= now) {
@@ -213,7 +211,7 @@ impl Connections {
                     log::warning(&format!("no new client is answered: accept4: {cause}"));
                 }
                 std::thread::sleep(ACCEPT_BACK_OFF);
-                return Ok(None);
+                return None;
             }
         };
         if self.open.len() >= self.limit {
@@ -235,7 +233,7 @@ impl Connections {
             None
         };
         self.reads_at_once = !self.open.contains_key(&id);
-        Ok(request)
+        request
     }
 
     fn has_client(&self) -> bool {
