@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::child_process::Ended;
-use crate::common::{BootTime, Fault, ProcessKind, limit};
+use crate::common::{BootTime, Fault, ProcessKind, limit, transient};
 use crate::fetcher::DEADLINE;
 use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame};
 
@@ -18,13 +18,11 @@ const MAX_REPORT_BYTES: usize = 256 * 1024;
 /// started. On a hanging file system, a killed process may never end.
 const MAX_UNREAPED: usize = 8;
 
-/// Runs at most one fetcher process at a time. The outcome of a fetch is the fetcher's last report. If the fetcher cannot be
-/// started or sends no outcome, `receive` returns a failure as the outcome.
+/// Runs at most one fetcher process at a time. The outcome of a fetch is the fetcher's last report. If the fetcher sends no
+/// outcome, `receive` returns a failure as the outcome.
 #[derive(Default)]
 pub struct Fetcher {
     process: Option<Process>,
-    /// Why the last process could not be started; the next `receive` returns it.
-    failure: Option<FetchReport>,
     /// Processes that were killed at their deadline and have not ended yet.
     unreaped: Vec<Pid>,
 }
@@ -41,27 +39,25 @@ struct Process {
 }
 
 impl Fetcher {
-    /// Starts a fetcher with the supervisor's arguments, and with its environment except systemd's variables.
-    pub fn start(&mut self, orders: &FetchOrders, now: BootTime) {
+    /// Starts a fetcher with the supervisor's arguments, and with its environment except systemd's variables. The error is the
+    /// outcome of the fetch.
+    pub fn start(&mut self, orders: &FetchOrders, now: BootTime) -> Result<(), Fault> {
         let started = match self.unreaped.len() {
             0..MAX_UNREAPED => Process::start(orders, now),
             _ => Err(io::Error::other(format!(
                 "{MAX_UNREAPED} killed ones hang in the kernel; check the file systems that they read"
             ))),
         };
-        match started {
-            Ok(process) => self.process = Some(process),
-            Err(error) => {
-                let cause = limit::name(&error);
-                self.failure = Some(failed(format!("fetcher cannot be started: {cause}")));
-            }
-        }
+        let process = started.or_else(|error| {
+            transient(format!("fetcher cannot be started: {}", limit::name(&error)))
+        })?;
+        self.process = Some(process);
+        Ok(())
     }
 
-    /// When to call `receive` at the latest; `None` if no process runs and `failure` is `None`.
+    /// When to call `receive` at the latest; `None` if no process runs.
     pub fn deadline(&self) -> Option<BootTime> {
-        let process = self.process.as_ref().map(|process| process.deadline);
-        self.failure.as_ref().map(|_| BootTime(0)).or(process)
+        self.process.as_ref().map(|process| process.deadline)
     }
 
     pub fn poll_fd(&self) -> Option<PollFd<'_>> {
@@ -72,11 +68,10 @@ impl Fetcher {
     /// Receives the available reports without waiting. The process is killed after its last report or at its deadline.
     pub fn receive(&mut self, ended: &Ended, now: BootTime) -> Vec<FetchReport> {
         self.unreaped.retain(|pid| !ended.contains_key(pid));
-        let mut reports: Vec<FetchReport> = self.failure.take().into_iter().collect();
         let Some(process) = &mut self.process else {
-            return reports;
+            return Vec::new();
         };
-        reports.extend(process.receive());
+        let mut reports = process.receive();
         if !reports.iter().any(FetchReport::is_outcome) {
             let failure = match ended.get(&process.pid) {
                 Some(how) => format!(

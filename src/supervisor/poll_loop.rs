@@ -1,4 +1,4 @@
-//! The supervisor's poll loop: starts what is due, waits for events, receives reports.
+//! The supervisor's poll loop: waits for events, receives reports, starts what is due.
 
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;
 use super::signals::{Order, Signals};
 use crate::common::{BootTime, clock::epoch_seconds, log, log::writer::LogWriter};
+use crate::messages::FetchReport;
 
 /// If the wall clock is set ahead by more than this, every value is fetched again. The step may follow a pause of the virtual
 /// machine, such as that of Docker Desktop while a laptop sleeps. CLOCK_BOOTTIME does not count such a pause, so the credential
@@ -31,7 +32,6 @@ impl Supervisor<'_> {
         let wall_clock = || epoch_seconds(SystemTime::now()) - (BootTime::now().0 / 1000) as i64;
         let mut ahead = wall_clock();
         let result = 'serve: loop {
-            self.start_due(BootTime::now());
             self.wait(signals, BootTime::now());
             let now = BootTime::now();
             let before = std::mem::replace(&mut ahead, wall_clock());
@@ -48,7 +48,7 @@ impl Supervisor<'_> {
                 log::event(&format!("{reason}: fetching now"));
                 self.refreshes.iter_mut().for_each(|(refresh, _)| refresh.fetch_now(now));
             }
-            if let Err(error) = self.receive(now) {
+            if let Err(error) = self.turn(now) {
                 break Err(error);
             }
         };
@@ -56,17 +56,6 @@ impl Supervisor<'_> {
         self.refreshes.iter_mut().for_each(|(_, fetcher)| fetcher.kill());
         self.server.end();
         result
-    }
-
-    fn start_due(&mut self, now: BootTime) {
-        self.notify.ping(now);
-        for (refresh, fetcher) in &mut self.refreshes {
-            if fetcher.deadline().is_none() && now >= refresh.due() {
-                fetcher.start(refresh.start(now), now);
-            }
-        }
-        self.server.start_if_due(now);
-        self.server.send_heartbeat_if_due(now);
     }
 
     /// Waits for a signal, a fetcher's report, a heartbeat answer, or the next due time.
@@ -81,18 +70,28 @@ impl Supervisor<'_> {
         signals.wait(fds, due.left(now));
     }
 
-    /// Receives all reports and heartbeat answers, and reaps all ended children. An error ends the program.
-    fn receive(&mut self, now: BootTime) -> Result<(), String> {
+    /// Receives all reports and heartbeat answers, reaps all ended children, and starts and sends what is due. An error ends the
+    /// program.
+    fn turn(&mut self, now: BootTime) -> Result<(), String> {
         let ended = child_process::reap();
         self.server.receive(&ended, now);
         for (refresh, fetcher) in &mut self.refreshes {
             // Apply a due expiry before the reports, so that the log lines are in the order of the events.
             refresh.expire(now).apply(&mut self.server, &mut self.notify, now);
-            for report in fetcher.receive(&ended, now) {
+            let mut reports = fetcher.receive(&ended, now);
+            // `due` is that of the next fetch only after the reports of the last one.
+            if reports.is_empty() && fetcher.deadline().is_none() && now >= refresh.due() {
+                let failure = fetcher.start(refresh.start(now), now).err();
+                reports.extend(failure.map(FetchReport::Failed));
+            }
+            for report in reports {
                 let effects = refresh.receive(report, now, jitter())?;
                 effects.apply(&mut self.server, &mut self.notify, now);
             }
         }
+        self.server.start_if_due(now);
+        self.server.send_heartbeat_if_due(now);
+        self.notify.ping(now);
         self.log_writer.keep_running();
         Ok(())
     }
