@@ -1,6 +1,6 @@
 //! One client's connection: reads a request head, writes a response, drains further input.
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
@@ -23,7 +23,7 @@ pub struct Connection {
     pub id: u64,
     pub deadline: Instant,
     /// The client's address. For an IPv4 client of an IPv6 socket it is the IPv4 address, not the IPv4-mapped one.
-    pub peer: Option<IpAddr>,
+    pub peer: IpAddr,
     pub stream: TcpStream,
     state: State,
 }
@@ -47,11 +47,11 @@ pub enum Progress {
 }
 
 impl Connection {
-    pub fn new(id: u64, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) -> Self {
+    pub fn new(id: u64, stream: TcpStream, peer: IpAddr, now: Instant) -> Self {
         Connection {
             id,
             deadline: now + MAX_LIFETIME,
-            peer: peer.map(|peer| peer.ip().to_canonical()),
+            peer,
             stream,
             state: State::ReadingHead(Vec::new()),
         }

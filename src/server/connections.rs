@@ -214,6 +214,8 @@ impl Connections {
                 return None;
             }
         };
+        // accept4 gives the address of every client of a TCP socket.
+        let peer = SocketAddr::try_from(peer?).ok()?.ip().to_canonical();
         if self.open.len() >= self.limit {
             self.evict_oldest();
         }
@@ -224,7 +226,6 @@ impl Connections {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
         let connection = Connection::new(id, TcpStream::from(stream), peer, now);
         let request = if self.reads_at_once || id.is_multiple_of(SAMPLE) {
             self.advance(connection)

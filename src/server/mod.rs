@@ -184,17 +184,10 @@ impl Handler {
         Ok(())
     }
 
-    fn response(
-        &mut self,
-        request: &Request,
-        peer: Option<IpAddr>,
-        local: Option<IpAddr>,
-    ) -> Response<'_> {
+    fn response(&mut self, request: &Request, peer: IpAddr, local: Option<IpAddr>) -> Response<'_> {
         let server = &self.state.server;
-        let is_on_subnet = || {
-            let both = local.zip(peer);
-            both.is_some_and(|(local, peer)| self.interfaces.is_on_subnet_of(local, peer))
-        };
+        let is_on_subnet =
+            || local.is_some_and(|local| self.interfaces.is_on_subnet_of(local, peer));
         let response = if server.config.same_network && !is_on_subnet() && !self.is_own(peer, local)
         {
             let why = "ec2-role: this address serves its own subnet only\n";
@@ -213,9 +206,7 @@ impl Handler {
 
     /// Whether the client is on this machine, by its source address. Another machine that forges such an address gets no
     /// connection: over IPv4 the kernel drops the packets, and over IPv6 the kernel's replies do not leave this machine.
-    fn is_own(&self, peer: Option<IpAddr>, local: Option<IpAddr>) -> bool {
-        peer.is_some_and(|peer| {
-            peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)
-        })
+    fn is_own(&self, peer: IpAddr, local: Option<IpAddr>) -> bool {
+        peer.is_loopback() || Some(peer) == local || self.interfaces.is_own(peer)
     }
 }

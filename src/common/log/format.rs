@@ -77,7 +77,7 @@ pub(super) fn event_line(format: &Format, level: Level, text: &str, at: SystemTi
 
 /// An answered request, for an access line.
 pub(crate) struct Access<'a> {
-    pub client: Option<IpAddr>,
+    pub client: IpAddr,
     pub at: SystemTime,
     pub request_line: &'a str,
     pub status: u16,
@@ -101,7 +101,6 @@ pub(super) fn access_line(format: &Format, access: &Access) -> String {
         })
         .to_string()
     } else {
-        let client = client.map_or("-".to_owned(), |address| address.to_string());
         // `fmt_http_date` returns "Sat, 17 Jan 2015 04:58:54 GMT"; the common log format has another order.
         let date = httpdate::fmt_http_date(at);
         let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
