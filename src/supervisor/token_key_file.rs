@@ -1,6 +1,5 @@
 //! Provides the key from which the token key is derived: the key in `--token-key-file`, or a new random key at each start.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,9 +34,8 @@ fn parse(contents: &Contents) -> Result<TokenKey, String> {
 /// an empty file, which every later start would reject.
 fn create(file: &NamedFile, key: &TokenKey) -> io::Result<()> {
     // The temporary file has a random name, because another server may create the key file at the same time.
-    let mut new = OsString::from(&file.path);
     let suffix = TokenKey::random().map_err(io::Error::other)?.to_hex();
-    new.push(format!(".{}", &suffix[..16]));
+    let new = file.path.with_added_extension(&suffix[..16]);
     let write = || {
         let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         opened.write_all(format!("{}\n", key.to_hex()).as_bytes())?;
