@@ -14,7 +14,6 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// variables.
 const MAX_STATUS_BYTES: usize = 4000;
 
-#[derive(Default)]
 pub struct SdNotify {
     address: Option<SocketAddr>,
     /// The interval of watchdog pings; `None` if systemd does not watch this process.
@@ -26,16 +25,14 @@ pub struct SdNotify {
 
 impl SdNotify {
     pub fn new(environment: &Environment, own_pid: u32, now: BootTime) -> Self {
-        let Some(address) = environment.get("NOTIFY_SOCKET").and_then(parse) else {
-            return SdNotify::default();
-        };
+        let address = environment.get("NOTIFY_SOCKET").and_then(parse);
         let is_for_us =
             environment.get("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(own_pid));
         let limit = environment.get("WATCHDOG_USEC").and_then(|limit| limit.parse().ok());
         let limit = limit.filter(|limit| is_for_us && *limit > 0).map(Duration::from_micros);
         // Ping at half of the limit, as sd_watchdog_enabled(3) recommends.
         let interval = limit.map(|limit| (limit / 2).max(MIN_INTERVAL));
-        SdNotify { address: Some(address), interval, next_ping: now, unsent: BTreeMap::new() }
+        SdNotify { address, interval, next_ping: now, unsent: BTreeMap::new() }
     }
 
     /// Reports that a credential is served.
