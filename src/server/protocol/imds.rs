@@ -7,7 +7,9 @@
 use super::directory;
 use super::http::{Outcome, Refusal, Request, Response, StatusCode};
 use super::state::ResponseState;
-use crate::common::{BootTime, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl};
+use crate::common::{
+    BootTime, Credential, Secret, TOKEN_HEADER, TTL_HEADER, TokenAuthority, Ttl, clock, ec2_form,
+};
 use crate::messages::ServerState;
 
 /// [`TTL_HEADER`] as EC2 spells it in responses.
@@ -138,7 +140,7 @@ fn get<'a>(segments: &[&str], state: &'a ResponseState, now: BootTime) -> Respon
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
         ["meta-data", "iam", "info"] => {
-            valid.map(|_| Response::text(state.info.as_deref().unwrap_or_default()))
+            valid.map(|credential| Response::text(info(credential, server)))
         }
         ["meta-data", "iam", "security-credentials"] => valid.map(|_| Response::text(name)),
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
@@ -153,6 +155,16 @@ fn get<'a>(segments: &[&str], state: &'a ResponseState, now: BootTime) -> Respon
         Ok(item) => Response { headers: state.item_headers.as_str().into(), ..item },
         Err(response) => response,
     }
+}
+
+/// Returns the document `iam/info` for the served role. The InstanceProfileId is invented: only its form is that of a real id.
+fn info(credential: &Credential, state: &ServerState) -> String {
+    ec2_form(&[
+        ("Code", "Success"),
+        ("LastUpdated", &clock::iso8601(credential.last_updated)),
+        ("InstanceProfileArn", &state.role.instance_profile(&state.config.role_name)),
+        ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
+    ])
 }
 
 /// Responds with an item of the host's metadata that `--pass-through` serves, the region, or a listing.

@@ -1,7 +1,7 @@
 //! Holds the server's state, and the parts of responses that depend only on this state. These parts are computed at each change
 //! of the state, not at each request.
 
-use crate::common::{Credential, Secret, Snapshot, TokenAuthority, clock, ec2_form};
+use crate::common::{Secret, Snapshot, TokenAuthority};
 use crate::messages::{ServerState, ServerUpdate, from_frame};
 
 pub struct ResponseState {
@@ -10,8 +10,6 @@ pub struct ResponseState {
     pub tokens: TokenAuthority,
     /// The credential document in EC2's form.
     pub document: Option<Secret>,
-    /// The document `iam/info`.
-    pub info: Option<String>,
     /// The header lines that EC2 sends with every item. `Last-Modified` is the time when STS issued the credential.
     pub item_headers: String,
     /// The host's metadata for `--pass-through`, decoded.
@@ -23,7 +21,6 @@ impl From<ServerState> for ResponseState {
         let mut state = ResponseState {
             tokens: TokenAuthority::new(&server.token_key),
             document: None,
-            info: None,
             item_headers: String::new(),
             snapshot: None,
             server,
@@ -44,7 +41,6 @@ impl ResponseState {
         let account_id = self.server.role.account_id();
         self.document =
             credential.map(|credential| Secret::new(credential.ec2_document(account_id)));
-        self.info = credential.map(|credential| info(credential, &self.server));
         let last_modified = credential.map(|it| httpdate::fmt_http_date(it.last_updated));
         let last_modified = last_modified.map(|date| format!("Last-Modified: {date}\r\n"));
         self.item_headers = format!("Accept-Ranges: none\r\n{}", last_modified.unwrap_or_default());
@@ -53,14 +49,4 @@ impl ResponseState {
             self.snapshot = from_frame(metadata);
         }
     }
-}
-
-/// Returns the document `iam/info` for the served role. The InstanceProfileId is invented: only its form is that of a real id.
-fn info(credential: &Credential, state: &ServerState) -> String {
-    ec2_form(&[
-        ("Code", "Success"),
-        ("LastUpdated", &clock::iso8601(credential.last_updated)),
-        ("InstanceProfileArn", &state.role.instance_profile(&state.config.role_name)),
-        ("InstanceProfileId", "AIPAEC2ROLEEC2ROLEEC2"),
-    ])
 }
