@@ -33,9 +33,9 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to earlier ones. Under load the
 /// accept queue never becomes empty, so a server that accepted until its exit would not respond to the last clients.
 const LAST_RESPONSES: Duration = Duration::from_millis(200);
-/// Pause of the server's loop after an error of accept4 that no eviction can remove, such as a sandbox's refusal or a listener
-/// that another process has shut down. Without the pause the loop would spin, because epoll reports the listener again at once. The pause delays open connections too, but after
-/// such an error there are hardly any.
+/// Pause of the server's loop after an error of accept4 that no eviction can remove, such as a sandbox's refusal. Without the
+/// pause the loop would spin, because epoll reports the listener again at once. The pause also delays the open connections, but
+/// after such an error there are hardly any.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings about a failing accept4. Near a limit of descriptors or memory, accept4 fails and succeeds
 /// in turn, so a warning for each failure would fill the log.
