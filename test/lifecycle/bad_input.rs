@@ -62,7 +62,7 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
     );
     for (name, value, right) in [
         ("tags", "team", "KEY=VALUE"),
-        // The fetcher checks the options below, while the supervisor checks `tags`. A fault must end ec2-role in the same way.
+        // The supervisor checks `tags`; the fetcher checks the options below. A fault of any option must have the same effect.
         ("region", "EU West", "eu-west-1"),
         ("region", "x/../y", "eu-west-1"),
         ("endpoint-url", "sts.example", "https://"),

@@ -1,5 +1,5 @@
-//! A log that cannot be written, in a file or on a terminal, must not block, suspend or end a process of ec2-role. A
-//! credential_process that reads from the terminal must not suspend one either.
+//! Checks that no process of ec2-role is blocked, suspended or ended by a log that cannot be written, in a file or on a terminal,
+//! or by a credential_process that reads from the terminal.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -116,8 +116,8 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
     assert!(fs::metadata(files.path("log")).unwrap().len() <= 1024);
 }
 
-/// Starts ec2-role in the foreground of a new terminal, to which its log goes. Its other processes run in the background. With
-/// `tostop` the kernel suspends a background process that writes to the terminal.
+/// Starts ec2-role in the foreground of a new terminal, which also gets the log. The other processes of ec2-role run in the
+/// background. With `tostop` the kernel suspends a background process that writes to the terminal.
 fn start_on_terminal(it: Start) -> (OwnedFd, Ec2Role, SocketAddr) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     unlockpt(&master).unwrap();
@@ -143,8 +143,8 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
     check_that_sigterm_ends(&mut ec2_role);
 }
 
-/// The AWS CLI asks for the code of an MFA device on the terminal. The kernel stops a background process that reads from the
-/// terminal (SIGTTIN).
+/// As a credential_process, the AWS CLI may ask on the terminal for the code of an MFA device. The kernel suspends a background
+/// process that reads from the terminal (SIGTTIN).
 #[test]
 fn a_credential_process_that_reads_a_terminal_is_not_suspended() {
     let sts = Sts::start([Reply::good()]);

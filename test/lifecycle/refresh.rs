@@ -8,8 +8,8 @@ use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Reply, Start, Sts, skip};
 
-/// A library for LD_PRELOAD that sets the wall clock of a process ahead by two minutes as soon as the file STEP exists. No other
-/// clock changes.
+/// A library for LD_PRELOAD. As soon as the file that the variable STEP names exists, the process sees a wall clock that is two
+/// minutes ahead. No other clock changes.
 const STEPPING_CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -35,9 +35,9 @@ fn a_short_credential_is_refreshed_at_half_its_lifetime() {
         .windows(2)
         .map(|pair| pair[1].at - pair[0].at)
         .collect();
-    // Check that the first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later refresh comes
-    // after half of the lifetime, 2 s, or up to a tenth earlier. The maximum is checked in schedule.rs, because a busy machine
-    // makes refreshes late.
+    // The first refresh comes at least 1 s after the first credential (`schedule::spread`). Each later refresh comes after 1.8 to
+    // 2 s: half of the lifetime, or up to a tenth earlier. This test checks only the minimum, because a busy machine can make
+    // refreshes late. schedule.rs checks the maximum.
     for (gap, least) in gaps.iter().zip([1000, 1800, 1800]) {
         assert!(*gap >= Duration::from_millis(least), "{gaps:?}");
     }
@@ -150,8 +150,8 @@ fn a_killed_fetcher_is_logged_and_retried() {
     ec2_role.wait_for_document_of_call(2);
 }
 
-/// While a laptop sleeps, the virtual machine of Docker Desktop is paused. After the pause the machine's wall clock is set ahead,
-/// but its other clocks have not counted the pause.
+/// While a laptop sleeps, Docker Desktop's virtual machine is paused. After the pause, the virtual machine's wall clock is set
+/// ahead, but its other clocks have not counted the pause.
 #[test]
 fn a_fetch_begins_when_the_wall_clock_is_set_ahead() {
     let files = Directory::new();

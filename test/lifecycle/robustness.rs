@@ -26,8 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// Number of server kills while a fetcher hangs, and of the hostile requests that follow. Each hostile request has a
-/// Content-Length that would make tiny_http abort.
+/// Number of server kills while a fetcher hangs. As many hostile requests follow, each with a Content-Length that would make
+/// tiny_http abort.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;
@@ -125,8 +125,8 @@ fn clients_are_served_while_name_resolution_hangs() {
     if !namespace::enter_for_this_test() {
         return;
     }
-    // Only this name server is left when the test has emptied the hosts file. The name server never answers, so name resolution
-    // hangs.
+    // A name server that never answers. The first fetch finds the name in the hosts file. Then the test empties the file, so name
+    // resolution hangs.
     let _silent = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
     std::fs::write("/etc/hosts", "127.0.0.1 sts.test\n").unwrap();
     let sts = Sts::start([Reply::good().valid_for(LIFETIME)]);
@@ -204,7 +204,7 @@ fn a_killed_server_loses_only_requests_in_flight() {
     });
     let failed = failures.load(Ordering::Relaxed);
     assert!(failed <= DEATHS_UNDER_LOAD * CLIENTS, "{failed} failures");
-    // A kill fails at most one request of each client. The limit is twice as high, in case the machine is busy.
+    // A kill makes at most one request of each client fail. The limit is two per client, in case the machine is busy.
     assert!(worst <= 2 * CLIENTS, "{worst} failures for one death");
     assert_eq!(ec2_role.count_lines("server replaced"), DEATHS_UNDER_LOAD);
     assert_eq!(sts.calls().len(), 1);

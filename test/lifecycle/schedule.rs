@@ -34,8 +34,8 @@ impl Chance {
 fn calls_of_a_fleet(seed: u64) -> Vec<u32> {
     let mut jitter = Chance(seed);
     let mut calls = vec![0; END as usize];
-    // Each entry is a host: the time of its next call in milliseconds, the number of its failures in a row, and whether it has
-    // had no success since its start or since the outage.
+    // Each entry is a host: the time of its next call in milliseconds, the number of its failures in a row, and `is_fresh`, which
+    // is true until the first success after the start or the outage.
     let mut due: BinaryHeap<Reverse<(u64, u32, bool)>> = (0..HOSTS)
         .map(|_| Reverse(((jitter.next() * 999.0) as u64, 0, true)))
         .collect();

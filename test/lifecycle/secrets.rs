@@ -135,8 +135,7 @@ fn own_user_cannot_trace_supervisor_or_server() {
     for pid in [ec2_role.pid, ec2_role.server()] {
         let status = std::fs::read_to_string(proc(pid, "status")).unwrap();
         assert!(!status.contains("\nUid:\t0\t"), "{status}");
-        // Check that a process cannot be traced by its own user: only then do the process's files in /proc belong to root
-        // (proc(5)).
+        // If a process cannot be traced by its own user, the process's files in /proc belong to root (proc(5)).
         assert_eq!(std::fs::metadata(proc(pid, "mem")).unwrap().uid(), 0);
     }
 }

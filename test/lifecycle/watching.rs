@@ -33,7 +33,7 @@ fn metrics_are_in_prometheus_format_and_count() {
     let ec2_role = Start::with(&sts).arguments(["--metrics"]).serving();
     let answer = ec2_role.get(METRICS);
     assert_eq!(answer.header("Content-Type"), "text/plain; version=0.0.4");
-    // Each family has HELP, TYPE and samples with whole numbers; the last line ends with a newline.
+    // Each metric family has a HELP line, a TYPE line and samples with whole numbers. The last line ends with a newline.
     assert!(answer.body.ends_with('\n'));
     let mut family = String::new();
     for line in answer.body.lines() {

@@ -71,7 +71,7 @@ impl Target<'_> {
                 return;
             }
             act(number);
-            // If `act` took too long, the calls that were missed follow without a pause, but only those of the last `TIMEOUT`.
+            // If `act` took too long, the missed calls follow without a pause, but only those of the last 500 ms (`TIMEOUT`).
             due = (due + Duration::from_secs(1) / per_second).max(Instant::now() - TIMEOUT);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }

@@ -182,8 +182,7 @@ fn a_put_with_any_small_body_is_answered() {
         format!(
             "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\nTransfer-Encoding: chunked\r\n{TTL}: 60\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ),
-        // Three more forms: `Host` with a port, no `Host`, and HTTP/1.0. The AWS C runtime sends `Host` without a port, as in the
-        // requests above.
+        // `Host` with a port, no `Host`, and HTTP/1.0.
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\nHost: 169.254.169.254:80\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.1\r\n{TTL}: 60\r\n\r\n"),
         format!("PUT {TOKEN_PATH} HTTP/1.0\r\n{TTL}: 60\r\n\r\n"),
@@ -600,7 +599,7 @@ fn listings_name_only_what_is_served() {
             assert_eq!((list.status, list.body.as_str()), (200, "region"));
             assert_eq!((region.status, region.body.as_str()), (200, "eu-west-1"));
         } else {
-            // No region is configured. STS calls are then signed for us-east-1, but no region is served as the host's.
+            // If no region is configured, STS calls are signed for us-east-1, but ec2-role serves no region.
             assert_eq!((list.status, region.status), (404, 404));
         }
     }

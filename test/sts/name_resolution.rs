@@ -69,8 +69,8 @@ fn other_address_family_is_tried_after_a_silent_one() {
     assert_eq!(sts.calls().len(), 1);
 }
 
-/// firewalld and nftables (`reject with icmpx type admin-prohibited`) may reject all IPv6 packets. Here a routing rule does so.
-/// It prohibits TCP only: getaddrinfo tries UDP, and would put the IPv6 address last if UDP were prohibited too.
+/// A firewall, such as firewalld or nftables (`reject with icmpx type admin-prohibited`), may reject IPv6 packets. Here a routing
+/// rule rejects TCP over IPv6. UDP stays allowed: getaddrinfo tests each address with UDP, and puts a prohibited one last.
 #[test]
 fn other_address_family_is_tried_after_a_prohibited_one() {
     if !namespace::enter_for_this_test() {

@@ -45,7 +45,7 @@ fn check_each(when: When) {
             PortState::Tls(authority.certify("DNS:elsewhere.test", Validity::TwoDays)),
             "its certificate is invalid: certificate not valid for name \"127.0.0.1\"; certificate is only valid for DnsName(\"elsewhere.test\"); check the URL",
         ),
-        // `openssl req -x509` makes such a certificate by default, and OpenSSL's clients accept it.
+        // A server certificate with CA:TRUE: `openssl req -x509` makes one by default, and OpenSSL's clients accept it.
         (
             PortState::Tls(authority.certify(
                 "IP:127.0.0.1\nbasicConstraints = CA:TRUE",

@@ -227,8 +227,8 @@ fn decoded(raw: &str) -> Option<String> {
     Some(segment)
 }
 
-/// The non-empty segments of a path, each decoded once. Returns `None` if the path does not begin with `/` or has an invalid
-/// escape. Also returns `None` if a decoded segment is `.` or `..`, or contains a `/`, a space or a byte outside printable ASCII.
+/// The non-empty segments of a path, each decoded once. Returns `None` if the path does not begin with `/`, if `decoded` rejects
+/// a segment, or if a decoded segment is `.` or `..`.
 fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     for raw in path.strip_prefix('/')?.split('/') {

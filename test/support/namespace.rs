@@ -32,8 +32,8 @@ pub fn can(words: &[&str]) -> bool {
 /// skipped and returns `None`, or fails the test in CI.
 #[track_caller]
 pub fn unshare<'a>(kinds: &[&'a str]) -> Option<Vec<&'a str>> {
-    // Try a user namespace first: in it, an ordinary user can make the other namespaces. Real root needs plain `unshare` if the
-    // binary is in another user's private home directory: the root of a user namespace cannot enter this directory.
+    // Try a user namespace first: in it, an ordinary user can make the other namespaces. If the binary is in another user's
+    // private home directory, use plain `unshare`: only real root, not the root of a user namespace, can enter this directory.
     let with_user = [&["unshare", "--user", "--map-root-user"], kinds].concat();
     if runs(&with_user) {
         return Some(with_user);

@@ -127,8 +127,8 @@ impl Drop for Listener {
     }
 }
 
-/// An IPv4 socket for TCP, CLOEXEC from its creation: processes that other tests start at the same time must not inherit the
-/// socket, because some have a limit of a few descriptors.
+/// An IPv4 TCP socket, created with CLOEXEC: another test may start a process at any moment, and the process must not inherit the
+/// socket, because some of these processes are limited to a few descriptors.
 pub fn socket() -> OwnedFd {
     let family = AddressFamily::INET;
     rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()

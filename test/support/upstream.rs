@@ -19,7 +19,7 @@ pub struct Tree {
     tokens: AtomicUsize,
 }
 
-/// How the service answers. A PUT for a token succeeds, except with `Hang`.
+/// How the service answers. A PUT for a token succeeds, except with `Hang` and with `HangOnce("PUT")`.
 #[derive(Clone, Debug, Default)]
 pub enum Manner {
     /// Responds as EC2 does.
