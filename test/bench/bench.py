@@ -31,7 +31,7 @@ LIMIT_SECONDS = 900
 # only one of many short rounds, and the median of the ratios ignores this round.
 ROUNDS = 9
 ROUND_SECONDS = 1
-SECONDS = 3  # duration of the other loads
+SECONDS = 3  # duration of each load that is measured outside the rounds
 COMMAND_ROUNDS = 3
 CLIENTS = (8, 64)
 STARTS = 50
@@ -76,7 +76,7 @@ class Bench:
         self.row("exec to first credential served, STS's own time subtracted", report.milliseconds(median(times)))
 
     def memory(self):
-        # Measure without the log writer, which starts only if stderr is a file. Under systemd and Docker stderr is no file.
+        # Exclude the log writer, which runs only if stderr is a regular file. systemd and Docker give a socket or a pipe instead.
         no_file = {"stderr": subprocess.DEVNULL}
         with self.ec2_role(**no_file) as ec2_role:
             self.row("memory of supervisor and server, idle after start", report.megabytes(memory.of(ec2_role)))
@@ -144,7 +144,7 @@ class Bench:
                 self.row(f"p99 with {clients:,} clients", *figures)
 
     def loads(self):
-        """Load with one request per connection. The servers take turns, so other load of the machine affects all of them."""
+        """Load with one request per connection. The servers take turns, so other load of the machine affects them alike."""
         self.loaded = {}
         with (
             self.ec2_role() as ec2_role,
@@ -182,7 +182,7 @@ class Bench:
             self.peers_memory = {name: process.proportional_memory(process.family(one.pid)) for name, one in peers.items()}
 
     def compare(self, clients):
-        """A row for each server, with ratios to nginx and to `limit` in the same round."""
+        """A row for each server. Ratios are taken within a round: processor time to that of `limit`, rate to that of nginx."""
         rows = []
         for name in self.peers:
             own, nginx = self.loaded[name, clients], self.loaded["nginx", clients]
@@ -208,7 +208,7 @@ class Bench:
         return ["server", "botocore's fetch", "memory after"], rows
 
     def hanging(self):
-        """Time of a fetch while STS hangs. STS hangs in the first refresh, which begins within 8 s, half of the lifetime."""
+        """Time of a fetch while STS hangs: STS answers the first call, but not the second, which ec2-role sends within 8 s."""
         with Sts(self.directory, "--lifetime", "16", "--then-hang") as sts, Ec2Role(self.directory, sts.url) as ec2_role:
             sts.line()
             if sts.line() != "hangs":

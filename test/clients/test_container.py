@@ -1,4 +1,4 @@
-"""Every client that reads the container variables finds the role's credential, and sends the authorization token."""
+"""Every client that reads the container variables finds the role's credential, and sends the container token."""
 
 import json
 

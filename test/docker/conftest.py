@@ -131,7 +131,7 @@ def start_server(docker, aws):
 
 @pytest.fixture
 def pair(docker):
-    """A client on each of two role networks, by role."""
+    """Two role networks with a client on each; the value is {role: client}."""
     for role in ("fluentd", "php"):
         create(docker, role)
     yield {role: start_client(docker, "--network", role) for role in ("fluentd", "php")}

@@ -16,7 +16,7 @@ def block(heading, language, number=0, page="README.md"):
 
 
 def command(begin, page="README.md"):
-    """On this page, the first command between backquotes that begins with the word or words `begin`."""
+    """The first command on the page that is between backquotes and begins with `begin`, one or more words."""
     return re.search(rf"`({re.escape(begin)} [^`]*)`", (REPOSITORY / page).read_text())[1]
 
 

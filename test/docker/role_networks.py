@@ -1,4 +1,4 @@
-"""The command ec2-role-network, and what it made."""
+"""Runs ec2-role-network, and looks up firewall rules and the gateways of its networks."""
 
 from instance import REPOSITORY, firewall
 from sts import ENDPOINT, arn

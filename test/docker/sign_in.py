@@ -22,7 +22,7 @@ OVER, VALID = "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z"
 
 
 class SignInServices:
-    """OpenID Connect, the access portal and the sign-in service, which give a signed-in user new tokens and credentials."""
+    """Plays three AWS services that renew a signed-in user's tokens and credentials: OpenID Connect, access portal, sign-in."""
 
     def __init__(self, aws, credential):
         self.requests = []  # the paths

@@ -102,7 +102,7 @@ def test_recreated_cgroup_has_the_hosts_role_until_add(host):
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
-    """`add` and the README say: remove the hook before you save the rules. At a boot the cgroup does not exist yet."""
+    """`add` and the README say: remove the hook before you save the rules. A boot cannot restore them, for lack of the cgroup."""
     own = "-A INPUT -p tcp -m tcp --dport 2222 -j DROP"
     host.ec2.run(program, *own.split())
     added = host.hook("add", "--cgroup", host.slice.name, "--iptables", program)
@@ -120,7 +120,7 @@ def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
 
 
 def test_rules_for_other_networks_may_precede_a_cgroups_hook(host):
-    """Two of the host's addresses have unusual forms: a DHCP client's address with a metric, and a tunnel's with a peer."""
+    """The hook must parse two unusual lines of `ip address`: a DHCP client's address with a metric, a tunnel's with a peer."""
     addresses = (("10.55.0.1/24", "metric", "100"), ("10.56.0.1", "peer", "10.56.0.2/32"))
     for address in addresses:
         host.ec2.run("ip", "address", "add", *address, "dev", "lo")

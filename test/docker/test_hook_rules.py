@@ -126,7 +126,6 @@ def test_only_loopback_and_the_hook_reach_the_servers_port(host):
     other = host.container("br-other", "172.31.0.2/24", "172.31.0.1")
     server = StandIn(host.ec2, "0.0.0.0")
     try:
-        # Give the stand-in's process the name ec2-role: the hook refuses a port where another program listens.
         with named("ec2-role"):
             host.hook("add")
         assert role_seen_by(host.box) == "stand-in"
@@ -649,7 +648,7 @@ def test_hook_ignores_a_network_with_the_services_address(instance):
 
 
 def test_bridge_with_a_link_local_subnet_is_redirected(instance):
-    """Some hosts give docker0 a link-local address ("bip" in daemon.json), which no VPC has."""
+    """Some hosts give docker0 a link-local subnet ("bip" in daemon.json), because no VPC can have the same one."""
     instance.bridge("docker0", "169.254.123.1/24")
     box = instance.container("docker0", "169.254.123.2/24", "169.254.123.1")
     server = StandIn(instance.ec2, "169.254.123.1")

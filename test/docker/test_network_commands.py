@@ -178,7 +178,7 @@ def test_failed_command_is_undone_and_reported(docker, arguments, complaint):
 
 
 def test_network_without_ipv4_is_undone_and_reported(docker, tmp_path):
-    """Docker 28 can make networks with IPv6 only, if default-network-opts in daemon.json says so."""
+    """Plays Docker 28, which makes networks without IPv4 if default-network-opts in daemon.json says so."""
     program = tmp_path / "docker"
     program.write_text(f"""#!/bin/sh
 case $* in *'{{{{range .IPAM.Config}}}}'*) echo fd00::/64,fd00::1 ;; *) exec {shutil.which("docker")} "$@" ;; esac
@@ -278,7 +278,7 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, stat
 
 
 def test_list_reports_a_server_without_a_credential(docker):
-    """The image is ec2-role's with an earlier health check: its own takes 45 s to report the server as unhealthy."""
+    """Uses ec2-role's image with a faster health check: the image's own takes 45 s to report the server as unhealthy."""
     check = "HEALTHCHECK --interval=100ms --start-period=1ms --retries=1 CMD [\"/ec2-role\", \"--check\"]"
     docker.docker("build", "--tag", "soon-unhealthy", "-", input=f"FROM ec2-role\n{check}\n")
     network(docker, "create", arn("php"), "--image", "soon-unhealthy", "--", "--endpoint-url", "http://127.0.0.1:9", check=False)

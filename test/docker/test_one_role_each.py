@@ -1,4 +1,4 @@
-"""One role for each container: fluentd and php of the talk of 2015, on two networks that ec2-role-network made."""
+"""One role for each container: fluentd and php, on two networks that ec2-role-network made."""
 
 import concurrent.futures
 import itertools

@@ -10,7 +10,7 @@ from real_metadata import HOST_ROLE, LIST
 
 PACKAGES = "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,curl,procps,python3,firewalld,ufw"
 ASK = rf"printf 'GET {LIST} HTTP/1.0\r\n\r\n' | nc -w 1 {METADATA} 80 2>/dev/null | tail -n 1"
-# Polls from its start on, and logs each answer that differs from the previous one.
+# Polls the role's name without end, and logs each answer that differs from the previous one.
 POLL = f'while :; do now=$({ASK}); [ "$now" = "$last" ] || echo "${{now:-refused}}"; last=$now; sleep 0.03; done'
 NFTABLES = """#!/usr/sbin/nft -f
 flush ruleset

@@ -1,6 +1,6 @@
 """Requests the role's credential in many threads, with a new connection for each request and the same session token.
 
-Usage: request_load.py TOKEN ROLE FILE. Makes the file after 50 requests, and runs until somebody removes it. Prints the
+Usage: request_load.py TOKEN ROLE FILE. Makes FILE after 50 requests, and runs until FILE is removed. Prints the
 count of each status and error: {"200": 1234, "ConnectionRefusedError(111, 'Connection refused')": 1}.
 """
 

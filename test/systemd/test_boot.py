@@ -43,7 +43,7 @@ def test_uninstall_leaves_nothing(fresh_host):
 
 
 USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
-SECONDS = 60  # long enough for a boot on a busy machine, but the boot must not wait for the role, which stays denied
+SECONDS = 60  # time limit of the boot, for a busy machine; a boot that waited for the denied role would never end
 
 
 def test_denied_role_delays_neither_install_nor_boot(fresh_host, denied):

@@ -346,7 +346,7 @@ def test_start_that_systemd_cannot_run_is_retried(host, second):
 
 
 def test_unit_whose_name_systemd_escapes_reads_its_file(host):
-    unit = r"ec2-role@a\x2bb"  # systemctl makes it of ec2-role@a+b
+    unit = r"ec2-role@a\x2bb"  # the name that systemctl gives to ec2-role@a+b
     host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n", f"'/etc/systemd/system/{unit}.socket.d/listen.conf'")
     host.run("systemctl", "daemon-reload")
     try:
