@@ -32,7 +32,8 @@ impl Check {
     /// Returns one line, or one JSON object if `json` is set. `Ok` has the role name that the server lists, and the credential's
     /// expiration; `Err` says what is wrong.
     pub fn run(&mut self) -> Result<String, String> {
-        // Docker disables IPv6, even on loopback, if the container's network has none. A server at [::] accepts IPv4 too.
+        // Without IPv6, connect to 127.0.0.1 instead of [::]: a server at [::] accepts IPv4 too. Docker disables IPv6, even on
+        // loopback, if the container's network has none.
         let has_ipv6 = || TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
         if self.address.ip() == Ipv6Addr::UNSPECIFIED && !has_ipv6() {
             self.address.set_ip(Ipv4Addr::LOCALHOST.into());

@@ -8,7 +8,7 @@ pub(super) const VALUES: [&str; 14] = [
     "region", "endpoint-url", "listen", "role-name", "http-tokens", "token-key-file",
     "container-token-file", "log-format",
 ];
-/// Options with a value that may be repeated.
+/// Options with a value; each option may be given several times.
 pub(super) const REPEATED: [&str; 4] = ["policy-arns", "tags", "transitive-tag-keys", "allow-host"];
 /// Options without a value.
 pub(super) const SWITCHES: [&str; 7] = [

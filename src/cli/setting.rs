@@ -128,7 +128,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Parses each value of a repeatable option, or else the values that its variable lists, separated by spaces and quoted as
-    /// in a shell. `parse` also gets the results for the earlier values, to limit their number.
+    /// in a shell. `parse` also gets the results for the earlier values, to limit their number and refuse duplicates.
     pub fn all_parsed<T, E: Display>(
         &self,
         name: &str,

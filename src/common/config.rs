@@ -43,7 +43,6 @@ pub struct ServerConfig {
     pub same_network: bool,
     /// Names that are accepted in the Host header, in addition to those that `browser::check` always accepts.
     pub allow_hosts: Vec<String>,
-    /// Whether to serve `/metrics`.
     pub metrics: bool,
     /// Whether to write no access log.
     pub quiet: bool,

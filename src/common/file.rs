@@ -32,8 +32,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Says how a secret file is exposed to other users, and the remedy; `None` if it is safe. Group permissions are safe:
-    /// Kubernetes gives a Secret to the pod's group, and the mode shows an ACL for one user as permissions of the group.
+    /// Says how a secret file is exposed to other users, and the remedy; `None` if it is safe. Group permissions count as safe:
+    /// Kubernetes gives a Secret to the pod's group, and an ACL for one user appears in the mode as group permissions.
     pub fn exposure(&self) -> Option<String> {
         let user = rustix::process::geteuid().as_raw();
         let (owner, mode) = (self.metadata.uid(), self.metadata.mode() & 0o777);

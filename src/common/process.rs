@@ -42,8 +42,8 @@ pub enum ProcessKind {
 }
 
 impl ProcessKind {
-    /// Returns the kind of this process. `command` sets argument zero, which `ps` shows too, to the name of the kind. Any other
-    /// argument zero means the supervisor.
+    /// Returns the kind of this process by its argument zero, which `command` sets to the kind's name. Any other argument zero
+    /// means the supervisor.
     pub fn from_name(argument_zero: &str) -> ProcessKind {
         [ProcessKind::Server, ProcessKind::Fetcher, ProcessKind::LogWriter]
             .into_iter()

@@ -10,8 +10,8 @@ use crate::fetcher::source_credential::SourceCredential;
 use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
-/// Minimum difference between a new clock offset and each offset that STS has refused: a change of less than two minutes hardly
-/// helps, because STS tolerates up to five. The function `life` also accepts a `Date` that is wrong by up to this time.
+/// A clock offset is tried only if it differs by at least this much from each offset that STS has refused. STS tolerates a
+/// difference of five minutes, so a smaller change hardly helps. `life` also accepts a `Date` that is behind by up to this time.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.

@@ -249,7 +249,7 @@ fn is_of_proxy(error: &ureq::Error) -> bool {
 
 fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config {
     Agent::config_builder()
-        // An HTTP error status is returned as an answer, because its body says what is wrong.
+        // A response with an error status is returned as an answer, because its body says what is wrong.
         .http_status_as_error(false)
         // STS and metadata services send no redirects; if one arrives, the error reports its status.
         .max_redirects(0)
@@ -259,7 +259,7 @@ fn config(timeouts: Timeouts, proxy: Option<Proxy>, roots: RootCerts) -> Config 
         .user_agent(concat!("ec2-role/", env!("CARGO_PKG_VERSION")))
         .accept("")
         .accept_encoding("")
-        // The limits are per phase: a per-read limit restarts with each chunk, so a slow drip never reaches it.
+        // The limits are per phase: a per-read limit would restart with each chunk, so a slow peer would never reach it.
         .timeout_connect(Some(timeouts.connect))
         .timeout_send_request(Some(timeouts.answer))
         .timeout_await_100(None)

@@ -25,7 +25,7 @@ impl<'a> Setting<'a> {
         Some(Setting { value: value?, origin: name.to_owned(), fault: Fault::Permanent })
     }
 
-    /// The setting from the pair of name and value with which `Config` stores an option or variable.
+    /// Makes a setting from a name and a value; `Config` stores an option or variable as this pair.
     pub fn named(setting: &'a Option<(String, String)>) -> Option<Self> {
         setting.as_ref().and_then(|(origin, value)| Self::option(origin, Some(value)))
     }

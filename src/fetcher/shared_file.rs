@@ -39,9 +39,9 @@ impl SharedFile {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                // Do not count the file as missing if botocore would find it: botocore expands `$VARIABLE` and `~USER`, and
-                // accepts a path that is not UTF-8. In an env file, Docker and systemd keep quotes, a comment or `%d` in the path,
-                // so this path is not the intended one. The next source may have other rights than the file's keys.
+                // Report a path that is probably not the intended one: the next source may have other rights than the intended
+                // file's keys. botocore expands `$VARIABLE` and `~USER`, and accepts a path that is not UTF-8. In an env file, a
+                // comment, `%d` and, with Docker, quotes become part of the path.
                 if written.contains(['$', '%', '"', '\'', '#'])
                     || written.trim_start_matches("~/").starts_with('~')
                     || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)

@@ -29,7 +29,6 @@ pub enum FetchReport {
     Fetched(Fetched),
     /// The host's metadata for `--pass-through`. The supervisor forwards it without decoding it.
     Metadata {
-        /// Number of items in the snapshot.
         items: usize,
         /// Number of items and directories left out because they were too many or too large.
         left_out: usize,

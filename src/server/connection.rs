@@ -133,8 +133,8 @@ fn extend_head(head: &mut Vec<u8>, read: &[u8]) -> Option<RequestHead> {
     {
         return Some(request);
     }
-    // Parsing after every byte of a slow client would be costly. Parse only after a newline, which may end the head, and a head of
-    // the maximum size, to refuse it if it is incomplete.
+    // Parsing after every byte of a slow client would be costly. Parse only after a newline, which may end the head, or at the
+    // maximum size, where an incomplete head is refused.
     head.extend_from_slice(read);
     let may_be_complete = read.contains(&b'\n') || head.len() == request_head::MAX_BYTES;
     may_be_complete.then(|| RequestHead::parse(head)).flatten()

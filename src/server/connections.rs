@@ -44,8 +44,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// Reading a connection right after accept saves its registration with epoll if the request has already arrived. After a read
-/// that finds no whole request, only one new connection in `SAMPLE` is read at once, until such a read finds a whole one.
+/// Reading a connection right after accept saves its registration with epoll if the request has already arrived. If such a read
+/// finds no whole request, only every `SAMPLE`-th new connection is read at once, until a read finds a whole request.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;

@@ -8,10 +8,10 @@ use super::schedule;
 use crate::common::{BootTime, Fault, RoleArn, clock::iso8601, log::Level};
 use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
-/// Minimum time between the starts of two fetches, ordered ones included: STS throttles an account that calls too often.
+/// Minimum time between the starts of two fetches, also after SIGHUP: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Time for which fetchers keep to a duration limit that an earlier fetcher has found. After this time, a fetcher requests the
-/// user's duration again, because the role's MaxSessionDuration may have been raised.
+/// If STS has refused the user's duration, fetchers request the shorter one that STS accepted (`duration_limit`) for this time.
+/// Then they request the user's again, because the role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
@@ -19,8 +19,8 @@ pub struct CredentialRefresh {
     next: BootTime,
     /// The earliest start of the next fetch: `MIN_INTERVAL` after the start of the last one.
     earliest: BootTime,
-    /// Whether `fetch_now` has ordered a fetch that has not started yet. After an order during a fetch, another fetch follows,
-    /// because the running one may have read the source credential before the user changed it.
+    /// Whether `fetch_now` has ordered a fetch that has not started yet. If the order comes during a fetch, a second fetch
+    /// follows: the first may have read the source credential before the user changed it.
     is_ordered: bool,
     failures: Failures,
     /// The Retry-After of STS in the current fetch; applied when the fetch fails.

@@ -39,8 +39,8 @@ struct Process {
 }
 
 impl Fetcher {
-    /// Starts a fetcher with the supervisor's arguments, and with its environment except systemd's variables. The error is the
-    /// outcome of the fetch.
+    /// Starts a fetcher with the supervisor's arguments, and with its environment except systemd's variables. The caller treats
+    /// an error as a failed fetch.
     pub fn start(&mut self, orders: &FetchOrders, now: BootTime) -> Result<(), Fault> {
         let started = match self.unreaped.len() {
             0..MAX_UNREAPED => Process::start(orders, now),
@@ -94,8 +94,8 @@ impl Fetcher {
         reports
     }
 
-    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. If the fetcher
-    /// was just reaped, its id still belongs to no other group, because the kernel assigns all other free ids first.
+    /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. The id of a
+    /// fetcher that was just reaped cannot name another group yet: the kernel reuses an id only after all other free ids.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

@@ -9,9 +9,9 @@ use super::schedule;
 use crate::common::BootTime;
 use crate::messages::{FetchOrders, FetchReport, ServerUpdate, Task};
 
-/// Interval of metadata fetches. EC2 announces the interruption of a spot instance two minutes ahead, so at least about a
-/// minute is left when a fetch finds the announcement. AWS recommends to check every 5 s, but here each fetch reads all items,
-/// which would be too much load.
+/// Interval of metadata fetches. EC2 announces the interruption of a spot instance two minutes ahead, so a fetch finds the
+/// announcement about a minute before the interruption, or earlier. AWS recommends to check every 5 s, but here each fetch reads
+/// all items, which would be too much load.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

@@ -20,7 +20,7 @@ const BACKLOG: i32 = 4096;
 const RETRANSMIT_TIMEOUT_MS: u32 = 1000;
 
 /// The address of the second socket that [`bound`] binds to end the sharing of the port. Programs seldom use this loopback
-/// address. If a program listens there, the bind fails.
+/// address. If a program listens there at the same port, the bind fails and the sharing goes on.
 const SELDOM_USED: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// A lower port normally needs CAP_NET_BIND_SERVICE, so EACCES at such a port is a permanent fault.
@@ -62,8 +62,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // End the sharing by binding a socket without SO_REUSEPORT to the port, at any address. Turning the option off is not
-        // enough: the kernel would still let later sockets share the port.
+        // Turning the option off does not end the sharing: the kernel would still let later sockets share the port. Binding a
+        // socket without the option to the port ends the sharing, even if the socket has another address.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }

@@ -79,7 +79,7 @@ impl Supervisor<'_> {
             // Apply a due expiry before the reports, so that the log lines are in the order of the events.
             refresh.expire(now).apply(&mut self.server, &mut self.notify, now);
             let mut reports = fetcher.receive(&ended, now);
-            // Start no fetch in the turn that receives the last one's reports: `due` is the next one's time only after `receive`.
+            // Start no fetch in a turn with reports: they are applied below, and set the time at which the next fetch is due.
             if reports.is_empty() && fetcher.deadline().is_none() && now >= refresh.due() {
                 let failure = fetcher.start(refresh.start(now), now).err();
                 reports.extend(failure.map(FetchReport::Failed));

@@ -23,7 +23,7 @@ pub trait Refresh {
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
     /// Returns the effects of an expiry that is due and not yet logged. Call this before `receive`, which would otherwise log an
-    /// expired credential as served. The poll loop does not wake for an expiry, because it wakes for a heartbeat within a second.
+    /// expired credential as served. The poll loop sets no timer for an expiry: it wakes for a heartbeat within a second anyway.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd
-/// and s3fs refresh a credential when 15 to 25 minutes are left. If a new credential had less left, these clients would
-/// refresh it at once.
+/// A credential of an hour or more is replaced while at least this much of its life is left. Clients such as botocore, s3cmd and
+/// s3fs refresh a credential when 15 to 25 minutes are left. If the served credential had less left, these clients would request
+/// it again and again.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
 /// Minimum result of [`due`], or half of the lifetime if that is shorter. Without this minimum, a credential that lives for
 /// [`TARGET_LEFT`] or less would be replaced at once.

@@ -1,5 +1,5 @@
-//! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3). The status
-//! that `systemctl status` shows is written in `credential_refresh`.
+//! Sends readiness, status and watchdog pings to systemd; without systemd, nothing is sent. Protocol: sd_notify(3).
+//! `credential_refresh` writes the text of the status, which `systemctl status` shows.
 
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;

@@ -15,8 +15,8 @@ use crate::common::{BootTime, ProcessKind, limit, log};
 use crate::messages::{FRAME_END, ServerState, ServerUpdate, to_frame};
 use crate::server::THREAD_STACK_BYTES;
 
-/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that
-/// answers none of 3 is replaced when the fourth is due, after 2.8 s: long enough for a server that is merely short of CPU.
+/// Heartbeat interval. Heartbeats use the control channel, so that a full accept queue cannot delay them. A server that answers
+/// none of three is replaced when the fourth is due, after 2.8 s. A server that is merely short of CPU answers within that time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(700);
 const MAX_MISSED_HEARTBEATS: u32 = 3;
 /// Kill timeout of the server at shutdown; must be longer than the server's drain time for open requests.
@@ -25,8 +25,8 @@ const KILL_TIMEOUT: Duration = Duration::from_millis(800);
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends within this time after its start is short-lived: its start may have failed, before any client's request.
-/// A start takes 5 ms, but much longer on a busy or throttled processor.
+/// A server that ends within this time after its start counts as short-lived: the start itself may have failed, without any
+/// client's request. A start takes 5 ms, but much longer on a busy or throttled processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
 /// doubles the delay, up to `MAX_PAUSE`.
@@ -102,7 +102,7 @@ impl ServerSupervisor {
         }
     }
 
-    /// Sends a whole frame without waiting. If the socket buffer is full, the server hangs, and is replaced.
+    /// Sends a whole frame without waiting. If the socket buffer is full, the server is replaced, because it hangs.
     fn send(&mut self, frame: &[u8], now: BootTime) {
         if let Some(server) = &mut self.server
             && server.channel.write_all(frame).is_err()

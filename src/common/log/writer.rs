@@ -55,8 +55,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the log file stderr again, and waits up to `FLUSH_TIME` for the log writer to write the last lines and end. Starts a
-    /// log writer first if none runs.
+    /// Restores the log file as stderr, and waits up to `FLUSH_TIME` for the log writer to write the last lines and end. Starts
+    /// a log writer first if none runs.
     pub fn finish(self) {
         if let Some(mut pipe) = self.0 {
             pipe.replace_writer(Duration::ZERO);

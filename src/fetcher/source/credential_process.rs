@@ -52,8 +52,8 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // Log the command's stderr, except on a terminal without JSON, where the command may show a prompt. A pipe keeps a slow
-    // reader of the log from blocking the command. The command can open a pipe as /dev/stderr, but not journald's socket.
+    // Log what the command writes to stderr. The exception is a terminal with text logs, where the command may show a prompt.
+    // With a pipe, a slow reader of the log does not block the command, and /dev/stderr can be opened, unlike journald's socket.
     if config.json_log || !io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
