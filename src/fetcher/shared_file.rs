@@ -39,9 +39,9 @@ impl SharedFile {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                // Report a path that is probably not the intended one: the next source may have other rights than the intended
-                // file's keys. botocore expands `$VARIABLE` and `~USER`, and accepts a path that is not UTF-8. In an env file, a
-                // comment, `%d` and, with Docker, quotes become part of the path.
+                // Report a path that is probably not the intended one. Otherwise the next source would be used, perhaps with
+                // other rights. botocore expands `$VARIABLE` and `~USER`, and accepts a path that is not UTF-8. In an env file,
+                // `%d` and a comment become part of the path; with Docker, quotes do too.
                 if written.contains(['$', '%', '"', '\'', '#'])
                     || written.trim_start_matches("~/").starts_with('~')
                     || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)

@@ -1,4 +1,4 @@
-//! Defines the trait `Refresh`, a repeated fetch that the poll loop runs, and `Effects`, what its reports change.
+//! Defines the trait `Refresh`, a fetch that the poll loop repeats, and `Effects`, the changes that follow from a report.
 
 use super::sd_notify::SdNotify;
 use super::server_supervisor::ServerSupervisor;

@@ -350,7 +350,7 @@ fn steal(supervisor: Pid, ended: &AtomicBool) -> String {
 
 #[derive(Default)]
 struct Table {
-    /// Resources held in the row "none", without an attack.
+    /// Resources held while nothing attacked (the row "none").
     quiet: Option<Held>,
     missed: Vec<String>,
     notes: Vec<String>,

@@ -1,4 +1,4 @@
-//! The ec2-role under load, with an STS that is called once.
+//! Starts the ec2-role for the load tests. Its STS is called only once, so no refresh disturbs a measurement.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;

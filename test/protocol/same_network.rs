@@ -38,7 +38,7 @@ fn a_container_is_served_at_its_own_subnets_address_only() {
             );
             assert_eq!(answer.contains("exc_web"), expected == "200 OK", "{answer}");
         }
-        // A client behind the container is not on the subnet of `NEAR`: the host reaches it only by the default route.
+        // Now the container is a router. A client behind it is not on `NEAR`'s subnet: the host reaches it by the default route.
         let routed = container.get_from(BEHIND_ROUTER, &format!("{NEAR}:{port}"), LIST_PATH);
         assert!(
             routed.starts_with(&format!("HTTP/1.1 {from_afar}")),

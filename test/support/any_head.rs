@@ -3,8 +3,8 @@
 use ec2_role::server::request_head::is_relevant;
 use ec2_role::server::tiny_http_adapter::TinyHttpAdapter;
 
-/// Panics unless tiny_http parses the pipelined heads in order and unchanged. Also panics if a head has a header that is not
-/// relevant (`is_relevant`): the normalization must have dropped it.
+/// Panics unless tiny_http parses the pipelined heads in order and unchanged. Also panics if a head still has a header
+/// that is not relevant (`is_relevant`), because the normalization should have dropped it.
 pub fn check_are_parsed_unchanged(tiny_http: &mut TinyHttpAdapter, heads: &[String]) {
     tiny_http.send(heads.iter().map(String::as_str)).unwrap();
     for head in heads {

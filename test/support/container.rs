@@ -40,7 +40,7 @@ impl Container {
         ))
     }
 
-    /// Like `get`, but from the address `source`, as if the container were the router of a client with that address.
+    /// Like `get`, but with the source address `source`, as if the container forwarded the request of a client behind it.
     pub fn get_from(&self, source: &str, address: &str, path: &str) -> String {
         let (host, _port) = address.split_once(':').unwrap();
         self.run(&format!(

@@ -1,5 +1,5 @@
-//! Checks the JSON log during all tests, if the variable `TESTED_LOG_FORMAT` is `json`. Each ec2-role that serves then logs JSON,
-//! unless the test redirects its stderr. The tests see each line converted to the text format.
+//! Checks the JSON log during all tests, if the variable `TESTED_LOG_FORMAT` is `json`. Every server then logs JSON, unless
+//! the test redirects its stderr. The tests see each line converted to the text format.
 
 use std::io::Write;
 

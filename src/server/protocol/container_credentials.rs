@@ -51,8 +51,8 @@ fn credential<'a>(name: &str, state: &'a ServerState, now: BootTime) -> Response
         let (code, message) = ("CredentialsUninitialized", "no valid credentials at present");
         return error(StatusCode::INTERNAL_SERVER_ERROR, code, message);
     };
-    // A path without a name returns the role's name, as the list of the instance form does: `--check` gets the name here, and
-    // then requests the document.
+    // A path without a name returns the role's name, as `meta-data/iam/security-credentials/` does, because `--check` gets the
+    // name here and then requests the document.
     if name.is_empty() {
         return Response::text(state.config.role_name.as_str());
     }

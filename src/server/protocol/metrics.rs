@@ -9,8 +9,8 @@ use crate::messages::ServerState;
 
 const PATH: &str = "/metrics";
 
-/// Whether this is a request for the metrics that may be answered. A browser's request, or one that a proxy forwarded, may
-/// not: the caller passes it to `router`, which refuses it.
+/// Whether this request asks for the metrics and may get them. A request of a browser, or one that a proxy forwarded, may not
+/// get them: the caller passes it to `router`, which refuses it.
 pub fn is_requested(request: &Request, allowed_hosts: &[String]) -> bool {
     request.target == PATH
         && matches!(request.method, "GET" | "HEAD")
