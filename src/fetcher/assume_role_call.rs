@@ -11,7 +11,7 @@ use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
 /// A clock offset is tried only if it differs by at least this much from each offset that STS has refused. STS tolerates a
-/// difference of five minutes, so a smaller change hardly helps. `life` also accepts a `Date` that is behind by up to this time.
+/// difference of five minutes, so a smaller change hardly helps. [`life`] also trusts a response's `Date` up to this much too early.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.

@@ -8,8 +8,8 @@ use crate::support::http::{self, DOCUMENT_PATH, LIST_PATH};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Reply, Start, Sts, skip};
 
-/// A library for LD_PRELOAD. As soon as the file that the variable STEP names exists, the process sees a wall clock that is two
-/// minutes ahead. No other clock changes.
+/// A library for LD_PRELOAD. The variable STEP is the path of a file. As soon as this file exists, the process sees a wall clock
+/// that is two minutes ahead. No other clock changes.
 const STEPPING_CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <stdlib.h>

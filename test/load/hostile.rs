@@ -207,7 +207,7 @@ pub fn run(program: &str, seconds: u64, wait: u64, only: &str) -> Vec<String> {
     let mut attacked: Vec<Attacked> = Vec::new();
     let chosen = |row: &Row| row.name == "none" || row.name.contains(only);
     for row in rows().into_iter().filter(chosen) {
-        // The samples of a row are taken `wait` or more after its attack. Meanwhile the next attacks run.
+        // A row is measured when at least the time `wait` has passed since its attack. Meanwhile the next attacks run.
         while attacked
             .first()
             .is_some_and(|first| first.ended.elapsed() >= wait)

@@ -263,8 +263,8 @@ fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
 
 #[test]
 fn retry_after_is_obeyed_up_to_a_minute() {
-    // The replies' `Date` header is a day ahead. ec2-role counts a date in Retry-After from that header, not from this machine's
-    // clock.
+    // The replies' `Date` header is a day ahead of this machine's clock. If Retry-After holds a date, ec2-role waits for the time
+    // from `Date` to that date.
     let rows = [
         (RetryAfter::Seconds(30), "30 s"),
         (RetryAfter::Seconds(86_400), "60 s"),
