@@ -11,7 +11,7 @@ use crate::fetcher::sts::{Reaction, StsError, assume_role_form};
 use crate::messages::{FetchReport, Fetched};
 
 /// A clock offset is tried only if it differs by at least this much from each offset that STS has refused. STS tolerates a
-/// difference of five minutes, so a smaller change hardly helps. [`life`] also trusts a response's `Date` up to this much too early.
+/// difference of five minutes, so a smaller change hardly helps. [`life`] also trusts a `Date` that is up to this much too early.
 const TOLERATED_SKEW_SECONDS: i64 = 120;
 
 /// A call of AssumeRole, adjusted after each error of STS.
@@ -139,9 +139,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// Returns the time at which STS issued a credential, and the lifetime from then to `expiration`, but at most `asked`. The
-/// time is the response's `Date`. If `Date` is missing, or implausible because a proxy set it, the time is the signature's,
-/// `signed_for`. `None` if the credential has expired.
+/// Returns when STS issued a credential, and its lifetime: from then to `expiration`, but at most `asked`. The time of issue is
+/// the response's `Date`. If `Date` is missing, or implausible because a proxy set it, the time of issue is that in the request's
+/// signature, `signed_for`. `None` if the credential has expired.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,

@@ -77,7 +77,7 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// Lets another ec2-role of this user listen at this address too, so that it can replace this one. No program of another user can
 /// take the port meanwhile. `0.0.0.0` and `[::]` are not shared: the new ec2-role has to bind a second socket to the port at
-/// another address ([`bound`]), and this bind would fail.
+/// another address ([`bound`]), and this bind would fail, because this process has the port at every address.
 pub fn share(listener: &TcpListener) {
     if listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()) {
         return log::warning("SIGUSR2: every address cannot be shared; listen at one address");
