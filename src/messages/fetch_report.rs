@@ -37,8 +37,8 @@ pub enum FetchReport {
     },
     /// The Authorization token that clients of `/v2/credentials/` must send, read from `--container-token-file`.
     ContainerToken(Secret),
-    /// The fetcher has watched the token file for a minute (`WATCH` in `fetcher/container_token.rs`), has reported the token that
-    /// it read last, and ends. The supervisor starts the next fetcher at once.
+    /// The fetcher has watched the token file for a minute (`WATCH` in `fetcher/container_token.rs`) and ends. The file still has
+    /// the token that the fetcher reported last. The supervisor starts the next fetcher at once.
     Unchanged,
     Failed(Fault),
 }

@@ -88,7 +88,7 @@ impl Connections {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        // Edge-triggered: one event per batch of supervisor data or hang-up; `Channel::receive` drains the socket.
+        // Edge-triggered: new data or a hang-up gives one event, and then `Channel::receive` reads until the socket is empty.
         epoll::add(
             &epoll,
             control_channel,

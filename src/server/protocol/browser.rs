@@ -1,4 +1,4 @@
-//! Refuses browsers' requests, against DNS rebinding and cross-site requests: no web page needs this server.
+//! Refuses all requests of browsers, to prevent DNS rebinding and cross-site requests. No web page needs this server.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
