@@ -95,7 +95,7 @@ fn home(environment: &Environment) -> &Path {
 pub fn parse(text: &str) -> BTreeMap<String, Settings> {
     let mut sections: BTreeMap<String, Settings> = BTreeMap::new();
     let mut section: Option<&mut Settings> = None;
-    // The last key of `section` and its indent, while further lines can continue its value.
+    // The last key of `section` and its indent; `None` once no further line can continue its value.
     let mut key: Option<(String, usize)> = None;
     for line in text.trim_start_matches(BYTE_ORDER_MARK).lines() {
         let content = line.trim();

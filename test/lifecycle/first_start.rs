@@ -126,8 +126,8 @@ fn file_and_address_faults_at_start_are_retried() {
     });
 }
 
-/// Tries many limits on open files, so that the start fails at different steps. When the test has raised the limit, ec2-role must
-/// complete its start.
+/// Starts ec2-role under many limits on open files, so that the start fails at different steps. The test then raises the limit of
+/// the running process, and ec2-role must complete its start.
 #[test]
 fn start_survives_any_limit_on_open_files() {
     let sts = Sts::start([Reply::good()]);

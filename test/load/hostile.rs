@@ -135,7 +135,7 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(Row {
             other: Some(other),
-            // A quarter of the memory limit that scripts/ec2-role-network sets for a server. The limit includes the kernel's
+            // A quarter of a server's memory limit (scripts/ec2-role-network), because that limit must also hold the kernel's
             // memory for the attack's connections.
             bounds: Some(Bounds::memory(16 << 20)),
             ..row(name, Vec::new())

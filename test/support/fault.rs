@@ -129,8 +129,8 @@ impl Fault<'_> {
 
 /// Checks that the credential of this STS call is served until it expires, and no longer. Returns when no credential is served.
 ///
-/// ec2-role counts the lifetime from just before the call, a moment between `ec2_role.started` and `call.at`. An early end is
-/// measured from `started` and a late end from `call.at`, so a busy machine makes neither check fail.
+/// ec2-role counts the lifetime from just before the call: after `ec2_role.started` and before `call.at`. Each check takes the
+/// moment that is lenient on a busy machine: `started` for an early end, `call.at` for a late one.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

@@ -25,7 +25,7 @@ pub enum Manner {
     /// Responds as EC2 does.
     #[default]
     Well,
-    /// Accepts only the tokens from the PUT with this number on, counted from 1, as after a restart of the service.
+    /// Rejects the tokens of all PUTs before this one (the first is number 1), as after a restart of the service.
     TokensFrom(usize),
     /// Never responds, not even to a PUT for a token.
     Hang,

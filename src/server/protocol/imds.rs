@@ -167,7 +167,7 @@ fn info(credential: &Credential, state: &ServerState) -> String {
     ])
 }
 
-/// Responds with an item of the host's metadata that `--pass-through` serves, the region, or a listing.
+/// Responds with the region, a listing, or an item of the host's metadata that `--pass-through` serves.
 fn host_metadata<'a>(
     path: &str,
     has_roles: bool,
