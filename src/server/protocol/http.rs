@@ -120,8 +120,8 @@ impl<'a> Response<'a> {
         Response {
             status,
             content_type: "text/plain",
-            headers: "".into(),
-            body: [].as_slice().into(),
+            headers: Cow::default(),
+            body: Cow::default(),
             outcome: None,
         }
     }

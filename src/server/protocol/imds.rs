@@ -184,8 +184,8 @@ fn host_metadata<'a>(
     }
     if let Some(item) = snapshot.and_then(|snapshot| snapshot.items.get(path)) {
         let content_type = if item.is_binary { "application/octet-stream" } else { "text/plain" };
-        let response = Response::empty(StatusCode::OK).content_type(content_type);
-        return Ok(Response { body: item.body.as_slice().into(), ..response });
+        let body = item.body.as_slice().into();
+        return Ok(Response { content_type, body, ..Response::empty(StatusCode::OK) });
     }
     if path == REGION
         && let Some(region) = region
