@@ -85,8 +85,8 @@ impl Connection {
         self.state = State::WritingResponse { unsent: response, has_more_input };
     }
 
-    /// Writes the unsent response as far as the socket allows. If nothing is left to write, reads once: bytes of the head, or
-    /// after the response bytes to discard. Returns `None` if the connection is finished or lost; the caller then closes it.
+    /// Writes the unsent response as far as the socket allows. If nothing is left to write, reads once: bytes of the head or,
+    /// after the response, bytes to discard. Returns `None` if the connection is finished or lost; the caller then closes it.
     pub fn advance(&mut self, buffer: &mut Buffer) -> Option<Progress> {
         if let State::WritingResponse { unsent, has_more_input } = &mut self.state {
             // MORE saves a packet: the kernel holds back the last bytes, and sends them with the FIN that follows at once.

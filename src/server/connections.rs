@@ -115,8 +115,7 @@ impl Connections {
     }
 
     /// Starts the drain time. Clients in the accept queue are still accepted, because the kernel would reset them when the
-    /// listener closes. Accepting ends when the queue is empty, or when less than [`LAST_RESPONSES`] is
-    /// left until the deadline.
+    /// listener closes. Accepting ends when the queue is empty, or when less than [`LAST_RESPONSES`] is left until the deadline.
     pub fn finish_accepting(&mut self, drain_deadline: Instant) {
         _ = epoll::delete(&self.epoll, &self.listener);
         self.ready.retain(|id| *id != LISTENER);

@@ -10,8 +10,8 @@ use crate::messages::{FetchOrders, FetchReport, Fetched, ServerUpdate};
 
 /// Minimum time between the starts of two fetches, also after SIGHUP: STS throttles an account that calls too often.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// If STS has refused the user's duration, fetchers request the shorter one that STS accepted (`duration_limit`) for this time.
-/// Then they request the user's again, because the role's MaxSessionDuration may have been raised.
+/// If STS has refused the user's duration, fetchers request a shorter one (`duration_limit`) until this time has passed. Then
+/// they request the user's duration again, because the role's MaxSessionDuration may have been raised.
 const LIMIT_BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CredentialRefresh {
