@@ -44,8 +44,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// Reading a connection right after accept saves its registration with epoll if the request has already arrived. If such a read
-/// finds no whole request, only every `SAMPLE`-th new connection is read at once, until a read finds a whole request.
+/// A connection is read right after accept: if its request has already arrived, it need not be registered with epoll. If such a
+/// read finds no whole request, only every `SAMPLE`-th new connection is read at once, until a read finds a whole request.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -213,7 +213,7 @@ impl Connections {
                 return None;
             }
         };
-        // accept4 gives the address of every client of a TCP socket.
+        // `peer?` drops no client: for a TCP socket accept4 always gives the client's address.
         let peer = SocketAddr::try_from(peer?).ok()?.ip().to_canonical();
         if self.open.len() >= self.limit {
             self.evict_oldest();

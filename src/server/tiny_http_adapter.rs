@@ -61,9 +61,9 @@ impl TinyHttpAdapter {
         Ok(())
     }
 
-    /// Receives the next request that tiny_http has parsed. A request line other than that of `head` is an error, because the
-    /// client would get the response to another client's request. After an error the adapter is unusable. If the call hangs, the
-    /// server misses heartbeats, and the supervisor replaces it.
+    /// Receives the next request that tiny_http has parsed. Fails if its request line is not that of `head`: it is then another
+    /// client's request, and the client of `head` would get that client's response. After an error the adapter is unusable. If
+    /// the call hangs, the server misses heartbeats, and the supervisor replaces it.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];

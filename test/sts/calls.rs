@@ -329,7 +329,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
             format!("key {SECRET}/key+of/the/source is bad"),
             "key (secret) is bad",
         ),
-        // A long message is cut in the log, here within the token.
+        // A long message is cut in the log. The secret is replaced before that, so the cut is within the replacement, `(secret)`.
         (
             format!("{}{token} is bad", "x".repeat(1000 - SECRET.len())),
             "x(secre (request ",
