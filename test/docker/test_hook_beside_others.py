@@ -235,7 +235,8 @@ def test_hook_of_the_other_iptables_variant_is_reported(host, server, program, o
     host.hook("add", "--iptables", other)
     said = f"{other} has a hook too, whose rules may match first; ec2-role-hook remove --all --iptables {other}"
     assert said in host.hook("status", "--iptables", program, check=False).stdout
-    host.hook("add", "--iptables", program)
+    assert said in host.hook("remove", "--iptables", program).stderr
+    assert said in host.hook("add", "--iptables", program).stderr
     assert verdict(host, "--iptables", program) == f"NOT ok: {said}"
     host.hook("remove", "--all", "--iptables", other)
     assert verdict(host, "--iptables", program) == "ok: docker0 → 172.17.0.1:4567"
