@@ -46,10 +46,9 @@ def host(instance):
 @pytest.fixture
 def both_families(host):
     """The fixture `host`, with IPv6 too."""
-    host.ec2.run("ip", "-6", "address", "add", "fd17::1/64", "dev", "docker0", "nodad")
-    host.box.run("ip", "-6", "address", "add", "fd17::2/64", "dev", "eth0", "nodad")
-    host.box.run("ip", "-6", "route", "add", "default", "via", "fd17::1")
-    host.aws.run("ip", "-6", "route", "add", "fd17::/64", "via", "fd77::2")
+    host.ec2.ip("address add fd17::1/64 dev docker0 nodad")
+    host.box.ip("address add fd17::2/64 dev eth0 nodad", "route add default via fd17::1")
+    host.aws.ip("route add fd17::/64 via fd77::2")
     wait_until(lambda: role_or_none(host.box, address=METADATA_IPV6) == HOST_ROLE, what=f"a way to {METADATA_IPV6}")
     return host
 

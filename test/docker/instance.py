@@ -20,15 +20,15 @@ AWS_ADDRESS = "10.77.0.1"
 
 def clean_environment(**more):
     """The environment of the tests without the variables that configure an SDK, ec2-role, Docker or a proxy. In it,
-    AWS_EC2_METADATA_DISABLED keeps SDKs and ec2-role from the metadata service. `more` replaces or adds variables."""
+    AWS_EC2_METADATA_DISABLED keeps SDKs and ec2-role from the metadata service. With GOGC, Docker's processes collect garbage less
+    often, which saves the many short ones a third of their processor time. `more` replaces or adds variables."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(("AWS_", "EC2_ROLE_", "DOCKER_")) and not name.lower().endswith("_proxy")}
-    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **more}
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "GOGC": "400", **more}
 
 
 def add_metadata_addresses(aws):
-    aws.run("ip", "address", "add", f"{METADATA}/32", "dev", "eth0")
-    aws.run("ip", "-6", "address", "add", "fd00:ec2::254/128", "dev", "eth0", "nodad")
+    aws.ip(f"address add {METADATA}/32 dev eth0", "address add fd00:ec2::254/128 dev eth0 nodad")
 
 
 class Instance:
@@ -41,11 +41,9 @@ class Instance:
             self.ec2 = self._keep(NetworkNamespace("ec2"))
             join(self.ec2, f"{INSTANCE_ADDRESS}/24", self.aws, f"{AWS_ADDRESS}/24")
             add_metadata_addresses(self.aws)
-            self.ec2.run("ip", "route", "add", "default", "via", AWS_ADDRESS)
-            self.ec2.run("ip", "route", "add", METADATA, "dev", "eth0")
-            self.aws.run("ip", "-6", "address", "add", "fd77::1/64", "dev", "eth0", "nodad")
-            self.ec2.run("ip", "-6", "address", "add", "fd77::2/64", "dev", "eth0", "nodad")
-            self.ec2.run("ip", "-6", "route", "add", "default", "via", "fd77::1")
+            self.aws.ip("address add fd77::1/64 dev eth0 nodad")
+            self.ec2.ip(f"route add default via {AWS_ADDRESS}", f"route add {METADATA} dev eth0",
+                        "address add fd77::2/64 dev eth0 nodad", "route add default via fd77::1")
             self.real_metadata = RealMetadata(self.aws)
         except BaseException:
             self.remove()
@@ -70,23 +68,20 @@ class Instance:
     def bridge(self, name, address):
         """Adds a bridge whose traffic the instance forwards. There is no masquerading, so `container` adds a route for AWS's
         replies."""
-        self.ec2.run("ip", "link", "add", name, "type", "bridge")
-        self.ec2.run("ip", "address", "add", address, "dev", name)
-        self.ec2.run("ip", "link", "set", name, "up")
-        self.ec2.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.ec2.ip(f"link add {name} type bridge", f"address add {address} dev {name}", f"link set {name} up")
+        with self.ec2:
+            for forwarding in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+                pathlib.Path("/proc/sys/net", forwarding).write_text("1")
 
     def container(self, bridge, address, gateway):
         """Adds a namespace on the bridge, with the network of a container."""
         box = self._keep(NetworkNamespace("box"))
         box.port = f"veth{len(self._made)}"
-        self.ec2.run("ip", "link", "add", box.port, "type", "veth", "peer", "name", "eth0", "netns", box.name)
-        self.ec2.run("ip", "link", "set", box.port, "master", bridge, "up")
-        box.run("ip", "address", "add", address, "dev", "eth0")
-        box.run("ip", "link", "set", "eth0", "up")
-        box.run("ip", "route", "add", "default", "via", gateway)
+        self.ec2.ip(f"link add {box.port} type veth peer name eth0 netns {box.name}", f"link set {box.port} master {bridge} up")
+        box.ip(f"address add {address} dev eth0", "link set eth0 up", f"route add default via {gateway}")
         wait_until(lambda: "state forwarding" in self.ec2.run("ip", "-details", "link", "show", box.port).stdout,
                    what="the bridge's forwarding to its new port")
-        self.aws.run("ip", "route", "replace", address.rsplit(".", 1)[0] + ".0/24", "via", INSTANCE_ADDRESS)
+        self.aws.ip(f"route replace {address.rsplit('.', 1)[0]}.0/24 via {INSTANCE_ADDRESS}")
         return box
 
     def remove(self):

@@ -32,7 +32,7 @@ class NetworkNamespace:
         with self:
             for interfaces in ("all", "default"):
                 pathlib.Path(f"/proc/sys/net/ipv6/conf/{interfaces}/accept_dad").write_text("0")
-        self.run("ip", "link", "set", "lo", "up")
+        self.ip("link set lo up")
 
     def __enter__(self):
         stack = self._before.__dict__.setdefault("stack", [])
@@ -49,6 +49,10 @@ class NetworkNamespace:
         with self:
             return subprocess.run(command, check=check, capture_output=True, text=True, **options)
 
+    def ip(self, *commands):
+        """Runs several commands of ip in one process, because each process takes 2 ms of processor time."""
+        self.run("ip", "-batch", "-", input="\n".join(commands))
+
     def remove(self):
         os.close(self._fd)
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
@@ -63,7 +67,5 @@ def remove_what_killed_runs_left():
 
 def join(one, address, other, other_address, device="eth0"):
     """Connects two namespaces with a veth pair. The addresses include the prefix length."""
-    one.run("ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", other.name)
-    for namespace, its_address in ((one, address), (other, other_address)):
-        namespace.run("ip", "address", "add", its_address, "dev", device)
-        namespace.run("ip", "link", "set", device, "up")
+    one.ip(f"link add {device} type veth peer name {device} netns {other.name}", f"address add {address} dev {device}", f"link set {device} up")
+    other.ip(f"address add {other_address} dev {device}", f"link set {device} up")
