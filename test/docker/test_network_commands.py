@@ -196,6 +196,15 @@ def test_role_arn_without_an_account_is_accepted(docker):
     network(docker, "replace", "web", role)
 
 
+def test_each_command_takes_the_iptables_variant_of_create(docker):
+    variant = ("--iptables", "iptables-nft")
+    create(docker, "php", *variant)
+    network(docker, "replace", "php", *variant)
+    assert network(docker, "list", *variant).stderr == ""
+    network(docker, "remove", "php", *variant)
+    assert "EC2-ROLE" not in firewall(docker.instance, "iptables-nft")
+
+
 def test_pruned_network_is_reported_and_recreated(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php", "--network-alias", "web")
