@@ -40,7 +40,7 @@ impl<'a> AwsSettings<'a> {
                 region.filter(|region| sts::is_region(region) && region.contains('-'))
             }),
         };
-        // Count a name such as aws-global as no region: it stands for a global endpoint, which is found without a region.
+        // A name such as aws-global is not a region: it stands for the global endpoint, which `endpoint` finds without a region.
         let region = region.map(|it| it.filter(|region| !region.ends_with("-global")));
         let endpoint = self.endpoint(&region)?;
         let (environment, roots) = (&self.config.environment, self.roots()?);

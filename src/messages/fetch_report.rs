@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{Credential, Fault, Secret};
 
-/// A credential, and facts about STS for the orders of the next fetch.
+/// A credential, and what this fetch learned about STS; the supervisor gives that to the next fetch in `FetchOrders`.
 #[derive(Serialize, Deserialize)]
 pub struct Fetched {
     pub credential: Credential,

@@ -123,7 +123,7 @@ impl Connections {
         self.drain_deadline.get_or_insert(drain_deadline);
     }
 
-    /// Handles one event at the time `now`, or waits for events.
+    /// Handles one event that is ready, or waits for events. `now` is the current time.
     pub fn step(&mut self, now: Instant) -> io::Result<Option<Next>> {
         let request = match self.ready.pop_front() {
             Some(CONTROL_CHANNEL) => return Ok(Some(Next::ControlChannel)),

@@ -41,8 +41,8 @@ fn any_request() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Whether tiny_http parses all heads unchanged before the timeout. Only heads are sent, so tiny_http would wait forever if a
-/// head announced a body.
+/// Whether tiny_http parses all heads unchanged before the timeout. The timeout is for a head that announces a body: only heads
+/// are sent, so tiny_http would wait for that body forever.
 fn all_are_parsed(heads: Vec<String>) -> bool {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

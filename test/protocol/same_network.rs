@@ -4,7 +4,7 @@ use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
 use crate::support::{Reply, Start, Sts, namespace};
 
-/// The host's addresses on the container's subnet and on another subnet, and the address of a client behind the container.
+/// The host's addresses on the container's subnet and on another, and the address of a client that the container routes for.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 const BEHIND_ROUTER: &str = "203.0.113.5";
