@@ -44,8 +44,8 @@ impl<'a> Setting<'a> {
         self.of_characters(' '..='~')
     }
 
-    /// Returns the trimmed value if it is a key ([`is_key`]) and no quotes enclose it. The error omits the value, because it may
-    /// be secret.
+    /// Returns the trimmed value if it has the form of an AWS key or token ([`is_key`]) and no quotes enclose it. The error omits
+    /// the value, because it may be secret.
     pub fn key(&self) -> Result<&'a str, Fault> {
         self.of_characters('!'..='~')
     }

@@ -1,8 +1,8 @@
 //! Runs tiny_http on a Unix stream within this process.
 //!
 //! tiny_http parses the requests but never reads from a client, because a hostile client could exhaust, block or crash it (body
-//! allocation, blocking reads, panics). It receives pipelined heads that are complete, small and well-formed (see
-//! [`super::request_head`]).
+//! allocation, blocking reads, panics). The server reads from the clients, and gives tiny_http only heads that are complete,
+//! small and well-formed (see [`super::request_head`]).
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -61,9 +61,9 @@ impl TinyHttpAdapter {
         Ok(())
     }
 
-    /// Receives the next request that tiny_http has parsed. Fails if its request line is not that of `head`: it is then another
-    /// client's request, and the client of `head` would get that client's response. After an error the adapter is unusable. If
-    /// the call hangs, the server misses heartbeats, and the supervisor replaces it.
+    /// Receives the next request that tiny_http has parsed. Fails if the request line differs from that of `head`: the request is
+    /// then another client's, and its response would go to the wrong client. After an error the adapter is unusable. If the call
+    /// hangs, the server misses heartbeats, and the supervisor replaces it.
     pub fn receive(&mut self, head: &str) -> io::Result<tiny_http::Request> {
         let request = self.server.recv()?;
         let request_line = [request.method().as_str(), " ", request.url(), " HTTP/1.1\r\n"];

@@ -22,8 +22,9 @@ pub trait Refresh {
 
     fn receive(&mut self, report: FetchReport, now: BootTime, jitter: f64) -> Received;
 
-    /// Returns the effects of an expiry that is due and not yet logged. Call this before `receive`, which would otherwise log an
-    /// expired credential as served. The poll loop sets no timer for an expiry: it wakes for a heartbeat within a second anyway.
+    /// Returns the effects of an expiry that is due and not yet logged. Call this before `receive`, which would otherwise log
+    /// that the expired credential is still served. The poll loop sets no timer for an expiry: it wakes for a heartbeat within a
+    /// second anyway.
     fn expire(&mut self, _now: BootTime) -> Effects {
         Effects::default()
     }

@@ -93,7 +93,7 @@ def test_rule_before_the_hook_is_reported_and_add_repairs_it(unhooked, program, 
 @pytest.mark.parametrize("rules", [
     ["-I INPUT -p tcp -m multiport --dports 22 -j DROP"],
     ["-t nat -I PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 81"],
-    # fail2ban for all ports, at the first ban.
+    # fail2ban adds these at its first ban, if the ban is for all ports.
     ["-N f2b-recidive", "-A f2b-recidive -s 203.0.113.5/32 -j REJECT", "-A f2b-recidive -j RETURN", "-I INPUT -p tcp -j f2b-recidive"],
     # libvirt, which starts after the hook.
     ["-N LIBVIRT_INP", "-A LIBVIRT_INP -i virbr0 -p udp -m udp --dport 53 -j ACCEPT", "-A LIBVIRT_INP -i virbr0 -p tcp -m tcp --dport 67 -j ACCEPT",

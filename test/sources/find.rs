@@ -637,7 +637,7 @@ fn lines_of_a_credential_process_are_json_if_configured() {
     }
 }
 
-/// Under systemd, ec2-role's stderr is a socket, which nobody can open as `/dev/stderr`. So the program has another stderr.
+/// Under systemd, ec2-role's stderr is a socket, which nobody can open as `/dev/stderr`. A credential_process gets another one.
 #[test]
 fn a_credential_process_can_open_dev_stderr_in_a_unit() {
     let sts = sts();

@@ -288,7 +288,7 @@ fn replies() -> Vec<(Reply, &'static str, usize)> {
             1,
         ),
         (
-            // The connection ends by FIN or by RST, with different error texts, so only the remedy is expected.
+            // The connection ends by FIN or by RST. The error texts differ except for the remedy, so only the remedy is expected.
             Reply::raw("HTTP/1.1 100 Continue\r\n\r\n"),
             "is reachable from here",
             1,

@@ -70,7 +70,7 @@ fn other_address_family_is_tried_after_a_silent_one() {
 }
 
 /// A firewall, such as firewalld or nftables (`reject with icmpx type admin-prohibited`), may reject IPv6 packets. Here a routing
-/// rule rejects TCP alone: getaddrinfo tests each address with UDP, and if UDP failed too, the IPv6 address would not come first.
+/// rule rejects only TCP. UDP must work, so that IPv6 is tried first: getaddrinfo puts addresses that UDP cannot reach last.
 #[test]
 fn other_address_family_is_tried_after_a_prohibited_one() {
     if !namespace::enter_for_this_test() {

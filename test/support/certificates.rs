@@ -47,8 +47,8 @@ impl Authority {
         self.0.text("authority.pem")
     }
 
-    /// Returns a TLS configuration with a certificate of this authority for `name`, in openssl's syntax: `IP:127.0.0.1`. Each
-    /// further line of `name` is an extension. A basicConstraints line replaces the default, because openssl uses the last one.
+    /// Returns a TLS configuration with a certificate of this authority for `name`, such as `IP:127.0.0.1` (openssl's syntax).
+    /// More extensions may follow in `name`, one per line. A basicConstraints line replaces the default: openssl uses the last.
     pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let extensions = format!("basicConstraints = CA:FALSE\nsubjectAltName = {name}\n");
         self.0.write("extensions", &extensions);

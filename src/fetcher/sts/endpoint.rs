@@ -31,7 +31,8 @@ pub struct EndpointOptions<'a> {
 /// Region in signatures for the global endpoint, and for a URL that the user gives without a region.
 const GLOBAL_REGION: &str = "us-east-1";
 
-/// Regions that `legacy` sends to the global endpoint, from botocore's STS endpoint rule set. AWS adds no new ones to this list.
+/// With `sts_regional_endpoints = legacy`, calls for these regions go to the global endpoint. The list is from botocore's STS
+/// endpoint rule set; AWS adds no new ones to it.
 const LEGACY_REGIONS: [&str; 15] = [
     "ap-northeast-1", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ca-central-1",
     "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1", "us-east-1",
