@@ -24,8 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family for a retry of the request: the one that the first address does not have, because ureq tries that
-    /// address first. `None` if the last lookup found addresses of only one family.
+    /// The address family for a retry of the request. ureq tries the first address, so the retry uses the family that this
+    /// address does not have. `None` if the last lookup found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -26,9 +26,9 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Maximum memory for incomplete heads and unsent responses. Above it the connection that buffers most is evicted. An SDK's
 /// connection usually buffers nothing: its head arrives in one piece, and the socket takes the whole response.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// Descriptors reserved for everything but the connections in the table: [`super::MAX_BATCH`] for a batch of requests, four for
-/// the connection to tiny_http, three for the kernel's address tables. The rest are standard streams, the listener, the control
-/// channel, epoll, the log, a client that is just accepted, and inherited descriptors.
+/// Descriptors reserved for all uses but the clients' open connections. [`super::MAX_BATCH`] of them are for a batch of requests,
+/// four for the connection to tiny_http, and three for the kernel's address tables. The others are for standard streams, the
+/// listener, the control channel, epoll, the log, a client that is just accepted, and inherited descriptors.
 const OTHER_DESCRIPTORS: u64 = 32;
 /// Last part of [`super::DRAIN_TIME`], in which the server accepts no client and only responds to earlier ones. Under load the
 /// accept queue never becomes empty, so a server that accepted until its exit would not respond to the last clients.

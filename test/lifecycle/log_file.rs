@@ -1,5 +1,5 @@
-//! Checks that no process of ec2-role is blocked, suspended or ended by a log that cannot be written, in a file or on a terminal,
-//! or by a credential_process that reads from the terminal.
+//! Checks that nothing blocks, suspends or ends a process of ec2-role: neither a log (a file or a terminal) that cannot be
+//! written, nor a credential_process that reads from the terminal.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};

@@ -158,8 +158,8 @@ fn clock_step_between_refreshes_fails_no_refresh() {
         ec2_role.wait_for_document_of_call(4);
         let lines = ec2_role.lines();
         let are = |text| ec2_role.count_lines(text);
-        // Three fetches make four calls, because STS's clock steps before the second fetch. STS rejects the first call of this
-        // fetch, and ec2-role repeats the call with a corrected signature.
+        // STS's clock steps before the second fetch. STS rejects the first call of that fetch, and ec2-role repeats the call with
+        // a corrected signature, so three fetches make four calls.
         assert_eq!(
             (are("clock is off by "), sts.calls().len()),
             (1, 4),
@@ -329,7 +329,7 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
             format!("key {SECRET}/key+of/the/source is bad"),
             "key (secret) is bad",
         ),
-        // A long message is cut in the log. The secret is replaced before that, so the cut is within the replacement, `(secret)`.
+        // The secret is replaced before a long message is cut for the log. Here the cut falls within the replacement, `(secret)`.
         (
             format!("{}{token} is bad", "x".repeat(1000 - SECRET.len())),
             "x(secre (request ",

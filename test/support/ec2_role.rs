@@ -328,7 +328,7 @@ impl Ec2Role {
     #[track_caller]
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let status = until("its end", || self.child.try_wait().unwrap());
-        // The thread that reads the log ends, and drops its `lines`, when no process has the pipe of stderr open any more.
+        // Once no process has the pipe of stderr open, the log's reader thread ends and drops its `lines`.
         until("the end of its lines", || {
             (Arc::strong_count(&self.lines) == 1).then_some(())
         });

@@ -131,7 +131,8 @@ class FirewallHost(Host):
     def after_a_flush(self):
         self.run("nft", "flush", "ruleset")
         seen = self.seen()
-        # Restore the firewall for the next cell by a restart: the flush deleted firewalld's table, so a reload would fail.
+        # Restart the firewall, so that it is complete for the next cell of the table. A reload would fail, because the flush
+        # deleted firewalld's table.
         self.run("sh", "-c", self._restart)
         return seen
 

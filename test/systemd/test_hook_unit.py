@@ -58,8 +58,8 @@ def test_hook_unit_adds_all_hooks_although_guard_is_bypassed(host):
     rule = ("pref", "0", "iif", "docker0", "lookup", "main")
     host.put("[Service]\nExecStart=/usr/local/sbin/ec2-role-hook add --bridge br-second --missing-ok\n", drop_in)
     host.run("systemctl", "daemon-reload")
-    # Add the rule while the guard is off. The guard's rules then come behind it, because the kernel puts a new rule behind all
-    # rules of the same preference.
+    # Add the rule while the guard is off. The guard's rules come behind it when the guard is on again, because the kernel puts a
+    # new rule behind all rules of the same preference.
     host.run("ec2-role-guard", "off")
     host.run("ip", "rule", "add", *rule)
     try:

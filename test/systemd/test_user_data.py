@@ -212,7 +212,7 @@ def test_unknown_variable_is_rejected_before_installing(bare_host, release):
     assert_no_temporary_files(bare_host)
 
 
-# A stand-in for apt-get: its first `update` fails as with locked package lists, and its only package is iptables.
+# A stand-in for apt-get: its first `update` fails as if the package lists were locked, and it can install only iptables.
 APT = """#!/bin/sh
 echo "$@" >>/var/log/apt-calls
 case $* in

@@ -47,8 +47,8 @@ fn is_allowed(host: &str, is_to_loopback: bool, allowed_hosts: &[String]) -> boo
     if !name.bytes().all(is_of_name) {
         return false;
     }
-    // An IPv4 address comes here only in an unusual form, such as `127.0.0.1.`: `request_head::is_relevant` drops a Host header
-    // that is a plain IPv4 address, with or without a port.
+    // An IPv4 address comes here only in an unusual form, such as `127.0.0.1.`, because `request_head::is_relevant` ignores a
+    // Host header that is a plain IPv4 address, with or without a port.
     if name.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

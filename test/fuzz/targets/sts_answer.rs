@@ -1,5 +1,5 @@
 //! Parses any response of STS, and checks that the credential's document has the same expiration as the response. The input is
-//! two bytes of status and then the body. The first byte `2` stands for 200, so that the fuzzer tries this status often.
+//! two bytes of status and then the body. If it begins with the digit 2, the status is 200, so that the fuzzer tries 200 often.
 
 #![no_main]
 
