@@ -14,8 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Fallback lookups start only within this time after the start of the default lookup, because the call to STS needs time too. In
-/// musl, a lookup without an answer takes 5 s by default.
+/// Fallback lookups start only within this time after the start of the default lookup, because the call to STS needs time too.
+/// The last lookup may end later: in musl, a lookup without an answer takes 5 s by default.
 const LAST_LOOKUP: Duration = Duration::from_secs(25);
 /// Maximum number of addresses that a fallback lookup keeps: the capacity of ureq's `ResolvedSocketAddrs`.
 const MAX_ADDRESSES: usize = 16;

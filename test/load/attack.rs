@@ -100,8 +100,8 @@ impl Target<'_> {
         });
     }
 
-    /// Opens `connections` connections, sends `begin` once and `then` again and again on each, and reads nothing. A connection
-    /// that is closed, or on which `max_bytes` bytes were sent, is replaced.
+    /// Opens `connections` connections and reads nothing. On each, sends `begin` once, and after it the bytes `then` repeatedly.
+    /// A connection that is closed, or on which `max_bytes` bytes were sent, is replaced.
     fn stream(&self, connections: usize, begin: &str, then: &[u8], max_bytes: usize) {
         let mut streams: Vec<(TcpStream, usize)> = Vec::new();
         while self.is_alive() {

@@ -77,7 +77,7 @@ struct Row {
     length: u32,
 }
 
-/// A row whose attack is over.
+/// What is kept of a row of the table of attacks when its attack is over.
 struct Attacked {
     name: &'static str,
     subject: Subject,

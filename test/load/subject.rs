@@ -17,7 +17,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts a copy of the binary, so that no other process shares its pages and all of its memory is counted.
+    /// Copies the binary's file and starts the copy, so that no other process shares its pages and all of its memory is counted.
     pub fn start(
         program: &str,
         before: &[String],

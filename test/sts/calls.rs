@@ -206,7 +206,7 @@ fn lifetime_is_at_most_the_requested_duration() {
     let replies = [
         Reply::good().valid_for(900).date_ahead(-3600),
         Reply::good().valid_for(900).date_ahead(3600),
-        // The `Date` header of this reply is in 1970, because the test's STS sends no earlier date.
+        // A century ago was before 1970, and the test's STS sends no date before 1970: this reply's `Date` header is in 1970.
         Reply::good().valid_for(900).date_ahead(-century),
         Reply::good().valid_for(900).date_ahead(century),
         Reply::good().valid_for(century),

@@ -63,8 +63,8 @@ pub fn respond<'a>(request: &Request, state: &'a ResponseState, now: BootTime) -
 /// Whether a path is hidden (404). If only the container form serves the credential, all paths of the role are hidden. The
 /// session token path is then hidden too, with two exceptions:
 /// - With `--pass-through`, clients need session tokens for the host's metadata.
-/// - A request with the container token may come from a fetcher that checks by the session token whether its source is this
-///   server.
+/// - A request with the container token may come from ec2-role's own fetcher. It requests a session token to find out whether its
+///   source is this server.
 fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
