@@ -182,7 +182,8 @@ class Bench:
             self.peers_memory = {name: process.proportional_memory(process.family(one.pid)) for name, one in peers.items()}
 
     def compare(self, clients):
-        """A row for each server. Ratios are taken within a round: processor time to that of `limit`, rate to that of nginx."""
+        """A row for each server. In each round, its processor time is divided by that of the server `limit`, its rate by that of
+        nginx."""
         rows = []
         for name in self.peers:
             own, nginx = self.loaded[name, clients], self.loaded["nginx", clients]

@@ -102,7 +102,7 @@ def test_recreated_cgroup_has_the_hosts_role_until_add(host):
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_rules_saved_with_a_cgroup_need_it_to_be_restored(host, program):
-    """`add` and the README say: remove the hook before you save the rules. A boot cannot restore them, for lack of the cgroup."""
+    """`add` and the README say: remove the hook before you save the rules. A boot cannot restore them: no cgroup is there yet."""
     own = "-A INPUT -p tcp -m tcp --dport 2222 -j DROP"
     host.ec2.run(program, *own.split())
     added = host.hook("add", "--cgroup", host.slice.name, "--iptables", program)

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 
 @pytest.fixture
 def services(docker):
-    # Hide this instance's role, because a laptop has no instance role. An ec2-role on the host's network still sees the role and
-    # could use it as its source, so the tests also check that ec2-role has sent requests to `services`.
+    # The instance plays a laptop, which has no instance role, so hide its role. An ec2-role on the host's network still sees the
+    # role and could use it as its source, so the tests also check that ec2-role has sent requests to `services`.
     docker.instance.guard("on")
     services = sign_in.SignInServices(docker.instance.aws, docker.instance.real_metadata.credential)
     yield services

@@ -1,5 +1,5 @@
-"""The slides of the talk of 2015 that ec2-role's idea is from, in order, on a real Docker Engine: containers get the host's role,
-then the assumed role; at last the server itself runs in a container."""
+"""Does, on a real Docker Engine, what the slides of a talk of 2015 show, from which the idea of ec2-role is: containers get the
+host's role, then the assumed role; at last the server itself runs in a container."""
 
 import re
 

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// Lifetime in seconds that STS grants: 30 days, far longer than a test. ec2-role uses only the hour that it requested, so its
-/// first refresh is due 3 to 30 minutes after the start, and STS is called only once during an attack of the usual 30 s.
+/// Lifetime in seconds that STS grants. Any value from an hour on would do: ec2-role uses only the hour that it requested.
+/// Its first refresh is due 3 to 30 minutes after the start, so STS is called only once during an attack of the usual 30 s.
 const LIFETIME: i64 = 30 * 24 * 3600;
 
 pub struct Subject {

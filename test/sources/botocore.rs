@@ -22,7 +22,7 @@ fn venv() -> PathBuf {
 /// A line of a shared file, with any indentation. Lines that people often write are more frequent.
 fn line() -> impl Strategy<Value = String> {
     let indent = prop_oneof![5 => Just(""), 2 => Just("  "), 1 => Just("    "), 1 => Just("\t")];
-    // No word begins with # or ;: after white space, `shared_file` removes such a word as a comment, but botocore keeps it.
+    // No word begins with `#` or `;`, because after white space `shared_file` removes it as a comment, but botocore keeps it.
     let word = "[a-zA-Z0-9_./+@é\u{4e2d}][a-zA-Z0-9_./+@é\u{4e2d}#;-]{0,5}";
     let value = prop_oneof![
         6 => word,

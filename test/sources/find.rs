@@ -609,8 +609,8 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
     let start = Start::without_source(&sts);
-    // The script opens /dev/stderr by name, which would truncate a file. Its `sleep` keeps stderr open after the script's end.
-    // The last line that the script writes is longer than a pipe's capacity.
+    // The script opens /dev/stderr by name; if stderr were a file, this would truncate it. `sleep` keeps stderr open after the
+    // script's end. The last line that the script writes is longer than a pipe's capacity.
     let script = "set -e; echo 'not signed in' >/dev/stderr; sleep 3 >/dev/null & echo now >&2; printf %099999d >&2; exit 7";
     let program = start.home.program("ask", script);
     let config = format!("[default]\ncredential_process = {program}\n");
@@ -637,7 +637,7 @@ fn lines_of_a_credential_process_are_json_if_configured() {
     }
 }
 
-/// Under systemd, ec2-role's stderr is a socket, which nobody can open as `/dev/stderr`. A credential_process gets another one.
+/// Under systemd, ec2-role's stderr is a socket, which nobody can open as `/dev/stderr`. So a credential_process gets a pipe.
 #[test]
 fn a_credential_process_can_open_dev_stderr_in_a_unit() {
     let sts = sts();

@@ -70,7 +70,7 @@ fn other_address_family_is_tried_after_a_silent_one() {
 }
 
 /// A firewall, such as firewalld or nftables (`reject with icmpx type admin-prohibited`), may reject IPv6 packets. Here a routing
-/// rule rejects only TCP. UDP must work, so that IPv6 is tried first: getaddrinfo puts addresses that UDP cannot reach last.
+/// rule rejects only TCP. UDP must work, so that IPv6 is tried first: getaddrinfo puts an address last if UDP cannot reach it.
 #[test]
 fn other_address_family_is_tried_after_a_prohibited_one() {
     if !namespace::enter_for_this_test() {

@@ -62,7 +62,7 @@ fn tunnel(client: &TcpStream, target: SocketAddr) {
     });
 }
 
-/// The STS's URL with 0.0.0.0 in place of its address, as if remote: ec2-role uses the proxy, unless NO_PROXY contains it.
+/// The STS's URL with 0.0.0.0 as the address. ec2-role treats it as remote, and uses the proxy unless NO_PROXY has 0.0.0.0.
 fn elsewhere(sts: &Sts) -> String {
     sts.url().replace("127.0.0.1", "0.0.0.0")
 }

@@ -129,8 +129,8 @@ impl Fault<'_> {
 
 /// Checks that the credential of this STS call is served until it expires, and no longer. Returns when no credential is served.
 ///
-/// ec2-role counts the lifetime from just before the call: after `ec2_role.started` and before `call.at`. Each check takes the
-/// moment that is lenient on a busy machine: `started` for an early end, `call.at` for a late one.
+/// ec2-role counts the lifetime from a moment between `ec2_role.started` and `call.at`. So that no check fails on a busy machine,
+/// the check for an early end counts from `started`, and the check for a late end from `call.at`.
 #[track_caller]
 pub fn check_is_served_for(ec2_role: &Ec2Role, call: &Call, number: usize, lifetime: Duration) {
     loop {

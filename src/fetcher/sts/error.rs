@@ -36,7 +36,7 @@ pub enum Reaction {
 }
 
 impl StsError {
-    /// Returns the answer without its body, which `sts/answer.rs` has removed: status and headers. `None` if there was no answer.
+    /// Returns the status and headers of the answer; `sts/answer.rs` has removed the body. `None` if there was no answer.
     pub fn answer(&self) -> Option<&Answer> {
         match self {
             StsError::NoAnswer(_) => None,

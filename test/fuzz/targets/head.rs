@@ -1,5 +1,5 @@
 //! Parses any bytes as a client's request, and checks that tiny_http parses the normalized head unchanged. Also parses a prefix
-//! of the bytes: if a head is complete there, it must be the head that all the bytes give.
+//! of the bytes: if the prefix contains a complete head, parsing all the bytes must give the same head.
 
 #![no_main]
 
