@@ -120,8 +120,8 @@ fn check(settings: &Settings) -> Result<Check, String> {
     if settings.has("credential-process") {
         return Err("--check: it does not go with --credential-process; give one of them".into());
     }
-    // Check the served role only if an argument of the check names it. EC2_ROLE_ARN is ignored: the health check in ec2-role's
-    // container inherits it, but not the server's --role-name. So it would expect the role name of the ARN, and find --role-name.
+    // Check the served role's name only if an argument of the check names the role. EC2_ROLE_ARN is ignored: the health check in
+    // ec2-role's container inherits it, but not the server's option --role-name, which may give the role another name.
     let role = if settings.free().is_empty() { None } else { role(settings)? };
     let name = role.as_ref().map(|role| role_name(settings, role)).transpose()?;
     // A connection to 0.0.0.0 or [::] reaches loopback, so the check can connect to the address of a server that listens on all

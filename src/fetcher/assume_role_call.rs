@@ -176,7 +176,7 @@ mod tests {
             (at(3600), Some(at(1)), at(9), Some((at(1), ASKED - second))),
             // The clock of STS is an hour ahead of this machine's. By `Date`, the credential lives 10 s.
             (at(3610), Some(at(3600)), at(0), Some((at(3600), 10 * second))),
-            // An implausible `Date` is ignored: an hour behind, in 1970, an hour ahead.
+            // An implausible `Date` is ignored: an hour behind, in 1970, or as late as the expiration.
             (at(3600), Some(at(0) - ASKED), at(5), Some((at(5), ASKED - 5 * second))),
             (at(3600), Some(SystemTime::UNIX_EPOCH), at(0), Some((at(0), ASKED))),
             (at(3600), Some(at(3600)), at(0), Some((at(0), ASKED))),

@@ -28,8 +28,8 @@ pub struct ImdsClient {
 }
 
 impl ImdsClient {
-    /// Creates a client and requests a session token. If the key in `orders` shows that this server issued the token, returns an
-    /// error, because the server cannot be its own source. A request fails only after `min_attempts` attempts, even if
+    /// Creates a client and requests a session token. Returns an error if the key in `orders` shows that ec2-role itself issued
+    /// the token, because ec2-role cannot be its own source. A request fails only after `min_attempts` attempts, even if
     /// AWS_METADATA_SERVICE_NUM_ATTEMPTS is lower.
     pub fn connect(
         settings: &AwsSettings,

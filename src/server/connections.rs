@@ -44,8 +44,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// A connection is read right after accept: if its request has already arrived, it need not be registered with epoll. If such a
-/// read finds no whole request, only every `SAMPLE`-th new connection is read at once, until a read finds a whole request.
+/// A connection is read right after accept: if its request has already arrived, it need not be registered with epoll. Once such
+/// an early read finds no whole request, only one in `SAMPLE` new connections is read early, until an early read finds one.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;
@@ -66,8 +66,8 @@ pub struct Connections {
     next_id: u64,
     /// The end of the drain time; `None` until [`Self::finish_accepting`] is called.
     drain_deadline: Option<Instant>,
-    /// Whether every new connection is read at once, without waiting for epoll; otherwise only one in `SAMPLE` is.
-    reads_at_once: bool,
+    /// Whether every new connection is read right after accept; otherwise only one in `SAMPLE` is.
+    reads_early: bool,
     limit: usize,
     buffered_bytes: usize,
     buffer: Box<Buffer>,
@@ -107,7 +107,7 @@ impl Connections {
             open: BTreeMap::new(),
             next_id: FIRST_CONNECTION,
             drain_deadline: None,
-            reads_at_once: true,
+            reads_early: true,
             limit: room.unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS),
             buffered_bytes: 0,
             buffer: Box::new([0; request_head::MAX_BYTES]),
@@ -226,13 +226,13 @@ impl Connections {
         let id = self.next_id;
         self.next_id += 1;
         let connection = Connection::new(id, TcpStream::from(stream), peer, now);
-        let request = if self.reads_at_once || id.is_multiple_of(SAMPLE) {
+        let request = if self.reads_early || id.is_multiple_of(SAMPLE) {
             self.advance(connection)
         } else {
             self.keep(connection, EventFlags::IN);
             None
         };
-        self.reads_at_once = !self.open.contains_key(&id);
+        self.reads_early = !self.open.contains_key(&id);
         request
     }
 

@@ -77,7 +77,7 @@ struct Row {
     length: u32,
 }
 
-/// What is kept of a row of the table of attacks when its attack is over.
+/// The results of an attack that is over.
 struct Attacked {
     name: &'static str,
     subject: Subject,

@@ -1169,8 +1169,8 @@ fn a_source_that_is_this_server_itself_is_refused() {
     drop(ec2_role);
     assert_eq!(sts.calls().len(), 0);
 
-    // The source is the container endpoint of this server. Only a changed variable corrects this fault, so it is permanent (exit
-    // status 2).
+    // A variable names ec2-role's own container endpoint as its source. Only a changed variable corrects this fault, so it is
+    // permanent (exit status 2).
     for form in ["/v2/credentials/exc_web", "/v2/credentials/", "/x"] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}{form}", listener.local_addr().unwrap());

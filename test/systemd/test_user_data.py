@@ -252,7 +252,7 @@ def test_install_needs_no_curl_or_tar_and_updates_the_roles(fresh_host, release)
     host = fresh_host
     host.install_docker()
     host.run("systemctl", "start", "docker")
-    # The host has no docker command yet, so the output names the command with which the user creates the network.
+    # The stand-in for Docker includes no docker command, so the output tells the user how to create the network.
     with mounted(host, "/var/tmp", "noexec"):
         said = install(host, release, *FLUENTD, path=path_without(host, "curl", "tar", "gzip"))
     assert "ec2-role: installed" in said and f"to make it: docker {CREATE.format(OPTIONS['docker'])}\n" in said
