@@ -139,9 +139,9 @@ impl AssumeRoleCall<'_> {
     }
 }
 
-/// Returns when STS issued a credential, and its lifetime: from then to `expiration`, but at most `asked`. The time of issue is
-/// the response's `Date`. If `Date` is missing, or implausible because a proxy set it, the time of issue is that in the request's
-/// signature, `signed_for`. `None` if the credential has expired.
+/// Returns a credential's time of issue, and its lifetime: from then to `expiration`, but at most `asked`. The time of issue is
+/// the response's `Date`. If `Date` is missing, or implausible because a proxy set it, the time of issue is the time of the
+/// request's signature, `signed_for`. Returns `None` if the credential has expired.
 fn life(
     expiration: SystemTime,
     date: Option<SystemTime>,

@@ -54,9 +54,9 @@ impl TinyHttpAdapter {
     /// an error the adapter is unusable.
     pub fn send<'a>(&mut self, heads: impl Iterator<Item = &'a str>) -> io::Result<()> {
         self.stream.write_all(heads.collect::<String>().as_bytes())?;
-        // Wait until tiny_http's thread has read nearly all bytes: the send buffer is so small that the socket becomes writable
-        // only then. Without the wait, every parsed head would wake this thread in `receive` while tiny_http's thread still holds
-        // the lock that `receive` needs. An error is ignored, because the wait is only an optimization.
+        // Wait until tiny_http's thread has read nearly all heads: the send buffer is so small that the socket becomes writable
+        // only then. If this thread waited in `receive` instead, every parsed head would wake it while tiny_http's thread still
+        // holds the lock that `receive` needs. An error is ignored, because the wait is only an optimization.
         _ = poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None);
         Ok(())
     }

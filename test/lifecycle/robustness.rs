@@ -68,8 +68,8 @@ fn check_through_a_hang(what: &str, mut ec2_role: Ec2Role, also_ends: Option<Pid
         bodies.push(hostile);
         fetch();
     }
-    // Check that responses do not wait for the end of a fetcher. If each did, there would be about as many fetchers as responses.
-    // `hanging` has the process id of each fetcher that was seen after a response.
+    // Check that responses do not wait for the end of a fetcher. `hanging` has the process id of each fetcher that was seen after
+    // a response. If responses waited, another fetcher would be seen after each one.
     let answers = FETCHES + 2 * DEATHS;
     assert!(
         (1..=answers / 10).contains(&hanging.len()),

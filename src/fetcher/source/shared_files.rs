@@ -17,9 +17,9 @@ const SSO_KEYS: [&str; 5] =
     ["sso_session", "sso_start_url", "sso_region", "sso_account_id", "sso_role_name"];
 const LOGIN_KEY: &str = "login_session";
 
-/// Finds the profile's credential. The order is that of botocore (`ProfileProviderBuilder.providers`), so that the user has the
-/// same rights as with the AWS CLI: a web identity, static keys in the credentials file, a `credential_process` in either file,
-/// static keys in the config file.
+/// Finds the profile's credential. In this order: a web identity, static keys in the credentials file, a `credential_process` in
+/// either file, static keys in the config file. botocore has the same order (`ProfileProviderBuilder.providers`), so the user has
+/// the same rights as with the AWS CLI.
 pub fn find(context: &Context) -> Found {
     let profile = &context.settings.profile;
     profile.access.clone()?;
