@@ -12,8 +12,8 @@ const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Jitter makes a refresh earlier, by up to this fraction of the wait, and never later. Jitter spreads the refreshes of many
 /// hosts, and of the servers of one host.
 const JITTER: f64 = 0.1;
-/// The first credential after a start or an outage is used for at least this fraction of [`due`], because a credential that was
-/// just received needs no replacement.
+/// The first credential after a start or an outage is replaced at a random time ([`spread`]), but not before this fraction of
+/// [`due`], because so early a replacement would be useless.
 const MIN_SPREAD: f64 = 0.1;
 /// Maximum wait before the first retry. Each further retry doubles the maximum, up to `MAX_RETRY`, which is long enough to spare
 /// a failing STS and short enough to recover soon.

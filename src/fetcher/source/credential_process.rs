@@ -105,7 +105,7 @@ fn log_lines(mut stderr: ChildStderr, profile: &str) -> Receiver<()> {
         _ = io::copy(&mut stderr, &mut io::sink());
         drop(sender);
     };
-    // If no thread can be started, the pipe is closed. `collect` then fails to start one too, and reports the limit.
+    // If no thread can be started, the pipe is closed. Then `collect` fails too, because it also starts a thread, and reports why.
     _ = std::thread::Builder::new().spawn(log);
     receiver
 }
