@@ -73,7 +73,7 @@ impl AssumeRoleCall<'_> {
 
     /// Returns the texts to hide in errors: the source's secrets, the external id and the policy. The external id and the policy
     /// are not secret, but not everybody who reads the log should see them. An external id that is part of the role's ARN,
-    /// such as its account id, is not hidden: the log shows the ARN anyway, and the remedy for a denial names the account.
+    /// such as its account id, is not hidden: the log shows the ARN anyway, and some errors name the account.
     fn hidden(&self) -> Vec<&str> {
         let (source, parameters) = (&self.source.keys, &self.parameters);
         let role = self.context.settings.config.role.as_str();

@@ -62,8 +62,8 @@ fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     if is_shared {
         _ = set_socket_reuseport(&socket, false);
-        // Turning the option off is not enough: the kernel would still let later sockets share the port. Binding a second socket
-        // to the port without the option ends the sharing, even if that socket has another address.
+        // Turning the option off is not enough: the kernel would still let later sockets share the port. The sharing ends when a
+        // socket that lacks the option is bound to the port, even at another address.
         let elsewhere = SocketAddr::from((SELDOM_USED, address.port()));
         _ = socket_for(elsewhere).and_then(|socket| Ok(bind(&socket, &elsewhere)?));
     }

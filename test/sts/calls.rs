@@ -243,8 +243,8 @@ fn constantly_wrong_date_header_keeps_signatures_valid() {
 
 #[test]
 fn learnt_clock_offset_is_dropped_once_it_is_wrong() {
-    // At first, the clock of STS is a day ahead. After two calls it is correct, but its `Date` header is still a day ahead, as if
-    // a proxy had set it. So STS refuses the learnt offset, and `Date` gives the same wrong offset: ec2-role must try 0.
+    // At first, the clock of STS is a day ahead. After two calls the clock is correct, but the header `Date` of the answers is
+    // still a day ahead, as if a proxy had set it. So both the learnt offset and that of `Date` are wrong: ec2-role must try 0.
     let sts = Sts::start([
         Reply::good().clock_ahead(DAY).valid_for(2),
         Reply::good().clock_ahead(DAY).valid_for(2),

@@ -131,8 +131,8 @@ class FirewallHost(Host):
     def after_a_flush(self):
         self.run("nft", "flush", "ruleset")
         seen = self.seen()
-        # Restart the firewall, so that it is complete for the next cell of the table. A reload would fail, because the flush
-        # deleted firewalld's table.
+        # Restart the firewall, so that it is complete for the next test. A reload would fail, because the flush deleted
+        # firewalld's table in nftables.
         self.run("sh", "-c", self._restart)
         return seen
 

@@ -9,7 +9,7 @@ use crate::messages::ServerState;
 
 const ROOT: &str = "/v2/credentials/";
 
-/// Responds in the container form; `None` if the path does not start with `ROOT`, or no container token is set.
+/// Responds as ECS's credential endpoint; `None` if the path does not start with `ROOT`, or no container token is set.
 pub fn respond<'a>(
     request: &Request,
     state: &'a ServerState,
