@@ -191,6 +191,8 @@ def test_upgrade_stops_no_server_while_the_hook_restarts(packaged):
 
 def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     docker = packaged.show("docker", "MainPID")
+    # The user had a tarball's units before, and deleted them. Their symbolic links keep the package's units enabled.
+    packaged.run("sh", "-c", "cd /etc/systemd/system; for link in */ec2-role-guard.service; do ln -sf $PWD/${link#*/} $link; done")
     removal = packaged.remove_package()
     assert packaged.ask(seconds=1) is None
     assert packaged.run("pgrep", "-f", "/usr/bin/ec2-role", check=False).stdout == ""

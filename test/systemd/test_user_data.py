@@ -323,6 +323,18 @@ def test_unit_that_fails_to_start_is_reported(fresh_host, release):
     host.wait_until_active("ec2-role@web")
 
 
+def test_install_waits_for_forked_processes_that_hold_sockets(fresh_host, release):
+    """After systemd (before version 255) has forked the process of a unit with Type=idle, such as getty's, this process holds
+    systemd's sockets for up to 6 s while other jobs run, as in a boot. Then a new role cannot listen at an old role's address."""
+    host = fresh_host
+    assert "ec2-role: installed" in install(host, release, "--role", f"old={arn('fluentd')}@br-two:192.168.7.1")
+    host.put("[Service]\nType=idle\nExecStart=sleep 99\n", "/etc/systemd/system/getty-like.service")
+    host.run("systemd-run", "--no-block", "--property=Type=oneshot", "sleep", "20")
+    host.run("systemctl", "start", "--no-block", "getty-like")
+    assert "ec2-role: installed" in install(host, release, "--role", f"new={arn('php')}@br-two:192.168.7.1")
+    host.wait_until_active("ec2-role@new")
+
+
 def test_upgrade_keeps_a_manually_added_role_active(fresh_host, release):
     host, template = fresh_host, "/etc/systemd/system/ec2-role@.socket"
     install(host, release)
