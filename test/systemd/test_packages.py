@@ -19,6 +19,7 @@ from host import SCRIPTS
 from instance import REPOSITORY, clean_environment, wait_until
 from instance_server import BINARY
 from packages import HOMEPAGE, PackageHost, import_suite, make, make_older
+from readme import OPERATING, block
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
@@ -191,8 +192,6 @@ def test_upgrade_stops_no_server_while_the_hook_restarts(packaged):
 
 def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     docker = packaged.show("docker", "MainPID")
-    # The user had a tarball's units before, and deleted them. Their symbolic links keep the package's units enabled.
-    packaged.run("sh", "-c", "cd /etc/systemd/system; for link in */ec2-role-guard.service; do ln -sf $PWD/${link#*/} $link; done")
     removal = packaged.remove_package()
     assert packaged.ask(seconds=1) is None
     assert packaged.run("pgrep", "-f", "/usr/bin/ec2-role", check=False).stdout == ""
@@ -205,6 +204,23 @@ def test_removal_stops_the_server_but_never_shows_the_hosts_role(packaged):
     assert "ec2-role-guard" not in removal.stderr, "a command that is gone"
     packaged.run("sh", "-c", lift)
     wait_until(lambda: packaged.ask() == (200, HOST_ROLE), what="the host's role in a container")
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm", "rpm trixie"], indirect=True)
+def test_package_replaces_a_tarball_as_the_readme_says(package_host):
+    host = package_host
+    host.install()
+    host.wait_until_served()
+    assert "ec2-role: a tarball's files in /etc/systemd/system and /usr/local come before this package's" in host.install_package("newer").stderr
+    docker = host.show("docker", "MainPID")
+    with host.under_load():
+        host.run("sh", "-euc", block("Packages", "sh", page=OPERATING))
+        host.wait_until_active(UNIT)
+    assert host.run("readlink", f"/proc/{host.show(UNIT, 'MainPID')}/exe").stdout.strip() == "/usr/bin/ec2-role"
+    assert "/usr/sbin/ec2-role-guard" in host.show("ec2-role-guard", "ExecStart")
+    host.remove_package()
+    assert host.run("find", "/etc/systemd/system", "-name", "ec2-role*").stdout == ""
+    assert host.show("docker", "MainPID") == docker
 
 
 # Only dpkg has a purge.
