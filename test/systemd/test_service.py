@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from host import Host, second_bridge
+from host import SCRIPTS, Host, second_bridge
 from instance import wait_until
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
@@ -386,6 +386,24 @@ def test_unit_waits_for_a_port_that_another_program_uses(host, second):
         host.run("systemctl", "stop", "stranger")
     host.wait_until_active(unit)
     host.run("ec2-role-hook", "remove", "--bridge", "br-two")
+
+
+def test_a_restart_copies_the_credentials_file_of_the_sample(host, second):
+    sample = (SCRIPTS / "ec2-role.conf.sample").read_text().replace("NAME", "second")
+    credentials, copy = re.search(r"LoadCredential=aws:(\S+)", sample)[1], re.search(r" AWS_SHARED_CREDENTIALS_FILE=(\S+)", sample)[1]
+    assert "systemctl restart ec2-role@second" in sample
+    own = host.real_metadata.credential
+    host.run("mount", "--make-rshared", "/")  # systemd does so itself on a host that is not a container
+    try:
+        host.put(f"[Service]\nLoadCredential=aws:{credentials}\n", "/etc/systemd/system/ec2-role@second.service.d/override.conf")
+        for key, status in (("AKIDEXAMPLE", "InvalidClientTokenId"), (own["AccessKeyId"], "credential of ")):
+            host.put(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {own['SecretAccessKey']}\n"
+                     f"aws_session_token = {own['Token']}\n", credentials, "0600")
+            unit = second(AWS_SHARED_CREDENTIALS_FILE=copy)
+            host.run("systemctl", "restart", "--no-block", unit)
+            wait_until(lambda: status in host.show(unit, "StatusText"), what=status)
+    finally:
+        host.run("rm", "-r", credentials, "/etc/systemd/system/ec2-role@second.service.d")
 
 
 @pytest.fixture
