@@ -108,6 +108,19 @@ def test_no_container_sees_the_hosts_role_from_the_first_boot(fresh_host, releas
     assert HOST_ROLE not in answers(host)
 
 
+def test_image_with_disabled_sockets_serves_only_the_new_role(fresh_host, release):
+    host = fresh_host
+    boot_with(host, user_data(*release))
+    host.wait_until_served()
+    host.run("sh", "-c", "systemctl disable ec2-role@web.socket; >/var/log/answers")
+    host.put("instance-id: i-of-the-image\n", "/var/lib/cloud/seed/nocloud/meta-data")
+    host.put(user_data(*release).replace(arn("exc_web"), arn("php")), "/var/lib/cloud/seed/nocloud/user-data")
+    host.reboot()
+    host.run("cloud-init", "status", "--wait", check=False)
+    host.wait_until_served("php")
+    assert not {"exc_web", HOST_ROLE} & set(answers(host))
+
+
 def test_document_adds_to_the_earlier_parts_of_a_message(fresh_host, release):
     """By default, cloud-init runs only the commands of the last part that has such a list."""
     host = fresh_host
