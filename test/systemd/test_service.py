@@ -37,6 +37,15 @@ def test_processes_have_a_dynamic_user_and_no_capabilities(host):
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), name
 
 
+def test_the_service_can_write_where_the_readme_says_only(host):
+    supervisor = host.show(UNIT, "MainPID")
+    uid = host.run("stat", "--format=%u", f"/proc/{supervisor}").stdout.strip()
+    found = host.run("nsenter", "--mount", f"--target={supervisor}", "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+                     "find", "/", "-path", "/proc", "-prune", "-o", "-type", "d", "-writable", "-print", check=False).stdout
+    key = "/run/private/ec2-role/web"
+    assert {key} < set(found.split()) <= {key, "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"}
+
+
 def test_unit_serves_where_user_namespaces_are_forbidden(engine, aws, tmp_path):
     """A seccomp profile gives the error that the kernel gives if user.max_user_namespaces is 0. The sysctl would change the whole
     machine."""
