@@ -62,6 +62,26 @@ def test_replace_keeps_settings_that_are_not_given(docker, aws, tmp_path):
     assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout.count("ec2-role") == 1
 
 
+def test_replace_writes_no_secret_to_dockers_default_log(docker, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.settimeout(10)
+        docker.settings = {"log-driver": "syslog", "log-opts": {"syslog-address": f"unixgram://{tmp_path}/log"}}
+        docker.restart()
+        try:
+            create(docker, "php")
+            network(docker, "replace", "php")
+            # This container shows that Docker's default log works, and its line is the last one.
+            docker.docker("run", "--rm", "busybox", "printf", "the last line\n")
+            logged = ""
+            while "the last line" not in logged:
+                logged += log.recv(1 << 16).decode()
+        finally:
+            docker.settings = {}
+            docker.restart()
+    assert "SecretAccessKey" not in logged
+
+
 def test_no_user_can_bind_the_port_while_a_server_is_replaced(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")

@@ -71,6 +71,7 @@ def test_replace_keeps_settings_that_are_not_given(host):
     host.podman("rm", "--force", host.box("--network", "php"))
     # Podman removed the bridge when the network's last container was removed. `replace` works although the bridge is missing.
     host.network("replace", "php", arn("fluentd"))
+    assert "SecretAccessKey" not in host.run("journalctl").stdout  # the journal is Podman's default log
     assert host.role_seen_by(host.box("--network", "php")) == "temp"
     assert odd in json.loads(host.podman("inspect", "--format", "{{json .Config.Env}}", "ec2-role-php").stdout)
     assert f"php                  {arn('fluentd')} " in host.network("list").stdout
