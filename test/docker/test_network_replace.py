@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -190,3 +191,17 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
     assert set(given) < set(before)
     network(docker, "replace", "php")
     assert sorted(json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))) == before
+
+
+def test_replace_keeps_a_variable_that_grep_takes_for_binary(docker, tmp_path):
+    """In the locale zh_CN.GBK, GNU grep omits lines in UTF-8. Few hosts have this locale, so the test changes grep instead."""
+    variables, program, grep = tmp_path / "variables", tmp_path / "grep", shutil.which("grep")
+    variables.write_text("NOTE=é\n")
+    create(docker, "php", "--env-file", variables)
+    program.write_text(f"""#!/bin/sh
+[ "$LC_ALL" = zh_CN.GBK ] || exec {grep} "$@"
+LC_ALL=C sed '/[^ -~]/d' | {grep} "$@"
+""")
+    program.chmod(0o755)
+    docker.instance.run("env", "LC_ALL=zh_CN.GBK", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "replace", "php")
+    assert "NOTE=é" in json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))
