@@ -57,6 +57,13 @@ def test_image_has_the_binary_of_the_trees_commit(docker, ec2_role_image):
     assert f"({commit()})" in docker.docker("run", "--rm", "ec2-role", "--version").stdout
 
 
+def test_build_ignores_the_users_cargo_target_directory(tmp_path):
+    """Otherwise scripts/image would take the binary of an earlier build from target, or find none."""
+    elsewhere = tmp_path / "target"
+    subprocess.run([REPOSITORY / "scripts/build"], env={**os.environ, "CARGO_TARGET_DIR": str(elsewhere)}, capture_output=True, check=True)
+    assert not elsewhere.exists()
+
+
 def configuration(docker, image):
     configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
     return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "StopSignal", "Labels")}
