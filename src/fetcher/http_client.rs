@@ -79,7 +79,7 @@ impl SendError {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
             return SendError::new(
                 format!("its name is not found: {why}"),
-                "check the name, and the name servers in /etc/resolv.conf",
+                "check the name, and that every name server in /etc/resolv.conf knows it",
             );
         }
         match text.split_once("invalid peer certificate: ") {
