@@ -212,7 +212,7 @@ def test_pruned_network_is_reported_and_recreated(docker):
     docker.docker("stop", "--time", "0", container)
     docker.docker("network", "prune", "--force")
     listed = network(docker, "list", check=False)
-    assert listed.returncode == 1 and f"php: its network is gone (docker network prune?); to have it again: ec2-role-network create {arn('php')} --name php" in listed.stderr
+    assert listed.returncode == 1 and f"php: its network is gone (docker network prune?); to repair it: ec2-role-network create {arn('php')} --name php" in listed.stderr
     create(docker, "php")
     assert gateway_of(docker, "php") == gateway and network(docker, "list").stderr == ""
     docker.docker("start", container)
@@ -278,7 +278,7 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, stat
     docker.docker(*broken)
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1 and f"php: its server cannot answer ({state}" in listed.stderr
-    assert f"; to have it again: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
+    assert f"; to repair it: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
     # `create` refuses a network whose server has another role, and does not take it over.
@@ -387,4 +387,4 @@ def test_list_reports_a_labelled_network_without_a_server(docker):
     docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1 and "another" in listed.stdout and f"{arn('php')} " in listed.stdout
-    assert listed.stderr == "ec2-role-network: another: its server cannot answer (missing); to have it again: ec2-role-network create none --name another\n"
+    assert listed.stderr == "ec2-role-network: another: its server cannot answer (missing); to repair it: ec2-role-network create none --name another\n"

@@ -162,9 +162,27 @@ def test_list_names_the_servers_role_after_a_killed_replace(docker):
     docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1
-    assert listed.stderr == f"ec2-role-network: php: its server cannot answer (missing); to have it again: ec2-role-network create {arn('fluentd')} --name php\n"
+    assert listed.stderr == f"ec2-role-network: php: its server cannot answer (missing); to repair it: ec2-role-network create {arn('fluentd')} --name php\n"
     network(docker, *listed.stderr.split("ec2-role-network ")[1].split())
     assert arn("fluentd") in network(docker, "list").stdout
+
+
+def test_list_reports_the_old_server_that_a_killed_replace_left(docker, tmp_path):
+    create(docker, "php")
+    program = tmp_path / "docker"
+    program.write_text(f"""#!/bin/sh
+[ "$1 $2" != "stop ec2-role.before-php" ] || {{ kill -KILL $PPID; exit; }}
+exec {shutil.which("docker")} "$@"
+""")
+    program.chmod(0o755)
+    killed = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "replace", "php", arn("fluentd"), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    listed = network(docker, "list", check=False)
+    repair = f"ec2-role-network create {arn('fluentd')} --name php"
+    assert listed.stderr == f"ec2-role-network: php: its old server may still answer (a killed replace?); to repair it: {repair}\n"
+    network(docker, *repair.split()[1:])
+    assert docker.docker("ps", "--all", "--format", "{{.Names}}").stdout == "ec2-role-php\n"
+    network(docker, "list")
 
 
 def test_replace_keeps_multi_line_and_empty_values(docker, tmp_path):

@@ -89,7 +89,7 @@ def test_missing_network_or_server_is_reported_and_restored(host, broken):
     listed = host.network("list", check=False)
     gone = {"network": "network is gone (podman network prune?)", "rm": "server cannot answer (missing)", "pause": "server cannot answer (Paused"}[broken[0]]
     assert listed.returncode == 1 and f"php: its {gone}" in listed.stderr
-    assert f"; to have it again: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
+    assert f"; to repair it: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
     host.create("php")
     assert gateway_of(host, "php") == gateway and host.network("list").stderr == ""
     assert host.role_seen_by(host.box("--network", "php")) == "php"
