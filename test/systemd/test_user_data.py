@@ -1,6 +1,7 @@
 """Tests the user-data on a minimal host: it installs all or nothing, and no container gets the host's role."""
 
 import contextlib
+import gzip
 import itertools
 import os
 import re
@@ -106,6 +107,19 @@ def test_no_container_sees_the_hosts_role_from_the_first_boot(fresh_host, releas
     host.reboot()
     host.wait_until_served()
     assert HOST_ROLE not in answers(host)
+
+
+def test_compressed_document_has_room_for_many_roles(fresh_host, release, tmp_path):
+    names = [f"role-{number}" for number in range(20)]
+    printed = user_data(*release, *(word for name in names for word in ("--role", f"{name}={arn(name)}@br-{name}")), check=False)
+    assert "compress it with gzip" in printed.stderr and printed.returncode == 0
+    document = tmp_path / "user-data.gz"
+    document.write_bytes(gzip.compress(printed.stdout.encode()))
+    assert len(printed.stdout) > MAX_BYTES > document.stat().st_size
+    boot_with(fresh_host, document)
+    fresh_host.wait_until_served()
+    assert HOST_ROLE not in answers(fresh_host)
+    assert all(fresh_host.show(f"ec2-role@{name}.socket", "ActiveState") == "active" for name in names)
 
 
 def test_image_with_disabled_sockets_serves_only_the_new_role(fresh_host, release):
