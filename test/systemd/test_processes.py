@@ -66,6 +66,24 @@ def test_rootless_container_never_sees_the_hosts_role_at_boot(fresh_host):
     host.run("ec2-role-guard", "status")
 
 
+def test_one_users_removal_leaves_another_user_its_role(fresh_host):
+    host = fresh_host
+    host.run("sh", "-c", "useradd app; useradd bob")
+    host.install()
+    app = block("Rootless engines", "sh", 1, OPERATING).replace("EC2_ROLE_BRIDGE=", f"EC2_ROLE_BRIDGE= EC2_ROLE_ENDPOINT_URL={ENDPOINT}")
+    bob = app.replace("app", "bob").replace(":4567", ":4568").replace("exc_web", "php").replace("add --user bob", "add --user bob --to :4568")
+    host.run("sh", "-euc", f"{app}\n{bob}")
+    host.run("sh", "-euc", block("Rootless engines", "sh", 2, OPERATING))
+    host.run("ec2-role-guard", "status", "--user", "bob")
+    host.run("sh", "-euc", app)
+    host.run("userdel", "--force", "app")
+    host.reboot()
+    role = lambda: host.run("setpriv", "--reuid=bob", "--clear-groups", "curl", "-s", "-m", "3", URL, check=False).stdout
+    wait_until(lambda: role() == "php", what="the role of the user that is left")
+    host.run("ec2-role-guard", "status", "--user", "bob")
+    assert "--user app: no such user" in host.journal() and host.show("ec2-role-guard", "ActiveState") == "active"
+
+
 @pytest.fixture
 def docker_host(engine, aws):
     with FirewallHost(engine, "Docker", "none") as host:
