@@ -286,6 +286,16 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, stat
     assert refused.returncode == 1 and f"with another role; take another --name, or: ec2-role-network replace php {arn('fluentd')}" in refused.stderr
 
 
+def test_create_reports_options_that_a_running_server_does_not_have(docker, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("EC2_ROLE_HTTP_TOKENS=required\n")
+    create(docker, "php")
+    kept = "php: its server keeps the options and variables that it has; to change them: ec2-role-network replace php ..."
+    assert kept not in create(docker, "php").stderr and kept not in network(docker, "create", arn("php")).stderr
+    assert kept in network(docker, "create", arn("php"), "--", "--endpoint-url", ENDPOINT, "--http-tokens", "required").stderr
+    assert kept in create(docker, "php", "--env-file", variables).stderr
+
+
 def test_list_reports_a_server_without_a_credential(docker):
     """Uses ec2-role's image with a faster health check: the image's own takes 45 s to report the server as unhealthy."""
     check = "HEALTHCHECK --interval=100ms --start-period=1ms --retries=1 CMD [\"/ec2-role\", \"--check\"]"
