@@ -279,6 +279,7 @@ def test_stopped_or_removed_server_is_reported_and_restored(docker, broken, stat
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1 and f"php: its server cannot answer ({state}" in listed.stderr
     assert f"; to repair it: ec2-role-network create {arn('php')} --name php\n" in listed.stderr
+    assert ("its options are lost, and its role if replace changed it" in listed.stderr) == (state == "missing")
     create(docker, "php")
     assert role_name(docker, container) == "php" and network(docker, "list").stderr == ""
     # `create` refuses a network whose server has another role, and does not take it over.
@@ -373,7 +374,7 @@ def test_foreign_container_with_the_servers_name_is_kept(docker):
         refused = network(docker, *command, check=False)
         assert refused.returncode == 1 and "ec2-role-php" in refused.stderr, refused.stderr
     listed = network(docker, "list", check=False)
-    assert listed.returncode == 1 and "php: its server cannot answer (missing); " in listed.stderr
+    assert listed.returncode == 1 and "php: its server cannot answer (missing), " in listed.stderr
     network(docker, "remove", "php")
     assert docker.inspect(theirs, "{{.State.Running}} {{.Name}}") == "true /ec2-role-php"
 
@@ -397,4 +398,4 @@ def test_list_reports_a_labelled_network_without_a_server(docker):
     docker.docker("network", "create", "--label", "ec2-role.arn=none", "--subnet", "10.66.0.0/24", "another")
     listed = network(docker, "list", check=False)
     assert listed.returncode == 1 and "another" in listed.stdout and f"{arn('php')} " in listed.stdout
-    assert listed.stderr == "ec2-role-network: another: its server cannot answer (missing); to repair it: ec2-role-network create none --name another\n"
+    assert listed.stderr == "ec2-role-network: another: its server cannot answer (missing), its options are lost, and its role if replace changed it; to repair it: ec2-role-network create none --name another\n"
