@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
-from containers import CURL_REFUSED
-from instance import REPOSITORY, firewall, routing, wait_until
+from containers import CURL_REFUSED, curl, role_name, start_client
+from instance import METADATA, REPOSITORY, firewall, routing, wait_until
 from readme import OPERATING, block, command, compose, compose_program, with_test_sts
+from real_metadata import LIST
 from session import running_engine
 from sts import ENDPOINT, arn
 
@@ -109,6 +110,13 @@ def test_compose_without_iptables_serves_at_169_254_169_254(docker, tmp_path):
     assert "export it" in compose(docker, tmp_path, text, endpoint).stderr
     up = compose(docker, tmp_path, text, endpoint, **source)
     assert up.stdout == "exc_web", up.stdout + up.stderr
+    # A container that is on `outside` alone gets nothing, even if it knows the server's address there or makes a route by way of it.
+    [server] = docker.docker("ps", "--quiet", "--filter", "label=com.docker.compose.service=role").stdout.split()
+    address = docker.inspect(server, "{{.NetworkSettings.Networks.readme_outside.IPAddress}}")
+    client = start_client(docker, "--network", "readme_outside", "--cap-add", "NET_ADMIN")
+    assert curl(docker, client, f"http://{address}{LIST}") == ("", CURL_REFUSED)
+    docker.execute(client, "ip", "route", "add", METADATA, "via", address)
+    assert role_name(docker, client) is None
 
 
 def test_container_form_commands_serve_one_container(docker, tmp_path):
