@@ -121,11 +121,16 @@ def test_compose_without_iptables_serves_at_169_254_169_254(docker, tmp_path):
 
 def test_container_form_commands_serve_one_container(docker, tmp_path):
     script = with_test_sts(block("The container form", "sh", page=OPERATING))
-    started, asked = script.split("docker run --rm")
+    started, asked = script.split("AWS_CONTAINER_AUTHORIZATION_TOKEN=")
     shell(docker, started, tmp_path, cwd=tmp_path)
     wait_until(lambda: "credential of" in docker.log("role"), what="the first credential")
-    out = shell(docker, f"docker run --rm{asked}", tmp_path, cwd=tmp_path).stdout
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/arguments\nPATH=${{PATH#*:}}\nexec docker "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    out = shell(docker, f"AWS_CONTAINER_AUTHORIZATION_TOKEN={asked}", tmp_path, cwd=tmp_path).stdout
     assert ":assumed-role/exc_web/" in out
+    # Every user of the host can read the arguments of a process.
+    arguments, token = ((tmp_path / name).read_text() for name in ("arguments", "token"))
+    assert "exc_web" in arguments and token not in arguments
     unauthorised = docker.docker("run", "--rm", "--network", "container:role", "curlimages/curl", "-s", "-o", "/dev/null",
                                  "-w", "%{http_code}", "http://127.0.0.1:4567/v2/credentials/exc_web").stdout
     assert unauthorised == "401"
