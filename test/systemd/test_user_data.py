@@ -229,6 +229,16 @@ def test_incomplete_release_installs_nothing(engine, bare_host, release):
     assert_nothing_is_installed(bare_host)
 
 
+@pytest.mark.parametrize("other", ["curl", "wget"])
+def test_the_query_of_a_presigned_url_is_not_logged(bare_host, release, other):
+    """More people may read the console log than fetch from a private bucket, for which the query is enough."""
+    unreachable = f"http://{AWS_ADDRESS}:1/ec2-role-x86_64.tar.gz"
+    for url, why in ((unreachable, "could not be fetched"), (release[0], f"has not the sum {'0' * 64}")):
+        said = install(bare_host, (f"{url}?X-Amz-Signature=SECRET", "0" * 64), path=path_without(bare_host, other))
+        assert f"NOT INSTALLED: {url} {why}" in said and "SECRET" not in said
+        assert url != unreachable or "refused" in said or "Failed to connect" in said
+
+
 def test_missing_curl_and_wget_are_reported(bare_host, release):
     assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
 
