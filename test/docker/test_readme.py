@@ -60,6 +60,16 @@ def test_sighup_refresh_keeps_dockers_restart_policy(docker, tmp_path):
     wait_until(lambda: docker.inspect("ec2-role", "{{.State.Running}}") == "true", what="the start with Docker")
 
 
+def test_quick_start_server_answers_its_bridge_alone(docker, tmp_path):
+    # Without the hook, as after a flush of the firewall.
+    shell(docker, with_test_sts(block("Quick start", "sh", 0)).split("\nec2-role-hook")[0], tmp_path)
+    docker.docker("network", "create", "other")
+    clients = [start_client(docker, "--network", network) for network in ("bridge", "other")]
+    wait_until(lambda: "credential of" in docker.log("ec2-role"), what="the first credential")
+    answers = [curl(docker, client, f"http://172.17.0.1:4567{LIST}", "--fail")[0] for client in clients]
+    assert answers == ["exc_web", ""]
+
+
 def test_larger_address_pool_keeps_docker0s_address():
     pools = re.search(r'`({"default-address-pools".*})`', (REPOSITORY / OPERATING).read_text())[1]
     with running_engine() as engine:

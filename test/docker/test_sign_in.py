@@ -1,12 +1,15 @@
 """SSO and `aws login` as in scripts/README.md: ec2-role runs the real AWS CLI, which renews the expired source credential."""
 
+import contextlib
+
 import pytest
 
 import sign_in
 from images import CLIENT
-from instance import wait_until
+from instance import INSTANCE_ADDRESS, wait_until
 from instance_server import BINARY
 from readme import OPERATING, block, compose
+from real_metadata import LIST
 from sts import ENDPOINT
 
 SECTION = "SSO and aws login"
@@ -40,6 +43,13 @@ def test_server_on_the_laptop_uses_the_users_sign_in(docker, services, tmp_path,
     wait_until(lambda: "credential of" in docker.log(laptop), 30, what="the first credential")
     assert ":assumed-role/exc_web/" in docker.instance.run("sh", "-euc", ask).stdout
     assert services.requests == asked
+    # Another machine on the laptop's network can make a route to docker0's address, but gets nothing.
+    with contextlib.ExitStack() as after:
+        route = ("172.17.0.1", "via", INSTANCE_ADDRESS)
+        docker.instance.aws.run("ip", "route", "add", *route)
+        after.callback(docker.instance.aws.run, "ip", "route", "delete", *route)
+        answer = docker.instance.aws.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://172.17.0.1:4567{LIST}")
+        assert answer.stdout == "403"
 
 
 def test_image_with_the_aws_cli_uses_the_users_sign_in(docker, services, tmp_path):
