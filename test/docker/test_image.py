@@ -139,6 +139,13 @@ def test_image_of_a_tree_without_git_has_an_unknown_commit(docker, ec2_role_imag
     assert "fatal" not in image.stderr and configuration(docker, "ec2-role:no-git")["Labels"] == released
 
 
+def test_commit_is_that_of_the_tree_in_another_repositorys_hook(tmp_path):
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    environment = {**os.environ, "GIT_DIR": f"{tmp_path}/.git", "GIT_WORK_TREE": str(tmp_path), "GIT_INDEX_FILE": f"{tmp_path}/.git/index"}
+    asked = subprocess.run(["bash", "-c", f". {REPOSITORY}/scripts/common; commit; env"], capture_output=True, text=True, env=environment)
+    assert asked.stdout.startswith(commit().removesuffix("-changed")) and str(tmp_path) not in asked.stdout
+
+
 def test_image_for_the_other_architecture_names_it(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists() and not os.environ.get("CI"):
