@@ -146,6 +146,18 @@ def test_commit_is_that_of_the_tree_in_another_repositorys_hook(tmp_path):
     assert asked.stdout.startswith(commit().removesuffix("-changed")) and str(tmp_path) not in asked.stdout
 
 
+def test_repository_that_git_refuses_is_reported(tmp_path):
+    """In a CI system's container the tree is often another user's. Without the report, the build's commit is unknown for no visible reason."""
+    tree = changed_tree(tmp_path, without=[".git"])
+    subprocess.run(["git", "init", "--quiet"], cwd=tree, check=True)
+    for file in (tree, tree / ".git"):
+        os.chown(file, 1234, 1234)
+    environment = {name: value for name, value in os.environ.items() if name != "SUDO_UID"}
+    asked = subprocess.run(["bash", "-c", f"set -e; . {tree}/scripts/common; commit; echo ended"], capture_output=True, text=True,
+                           env={**environment, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"})
+    assert asked.stdout == "ended\n" and "safe.directory" in asked.stderr
+
+
 def test_image_for_the_other_architecture_names_it(docker):
     other = {"x86_64": ("aarch64", "arm64"), "aarch64": ("x86_64", "amd64")}[os.uname().machine]
     if not (REPOSITORY / f"target/{other[0]}-unknown-linux-musl/release/ec2-role").exists() and not os.environ.get("CI"):
