@@ -93,6 +93,19 @@ def test_bill_of_materials_lists_the_crates_of_the_binary():
     assert {reference for crate in bill["dependencies"] for reference in (crate["ref"], *crate.get("dependsOn", ()))} == names
 
 
+def release_tarball(**variables):
+    return subprocess.run([SCRIPTS / "release", "--tarball"], capture_output=True, env=clean_environment(**variables))
+
+
+def test_release_is_made_in_the_c_locale(tmp_path):
+    """In others the sums have another order. In Turkish ones find does not find LICENSE, and with GBK Python changes the bill of materials."""
+    log = tmp_path / "locales"
+    (tmp_path / "tar").write_text(f'#!/bin/sh\necho "$LC_ALL" >>{log}\nexec {shutil.which("tar")} "$@"\n')
+    (tmp_path / "tar").chmod(0o755)
+    release_tarball(LC_ALL="tr_TR.UTF-8", PATH=f"{tmp_path}:{os.environ['PATH']}").check_returncode()
+    assert log.read_text() == "C\n"
+
+
 @pytest.fixture(scope="module")
 def manuals(tmp_path_factory):
     """The man pages and completions as {name: content}."""
