@@ -106,6 +106,22 @@ def test_release_is_made_in_the_c_locale(tmp_path):
     assert log.read_text() == "C\n"
 
 
+def test_release_has_the_licences_whatever_cargos_directory_is_called(tmp_path):
+    home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
+    (tmp_path / "with space").symlink_to(home)
+    made = release_tarball(CARGO_HOME=str(tmp_path / "with space"))
+    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+        licences = archive.extractfile(f"ec2-role-{VERSION}-{os.uname().machine}/LICENSES").read()
+    assert made.returncode == 0 and b"\n==== ring " in licences
+
+
+def test_release_fails_without_the_crates_licences(tmp_path):
+    configuration = subprocess.run(["cargo", "vendor", "--offline", "--locked", tmp_path / "vendor"], cwd=REPOSITORY, capture_output=True, check=True)
+    (tmp_path / "config.toml").write_bytes(configuration.stdout)
+    made = release_tarball(CARGO_HOME=str(tmp_path))
+    assert made.returncode == 1 and b"licence is not there" in made.stderr and made.stdout == b""
+
+
 @pytest.fixture(scope="module")
 def manuals(tmp_path_factory):
     """The man pages and completions as {name: content}."""
