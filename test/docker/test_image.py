@@ -74,6 +74,16 @@ def test_build_ignores_the_users_compiler_options(tmp_path):
     assert "\nCFLAGS=-U_FORTIFY_SOURCE " in build.stdout and "-march" not in build.stdout
 
 
+def test_image_of_an_earlier_run_is_not_saved_as_the_new_one(tmp_path):
+    """With DOCKER_BUILDKIT=1 and a builder in a container (BUILDX_BUILDER), docker build leaves the image with the builder."""
+    (tmp_path / "docker").write_text("""#!/bin/sh
+case $1 in version) echo 28 ;; build) echo sha256:new ;; tag) [ "$2" != sha256:new ] ;; *) echo "earlier image" ;; esac
+""")
+    (tmp_path / "docker").chmod(0o755)
+    made = subprocess.run([REPOSITORY / "scripts/image"], capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert made.returncode == 1 and "earlier image" not in made.stdout
+
+
 def configuration(docker, image):
     configured = json.loads(docker.docker("image", "inspect", image).stdout)[0]["Config"]
     return {name: configured[name] for name in ("User", "Env", "ExposedPorts", "Healthcheck", "Entrypoint", "StopSignal", "Labels")}
