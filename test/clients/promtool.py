@@ -13,7 +13,8 @@ PROMTOOL = pathlib.Path(__file__).resolve().parents[2] / "target/promtool"
 def main():
     if PROMTOOL.exists() or shutil.which("apt-get") is None:
         return
-    with tempfile.TemporaryDirectory() as directory:
+    # The directory is on promtool's file system, so that an interrupted move leaves no incomplete promtool.
+    with tempfile.TemporaryDirectory(dir=PROMTOOL.parent) as directory:
         download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download"]
         if subprocess.run([*download, "promtool"], cwd=directory, stderr=subprocess.DEVNULL).returncode != 0:
             subprocess.run([*download, "prometheus"], cwd=directory, check=True)
