@@ -68,7 +68,7 @@ def test_build_ignores_the_users_compiler_options(tmp_path):
     """Otherwise the binary has other bytes than TOOLCHAIN promises, and with -march=native runs on no older processor."""
     (tmp_path / "cargo").write_text('#!/bin/sh\n[ "$1" != build ] || { env; exit 1; }\n')
     (tmp_path / "cargo").chmod(0o755)
-    options = dict.fromkeys(("CFLAGS", "TARGET_CFLAGS", "CFLAGS_x86_64_unknown_linux_musl", "CARGO_PROFILE_RELEASE_LTO"), "-march=users")
+    options = dict.fromkeys(("CFLAGS", "TARGET_CFLAGS", "CFLAGS_x86_64_unknown_linux_musl", "CARGO_PROFILE_RELEASE_LTO", "CARGO_BUILD_TARGET"), "-march=users")
     environment = {**os.environ, **options, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     build = subprocess.run([REPOSITORY / "scripts/build"], capture_output=True, text=True, env=environment)
     assert "\nCFLAGS=-U_FORTIFY_SOURCE " in build.stdout and "-march" not in build.stdout
