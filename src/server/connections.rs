@@ -44,8 +44,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// next `epoll_wait`. Without this bound, a flood of new clients would delay the clients that are already connected.
 const BATCH: usize = 64;
 
-/// A connection is read right after accept: if its request has already arrived, it need not be registered with epoll. Once such
-/// an early read finds no whole request, only one in `SAMPLE` new connections is read early, until an early read finds one.
+/// A connection is read right after accept: if its request has already arrived, it need not be registered with epoll. If such an
+/// early read finds no whole request, only one in `SAMPLE` new connections is read early, until a whole request is found.
 const SAMPLE: u64 = 16;
 
 const LISTENER: u64 = 0;

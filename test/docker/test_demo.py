@@ -1,4 +1,4 @@
-"""scripts/demo, with the settings of a user's home directory. It is here because its build must not wait for scripts/build --all."""
+"""scripts/demo, with the settings of a user's home directory. In test/docker, which runs after scripts/build --all."""
 
 import os
 import pathlib

@@ -98,7 +98,7 @@ def release_tarball(**variables):
 
 
 def test_release_is_made_in_the_c_locale(tmp_path):
-    """In others the sums have another order. In Turkish ones find does not find LICENSE, and with GBK Python changes the bill of materials."""
+    """Other locales sort the sums otherwise. In Turkish, find misses LICENSE. With GBK, Python writes another bill of materials."""
     log = tmp_path / "locales"
     (tmp_path / "tar").write_text(f'#!/bin/sh\necho "$LC_ALL" >>{log}\nexec {shutil.which("tar")} "$@"\n')
     (tmp_path / "tar").chmod(0o755)
