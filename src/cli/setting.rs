@@ -84,9 +84,10 @@ impl<'a> Settings<'a> {
         };
         let is_unknown = |name: &&str| name.starts_with(PREFIX) && !is_known(name);
         match self.environment.names("").find(|name| is_garbled(name) || is_unknown(name)) {
+            // Omit what follows a colon: from `NAME: SECRET==` in an env file, Podman takes all before the first `=` as the name.
             Some(name) => Err(format!(
                 "{}: there is no such variable; see ec2-role --help",
-                name.escape_debug()
+                name.split_inclusive(':').next().unwrap_or_default().escape_debug()
             )),
             None => Ok(()),
         }
