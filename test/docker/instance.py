@@ -4,7 +4,6 @@ import http.client
 import os
 import pathlib
 import socket
-import subprocess
 import time
 
 from network_namespace import NetworkNamespace, join
@@ -91,12 +90,18 @@ class Instance:
             namespace.remove()
 
 
+def first_in_path(directory, name, script):
+    """Writes a shell script as a program into the directory. Returns a PATH in which it comes before the machine's program of this
+    name."""
+    program = directory / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
 def with_busybox_flock(directory):
     """A PATH in which flock is like that of busybox (its util-linux/flock.c): it has neither -w nor -V."""
-    flock = directory / "flock"
-    flock.write_text("#!/bin/sh\nwhile getopts sxun _; do :; done; [ $OPTIND = 1 ]\n")
-    flock.chmod(0o755)
-    return f"PATH={directory}:{os.environ['PATH']}"
+    return f"PATH={first_in_path(directory, 'flock', 'while getopts sxun _; do :; done; [ $OPTIND = 1 ]')}"
 
 
 def get(namespace, path, address=METADATA, port=80, timeout=3, source=None):

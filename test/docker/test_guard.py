@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import GUARD, METADATA, routing, wait_until, with_busybox_flock
+from instance import GUARD, METADATA, first_in_path, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE
 
 IPV6 = {"address": "fd00:ec2::254"}
@@ -196,10 +196,8 @@ def test_guard_keeps_host_access_with_a_reverse_path_filter(both_families, firew
 
 
 def test_failure_to_turn_on_is_reported(host, tmp_path):
-    ip = tmp_path / "ip"
-    ip.write_text('#!/bin/sh\ncase $* in *"rule add"*prohibit*) echo no >&2; exit 2 ;; esac\nexec /sbin/ip "$@"\n')
-    ip.chmod(0o755)
-    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    path = first_in_path(tmp_path, "ip", 'case $* in *"rule add"*prohibit*) echo no >&2; exit 2 ;; esac\nexec /sbin/ip "$@"')
+    host.environment = {**host.environment, "PATH": path}
     failed = host.guard("on", check=False)
     assert failed.returncode == 1
     assert failed.stderr == "ec2-role-guard: NOT on: containers may have the host's role: ip -4 rule add to 169.254.169.254 pref 0 prohibit: no\n"

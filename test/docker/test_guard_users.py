@@ -7,7 +7,7 @@ import pytest
 
 from accounts import OTHERS, SUBUIDS, UID, add_accounts
 from asking import role_of_uid, role_seen_by
-from instance import routing
+from instance import first_in_path, routing
 from real_metadata import HOST_ROLE
 from test_guard import IPV6, ON
 
@@ -133,10 +133,8 @@ def test_status_reports_a_user_that_is_not_refused(host):
 @pytest.mark.parametrize("failing", ["id -un", "cat", "awk"])
 def test_on_fails_if_the_uid_ranges_cannot_be_read(host, tmp_path, failing):
     program, *arguments = failing.split()
-    failed = tmp_path / program
-    failed.write_text(f'#!/bin/sh\ncase "$*" in "{" ".join(arguments)}"*) exit 1 ;; esac\nexec {shutil.which(program)} "$@"\n')
-    failed.chmod(0o755)
-    host.environment = {**host.environment, "PATH": f"{tmp_path}:{host.environment['PATH']}"}
+    path = first_in_path(tmp_path, program, f'case "$*" in "{" ".join(arguments)}"*) exit 1 ;; esac\nexec {shutil.which(program)} "$@"')
+    host.environment = {**host.environment, "PATH": path}
     assert host.guard("on", "--user", "app", check=False).returncode == 1
 
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import http.client
 import itertools
-import os
 import re
 import resource
 import shutil
@@ -14,7 +13,7 @@ import struct
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, get, open_connection, routing, wait_until, with_busybox_flock
+from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, first_in_path, get, open_connection, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn, named
 
@@ -284,10 +283,9 @@ def test_bridge_without_an_address_does_not_affect_others(host, server):
 
 def test_bridge_removed_while_add_runs_is_skipped(host, server, tmp_path):
     host.bridge("docker1", "172.31.0.1/24")
-    program, ip = tmp_path / "ip", shutil.which("ip")
-    program.write_text(f'#!/bin/sh\ncase $* in *"dev docker1 type bridge") {ip} link delete docker1 ;; esac\nexec {ip} "$@"\n')
-    program.chmod(0o755)
-    added = host.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", HOOK, "add", "--bridge", "docker+", check=False)
+    ip = shutil.which("ip")
+    path = first_in_path(tmp_path, "ip", f'case $* in *"dev docker1 type bridge") {ip} link delete docker1 ;; esac\nexec {ip} "$@"')
+    added = host.run("env", f"PATH={path}", HOOK, "add", "--bridge", "docker+", check=False)
     assert added.returncode == 0, added.stderr
     assert role_seen_by(host.box) == "stand-in"
     assert host.hook("status").stdout == "ok: docker+ → 172.17.0.1:4567\n"
@@ -576,10 +574,8 @@ def test_failure_of_any_command_keeps_the_other_hooks(host, server, tmp_path, fa
         host.hook("add", "--bridge", "br-other")
         before = rules(host)
         runs, environment = tmp_path / "runs", host.environment
-        program = tmp_path / failing
-        program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 2\nexec {shutil.which(failing)} "$@"\n')
-        program.chmod(0o755)
-        host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+        path = first_in_path(tmp_path, failing, f'echo >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 2\nexec {shutil.which(failing)} "$@"')
+        host.environment = {**environment, "PATH": path}
         for run in itertools.count(1):
             runs.write_text("")
             host.environment["FAILS"] = str(run)
@@ -603,11 +599,9 @@ def test_add_and_remove_overcome_a_flush_before_their_write(host, server, tmp_pa
         before, environment = rules(host), host.environment
         # Give `add` another port: it writes nothing if its rules are in place already.
         command = ("add", "--to", ":4568") if verb == "add" else ("remove",)
-        program = tmp_path / "iptables-restore"
-        program.write_text(f'#!/bin/sh\n[ -e {tmp_path}/flushed ] || {{ touch {tmp_path}/flushed; nft flush ruleset; }}\n'
-                           f'exec {shutil.which("iptables-restore")} "$@"\n')
-        program.chmod(0o755)
-        host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+        path = first_in_path(tmp_path, "iptables-restore", f'[ -e {tmp_path}/flushed ] || {{ touch {tmp_path}/flushed; nft flush ruleset; }}\n'
+                                                           f'exec {shutil.which("iptables-restore")} "$@"')
+        host.environment = {**environment, "PATH": path}
         host.hook(*command)
         host.environment = environment
         after = rules(host)
@@ -617,12 +611,9 @@ def test_add_and_remove_overcome_a_flush_before_their_write(host, server, tmp_pa
 
 def test_add_reports_a_held_iptables_lock_after_its_wait(host, server, tmp_path):
     """Each wait is shortened to 1 s. The test uses iptables-legacy, because iptables-nft has no lock."""
-    for name in ("iptables", "ip6tables"):
-        program = tmp_path / f"{name}-legacy-restore"
-        program.write_text(f'#!/bin/sh\nexec {shutil.which(program.name)} $(echo "$@" | sed s/--wait=[0-9]*/--wait=1/)\n')
-        program.chmod(0o755)
-    environment = host.environment
-    host.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+    for name in ("iptables-legacy-restore", "ip6tables-legacy-restore"):
+        path = first_in_path(tmp_path, name, f'exec {shutil.which(name)} $(echo "$@" | sed s/--wait=[0-9]*/--wait=1/)')
+    host.environment = {**host.environment, "PATH": path}
     # Hold the lock in a mount namespace with a /run of its own, so that no other program on this machine waits for it.
     host.within = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs tmpfs /run; exec 7>/run/xtables.lock; flock 7; exec "$@"', "sh")
     with named("ec2-role"):

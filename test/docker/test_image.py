@@ -12,7 +12,7 @@ import pytest
 
 from containers import role_name, start_client
 from images import build_ec2_role, changed_tree
-from instance import REPOSITORY, wait_until
+from instance import REPOSITORY, first_in_path, wait_until
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
@@ -66,21 +66,18 @@ def test_build_ignores_the_users_cargo_target_directory(tmp_path):
 
 def test_build_ignores_the_users_compiler_options(tmp_path):
     """Otherwise the binary has other bytes than TOOLCHAIN promises, and with -march=native runs on no older processor."""
-    (tmp_path / "cargo").write_text('#!/bin/sh\n[ "$1" != build ] || { env; exit 1; }\n')
-    (tmp_path / "cargo").chmod(0o755)
+    path = first_in_path(tmp_path, "cargo", '[ "$1" != build ] || { env; exit 1; }')
     options = dict.fromkeys(("CFLAGS", "TARGET_CFLAGS", "CFLAGS_x86_64_unknown_linux_musl", "CARGO_PROFILE_RELEASE_LTO", "CARGO_BUILD_TARGET"), "-march=users")
-    environment = {**os.environ, **options, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    build = subprocess.run([REPOSITORY / "scripts/build"], capture_output=True, text=True, env=environment)
+    build = subprocess.run([REPOSITORY / "scripts/build"], capture_output=True, text=True, env={**os.environ, **options, "PATH": path})
     assert "\nCFLAGS=-U_FORTIFY_SOURCE " in build.stdout and "-march" not in build.stdout
 
 
 def test_image_of_an_earlier_run_is_not_saved_as_the_new_one(tmp_path):
     """With DOCKER_BUILDKIT=1 and a builder in a container (BUILDX_BUILDER), docker build leaves the image with the builder."""
-    (tmp_path / "docker").write_text("""#!/bin/sh
+    path = first_in_path(tmp_path, "docker", """
 case $1 in version) echo 28 ;; build) echo sha256:new ;; tag) [ "$2" != sha256:new ] ;; *) echo "earlier image" ;; esac
 """)
-    (tmp_path / "docker").chmod(0o755)
-    made = subprocess.run([REPOSITORY / "scripts/image"], capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    made = subprocess.run([REPOSITORY / "scripts/image"], capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert made.returncode == 1 and "earlier image" not in made.stdout
 
 
@@ -139,10 +136,8 @@ def test_image_of_a_tree_without_git_has_an_unknown_commit(docker, ec2_role_imag
     released = config_of_a_releases_image(tree)["Labels"]
     assert released == {name: value for name, value in configuration(docker, "ec2-role")["Labels"].items() if not name.endswith(".revision")}
     # This cargo builds nothing. It prints the commit that --version would print.
-    (tmp_path / "cargo").write_text('#!/bin/sh\n[ "$1" != build ] || { echo "commit: $EC2_ROLE_COMMIT"; exit 1; }\n')
-    (tmp_path / "cargo").chmod(0o755)
-    environment = {**docker.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    build = subprocess.run([tree / "scripts/build"], capture_output=True, text=True, env=environment)
+    path = first_in_path(tmp_path, "cargo", '[ "$1" != build ] || { echo "commit: $EC2_ROLE_COMMIT"; exit 1; }')
+    build = subprocess.run([tree / "scripts/build"], capture_output=True, text=True, env={**docker.environment, "PATH": path})
     assert "commit: unknown commit" in build.stdout and build.stderr == ""
     (tree / "scripts/build").write_text("#!/bin/sh\n")
     image = subprocess.run([tree / "scripts/image", "--tag", "ec2-role:no-git"], capture_output=True, text=True, check=True, env=docker.environment)

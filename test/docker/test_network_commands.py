@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from containers import CURL_REFUSED, curl, metadata, role_name, start_client
-from instance import firewall, wait_until, with_busybox_flock
+from instance import firewall, first_in_path, wait_until, with_busybox_flock
 from network_namespace import NetworkNamespace
 from real_metadata import LIST
 from role_networks import NETWORK, create, gateway_of, network, rules
@@ -92,13 +92,12 @@ def test_engine_failure_is_reported_and_loses_nothing(docker, tmp_path, verb, co
     variables.write_text("EC2_ROLE_ROLE_NAME=temp\n")
     create(docker, "php", "--env-file", variables)
     container = docker.docker("create", "--network", "php", "busybox", "true").stdout.strip()
-    failed, program, environment = tmp_path / "failed", tmp_path / "docker", docker.instance.environment
-    program.write_text(f"""#!/bin/sh
+    failed, environment = tmp_path / "failed", docker.instance.environment
+    path = first_in_path(tmp_path, "docker", f"""
 case $* in *'{command}'*) [ -e {failed} ] || {{ touch {failed}; exit 1; }} ;; esac
 exec {shutil.which("docker")} "$@"
 """)
-    program.chmod(0o755)
-    docker.instance.environment = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+    docker.instance.environment = {**environment, "PATH": path}
     try:
         first = network(docker, verb, *([] if verb == "list" else ["php"]), check=False)
     finally:
@@ -126,11 +125,8 @@ def test_list_distinguishes_a_missing_guard_and_missing_rules(docker):
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_create_warns_if_the_guards_unit_is_not_enabled(docker, tmp_path, enabled):
-    systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-enabled --quiet ec2-role-guard.service" ] || exit {0 if enabled else 1}\n')
-    systemctl.chmod(0o755)
-    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
-                                  "--endpoint-url", ENDPOINT)
+    path = first_in_path(tmp_path, "systemctl", f'[ "$*" != "is-enabled --quiet ec2-role-guard.service" ] || exit {0 if enabled else 1}')
+    created = docker.instance.run("env", f"PATH={path}", NETWORK, "create", arn("php"), "--", "--endpoint-url", ENDPOINT)
     assert ("systemctl enable --now ec2-role-guard ec2-role-hook" in created.stderr) != enabled
 
 
@@ -179,12 +175,10 @@ def test_failed_command_is_undone_and_reported(docker, arguments, complaint):
 
 def test_network_without_ipv4_is_undone_and_reported(docker, tmp_path):
     """Plays Docker 28, which makes networks without IPv4 if default-network-opts in daemon.json says so."""
-    program = tmp_path / "docker"
-    program.write_text(f"""#!/bin/sh
+    path = first_in_path(tmp_path, "docker", f"""
 case $* in *'{{{{range .IPAM.Config}}}}'*) echo fd00::/64,fd00::1 ;; *) exec {shutil.which("docker")} "$@" ;; esac
 """)
-    program.chmod(0o755)
-    failed = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), check=False)
+    failed = docker.instance.run("env", f"PATH={path}", NETWORK, "create", arn("php"), check=False)
     assert failed.returncode == 1 and "php: the network has no IPv4 subnet" in failed.stderr, failed.stderr
     assert docker.docker("network", "ls", "--quiet", "--filter", "label=ec2-role.arn").stdout == ""
 
@@ -343,12 +337,9 @@ def test_engine_on_another_host_is_refused(docker):
 
 
 def test_clock_set_back_does_not_prolong_the_wait(docker, tmp_path):
-    clock = tmp_path / "date"
-    clock.write_text(f'#!/bin/sh\nread -r now <{tmp_path}/now; echo $now; echo $((now - 60)) >{tmp_path}/now\n')
-    clock.chmod(0o755)
+    path = first_in_path(tmp_path, "date", f"read -r now <{tmp_path}/now; echo $now; echo $((now - 60)) >{tmp_path}/now")
     (tmp_path / "now").write_text("1800000000\n")
-    created = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "create", arn("php"), "--",
-                                  "--endpoint-url", "http://127.0.0.1:9", check=False)
+    created = docker.instance.run("env", f"PATH={path}", NETWORK, "create", arn("php"), "--", "--endpoint-url", "http://127.0.0.1:9", check=False)
     assert created.returncode == 1 and "php is made, but has no credential yet" in created.stderr
 
 

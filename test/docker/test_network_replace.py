@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from containers import document, metadata, role_name, start_client
-from instance import AWS_ADDRESS
+from instance import AWS_ADDRESS, first_in_path
 from real_metadata import LIST
 from role_networks import NETWORK, create, gateway_of, network
 from sts import ENDPOINT, arn
@@ -169,13 +169,11 @@ def test_list_names_the_servers_role_after_a_killed_replace(docker):
 
 def test_list_reports_the_old_server_that_a_killed_replace_left(docker, tmp_path):
     create(docker, "php")
-    program = tmp_path / "docker"
-    program.write_text(f"""#!/bin/sh
+    path = first_in_path(tmp_path, "docker", f"""
 [ "$1 $2" != "stop ec2-role.before-php" ] || {{ kill -KILL $PPID; exit; }}
 exec {shutil.which("docker")} "$@"
 """)
-    program.chmod(0o755)
-    killed = docker.instance.run("env", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "replace", "php", arn("fluentd"), check=False)
+    killed = docker.instance.run("env", f"PATH={path}", NETWORK, "replace", "php", arn("fluentd"), check=False)
     assert killed.returncode == -signal.SIGKILL
     listed = network(docker, "list", check=False)
     repair = f"ec2-role-network create {arn('fluentd')} --name php"
@@ -213,13 +211,12 @@ def test_replace_keeps_variables_of_any_name_and_value(docker, tmp_path):
 
 def test_replace_keeps_a_variable_that_grep_takes_for_binary(docker, tmp_path):
     """In the locale zh_CN.GBK, GNU grep omits lines in UTF-8. Few hosts have this locale, so the test changes grep instead."""
-    variables, program, grep = tmp_path / "variables", tmp_path / "grep", shutil.which("grep")
+    variables, grep = tmp_path / "variables", shutil.which("grep")
     variables.write_text("NOTE=é\n")
     create(docker, "php", "--env-file", variables)
-    program.write_text(f"""#!/bin/sh
+    path = first_in_path(tmp_path, "grep", f"""
 [ "$LC_ALL" = zh_CN.GBK ] || exec {grep} "$@"
 LC_ALL=C sed '/[^ -~]/d' | {grep} "$@"
 """)
-    program.chmod(0o755)
-    docker.instance.run("env", "LC_ALL=zh_CN.GBK", f"PATH={tmp_path}:{os.environ['PATH']}", NETWORK, "replace", "php")
+    docker.instance.run("env", "LC_ALL=zh_CN.GBK", f"PATH={path}", NETWORK, "replace", "php")
     assert "NOTE=é" in json.loads(docker.inspect("ec2-role-php", "{{json .Config.Env}}"))

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from containers import CURL_REFUSED, curl, role_name, start_client
-from instance import METADATA, REPOSITORY, firewall, routing, wait_until
+from instance import METADATA, REPOSITORY, firewall, first_in_path, routing, wait_until
 from readme import OPERATING, block, command, compose, compose_program, with_test_sts
 from real_metadata import LIST
 from session import running_engine
@@ -20,8 +20,7 @@ pytestmark = pytest.mark.usefixtures("published_images", "ec2_role_image", "aws"
 def shell(docker, script, directory, **environment):
     """Runs a script on the instance. `sudo` just runs its command, because the tests are root. An empty tmpfs hides each
     directory into which the script installs. /mnt, in the PATH, has the programs of /usr/local/bin that the tmpfs hides."""
-    (directory / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
-    (directory / "sudo").chmod(0o755)
+    first_in_path(directory, "sudo", 'exec "$@"')
     prepare = "mount --bind /usr/local/bin /mnt; for d in /usr/local/bin /usr/local/sbin /etc/systemd/system; do mount -t tmpfs tmpfs $d; done"
     return docker.instance.run(
         "unshare", "--mount", "sh", "-euc", f"{prepare}; PATH={directory}:$PATH:/mnt; {environment.pop('before', '')}\n{script}", **environment)
@@ -134,8 +133,7 @@ def test_container_form_commands_serve_one_container(docker, tmp_path):
     started, asked = script.split("AWS_CONTAINER_AUTHORIZATION_TOKEN=")
     shell(docker, started, tmp_path, cwd=tmp_path)
     wait_until(lambda: "credential of" in docker.log("role"), what="the first credential")
-    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/arguments\nPATH=${{PATH#*:}}\nexec docker "$@"\n')
-    (tmp_path / "docker").chmod(0o755)
+    first_in_path(tmp_path, "docker", f'echo "$*" >>{tmp_path}/arguments\nPATH=${{PATH#*:}}\nexec docker "$@"')
     out = shell(docker, f"AWS_CONTAINER_AUTHORIZATION_TOKEN={asked}", tmp_path, cwd=tmp_path).stdout
     assert ":assumed-role/exc_web/" in out
     # Every user of the host can read the arguments of a process.

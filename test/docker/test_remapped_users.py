@@ -4,7 +4,7 @@ of the host has."""
 import shutil
 
 from images import BUSYBOX, build_ec2_role, import_busybox
-from instance import METADATA, REPOSITORY
+from instance import METADATA, REPOSITORY, first_in_path
 from real_metadata import LIST
 from rootless import ASK
 from session import running_engine
@@ -16,17 +16,16 @@ NETWORK = REPOSITORY / "scripts/ec2-role-network"
 def test_role_network_works_with_userns_remap(tmp_path):
     # userns-remap needs a range of subordinate uids. Only dockerd sees this file, so the machine needs no such range.
     (tmp_path / "subuid").write_text("nobody:200000:65536\n")
-    (tmp_path / "dockerd").write_text(f"""#!/bin/sh
+    path = first_in_path(tmp_path, "dockerd", f"""
 exec unshare --mount sh -euc '
     touch /etc/subuid /etc/subgid
     for file in /etc/subuid /etc/subgid; do mount --bind {tmp_path}/subuid $file; done
     exec {shutil.which("dockerd")} "$@"' sh "$@"
 """)
-    (tmp_path / "dockerd").chmod(0o755)
     with running_engine() as engine, Aws(engine.instance):
         engine.stop()
         engine.directory.chmod(0o711)
-        engine.environment["PATH"] = f"{tmp_path}:{engine.environment['PATH']}"
+        engine.environment["PATH"] = path
         engine.settings = {"userns-remap": "nobody:nogroup"}
         engine.start()
         assert "name=userns" in engine.docker("info", "--format", "{{.SecurityOptions}}").stdout

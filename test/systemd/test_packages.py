@@ -16,7 +16,7 @@ import tomllib
 import pytest
 
 from host import SCRIPTS
-from instance import REPOSITORY, clean_environment, wait_until
+from instance import REPOSITORY, clean_environment, first_in_path, wait_until
 from instance_server import BINARY
 from packages import HOMEPAGE, PackageHost, import_suite, make, make_older
 from readme import OPERATING, block
@@ -100,9 +100,8 @@ def release_tarball(**variables):
 def test_release_is_made_in_the_c_locale(tmp_path):
     """Other locales sort the sums otherwise. In Turkish, find misses LICENSE. With GBK, Python writes another bill of materials."""
     log = tmp_path / "locales"
-    (tmp_path / "tar").write_text(f'#!/bin/sh\necho "$LC_ALL" >>{log}\nexec {shutil.which("tar")} "$@"\n')
-    (tmp_path / "tar").chmod(0o755)
-    release_tarball(LC_ALL="tr_TR.UTF-8", PATH=f"{tmp_path}:{os.environ['PATH']}").check_returncode()
+    path = first_in_path(tmp_path, "tar", f'echo "$LC_ALL" >>{log}\nexec {shutil.which("tar")} "$@"')
+    release_tarball(LC_ALL="tr_TR.UTF-8", PATH=path).check_returncode()
     assert log.read_text() == "C\n"
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from host import SCRIPTS, Host, second_bridge
-from instance import AWS_ADDRESS, wait_until
+from instance import AWS_ADDRESS, first_in_path, wait_until
 from real_metadata import HOST_ROLE
 from release import Release, user_data
 from sts import arn
@@ -361,8 +360,8 @@ def test_unit_that_fails_to_start_is_reported(fresh_host, release):
 
 
 def test_install_waits_for_forked_processes_that_hold_sockets(fresh_host, release):
-    """After systemd (before version 255) has forked the process of a unit with Type=idle, such as getty's, this process holds
-    systemd's sockets for up to 6 s while other jobs run, as in a boot. Then a new role cannot listen at an old role's address."""
+    """With systemd before version 255, the forked process of a unit with Type=idle, such as getty's, holds systemd's sockets for
+    up to 6 s while other jobs run, as in a boot. Until then a new role cannot listen at an old role's address."""
     host = fresh_host
     assert "ec2-role: installed" in install(host, release, "--role", f"old={arn('fluentd')}@br-two:192.168.7.1")
     host.put("[Service]\nType=idle\nExecStart=sleep 99\n", "/etc/systemd/system/getty-like.service")
@@ -409,13 +408,12 @@ def test_invalid_arguments_are_reported_in_one_line(arguments, said):
 def test_failure_of_any_command_prints_no_user_data(tmp_path, failing):
     """Makes each run of the program fail in turn. The script must then print no user-data: without the guard's part, the
     user-data would leave the way to the host's role open."""
-    runs, program = tmp_path / "runs", tmp_path / failing
-    program.write_text(f'#!/bin/sh\necho >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"\n')
-    program.chmod(0o755)
+    runs = tmp_path / "runs"
+    path = first_in_path(tmp_path, failing, f'echo >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"')
     command = [SCRIPTS / "ec2-role-user-data", "--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64", "--sha256", "0" * 64]
     for run in itertools.count(1):
         runs.write_text("")
-        printed = subprocess.run(command, capture_output=True, text=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "FAILS": str(run)})
+        printed = subprocess.run(command, capture_output=True, text=True, env={"PATH": path, "FAILS": str(run)})
         if len(runs.read_text()) < run:
             break
         assert printed.returncode != 0 and printed.stdout == "", run
