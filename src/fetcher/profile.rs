@@ -12,7 +12,7 @@ pub struct Profile {
     /// Settings from the credentials file, by default `~/.aws/credentials`.
     pub credentials: Settings,
     /// The error if this process has no permission to read a shared file. `shared_files::find` returns this error: the unread
-    /// file may hold the intended credential, so no later source may be used. Sources in variables are tried before.
+    /// file may hold the intended credential, so no later source may be used. Sources in variables are tried earlier.
     pub access: Result<(), Fault>,
     /// The whole config file: the profile's key `services` names another section of it.
     config_file: SharedFile,

@@ -25,8 +25,8 @@ const KILL_TIMEOUT: Duration = Duration::from_millis(800);
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends within this time after its start counts as short-lived: perhaps it cannot start, and no client's request is
-/// the cause. A start takes 5 ms, but much longer on a busy or throttled processor.
+/// A server that ends within this time after its start counts as short-lived: perhaps it cannot start at all, whatever clients
+/// send. A start takes 5 ms, but much longer on a busy or throttled processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
 /// doubles the delay, up to `MAX_PAUSE`.

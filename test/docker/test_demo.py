@@ -1,4 +1,4 @@
-"""scripts/demo, with the settings of a user's home directory. In test/docker, which runs after scripts/build --all."""
+"""Tests scripts/demo with settings in a user's home directory. It is in test/docker, because that runs after scripts/build --all."""
 
 import os
 import pathlib

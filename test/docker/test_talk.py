@@ -1,5 +1,5 @@
-"""Does, on a real Docker Engine, what the slides of a talk of 2015 show, from which the idea of ec2-role is: containers get the
-host's role, then the assumed role; at last the server itself runs in a container."""
+"""Repeats on a real Docker Engine what the slides of the 2015 talk show, which gave the idea for ec2-role: containers get the
+host's role, then the assumed role; finally the server itself runs in a container."""
 
 import re
 

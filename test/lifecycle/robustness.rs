@@ -26,8 +26,8 @@ use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, ski
 const END: Duration = Duration::from_secs(5);
 /// Number of requests while a fetcher hangs.
 const FETCHES: usize = 200;
-/// Number of server kills while a fetcher hangs. The same number of hostile requests follows. tiny_http would abort the server
-/// because of their Content-Length, if it received this header.
+/// Number of server kills while a fetcher hangs. The same number of hostile requests follows. Their Content-Length would make
+/// tiny_http abort the server, so the server must not pass this header on to tiny_http.
 const DEATHS: usize = 20;
 /// Number of server kills under load.
 const DEATHS_UNDER_LOAD: usize = 20;

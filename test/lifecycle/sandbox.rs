@@ -67,7 +67,7 @@ const NEWER_THAN_4_14: [std::ops::RangeInclusive<libc::c_long>; 2] = [
 /// GRND_INSECURE, a flag of getrandom that Linux has had since 5.6.
 const GRND_INSECURE: u64 = 4;
 
-/// Without system calls newer than 4.14: refreshes, a `credential_process`, token files, a server's replacement, the shutdown.
+/// Refreshes, a `credential_process`, token files, a server's replacement and the shutdown need no system call newer than 4.14.
 #[test]
 fn kernel_4_14_has_all_system_calls_that_are_needed() {
     let flag = SeccompCmpOp::MaskedEq(GRND_INSECURE);

@@ -12,7 +12,7 @@ pub fn is_fetch_metadata(name: &str) -> bool {
 
 /// Refuses headers that mark a browser's request, and a Host header with a name that an attacker could register for DNS
 /// rebinding. Allowed are an absent or empty Host, IP addresses, `localhost` and names below it (RFC 6761), and `allowed_hosts`.
-/// A request to an address other than loopback may also name a host without a dot or below `internal` (reserved by ICANN).
+/// For a request to an address other than loopback, names without a dot and names below `internal` (reserved by ICANN) are too.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         let is = |other: &str| name.eq_ignore_ascii_case(other);

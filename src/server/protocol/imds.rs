@@ -60,11 +60,11 @@ pub fn respond<'a>(request: &Request, state: &'a ResponseState, now: BootTime) -
     response
 }
 
-/// Whether a path is hidden (404). If only the container form serves the credential, all paths of the role are hidden, and so is
-/// the session token path, with two exceptions:
+/// Whether a path is hidden (404). If only the container form serves the credential, all paths of the role are hidden. The
+/// session token path is hidden too, except in two cases:
 /// - With `--pass-through`, clients need session tokens for the host's metadata.
-/// - A request with the container token may come from ec2-role's own fetcher, which detects by the session token that its source
-///   is ec2-role itself.
+/// - The request has the container token: it may come from ec2-role's own fetcher, which needs a session token to detect that its
+///   source is ec2-role itself.
 fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
