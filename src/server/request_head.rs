@@ -26,8 +26,8 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
     if is("User-Agent") {
         return value == CHECK_AGENT;
     }
-    let others = ["Origin", "X-Forwarded-For", "Authorization", TOKEN_HEADER, TTL_HEADER];
-    browser::is_fetch_metadata(name) || others.into_iter().any(is)
+    let others = ["X-Forwarded-For", "Authorization", TOKEN_HEADER, TTL_HEADER];
+    browser::is_mark(name) || others.into_iter().any(is)
 }
 
 pub struct RequestHead {

@@ -46,7 +46,7 @@ const PIECES: [&str; 36] = [
     "%69am",
     "é",
 ];
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "X-aws-ec2-metadata-token",
     "x-AWS-ec2-metadata-token",
     "X-aws-ec2-metadata-token-ttl-seconds",
@@ -57,6 +57,7 @@ const NAMES: [&str; 11] = [
     "Origin",
     "Sec-Fetch-Site",
     "Sec-Fetch-Mode",
+    "Upgrade-Insecure-Requests",
     "Accept",
 ];
 const VALUES: [&str; 20] = [

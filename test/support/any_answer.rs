@@ -103,7 +103,8 @@ impl World {
         };
         let is_of_a_page = request.headers.iter().any(|(name, _)| {
             let name = name.to_lowercase();
-            name == "origin" || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode")
+            ["origin", "upgrade-insecure-requests"].contains(&&*name)
+                || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode")
         });
         let valid = self.state.server.credential.as_ref();
         let is_valid = valid.is_some_and(|credential| credential.deadline.0 > NOW.0);

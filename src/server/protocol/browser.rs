@@ -1,13 +1,17 @@
-//! Refuses all requests of browsers, to prevent DNS rebinding and cross-site requests. No web page needs this server.
+//! Refuses requests of browsers, to prevent DNS rebinding and cross-site requests. No web page needs this server.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::http::{Refusal, Request};
 
-/// Whether this is the name of a header of Fetch Metadata (W3C), in which a browser says why it sends a request.
-pub fn is_fetch_metadata(name: &str) -> bool {
-    const START: &str = "Sec-Fetch-";
-    name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START))
+/// Whether a header of this name marks a browser's request. To loopback, browsers send `Sec-Fetch-Site` with every request. To
+/// other addresses they send only `Origin`, if a script may read the response, and `Upgrade-Insecure-Requests`, for a page or a
+/// frame; so what they load there as an image, a script or (Firefox) an `object` has no mark, and is refused only if session
+/// tokens are required. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
+pub fn is_mark(name: &str) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    let is_fetch = name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("Sec-Fetch-"));
+    is("Origin") || is("Upgrade-Insecure-Requests") || (is_fetch && !is("Sec-Fetch-Mode"))
 }
 
 /// Refuses headers that mark a browser's request, and a Host header with a name that an attacker could register for DNS
@@ -15,12 +19,11 @@ pub fn is_fetch_metadata(name: &str) -> bool {
 /// For a request to an address other than loopback, names without a dot and names below `internal` (reserved by ICANN) are too.
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
-        // Sec-Fetch-Mode is allowed, because Node's `fetch` sends it. A browser sends Sec-Fetch-Site too, which is refused.
-        if is("origin") || (is_fetch_metadata(name) && !is("sec-fetch-mode")) {
+        if is_mark(name) {
             return Err(Refusal::Script);
         }
-        if is("host") && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
+        let is_host = name.eq_ignore_ascii_case("host");
+        if is_host && !is_allowed(value.trim(), request.is_to_loopback, allowed_hosts) {
             return Err(Refusal::Host);
         }
     }
@@ -120,7 +123,10 @@ mod tests {
 
     #[test]
     fn headers_of_a_page_are_refused_in_any_letter_case() {
-        for name in ["Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-dest", "Sec-Fetch-User"] {
+        for name in [
+            "Origin", "origin", "Sec-Fetch-Site", "sec-FETCH-dest", "Sec-Fetch-User",
+            "upgrade-Insecure-Requests",
+        ] {
             let headers = [("Host", "127.0.0.1"), ("Sec-Fetch-Mode", "cors"), (name, "x")];
             check(LOOPBACK, &headers, Err(Refusal::Script));
             check(LOOPBACK, &headers[..2], Ok(()));
