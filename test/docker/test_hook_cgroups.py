@@ -91,13 +91,18 @@ def test_only_a_full_flush_gives_a_cgroup_the_hosts_role(host, flush, seen):
     assert host.slice.roles() == {"exc_web"}
 
 
-def test_recreated_cgroup_has_the_hosts_role_until_add(host):
-    host.hook("add", "--cgroup", host.slice.name)
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_recreated_cgroup_has_the_hosts_role_until_add(host, program):
+    name, variant = host.slice.name, ("--iptables", program)
+    host.hook("add", "--cgroup", name, *variant)
+    assert "in place already" in host.hook("add", "--cgroup", name, *variant).stderr
     host.slice.remove()
     host.slice.make()
     assert host.slice.roles() == {HOST_ROLE}
-    host.hook("add", "--cgroup", host.slice.name)
+    assert host.hook("status", *variant, check=False).stdout.startswith("IPv4, table filter: not all rules of the hook are there; say ec2-role-hook add again\n")
+    host.hook("add", "--cgroup", name, *variant)
     assert host.slice.roles() == {"exc_web"}
+    assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
