@@ -1,4 +1,5 @@
-"""Runs tests with the Docker Engine and Compose of Debian 14: older ones do not know gw_priority."""
+"""Runs tests with the Docker Engine and Compose of Debian 14: older ones do not know gw_priority, and give an internal network a
+default route."""
 
 import os
 import pathlib
@@ -45,7 +46,7 @@ def newer_docker(tmp_path):
 
 def test_a_container_on_two_networks_prefers_gw_priority(newer_docker):
     environment = {**os.environ, "PATH": f"{newer_docker}:{os.environ['PATH']}"}
-    tests = [pathlib.Path(__file__).with_name(name) for name in ("test_readme.py", "test_network_commands.py")]
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-v", *tests, "-k", "on_two_networks_gets or keeps_the_priority"],
+    tests = [pathlib.Path(__file__).with_name(name) for name in ("test_readme.py", "test_network_commands.py", "test_troubleshooting.py")]
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-v", *tests, "-k", "on_two_networks_gets or keeps_the_priority or internal_network"],
                          env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0 and "3 passed" in ran.stdout, ran.stdout
+    assert ran.returncode == 0 and "4 passed" in ran.stdout, ran.stdout

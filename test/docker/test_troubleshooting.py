@@ -2,6 +2,7 @@
 
 import pytest
 
+from containers import role_name, start_client
 from instance import REPOSITORY
 from instance_server import BINARY, InstanceServer
 from readme import OPERATING, block
@@ -58,3 +59,16 @@ def test_commands_report_a_server_without_a_credential(docker, run_commands, mon
         assert_names(run_commands(), "HTTP/1.1 500 ", "ok: docker0", "no valid credential")
     finally:
         server.stop()
+
+
+def test_internal_network_is_a_cause_that_status_cannot_name(docker, start_server):
+    """Newer versions of Docker give containers of an internal network no default route, so their requests do not reach the hook."""
+    docker.docker("network", "create", "--internal", "--opt", "com.docker.network.bridge.name=br-inside", "--subnet", "172.30.0.0/24", "inside")
+    start_server("exc_web", "172.30.0.1:4567")
+    docker.instance.hook("add", "--bridge", "br-inside")
+    client = start_client(docker, "--network", "inside")
+    has_route = "default via" in docker.execute(client, "ip", "route").stdout
+    assert role_name(docker, client) == ("exc_web" if has_route else None)
+    assert docker.instance.hook("status").stdout == "ok: br-inside → 172.30.0.1:4567 (exc_web)\n"
+    cause, = (row for row in (SCRIPTS / "README.md").read_text().splitlines() if row.startswith("| `Failed to connect`"))
+    assert "If the second command says ok: a network made with `--internal`" in cause
