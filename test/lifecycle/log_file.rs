@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
 use crate::support::http::{self, DOCUMENT_PATH};
@@ -114,6 +114,29 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
     assert_eq!(ec2_role.server(), server);
     check_that_sigterm_ends(&mut ec2_role);
     assert!(fs::metadata(files.path("log")).unwrap().len() <= 1024);
+}
+
+/// At the limit, as on a full disk, the file ends in the middle of a line.
+#[test]
+fn a_line_after_a_full_disk_does_not_continue_a_cut_one() {
+    let sts = Sts::start([Reply::good()]);
+    let files = Directory::new();
+    let log = File::create(files.path("log")).unwrap();
+    let limited = ["sh", "-c", "ulimit -S -f 2; exec \"$@\"", "sh"];
+    let (mut ec2_role, address) = start(Start::with(&sts).before(limited).stderr(log));
+    check_that_requests_are_answered(address);
+    let text = || fs::read_to_string(files.path("log")).unwrap();
+    let cut = until("a full log file", || {
+        Some(text()).filter(|text| text.len() == 1024)
+    });
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    prlimit(ec2_role.log_writer(), Resource::Fsize, unlimited).unwrap();
+    check_that_sigterm_ends(&mut ec2_role);
+    assert!(text().starts_with(&format!("{cut}\n")), "{}", text());
+    assert!(text().ends_with("ended by SIGTERM\n"), "{}", text());
 }
 
 /// Starts ec2-role in the foreground of a new terminal, which also gets the log. The other processes of ec2-role run in the

@@ -118,9 +118,11 @@ pub fn run() {
     // Block all signals: a signal to the whole service must not end the log writer before it has written the last lines. The log
     // writer ends by itself when the other processes have ended.
     _ = SigSet::all().thread_block();
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
-        // An error is ignored: a full disk or a size limit loses these lines, but later writes may succeed.
-        _ = std::io::stderr().write_all(&buffer[..length]);
+    let mut buffer = vec![b'\n'; 1 << 16];
+    let mut start = 1;
+    while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer[1..]) {
+        // A full disk or a size limit loses these lines, but later writes may succeed. The failed write may have cut a line, so
+        // the next write starts with the newline in `buffer[0]`.
+        start = usize::from(std::io::stderr().write_all(&buffer[start..=length]).is_ok());
     }
 }
