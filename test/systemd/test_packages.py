@@ -269,3 +269,18 @@ def test_purge_leaves_nothing(packaged):
     purge = packaged.run("dpkg", "--purge", "ec2-role")
     assert "169.254.169.254" not in rules and purge.stderr == ""
     assert packaged.show("docker", "MainPID") == docker
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm"], indirect=True)
+def test_purge_leaves_a_later_tarball_with_its_guard(package_host):
+    """`apt purge ~c` purges every package that was removed, perhaps long ago."""
+    host = package_host
+    host.install_package("newer")
+    host.remove_package()
+    host.install()
+    host.wait_until_served()
+    host.run("dpkg", "--purge", "ec2-role")
+    host.run("ec2-role-guard", "status")
+    host.run("systemctl", "restart", UNIT)
+    host.wait_until_served()
+    host.uninstall()
