@@ -284,3 +284,15 @@ def test_purge_leaves_a_later_tarball_with_its_guard(package_host):
     host.run("systemctl", "restart", UNIT)
     host.wait_until_served()
     host.uninstall()
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm", "rpm trixie"], indirect=True)
+def test_removal_leaves_a_tarball_that_has_replaced_the_package(packaged):
+    packaged.install()
+    packaged.run("systemctl", "restart", "ec2-role-hook", UNIT)
+    packaged.remove_package()
+    for _ in range(2):
+        packaged.wait_until_served()
+        packaged.run("ec2-role-guard", "status")
+        packaged.reboot()
+    packaged.uninstall()
