@@ -121,8 +121,7 @@ pub fn run() {
     let mut buffer = vec![b'\n'; 1 << 16];
     let mut start = 1;
     while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer[1..]) {
-        // A full disk or a size limit loses these lines, but later writes may succeed. The failed write may have cut a line, so
-        // the next write starts with the newline in `buffer[0]`.
+        // A full disk loses these lines, and may cut one of them. So the next write starts with the newline in `buffer[0]`.
         start = usize::from(std::io::stderr().write_all(&buffer[start..=length]).is_ok());
     }
 }
