@@ -402,7 +402,7 @@ def test_status_reports_and_add_repairs_a_flushed_table(host, server, program, t
     assert role_or_none(host.box) == (None if table == "nat" else "stand-in")
     status = host.hook("status", "--iptables", program, check=False)
     assert status.returncode == 1
-    assert status.stdout == f"NOT ok: IPv4, table {table}: not all rules of the hook are there; say ec2-role-hook add again\n"
+    assert status.stdout == f"NOT ok: IPv4, table {table}: not all rules of the hook are there; say ec2-role-hook add again, with the same options\n"
     host.hook("add", "--iptables", program)
     assert host.hook("status", "--iptables", program).stdout.startswith("ok: ")
     assert role_seen_by(host.box) == "stand-in"
@@ -444,7 +444,7 @@ def test_add_deletes_rules_of_other_programs_in_its_chains(host, server):
     for arguments in (["-m", "comment", "--comment", "--to-ports 99 -i docker9"], ["--dport", "80"]):
         ports = "77" if "comment" in arguments else "77-79"
         host.ec2.run("iptables", "-t", "nat", "-A", "EC2-ROLE", "-i", "x", "-p", "tcp", *arguments, "-j", "REDIRECT", "--to-ports", ports)
-        assert host.hook("status", check=False).stdout == "NOT ok: IPv4, table nat: not all rules of the hook are there; say ec2-role-hook add again\n"
+        assert host.hook("status", check=False).stdout == "NOT ok: IPv4, table nat: not all rules of the hook are there; say ec2-role-hook add again, with the same options\n"
         host.hook("add")
         assert firewall(host) == before
 
