@@ -70,7 +70,8 @@ pub fn find(context: &Context) -> Found {
         // Check whether the endpoint is this server itself, whose session tokens are sealed with this server's key. The
         // request keeps the Authorization header, without which the server may issue no token.
         headers.push((TTL_HEADER, TOKEN_TTL_SECONDS));
-        let url = format!("http://{authority}/latest/api/token");
+        let scheme = uri.scheme_str().unwrap_or("https");
+        let url = format!("{scheme}://{authority}/latest/api/token");
         let issued = http_client.request("PUT", &url, &headers);
         if issued.is_ok_and(|answer| context.orders.is_own_token(answer.text().trim())) {
             return permanent(format!(
