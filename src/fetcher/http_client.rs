@@ -106,11 +106,11 @@ impl SendError {
     }
 }
 
-/// Time limits for the phases of a request. Name resolution has no limit, because ureq would start a thread to enforce it; the
-/// supervisor's deadline limits the whole fetch.
+/// Time limits for the phases of a request. The resolution of the URL's host has no limit, because ureq would start a thread to
+/// enforce it; the supervisor's deadline limits the whole fetch.
 #[derive(Clone, Copy)]
 pub struct Timeouts {
-    /// Limit for connect and TLS handshake together.
+    /// Limit for connect and TLS handshake together; with a proxy, also for the lookup of its name and for CONNECT.
     pub connect: Duration,
     /// Limit for each of the four later phases: the request's head, the request's body, the answer's head, the answer's body.
     pub answer: Duration,
