@@ -14,9 +14,10 @@ pub struct Config {
     pub assume_role: AssumeRole,
     /// The profile to use in AWS's shared files.
     pub profile: Option<String>,
-    /// The name of the option or variable that sets STS's region, and the region.
+    /// The name of the option or variable that sets STS's region, and the region; `None` as for `endpoint_url`.
     pub region: Option<(String, String)>,
-    /// The name of the option or variable that sets STS's URL, and the URL; `None` for AWS's own.
+    /// The name of the option or variable that sets STS's URL, and the URL. If `None`, a variable or profile setting of the SDKs
+    /// may still set it.
     pub endpoint_url: Option<(String, String)>,
     /// The address to listen on; `None` if stdin is the listening socket.
     pub listen: Option<SocketAddr>,

@@ -91,8 +91,8 @@ impl RoleArn {
         field(&self.0, 4)
     }
 
-    /// Returns the InstanceProfileArn of `iam/info`, with `name` as its last part. No such instance profile exists, but Python's
-    /// ec2-metadata package takes the role's name from the end of this ARN.
+    /// Returns the InstanceProfileArn of `iam/info`, with `name` as its last part. Such an instance profile need not exist, but
+    /// Python's ec2-metadata package takes the role's name from the end of this ARN.
     pub(crate) fn instance_profile(&self, name: &RoleName) -> String {
         let (partition, account) = (self.partition(), self.account());
         format!("arn:{partition}:iam::{account}:instance-profile/{}", name.as_str())

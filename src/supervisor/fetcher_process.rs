@@ -11,7 +11,8 @@ use crate::common::{BootTime, Fault, ProcessKind, limit, transient};
 use crate::fetcher::DEADLINE;
 use crate::messages::{FetchOrders, FetchReport, from_frame, take_frame, to_frame};
 
-/// Maximum size of a report. Every valid report is smaller, because the fetcher limits what it puts into a report.
+/// Maximum size of a report. The fetcher limits a credential and the metadata to less. Only an error that repeats a huge text
+/// could be longer.
 const MAX_REPORT_BYTES: usize = 256 * 1024;
 
 /// Maximum number of fetchers that were killed at their deadline and have not ended yet. At this number, no further fetcher is
@@ -95,7 +96,8 @@ impl Fetcher {
     }
 
     /// Kills the fetcher's process group: the fetcher, if it still runs, and the processes that it has started. The id of a
-    /// fetcher that was just reaped cannot name another group yet: the kernel reuses an id only after all other free ids.
+    /// fetcher that was just reaped does not name another group yet: the kernel assigns ids in ascending order, and reuses one
+    /// only after a whole round.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             _ = kill_process_group(process.pid, Signal::KILL);

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// s3fs refresh a credential when 15 to 25 minutes are left. If the served credential had less left, these clients would request
 /// it again and again.
 const TARGET_LEFT: Duration = Duration::from_secs(30 * 60);
-/// A credential is used for at least this time, or for half of its lifetime if that is shorter. Without this minimum, a
-/// credential that lives for [`TARGET_LEFT`] or less would be replaced at once.
+/// [`due`] is at least this time, or half of the lifetime if that is shorter. Without this minimum, a credential that lives for
+/// [`TARGET_LEFT`] or less would be replaced at once.
 const MIN_USE: Duration = Duration::from_secs(4 * 60);
 /// Jitter makes a refresh earlier, by up to this fraction of the wait, and never later. Jitter spreads the refreshes of many
 /// hosts, and of the servers of one host.

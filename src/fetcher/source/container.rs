@@ -13,7 +13,7 @@ use crate::fetcher::http_client::{HttpClient, Timeouts, ip_address, parse_url};
 use crate::fetcher::imds_client::TOKEN_TTL_SECONDS;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
-/// Time limits that SDKs use for this endpoint.
+/// Time limits for this endpoint. It is usually on this host, so they are shorter than those for STS.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), answer: Duration::from_secs(5) };
 

@@ -22,7 +22,7 @@ use crate::fetcher::source_credential::SourceCredential;
 
 const API_VERSION: &str = "2011-06-15";
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
-/// The characters to escape: SigV4 escapes all but the unreserved characters of RFC 3986.
+/// The characters to escape in a form: all but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 pub fn assume_role_form(role: &RoleArn, parameters: &AssumeRole) -> String {
