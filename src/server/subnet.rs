@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileExt;
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
@@ -38,16 +38,14 @@ impl Interfaces {
     pub fn is_own(&self, client: IpAddr) -> bool {
         match client {
             IpAddr::V4(client) => has_ipv4_address(&read(&self.ipv4_addresses), client),
-            IpAddr::V6(client) => {
-                ipv6_prefix(&read(&self.ipv6_addresses), client.to_bits()).is_some()
-            }
+            IpAddr::V6(client) => ipv6_prefix(&read(&self.ipv6_addresses), client).is_some(),
         }
     }
 
     pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
         let prefix = match local {
             IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
-            IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local.to_bits()),
+            IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local),
         };
         prefix.is_some_and(|length| common_bits(local, client) >= length)
     }
@@ -55,7 +53,11 @@ impl Interfaces {
 
 /// The number of first bits that two addresses have in common. IPv4 addresses are compared in IPv4-mapped form.
 fn common_bits(local: IpAddr, client: IpAddr) -> u32 {
-    (to_bits(local) ^ to_bits(client)).leading_zeros()
+    let [local, client] = [local, client].map(|address| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    });
+    (local ^ client).leading_zeros()
 }
 
 fn read(table: &Option<File>) -> String {
@@ -67,14 +69,6 @@ fn read(table: &Option<File>) -> String {
     }
     // The conversion is lossy because an interface's name may have bytes that are not UTF-8.
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Converts an address to bits; an IPv4 address becomes its IPv4-mapped IPv6 address.
-fn to_bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
 }
 
 /// Returns the prefix length of a local address's subnet: that of the most specific on-link route that contains the address. The
@@ -101,12 +95,12 @@ fn has_ipv4_address(trie: &str, address: Ipv4Addr) -> bool {
     kinds.any(|(line, next)| line == leaf && next == "/32 host LOCAL")
 }
 
-fn ipv6_prefix(addresses: &str, local: u128) -> Option<u32> {
+fn ipv6_prefix(addresses: &str, local: Ipv6Addr) -> Option<u32> {
     addresses.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
         let address = u128::from_str_radix(fields.next()?, 16).ok()?;
         let length = u32::from_str_radix(fields.nth(1)?, 16).ok()?;
-        (address == local).then_some(length)
+        (address == local.to_bits()).then_some(length)
     })
 }
 
@@ -154,7 +148,7 @@ mod tests {
 
     #[test]
     fn ipv6_address_gives_its_prefix() {
-        let prefix = |local: &str| ipv6_prefix(ADDRESSES, to_bits(local.parse().unwrap()));
+        let prefix = |local: &str| ipv6_prefix(ADDRESSES, local.parse().unwrap());
         assert_eq!(prefix("fd00::1"), Some(64));
         assert_eq!(prefix("::1"), Some(128));
         assert_eq!(prefix("fd00::2"), None);
