@@ -154,10 +154,7 @@ impl<'a> Settings<'a> {
     }
 
     pub fn switch(&self, name: &str) -> Result<bool, String> {
-        let by_variable = self
-            .environment
-            .is_on(&variable_name(name))
-            .map_err(|fault| fault.text().to_owned())?;
+        let by_variable = self.environment.is_on(&variable_name(name))?;
         Ok(self.has(name) || by_variable)
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::fault::{Fault, permanent};
-
 /// The variables of a process. An empty variable counts as unset, as in every SDK.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -28,9 +26,9 @@ impl Environment {
     }
 
     /// Parses a variable that is a switch: `true` or `false`, in any letter case; an unset one is off.
-    pub(crate) fn is_on(&self, name: &str) -> Result<bool, Fault> {
+    pub(crate) fn is_on(&self, name: &str) -> Result<bool, String> {
         let is_on = self.get(name).map_or(Ok(false), |value| is_first(value, "true", "false"));
-        is_on.or_else(|why| permanent(format!("{name}: {why}")))
+        is_on.map_err(|why| format!("{name}: {why}"))
     }
 }
 

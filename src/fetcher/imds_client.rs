@@ -36,7 +36,7 @@ impl ImdsClient {
         orders: &FetchOrders,
         min_attempts: u64,
     ) -> Result<Self, Fault> {
-        if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+        if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED").or_else(permanent)? {
             return permanent(
                 "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
             );

@@ -10,7 +10,7 @@ mod web_identity;
 
 pub use context::Context;
 
-use crate::common::{Fault, transient};
+use crate::common::{Fault, permanent, transient};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::source_credential::{Found, SourceCredential};
 
@@ -38,7 +38,7 @@ fn find_first(context: &Context) -> Result<SourceCredential, Fault> {
             return Ok(found);
         }
     }
-    if config.environment.is_on("AWS_EC2_METADATA_DISABLED")? {
+    if config.environment.is_on("AWS_EC2_METADATA_DISABLED").or_else(permanent)? {
         // This error is transient, because a shared file may be written or mounted later.
         return transient(format!(
             "no source has a credential (profile {:?} has none), and AWS_EC2_METADATA_DISABLED is true; give keys in variables \
