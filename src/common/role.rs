@@ -136,10 +136,9 @@ impl RoleName {
     pub fn parse(text: &str) -> Result<Self, String> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
         // Refuse `.` and `..`: a client that normalizes URLs would resolve them as path segments.
-        if text.is_empty()
+        if matches!(text, "" | "." | "..")
             || text.len() > MAX_NAME_LENGTH
             || !text.bytes().all(allowed)
-            || text.bytes().all(|b| b == b'.')
         {
             return Err(format!(
                 "a role's name is 1 to {MAX_NAME_LENGTH} letters, digits or any of +=,.@_-"

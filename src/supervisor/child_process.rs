@@ -11,10 +11,9 @@ pub type Ended = HashMap<Pid, String>;
 pub fn reap() -> Ended {
     let next = || wait(WaitOptions::NOHANG).ok().flatten();
     let ended = std::iter::from_fn(next).map(|(pid, status)| {
-        let how = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("exited with status {code}"),
-            (_, Some(signal)) => format!("killed by signal {signal}"),
-            _ => "ended".to_owned(),
+        let how = match status.exit_status() {
+            Some(code) => format!("exited with status {code}"),
+            None => format!("killed by signal {}", status.terminating_signal().unwrap_or_default()),
         };
         (pid, how)
     });

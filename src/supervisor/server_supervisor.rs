@@ -158,11 +158,9 @@ impl ServerSupervisor {
         log::warning(&format!("server replaced ({}): {why}", server.pid));
         self.short_lives =
             if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
-        let pause = match self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN) {
-            Some(excess) => (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE),
-            None => Duration::ZERO,
-        };
-        self.next_start = now.after(pause);
+        let excess = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN);
+        let pause = excess.map(|excess| (FIRST_PAUSE * 2u32.pow(excess.min(10))).min(MAX_PAUSE));
+        self.next_start = now.after(pause.unwrap_or_default());
     }
 
     pub fn end(&self) {

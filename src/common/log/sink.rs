@@ -51,8 +51,7 @@ pub(super) fn write(line: &str) {
 
 impl Sink {
     fn of_stderr() -> Sink {
-        let kind = fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        match kind {
+        match fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::Socket) => Sink::Socket,
             Ok(FileType::Fifo | FileType::CharacterDevice) => OpenOptions::new()
                 .write(true)

@@ -46,8 +46,7 @@ impl LogWriter {
     /// If stderr is a regular file, replaces it with a pipe, for this process and its later children. Starts a log writer if none
     /// runs. After an error the next call tries again, because the cause may be a system limit.
     pub fn keep_running(&mut self) {
-        let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
-        if fstat(stderr()).is_ok_and(|stat| is_file(stat.st_mode)) {
+        if fstat(stderr()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()) {
             self.0 = Pipe::in_place_of_stderr().ok();
         }
         if let Some(pipe) = &mut self.0 {
