@@ -8,8 +8,8 @@ use crate::messages::{FetchOrders, FetchReport};
 
 pub struct Context<'a> {
     pub settings: &'a AwsSettings<'a>,
-    /// The supervisor's orders. A source passes each session token that its endpoint issues to `orders.is_own_token`, to detect
-    /// that the endpoint is ec2-role itself.
+    /// The supervisor's orders. A source that is an HTTP service passes a session token of its endpoint to `orders.is_own_token`,
+    /// to detect that the endpoint is ec2-role itself.
     pub orders: &'a FetchOrders,
     pub report: &'a dyn Fn(FetchReport),
     /// Returns the client of the host's metadata service; the first call connects it.
