@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Config, Contents, Fault, NamedFile, Secret, transient};
 use crate::fetcher::setting::Setting;
-use crate::messages::FetchReport;
+use crate::messages::{FetchReport, Report};
 
 /// Time for which one fetcher watches the file. It is shorter than the fetcher's deadline, so a missed deadline means that the
 /// file system hangs.
@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Reports the token at the start and after each change of the file.
-pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchReport, Fault> {
+pub fn watch(config: &Config, report: Report) -> Result<FetchReport, Fault> {
     let Some(file) = &config.container_token_file else { return Ok(FetchReport::Unchanged) };
     report(FetchReport::Step(format!("reading {file}")));
     let start = Instant::now();
@@ -32,11 +32,7 @@ pub fn watch(config: &Config, report: &dyn Fn(FetchReport)) -> Result<FetchRepor
 }
 
 /// Validates the token. Each error is transient, because another program writes the file.
-fn token(
-    file: &NamedFile,
-    contents: &Contents,
-    report: &dyn Fn(FetchReport),
-) -> Result<Secret, Fault> {
+fn token(file: &NamedFile, contents: &Contents, report: Report) -> Result<Secret, Fault> {
     if let Some(exposure) = contents.exposure() {
         report(FetchReport::Notice(format!("{file}: {exposure}")));
     }

@@ -7,13 +7,9 @@ use super::aws_settings::AwsSettings;
 use crate::common::{AssumeRole, Config, Fault, check_policy, transient};
 use crate::fetcher::imds_client::ImdsClient;
 use crate::fetcher::source::{self, Context};
-use crate::messages::{FetchOrders, FetchReport, Fetched};
+use crate::messages::{FetchOrders, FetchReport, Fetched, Report};
 
-pub fn fetch(
-    config: &Config,
-    orders: &FetchOrders,
-    report: &dyn Fn(FetchReport),
-) -> Result<Fetched, Fault> {
+pub fn fetch(config: &Config, orders: &FetchOrders, report: Report) -> Result<Fetched, Fault> {
     let settings = AwsSettings::load(config)?;
     let client = LazyCell::new(|| ImdsClient::connect(&settings, orders, 1));
     let host = || client.as_ref().map_err(Clone::clone);

@@ -8,7 +8,7 @@ use ureq::config::{Config, IpFamily};
 use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Proxy, Timeout};
+use ureq::{Agent, Error, Proxy, Timeout};
 
 use crate::common::{Environment, Fault};
 use crate::fetcher::proxy;
@@ -166,7 +166,7 @@ impl HttpClient {
         let mut result = self.try_send(request.clone(), IpFamily::Any);
         // After a timeout or a socket's error, retry with the other address family, because a network may drop large packets of
         // one family only, or prohibit that family (EACCES). If the retry fails too, return the first error.
-        if let Err(ureq::Error::Timeout(_) | ureq::Error::Io(_)) = result
+        if let Err(Error::Timeout(_) | Error::Io(_)) = result
             && let Some(family) = self.resolver.other_family()
         {
             result = self.try_send(request, family).or(result);
@@ -174,11 +174,7 @@ impl HttpClient {
         result.map_err(|error| self.classify(&error, is_tls))
     }
 
-    fn try_send(
-        &self,
-        request: http::Request<String>,
-        family: IpFamily,
-    ) -> Result<Answer, ureq::Error> {
+    fn try_send(&self, request: http::Request<String>, family: IpFamily) -> Result<Answer, Error> {
         let request = self.agent.configure_request(request);
         let mut response = self.agent.run(request.ip_family(family).build())?;
         let header = |name| response.headers().get(name)?.to_str().ok();
@@ -204,22 +200,22 @@ impl HttpClient {
         })
     }
 
-    fn classify(&self, error: &ureq::Error, is_tls: bool) -> SendError {
+    fn classify(&self, error: &Error, is_tls: bool) -> SendError {
         let text = match error {
-            ureq::Error::Timeout(Timeout::RecvResponse) => NO_RESPONSE.to_owned(),
-            ureq::Error::Timeout(Timeout::Connect) if is_tls => {
+            Error::Timeout(Timeout::RecvResponse) => NO_RESPONSE.to_owned(),
+            Error::Timeout(Timeout::Connect) if is_tls => {
                 "it took too long (connect and TLS)".to_owned()
             }
-            ureq::Error::Timeout(phase) => format!("it took too long ({phase})"),
-            ureq::Error::BodyExceedsLimit(_) => {
+            Error::Timeout(phase) => format!("it took too long ({phase})"),
+            Error::BodyExceedsLimit(_) => {
                 let cause = format!("its answer is longer than {} KiB", MAX_BODY_BYTES / 1024);
                 return SendError::new(cause, "check the URL");
             }
             // std writes `Connection refused (os error 111)`. Leave out the number.
-            ureq::Error::Io(error) => {
+            Error::Io(error) => {
                 error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
             }
-            ureq::Error::ConnectProxyFailed(why) => why.clone(),
+            Error::ConnectProxyFailed(why) => why.clone(),
             other => other.to_string(),
         };
         match &self.proxy {
@@ -235,12 +231,12 @@ impl HttpClient {
 /// Returns whether the proxy, and not the target behind it, counts as the cause of an error. The client itself connects only
 /// to the proxy, so errors of name resolution, of connect and of the socket (with an errno) are the proxy's. An I/O error
 /// without an errno usually comes from TLS with the target.
-fn is_of_proxy(error: &ureq::Error) -> bool {
+fn is_of_proxy(error: &Error) -> bool {
     match error {
-        ureq::Error::ConnectProxyFailed(_)
-        | ureq::Error::HostNotFound
-        | ureq::Error::Timeout(Timeout::Connect) => true,
-        ureq::Error::Io(error) => {
+        Error::ConnectProxyFailed(_) | Error::HostNotFound | Error::Timeout(Timeout::Connect) => {
+            true
+        }
+        Error::Io(error) => {
             error.raw_os_error().is_some() || error.to_string().contains(NAME_ERROR)
         }
         _ => false,

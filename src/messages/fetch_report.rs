@@ -43,6 +43,9 @@ pub enum FetchReport {
     Failed(Fault),
 }
 
+/// The function to which a fetch passes its reports.
+pub type Report<'a> = &'a dyn Fn(FetchReport);
+
 impl FetchReport {
     pub fn is_outcome(&self) -> bool {
         matches!(

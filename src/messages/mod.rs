@@ -6,6 +6,6 @@ mod frame;
 mod server_state;
 
 pub use fetch_orders::{FetchOrders, Task};
-pub use fetch_report::{FetchReport, Fetched};
+pub use fetch_report::{FetchReport, Fetched, Report};
 pub use frame::{FRAME_END, from_frame, take_frame, to_frame};
 pub use server_state::{Counts, ServerState, ServerUpdate};
