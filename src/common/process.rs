@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal::{self, *};
-use rustix::process::DumpableBehavior;
+use rustix::process::{self, DumpableBehavior};
 
 /// Variables that systemd sets for the supervisor. Children do not inherit them, so that no child can send systemd a notification
 /// in the supervisor's name.
@@ -81,14 +81,12 @@ impl ProcessKind {
             // process.
             raise_oom_score();
         }
-        _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
         if self == ProcessKind::Server {
             // Only the server ends at once with the supervisor. A fetcher must also kill its own children, so it watches the
             // supervisor itself (fetcher/mod.rs). The log writer still has to write the last lines.
-            _ = rustix::process::set_parent_process_death_signal(Some(
-                rustix::process::Signal::KILL,
-            ));
+            _ = process::set_parent_process_death_signal(Some(process::Signal::KILL));
         }
         if self != ProcessKind::Supervisor
             && let Ok(name) = CString::new(self.name())

@@ -80,9 +80,7 @@ pub fn run() -> io::Result<()> {
             Some(Next::Request(connection, head)) => batch.push((connection, head)),
             Some(Next::ControlChannel) => {
                 match channel.receive() {
-                    Some(updates) => {
-                        updates.into_iter().for_each(|update| handler.state.apply(update))
-                    }
+                    Some(updates) => updates.into_iter().for_each(|it| handler.state.apply(it)),
                     None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
                 // Check at each message from the supervisor whether the access log's window is over, because heartbeats arrive

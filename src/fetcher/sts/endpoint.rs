@@ -60,10 +60,8 @@ impl Endpoint {
             if uri.query().is_some() {
                 return setting.wrong(&format!("{url:?} has a query; {remedy}"));
             }
-            return at(
-                format!("{}/", url.trim_end_matches('/')),
-                options.region.unwrap_or(GLOBAL_REGION),
-            );
+            let region = options.region.unwrap_or(GLOBAL_REGION);
+            return at(format!("{}/", url.trim_end_matches('/')), region);
         }
         let Some((suffix, dual_stack_suffix)) = suffixes(options.partition) else {
             return permanent(format!(

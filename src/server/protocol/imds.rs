@@ -139,9 +139,7 @@ fn get<'a>(segments: &[&str], state: &'a ResponseState, now: BootTime) -> Respon
     let valid = valid.ok_or(Response::empty(StatusCode::INTERNAL_SERVER_ERROR));
     let item = match segments {
         ["meta-data", "iam", ..] if !has_roles => Err(not_found()),
-        ["meta-data", "iam", "info"] => {
-            valid.map(|credential| Response::text(info(credential, server)))
-        }
+        ["meta-data", "iam", "info"] => valid.map(|it| Response::text(info(it, server))),
         ["meta-data", "iam", "security-credentials"] => valid.map(|_| Response::text(name)),
         ["meta-data", "iam", "security-credentials", requested] if *requested == name => {
             let document = state.document.as_ref().map(Secret::expose);
