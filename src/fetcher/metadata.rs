@@ -24,6 +24,10 @@ const ROOT: &str = "meta-data/";
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
     let client = ImdsClient::connect(&AwsSettings::load(config)?, orders, MIN_ATTEMPTS)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
+    // Read these documents before the tree, whose size can reach the limits. Most SDKs find their region in the identity document.
+    for path in config.server.pass_through.unwrap_or_default().documents() {
+        read_item(&client, path, &mut snapshot)?;
+    }
     let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
     while let Some(directory) = directories.pop() {
         let Some(listing) = client.get(&directory)? else { continue };
@@ -42,12 +46,10 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
             } else if !entry.ends_with('/') {
                 read_item(&client, &path, &mut snapshot)?;
             } else if path.matches('/').count() <= MAX_DEPTH {
-                directories.push(path);
+                // Deeper directories are read later. The deepest are those of the network interfaces, which can exceed the limits.
+                directories.insert(0, path);
             }
         }
-    }
-    for path in config.server.pass_through.unwrap_or_default().documents() {
-        read_item(&client, path, &mut snapshot)?;
     }
     Ok(FetchReport::Metadata {
         items: snapshot.items.len(),

@@ -253,6 +253,27 @@ fn excess_metadata_is_left_out_and_the_rest_served() {
     });
 }
 
+/// The largest instances have dozens of interfaces, each with twenty items, among them lists of addresses.
+#[test]
+fn many_interfaces_displace_no_other_metadata() {
+    let rows = [(110, 10), (30, 1_000)];
+    each(rows, |(count, bytes)| {
+        let (upstream, sts) = (
+            Upstream::with_interfaces(count, bytes),
+            Sts::start([Reply::good()]),
+        );
+        let ec2_role = start(&upstream, &sts, &["--pass-through-user-data"]);
+        let line = ec2_role.wait_for_line("items of the host's metadata fetched");
+        assert!(line.contains(" left out because "), "{line}");
+        let others = KNOWN.iter().map(|(path, _)| *path);
+        let others: Vec<&str> = others
+            .filter(|path| !path.contains("network/"))
+            .chain(["user-data"])
+            .collect();
+        check_status(&ec2_role, &others, 200);
+    });
+}
+
 #[test]
 fn endless_listings_are_truncated() {
     // Each listing has ten directories. Without a limit on entries, a fetch would send millions of requests.

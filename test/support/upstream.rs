@@ -98,6 +98,19 @@ impl Upstream {
         Self::answering(tree, Tree::answer)
     }
 
+    /// Starts the service with `count` network interfaces, each with ten items of `bytes` bytes.
+    pub fn with_interfaces(count: usize, bytes: usize) -> Self {
+        let mut tree = Tree::well();
+        let more = (0..10 * count).map(|number| {
+            let (mac, item) = (number / 10, number % 10);
+            let path =
+                format!("meta-data/network/interfaces/macs/02:00:00:00:00:{mac:02x}/item-{item}");
+            (path, ("text/plain".to_owned(), vec![b'x'; bytes]))
+        });
+        tree.items.extend(more);
+        Self::answering(tree, Tree::answer)
+    }
+
     pub fn does_now(&self, manner: Manner) {
         self.state.manner.change(|now| *now = manner);
     }
