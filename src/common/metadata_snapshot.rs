@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::BootTime;
 
 /// Maximum age of a snapshot whose notices are served. AWS sends a spot interruption notice two minutes before the interruption,
-/// so an older notice is useless. Notices of maintenance events have the same limit.
+/// so an older notice is useless. Notices of maintenance events and of Auto Scaling have the same limit.
 const MAX_AGE_OF_NOTICES: Duration = Duration::from_secs(120);
 
 /// A metadata item. It may be secret (user data, a signature), so it has no `Debug` form.
@@ -29,10 +29,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether `path` leads to notices (spot interruptions, maintenance events) and the snapshot is too old for them.
+    /// Whether `path` leads to notices (of spot, maintenance or Auto Scaling) and the snapshot is too old for them.
     pub(crate) fn is_too_old_for(&self, path: &str, now: BootTime) -> bool {
-        let is_notice =
-            ["meta-data/spot", "meta-data/events"].iter().any(|root| path.starts_with(root));
+        let roots = ["meta-data/spot", "meta-data/events", "meta-data/autoscaling"];
+        let is_notice = roots.iter().any(|root| path.starts_with(root));
         is_notice && self.taken.after(MAX_AGE_OF_NOTICES) < now
     }
 

@@ -422,6 +422,7 @@ fn warnings_are_503_from_a_snapshot_two_minutes_old() {
         ("meta-data/spot/termination-time", 404, 503),
         ("meta-data/events/maintenance/scheduled", 404, 503),
         ("meta-data/spot/", 200, 503),
+        ("meta-data/autoscaling/target-lifecycle-state", 404, 503),
         ("meta-data/instance-id", 200, 200),
         ("user-data", 200, 200),
         ("meta-data/iam/security-credentials/exc_web", 200, 200),
