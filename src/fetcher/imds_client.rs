@@ -72,7 +72,7 @@ impl ImdsClient {
             // These statuses mean that the service does not support tokens, or is configured to issue none.
             (403..=405 | 501, _) if self.may_use_version_one => Ok(None),
             (status, _) => self.wrong(&format!(
-                "it answered {status} to a request for a session token; check that it is EC2's, \
+                "it answered {status} to a request for a session token; nothing to do if it passes; otherwise check that it is EC2's, \
                  and that it is enabled (modify-instance-metadata-options --http-endpoint enabled)"
             )),
         }
@@ -90,7 +90,7 @@ impl ImdsClient {
             200 => Ok(Some(answer)),
             404 => Ok(None),
             status => self.wrong(&format!(
-                "it answered {status} to {path}; check the instance's metadata options"
+                "it answered {status} to {path}; nothing to do if it passes; otherwise check the instance's metadata options"
             )),
         }
     }
@@ -116,16 +116,18 @@ impl ImdsClient {
     fn unreachable<T>(&self, method: &str, error: &SendError) -> Result<T, Fault> {
         let remedy = match method {
             // The likely cause is that ec2-role runs in a container: with hop limit 1, the packet that carries the token does not
-            // reach a container.
+            // reach a container. A service that is slow or limits its packets looks the same.
             "PUT" if error.cause == NO_RESPONSE => {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
-                 modify-instance-metadata-options --http-put-response-hop-limit 2"
+                 modify-instance-metadata-options --http-put-response-hop-limit 2; if it is slow: raise \
+                 AWS_METADATA_SERVICE_TIMEOUT (seconds, default 1)"
             }
             // On EC2 the usual cause is that ec2-role runs in a container, or that a firewall rule keeps ec2-role's user away
-            // from the service. The remedy covers both, because the error's text does not tell them apart.
+            // from the service; in a subnet with IPv6 only it is the address. The error's text does not tell these apart.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
-                 systemd-imdsd); elsewhere give credentials by variables, files or a container's endpoint"
+                 systemd-imdsd), and with AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only; elsewhere \
+                 give credentials by variables, files or a container's endpoint"
             }
             // The service has just answered the request for a token, so the failure of a GET is probably temporary.
             _ => "nothing to do if it passes",

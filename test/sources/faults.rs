@@ -18,11 +18,15 @@ enum Source {
 
 fn check_each(when: When) {
     let instance = [
-        (Token, Hang, "did not answer in time; if its hop limit is 1"),
+        (
+            Token,
+            Hang,
+            "did not answer in time; if its hop limit is 1…; if it is slow: raise AWS_METADATA_SERVICE_TIMEOUT",
+        ),
         (
             Token,
             Status(500),
-            "it answered 500 to a request for a session token",
+            "it answered 500 to a request for a session token; nothing to do if it passes",
         ),
         (
             Token,
@@ -51,7 +55,7 @@ fn check_each(when: When) {
         (
             List,
             Status(503),
-            "it answered 503 to meta-data/iam/security-credentials/;",
+            "it answered 503 to meta-data/iam/security-credentials/; nothing to do if it passes; otherwise check the instance's",
         ),
         (
             List,

@@ -1217,6 +1217,16 @@ fn a_source_that_is_this_server_itself_is_refused() {
 }
 
 #[test]
+fn without_an_ipv4_route_the_setting_for_ipv6_is_named() {
+    if !namespace::enter_for_this_test() {
+        return;
+    }
+    let start = Start::without_source(&sts()).without_variable("AWS_EC2_METADATA_DISABLED");
+    let remedy = "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only";
+    check_once(start, 1, &["Network is unreachable", remedy]);
+}
+
+#[test]
 fn a_rule_that_prohibits_the_metadata_service_is_named() {
     if !namespace::enter_for_this_test() {
         return;
