@@ -29,11 +29,6 @@ pub struct PassThrough {
 }
 
 impl PassThrough {
-    /// Whether containers are allowed to read an entry of `meta-data/`, with its whole subtree.
-    pub(crate) fn allows(entry: &str) -> bool {
-        ALLOWED.contains(&entry)
-    }
-
     /// The items outside `meta-data/` that containers are allowed to read.
     pub(crate) fn documents(self) -> impl Iterator<Item = &'static str> {
         let signatures = IDENTITY_SIGNATURES.into_iter();
@@ -47,7 +42,7 @@ impl PassThrough {
     /// item.
     pub(crate) fn may_hold(self, path: &str) -> bool {
         if let Some(below) = path.strip_prefix("meta-data/") {
-            return below.split('/').next().is_some_and(Self::allows);
+            return below.split('/').next().is_some_and(|entry| ALLOWED.contains(&entry));
         }
         let leads_to = |document: &str| {
             let rest = document.strip_prefix(path);

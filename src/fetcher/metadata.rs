@@ -1,6 +1,6 @@
 //! Reads the parts of the host's metadata that `--pass-through` serves to containers.
 
-use crate::common::{BootTime, Config, Fault, Item, PassThrough, Snapshot};
+use crate::common::{BootTime, Config, Fault, Item, Snapshot};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
 use crate::messages::{FetchOrders, FetchReport, to_frame};
@@ -24,23 +24,23 @@ const ROOT: &str = "meta-data/";
 pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault> {
     let client = ImdsClient::connect(&AwsSettings::load(config)?, orders, MIN_ATTEMPTS)?;
     let mut snapshot = Snapshot { taken: BootTime::now(), ..Snapshot::default() };
+    let pass_through = config.server.pass_through.unwrap_or_default();
     // Read these documents before the tree, whose size can reach the limits. Most SDKs find their region in the identity document.
-    for path in config.server.pass_through.unwrap_or_default().documents() {
+    for path in pass_through.documents() {
         read_item(&client, path, &mut snapshot)?;
     }
     let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
     while let Some(directory) = directories.pop() {
         let Some(listing) = client.get(&directory)? else { continue };
         for entry in listing.text().lines().map(str::trim) {
+            let path = format!("{directory}{entry}");
+            // In the root, amazon-ec2-metadata-mock lists whole paths, such as `spot/instance-action`.
+            let segments = if directory == ROOT { MAX_DEPTH } else { 1 };
             let name = entry.strip_suffix('/').unwrap_or(entry);
-            // Accept the characters that EC2 allows in an instance tag's key. Other items' names consist of some of these.
-            let is_name = !matches!(name, "" | "." | "..")
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b));
-            if !is_name || (directory == ROOT && !PassThrough::allows(name)) {
+            if !name.splitn(segments, '/').all(is_name) || !pass_through.may_hold(&path) {
                 continue;
             }
             entries += 1;
-            let path = format!("{directory}{entry}");
             if entries > MAX_ENTRIES {
                 snapshot.left_out += 1;
             } else if !entry.ends_with('/') {
@@ -56,6 +56,12 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
         left_out: snapshot.left_out,
         snapshot: to_frame(&snapshot),
     })
+}
+
+/// Accepts the characters that EC2 allows in an instance tag's key. Other items' names consist of some of these.
+fn is_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:+=,@".contains(&b))
 }
 
 fn read_item(client: &ImdsClient, path: &str, snapshot: &mut Snapshot) -> Result<(), Fault> {

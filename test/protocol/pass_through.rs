@@ -237,6 +237,45 @@ fn malformed_listing_entries_are_not_fetched() {
     assert_eq!(ec2_role.get(LIST_PATH).body, "exc_web");
 }
 
+/// amazon-ec2-metadata-mock lists items with their whole paths in `meta-data/`, and has no directories.
+#[test]
+fn items_listed_with_their_whole_path_are_served() {
+    let host = Loopback::start(|request, connection| {
+        let (status, body) = match request.target.as_str() {
+            "/latest/api/token" => (200, "AQAEHOST"),
+            "/latest/meta-data/" => (
+                200,
+                "ami-id\niam/security-credentials/host-role\nplacement/availability-zone\nspot/instance-action\n",
+            ),
+            "/latest/meta-data/ami-id" => (200, "ami-0123"),
+            "/latest/meta-data/placement/availability-zone" => (200, "eu-north-1b"),
+            "/latest/meta-data/spot/instance-action" => (200, "{}"),
+            _ => (404, ""),
+        };
+        connection.answer(status, "", body.as_bytes());
+    });
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts)
+        .without_variable("AWS_EC2_METADATA_DISABLED")
+        .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host.url())
+        .arguments(["--pass-through"])
+        .serving();
+    wait_for_reading(&ec2_role);
+    for (path, body) in [
+        ("meta-data/ami-id", "ami-0123"),
+        ("meta-data/placement/availability-zone", "eu-north-1b"),
+        ("meta-data/spot/", "instance-action"),
+        ("meta-data/spot/instance-action", "{}"),
+    ] {
+        let (answer, bytes) = get(&ec2_role, path);
+        assert_eq!(
+            (answer.status, bytes.as_slice()),
+            (200, body.as_bytes()),
+            "{path}"
+        );
+    }
+}
+
 #[test]
 fn excess_metadata_is_left_out_and_the_rest_served() {
     let rows = [(1_000, 110), (1_000, 900), (40, 100_000)];
