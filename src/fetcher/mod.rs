@@ -41,7 +41,10 @@ pub fn run(config: &Config) {
     let Some(orders) = from_frame::<FetchOrders>(frame) else { return };
     let outcome = end_with_supervisor().and_then(|()| match orders.task {
         Task::Credential => credential::fetch(config, &orders, &report).map(FetchReport::Fetched),
-        Task::Metadata => metadata::fetch(config, &orders),
+        Task::Metadata => {
+            report(FetchReport::Step("reading the host's metadata".to_owned()));
+            metadata::fetch(config, &orders)
+        }
         Task::ContainerToken => container_token::watch(config, &report),
     });
     report(outcome.unwrap_or_else(FetchReport::Failed));

@@ -368,6 +368,21 @@ fn a_request_without_an_answer_is_repeated_and_fails_no_fetch() {
 }
 
 #[test]
+fn a_killed_fetcher_of_metadata_is_logged_with_its_step() {
+    let sts = Sts::start([Reply::good()]);
+    let upstream = Upstream::with(&[], Manner::Hang);
+    let start = upstream.known_to(Start::with(&sts));
+    let ec2_role = start
+        .variable("AWS_METADATA_SERVICE_TIMEOUT", "60")
+        .arguments(["--pass-through"])
+        .serving();
+    upstream.wait_for_requests(1);
+    let fetcher = until("a fetcher", || ec2_role.fetcher());
+    rustix::process::kill_process(fetcher, Signal::KILL).unwrap();
+    ec2_role.wait_for_line("fetcher killed by signal 9 while reading the host's metadata; look");
+}
+
+#[test]
 fn metadata_is_503_before_the_first_snapshot() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx";
     let manners = [

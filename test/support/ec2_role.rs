@@ -303,8 +303,9 @@ impl Ec2Role {
         self.child_named("ec2-role-log")
     }
 
+    /// The newest child with this name: an older one may have ended and not be reaped yet.
     fn child_named(&self, name: &str) -> Option<Pid> {
-        children(self.pid).into_iter().find(|pid| {
+        children(self.pid).into_iter().rfind(|pid| {
             std::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
                 .is_ok_and(|comm| comm.trim() == name)
         })
