@@ -152,7 +152,7 @@ impl Handler {
                 is_head = request.method == "HEAD";
                 is_check =
                     request.header("User-Agent") == Some(CHECK_AGENT) && self.is_own(peer, local);
-                let response = self.response(&request, peer, local);
+                let response = self.response(&request, peer, local, begun);
                 // Take the writer out: dropping a `tiny_http::Request` sends a 500.
                 drop(parsed.into_writer());
                 response
@@ -182,10 +182,16 @@ impl Handler {
         Ok(())
     }
 
-    fn response(&mut self, request: &Request, peer: IpAddr, local: Option<IpAddr>) -> Response<'_> {
+    fn response(
+        &mut self,
+        request: &Request,
+        peer: IpAddr,
+        local: Option<IpAddr>,
+        begun: Instant,
+    ) -> Response<'_> {
         let server = &self.state.server;
-        let is_on_subnet =
-            || local.is_some_and(|local| self.interfaces.is_on_subnet_of(local, peer));
+        let mut is_on_subnet =
+            || local.is_some_and(|local| self.interfaces.is_on_subnet_of(local, peer, begun));
         let response = if server.config.same_network && !is_on_subnet() && !self.is_own(peer, local)
         {
             let why = "ec2-role: this address serves its own subnet only\n";

@@ -7,6 +7,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// How long a prefix length is kept. The kernel writes the whole route table at each read: with 5,000 routes, reading it for every
+/// request would take 40 times as long as the rest of the response.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// The kernel's address and route tables. The files stay open because the seccomp filter later forbids opening them; each read
 /// returns the current content. A table that is missing or forbidden counts as empty. Any other error of [`Self::open`] ends
@@ -15,6 +20,8 @@ pub struct Interfaces {
     ipv4_routes: Option<File>,
     ipv4_addresses: Option<File>,
     ipv6_addresses: Option<File>,
+    /// The last local address that had a subnet, its prefix length, and when to read that again.
+    kept: Option<(IpAddr, u32, Instant)>,
 }
 
 impl Interfaces {
@@ -30,6 +37,7 @@ impl Interfaces {
             ipv4_routes: table("route")?,
             ipv4_addresses: table("fib_trie")?,
             ipv6_addresses: table("if_inet6")?,
+            kept: None,
         })
     }
 
@@ -42,12 +50,15 @@ impl Interfaces {
         }
     }
 
-    pub fn is_on_subnet_of(&self, local: IpAddr, client: IpAddr) -> bool {
-        let prefix = match local {
-            IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
-            IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local),
-        };
-        prefix.is_some_and(|length| common_bits(local, client) >= length)
+    pub fn is_on_subnet_of(&mut self, local: IpAddr, client: IpAddr, now: Instant) -> bool {
+        if !self.kept.is_some_and(|(address, _, until)| address == local && now < until) {
+            let prefix = match local {
+                IpAddr::V4(local) => ipv4_prefix(&read(&self.ipv4_routes), local),
+                IpAddr::V6(local) => ipv6_prefix(&read(&self.ipv6_addresses), local),
+            };
+            self.kept = prefix.map(|length| (local, length, now + KEPT));
+        }
+        self.kept.is_some_and(|(_, length, _)| common_bits(local, client) >= length)
     }
 }
 
@@ -164,6 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_read_once_a_second_and_a_missing_one_at_once() {
+        let path = std::env::temp_dir().join(format!("ec2-role-prefix-{}", std::process::id()));
+        let begun = Instant::now();
+        std::fs::write(&path, "").unwrap();
+        let table = File::open(&path).ok();
+        let mut interfaces = Interfaces { ipv6_addresses: table, ..Interfaces::open().unwrap() };
+        let mut is_near = |client: &str, now| {
+            let local = "fd00::1".parse().unwrap();
+            interfaces.is_on_subnet_of(local, client.parse().unwrap(), now)
+        };
+        assert!(!is_near("fd00::2", begun));
+        std::fs::write(&path, ADDRESSES).unwrap();
+        assert!(is_near("fd00::2", begun) && !is_near("fd00:0:0:1::2", begun));
+        std::fs::write(&path, ADDRESSES.replace(" 40 ", " 30 ")).unwrap();
+        assert!(!is_near("fd00:0:0:1::2", begun + KEPT - Duration::from_nanos(1)));
+        assert!(is_near("fd00:0:0:1::2", begun + KEPT));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn first_bits_in_common_are_counted() {
         for (local, client, bits) in [
             ("10.1.0.1", "10.1.255.255", 96 + 16),
@@ -188,9 +219,10 @@ mod tests {
 
     #[test]
     fn loopback_is_a_subnet_of_its_own() {
-        let interfaces = Interfaces::open().unwrap();
-        let is_near = |local: &str, client: &str| {
-            interfaces.is_on_subnet_of(local.parse().unwrap(), client.parse().unwrap())
+        let mut interfaces = Interfaces::open().unwrap();
+        let mut is_near = |local: &str, client: &str| {
+            let (local, client) = (local.parse().unwrap(), client.parse().unwrap());
+            interfaces.is_on_subnet_of(local, client, Instant::now())
         };
         assert!(!is_near("127.0.0.1", "192.0.2.1") && !is_near("::1", "fd00::9"));
         assert!(!is_near("192.0.2.1", "fd00::1") && !is_near("fd00::1", "192.0.2.1"));
