@@ -152,6 +152,15 @@ def test_only_a_rule_for_the_containers_ipv6_network_is_reported(both_families, 
     assert "IPv6, table filter: before the hook comes the rule -A INPUT -s fd17::/64 -j DROP" in verdict(both_families)
 
 
+def test_a_host_may_have_thousands_of_addresses(host, server):
+    """kube-proxy (IPVS) gives the host the address of each service. 9,000 addresses are more than a variable may contain."""
+    host.ec2.ip("link add kube-ipvs0 type bridge", *(f"address add 10.96.{n // 250}.{n % 250}/32 dev kube-ipvs0" for n in range(9000)))
+    host.hook("add")
+    assert verdict(host) == "ok: docker0 → 172.17.0.1:4567"
+    host.ec2.run("iptables", "-I", "INPUT", "-s", "172.17.0.0/16", "-j", "DROP")
+    assert "before the hook comes the rule -A INPUT -s 172.17.0.0/16 -j DROP" in verdict(host)
+
+
 def test_add_moves_the_hook_to_the_top_without_a_gap(two):
     """Another program puts rules above the hook's, and `add` moves the hook's back to the top. Meanwhile a container sends
     requests all the time, and must get its own role and no error."""
