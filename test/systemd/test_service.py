@@ -242,6 +242,15 @@ def test_containers_on_another_bridge_get_only_its_role(host, second):
         host.run("sh", "-c", "ip netns delete two; ip link delete br-two", check=False)
 
 
+def test_hook_takes_a_socket_at_every_address_for_its_own(host, second):
+    """systemctl calls this socket [::]:4570. ss calls it *:4570, because it accepts IPv4 too."""
+    unit = second(address="[::]:4570", EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4570")
+    try:
+        host.wait_until_active(unit)
+    finally:
+        host.run("ec2-role-hook", "remove", "--bridge", "br-two")
+
+
 def test_unit_serves_and_logs_a_rule_that_bypasses_the_guard(host):
     # Add the rule while the guard is off. The guard's rules then come behind it, because the kernel puts a new rule behind all
     # rules of the same preference.
