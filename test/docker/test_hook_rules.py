@@ -101,6 +101,15 @@ def test_ipv6_is_redirected_like_ipv4(six):
     assert "IPv6, table nat" in six.hook("status", check=False).stdout
 
 
+def test_ipv6_is_redirected_to_a_server_at_the_bridges_address(both_families, server):
+    six = StandIn(both_families.ec2, "fd17::1", name="over-ipv6")
+    with named("ec2-role"):
+        both_families.hook("add")
+    assert role_seen_by(both_families.box) == "stand-in"
+    assert role_seen_by(both_families.box, address=IPV6) == "over-ipv6"
+    six.close()
+
+
 def test_ipv6_is_refused_at_once_on_a_bridge_without_a_hook(six):
     six.hook("add", "--bridge", "br-+", "--missing-ok")
     for _ in range(10):
