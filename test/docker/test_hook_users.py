@@ -45,7 +45,6 @@ def host_is_untouched(host):
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_add_redirects_the_user_and_its_subuids_only(host, program):
     variant = ("--iptables", program)
-    before = firewall(host, program)
     assert seen_by(host, UID, *SUBUIDS) == {HOST_ROLE}
     added = host.hook("add", "--user", "app", *variant)
     assert added.stderr.splitlines()[-1] == "ec2-role-hook: app: 169.254.169.254 is ec2-role at 127.0.0.1:4567; the guard is on (ec2-role-guard off lifts it)"
@@ -56,7 +55,7 @@ def test_add_redirects_the_user_and_its_subuids_only(host, program):
     assert "in place already" in host.hook("add", "--user", "61000", *variant).stderr
     assert firewall(host, program) == with_hook
     host.hook("remove", "--user", "app", *variant)
-    assert "EC2-ROLE" not in firewall(host, program) and before.replace("\n", "") in firewall(host, program).replace("\n", "") or not before.strip()
+    assert "-A" not in firewall(host, program) and "EC2-ROLE" not in firewall(host, program)
     # The guard is still on.
     assert seen_by(host, UID, *SUBUIDS) == {None} and host_is_untouched(host)
     host.guard("off")
