@@ -24,8 +24,10 @@ class RealMetadata:
         self.ip_ttl = 64    # IP TTL of the responses; EC2's default hop limit for instances is 1
         self._servers = []
         with namespace:
-            for family, address in ((socket.AF_INET, "169.254.169.254"), (socket.AF_INET6, "fd00:ec2::254")):
-                server = _Server(family, (address, 80), self)
+            # EC2's service has port 80 only. Without port 443 here, a test that this port is refused could not fail.
+            for family, address, port in ((socket.AF_INET, "169.254.169.254", 80), (socket.AF_INET, "169.254.169.254", 443),
+                                          (socket.AF_INET6, "fd00:ec2::254", 80), (socket.AF_INET6, "fd00:ec2::254", 443)):
+                server = _Server(family, (address, port), self)
                 threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
                 self._servers.append(server)
 

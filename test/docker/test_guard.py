@@ -15,7 +15,7 @@ ON = "ec2-role-guard: on: only this host reaches the metadata service; ec2-role-
 
 
 def test_container_gets_the_hosts_role_without_the_guard(both_families):
-    assert role_seen_by(both_families.box) == HOST_ROLE
+    assert role_seen_by(both_families.box) == role_seen_by(both_families.box, port=443) == HOST_ROLE
     status = both_families.guard("status", check=False)
     assert status.returncode == 1 and "off: 169.254.169.254 is not refused" in status.stderr
 

@@ -30,7 +30,8 @@ def refused(host, *uids, **where):
 
 
 def test_guard_refuses_the_users_uids_only(host):
-    assert role_of_uid(host.ec2, UID) == role_of_uid(host.ec2, SUBUIDS[0], **IPV6) == HOST_ROLE
+    for port in (80, 443):
+        assert role_of_uid(host.ec2, UID, port=port) == role_of_uid(host.ec2, SUBUIDS[0], port=port, **IPV6) == HOST_ROLE
     assert host.guard("on", "--user", "app").stderr == WITHOUT
     assert refused(host, UID, *SUBUIDS) and refused(host, UID, *SUBUIDS, **IPV6)
     for uid in OTHERS:
