@@ -204,9 +204,11 @@ def test_forged_sources_do_not_use_up_another_bridges_limit(host):
     for n in (1, 2):
         host.bridge(f"br-{n}", f"172.3{n}.0.1/24")
     victim, sender = (host.container(f"br-{n}", f"172.3{n}.0.2/24", f"172.3{n}.0.1") for n in (1, 2))
-    server = StandIn(host.ec2, "172.31.0.1")
+    # The server also listens at the sender's bridge, where the forged packets arrive: a refused connection is not counted.
+    server = StandIn(host.ec2, "0.0.0.0")
     try:
-        host.hook("add", "--bridge", "br-+")
+        with named("ec2-role"):
+            host.hook("add", "--bridge", "br-+")
         # Drop the victim's TCP resets: they would end the forged connections, which would then no longer be counted.
         victim.run("iptables", "-A", "OUTPUT", "-p", "tcp", "--sport", "1000:1999", "-j", "DROP")
         with sender:
