@@ -270,6 +270,7 @@ def test_missing_ok_accepts_a_bridge_that_is_created_later(instance):
     (("--bridge", "e+", "--missing-ok"), "e+: eth0 is not a bridge"),
     (("--bridge", "lo"), "lo: lo is not a bridge"),
     (("--bridge", "br-lan"), "br-lan leads out of this host"),
+    (("--bridge", "br-six"), "br-six leads out of this host"),
     (("--bridge", "br-bare"), "br-bare has no IPv4 address"),
     (("--to", "10.1.2.3:4567"), "this host has no such address; a server in a container is on the host's network"),
     (("--to", "172.17.0.2:4567"), "this host has no such address"),
@@ -278,6 +279,8 @@ def test_unsuitable_bridge_or_address_changes_nothing(host, arguments, complaint
     host.ec2.run("ip", "link", "add", "br-bare", "type", "bridge")
     host.bridge("br-lan", "10.88.0.1/24")
     host.ec2.run("ip", "route", "add", "default", "via", "10.88.0.9", "metric", "9")
+    host.bridge("br-six", "10.89.0.1/24")
+    host.ec2.run("ip", "-6", "route", "add", "default", "dev", "br-six", "metric", "9")
     refused = host.hook("add", *arguments, check=False)
     assert refused.returncode == 1 and complaint in refused.stderr
     assert refused.stderr.endswith("; nothing was changed\n") and refused.stderr.count("\n") == 1
