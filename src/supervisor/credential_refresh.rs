@@ -247,7 +247,7 @@ mod tests {
         let error = refresh.receive(permanent(), now, 0.5).err();
         assert_eq!(error.as_deref(), Some("no such profile"));
         refresh.receive(fetched(now), now, 0.5).unwrap();
-        assert!(refresh.receive(permanent(), now, 0.5).is_ok());
+        assert!(refresh.receive(permanent(), now, 0.5).is_ok_and(|it| it.level == Level::Error));
     }
 
     #[test]

@@ -326,6 +326,10 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
             "id (secret) is bad (request ",
         ),
         (
+            format!("policy {{\"{SECRET}\":1}} is bad"),
+            "policy (secret) is bad (request ",
+        ),
+        (
             format!("key {SECRET}/key+of/the/source is bad"),
             "key (secret) is bad",
         ),
@@ -339,14 +343,32 @@ fn an_error_of_sts_repeats_no_secret_of_the_request() {
         for code in ["SignatureDoesNotMatch", "AccessDenied", "ValidationError"] {
             let sts = Sts::start([Reply::error(403, code, &message)]);
             let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
-            let id = format!("{SECRET}-id");
+            let (id, policy) = (format!("{SECRET}-id"), format!("{{\"{SECRET}\":1}}"));
+            let options = ["--external-id", &id, "--policy", &policy];
             let ended = start
-                .arguments(["--credential-process", "--external-id", &id])
+                .arguments(["--credential-process"])
+                .arguments(options)
                 .run();
             let line = &ended.lines[0];
             assert!(line.contains(expected) && !line.contains(SECRET), "{line}");
         }
     });
+    let refused = |code: &str, id: &str| {
+        format!("<E><Error><Code>{code}</Code></Error><RequestId>{id}</RequestId></E>")
+    };
+    for (body, expected) in [
+        (refused("Denied", &token), "(request (secret))"),
+        (refused(&token, "id"), "(secret) (403): "),
+        (format!("<{SECRET}-id/>"), "XML (<(secret)>) without "),
+    ] {
+        let sts = Sts::start([Reply::bytes(403, body)]);
+        let start = Start::with(&sts).variable("AWS_SESSION_TOKEN", &token);
+        let id = format!("{SECRET}-id");
+        let ended = start
+            .arguments(["--credential-process", "--external-id", &id])
+            .run();
+        assert!(ended.lines[0].contains(expected), "{ended:?}");
+    }
     let sts = Sts::start([Reply::error(400, "InvalidIdentityToken", &token)]);
     let start = Start::without_source(&sts).file("token", &token);
     let file = start.home.text("token");
