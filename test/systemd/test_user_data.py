@@ -385,12 +385,25 @@ def test_upgrade_keeps_a_manually_added_role_active(fresh_host, release):
     host.wait_until_active("ec2-role@web")
 
 
+def test_settings_file_of_each_role_is_private_and_complete():
+    roles = [word for name in ("a", "b") for word in ("--role", f"{name}={arn(name)}@br-{name}")]
+    command = [SCRIPTS / "ec2-role-user-data", *roles, "--url", "http://x/x86_64", "--sha256", "0" * 64, "--variable", "EC2_ROLE_QUIET=true"]
+    script = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["write_files"][0]["content"]
+    for name in ("a", "b"):
+        assert (f"file /etc/ec2-role/{name}.conf 600 <<'END'\nEC2_ROLE_ARN={arn(name)}\nEC2_ROLE_BRIDGE=br-{name}\n"
+                "EC2_ROLE_SAME_NETWORK=true\nEC2_ROLE_PASS_THROUGH=true\nEC2_ROLE_QUIET=true\nEND\n") in script
+
+
 @pytest.mark.parametrize("arguments, said", [
     ((), "no --role"),
     (("--role", "web"), "write NAME=ROLE_ARN@BRIDGE"),
     (("--role", "web=arn:aws:iam::1:role/x@docker0"), "not a role's ARN"),
     (("--role", f"web={arn('a')}@docker0:172.17.0.256", "--url", "http://x/x86_64", "--sha256", "0" * 64), "not an IPv4 address"),
     (("--role", f"web={arn('a')}@docker0"), "no --url"),
+    (("--role", f"web={arn('a')}@docker0", "--role", f"web={arn('b')}@br-b"), "a second role with the name web"),
+    (("--role", f"a={arn('a')}@br-a", "--role", f"b={arn('b')}@br-a:192.168.9.1"), "a second role for one bridge or address"),
+    (("--role", f"a={arn('a')}@br-a:192.168.9.1", "--role", f"b={arn('b')}@br-b:192.168.9.1"), "a second role for one bridge or address"),
+    (("--url", "http://x/x86_64", "--sha256", "0" * 64, "--url", "http://x/amd64", "--sha256", "0" * 64), "a second one for x86_64"),
     (("--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64"), "no --sha256"),
     (("--url", "http://x/x86_64", "--sha256", "short"), "64 hexadecimal digits"),
     (("--url", "http://x/y", "--sha256", "0" * 64), "x86_64 or aarch64"),
