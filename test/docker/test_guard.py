@@ -93,6 +93,19 @@ def test_on_repairs_a_missing_rule_and_keeps_host_access(host, missing):
     assert_refused(host.box)
 
 
+@pytest.mark.parametrize("verb, who, found", [("on", "from 172.17.0.2 iif docker0", "2"), ("off", "", "0")])
+def test_no_step_opens_the_way_or_takes_it_from_the_host(host, tmp_path, verb, who, found):
+    """Looks up the route after each command of the guard: the container's during a repair by `on`, the host's own during `off`."""
+    host.guard("on")
+    if verb == "on":
+        host.ec2.run("ip", "rule", "delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)
+    ip, log = shutil.which("ip"), tmp_path / "log"
+    path = first_in_path(tmp_path, "ip", f'{ip} "$@"\nstatus=$?\n{ip} route get {METADATA} {who} >/dev/null 2>&1\necho $? >>{log}\nexit $status')
+    host.environment = {**host.environment, "PATH": path}
+    host.guard(verb)
+    assert set(log.read_text().split()) == {found}
+
+
 @pytest.mark.parametrize("deleted", [("prohibit",), ("iif lo goto 1", "prohibit")], ids=["first rule", "both"])
 def test_on_repairs_the_state_after_a_killed_run(host, deleted):
     host.guard("on")
