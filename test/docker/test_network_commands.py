@@ -134,6 +134,7 @@ def test_the_server_is_confined_and_named_after_the_network(docker):
     create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
     settings = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 64 << 20
+    assert settings["SecurityOpt"] == ["no-new-privileges"] and settings["PidsLimit"] == 32
     assert settings["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "5m"}}
     assert settings["NetworkMode"] == "host" and settings["RestartPolicy"]["Name"] == "always"
     container = start_client(docker, "--network", "a-name-that-is-too-long-for-an-interface")
