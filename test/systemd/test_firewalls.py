@@ -3,6 +3,7 @@
 import pytest
 
 from firewalls import CELLS, FIREWALLS, FirewallHost, rows
+from instance import wait_until
 from real_metadata import HOST_ROLE
 
 ROWS = rows()
@@ -26,6 +27,7 @@ def test_container_sees_what_the_firewall_table_says(row, cell):
         assert seen[cell] == expected[CELLS.index(cell)]
     finally:
         host.hook()
+    wait_until(lambda: "exc_web" in host.engine.log(), seconds=20, what="the role in the log of the container that polls")
     assert HOST_ROLE not in host.engine.log()
 
 
