@@ -678,6 +678,7 @@ def test_container_endpoint_is_redirected_only_with_the_option(host, server):
         get(host.box, "/v2/credentials/x", address="169.254.170.2", timeout=0.5)
     host.hook("add", "--container-endpoint")
     assert get(host.box, "/v2/credentials/x", address="169.254.170.2") == (200, "stand-in")
+    assert "in place already" in host.hook("add", "--container-endpoint").stderr
     assert role_seen_by(host.box) == "stand-in"
     assert host.hook("status").stdout.startswith("ok: ")
     host.hook("add")
