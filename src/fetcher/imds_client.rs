@@ -116,14 +116,15 @@ impl ImdsClient {
     fn unreachable<T>(&self, method: &str, error: &SendError) -> Result<T, Fault> {
         let remedy = match method {
             // The likely cause is that ec2-role runs in a container: with hop limit 1, the packet that carries the token does not
-            // reach a container. A service that is slow or limits its packets looks the same.
+            // reach a container. A service that is slow, or drops packets above its rate limit, looks the same.
             "PUT" if error.cause == NO_RESPONSE => {
                 "if its hop limit is 1: run ec2-role on the host's network, or raise the limit with \
                  modify-instance-metadata-options --http-put-response-hop-limit 2; if it is slow: raise \
                  AWS_METADATA_SERVICE_TIMEOUT (seconds, default 1)"
             }
             // On EC2 the usual cause is that ec2-role runs in a container, or that a firewall rule keeps ec2-role's user away
-            // from the service; in a subnet with IPv6 only it is the address. The error's text does not tell these apart.
+            // from the service; in a subnet with IPv6 only, that the service's address is the one for IPv4. The error's text
+            // does not tell these apart.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd), and with AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only; elsewhere \

@@ -95,7 +95,7 @@ def test_on_repairs_a_missing_rule_and_keeps_host_access(host, missing):
 
 @pytest.mark.parametrize("verb, who, found", [("on", "from 172.17.0.2 iif docker0", "2"), ("off", "", "0")])
 def test_no_step_opens_the_way_or_takes_it_from_the_host(host, tmp_path, verb, who, found):
-    """Looks up the route after each command of the guard: the container's during a repair by `on`, the host's own during `off`."""
+    """Looks up a route after each command that the guard runs: the container's while `on` repairs, the host's own while `off` runs."""
     host.guard("on")
     if verb == "on":
         host.ec2.run("ip", "rule", "delete", "pref", "0", "iif", "lo", "goto", "1", "to", METADATA)

@@ -99,7 +99,7 @@ def test_recreated_cgroup_has_the_hosts_role_until_add(host, program):
     host.slice.remove()
     host.slice.make()
     assert host.slice.roles() == {HOST_ROLE}
-    assert host.hook("status", *variant, check=False).stdout.startswith("IPv4, table filter: not all rules of the hook are there; say ec2-role-hook add again\n")
+    assert host.hook("status", *variant, check=False).stdout.startswith("IPv4, table filter: not all rules of the hook are there; run ec2-role-hook add again, with the same options\n")
     host.hook("add", "--cgroup", name, *variant)
     assert host.slice.roles() == {"exc_web"}
     assert host.hook("status", *variant).stdout == f"ok: /{name} → 127.0.0.1:4567\n"

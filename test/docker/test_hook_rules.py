@@ -204,7 +204,8 @@ def test_forged_sources_do_not_use_up_another_bridges_limit(host):
     for n in (1, 2):
         host.bridge(f"br-{n}", f"172.3{n}.0.1/24")
     victim, sender = (host.container(f"br-{n}", f"172.3{n}.0.2/24", f"172.3{n}.0.1") for n in (1, 2))
-    # The server also listens at the sender's bridge, where the forged packets arrive: a refused connection is not counted.
+    # The server also listens at the sender's bridge, where the forged packets arrive, because the limit does not count a
+    # connection that the host refuses.
     server = StandIn(host.ec2, "0.0.0.0")
     try:
         with named("ec2-role"):
@@ -416,7 +417,7 @@ def test_status_reports_and_add_repairs_a_flushed_table(host, server, program, t
     assert role_or_none(host.box) == (None if table == "nat" else "stand-in")
     status = host.hook("status", "--iptables", program, check=False)
     assert status.returncode == 1
-    assert status.stdout == f"NOT ok: IPv4, table {table}: not all rules of the hook are there; say ec2-role-hook add again, with the same options\n"
+    assert status.stdout == f"NOT ok: IPv4, table {table}: not all rules of the hook are there; run ec2-role-hook add again, with the same options\n"
     host.hook("add", "--iptables", program)
     assert host.hook("status", "--iptables", program).stdout.startswith("ok: ")
     assert role_seen_by(host.box) == "stand-in"
@@ -458,7 +459,7 @@ def test_add_deletes_rules_of_other_programs_in_its_chains(host, server):
     for arguments in (["-m", "comment", "--comment", "--to-ports 99 -i docker9"], ["--dport", "80"]):
         ports = "77" if "comment" in arguments else "77-79"
         host.ec2.run("iptables", "-t", "nat", "-A", "EC2-ROLE", "-i", "x", "-p", "tcp", *arguments, "-j", "REDIRECT", "--to-ports", ports)
-        assert host.hook("status", check=False).stdout == "NOT ok: IPv4, table nat: not all rules of the hook are there; say ec2-role-hook add again, with the same options\n"
+        assert host.hook("status", check=False).stdout == "NOT ok: IPv4, table nat: not all rules of the hook are there; run ec2-role-hook add again, with the same options\n"
         host.hook("add")
         assert firewall(host) == before
 
@@ -640,7 +641,7 @@ def test_add_reports_a_held_iptables_lock_after_its_wait(host, server, tmp_path)
     with named("ec2-role"):
         failed = host.hook("add", "--iptables", "iptables-legacy", check=False)
     assert failed.returncode == 1 and failed.stderr.count("holding the xtables lock. Stopped waiting after 1s.") == 2, failed.stderr
-    assert "a lock: end the program that holds it, and say this again); the hook is not in place, the guard is on" in failed.stderr
+    assert "a lock: end the program that holds it, and run this again); the hook is not in place, the guard is on" in failed.stderr
 
 
 def test_hook_ignores_a_network_with_the_services_address(instance):

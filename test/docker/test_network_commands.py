@@ -258,7 +258,7 @@ def test_create_reports_a_network_pruned_during_its_wait(docker):
         wait_until(lambda: "ec2-role-php" in docker.docker("ps", "--format", "{{.Names}}").stdout, what="the server's start")
         docker.docker("network", "prune", "--force")
         failed = creating.result()
-    assert failed.returncode == 1 and "php is not made: its network is gone (docker network prune?); say this again" in failed.stderr, failed.stderr
+    assert failed.returncode == 1 and "php is not made: its network is gone (docker network prune?); run this again" in failed.stderr, failed.stderr
     assert docker.docker("ps", "--all", "--quiet").stdout == "" and "EC2-ROLE" not in firewall(docker.instance)
 
 

@@ -71,4 +71,4 @@ def test_internal_network_is_a_cause_that_status_cannot_name(docker, start_serve
     assert role_name(docker, client) == ("exc_web" if has_route else None)
     assert docker.instance.hook("status").stdout == "ok: br-inside → 172.30.0.1:4567 (exc_web)\n"
     cause, = (row for row in (SCRIPTS / "README.md").read_text().splitlines() if row.startswith("| `Failed to connect`"))
-    assert "If the second command says ok: a network made with `--internal`" in cause
+    assert "If the second command says ok: (1) a network made with `--internal`" in cause

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::http::{Refusal, Request};
 
-/// Whether a header of this name marks a browser's request. To loopback, browsers send `Sec-Fetch-Site` with every request. To
-/// other addresses they send only `Origin`, if a script may read the response, and `Upgrade-Insecure-Requests`, for a page or a
-/// frame; so what they load there as an image, a script or (Firefox) an `object` has no mark, and is refused only if session
-/// tokens are required. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
+/// Whether a header of this name marks a browser's request. To loopback, each request has `Sec-Fetch-Site`. To other addresses,
+/// the request for a page or a frame has `Upgrade-Insecure-Requests`, and a request whose response a script may read has
+/// `Origin`. The request for an image, a script or (in Firefox) an `object` has no mark there: only required session tokens
+/// refuse it. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
 pub fn is_mark(name: &str) -> bool {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let is_fetch = name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("Sec-Fetch-"));
