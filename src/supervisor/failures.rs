@@ -46,13 +46,20 @@ impl Failures {
         self.mistake_due.take_if(|due| now >= *due).map_or("", |_| MISTAKE)
     }
 
-    /// Counts a failure, and logs it. A text that equals the last one is logged again only with `MISTAKE`.
-    pub fn warn(&mut self, text: &str, now: BootTime) {
-        match self.note(now) {
-            "" if self.last == text => {}
-            mistake => log::warning(&format!("{text}; trying again{mistake}")),
-        }
+    /// Counts a failure, and returns the end of its log line as `note` does; `None` if the failure is not to be logged, because
+    /// its text equals the last one and `MISTAKE` is not due.
+    pub fn news(&mut self, text: &str, now: BootTime) -> Option<&'static str> {
+        let mistake = self.note(now);
+        let is_news = self.last != text || !mistake.is_empty();
         text.clone_into(&mut self.last);
+        is_news.then_some(mistake)
+    }
+
+    /// Counts a failure, and logs it if it is news.
+    pub fn warn(&mut self, text: &str, now: BootTime) {
+        if let Some(mistake) = self.news(text, now) {
+            log::warning(&format!("{text}; trying again{mistake}"));
+        }
     }
 }
 

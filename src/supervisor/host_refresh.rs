@@ -38,14 +38,12 @@ impl HostRefresh {
         Effects { update: Some(update), log, ..Effects::default() }
     }
 
-    /// Schedules a retry. Of several failures in a row, the first is logged, and another one after a minute. The first retries
-    /// come soon, because the host's metadata service may start after ec2-role.
+    /// Schedules a retry. Of several failures with the same text in a row, the first is logged, and another one after a minute.
+    /// The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
-        let mistake = self.failures.note(now);
+        let news = self.failures.news(why, now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));
-        if self.failures.count > 1 && mistake.is_empty() {
-            return Effects::default();
-        }
+        let Some(mistake) = news else { return Effects::default() };
         let text = match (self.orders.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
                 "pass-through: {why}; the host's metadata was not fetched, serving what was fetched before"
@@ -54,7 +52,7 @@ impl HostRefresh {
                 "pass-through: {why}; the host's metadata was not fetched, requests for it are answered 503"
             ),
             (_, true) => format!("{why}; the token that was read before stays valid"),
-            (_, false) => format!("{why}; requests for it are answered 401"),
+            (_, false) => format!("{why}; the container form is answered 401"),
         };
         Effects::warning(format!("{text}{mistake}"))
     }
@@ -88,7 +86,9 @@ impl Refresh for HostRefresh {
                 self.fetched(ServerUpdate::Metadata(snapshot), line)
             }
             FetchReport::ContainerToken(token) => {
-                self.fetched(ServerUpdate::ContainerToken(token), None)
+                let is_mended = self.failures.count > 0;
+                let line = is_mended.then(|| "container token read".to_owned());
+                self.fetched(ServerUpdate::ContainerToken(token), line)
             }
             FetchReport::Notice(text) if text != self.last_notice => {
                 self.last_notice = text;
@@ -204,7 +204,7 @@ mod tests {
     fn old_token_stays_and_repeated_failures_are_logged_once() {
         let mut refresh = container_token();
         let mut receive = |report| refresh.receive(report, BootTime(0), 0.5).unwrap();
-        let served = "the file is empty; requests for it are answered 401";
+        let served = "the file is empty; the container form is answered 401";
         assert_eq!(receive(no_token()).log.as_deref(), Some(served));
         assert!(receive(token()).update.is_some());
         let kept = "the file is empty; the token that was read before stays valid";
@@ -214,13 +214,25 @@ mod tests {
     }
 
     #[test]
+    fn each_new_cause_and_the_recovery_are_logged() {
+        let mut refresh = container_token();
+        let mut log = |at, report| refresh.receive(report, BootTime(at), 0.5).unwrap().log;
+        let other = || FetchReport::Failed(Fault::Transient("it has quotes".to_owned()));
+        assert!(log(0, no_token()).is_some() && log(60_000, no_token()).is_some());
+        assert!(log(90_000, other()).is_some_and(|line| line.starts_with("it has quotes; ")));
+        assert_eq!(log(99_000, other()), None);
+        assert_eq!(log(120_000, token()).as_deref(), Some("container token read"));
+        assert_eq!(log(120_000, token()), None);
+    }
+
+    #[test]
     fn fault_that_lasts_a_minute_looks_like_a_mistake() {
         let mut refresh = container_token();
         let lines = [0, 30_000, 60_000, 90_000].map(|at| {
             let effects = refresh.receive(no_token(), BootTime(at), 0.5).unwrap();
             effects.log.unwrap_or_default()
         });
-        let line = "the file is empty; requests for it are answered 401";
+        let line = "the file is empty; the container form is answered 401";
         assert_eq!(lines, [line, "", &format!("{line}{MISTAKE}"), ""]);
     }
 

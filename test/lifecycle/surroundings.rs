@@ -389,7 +389,7 @@ fn late_container_token_is_read_and_its_exposure_logged() {
     let files = Directory::new();
     let file = files.text("token");
     let ec2_role = with_container_token(&sts, &file).serving();
-    ec2_role.wait_for_line("requests for it are answered 401");
+    ec2_role.wait_for_line("the container form is answered 401");
     let status = || status_with_token(&ec2_role, "first");
     assert_eq!(status(), 401);
     files.write("token", "first");
