@@ -38,7 +38,7 @@ impl ImdsClient {
     ) -> Result<Self, Fault> {
         if settings.config.environment.is_on("AWS_EC2_METADATA_DISABLED").or_else(permanent)? {
             return permanent(
-                "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or give other credentials",
+                "the host's metadata service: AWS_EC2_METADATA_DISABLED is true; unset it, or leave out --pass-through",
             );
         }
         let timeout = Duration::from_secs(number(settings, "AWS_METADATA_SERVICE_TIMEOUT")?);
@@ -127,8 +127,8 @@ impl ImdsClient {
             // does not tell these apart.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
-                 systemd-imdsd), and with AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only; elsewhere \
-                 give credentials by variables, files or a container's endpoint"
+                 systemd-imdsd), and with AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only; elsewhere do \
+                 without it: give credentials (variables, files, a container's endpoint) and --region, and no --pass-through"
             }
             // The service has just answered the request for a token, so the failure of a GET is probably temporary.
             _ => "nothing to do if it passes",

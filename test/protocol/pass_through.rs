@@ -356,6 +356,15 @@ fn a_rejected_token_is_renewed_once() {
 }
 
 #[test]
+fn disabled_service_is_reported_with_the_remedy() {
+    let sts = Sts::start([Reply::good()]);
+    let ec2_role = Start::with(&sts).arguments(["--pass-through"]).serving();
+    ec2_role.wait_for_line(
+        "AWS_EC2_METADATA_DISABLED is true; unset it, or leave out --pass-through; ",
+    );
+}
+
+#[test]
 fn a_request_without_an_answer_is_repeated_and_fails_no_fetch() {
     for method in ["PUT", "GET"] {
         let sts = Sts::start([Reply::good()]);

@@ -1108,6 +1108,7 @@ fn an_instance_without_a_role_is_one_line() {
         &[
             "Connection refused",
             "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away",
+            "elsewhere do without it: give credentials (variables, files, a container's endpoint) and --region, and no --pass-through",
         ],
     );
     for (name, value, right) in [
