@@ -79,7 +79,7 @@ impl SendError {
         if let Some((_, why)) = text.split_once(NAME_ERROR) {
             return SendError::new(
                 format!("its name is not found: {why}"),
-                "check the name, and that every name server in /etc/resolv.conf knows it",
+                "check the name, and that each name server in /etc/resolv.conf answers and knows it",
             );
         }
         match text.split_once("invalid peer certificate: ") {

@@ -155,7 +155,10 @@ impl ServerSupervisor {
         let Some(server) = self.server.take() else {
             return;
         };
-        log::warning(&format!("server replaced ({}): {why}", server.pid));
+        log::warning(&format!(
+            "server replaced ({}): {why}; if it recurs, look for an error above, or check the memory limit",
+            server.pid
+        ));
         self.short_lives =
             if now.left(server.started) < SHORT_LIFE { self.short_lives + 1 } else { 0 };
         let excess = self.short_lives.checked_sub(SHORT_LIVES_FORGIVEN);

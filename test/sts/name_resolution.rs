@@ -118,7 +118,7 @@ fn unresolvable_names_are_one_line_and_ec2_role_recovers() {
     let rows = [
         (
             KNOWS_NONE.0,
-            "its name is not found: Name or service not known; check the name, and that every name server in /etc/resolv.conf knows it",
+            "its name is not found: Name or service not known; check the name, and that each name server in /etc/resolv.conf answers and knows it",
         ),
         (NOBODY, temporary),
         (SILENT, temporary),
