@@ -70,7 +70,7 @@ pub fn run() -> io::Result<()> {
     log::open();
     if let Err(error) = confinement::confine(first_descriptor) {
         log::warning(&format!(
-            "server: seccomp: {error}; it runs without confinement; allow the call, or start from a kernel with seccomp filters"
+            "server: seccomp: {error}; it runs without confinement; allow the call, or boot a kernel with seccomp filters"
         ));
     }
     let mut batch = Vec::with_capacity(MAX_BATCH);

@@ -108,7 +108,8 @@ fn not_now<T>(error: io::Error) -> Result<T, Fault> {
 
 fn remedy(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
-        Some(Errno::ADDRNOTAVAIL) => {
+        // ENODEV: no interface has the index of a link-local address.
+        Some(Errno::ADDRNOTAVAIL | Errno::NODEV) => {
             "this machine does not have the address yet (`ip address` lists those it has)"
                 .to_owned()
         }

@@ -467,8 +467,10 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
 #[test]
 fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
-    // No machine has this address (RFC 5737).
-    let mut ec2_role = Start::with(&sts).listen("192.0.2.1:4567").spawn();
+    // No machine has these addresses (RFC 5737), nor so many interfaces.
+    let listen = |address| Start::with(&sts).listen(address).spawn();
+    listen("[fe80::1%999999]:4567").wait_for_line("does not have the address yet");
+    let mut ec2_role = listen("192.0.2.1:4567");
     ec2_role.wait_for_line("does not have the address yet");
     // SIGCHLD must not make the wait for the address spin. If ec2-role is PID 1, it gets SIGCHLD whenever an orphan ends.
     ec2_role.signal(Signal::CHILD);
