@@ -242,6 +242,17 @@ def test_missing_curl_and_wget_are_reported(bare_host, release):
     assert "NOT INSTALLED: neither curl nor wget is there" in install(bare_host, release, path=path_without(bare_host, "curl", "wget"))
 
 
+def test_failed_installation_says_whether_the_guard_is_on(bare_host, release):
+    bare_host.put((SCRIPTS / "ec2-role-guard").read_text(), "/run/ec2-role-guard")
+    path = path_without(bare_host, "curl", "wget")
+    off = install(bare_host, release, path=path)
+    remedy = re.search(r"NOT INSTALLED: neither .* The guard is NOT on: containers may have the role of this host [(](.*?) turns it on", off)[1]
+    bare_host.run("sh", "-c", remedy)
+    on = install(bare_host, release, path=path)
+    lift = re.search(r"NOT INSTALLED: neither .* The guard stays on [(](.*?) lifts it[)]", on)[1]
+    assert "off: containers may have the host's role" in bare_host.run("sh", "-c", lift).stderr
+
+
 def test_unknown_variable_is_rejected_before_installing(bare_host, release):
     said = install(bare_host, release, "--variable", "EC2_ROLE_HTTP_TOKEN=required")
     assert "NOT INSTALLED: ec2-role: EC2_ROLE_HTTP_TOKEN: there is no such variable" in said
