@@ -119,7 +119,7 @@ impl<'a> AwsSettings<'a> {
     }
 
     /// Returns the certificate authorities: those of the CA bundle, or else the public ones.
-    fn roots(&self) -> Result<RootCerts, Fault> {
+    pub fn roots(&self) -> Result<RootCerts, Fault> {
         let Some(setting) = self.get("AWS_CA_BUNDLE") else { return Ok(RootCerts::WebPki) };
         let file = NamedFile::new(setting.origin, setting.value);
         let contents = file.read().or_else(|error| transient(error.to_string()))?;

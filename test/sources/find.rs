@@ -898,6 +898,28 @@ fn container_service_faults_are_one_line_with_the_url() {
         );
         assert_eq!(status, 2, "{line}");
     }
+    let agent = container("", 200, &document("A"));
+    for (url, expected) in [
+        (
+            "http://127.0.0.1:1/",
+            "Connection refused; check that the agent that serves it runs",
+        ),
+        (
+            "https://agent.test/",
+            "Connection refused; check that variable and the proxy",
+        ),
+        (
+            &agent.url().replace("http", "https"),
+            "it does not speak TLS; check whether the URL is http://",
+        ),
+    ] {
+        let start = Start::without_source(&sts).variable("https_proxy", "http://127.0.0.1:1");
+        check_once(
+            start.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url),
+            1,
+            &[expected],
+        );
+    }
     let relative = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
     check_once(
         Start::without_source(&sts).variable(relative, ".example.com/"),

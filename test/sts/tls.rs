@@ -103,6 +103,28 @@ fn ca_bundle_may_be_one_that_a_windows_editor_saved() {
 }
 
 #[test]
+fn ca_bundle_is_trusted_for_a_container_endpoint_too() {
+    if !certificates::can() {
+        return;
+    }
+    let authority = Authority::new("ours");
+    let agent = Sts::start([Reply::good()]);
+    agent.set_port_state(PortState::Tls(authority.certify(HERE, Validity::TwoDays)));
+    let sts = Sts::start([Reply::good()]);
+    let start = || {
+        let start = Start::without_source(&sts).arguments(["--credential-process"]);
+        start.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url(&agent))
+    };
+    let line = &start().run().lines[0];
+    assert!(line.contains("name a file with that authority's certificate in AWS_CA_BUNDLE"));
+    let line = &start()
+        .variable("AWS_CA_BUNDLE", &authority.bundle())
+        .run()
+        .lines[0];
+    assert!(line.contains("the answer holds no credential"), "{line}");
+}
+
+#[test]
 fn a_server_with_old_tls_is_one_line_with_the_remedy() {
     // A server sends the alert handshake_failure (40) if it supports none of the client's cipher suites, and protocol_version
     // (70) if it supports none of the client's TLS versions.

@@ -4,8 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ureq::tls::RootCerts;
-
 use super::context::Context;
 use crate::common::{Fault, TTL_HEADER, permanent, transient};
 use crate::fetcher::aws_settings::AwsSettings;
@@ -58,13 +56,14 @@ pub fn find(context: &Context) -> Found {
         ));
     }
     let environment = &settings.config.environment;
-    let http_client = HttpClient::for_url(&url, environment, RootCerts::WebPki, TIMEOUTS)?;
+    let http_client = HttpClient::for_url(&url, environment, settings.roots()?, TIMEOUTS)?;
     context.step(&format!("requesting a credential from {endpoint}"));
     let token = token(settings)?;
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.iter().map(|token| ("Authorization", token.as_str())));
     let answer = http_client.request("GET", &url, &headers).or_else(|error| {
-        transient(format!("{endpoint}: {}; check that the agent that serves it runs", error.cause))
+        let remedy = error.remedy.unwrap_or("check that the agent that serves it runs");
+        transient(format!("{endpoint}: {}; {remedy}", error.cause))
     })?;
     if answer.status != 200 {
         // Check whether the endpoint is this server itself, whose session tokens are sealed with this server's key. The
