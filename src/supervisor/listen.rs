@@ -117,10 +117,22 @@ fn remedy(error: &io::Error) -> String {
             "the address is in use; stop what listens there, or choose another port".to_owned()
         }
         Some(Errno::ACCESS) => {
-            "not permitted; choose a port from 1024, or let a socket unit listen".to_owned()
+            "not permitted; choose a port that net.ipv4.ip_unprivileged_port_start and SELinux allow, or let a socket unit listen".to_owned()
         }
         Some(Errno::AFNOSUPPORT) => "this machine has no IPv6; choose an IPv4 address".to_owned(),
         Some(Errno::INVAL) => "a link-local address needs the index of its interface (`ip link` lists them); write it as in [fe80::1%2]:4567".to_owned(),
         _ => limit::name(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests the text only: the setting that refuses a high port applies to the whole network namespace.
+    #[test]
+    fn refused_port_is_reported_with_the_settings_that_refuse_it() {
+        let text = remedy(&Errno::ACCESS.into());
+        assert!(text.contains("net.ipv4.ip_unprivileged_port_start and SELinux"), "{text}");
     }
 }
