@@ -251,6 +251,17 @@ def test_pruned_network_keeps_the_priority_of_its_containers(docker):
     assert role_name(docker, container) == "php"
 
 
+def test_create_with_a_bypassed_guard_says_that_it_made_nothing(docker):
+    rule = ("pref", "0", "iif", "docker0", "lookup", "main")
+    docker.instance.ec2.run("ip", "rule", "add", *rule)
+    failed = create(docker, "php", check=False)
+    docker.instance.ec2.run("ip", "rule", "del", *rule)
+    docker.instance.guard("off")
+    assert failed.returncode == 1 and "ec2-role-guard: bypassed" in failed.stderr, failed.stderr
+    assert "ec2-role-network: php: no network or server was made or started; the reason is above\n" in failed.stderr, failed.stderr
+    assert docker.docker("ps", "--all", "--quiet").stdout == "" and "EC2-ROLE" not in firewall(docker.instance)
+
+
 def test_create_reports_a_network_pruned_during_its_wait(docker):
     """A network without containers is pruned even while create waits for the first credential."""
     with concurrent.futures.ThreadPoolExecutor(1) as operators:
