@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use crate::support::certificates::{self, Authority, Validity};
+use crate::support::metadata_service::MetadataService;
 use crate::support::{Fault, PortState, ROLE, Reply, Start, Sts, When, each};
 
 const HERE: &str = "IP:127.0.0.1";
@@ -122,6 +123,37 @@ fn ca_bundle_is_trusted_for_a_container_endpoint_too() {
         .run()
         .lines[0];
     assert!(line.contains("the answer holds no credential"), "{line}");
+}
+
+#[test]
+fn the_token_for_an_https_container_endpoint_goes_only_by_tls() {
+    if !certificates::can() {
+        return;
+    }
+    let authority = Authority::new("ours");
+    let agent = MetadataService::answering((), |(), _, connection| {
+        connection.answer(403, "", b"");
+    });
+    agent.set_port_state(PortState::Tls(authority.certify(HERE, Validity::TwoDays)));
+    let sts = Sts::start([Reply::good()]);
+    Start::without_source(&sts)
+        .arguments(["--credential-process"])
+        .variable("AWS_CA_BUNDLE", &authority.bundle())
+        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token")
+        .variable(
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            &agent.url().replace("http:", "https:"),
+        )
+        .run();
+    // The second request checks whether the endpoint is ec2-role itself. Without TLS this service could not read it.
+    let requests = agent.requests();
+    let requests = requests
+        .iter()
+        .map(|request| (request.method.as_str(), request.header("Authorization")));
+    assert_eq!(
+        requests.collect::<Vec<_>>(),
+        [("GET", "token"), ("PUT", "token")]
+    );
 }
 
 #[test]
