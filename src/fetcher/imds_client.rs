@@ -122,9 +122,9 @@ impl ImdsClient {
                  modify-instance-metadata-options --http-put-response-hop-limit 2; if it is slow: raise \
                  AWS_METADATA_SERVICE_TIMEOUT (seconds, default 1)"
             }
-            // On EC2 the usual cause is that ec2-role runs in a container, or that a firewall rule keeps ec2-role's user away
-            // from the service; in a subnet with IPv6 only, that the service's address is the one for IPv4. The error's text
-            // does not tell these apart.
+            // On EC2 there are three usual causes: ec2-role runs in a container, a firewall rule keeps its user away from the
+            // service, or the subnet has IPv6 only and ec2-role asked at the IPv4 address. The error's text does not tell
+            // these apart.
             "PUT" => {
                 "on EC2 run ec2-role on the host's network, as root or as a user whom no rule keeps away (ec2-role-guard, a hook, \
                  systemd-imdsd), and with AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6 if the subnet has IPv6 only; elsewhere do \

@@ -4,7 +4,7 @@ use crate::support::container::{self, Container};
 use crate::support::http::{self, LIST_PATH};
 use crate::support::{Reply, Start, Sts, namespace};
 
-/// The host's addresses on the container's subnet and on another, and the address of a client that the container routes for.
+/// The host's addresses: NEAR on the container's subnet, FAR on another. BEHIND_ROUTER: a client whose router is the container.
 const NEAR: &str = "192.0.2.1";
 const FAR: &str = "198.51.100.1";
 const BEHIND_ROUTER: &str = "203.0.113.5";
