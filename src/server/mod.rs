@@ -83,8 +83,8 @@ pub fn run() -> io::Result<()> {
                     Some(updates) => updates.into_iter().for_each(|it| handler.state.apply(it)),
                     None => connections.finish_accepting(Instant::now() + DRAIN_TIME),
                 }
-                // Check at each message from the supervisor whether the access log's window is over, because heartbeats arrive
-                // regularly, even without any request.
+                // Check at each message from the supervisor whether the access log's window is over. Its heartbeats arrive
+                // regularly, even if no request does.
                 let left_out = handler.access_log.end_window(Instant::now());
                 left_out.iter().for_each(|line| log::event(line));
             }

@@ -31,7 +31,7 @@ pub fn is_relevant(name: &str, value: &str) -> bool {
 }
 
 pub struct RequestHead {
-    /// The client's request line if `normalized` does not begin with it.
+    /// The request line as the client sent it; `None` if `normalized` begins with the same line.
     client_line: Option<String>,
     /// The head for tiny_http, rewritten so that tiny_http always accepts it and expects no body. The error is the reason to
     /// refuse the request.

@@ -21,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Returns the maximum time from the receipt of a credential to its replacement: half of the lifetime, or less for a lifetime
-/// between 8 minutes and an hour. Examples: 30 minutes for a lifetime of an hour, 4 minutes for 15 minutes.
+/// between 8 minutes and an hour. Examples: a lifetime of an hour gives 30 minutes; one of 15 minutes gives 4.
 pub fn due(lifetime: Duration) -> Duration {
     let left = (lifetime / 2).max(TARGET_LEFT.min(lifetime.saturating_sub(MIN_USE)));
     lifetime - left

@@ -72,7 +72,7 @@ def test_replace_writes_no_secret_to_dockers_default_log(docker, tmp_path):
         try:
             create(docker, "php")
             network(docker, "replace", "php")
-            # This container shows that Docker's default log works, and its line is the last one.
+            # This container shows that Docker's default log works. Its line comes last, so the loop below reads up to it.
             docker.docker("run", "--rm", "busybox", "printf", "the last line\n")
             logged = ""
             while "the last line" not in logged:

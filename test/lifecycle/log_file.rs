@@ -116,7 +116,7 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
     assert!(fs::metadata(files.path("log")).unwrap().len() <= 1024);
 }
 
-/// At the limit, as on a full disk, the file ends in the middle of a line.
+/// `ulimit -f` stands in for a full disk: when the file reaches this limit, it ends in the middle of a line.
 #[test]
 fn a_line_after_a_full_disk_does_not_continue_a_cut_one() {
     let sts = Sts::start([Reply::good()]);

@@ -34,8 +34,8 @@ const DEATHS_UNDER_LOAD: usize = 20;
 /// Number of clients that make the load.
 const CLIENTS: usize = 8;
 const UPDATES: usize = 1_000;
-/// Lifetime of the credential in seconds. The refresh that hangs begins after 1 to 10 s. The credential is still valid when the
-/// test is done.
+/// Lifetime of the credential in seconds. Its refresh, which hangs, begins after 1 to 10 s. The credential is still valid when
+/// the test is done.
 const LIFETIME: i64 = 20;
 
 /// Checks that, while a fetcher hangs, requests are answered, killed servers are replaced, and SIGTERM ends every process.

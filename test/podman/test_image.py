@@ -9,7 +9,7 @@ def test_podman_image_and_its_tarball_have_the_healthcheck(host):
     assert image["Healthcheck"]["Test"] == ["CMD", "/ec2-role", "--check"]
     assert image["Config"]["Entrypoint"] == ["/ec2-role"] and image["Config"]["User"] == "65534:65534"
     said = re.fullmatch(rf"ec2-role:latest for linux/{image['Architecture']}: \d+ bytes; (target/image/\S+): (\d+) bytes\n", host.image_says)
-    # A second run works too, although Podman's --output would refuse the tarball of the first run, which exists.
+    # A second run works too. Podman's --output alone would refuse it, because the first run's tarball already exists.
     assert host.build_image() == host.image_says
     # The tarball of the image contains the health check too: the loaded image has the same one.
     host.podman("tag", "ec2-role", "ec2-role:built")

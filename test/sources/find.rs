@@ -609,8 +609,8 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
     let start = Start::without_source(&sts);
-    // Three hard cases: the script opens /dev/stderr by name, which would truncate a file; `sleep` keeps stderr open after the
-    // script's end; and the last line is longer than a pipe's capacity.
+    // Three hard cases: the script opens /dev/stderr by name, which would truncate it if it were a file; `sleep` keeps stderr
+    // open after the script's end; and the last line is longer than a pipe's capacity.
     let script = "set -e; echo 'not signed in' >/dev/stderr; sleep 3 >/dev/null & echo now >&2; printf %099999d >&2; exit 7";
     let program = start.home.program("ask", script);
     let config = format!("[default]\ncredential_process = {program}\n");

@@ -52,8 +52,9 @@ pub fn run(context: &Context, profile: &str, command: &str) -> Result<SourceCred
         .env(RUNNING, format!("{running}\n{profile}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    // Log what the command writes to stderr. The exception is a terminal with text logs, where the command may show a prompt.
-    // With a pipe, a slow reader of the log does not block the command, and /dev/stderr can be opened, unlike journald's socket.
+    // Log what the command writes to stderr, except on a terminal with text logs, where the command may show a prompt. With a
+    // pipe, a slow reader of the log does not block the command, and the command can open /dev/stderr, which fails if that is
+    // journald's socket.
     if config.json_log || !io::stderr().is_terminal() {
         command.stderr(Stdio::piped());
     }
