@@ -1,5 +1,7 @@
 //! Reads the parts of the host's metadata that `--pass-through` serves to containers.
 
+use std::collections::VecDeque;
+
 use crate::common::{BootTime, Config, Fault, Item, Snapshot};
 use crate::fetcher::aws_settings::AwsSettings;
 use crate::fetcher::imds_client::ImdsClient;
@@ -29,8 +31,8 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
     for path in pass_through.documents() {
         read_item(&client, path, &mut snapshot)?;
     }
-    let (mut directories, mut entries) = (vec![ROOT.to_owned()], 0);
-    while let Some(directory) = directories.pop() {
+    let (mut directories, mut entries) = (VecDeque::from([ROOT.to_owned()]), 0);
+    while let Some(directory) = directories.pop_front() {
         let Some(listing) = client.get(&directory)? else { continue };
         for entry in listing.text().lines().map(str::trim) {
             let path = format!("{directory}{entry}");
@@ -47,7 +49,7 @@ pub fn fetch(config: &Config, orders: &FetchOrders) -> Result<FetchReport, Fault
                 read_item(&client, &path, &mut snapshot)?;
             } else if path.matches('/').count() <= MAX_DEPTH {
                 // Deeper directories are read later. The deepest are those of the network interfaces, which can exceed the limits.
-                directories.insert(0, path);
+                directories.push_back(path);
             }
         }
     }

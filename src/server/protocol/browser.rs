@@ -9,8 +9,9 @@ use super::http::{Refusal, Request};
 /// `Origin`. The request for an image, a script or (in Firefox) an `object` has no mark there: only required session tokens
 /// refuse it. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
 pub fn is_mark(name: &str) -> bool {
+    const FETCH: &str = "Sec-Fetch-";
     let is = |other: &str| name.eq_ignore_ascii_case(other);
-    let is_fetch = name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("Sec-Fetch-"));
+    let is_fetch = name.get(..FETCH.len()).is_some_and(|start| start.eq_ignore_ascii_case(FETCH));
     is("Origin") || is("Upgrade-Insecure-Requests") || (is_fetch && !is("Sec-Fetch-Mode"))
 }
 
