@@ -102,13 +102,18 @@ fn a_killed_log_writer_is_replaced_and_loses_no_line() {
     assert!(log.ends_with("ended by SIGTERM\n"), "{log}");
 }
 
+/// Starts ec2-role with a log file that can have 1,024 bytes. The limit is soft, so that a test can raise it.
+fn start_with_limit(sts: &Sts, files: &Directory) -> (Ec2Role, SocketAddr) {
+    let log = File::create(files.path("log")).unwrap();
+    let limited = ["sh", "-c", "ulimit -S -f 2; exec \"$@\"", "sh"];
+    start(Start::with(sts).before(limited).stderr(log))
+}
+
 #[test]
 fn a_log_file_at_its_size_limit_ends_no_process() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
-    let log = File::create(files.path("log")).unwrap();
-    let limited = ["sh", "-c", "ulimit -f 2; exec \"$@\"", "sh"];
-    let (mut ec2_role, address) = start(Start::with(&sts).before(limited).stderr(log));
+    let (mut ec2_role, address) = start_with_limit(&sts, &files);
     let server = ec2_role.server();
     check_that_requests_are_answered(address);
     assert_eq!(ec2_role.server(), server);
@@ -121,9 +126,7 @@ fn a_log_file_at_its_size_limit_ends_no_process() {
 fn a_line_after_a_full_disk_does_not_continue_a_cut_one() {
     let sts = Sts::start([Reply::good()]);
     let files = Directory::new();
-    let log = File::create(files.path("log")).unwrap();
-    let limited = ["sh", "-c", "ulimit -S -f 2; exec \"$@\"", "sh"];
-    let (mut ec2_role, address) = start(Start::with(&sts).before(limited).stderr(log));
+    let (mut ec2_role, address) = start_with_limit(&sts, &files);
     check_that_requests_are_answered(address);
     let text = || fs::read_to_string(files.path("log")).unwrap();
     let cut = until("a full log file", || {

@@ -6,12 +6,16 @@ use rustix::process::Signal;
 
 use crate::support::any_answer::World;
 use crate::support::http::{self, Answer, DOCUMENT_PATH, LIST_PATH, TOKEN};
-use crate::support::loopback::Loopback;
+use crate::support::metadata_service::MetadataService;
 use crate::support::upstream::{self, KNOWN, Manner, NEVER, SIGNATURES, USER_DATA, Upstream};
 use crate::support::{Ec2Role, Reply, Start, Sts, each, until};
 
 /// Starts ec2-role with this metadata service as the host's.
-fn start(upstream: &Upstream, sts: &Sts, arguments: &[&str]) -> Ec2Role {
+fn start<State: Send + Sync + 'static>(
+    upstream: &MetadataService<State>,
+    sts: &Sts,
+    arguments: &[&str],
+) -> Ec2Role {
     let start = upstream.known_to(Start::with(sts));
     start
         .arguments(["--pass-through"])
@@ -240,7 +244,7 @@ fn malformed_listing_entries_are_not_fetched() {
 /// amazon-ec2-metadata-mock lists items with their whole paths in `meta-data/`, and has no directories.
 #[test]
 fn items_listed_with_their_whole_path_are_served() {
-    let host = Loopback::start(|request, connection| {
+    let host = MetadataService::answering((), |(), request, connection| {
         let (status, body) = match request.target.as_str() {
             "/latest/api/token" => (200, "AQAEHOST"),
             "/latest/meta-data/" => (
@@ -255,11 +259,7 @@ fn items_listed_with_their_whole_path_are_served() {
         connection.answer(status, "", body.as_bytes());
     });
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts)
-        .without_variable("AWS_EC2_METADATA_DISABLED")
-        .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host.url())
-        .arguments(["--pass-through"])
-        .serving();
+    let ec2_role = start(&host, &sts, &[]);
     wait_for_reading(&ec2_role);
     for (path, body) in [
         ("meta-data/ami-id", "ami-0123"),
@@ -316,7 +316,7 @@ fn many_interfaces_displace_no_other_metadata() {
 #[test]
 fn endless_listings_are_truncated() {
     // Each listing has ten directories. Without a limit on entries, a fetch would send millions of requests.
-    let host = Loopback::start(|request, connection| {
+    let host = MetadataService::answering((), |(), request, connection| {
         let directories = "placement/\nnetwork/\nspot/\na/\nb/\nc/\nd/\ne/\nf/\ng/";
         let body = match request.method.as_str() {
             "PUT" => "AQAEHOST",
@@ -325,11 +325,7 @@ fn endless_listings_are_truncated() {
         connection.answer(200, "", body.as_bytes());
     });
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts)
-        .without_variable("AWS_EC2_METADATA_DISABLED")
-        .variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &host.url())
-        .arguments(["--pass-through"])
-        .serving();
+    let ec2_role = start(&host, &sts, &[]);
     ec2_role.wait_for_line(" left out because they are too many or too large");
 }
 
