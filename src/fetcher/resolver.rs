@@ -24,9 +24,9 @@ const MAX_ADDRESSES: usize = 16;
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family for a retry of the request. ureq usually connects to the first address: it tries the others only if
-    /// the first is refused, unreachable or silent. So the retry uses the family that the first address does not have. `None` if
-    /// the last lookup found addresses of only one family.
+    /// The address family for a retry of the request: the one that the first address does not have, so that the retry tries
+    /// another address. ureq itself does that only if the first is refused, unreachable or silent. `None` if the last lookup
+    /// found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -40,8 +40,8 @@ impl SharedFile {
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
                 // Report a path that is probably not the intended one. Otherwise the next source would be used, perhaps with
-                // other rights. Unlike botocore, ec2-role expands no `$VARIABLE` or `~USER`, and needs UTF-8. From an env file,
-                // systemd's `%d` and a comment become part of the path; with Docker, quotes do too.
+                // other rights. Unlike botocore, ec2-role expands no `$VARIABLE` or `~USER`, and needs UTF-8. In a path from an
+                // env file, systemd leaves a `%d` and a comment as they are; Docker leaves quotes too.
                 if written.contains(['$', '%', '"', '\'', '#'])
                     || written.trim_start_matches("~/").starts_with('~')
                     || path.to_string_lossy().contains(char::REPLACEMENT_CHARACTER)

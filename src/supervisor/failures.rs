@@ -46,8 +46,8 @@ impl Failures {
         self.mistake_due.take_if(|due| now >= *due).map_or("", |_| MISTAKE)
     }
 
-    /// Counts a failure, and returns the end of its log line as `note` does; `None` if the failure is not to be logged, because
-    /// its text equals the last one and `MISTAKE` is not due.
+    /// Counts a failure. Returns what `note` returns, the end of the log line, or `None` if nothing is to be logged: the text
+    /// equals the last one and `MISTAKE` is not due.
     pub fn news(&mut self, text: &str, now: BootTime) -> Option<&'static str> {
         let mistake = self.note(now);
         let is_news = self.last != text || !mistake.is_empty();

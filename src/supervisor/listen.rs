@@ -108,7 +108,7 @@ fn not_now<T>(error: io::Error) -> Result<T, Fault> {
 
 fn remedy(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
-        // ENODEV: no interface has the index of a link-local address.
+        // ENODEV: no interface has the index that follows the `%` of a link-local address.
         Some(Errno::ADDRNOTAVAIL | Errno::NODEV) => {
             "this machine does not have the address yet (`ip address` lists those it has)"
                 .to_owned()
@@ -129,7 +129,7 @@ fn remedy(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// Tests the text only: the setting that refuses a high port applies to the whole network namespace.
+    /// Tests the text only: to cause a real refusal, the test would have to change a setting of the whole network namespace.
     #[test]
     fn refused_port_is_reported_with_the_settings_that_refuse_it() {
         let text = remedy(&Errno::ACCESS.into());

@@ -25,8 +25,8 @@ const KILL_TIMEOUT: Duration = Duration::from_millis(800);
 /// Maximum time for which the first server's start waits for the first fetches. It must stay below 1 s, because clients wait in
 /// the backlog meanwhile, and some SDKs time out after 1 s.
 const FIRST_OUTCOME: Duration = Duration::from_millis(400);
-/// A server that ends within this time after its start counts as short-lived: perhaps it cannot start at all, and no request is
-/// the cause. A start takes 5 ms, but much longer on a busy or throttled processor.
+/// A server that ends within this time after its start counts as short-lived: the cause may be that it cannot start at all, not
+/// a request. A start takes 5 ms, but much longer on a busy or throttled processor.
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// After this number of short-lived servers in a row, the next start is delayed by `FIRST_PAUSE`. Each further short-lived server
 /// doubles the delay, up to `MAX_PAUSE`.
@@ -113,7 +113,7 @@ impl ServerSupervisor {
     }
 
     /// Sends a heartbeat if one is due: an empty frame, which the server answers. If the socket buffer is full, the heartbeat is
-    /// lost and counts as missed. After `MAX_MISSED_HEARTBEATS` in a row the server hangs: it is replaced, and gets no other.
+    /// lost, and counts as missed. After `MAX_MISSED_HEARTBEATS` in a row, no more are sent: the server hangs, and is replaced.
     pub fn send_heartbeat_if_due(&mut self, now: BootTime) {
         let Some(server) = self.server.as_mut().filter(|it| now >= it.next_heartbeat) else {
             return;

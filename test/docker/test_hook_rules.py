@@ -562,8 +562,8 @@ def test_4_times_the_hooks_take_under_8_times_the_cpu_time(host):
 
 @pytest.mark.parametrize("command", ["guard status", "hook status", "network remove none"])
 def test_no_other_user_can_hold_the_lock(host, command):
-    """Mounts an empty /run, because the machine's own may have the lock of an earlier run. Every user may create files in this one,
-    so the test also fails if the script has created no lock."""
+    """Mounts an empty /run, because the machine's own may have the lock of an earlier run. Every user may create files in this
+    one: if the script creates no lock, the user can create it, and the test fails."""
     script = HOOK.with_name(f"ec2-role-{command.split()[0]}")
     lock = f"/run/{script.name}.lock"
     asked = f"""mount -t tmpfs tmpfs /run

@@ -310,7 +310,7 @@ def test_list_reports_a_server_without_a_credential(docker):
 
 
 def test_a_role_networks_server_has_no_health_check(docker):
-    """The engine would start a program for each network every 5 s."""
+    """With a health check, the engine would start a program for each network every 5 s."""
     create(docker, "php")
     assert docker.inspect("ec2-role-php", "{{.Config.Healthcheck.Test}}") == "[NONE]"
     network(docker, "replace", "php", "--", "--endpoint-url", ENDPOINT)

@@ -467,7 +467,7 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
 #[test]
 fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
-    // No machine has these addresses (RFC 5737), nor so many interfaces.
+    // No machine has an interface with the index 999999, nor an address that RFC 5737 reserves for documentation.
     let listen = |address| Start::with(&sts).listen(address).spawn();
     listen("[fe80::1%999999]:4567").wait_for_line("does not have the address yet");
     let mut ec2_role = listen("192.0.2.1:4567");

@@ -145,7 +145,7 @@ fn the_token_for_an_https_container_endpoint_goes_only_by_tls() {
             &agent.url().replace("http:", "https:"),
         )
         .run();
-    // The second request checks whether the endpoint is ec2-role itself. Without TLS this service could not read it.
+    // The second request checks whether the endpoint is ec2-role itself. It uses TLS too, or this service could not read it.
     let requests = agent.requests();
     let requests = requests
         .iter()

@@ -230,7 +230,7 @@ def test_incomplete_release_installs_nothing(engine, bare_host, release):
 
 @pytest.mark.parametrize("other", ["curl", "wget"])
 def test_the_query_of_a_presigned_url_is_not_logged(bare_host, release, other):
-    """Whoever has the query can fetch from the private bucket, and people who may not do that may read the console log."""
+    """A URL's query can open a private bucket, so it must not be in the console log, which other people may read."""
     unreachable = f"http://{AWS_ADDRESS}:1/ec2-role-x86_64.tar.gz"
     for url, why in ((unreachable, "could not be fetched"), (release[0], f"has not the sum {'0' * 64}")):
         said = install(bare_host, (f"{url}?X-Amz-Signature=SECRET", "0" * 64), path=path_without(bare_host, other))

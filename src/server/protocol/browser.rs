@@ -6,8 +6,8 @@ use super::http::{Refusal, Request};
 
 /// Whether a header of this name marks a browser's request. To loopback, each request has `Sec-Fetch-Site`. To other addresses,
 /// the request for a page or a frame has `Upgrade-Insecure-Requests`, and a request whose response a script may read has
-/// `Origin`. The request for an image, a script or (in Firefox) an `object` has no mark there: only required session tokens
-/// refuse it. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
+/// `Origin`; the request for an image, a script or (in Firefox) an `object` has no mark, and is refused only if session tokens
+/// are required. `Sec-Fetch-Mode` is no mark, because Node's `fetch` sends it too.
 pub fn is_mark(name: &str) -> bool {
     const FETCH: &str = "Sec-Fetch-";
     let is = |other: &str| name.eq_ignore_ascii_case(other);
@@ -16,8 +16,8 @@ pub fn is_mark(name: &str) -> bool {
 }
 
 /// Refuses headers that mark a browser's request, and a Host header with a name that an attacker could register for DNS
-/// rebinding. Allowed are an absent or empty Host, IP addresses, `localhost` and names below it (RFC 6761), and `allowed_hosts`.
-/// For a request to an address other than loopback, names without a dot and names below `internal` (reserved by ICANN) are too.
+/// rebinding. Allowed are an absent or empty Host, IP addresses, `localhost` and names below it (RFC 6761), and `allowed_hosts`;
+/// for a request to an address other than loopback, also names without a dot and names below `internal` (reserved by ICANN).
 pub fn check(request: &Request, allowed_hosts: &[String]) -> Result<(), Refusal> {
     for (name, value) in request.headers {
         if is_mark(name) {
