@@ -337,10 +337,12 @@ def test_unit_recovers_after_a_limit_on_processes(host, second, processes):
     drop_in = "/run/systemd/system/ec2-role@second.service.d/few.conf"
     host.put("[Service]\nSlice=few.slice\n", drop_in)
     host.run("systemctl", "set-property", "--runtime", "few.slice", f"TasksMax={processes}")
-    failures = host.journal().count("Cannot fork")
+    # The shell says that it cannot fork; newer versions of systemd cannot even start the shell if only one process is allowed.
+    failures = lambda: len(re.findall("Cannot fork|Resource temporarily unavailable", host.journal()))
+    before = failures()
     try:
         unit = second(EC2_ROLE_BRIDGE="br-two", EC2_ROLE_TO=":4568")
-        wait_until(lambda: host.journal().count("Cannot fork") > failures, what="the failure")
+        wait_until(lambda: failures() > before, what="the failure")
         host.run("systemctl", "set-property", "--runtime", "few.slice", "TasksMax=infinity")
         host.wait_until_active(unit)
     finally:
@@ -361,24 +363,6 @@ def test_start_that_systemd_cannot_run_is_retried(host, second):
         host.wait_until_active(unit)
     finally:
         host.run("rm", "-f", drop_in, program)
-
-
-def test_unit_whose_name_systemd_escapes_reads_its_file(host):
-    unit = r"ec2-role@a\x2bb"  # the name that systemctl gives to ec2-role@a+b
-    host.put("[Socket]\nListenStream=\nListenStream=172.17.0.1:4568\n", f"'/etc/systemd/system/{unit}.socket.d/listen.conf'")
-    host.run("systemctl", "daemon-reload")
-    try:
-        host.run("systemctl", "start", "--no-block", unit)
-        wait_until(lambda: host.show(unit, "ActiveState") == "failed", what="the failure")
-        assert host.show(unit, "NRestarts") == "0"
-        assert len(logged_errors(host, unit, "/etc/ec2-role/ax2bb.conf: not there")) == 1, host.events()
-        host.configure("ax2bb", "exc_web", EC2_ROLE_BRIDGE="")
-        host.run("systemctl", "restart", unit)
-        assert host.show(unit, "ActiveState") == "active"
-    finally:
-        host.run("systemctl", "stop", f"{unit}.socket", unit)
-        host.run("rm", "-rf", "/etc/ec2-role/ax2bb.conf", f"/etc/systemd/system/{unit}.socket.d")
-        host.run("systemctl", "daemon-reload")
 
 
 def test_socket_restart_applies_a_changed_address(host, second):

@@ -154,6 +154,7 @@ def test_wrong_checksum_installs_nothing_and_logs_one_line(fresh_host, release):
     host = fresh_host
     url, _ = release
     boot_with(host, user_data(url, "0" * 64))
+    wait_until(lambda: "ec2-role:" in host.console(), what="the line in the console log")
     for where in log(host), host.console():
         said = [line for line in where.splitlines() if "ec2-role:" in line]
         assert len(said) == 1 and "NOT INSTALLED" in said[0] and f"has not the sum {'0' * 64}" in said[0], where
