@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import GUARD, METADATA, first_in_path, routing, wait_until, with_busybox_flock
+from instance import GUARD, METADATA, REPOSITORY, first_in_path, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE
 
 IPV6 = {"address": "fd00:ec2::254"}
@@ -251,3 +251,13 @@ def test_guard_survives_a_start_of_systemd_networkd(host):
         daemon.wait(10)
     assert_refused(host.box)
     assert host.guard("status").stderr == ON
+
+
+@pytest.mark.parametrize("name", ["guard", "hook", "network"])
+def test_script_that_a_full_disk_cut_off_fails(name, tmp_path):
+    """Cut off between two functions, it would do nothing and exit with 0: its unit would be active, and `status` content."""
+    lines = (REPOSITORY / f"scripts/ec2-role-{name}").read_text().splitlines(keepends=True)
+    part = tmp_path / "part"
+    for count in range(20, len(lines), 10):
+        part.write_text("".join(lines[:count]))
+        assert subprocess.run(["sh", "-n", part], stderr=subprocess.DEVNULL).returncode != 0, f"the first {count} lines"
