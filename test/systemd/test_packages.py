@@ -296,3 +296,21 @@ def test_removal_leaves_a_tarball_that_has_replaced_the_package(packaged):
         packaged.run("ec2-role-guard", "status")
         packaged.reboot()
     packaged.uninstall()
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm", "rpm trixie"], indirect=True)
+def test_units_that_the_user_has_edited_are_not_taken_for_a_tarballs(packaged):
+    """`systemctl edit --full` copies a unit to /etc/systemd/system, where a tarball's units are."""
+    edited = [f"/etc/systemd/system/{name}" for name in ("ec2-role-guard.service", "ec2-role@.service")]
+    packaged.run("sh", "-c", "cd /usr/lib/systemd/system && cp ec2-role-guard.service ec2-role@.service /etc/systemd/system")
+    packaged.run("systemctl", "reenable", "ec2-role-guard")
+    try:
+        upgrade = packaged.install_package("newer")
+        removal = packaged.remove_package()
+        assert "tarball" not in upgrade.stdout + upgrade.stderr + removal.stdout + removal.stderr
+        # Docker would not start while the guard's unit were enabled and its script gone.
+        assert packaged.run("find", "/etc/systemd/system", "-name", "ec2-role*", "-type", "l").stdout == ""
+        assert packaged.show(UNIT, "ActiveState") != "active"
+    finally:
+        packaged.run("rm", *edited)
+        packaged.run("systemctl", "daemon-reload")
