@@ -8,6 +8,7 @@ import pytest
 
 from host import SCRIPTS, Host, second_bridge
 from instance import wait_until
+from readme import OPERATING, command
 from real_metadata import HOST_ROLE
 from systemd_host import LIST, METADATA
 
@@ -92,11 +93,12 @@ def test_restart_under_load_loses_and_refuses_no_request(host):
 
 
 def test_upgrade_under_load_loses_and_refuses_no_request(host):
-    supervisor = host.show(UNIT, "MainPID")
+    supervisor, hook = host.show(UNIT, "MainPID"), host.show("ec2-role-hook", "InvocationID")
     with host.under_load():
         host.install()
-        host.run("systemctl", "restart", "ec2-role@*.service")
+        host.run("sh", "-euc", command("systemctl daemon-reload; systemctl restart", OPERATING))
     assert host.show(UNIT, "MainPID") != supervisor
+    assert host.show("ec2-role-hook", "InvocationID") != hook, "the new scripts have not made the rules anew"
 
 
 @pytest.mark.parametrize("part", ["ec2-role", "ec2-role-server"])
