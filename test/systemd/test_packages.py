@@ -19,7 +19,7 @@ from host import SCRIPTS
 from instance import REPOSITORY, clean_environment, first_in_path, wait_until
 from instance_server import BINARY
 from packages import HOMEPAGE, PackageHost, import_suite, make, make_older
-from readme import OPERATING, block
+from readme import OPERATING, block, command
 from real_metadata import HOST_ROLE
 
 UNIT = "ec2-role@web"
@@ -299,7 +299,7 @@ def test_removal_leaves_a_tarball_that_has_replaced_the_package(packaged):
 
 
 @pytest.mark.parametrize("package_host", ["deb bookworm", "rpm trixie"], indirect=True)
-def test_units_that_the_user_has_edited_are_not_taken_for_a_tarballs(packaged):
+def test_units_that_the_user_edited_are_not_taken_for_a_tarballs(packaged):
     """`systemctl edit --full` copies a unit to /etc/systemd/system, where a tarball's units are."""
     edited = [f"/etc/systemd/system/{name}" for name in ("ec2-role-guard.service", "ec2-role@.service")]
     packaged.run("sh", "-c", "cd /usr/lib/systemd/system && cp ec2-role-guard.service ec2-role@.service /etc/systemd/system")
@@ -314,3 +314,18 @@ def test_units_that_the_user_has_edited_are_not_taken_for_a_tarballs(packaged):
     finally:
         packaged.run("rm", *edited)
         packaged.run("systemctl", "daemon-reload")
+
+
+@pytest.mark.parametrize("package_host", ["deb bookworm"], indirect=True)
+def test_apt_installs_another_build_of_a_version_as_readme_says(package_host):
+    package_host.install_package("newer")
+    package_host.run("sh", "-euc", """cd /srv
+        dpkg-deb --raw-extract newer build
+        echo '# Another build' >>build/usr/sbin/ec2-role-hook
+        dpkg-deb --build build other.deb""")
+    has_it = ("grep", "Another build", "/usr/sbin/ec2-role-hook")
+    package_host.run("sh", "-euc", "cd /srv && apt-get install --yes ./other.deb")
+    assert package_host.run(*has_it, check=False).returncode == 1, "the option is not needed"
+    reinstall = command("apt-get install --reinstall", OPERATING).replace("FILE", "other.deb")
+    package_host.run("sh", "-euc", f"cd /srv && {reinstall}")
+    package_host.run(*has_it)
