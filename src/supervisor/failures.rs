@@ -1,5 +1,5 @@
-//! Counts and logs failures in a row. If they last for `PATIENCE`, the log says once that they may be a mistake of the user.
-//! `schedule::retry` computes the time between retries.
+//! Counts and logs failures in a row. If they last for `PATIENCE`, the log says that they may be a mistake of the user, and it
+//! repeats this every `REMINDER`. `schedule::retry` computes the time between retries.
 
 use std::time::Duration;
 
@@ -7,8 +7,10 @@ use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried is reported as a possible mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// End of the log line about a fault that has lasted for `PATIENCE`.
-pub const MISTAKE: &str = "; it has lasted for a minute, so it may be a mistake";
+/// Time after which the line about a lasting fault is repeated: requests of containers can displace older lines from the log.
+const REMINDER: Duration = Duration::from_secs(60 * 60);
+/// End of the log line about a fault that has lasted for `PATIENCE` or longer.
+pub const MISTAKE: &str = "; it has lasted for over a minute, so it may be a mistake";
 
 /// Repeats `attempt` until it succeeds, with a `pause` between two attempts. The error is a permanent fault.
 pub fn until_success<T>(
@@ -30,20 +32,21 @@ pub fn until_success<T>(
 #[derive(Default)]
 pub struct Failures {
     pub count: u32,
-    /// The time from which a failure looks like a mistake; `None` before the first failure, and after `MISTAKE` was returned.
-    mistake_due: Option<BootTime>,
+    /// The time from which the next failure looks like a mistake; not used before the first failure.
+    mistake_due: BootTime,
     last: String,
 }
 
 impl Failures {
-    /// Counts a failure, and returns the end of its log line: `MISTAKE` once, as soon as the failures have lasted for `PATIENCE`;
-    /// otherwise an empty text.
+    /// Counts a failure, and returns the end of its log line: `MISTAKE` as soon as the failures have lasted for `PATIENCE`, and
+    /// again every `REMINDER`; otherwise an empty text.
     pub fn note(&mut self, now: BootTime) -> &'static str {
-        if self.count == 0 {
-            self.mistake_due = Some(now.after(PATIENCE));
+        let is_due = self.count > 0 && now >= self.mistake_due;
+        if is_due || self.count == 0 {
+            self.mistake_due = now.after(if is_due { REMINDER } else { PATIENCE });
         }
         self.count += 1;
-        self.mistake_due.take_if(|due| now >= *due).map_or("", |_| MISTAKE)
+        if is_due { MISTAKE } else { "" }
     }
 
     /// Counts a failure. Returns what `note` returns, the end of the log line, or `None` if nothing is to be logged: the text
@@ -70,10 +73,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_looks_like_a_mistake_once_after_a_minute() {
+    fn fault_looks_like_a_mistake_after_a_minute_and_each_hour() {
         let mut failures = Failures::default();
-        let ends = [5, 59_999, 60_004, 60_005, 90_000].map(|at| failures.note(BootTime(at)));
-        assert_eq!(ends, ["", "", "", MISTAKE, ""]);
+        let mut ends =
+            |times: &[u64]| times.iter().map(|at| failures.note(BootTime(*at))).collect::<Vec<_>>();
+        assert_eq!(ends(&[5, 59_999, 60_004, 60_005, 90_000]), ["", "", "", MISTAKE, ""]);
+        assert_eq!(ends(&[3_660_004, 3_660_005, 3_660_006, 7_260_005]), ["", MISTAKE, "", MISTAKE]);
     }
 
     #[test]

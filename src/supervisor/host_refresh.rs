@@ -38,8 +38,8 @@ impl HostRefresh {
         Effects { update: Some(update), log, ..Effects::default() }
     }
 
-    /// Schedules a retry. Of several failures with the same text in a row, the first is logged, and another one after a minute.
-    /// The first retries come soon, because the host's metadata service may start after ec2-role.
+    /// Schedules a retry. Of several failures with the same text in a row, the first is logged, another one after a minute,
+    /// and then one every hour. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let news = self.failures.news(why, now);
         self.next = now.after(schedule::retry(self.failures.count, jitter));
@@ -226,14 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn fault_that_lasts_a_minute_looks_like_a_mistake() {
+    fn fault_that_lasts_is_logged_after_a_minute_and_each_hour() {
         let mut refresh = container_token();
-        let lines = [0, 30_000, 60_000, 90_000].map(|at| {
+        let lines = [0, 30_000, 60_000, 90_000, 3_659_999, 3_660_000].map(|at| {
             let effects = refresh.receive(no_token(), BootTime(at), 0.5).unwrap();
             effects.log.unwrap_or_default()
         });
         let line = "the file is empty; the container form is answered 401";
-        assert_eq!(lines, [line, "", &format!("{line}{MISTAKE}"), ""]);
+        let mistake = &format!("{line}{MISTAKE}");
+        assert_eq!(lines, [line, "", mistake, "", "", mistake]);
     }
 
     #[test]
