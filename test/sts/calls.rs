@@ -169,6 +169,19 @@ fn clock_step_between_refreshes_fails_no_refresh() {
     });
 }
 
+/// The clocks then differ by 5 s, which STS tolerates, so the user has nothing to do.
+#[test]
+fn a_clock_that_was_set_right_is_not_reported() {
+    let ahead = |seconds| Reply::good().clock_ahead(seconds);
+    let replies = [DAY, DAY, 5, 5].map(|seconds| ahead(seconds).valid_for(2));
+    let sts = Sts::start(replies.into_iter().chain([ahead(5)]));
+    let ec2_role = Start::with(&sts).serving();
+    ec2_role.wait_for_document_of_call(5);
+    let lines = ec2_role.lines();
+    assert_eq!(ec2_role.count_lines("clock is off"), 1, "{lines:#?}");
+    assert_eq!(sts.calls().len(), 5);
+}
+
 #[test]
 fn small_clock_skew_causes_no_second_call() {
     let sts = Sts::start([Reply::error(400, "RequestExpired", "oh")]);
