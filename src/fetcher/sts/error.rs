@@ -165,7 +165,7 @@ fn remedy_of_denial(message: &str, role: &RoleArn) -> String {
             "the trust policy of {role} must name the token's issuer, audience and subject, and allow sts:AssumeRoleWithWebIdentity"
         ),
         None | Some("sts:AssumeRole") => format!(
-            "the trust policy of {role} must name {caller}, whose own policy must allow sts:AssumeRole on it"
+            "if {role} exists, its trust policy must name {caller}, whose own policy must allow sts:AssumeRole on it"
         ),
         Some(action) => format!(
             "the trust policy of {role} and the own policy of {caller} must allow {action} too"
@@ -251,7 +251,7 @@ mod tests {
             assert_eq!(
                 judged(&error).1,
                 format!(
-                    "the trust policy of {ROLE} must name {named}, whose own policy must allow sts:AssumeRole on it"
+                    "if {ROLE} exists, its trust policy must name {named}, whose own policy must allow sts:AssumeRole on it"
                 )
             );
             assert!(error.describe().ends_with("(request r1)"));
