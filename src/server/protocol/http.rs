@@ -53,7 +53,7 @@ pub struct Response<'a> {
 /// How the metrics count a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Served without a session token (IMDSv1).
+    /// A request by IMDSv1 (without a session token) that was not refused. The response may be a 404 or a 500.
     VersionOne,
     Refused(Refusal),
 }

@@ -43,7 +43,7 @@ impl Metrics {
         #[rustfmt::skip]
         let families = [
             ("requests_total", "Requests answered.", self.requests),
-            ("version_one_requests_total", "Requests without a session token that were served.", self.version_one),
+            ("version_one_requests_total", "Requests by IMDSv1 (no session token) that were not refused.", self.version_one),
             ("refreshes_total", "Credentials that STS issued.", counts.refreshes),
             ("refresh_failures_total", "Attempts that brought no credential.", counts.failures),
             ("server_restarts_total", "Servers started after the first.", counts.server_starts.saturating_sub(1)),
