@@ -303,6 +303,19 @@ def test_create_reports_options_that_a_running_server_does_not_have(docker, tmp_
     assert kept in create(docker, "php", "--env-file", variables).stderr
 
 
+def test_list_reports_every_fault(docker):
+    for name in ("a", "b", "c"):
+        create(docker, "php", "--name", name)
+    docker.docker("stop", "--time", "0", "ec2-role-a", "ec2-role-b")
+    docker.instance.guard("off")
+    listed = network(docker, "list", check=False)
+    docker.instance.guard("on")
+    said = [line.removeprefix("ec2-role-network: ") for line in listed.stderr.splitlines()]
+    assert listed.returncode == 1 and len(said) == 3, listed.stderr
+    for line, fault in zip(said, ("a: its server cannot answer (Exited", "b: its server cannot answer (Exited", "NOT ok: ec2-role-guard: off: "), strict=True):
+        assert line.startswith(fault), listed.stderr
+
+
 def test_list_reports_a_server_without_a_credential(docker):
     network(docker, "create", arn("php"), "--", "--endpoint-url", "http://127.0.0.1:9", check=False)
     listed = network(docker, "list", check=False)
