@@ -22,8 +22,8 @@ pub struct HostRefresh {
     next: BootTime,
     failures: Failures,
     has_fetched: bool,
-    /// The notice logged last: fetchers repeat their notices, and a repeated notice is not logged again.
-    last_notice: String,
+    /// The notices of the fetchers, which repeat them. A repeated notice is logged when a repeated failure is.
+    notices: Failures,
 }
 
 impl HostRefresh {
@@ -90,10 +90,8 @@ impl Refresh for HostRefresh {
                 let line = is_mended.then(|| "container token read".to_owned());
                 self.fetched(ServerUpdate::ContainerToken(token), line)
             }
-            FetchReport::Notice(text) if text != self.last_notice => {
-                self.last_notice = text;
-                Effects::warning(&self.last_notice)
-            }
+            FetchReport::Notice(text) => (self.notices.news(&text, now))
+                .map_or_else(Effects::default, |mistake| Effects::warning(text + mistake)),
             FetchReport::Unchanged => {
                 self.next = now;
                 Effects::default()
@@ -245,5 +243,15 @@ mod tests {
             refresh.receive(notice, BootTime(0), 0.5).unwrap().log.is_some()
         };
         assert_eq!([log("a"), log("a"), log("b"), log("b")], [true, false, true, false]);
+    }
+
+    #[test]
+    fn notice_that_lasts_or_returns_is_logged_again() {
+        let mut refresh = container_token();
+        let is_logged = [0, 30_000, 60_000, 120_000, 7_200_000].map(|at| {
+            let notice = FetchReport::Notice("others can read it".to_owned());
+            refresh.receive(notice, BootTime(at), 0.5).unwrap().log.is_some()
+        });
+        assert_eq!(is_logged, [true, false, true, false, true]);
     }
 }
