@@ -13,8 +13,12 @@ WRITES_THE_FIREWALL_ANEW = ["firewalld", "ufw", "nftables", "iptables", "ip6tabl
 def test_guard_unit_precedes_units_that_start_containers(host):
     assert {"sysinit.target", "docker.service"} <= set(host.show("ec2-role-guard", "Before").split())
     assert "sysinit.target" in host.show("ec2-role-guard", "WantedBy").split()
+    assert "ec2-role-guard.service" in host.show("docker", "Requires").split()
+    for unit in ("ec2-role-hook", "ec2-role@web"):
+        assert "ec2-role-guard.service" in host.show(unit, "Wants").split(), unit
     # The guard must not wait for a firewall's unit: Podman, LXC or libvirt could start during this wait, before the guard.
-    assert not {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} & set(host.show("ec2-role-guard", "After").split())
+    after = set(host.show("ec2-role-guard", "After").split())
+    assert "local-fs.target" in after and not {f"{name}.service" for name in WRITES_THE_FIREWALL_ANEW} & after
 
 
 def test_the_hook_comes_after_the_firewall_and_before_docker(host):
