@@ -13,7 +13,7 @@ import struct
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import HOOK, INSTANCE_ADDRESS, METADATA, firewall, first_in_path, get, open_connection, routing, wait_until, with_busybox_flock
+from instance import GUARD, HOOK, INSTANCE_ADDRESS, METADATA, firewall, first_in_path, get, open_connection, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn, named
 
@@ -49,6 +49,11 @@ def test_hook_runs_through_a_symlink_with_crons_path(host, server, tmp_path):
     (tmp_path / "hook").symlink_to(HOOK)
     host.run("env", "PATH=/usr/bin:/bin", tmp_path / "hook", "add")
     assert role_seen_by(host.box) == "stand-in"
+    # Without the guard beside it, the hook takes the one in the PATH.
+    alone = shutil.copy(HOOK, tmp_path / "alone")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ec2-role-guard").symlink_to(GUARD)
+    host.run("env", f"PATH=/usr/bin:/bin:{tmp_path}/bin", alone, "add")
 
 
 @pytest.mark.parametrize("bridged", [0, 1])
@@ -64,9 +69,10 @@ def test_refusals_are_resets_behind_a_closed_firewall(host, bridged):
 
 
 def test_program_on_the_refusal_port_is_reported(host, server):
-    on_loopback = StandIn(host.ec2, "127.0.0.1", 1, "loopback")
-    assert "port 1" not in host.hook("add").stderr and host.hook("status").stdout.startswith("ok: ")
-    on_loopback.close()
+    for loopback in ("127.0.0.1", "::ffff:127.0.0.1"):
+        on_loopback = StandIn(host.ec2, loopback, 1, "loopback")
+        assert "port 1" not in host.hook("add").stderr and host.hook("status").stdout.startswith("ok: ")
+        on_loopback.close()
     stranger = StandIn(host.ec2, "0.0.0.0", 1, "stranger")
     try:
         assert "port 1: a program listens there" in host.hook("add").stderr
@@ -96,6 +102,12 @@ def test_ipv6_is_redirected_like_ipv4(six):
     assert role_seen_by(six.ec2, address=IPV6) == HOST_ROLE
     assert_refused(six.box, address="fd17::1", port=4567)
     assert six.hook("status").stdout.startswith("ok: ")
+    assert any(f"-d {IPV6}/128 -i docker0 -m rpfilter --invert -j DROP" in rule for rule in rules(six))
+    with contextlib.ExitStack() as held:
+        for _ in range(128):
+            held.enter_context(open_connection(six.box, address=IPV6))
+        with pytest.raises(ConnectionRefusedError):
+            open_connection(six.box, address=IPV6)
     six.ec2.run("ip6tables", "-t", "nat", "-F")
     assert role_or_none(six.box, address=IPV6) is None
     assert "IPv6, table nat" in six.hook("status", check=False).stdout
@@ -348,6 +360,8 @@ def test_hook_of_a_named_bridge_precedes_a_pattern(host, order):
         for arguments in [("add", "--to", ":4567"), ("add", "--bridge", "docker+", "--to", ":4568")][::order]:
             host.hook(*arguments)
         assert role_seen_by(host.box) == "by-name"
+        status = host.hook("status").stdout
+        assert "docker0 → 172.17.0.1:4567\n" in status and "172.17.0.1:4568" not in status
         host.hook("remove")
         assert role_seen_by(host.box) == "by-pattern"
     finally:
@@ -561,15 +575,18 @@ def test_4_times_the_hooks_take_under_8_times_the_cpu_time(host):
 
 
 @pytest.mark.parametrize("command", ["guard status", "hook status", "network remove none"])
-def test_no_other_user_can_hold_the_lock(host, command):
+def test_no_other_user_can_run_it_or_hold_the_lock(host, command):
     """Mounts an empty /run, because the machine's own may have the lock of an earlier run. Every user may create files in this
     one: if the script creates no lock, the user can create it, and the test fails."""
     script = HOOK.with_name(f"ec2-role-{command.split()[0]}")
+    as_other = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    refused = host.run(*as_other, "sh", "-s", *command.split()[1:], input=script.read_text(), check=False)
+    assert refused.returncode == 1 and "must be root" in refused.stderr and refused.stderr.count("\n") == 1
     lock = f"/run/{script.name}.lock"
     asked = f"""mount -t tmpfs tmpfs /run
 umask 0
 {script} {command.partition(' ')[2]} || true
-exec setpriv --reuid=65534 --regid=65534 --clear-groups flock --nonblock {lock} true"""
+exec {' '.join(as_other)} flock --nonblock {lock} true"""
     held = host.run("unshare", "--mount", "sh", "-euc", asked, check=False)
     assert held.returncode != 0 and f"{lock}: Permission denied" in held.stderr
 
