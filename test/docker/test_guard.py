@@ -131,11 +131,14 @@ def test_missing_rule_that_refuses_the_host_is_reported(host, lost):
 
 
 def test_guard_needs_iproute2_and_no_iptables(host, tmp_path):
-    for program in ("ip", "id", "grep", "tr", "sed", "awk", "sh"):
+    """It finds ip in /sbin, which is not in the PATH of cron."""
+    for program in ("id", "grep", "tr", "sed", "awk", "sh"):
         (tmp_path / program).symlink_to(shutil.which(program))
+    for program in ("iptables", "ip6tables", "nft"):
+        first_in_path(tmp_path, program, f"echo >{tmp_path}/ran")
     for verb in ("on", "status", "off"):
         host.run("env", f"PATH={tmp_path}", GUARD, verb)
-    assert METADATA not in routing(host)
+    assert METADATA not in routing(host) and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("verb", ["on", "off", "status"])

@@ -141,6 +141,15 @@ def test_on_fails_if_the_uid_ranges_cannot_be_read(host, tmp_path, failing):
 
 def test_uids_lists_the_users_own_uid_first(host):
     assert host.guard("uids", "app").stdout == host.guard("uids", "61000").stdout == REFUSED.replace(" ", "\n") + "\n"
+    # An /etc without the file subuid. On Debian, /usr/bin/awk is a link to /etc/alternatives.
+    without = """users=$(cat /etc/passwd) awk=$(realpath /etc/alternatives/awk)
+mount -t tmpfs tmpfs /etc
+mkdir /etc/alternatives
+ln -s "$awk" /etc/alternatives/awk
+echo "$users" >/etc/passwd
+exec "$@\""""
+    host.within = ("unshare", "--mount", "sh", "-euc", without, "sh")
+    assert host.guard("uids", "65534").stdout == "65534-65534\n"
 
 
 @pytest.mark.parametrize("arguments, complaint", [

@@ -156,6 +156,10 @@ def test_a_user_with_no_subuids_is_served(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID) == {"app"} and seen_by(host, SUBUIDS[0]) == {HOST_ROLE}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
+    # A range of only the uid 61001 makes no hook of the user who has this uid.
+    host.subuid.write_text("app:61001:1\n")
+    host.hook("add", "--user", "app")
+    assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
 
 
 def test_dry_run_prints_the_commands_for_a_user(host):
