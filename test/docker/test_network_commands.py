@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from containers import CURL_REFUSED, curl, metadata, role_name, start_client
-from instance import firewall, first_in_path, wait_until, with_busybox_flock
+from instance import HOOK, firewall, first_in_path, wait_until, with_busybox_flock
 from network_namespace import NetworkNamespace
 from real_metadata import LIST
 from role_networks import NETWORK, create, gateway_of, network, rules
@@ -71,6 +71,7 @@ def test_server_that_cannot_bind_its_port_is_reported(docker):
     for command in (("replace", "php"), ("create", arn("php")), ("list",)):
         failed = network(docker, *command, check=False)
         assert failed.returncode == 1 and "the address is in use; stop what listens there" in failed.stderr, failed.stderr
+        assert docker.inspect("ec2-role-php", "{{.State.Running}}") == "true", command
     docker.docker("rm", "--force", other)
     wait_until(lambda: role_name(docker, container) == "php", what="the server, which waited for its port")
     network(docker, "list")
@@ -132,7 +133,9 @@ def test_create_warns_if_the_guards_unit_is_not_enabled(docker, tmp_path, enable
 
 def test_the_server_is_confined_and_named_after_the_network(docker):
     create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
-    settings = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]["HostConfig"]
+    server = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]
+    assert server["Config"]["StopSignal"] == "TERM"  # the image's own is SIGTERM, but another image may have none
+    settings = server["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 64 << 20
     assert settings["SecurityOpt"] == ["no-new-privileges"] and settings["PidsLimit"] == 32
     assert settings["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "5m"}}
@@ -384,6 +387,13 @@ def test_server_that_was_restarted_earlier_counts_as_running(docker):
 def test_flock_of_busybox_is_reported(docker, tmp_path):
     refused = docker.instance.run("env", with_busybox_flock(tmp_path), NETWORK, "create", arn("php"), check=False)
     assert refused.returncode == 1 and "flock: not found, or not that of util-linux" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_hook_that_is_not_beside_the_script_is_found_in_the_path(docker, tmp_path):
+    alone = shutil.copy(NETWORK, tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ec2-role-hook").symlink_to(HOOK)
+    docker.instance.run("env", f"PATH={tmp_path}/bin:{docker.environment['PATH']}", alone, "list")
 
 
 def test_foreign_container_with_the_servers_name_is_kept(docker):

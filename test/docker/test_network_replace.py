@@ -165,6 +165,10 @@ def test_list_names_the_servers_role_after_a_killed_replace(docker):
     assert listed.stderr == f"ec2-role-network: php: its server cannot answer (missing); to repair it: ec2-role-network create {arn('fluentd')} --name php\n"
     network(docker, *listed.stderr.split("ec2-role-network ")[1].split())
     assert arn("fluentd") in network(docker, "list").stdout
+    # `remove` takes the old server too.
+    docker.docker("rename", "ec2-role-php", "ec2-role.before-php")
+    network(docker, "remove", "php")
+    assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 
 def test_list_reports_the_old_server_that_a_killed_replace_left(docker, tmp_path):
