@@ -333,10 +333,15 @@ def test_a_role_networks_server_has_no_health_check(docker):
     assert docker.inspect("ec2-role-php", "{{.Config.Healthcheck.Test}}") == "[NONE]"
 
 
-def test_region_discovery_works_in_a_role_network(docker):
+def test_region_discovery_works_and_a_request_is_no_event(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     wait_until(lambda: metadata(docker, container, "/latest/meta-data/placement/region", "--fail")[0] == "us-east-1", what="the region")
+    # The log's line of a request is no event, whatever the container writes into it.
+    send = "import socket; s = socket.create_connection(('169.254.169.254', 80)); s.send(b'GET /the address is in use; HTTP/1.1\\r\\n\\r\\n'); s.recv(1)"
+    docker.execute(container, "python3", "-c", send)
+    wait_until(lambda: "the address is in use;" in docker.log("ec2-role-php").splitlines()[-1], what="the log line")
+    assert network(docker, "list").stderr == ""
 
 
 def test_env_file_may_be_a_pipe(docker):
