@@ -406,10 +406,16 @@ def test_settings_file_of_each_role_is_private_and_complete():
                 "EC2_ROLE_SAME_NETWORK=true\nEC2_ROLE_PASS_THROUGH=true\nEC2_ROLE_QUIET=true\nEND\n") in script
 
 
+RELEASE = ("--url", "http://x/x86_64", "--sha256", "0" * 64)
+
+
 @pytest.mark.parametrize("arguments, said", [
     ((), "no --role"),
     (("--role", "web"), "write NAME=ROLE_ARN@BRIDGE"),
-    (("--role", "web=arn:aws:iam::1:role/x@docker0"), "not a role's ARN"),
+    *((("--role", f"web={wrong}@docker0", *RELEASE), "not a role's ARN") for wrong in ("arn:aws:iam::1:role/x", arn("x'y"))),
+    (("--role", f"{'n' * 33}={arn('a')}@docker0", *RELEASE), "32 at most"),
+    (("--role", f"web={arn('a')}@br-{'n' * 13}", *RELEASE), "an interface's name"),
+    (("--role", f"web={arn('a')}@docker0 x", *RELEASE), "a space in it"),
     (("--role", f"web={arn('a')}@docker0:172.17.0.256", "--url", "http://x/x86_64", "--sha256", "0" * 64), "not an IPv4 address"),
     (("--role", f"web={arn('a')}@docker0"), "no --url"),
     (("--role", f"web={arn('a')}@docker0", "--role", f"web={arn('b')}@br-b"), "a second role with the name web"),
@@ -417,7 +423,7 @@ def test_settings_file_of_each_role_is_private_and_complete():
     (("--role", f"a={arn('a')}@br-a:192.168.9.1", "--role", f"b={arn('b')}@br-b:192.168.9.1"), "a second role for one bridge or address"),
     (("--url", "http://x/x86_64", "--sha256", "0" * 64, "--url", "http://x/amd64", "--sha256", "0" * 64), "a second one for x86_64"),
     (("--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64"), "no --sha256"),
-    (("--url", "http://x/x86_64", "--sha256", "short"), "64 hexadecimal digits"),
+    (("--url", "http://x/x86_64", "--sha256", "0" * 63), "64 hexadecimal digits"),
     (("--url", "http://x/y", "--sha256", "0" * 64), "x86_64 or aarch64"),
     (("--url", "http://x/' x86_64", "--sha256", "0" * 64), "no quotes"),
     *((("--variable", f"A=b{byte}c"), "printable ASCII") for byte in ("\n", "\r", "\x1b", "\x7f", "\u2028", "é", "\udcff", "'")),
