@@ -126,6 +126,19 @@ def test_hook_serves_a_user_behind_a_closed_firewall(host):
     assert role_of_uid(host.ec2, UID) == "app"
 
 
+@pytest.mark.parametrize("rule", ["-P INPUT DROP", "-A INPUT -p tcp --dport 4567 -j REJECT"])
+@pytest.mark.parametrize("to", [":4567", "127.0.0.1:4567"])
+def test_a_closed_port_is_open_to_the_users_requests(host, rule, to):
+    """In the chain INPUT, these requests come from lo. Of other packets from lo, this firewall lets in only replies."""
+    for program in ("iptables", "ip6tables"):
+        host.ec2.run(program, "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
+        host.ec2.run(program, *rule.split())
+    host.hook("add", "--user", "app", "--to", to)
+    assert seen_by(host, UID, *SUBUIDS) == {"app"} and host_is_untouched(host)
+    assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
+    assert role_or_none(host.ec2, address="127.0.0.1", port=4567) is None
+
+
 def test_changed_subuids_are_reported_and_add_repairs_them(host):
     host.hook("add", "--user", "app")
     host.subuid.write_text("app:500000:65536\n")
