@@ -300,6 +300,16 @@ def test_unsuitable_bridge_or_address_changes_nothing(host, arguments, complaint
     assert METADATA not in routing(host) and "EC2-ROLE" not in firewall(host)
 
 
+def test_an_address_that_the_host_has_lost_is_reported(host, server):
+    """The server goes on listening at the address, as a socket of systemd with FreeBind= does."""
+    host.hook("add", "--to", "172.17.0.1:4567")
+    assert host.hook("status").stdout.startswith("ok: ")
+    host.ec2.ip("address delete 172.17.0.1/24 dev docker0", "address add 172.17.0.9/24 dev docker0")
+    assert role_or_none(host.box) is None
+    assert host.hook("status", check=False).stdout == (
+        "NOT ok: docker0: this host has no address 172.17.0.1; run ec2-role-hook add with another --to\n")
+
+
 def test_bridge_without_an_address_does_not_affect_others(host, server):
     """Docker makes a bridge without an IPv4 address for a network with the option inhibit_ipv4 or without IPv4."""
     host.ec2.run("ip", "link", "add", "docker1", "type", "bridge")
