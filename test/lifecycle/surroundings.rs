@@ -313,8 +313,8 @@ fn mount_hanging_file_system(at: &Path) -> File {
 
 #[test]
 fn hanging_token_file_blocks_neither_refresh_nor_shutdown() {
-    if !Path::new("/dev/fuse").exists() {
-        return skip("there is no FUSE");
+    if File::options().write(true).open("/dev/fuse").is_err() {
+        return skip("/dev/fuse cannot be opened");
     }
     if !namespace::enter_for_this_test() {
         return;
