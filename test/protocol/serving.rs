@@ -140,7 +140,7 @@ fn early_clients_get_the_first_credential_or_500() {
 #[test]
 fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).listen("[::1]:0").start();
+    let ec2_role = Start::with(&sts).listen("[::1]:0").serving();
     assert!(ec2_role.address.is_ipv6());
     assert_eq!(ec2_role.get(LIST_PATH).status, 200);
 
@@ -150,7 +150,7 @@ fn it_listens_on_ipv6_and_on_an_inherited_socket() {
     let ec2_role = Start::with(&sts)
         .listen("-")
         .stdin(OwnedFd::from(listener))
-        .start();
+        .serving();
     assert_eq!(ec2_role.address, address);
     assert_eq!(ec2_role.get(LIST_PATH).status, 200);
 }
