@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from instance import wait_until
-from readme import OPERATING, block
+from readme import OPERATING, block, command
 from sts import ENDPOINT
 
 MANIFEST = "/srv/pod.yaml"
@@ -40,3 +40,5 @@ def test_a_pods_container_uses_the_role_of_its_sidecar(pod):
     assert pod.run("sh", "-c", f"stat --file-system --format %T {token}; stat --format %a:%u {token}; wc -c <{token}").stdout == "tmpfs\n640:65534\n64\n"
     shown = pod.podman("inspect", "--format", "{{.Config.Env}}", "web-app").stdout
     assert "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" in shown and "AWS_SECRET_ACCESS_KEY" not in shown
+    pod.run(*command("podman kube down", OPERATING).replace("pod.yaml", MANIFEST).split())
+    assert pod.run("sh", "-c", "podman ps --all --quiet; podman secret ls --quiet").stdout == ""

@@ -6,7 +6,7 @@ import pytest
 
 from instance import wait_until
 from podman_host import BUSYBOX
-from readme import OPERATING, block
+from readme import OPERATING, block, command
 from real_metadata import HOST_ROLE, LIST
 from sts import ENDPOINT
 
@@ -50,6 +50,10 @@ def test_a_quadlet_container_uses_its_role(host):
     put_sample(host)
     host.run("systemctl", "start", "web-app")
     wait_until(lambda: "exc_web" in host.run("journalctl", "--output=cat", "CONTAINER_NAME=systemd-web-app").stdout, what="its role")
+    stop, remove = (command(begin, OPERATING) for begin in ("systemctl stop web-app", "systemctl daemon-reload; podman"))
+    host.run("sh", "-euc", f"{stop}; rm /etc/containers/systemd/web*; {remove}")
+    left = "podman ps --all --quiet; podman network ls --quiet --filter name=web; ip -o link show type bridge"
+    assert host.run("sh", "-c", left).stdout == ""
 
 
 def test_a_start_of_quadlet_units_does_not_wait_for_aws(host):

@@ -2,6 +2,7 @@
 nor a boot; the removal leaves nothing."""
 
 from instance import wait_until
+from readme import OPERATING, block
 from real_metadata import HOST_ROLE
 
 STATE = """
@@ -40,6 +41,22 @@ def test_uninstall_leaves_nothing(fresh_host):
     assert host.run("sh", "-c", STATE).stdout != before
     host.uninstall()
     assert host.run("sh", "-c", STATE).stdout == before
+
+
+def test_undo_of_the_boot_units_leaves_docker_running(fresh_host):
+    host = fresh_host
+    host.install_docker()
+    host.unpack_release()
+    host.run("sh", "-euc", "cd /tmp/release; install ec2-role-guard ec2-role-hook /usr/local/sbin; mkdir scripts; cp *.service scripts")
+    host.put('#!/bin/sh\nexec "$@"\n', "/usr/local/bin/sudo", "0755")
+    host.run("systemctl", "start", "docker")
+    before = host.run("sh", "-c", STATE).stdout
+    host.run("sh", "-euc", "cd /tmp/release\n" + block("At boot", "sh", 0, OPERATING))
+    host.run("ec2-role-hook", "status", "--bridge", "er-+")
+    host.run("sh", "-euc", block("At boot", "sh", 1, OPERATING))
+    host.run("ec2-role-guard", "off")
+    assert host.run("sh", "-c", STATE).stdout == before
+    host.run("sh", "-c", "rm /usr/local/sbin/ec2-role-* && systemctl restart docker")
 
 
 USER_DATA = "#cloud-config\nruncmd:\n  - [touch, /run/user-data-ran]\n"
