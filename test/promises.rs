@@ -1,5 +1,5 @@
 //! Checks that the table in test/README.md has a row for each sentence of README.md's sections Security and Limitations, and that
-//! the tests in the table exist.
+//! the tests in the table, and those in the commands of test/bench/README.md, exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -82,6 +82,20 @@ fn each_sentence_about_security_has_its_tests() {
         assert!(
             functions.contains(name.trim_matches('`')),
             "{name}: there is no such test"
+        );
+    }
+}
+
+#[test]
+fn each_documented_filter_of_cargo_test_matches_a_test() {
+    let (figures, functions) = (page("test/bench/README.md"), functions());
+    let commands: Vec<&str> = figures.split("--test behaviour ").skip(1).collect();
+    assert!(!commands.is_empty());
+    for command in commands {
+        let filter = command.split_whitespace().next().unwrap();
+        assert!(
+            functions.iter().any(|name| name.contains(filter)),
+            "{filter}: no test has such a name"
         );
     }
 }
