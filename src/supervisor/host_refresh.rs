@@ -42,7 +42,10 @@ impl HostRefresh {
     /// and then one every hour. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let news = self.failures.news(why, now);
-        self.next = now.after(schedule::retry(self.failures.count, jitter));
+        // If `fetch_now` was called during the fetch that has failed, the next one is due already.
+        if self.next > now {
+            self.next = now.after(schedule::retry(self.failures.count, jitter));
+        }
         let Some(mistake) = news else { return Effects::default() };
         let text = match (self.orders.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
@@ -68,9 +71,7 @@ impl Refresh for HostRefresh {
     }
 
     fn start(&mut self, now: BootTime) -> &FetchOrders {
-        if self.orders.task == Task::Metadata {
-            self.next = now.after(METADATA_INTERVAL);
-        }
+        self.next = now.after(METADATA_INTERVAL);
         &self.orders
     }
 
@@ -150,6 +151,24 @@ mod tests {
     }
 
     #[test]
+    fn order_during_a_fetch_starts_another_one_after_it() {
+        for (task, success) in
+            [(Task::Metadata, fetched(0)), (Task::ContainerToken, FetchReport::Unchanged)]
+        {
+            let mut refresh = HostRefresh::new(task, FetchOrders::default(), BootTime(0));
+            for report in [failed(), failed(), success] {
+                refresh.start(BootTime(0));
+                refresh.fetch_now(BootTime(5));
+                refresh.receive(report, BootTime(3000), 0.5).unwrap();
+                assert!(refresh.due() <= BootTime(3000), "{task:?}");
+            }
+            refresh.start(BootTime(3000));
+            refresh.receive(failed(), BootTime(6000), 0.5).unwrap();
+            assert!(refresh.due() > BootTime(6000), "{task:?}");
+        }
+    }
+
+    #[test]
     fn snapshot_is_passed_on_unchanged() {
         let mut refresh = HostRefresh::new(Task::Metadata, FetchOrders::default(), BootTime(0));
         let effects = refresh.receive(fetched(0), BootTime(0), 0.5).unwrap();
@@ -193,6 +212,7 @@ mod tests {
         refresh.receive(token(), BootTime(7), 0.5).unwrap();
         refresh.receive(FetchReport::Unchanged, BootTime(60_000), 0.5).unwrap();
         assert_eq!(refresh.due(), BootTime(60_000));
+        refresh.start(BootTime(60_000));
         refresh.receive(no_token(), BootTime(70_000), 0.5).unwrap();
         let wait = schedule::retry(1, 0.5);
         assert_eq!(refresh.due(), BootTime(70_000).after(wait));
