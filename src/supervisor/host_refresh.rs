@@ -29,8 +29,7 @@ pub struct HostRefresh {
 impl HostRefresh {
     /// The first fetch is due at once.
     pub fn new(task: Task, orders: FetchOrders, now: BootTime) -> Self {
-        let orders = FetchOrders { task, ..orders };
-        HostRefresh { orders, next: now, ..HostRefresh::default() }
+        HostRefresh { orders: FetchOrders { task, ..orders }, next: now, ..HostRefresh::default() }
     }
 
     fn fetched(&mut self, update: ServerUpdate, log: Option<String>) -> Effects {
@@ -42,10 +41,11 @@ impl HostRefresh {
     /// and then one every hour. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let news = self.failures.news(why, now);
+        // A read of the container token's file costs little, so its pauses grow to 4 s only.
+        let most = if self.orders.task == Task::Metadata { u32::MAX } else { 3 };
+        let retry = now.after(schedule::retry(self.failures.count.min(most), jitter));
         // If `fetch_now` was called during the fetch that has failed, the next one is due already.
-        if self.next > now {
-            self.next = now.after(schedule::retry(self.failures.count, jitter));
-        }
+        self.next = if self.next > now { retry } else { now };
         let Some(mistake) = news else { return Effects::default() };
         let text = match (self.orders.task, self.has_fetched) {
             (Task::Metadata, true) => format!(
@@ -87,8 +87,7 @@ impl Refresh for HostRefresh {
                 self.fetched(ServerUpdate::Metadata(snapshot), line)
             }
             FetchReport::ContainerToken(token) => {
-                let is_mended = self.failures.count > 0;
-                let line = is_mended.then(|| "container token read".to_owned());
+                let line = (self.failures.count > 0).then(|| "container token read".to_owned());
                 self.fetched(ServerUpdate::ContainerToken(token), line)
             }
             FetchReport::Notice(text) => (self.notices.news(&text, now))
@@ -216,6 +215,17 @@ mod tests {
         refresh.receive(no_token(), BootTime(70_000), 0.5).unwrap();
         let wait = schedule::retry(1, 0.5);
         assert_eq!(refresh.due(), BootTime(70_000).after(wait));
+    }
+
+    #[test]
+    fn file_is_read_every_few_seconds_however_long_the_fault_lasts() {
+        let mut refresh = container_token();
+        for _ in 0..100 {
+            let now = refresh.due();
+            refresh.start(now);
+            refresh.receive(no_token(), now, 1.0).unwrap();
+            assert!(refresh.due() > now && refresh.due() <= now.after(Duration::from_secs(4)));
+        }
     }
 
     #[test]
