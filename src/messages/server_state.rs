@@ -13,7 +13,7 @@ pub struct ServerState {
     /// The key that seals session tokens.
     pub token_key: TokenKey,
     pub log_format: log::Format,
-    /// The region in use; `None` while it is unknown or only guessed.
+    /// The region of STS; `None` while it is unknown or only guessed, and with `--pass-through`, which serves the host's region.
     pub region: Option<String>,
     /// The Authorization token that clients of `/v2/credentials/` must send; `None` if that path is not served.
     pub container_token: Option<Secret>,
@@ -54,7 +54,9 @@ impl ServerState {
                 self.counts.refreshes += 1;
             }
             ServerUpdate::FetchFailed => self.counts.failures += 1,
-            ServerUpdate::Region(name) => self.region = Some(name),
+            ServerUpdate::Region(name) => {
+                self.region = Some(name).filter(|_| self.config.pass_through.is_none())
+            }
             ServerUpdate::ContainerToken(token) => self.container_token = Some(token),
             ServerUpdate::Metadata(snapshot) => self.metadata = Some(snapshot),
         }

@@ -206,10 +206,8 @@ fn with_a_container_token_no_other_path_leads_to_the_credential() {
         }
         if !arguments.contains(&"required") {
             assert!(!ec2_role.get("/latest/meta-data/").body.contains("iam"));
-            assert_eq!(
-                ec2_role.get("/latest/meta-data/placement/region").status,
-                200
-            );
+            let region = ec2_role.get("/latest/meta-data/placement/region");
+            assert_eq!(region.status == 200, !is_passed_through);
         }
         assert_eq!(
             served.get(PATH, FIRST).field("AccessKeyId"),

@@ -409,6 +409,7 @@ fn metadata_is_503_before_the_first_snapshot() {
             check_status(
                 &ec2_role,
                 &[
+                    "meta-data/placement/region", // not the region of STS
                     "meta-data/instance-id",
                     "meta-data/spot/instance-action",
                     "dynamic/instance-identity/document",
