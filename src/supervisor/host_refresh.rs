@@ -22,7 +22,7 @@ pub struct HostRefresh {
     next: BootTime,
     failures: Failures,
     has_fetched: bool,
-    /// The notices of the fetchers, which repeat them. A repeated notice is logged when a repeated failure is.
+    /// Notices, which the fetchers send again and again. A repeated notice is logged as often as a repeated failure.
     notices: Failures,
 }
 

@@ -12,7 +12,7 @@ from systemd_host import LIST
 
 UNIT = "ec2-role@web"
 SERVED = "HTTP/1.1 200 OK exc_web"
-SET_AHEAD = "ec2-role: the wall clock was set ahead"  # a line about it begins so; src/supervisor/poll_loop.rs says why it fetches
+SET_AHEAD = "ec2-role: the wall clock was set ahead"  # src/supervisor/poll_loop.rs says why ec2-role then fetches
 MAX_BYTES = 16384
 # Bound of the unit's memory peak. The unit's MemoryMax= is larger, for a credential_process.
 MAX_MEMORY = 16 << 20

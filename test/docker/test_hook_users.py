@@ -129,7 +129,7 @@ def test_hook_serves_a_user_behind_a_closed_firewall(host):
 @pytest.mark.parametrize("rule", ["-P INPUT DROP", "-A INPUT -p tcp --dport 4567 -j REJECT"])
 @pytest.mark.parametrize("to", [":4567", "127.0.0.1:4567"])
 def test_a_closed_port_is_open_to_the_users_requests(host, rule, to):
-    """In the chain INPUT, these requests come from lo. Of other packets from lo, this firewall lets in only replies."""
+    """In the chain INPUT, these requests come from lo. Without the hook's rule, this firewall would let in only replies."""
     for program in ("iptables", "ip6tables"):
         host.ec2.run(program, "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT")
         host.ec2.run(program, *rule.split())
@@ -169,7 +169,7 @@ def test_a_user_with_no_subuids_is_served(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID) == {"app"} and seen_by(host, SUBUIDS[0]) == {HOST_ROLE}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
-    # A range of only the uid 61001 makes no hook of the user who has this uid.
+    # A range that is only uid 61001 must not be taken for a hook of the user with this uid.
     host.subuid.write_text("app:61001:1\n")
     host.hook("add", "--user", "app")
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"

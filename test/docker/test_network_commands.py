@@ -134,7 +134,7 @@ def test_create_warns_if_the_guards_unit_is_not_enabled(docker, tmp_path, enable
 def test_the_server_is_confined_and_named_after_the_network(docker):
     create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
     server = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]
-    assert server["Config"]["StopSignal"] == "TERM"  # the image's own is SIGTERM, but another image may have none
+    assert server["Config"]["StopSignal"] == "TERM"  # set by the script: the image has SIGTERM, and another may have none
     settings = server["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 64 << 20
     assert settings["SecurityOpt"] == ["no-new-privileges"] and settings["PidsLimit"] == 32
@@ -337,7 +337,7 @@ def test_region_discovery_works_and_a_request_is_no_event(docker):
     create(docker, "php")
     container = start_client(docker, "--network", "php")
     wait_until(lambda: metadata(docker, container, "/latest/meta-data/placement/region", "--fail")[0] == "us-east-1", what="the region")
-    # The log's line of a request is no event, whatever the container writes into it.
+    # `list` must not take a request's log line for a fault, whatever the container writes into it.
     send = "import socket; s = socket.create_connection(('169.254.169.254', 80)); s.send(b'GET /the address is in use; HTTP/1.1\\r\\n\\r\\n'); s.recv(1)"
     docker.execute(container, "python3", "-c", send)
     wait_until(lambda: "the address is in use;" in docker.log("ec2-role-php").splitlines()[-1], what="the log line")

@@ -1,4 +1,4 @@
-"""A node of a Docker Swarm. Its services reach other addresses than their overlay network's over the bridge docker_gwbridge."""
+"""A node of a Docker Swarm. Its services use the bridge docker_gwbridge for addresses outside their overlay network."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def swarm(docker):
 
 
 def start_service(docker, *options):
-    """Starts a service and returns its container. The engine would look for a named image in a registry first."""
+    """Starts a service and returns its container. Passes the image's id: the engine would look for a name in a registry."""
     image = docker.inspect(CLIENT, "{{.Id}}")
     service = docker.docker("service", "create", "--detach", *options, image, "sleep", "600").stdout.strip()
     label = f"label=com.docker.swarm.service.id={service}"

@@ -169,7 +169,7 @@ fn clock_step_between_refreshes_fails_no_refresh() {
     });
 }
 
-/// The clocks then differ by 5 s, which STS tolerates, so the user has nothing to do.
+/// A clock that was set right may still be off by 5 s, which STS tolerates, so the user has nothing to do.
 #[test]
 fn a_clock_that_was_set_right_is_not_reported() {
     let ahead = |seconds| Reply::good().clock_ahead(seconds);

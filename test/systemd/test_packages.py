@@ -308,7 +308,7 @@ def test_units_that_the_user_edited_are_not_taken_for_a_tarballs(packaged):
         upgrade = packaged.install_package("newer")
         removal = packaged.remove_package()
         assert "tarball" not in upgrade.stdout + upgrade.stderr + removal.stdout + removal.stderr
-        # Docker would not start while the guard's unit were enabled and its script gone.
+        # Docker would not start if the guard's unit stayed enabled without its script.
         assert packaged.run("find", "/etc/systemd/system", "-name", "ec2-role*", "-type", "l").stdout == ""
         assert packaged.show(UNIT, "ActiveState") != "active"
     finally:
@@ -325,7 +325,7 @@ def test_apt_installs_another_build_of_a_version_as_readme_says(package_host):
         dpkg-deb --build build other.deb""")
     has_it = ("grep", "Another build", "/usr/sbin/ec2-role-hook")
     package_host.run("sh", "-euc", "cd /srv && apt-get install --yes ./other.deb")
-    assert package_host.run(*has_it, check=False).returncode == 1, "the option is not needed"
+    assert package_host.run(*has_it, check=False).returncode == 1, "--reinstall is not needed"
     reinstall = command("apt-get install --reinstall", OPERATING).replace("FILE", "other.deb")
     package_host.run("sh", "-euc", f"cd /srv && {reinstall}")
     package_host.run(*has_it)

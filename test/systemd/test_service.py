@@ -134,7 +134,7 @@ def test_a_stopped_supervisor_is_replaced_by_the_watchdog(host):
     wait_until(lambda: host.processes().get("ec2-role") not in (None, before["ec2-role"]))
     host.wait_until_active(UNIT)
     assert host.ask(LIST, token) == (200, "exc_web")
-    # A stopped process does not end by SIGABRT, which would only cost further seconds.
+    # SIGABRT does not end a stopped process, so sending it first would only cost seconds.
     assert re.findall(rf"Killing process {before['ec2-role']} .* with signal (\w+)", host.journal())[0] == "SIGKILL"
 
 
