@@ -181,7 +181,10 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
         let config = format!("[default]\ncredential_process = {program}\n");
         let ended = start.file(".aws/config", &config).run();
         let expected = "AccessKeyId or SecretAccessKey is missing or malformed";
-        assert!(ended.lines[0].contains(expected), "{text}: {ended:?}");
+        assert!(
+            ended.lines.len() == 1 && ended.lines[0].contains(expected),
+            "{text}: {ended:?}"
+        );
     }
 }
 

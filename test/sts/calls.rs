@@ -187,11 +187,7 @@ fn small_clock_skew_causes_no_second_call() {
     let sts = Sts::start([Reply::error(400, "RequestExpired", "oh")]);
     let ec2_role = Start::with(&sts).start();
     ec2_role.wait_for_line("RequestExpired (400)");
-    assert_eq!(
-        sts.wait_for_calls(2).len(),
-        2,
-        "the second is the next attempt's"
-    );
+    // After a second call in the same attempt, the line would have that call's request id.
     assert_eq!(ec2_role.count_lines(&request_id(1)), 1);
 }
 
