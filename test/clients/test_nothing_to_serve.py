@@ -24,7 +24,7 @@ def test_client_fails_cleanly_and_recovers_with_sts(client, aws, tmp_path):
         result = client.run(aws, tmp_path, environment)
 
         assert result.returncode > 0, f"ended by signal {-result.returncode}:\n{result.stderr}"
-        assert {status for _, path, status in ec2_role.requests() if "/security-credentials" in path} <= {500}
+        assert {status for _, path, status in ec2_role.requests() if "/iam/" in path} == {500}
 
         sts_is_down.clear()
         ec2_role.wait_for_credential()

@@ -46,7 +46,7 @@ class PackageHost(Host):
         self.run("systemctl", "enable", "--now", "docker")
         if kind == "rpm":
             self.run("rpm", "--initdb")
-        for name, content in zip(("older", "newer"), packages):
+        for name, content in zip(("older", "newer"), packages, strict=True):
             self.run("sh", "-c", f"cat >/srv/{name}", input=content, text=False)
 
     def install_package(self, name):
