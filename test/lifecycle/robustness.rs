@@ -240,7 +240,7 @@ fn signals_for_the_supervisor_leave_the_server() {
 
 /// Kills each server after 60 ms. A server that lives less than 500 ms (`SHORT_LIFE`) counts as short-lived.
 #[test]
-fn servers_that_keep_ending_are_started_ever_more_slowly() {
+fn servers_that_keep_ending_are_started_after_a_pause() {
     let sts = Sts::start([Reply::good()]);
     let ec2_role = Start::with(&sts).serving();
     // On a busy machine a server may live longer, which resets the count of short-lived servers. So repeat until a pause comes.

@@ -288,7 +288,7 @@ fn a_call_that_fails_at_the_start_is_retried() {
 
 /// sendto, with which the supervisor sends the state, fails with ENOBUFS.
 #[test]
-fn servers_that_get_no_state_are_started_ever_more_slowly() {
+fn servers_that_get_no_state_are_started_after_pauses() {
     let sts = Sts::start([Reply::good()]);
     let start = Start::with(&sts);
     let (stderr, pipe) = std::io::pipe().unwrap();
@@ -306,7 +306,7 @@ fn servers_that_get_no_state_are_started_ever_more_slowly() {
 /// Tries many limits on processes, so that different processes or threads fail to start. Every start has a user of its own,
 /// because the limit applies to all processes of a user together.
 #[test]
-fn limits_on_processes_are_named_and_make_no_server_panic() {
+fn limits_on_processes_make_no_server_panic() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can start processes as other users");
     }

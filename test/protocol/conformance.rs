@@ -679,7 +679,7 @@ fn http_1_0_and_small_bodies_are_answered() {
 }
 
 #[test]
-fn a_large_or_chunked_body_is_413() {
+fn a_large_body_or_one_of_unclear_length_is_413() {
     let served = serve(&[]);
     for (method, announced) in [
         ("PUT", "Content-Length: 100000"),

@@ -1089,7 +1089,7 @@ fn an_unanswered_token_request_suggests_the_hop_limit() {
 }
 
 #[test]
-fn an_instance_without_a_role_is_one_line() {
+fn an_instance_without_a_credential_is_one_line() {
     let host = HostMetadata::start(Tokens::Required, "ASIAHOST");
     let sts = sts();
     for (document, expected) in [

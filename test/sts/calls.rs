@@ -87,7 +87,7 @@ fn an_error_of_sts_is_logged_with_its_code_and_request_id() {
 }
 
 #[test]
-fn an_sts_without_tls_or_a_bad_bundle_is_one_line() {
+fn an_sts_without_tls_is_one_line_even_with_a_bad_bundle() {
     let sts = Sts::start([Reply::good()]);
     let url = sts.url().replace("http:", "https:");
     let home = Directory::new();
