@@ -32,20 +32,18 @@ fn check(start: Start, parts: &[&str]) {
     assert_eq!(ended.stdout, "");
 }
 
-/// A start without a fault, to which each test adds one.
-fn whole(sts: &Sts) -> Start {
-    Start::with(sts)
-}
-
 /// Tests a few faults of the argument list, of the ARN and of option values. The unit tests of `cli` and `role` test many more.
 #[test]
 fn each_invalid_argument_is_named_with_the_valid_form() {
     let sts = Sts::start([Reply::good()]);
     let start = || Start::bare().keys("AKIA").listen("127.0.0.1:0");
     check(Start::bare(), &["no role", "EC2_ROLE_ARN"]);
-    check(whole(&sts).arguments([ROLE]), &["one argument too many"]);
     check(
-        whole(&sts).arguments(["--nonsense"]),
+        Start::with(&sts).arguments([ROLE]),
+        &["one argument too many"],
+    );
+    check(
+        Start::with(&sts).arguments(["--nonsense"]),
         &["nonsense", "--help"],
     );
     for arn in ["exc_web", "arn:aws:iam::123456789012:role/a\nb"] {
@@ -57,7 +55,7 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
         );
     }
     check(
-        whole(&sts).listen("[fe80::1]:0"),
+        Start::with(&sts).listen("[fe80::1]:0"),
         &["--listen [fe80::1]:0: ", "the index of its interface"],
     );
     for (name, value, right) in [
@@ -87,18 +85,18 @@ fn each_invalid_argument_is_named_with_the_valid_form() {
 fn stdin_that_is_no_listening_socket_is_named() {
     let sts = Sts::start([Reply::good()]);
     check(
-        whole(&sts).listen("-"),
+        Start::with(&sts).listen("-"),
         &["--listen -", "not a listening TCP socket"],
     );
     let (unix, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     check(
-        whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
+        Start::with(&sts).listen("-").stdin(OwnedFd::from(unix)),
         &["--listen -", "not a listening TCP socket"],
     );
     let files = Directory::new();
     let unix = std::os::unix::net::UnixListener::bind(files.path("socket")).unwrap();
     check(
-        whole(&sts).listen("-").stdin(OwnedFd::from(unix)),
+        Start::with(&sts).listen("-").stdin(OwnedFd::from(unix)),
         &["--listen -", "not a listening TCP socket"],
     );
 }

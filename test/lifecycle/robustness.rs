@@ -17,7 +17,7 @@ use ec2_role::common::{
 use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::ec2_role::{children, is_alive};
+use crate::support::ec2_role::{children, is_alive, processor_time};
 use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
@@ -430,7 +430,7 @@ fn no_core_pattern_receives_a_crash() {
         let mut ec2_role = Start::with(&sts).before(unlimited).serving();
         let server = ec2_role.server();
         // Wait for the second call, which hangs: before it, `fetcher` could return the fetcher of the first call.
-        until("the second call", || (sts.calls().len() == 2).then_some(()));
+        sts.wait_for_calls(2);
         let fetcher = until("a fetcher that hangs", || ec2_role.fetcher());
         for (pid, told) in [(server, "server replaced"), (fetcher, "fetcher killed by")] {
             kill_process(pid, Signal::ABORT).unwrap();
@@ -465,7 +465,7 @@ fn a_token_key_file_is_written_whole_or_not_at_all() {
 }
 
 #[test]
-fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
+fn waiting_for_an_address_does_not_spin_and_ends_by_sigterm() {
     let sts = Sts::start([Reply::good()]);
     // No machine has an interface with the index 999999, nor an address that RFC 5737 reserves for documentation.
     let listen = |address| Start::with(&sts).listen(address).spawn();
@@ -474,15 +474,9 @@ fn waiting_for_an_address_uses_no_cpu_and_ends_by_sigterm() {
     ec2_role.wait_for_line("does not have the address yet");
     // SIGCHLD must not make the wait for the address spin. If ec2-role is PID 1, it gets SIGCHLD whenever an orphan ends.
     ec2_role.signal(Signal::CHILD);
-    let ticks = || {
-        let path = format!("/proc/{}/stat", ec2_role.pid.as_raw_nonzero());
-        let stat = std::fs::read_to_string(path).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split(' ').collect();
-        fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap()
-    };
-    let before = ticks();
+    let before = processor_time(ec2_role.pid);
     std::thread::sleep(Duration::from_millis(600));
-    let (used, half) = (ticks() - before, 30);
+    let (used, half) = (processor_time(ec2_role.pid) - before, 30);
     assert!(used < half, "{used} hundredths of a second of 60");
     ec2_role.signal(Signal::TERM);
     assert!(ec2_role.wait_for_end().success());

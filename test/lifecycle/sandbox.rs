@@ -14,6 +14,7 @@ use seccompiler::{
 };
 
 use crate::support::directory::set_mode;
+use crate::support::ec2_role::processor_time;
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each, http, skip, until};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
@@ -116,14 +117,6 @@ fn kernel_4_14_has_all_system_calls_that_are_needed() {
         .iter()
         .find(|line| !is_known.iter().any(|known| line.contains(known)));
     assert_eq!(other, None, "{lines:?}");
-}
-
-/// Returns the processor time of a process in hundredths of a second.
-fn processor_time(pid: Pid) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
-    let after_name = stat.rsplit(") ").next().unwrap();
-    let fields = after_name.split(' ').skip(11).take(2);
-    fields.map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
 /// Opens a connection that gets no response for 2.5 s, and returns the processor time that a process spends meanwhile.

@@ -345,8 +345,7 @@ fn check_of_another_role_exits_1() {
 #[test]
 fn check_is_not_in_the_access_log() {
     let sts = Sts::start([Reply::good()]);
-    let ec2_role = Start::with(&sts).listen("0.0.0.0:0").start();
-    ec2_role.wait_for_line("credential of ");
+    let ec2_role = Start::with(&sts).listen("0.0.0.0:0").serving();
     assert_eq!(
         check(&format!("127.0.0.1:{}", ec2_role.address.port())).status,
         Some(0)

@@ -772,17 +772,3 @@ fn browser_requests_are_403() {
     let node = served.ask("GET", LIST_PATH, &[&token, "sec-fetch-mode: cors"]);
     assert_eq!(node.status, 200);
 }
-
-#[test]
-fn fifty_clients_at_once_are_answered_while_sts_hangs() {
-    let sts = Sts::start([Reply::good().valid_for(20), Reply::hang()]);
-    let ec2_role = Start::with(&sts).serving();
-    // The refresh hangs, and the first credential is still valid.
-    sts.wait_for_calls(2);
-    let fetcher = until("the fetcher that hangs", || ec2_role.fetcher());
-    crate::support::each(0..50, |_| {
-        let answer = http::fetch(ec2_role.address).unwrap();
-        assert_eq!(answer.field("Code"), "Success");
-    });
-    assert_eq!(ec2_role.fetcher(), Some(fetcher), "STS hangs no longer");
-}

@@ -757,38 +757,28 @@ fn expiration_of_a_credential_process_is_ignored() {
 fn a_failing_credential_process_is_one_line_without_output() {
     let long = format!("yes {SECRET} | head -c 200000");
     let rows = [
-        ("exit 3", 1, "it failed (exit status: 3)"),
-        ("kill -9 $$", 1, "it failed (signal: 9"),
         (
             "true",
-            1,
             "it printed no JSON; run it by hand to see why; SIGKILL may come from a memory limit (MemoryMax=), SIGTRAP from MemoryDenyWriteExecute= (Node.js); a pipe or a variable in it needs sh -c",
         ),
-        ("echo 's3cr3t hello'", 1, "it printed no JSON"),
-        (
-            "echo '{\"Version\":2,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"s3cr3t\"}'",
-            1,
-            "no Version 1 credential",
-        ),
+        ("echo 's3cr3t hello'", "it printed no JSON"),
         (
             "echo '{\"Version\":1,\"SecretAccessKey\":\"s3cr3t\"}'",
-            1,
             "AccessKeyId or SecretAccessKey is missing or malformed",
         ),
         (
             long.as_str(),
-            1,
             "it printed more than 65536 bytes and was ended",
         ),
     ];
     let sts = sts();
-    each(rows, |(script, status, expected)| {
+    each(rows, |(script, expected)| {
         let start = Start::without_source(&sts);
         let program = start.home.program("print", script);
         let config = format!("[default]\ncredential_process = {program}\n");
         check_once(
             start.file(".aws/config", &config),
-            status,
+            1,
             &["profile \"default\": credential_process: ", expected],
         );
     });
@@ -803,7 +793,6 @@ fn a_failing_credential_process_is_one_line_without_output() {
             "write its whole path, because no shell expands it",
         ),
         ("/etc/passwd", "let ec2-role's user execute it"),
-        ("sh -c 'x", "a quote is not closed"),
     ] {
         let config = format!("[default]\ncredential_process = {command}\n");
         check_once(
@@ -926,7 +915,6 @@ fn container_service_faults_are_one_line_with_the_url() {
         2,
         &[relative, "does not begin with /"],
     );
-    let agent = container("", 200, &document("A"));
     let start =
         || Start::without_source(&sts).variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent.url());
     check_once(
