@@ -27,7 +27,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Held = Vec<TcpStream>;
 
-/// Connects and sends; an error is ignored, because the server may close at any time.
+/// Connects and sends. A failed write is ignored, because the server may close at any time.
 fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = http::connect(address).unwrap();
     _ = stream.write_all(bytes);

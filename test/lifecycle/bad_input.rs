@@ -1,5 +1,5 @@
 //! Checks that an invalid argument or variable ends ec2-role with exit status 2 and with one log line, which names the argument
-//! or variable, the fault and the remedy.
+//! or variable, the fault and the remedy. Also checks `--help` and `--version`.
 
 use std::os::fd::OwnedFd;
 

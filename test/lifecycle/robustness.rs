@@ -1,4 +1,5 @@
 //! Tests that clients are served while a peer of the fetcher hangs, and that a killed server loses only its requests in flight.
+//! Also tests kills of the supervisor, crashes, the wait for an address, and ec2-role as PID 1.
 //! scripts/bench measures the time of a client's fetch while STS hangs, and scripts/test-soak kills servers for a long time.
 
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Checks what ec2-role does on signals, at low resource limits, without /proc, and with a file on a file system that hangs.
+//! Checks what ec2-role does on signals, at low resource limits, without /proc, and with a container token file that changes, is
+//! late or too large, or is on a file system that hangs.
 
 use std::fs::File;
 use std::io::Write;

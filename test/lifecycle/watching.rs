@@ -1,4 +1,4 @@
-//! Monitoring: `/metrics` and `--check`.
+//! Monitoring: `/metrics`, `--check` and the rate of the access log.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
