@@ -7,8 +7,7 @@ import json
 import pytest
 
 from instance import INSTANCE_ADDRESS, wait_until
-from real_metadata import HOST_ROLE
-from systemd_host import LIST
+from real_metadata import HOST_ROLE, LIST
 
 UNIT = "ec2-role@web"
 SERVED = "HTTP/1.1 200 OK exc_web"

@@ -6,14 +6,13 @@ import session
 from asking import role_or_none
 from containers import start_client
 from images import CLIENT, build_ec2_role, import_busybox, import_client
-from instance import Instance, firewall, routing, wait_until
+from instance import METADATA_IPV6, Instance, firewall, routing, wait_until
 from instance_server import InstanceServer
 from real_metadata import HOST_ROLE
 from role_networks import create
 from stand_in import StandIn
 from sts import ENDPOINT, Aws
 
-METADATA_IPV6 = "fd00:ec2::254"
 HERE = pathlib.Path(__file__).parent
 NEEDED = ("ip", "iptables", "iptables-legacy", "nft", "docker", "dockerd", "busybox", "mmdebstrap", "setpriv", "nsenter")
 

@@ -13,6 +13,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 HOOK = REPOSITORY / "scripts/ec2-role-hook"
 GUARD = REPOSITORY / "scripts/ec2-role-guard"
 METADATA = "169.254.169.254"
+METADATA_IPV6 = "fd00:ec2::254"
 INSTANCE_ADDRESS = "10.77.0.2"
 AWS_ADDRESS = "10.77.0.1"
 
@@ -27,7 +28,7 @@ def clean_environment(**more):
 
 
 def add_metadata_addresses(aws):
-    aws.ip(f"address add {METADATA}/32 dev eth0", "address add fd00:ec2::254/128 dev eth0 nodad")
+    aws.ip(f"address add {METADATA}/32 dev eth0", f"address add {METADATA_IPV6}/128 dev eth0 nodad")
 
 
 class Instance:
@@ -139,6 +140,10 @@ def firewall(instance, program="iptables"):
         saved = instance.ec2.run(f"{name}-save").stdout
         text += "\n".join(line.split(" [")[0] for line in saved.splitlines() if not line.startswith("#")) + "\n"
     return text
+
+
+def rules(instance, program="iptables"):
+    return [line for line in firewall(instance, program).splitlines() if line.startswith("-A")]
 
 
 def routing(instance):

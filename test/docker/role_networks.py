@@ -1,6 +1,6 @@
-"""Runs ec2-role-network, and looks up firewall rules and the gateways of its networks."""
+"""Runs ec2-role-network, and looks up the gateways of its networks."""
 
-from instance import REPOSITORY, firewall
+from instance import REPOSITORY
 from sts import ENDPOINT, arn
 
 NETWORK = REPOSITORY / "scripts/ec2-role-network"
@@ -12,10 +12,6 @@ def network(docker, *arguments, check=True):
 
 def create(docker, role, *options, check=True):
     return network(docker, "create", *options, arn(role), "--", "--endpoint-url", ENDPOINT, check=check)
-
-
-def rules(docker):
-    return [line for line in firewall(docker.instance).splitlines() if line.startswith("-A")]
 
 
 def gateway_of(docker, name):

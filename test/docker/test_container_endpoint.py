@@ -2,17 +2,11 @@
 
 import pytest
 
-from containers import CURL_REFUSED, curl, start_client
+from containers import CURL_REFUSED, WHO_AM_I, curl, start_client
 from instance import METADATA
 from real_metadata import LIST
-from sts import ENDPOINT
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
-
-WHO_AM_I = f"""
-import boto3
-print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])
-"""
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from images import debian_tree
-from instance import REPOSITORY, clean_environment
+from instance import REPOSITORY
 
 TARGET = f"{os.uname().machine}-unknown-linux-musl"
 # The packages of the official Rust image, and git, which scripts/setup would otherwise download.

@@ -2,9 +2,9 @@
 
 import pytest
 
+from asking import role_seen_by
 from containers import curl, document, role_name, start_client
-from instance import METADATA
-from real_metadata import HOST_ROLE, LIST
+from real_metadata import HOST_ROLE
 from stand_in import StandIn
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")
@@ -51,5 +51,4 @@ def test_ecs_agent_keeps_the_hosts_role_and_tasks_get_theirs(docker, aws, agent,
     docker.instance.hook("remove")
     assert agents_rules() == before
     assert curl(docker, task, "http://169.254.170.2/v2/credentials/id")[0] == "the agent's credentials"
-    with docker.instance.ec2:
-        assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE
+    assert role_seen_by(docker.instance.ec2) == HOST_ROLE

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from containers import metadata, refused, role_name, start_client
-from instance import clean_environment, wait_until
+from instance import wait_until
 from real_metadata import HOST_ROLE, LIST
 
 pytestmark = pytest.mark.usefixtures("client_image", "aws")

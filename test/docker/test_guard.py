@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import GUARD, METADATA, REPOSITORY, first_in_path, routing, wait_until, with_busybox_flock
+from instance import GUARD, METADATA, METADATA_IPV6, REPOSITORY, first_in_path, routing, wait_until, with_busybox_flock
 from real_metadata import HOST_ROLE
 
-IPV6 = {"address": "fd00:ec2::254"}
+IPV6 = {"address": METADATA_IPV6}
 ON = "ec2-role-guard: on: only this host reaches the metadata service; ec2-role-guard off lifts it\n"
 
 

@@ -6,12 +6,11 @@ import pathlib
 import pytest
 
 from asking import role_seen_by
-from instance import firewall, routing, wait_until
+from instance import METADATA, METADATA_IPV6, firewall, routing, wait_until
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn, named
 
-METADATA_IPV6 = "fd00:ec2::254"
-ADDRESSES = ("169.254.169.254", METADATA_IPV6)
+ADDRESSES = (METADATA, METADATA_IPV6)
 MOUNTS = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
 
 pytestmark = pytest.mark.skipif(not MOUNTS and not os.environ.get("CI"), reason="test/docker: cgroup v1 alone here")

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from accounts import add_accounts
+from instance import METADATA, METADATA_IPV6
 from real_metadata import HOST_ROLE, LIST
 from rootless import WAYS, Rootless
 from stand_in import StandIn
 
-ADDRESSES = ("169.254.169.254", "fd00:ec2::254")
+ADDRESSES = (METADATA, METADATA_IPV6)
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,12 @@ import struct
 import pytest
 
 from asking import assert_refused, role_or_none, role_seen_by
-from instance import GUARD, HOOK, INSTANCE_ADDRESS, METADATA, firewall, first_in_path, get, open_connection, routing, wait_until, with_busybox_flock
+from instance import (
+    GUARD, HOOK, INSTANCE_ADDRESS, METADATA, METADATA_IPV6, firewall, first_in_path, get, open_connection, routing, rules, wait_until, with_busybox_flock)
 from real_metadata import HOST_ROLE, LIST
 from stand_in import StandIn, named
 
-IPV6 = "fd00:ec2::254"
 LIFTED_BY = "(ec2-role-guard off lifts it)"
-
-
-def rules(host, program="iptables"):
-    return [line for line in firewall(host, program).splitlines() if line.startswith("-A")]
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
@@ -98,18 +94,18 @@ def six(both_families):
 
 def test_ipv6_is_redirected_like_ipv4(six):
     six.hook("add")
-    assert role_seen_by(six.box) == role_seen_by(six.box, address=IPV6) == "on-both"
-    assert role_seen_by(six.ec2, address=IPV6) == HOST_ROLE
+    assert role_seen_by(six.box) == role_seen_by(six.box, address=METADATA_IPV6) == "on-both"
+    assert role_seen_by(six.ec2, address=METADATA_IPV6) == HOST_ROLE
     assert_refused(six.box, address="fd17::1", port=4567)
     assert six.hook("status").stdout.startswith("ok: ")
-    assert any(f"-d {IPV6}/128 -i docker0 -m rpfilter --invert -j DROP" in rule for rule in rules(six))
+    assert any(f"-d {METADATA_IPV6}/128 -i docker0 -m rpfilter --invert -j DROP" in rule for rule in rules(six))
     with contextlib.ExitStack() as held:
         for _ in range(128):
-            held.enter_context(open_connection(six.box, address=IPV6))
+            held.enter_context(open_connection(six.box, address=METADATA_IPV6))
         with pytest.raises(ConnectionRefusedError):
-            open_connection(six.box, address=IPV6)
+            open_connection(six.box, address=METADATA_IPV6)
     six.ec2.run("ip6tables", "-t", "nat", "-F")
-    assert role_or_none(six.box, address=IPV6) is None
+    assert role_or_none(six.box, address=METADATA_IPV6) is None
     assert "IPv6, table nat" in six.hook("status", check=False).stdout
 
 
@@ -118,14 +114,14 @@ def test_ipv6_is_redirected_to_a_server_at_the_bridges_address(both_families, se
     with named("ec2-role"):
         both_families.hook("add")
     assert role_seen_by(both_families.box) == "stand-in"
-    assert role_seen_by(both_families.box, address=IPV6) == "over-ipv6"
+    assert role_seen_by(both_families.box, address=METADATA_IPV6) == "over-ipv6"
     six.close()
 
 
 def test_ipv6_is_refused_at_once_on_a_bridge_without_a_hook(six):
     six.hook("add", "--bridge", "br-+", "--missing-ok")
     for _ in range(10):
-        assert_refused(six.box, address=IPV6)
+        assert_refused(six.box, address=METADATA_IPV6)
 
 
 def test_a_connection_opened_before_add_ends_in_an_error(host, server):

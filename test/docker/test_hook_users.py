@@ -7,12 +7,11 @@ import pytest
 
 from accounts import OTHERS, SUBUIDS, UID, add_accounts
 from asking import role_of_uid, role_or_none, role_seen_by
-from instance import firewall, routing
+from instance import METADATA, METADATA_IPV6, firewall, routing
 from real_metadata import HOST_ROLE
 from stand_in import StandIn
 
-METADATA_IPV6 = "fd00:ec2::254"
-ADDRESSES = ("169.254.169.254", METADATA_IPV6)
+ADDRESSES = (METADATA, METADATA_IPV6)
 FLUSHES = {
     "nat": "iptables -t nat -F; ip6tables -t nat -F",
     "nft": "nft flush ruleset",

@@ -2,17 +2,13 @@
 
 import pytest
 
-from containers import boto3, role_name, start_client
+from asking import role_seen_by
+from containers import WHO_AM_I, boto3, role_name, start_client
 from instance import METADATA, wait_until
-from real_metadata import HOST_ROLE, LIST
+from real_metadata import HOST_ROLE
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
-
-WHO_AM_I = f"""
-import boto3
-print(boto3.client("sts", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])
-"""
 
 
 @pytest.mark.parametrize("beside_the_hook", [False, True])
@@ -37,5 +33,4 @@ def test_an_sdk_with_nothing_configured_gets_the_role(docker, beside_the_hook):
     identity = boto3(docker, client, WHO_AM_I)
     assert ":assumed-role/exc_web/" in identity.stdout, identity.stderr
     # The host's own requests still reach the real service.
-    with docker.instance.ec2:
-        assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE
+    assert role_seen_by(docker.instance.ec2) == HOST_ROLE

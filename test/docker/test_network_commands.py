@@ -9,23 +9,23 @@ import signal
 import pytest
 
 from containers import CURL_REFUSED, curl, metadata, role_name, start_client
-from instance import HOOK, firewall, first_in_path, wait_until, with_busybox_flock
+from instance import HOOK, firewall, first_in_path, rules, wait_until, with_busybox_flock
 from network_namespace import NetworkNamespace
 from real_metadata import LIST
-from role_networks import NETWORK, create, gateway_of, network, rules
+from role_networks import NETWORK, create, gateway_of, network
 from sts import ENDPOINT, arn
 
 pytestmark = pytest.mark.usefixtures("client_image", "ec2_role_image", "aws")
 
 
 def test_remove_deletes_network_server_and_hook(docker):
-    before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
+    before = rules(docker.instance), docker.docker("network", "ls", "--quiet").stdout
     create(docker, "fluentd")
     create(docker, "php")
     network(docker, "remove", "fluentd")
     assert docker.instance.hook("status").stdout == f"ok: er-+ → {gateway_of(docker, 'php')}:4567 (php)\n"
     removed = network(docker, "remove", "php")
-    assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert (rules(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
     # `remove` leaves the guard on and prints the command that turns it off.
     assert removed.stderr.endswith("ec2-role-guard off lifts it\n")
     docker.instance.guard("status")
@@ -170,10 +170,10 @@ def test_invalid_arguments_are_reported_in_one_line(docker, arguments, complaint
     (("replace", "none-such"), "no network of ec2-role-network has this name"),
 ])
 def test_failed_command_is_undone_and_reported(docker, arguments, complaint):
-    before = rules(docker), docker.docker("network", "ls", "--quiet").stdout
+    before = rules(docker.instance), docker.docker("network", "ls", "--quiet").stdout
     refused = network(docker, *arguments, check=False)
     assert refused.returncode == 1 and complaint in refused.stderr
-    assert (rules(docker), docker.docker("network", "ls", "--quiet").stdout) == before
+    assert (rules(docker.instance), docker.docker("network", "ls", "--quiet").stdout) == before
     assert docker.docker("ps", "--all", "--quiet").stdout == ""
 
 

@@ -85,7 +85,7 @@ def test_flushed_firewall_gives_no_container_another_role(docker, pair, what):
         docker.restart()
 
 
-def test_forged_source_address_gives_no_other_role(docker, pair, aws):
+def test_forged_source_address_gives_no_other_role(docker, pair):
     """The rules choose a role by the bridge that a packet comes from, not by its source address."""
     address = docker.inspect(pair["fluentd"], "{{.NetworkSettings.Networks.fluentd.IPAddress}}")
     forger = start_client(docker, "--network", "php", "--cap-add", "NET_ADMIN")

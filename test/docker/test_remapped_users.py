@@ -4,13 +4,12 @@ of the host has."""
 import shutil
 
 from images import BUSYBOX, build_ec2_role, import_busybox
-from instance import METADATA, REPOSITORY, first_in_path
+from instance import METADATA, first_in_path
 from real_metadata import LIST
+from role_networks import NETWORK
 from rootless import ASK
 from session import running_engine
 from sts import ENDPOINT, Aws, arn
-
-NETWORK = REPOSITORY / "scripts/ec2-role-network"
 
 
 def test_role_network_works_with_userns_remap(tmp_path):

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from asking import role_seen_by
 from containers import boto3, document, role_name, start_client
-from instance import METADATA, wait_until
+from instance import wait_until
 from real_metadata import HOST_ROLE, LIST
 from sts import ENDPOINT, arn
 
@@ -35,8 +36,7 @@ def test_container_gets_the_role_with_the_hook_and_is_logged(docker, aws, start_
     line = server.wait_for(f"GET {LIST}temp ")
     assert line.startswith(f"{address} - - [") and '" 200 ' in line
     # The host's own requests still reach the real service.
-    with docker.instance.ec2:
-        assert docker.instance.run("curl", "-s", f"http://{METADATA}{LIST}").stdout == HOST_ROLE
+    assert role_seen_by(docker.instance.ec2) == HOST_ROLE
 
 
 def test_64_sdk_clients_in_one_container_all_get_the_role(docker, start_server):
@@ -59,13 +59,6 @@ def test_server_in_a_container_works_with_a_hop_limit_of_1(docker, aws, ec2_role
     server = docker.run("--network", "host", *OPTIONS, "--env", "EC2_ROLE_LISTEN=172.17.0.1:4567", "ec2-role", arn("exc_web"))
     docker.instance.hook("add")
     container = start_client(docker)
-    wait_for_log(docker, server, "credential of")
+    wait_until(lambda: "credential of" in docker.log(server), what="the first credential")
     assert role_name(docker, container) == "temp"
     assert is_session_of("exc_web", aws.whose(document(docker, container)))
-
-
-def wait_for_log(docker, container, text):
-    try:
-        wait_until(lambda: text in docker.log(container))
-    except AssertionError:
-        raise AssertionError(f"no {text!r} in:\n{docker.log(container)}") from None

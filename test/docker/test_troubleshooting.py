@@ -35,7 +35,7 @@ def test_commands_report_a_working_setup(docker, run_commands, start_server):
     assert_names(run_commands(), "\n\nexc_web", "ok: docker0 → 172.17.0.1:4567 (exc_web)", "exc_web")
 
 
-def test_commands_report_that_nothing_is_turned_on(docker, run_commands):
+def test_commands_report_that_nothing_is_turned_on(run_commands):
     assert_names(run_commands(), f"\n\n{HOST_ROLE}", "containers may have the host's role; ec2-role-guard on", "start ec2-role")
 
 

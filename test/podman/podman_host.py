@@ -4,6 +4,7 @@ import platform
 
 import pytest
 
+from containers import CURL_REFUSED, WHO_AM_I
 from host import ENGINE_INIT, ENGINE_OPTIONS, NETWORK, SUBNET, Host
 from images import busybox_tree, podman_tree
 from instance import METADATA, REPOSITORY, wait_until
@@ -13,10 +14,7 @@ from sts import ENDPOINT, arn
 
 IMAGE = "podman-host"
 BUSYBOX = "docker.io/library/busybox"
-# The entry point of the tests' image amazon/aws-cli, which replaces the image that a user would pull. It prints the caller's ARN.
-IDENTITY = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
-# curl's exit statuses if the connection is refused, and if it is reset. A timeout has a different status.
-REFUSED, RESET = 7, 56
+RESET = 56  # curl's exit status if the connection is reset
 
 
 def import_tree(engine):
@@ -37,7 +35,8 @@ class PodmanHost(Host):
                  "install -m 644 *.service *.socket /etc/systemd/system; systemctl daemon-reload")
         self.run("sh", "-c", f"podman import --quiet - {BUSYBOX}", input=busybox_tree(), text=False)
         self.podman("import", "--quiet", f"/trees/{podman_tree().name}", "client")
-        for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{IDENTITY}' --")):
+        # Images with the names that a user would pull. Whatever its arguments, this aws-cli prints the caller's ARN.
+        for name, entrypoint in (("curlimages/curl", '["curl"]'), ("amazon/aws-cli", f"python3 -c '{WHO_AM_I}' --")):
             self.podman("build", "--quiet", "--tag", f"docker.io/{name}", "-", input=f"FROM localhost/client\nENTRYPOINT {entrypoint}\n")
         self.image_says = self.build_image()
 
@@ -74,7 +73,7 @@ class PodmanHost(Host):
         """Returns the role's name in the list that the container gets; None if the request fails with one of these exit statuses
         of curl: refused, an HTTP error (22), or one in `allowed`."""
         body, status = self.curl(container, f"http://{METADATA}{LIST}", "--fail")
-        assert status in (0, REFUSED, 22, *allowed), f"curl: {status}"
+        assert status in (0, CURL_REFUSED, 22, *allowed), f"curl: {status}"
         return body or None
 
     def wait_for_role(self, container, role):

@@ -5,10 +5,10 @@ import pathlib
 import re
 
 from instance import wait_until
+from real_metadata import LIST
 from sts import ENDPOINT, arn
 
 METADATA = "http://169.254.169.254"
-LIST = "/latest/meta-data/iam/security-credentials/"
 
 
 class SystemdHost:

@@ -9,8 +9,8 @@ import pytest
 from host import SCRIPTS, Host, second_bridge
 from instance import wait_until
 from readme import OPERATING, command
-from real_metadata import HOST_ROLE
-from systemd_host import LIST, METADATA
+from real_metadata import HOST_ROLE, LIST
+from systemd_host import METADATA
 
 UNIT = "ec2-role@web"
 HTTP_ERROR = 22  # curl's exit status for an HTTP error, with --fail

@@ -222,7 +222,7 @@ def test_full_or_noexec_disk_leaves_no_partial_install(bare_host, release, direc
         assert_no_temporary_files(bare_host)
 
 
-def test_incomplete_release_installs_nothing(engine, bare_host, release):
+def test_incomplete_release_installs_nothing(engine, bare_host):
     with Release(engine.instance.aws, without="ec2-role-hook.service") as other:
         said = install(bare_host, (other.url, other.sum))
     assert "ec2-role-hook.service" in said and "ec2-role: NOT INSTALLED: a command failed; the reason is above" in said
