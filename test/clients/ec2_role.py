@@ -10,7 +10,7 @@ import uuid
 from program import Program
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("TESTED_BINARY", f"{REPOSITORY}/target/x86_64-unknown-linux-musl/release/ec2-role")
+BINARY = os.environ.get("TESTED_BINARY", f"{REPOSITORY}/target/{os.uname().machine}-unknown-linux-musl/release/ec2-role")
 
 ROLE_NAME = "exc_web"
 ROLE_ARN = f"arn:aws:iam::123456789012:role/{ROLE_NAME}"

@@ -19,6 +19,8 @@ from release import Release, user_data
 from sts import arn
 
 MAX_BYTES = 16384
+# Options with a URL that no test fetches.
+RELEASE = ("--url", "http://x/x86_64", "--sha256", "0" * 64)
 INSTALLED = ["/usr/local/bin/ec2-role", "/usr/local/sbin/ec2-role-guard", "/usr/local/sbin/ec2-role-hook", "/etc/systemd/system/ec2-role@.service",
              "/etc/ec2-role/web.conf"]
 
@@ -68,7 +70,7 @@ def assert_nothing_is_installed_and_the_guard_stays(host):
 
 def test_user_data_is_valid_and_within_ec2s_size_limit(host, release):
     document = user_data(*release, "--role", f"fluentd={arn('fluentd')}@br-fluentd",
-                         "--url", "https://example.com/ec2-role-aarch64.tar.gz".replace("aarch64", "other-arm64"), "--sha256", "0" * 64)
+                         "--url", "https://example.com/ec2-role-other-arm64.tar.gz", "--sha256", "0" * 64)
     print(f"user-data: {len(document)} bytes of at most {MAX_BYTES}")
     assert len(document) <= MAX_BYTES
     host.put(document, "/tmp/user-data")
@@ -399,14 +401,11 @@ def test_upgrade_keeps_a_manually_added_role_active(fresh_host, release):
 
 def test_settings_file_of_each_role_is_private_and_complete():
     roles = [word for name in ("a", "b") for word in ("--role", f"{name}={arn(name)}@br-{name}")]
-    command = [SCRIPTS / "ec2-role-user-data", *roles, "--url", "http://x/x86_64", "--sha256", "0" * 64, "--variable", "EC2_ROLE_QUIET=true"]
+    command = [SCRIPTS / "ec2-role-user-data", *roles, *RELEASE, "--variable", "EC2_ROLE_QUIET=true"]
     script = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["write_files"][0]["content"]
     for name in ("a", "b"):
         assert (f"file /etc/ec2-role/{name}.conf 600 <<'END'\nEC2_ROLE_ARN={arn(name)}\nEC2_ROLE_BRIDGE=br-{name}\n"
                 "EC2_ROLE_SAME_NETWORK=true\nEC2_ROLE_PASS_THROUGH=true\nEC2_ROLE_QUIET=true\nEND\n") in script
-
-
-RELEASE = ("--url", "http://x/x86_64", "--sha256", "0" * 64)
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -416,12 +415,12 @@ RELEASE = ("--url", "http://x/x86_64", "--sha256", "0" * 64)
     (("--role", f"{'n' * 33}={arn('a')}@docker0", *RELEASE), "32 at most"),
     (("--role", f"web={arn('a')}@br-{'n' * 13}", *RELEASE), "an interface's name"),
     (("--role", f"web={arn('a')}@docker0 x", *RELEASE), "a space in it"),
-    (("--role", f"web={arn('a')}@docker0:172.17.0.256", "--url", "http://x/x86_64", "--sha256", "0" * 64), "not an IPv4 address"),
+    (("--role", f"web={arn('a')}@docker0:172.17.0.256", *RELEASE), "not an IPv4 address"),
     (("--role", f"web={arn('a')}@docker0"), "no --url"),
     (("--role", f"web={arn('a')}@docker0", "--role", f"web={arn('b')}@br-b"), "a second role with the name web"),
     (("--role", f"a={arn('a')}@br-a", "--role", f"b={arn('b')}@br-a:192.168.9.1"), "a second role for one bridge or address"),
     (("--role", f"a={arn('a')}@br-a:192.168.9.1", "--role", f"b={arn('b')}@br-b:192.168.9.1"), "a second role for one bridge or address"),
-    (("--url", "http://x/x86_64", "--sha256", "0" * 64, "--url", "http://x/amd64", "--sha256", "0" * 64), "a second one for x86_64"),
+    ((*RELEASE, "--url", "http://x/amd64", "--sha256", "0" * 64), "a second one for x86_64"),
     (("--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64"), "no --sha256"),
     (("--url", "http://x/x86_64", "--sha256", "0" * 63), "64 hexadecimal digits"),
     (("--url", "http://x/y", "--sha256", "0" * 64), "x86_64 or aarch64"),
@@ -441,7 +440,7 @@ def test_failure_of_any_command_prints_no_user_data(tmp_path, failing):
     user-data would leave the way to the host's role open."""
     runs = tmp_path / "runs"
     path = first_in_path(tmp_path, failing, f'echo >>{runs}; [ "$(wc -l <{runs})" != "$FAILS" ] || exit 1\nexec {shutil.which(failing)} "$@"')
-    command = [SCRIPTS / "ec2-role-user-data", "--role", f"web={arn('a')}@docker0", "--url", "http://x/x86_64", "--sha256", "0" * 64]
+    command = [SCRIPTS / "ec2-role-user-data", "--role", f"web={arn('a')}@docker0", *RELEASE]
     for run in itertools.count(1):
         runs.write_text("")
         printed = subprocess.run(command, capture_output=True, text=True, env={"PATH": path, "FAILS": str(run)})
