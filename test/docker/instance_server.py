@@ -1,4 +1,4 @@
-"""The real ec2-role on the instance, with the options of its unit. The host's own role is its credential source."""
+"""The real ec2-role on the instance. The host's own role is its credential source."""
 
 import os
 import pathlib

@@ -7,7 +7,7 @@ use crate::support::sts::{access_key_id, secret_access_key, session_token};
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, until};
 
 const PATH: &str = "/v2/credentials/exc_web";
-const FIRST: &str = "first/token+of=a.file";
+const FIRST: &str = "s3cr3t/token+of=a.file";
 
 struct Served {
     ec2_role: Ec2Role,

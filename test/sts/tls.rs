@@ -139,7 +139,7 @@ fn the_token_for_an_https_container_endpoint_goes_only_by_tls() {
     Start::without_source(&sts)
         .arguments(["--credential-process"])
         .variable("AWS_CA_BUNDLE", &authority.bundle())
-        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token")
+        .variable("AWS_CONTAINER_AUTHORIZATION_TOKEN", "s3cr3t")
         .variable(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
             &agent.url().replace("http:", "https:"),
@@ -152,7 +152,7 @@ fn the_token_for_an_https_container_endpoint_goes_only_by_tls() {
         .map(|request| (request.method.as_str(), request.header("Authorization")));
     assert_eq!(
         requests.collect::<Vec<_>>(),
-        [("GET", "token"), ("PUT", "token")]
+        [("GET", "s3cr3t"), ("PUT", "s3cr3t")]
     );
 }
 
