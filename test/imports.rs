@@ -157,7 +157,7 @@ fn sources() -> Modules {
                 continue;
             };
             let module = name.trim_end_matches("/mod").replace('/', "::");
-            if !["lib", "imports"].contains(&module.as_str()) {
+            if module != "lib" {
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
                 modules.insert(module, code.to_owned());

@@ -11,6 +11,7 @@ use std::process::Command;
 use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
+use crate::support::ec2_role::PRINT_CREDENTIAL;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, skip, until};
 
@@ -174,12 +175,9 @@ fn a_terminal_that_stops_background_output_stops_no_process() {
 #[test]
 fn a_credential_process_that_reads_a_terminal_is_not_suspended() {
     let sts = Sts::start([Reply::good()]);
-    let start = Start::without_source(&sts);
-    let credential = r#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s3cr3t"}"#;
-    let script = format!("read code </dev/tty || echo '{credential}'");
-    let program = start.home.program("ask", &script);
-    let profile = format!("[default]\ncredential_process = {program}\n");
-    let (_terminal, mut ec2_role, _) = start_on_terminal(start.file(".aws/config", &profile));
+    let script = format!("read code </dev/tty || {PRINT_CREDENTIAL}");
+    let start = Start::without_source(&sts).credential_process(&script);
+    let (_terminal, mut ec2_role, _) = start_on_terminal(start);
     check_that_sigterm_ends(&mut ec2_role);
 }
 

@@ -18,7 +18,7 @@ use ec2_role::common::{
 use ec2_role::messages::{Counts, ServerState, ServerUpdate, to_frame};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::ec2_role::{children, is_alive, processor_time};
+use crate::support::ec2_role::{PRINT_CREDENTIAL, children, is_alive, processor_time};
 use crate::support::http::{self, DOCUMENT_PATH, TOKEN};
 use crate::support::sts::access_key_id;
 use crate::support::{Directory, Ec2Role, ROLE, Reply, Start, Sts, namespace, skip, until};
@@ -104,17 +104,11 @@ fn clients_are_served_while_a_credential_process_hangs() {
     let start = Start::without_source(&sts).arguments(["--quiet"]);
     let hanging = start.home.path("hanging");
     let script = format!(
-        "if mkdir {0}.asked 2>/dev/null; then echo '{{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}}'; exit; fi\n\
+        "if mkdir {0}.asked 2>/dev/null; then {PRINT_CREDENTIAL}; exit; fi\n\
          echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
         hanging.display()
     );
-    let program = start.home.program("print-credential", &script);
-    let ec2_role = start
-        .file(
-            ".aws/config",
-            &format!("[default]\ncredential_process = {program}\n"),
-        )
-        .serving();
+    let ec2_role = start.credential_process(&script).serving();
     let pid: i32 = until("the process", || {
         std::fs::read_to_string(&hanging).ok()?.trim().parse().ok()
     });
@@ -493,14 +487,8 @@ fn as_pid_1_orphans_are_reaped_and_sigterm_ends_it() {
     let start = Start::without_source(&sts).before(words);
     // `sleep` must become an orphan, whose new parent is PID 1, the supervisor. The supervisor kills the fetcher's process group
     // when the fetcher has ended, so `setsid` takes `sleep` out of this group.
-    let print = "setsid sleep 0.2 >/dev/null 2>&1 &\necho '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
-    let program = start.home.program("print-credential", print);
-    let mut ec2_role = start
-        .file(
-            ".aws/config",
-            &format!("[default]\ncredential_process = {program}\n"),
-        )
-        .serving();
+    let script = format!("setsid sleep 0.2 >/dev/null 2>&1 &\n{PRINT_CREDENTIAL}");
+    let mut ec2_role = start.credential_process(&script).serving();
     let supervisor = until("the supervisor", || {
         children(ec2_role.pid).into_iter().next()
     });

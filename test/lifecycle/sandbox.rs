@@ -14,7 +14,7 @@ use seccompiler::{
 };
 
 use crate::support::directory::set_mode;
-use crate::support::ec2_role::processor_time;
+use crate::support::ec2_role::{PRINT_CREDENTIAL, processor_time};
 use crate::support::{Directory, Ec2Role, Reply, Start, Sts, each, http, skip, until};
 
 type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
@@ -83,16 +83,8 @@ fn kernel_4_14_has_all_system_calls_that_are_needed() {
     let files = Directory::new();
     let (key, token) = (files.text("key"), files.write("token", "token"));
     set_mode(&files.path("token"), 0o600);
-    let start = Start::without_source(&sts);
-    let program = start.home.program(
-        "print-credential",
-        "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'",
-    );
-    let start = start
-        .file(
-            ".aws/config",
-            &format!("[default]\ncredential_process = {program}\n"),
-        )
+    let start = Start::without_source(&sts)
+        .credential_process(PRINT_CREDENTIAL)
         .arguments(["--token-key-file", &key, "--container-token-file", &token])
         .arguments(["--both-forms", "--same-network", "--metrics", "--quiet"]);
     let mut ec2_role = refusing(getrandom.into(), libc::EINVAL, || {

@@ -9,21 +9,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::support::ec2_role::{Ec2Role, is_alive};
+use crate::support::ec2_role::{Ec2Role, PRINT_CREDENTIAL, is_alive};
 use crate::support::http::fetch;
 use crate::support::{Directory, Fault, Reply, Start, Sts, When, each, namespace, skip, until};
 
 /// A start whose profile has a `credential_process` that runs `script` and then prints a credential.
 fn with_credential_process(sts: &Sts, script: &str) -> Start {
-    let start = Start::without_source(sts);
-    let print = "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
-    let program = start
-        .home
-        .program("print-credential", &format!("{script}\n{print}"));
-    start.file(
-        ".aws/config",
-        &format!("[default]\ncredential_process = {program}\n"),
-    )
+    Start::without_source(sts).credential_process(&format!("{script}\n{PRINT_CREDENTIAL}"))
 }
 
 #[test]

@@ -608,14 +608,11 @@ fn a_credential_process_runs_without_a_shell_each_refresh() {
 #[test]
 fn lines_of_a_credential_process_are_json_if_configured() {
     let sts = sts();
-    let start = Start::without_source(&sts);
     // Three hard cases: the script opens /dev/stderr by name, which would truncate it if it were a file; `sleep` keeps stderr
     // open after the script's end; and the last line is longer than a pipe's capacity.
     let script = "set -e; echo 'not signed in' >/dev/stderr; sleep 3 >/dev/null & echo now >&2; printf %099999d >&2; exit 7";
-    let program = start.home.program("ask", script);
-    let config = format!("[default]\ncredential_process = {program}\n");
-    let start = start.file(".aws/config", &config);
-    let ended = start
+    let ended = Start::without_source(&sts)
+        .credential_process(script)
         .arguments(["--credential-process", "--log-format", "json"])
         .run();
     let message = |line: &String| {
@@ -641,13 +638,8 @@ fn lines_of_a_credential_process_are_json_if_configured() {
 #[test]
 fn a_credential_process_can_open_dev_stderr_in_a_unit() {
     let sts = sts();
-    let start = Start::without_source(&sts);
     let script = format!("set -e; echo asking >/dev/stderr; {}", printing("AKIA"));
-    let program = start.home.program("ask", &script);
-    let start = start.file(
-        ".aws/config",
-        &format!("[default]\ncredential_process = {program}\n"),
-    );
+    let start = Start::without_source(&sts).credential_process(&script);
     let (mut journal, stderr) = UnixStream::pair().unwrap();
     let start = start.stderr(OwnedFd::from(stderr));
     let ended = start.arguments(["--credential-process"]).run();
@@ -661,14 +653,8 @@ fn a_credential_process_can_open_dev_stderr_in_a_unit() {
 #[test]
 fn a_full_stderr_pipe_blocks_no_credential_process() {
     let sts = sts();
-    let start = Start::without_source(&sts);
-    let program = start
-        .home
-        .program("ask", &format!("echo asking >&2; {}", printing("AKIA")));
-    let start = start.file(
-        ".aws/config",
-        &format!("[default]\ncredential_process = {program}\n"),
-    );
+    let script = format!("echo asking >&2; {}", printing("AKIA"));
+    let start = Start::without_source(&sts).credential_process(&script);
     let (_reader, mut writer) = std::io::pipe().unwrap();
     let room = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     writer.write_all(&vec![b'x'; room]).unwrap();
@@ -743,12 +729,9 @@ fn expiration_of_a_credential_process_is_ignored() {
     // The host's clock may be wrong, so ec2-role uses even a credential that has expired by this clock.
     for expiration in ["2999-01-01T00:00:00+0000", "2020-01-01T00:00:00Z", "soon"] {
         let sts = sts();
-        let start = Start::without_source(&sts);
         let end = format!(",\"Expiration\":\"{expiration}\"}}'");
         let printed = printing("AKIA").replace("}'", &end);
-        let program = start.home.program("print", &printed);
-        let config = format!("[default]\ncredential_process = {program}\n");
-        let start = start.file(".aws/config", &config);
+        let start = Start::without_source(&sts).credential_process(&printed);
         assert_eq!(signed_with(&sts, start), "AKIA", "{expiration}");
     }
 }
@@ -773,11 +756,8 @@ fn a_failing_credential_process_is_one_line_without_output() {
     ];
     let sts = sts();
     each(rows, |(script, expected)| {
-        let start = Start::without_source(&sts);
-        let program = start.home.program("print", script);
-        let config = format!("[default]\ncredential_process = {program}\n");
         check_once(
-            start.file(".aws/config", &config),
+            Start::without_source(&sts).credential_process(script),
             1,
             &["profile \"default\": credential_process: ", expected],
         );
@@ -840,7 +820,7 @@ fn the_container_token_file_is_read_at_each_refresh() {
 }
 
 #[test]
-fn container_service_faults_are_one_line_with_the_url() {
+fn container_service_faults_are_one_line_without_a_path() {
     let sts = sts();
     let rows = [
         ("x", 200, "", "it answered 401"),

@@ -177,9 +177,7 @@ fn a_process_that_prints_an_impossible_character_is_one_line() {
         let printed = format!(
             "printf '{{\"Version\":1,\"AccessKeyId\":\"A{text}B\",\"SecretAccessKey\":\"s3cr3t\"}}'"
         );
-        let program = start.home.program("print", &printed);
-        let config = format!("[default]\ncredential_process = {program}\n");
-        let ended = start.file(".aws/config", &config).run();
+        let ended = start.credential_process(&printed).run();
         let expected = "AccessKeyId or SecretAccessKey is missing or malformed";
         assert!(
             ended.lines.len() == 1 && ended.lines[0].contains(expected),

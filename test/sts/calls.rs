@@ -10,7 +10,7 @@ const CHAINING: &str = "The requested DurationSeconds exceeds the 1 hour session
 const DAY: i64 = 86_400;
 
 #[test]
-fn every_form_of_expiration_gives_the_same_document() {
+fn every_form_of_expiration_gives_the_same_lifetime() {
     each([Expiration::Iso, Expiration::Microseconds], |expiration| {
         let sts = Sts::start([Reply::good().expiration(expiration).valid_for(900)]);
         let ec2_role = Start::with(&sts).serving();

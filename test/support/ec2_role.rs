@@ -18,6 +18,9 @@ use super::{Directory, SECRET, Sts, Watched, until};
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/exc_web";
 /// Access key id of the source credential, unless a test gives another.
 pub const SOURCE_KEY: &str = "AKIATESTSOURCE000001";
+/// A command of a `credential_process` that prints a credential.
+pub const PRINT_CREDENTIAL: &str =
+    "echo '{\"Version\":1,\"AccessKeyId\":\"AKIA\",\"SecretAccessKey\":\"s3cr3t\"}'";
 /// The first characters of every session token, EC2's and ec2-role's. Dropping an [`Ec2Role`] searches the log, stdout and HOME
 /// for them.
 const SESSION_TOKEN: &str = "AQAE";
@@ -100,6 +103,13 @@ impl Start {
     pub fn file(self, name: &str, content: &str) -> Self {
         self.home.write(name, content);
         self
+    }
+
+    /// Makes this shell script the `credential_process` of the default profile.
+    pub fn credential_process(self, script: &str) -> Self {
+        let program = self.home.program("print-credential", script);
+        let config = format!("[default]\ncredential_process = {program}\n");
+        self.file(".aws/config", &config)
     }
 
     /// Runs this binary instead of the one that cargo built for the tests.
