@@ -15,7 +15,7 @@ use crate::support::http;
 /// Interval between the starts of two fetches.
 const PERIOD: Duration = Duration::from_millis(10);
 /// Maximum concurrent fetches. With 50, a fetch can start every [`PERIOD`] even if each takes 500 ms, the timeout of Go's SDK.
-const FETCHES: u32 = 50;
+pub const FETCHES: u32 = 50;
 
 pub fn connect(from: Ipv4Addr, to: SocketAddr, timeouts: Duration) -> io::Result<TcpStream> {
     let (inet, cloexec) = (AddressFamily::INET, SocketFlags::CLOEXEC);

@@ -283,7 +283,7 @@ fn attack_with(row: Row, program: &str, length: Duration) -> Attacked {
 }
 
 impl Other {
-    /// Maximum number of the attack's connections that the kernel may keep.
+    /// Maximum number of connections to ec2-role's port that the kernel may keep at the end of the attack.
     fn most_connections(self) -> usize {
         match self {
             // 150 connections are opened each second, and the kernel retransmits on each for 1 s (TCP_USER_TIMEOUT). So about 150
@@ -291,7 +291,8 @@ impl Other {
             Other::Vanish => 3 * 150,
             // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,
-            Other::User => 0,
+            // This attack opens none; the victim's own may be there.
+            Other::User => client::FETCHES as usize,
         }
     }
 
