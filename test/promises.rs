@@ -25,8 +25,8 @@ fn sentences(section: &str) -> Vec<String> {
     items.flat_map(split).collect()
 }
 
-/// Returns the names of all functions in the tests and the code.
-fn functions() -> BTreeSet<String> {
+/// Returns the names of all tests, in Rust and in Python.
+fn all_tests() -> BTreeSet<String> {
     let (mut names, mut directories) = (BTreeSet::new(), vec!["test".into(), "src".into()]);
     while let Some(directory) = directories.pop() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join::<String>(directory);
@@ -34,18 +34,25 @@ fn functions() -> BTreeSet<String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path.to_str().unwrap().to_owned());
-            } else if path
-                .extension()
-                .is_some_and(|end| end == "rs" || end == "py")
-            {
-                let text = fs::read_to_string(path).unwrap();
-                let words = text.split_whitespace().collect::<Vec<_>>();
-                let defined = words
-                    .windows(2)
-                    .filter(|pair| matches!(pair[0], "fn" | "def"));
-                names
-                    .extend(defined.filter_map(|pair| Some(pair[1].split_once('(')?.0.to_owned())));
+                continue;
             }
+            let end = path.extension().unwrap_or_default().to_owned();
+            if end != "rs" && end != "py" {
+                continue;
+            }
+            let text = fs::read_to_string(path).unwrap();
+            // In Rust, other attributes can follow `#[test]`.
+            let begins: Vec<&str> = if end == "rs" {
+                let tests = text.split("#[test]\n").skip(1);
+                tests
+                    .filter_map(|test| Some(test.split_once("fn ")?.1))
+                    .collect()
+            } else {
+                let functions = text.split("\ndef ").skip(1);
+                functions.filter(|name| name.starts_with("test_")).collect()
+            };
+            let defined = begins.into_iter().filter_map(|begin| begin.split_once('('));
+            names.extend(defined.map(|(name, _)| name.to_owned()));
         }
     }
     names
@@ -53,8 +60,8 @@ fn functions() -> BTreeSet<String> {
 
 #[test]
 fn each_sentence_about_security_has_its_tests() {
-    let (readme, tests, functions) = (page("README.md"), page("test/README.md"), functions());
-    let rows = section(&tests, "What the README promises")
+    let (readme, table, tests) = (page("README.md"), page("test/README.md"), all_tests());
+    let rows = section(&table, "What the README promises")
         .lines()
         .filter(|line| line.starts_with("| "));
     let rows: Vec<Vec<&str>> = rows
@@ -80,7 +87,7 @@ fn each_sentence_about_security_has_its_tests() {
         .filter(|name| *name != "—")
     {
         assert!(
-            functions.contains(name.trim_matches('`')),
+            tests.contains(name.trim_matches('`')),
             "{name}: there is no such test"
         );
     }
@@ -88,13 +95,13 @@ fn each_sentence_about_security_has_its_tests() {
 
 #[test]
 fn each_documented_filter_of_cargo_test_matches_a_test() {
-    let (figures, functions) = (page("test/bench/README.md"), functions());
+    let (figures, tests) = (page("test/bench/README.md"), all_tests());
     let commands: Vec<&str> = figures.split("--test behaviour ").skip(1).collect();
     assert!(!commands.is_empty());
     for command in commands {
         let filter = command.split_whitespace().next().unwrap();
         assert!(
-            functions.iter().any(|name| name.contains(filter)),
+            tests.iter().any(|name| name.contains(filter)),
             "{filter}: no test has such a name"
         );
     }
