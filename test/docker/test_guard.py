@@ -258,7 +258,7 @@ def test_guard_survives_a_start_of_systemd_networkd(host):
 
 @pytest.mark.parametrize("name", ["guard", "hook", "network"])
 def test_script_that_a_full_disk_cut_off_fails(name, tmp_path):
-    """Cut off between two functions, it would do nothing and exit with 0: its unit would be active, and `status` say ok."""
+    """Otherwise, cut off between two functions, it does nothing and exits with 0: its unit is active, and `status` says ok."""
     lines = (REPOSITORY / f"scripts/ec2-role-{name}").read_text().splitlines(keepends=True)
     part = tmp_path / "part"
     for count in range(20, len(lines), 10):

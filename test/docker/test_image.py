@@ -65,8 +65,7 @@ def test_build_ignores_the_users_cargo_target_directory(tmp_path):
 
 
 def test_build_ignores_the_users_compiler_options(tmp_path):
-    """Otherwise the binary has other bytes than a release's file TOOLCHAIN promises, and with -march=native it runs on no older
-    processor."""
+    """Otherwise the binary differs from what TOOLCHAIN promises, and with -march=native it runs on no older processor."""
     path = first_in_path(tmp_path, "cargo", '[ "$1" != build ] || { env; exit 1; }')
     options = dict.fromkeys(("CFLAGS", "TARGET_CFLAGS", "CFLAGS_x86_64_unknown_linux_musl", "CARGO_PROFILE_RELEASE_LTO", "CARGO_BUILD_TARGET"), "-march=users")
     build = subprocess.run([REPOSITORY / "scripts/build"], capture_output=True, text=True, env={**os.environ, **options, "PATH": path})

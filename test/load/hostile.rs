@@ -291,7 +291,7 @@ impl Other {
             Other::Vanish => 3 * 150,
             // The listener's backlog, and a margin. When the backlog is full, the kernel keeps no state (SYN cookies).
             Other::Forge => 4096 + 256,
-            // This attack opens none; the victim's own may be there.
+            // This attack opens none; the fetches of the victim may still be open.
             Other::User => client::FETCHES as usize,
         }
     }

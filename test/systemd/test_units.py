@@ -18,7 +18,7 @@ def test_systemd_accepts_the_units_without_warnings(host):
     assert result.stdout + result.stderr == ""
 
 
-# Without DynamicUser=, an option that it implies is on only if the unit sets it, so each one is checked.
+# Without DynamicUser=, the unit must set the options that it implies, so each one is checked.
 @pytest.mark.parametrize("user", ["DynamicUser=yes", "User=nobody"])
 def test_systemd_objects_only_to_what_the_service_needs(host, user):
     host.put((SCRIPTS / "ec2-role@.service").read_text().replace("DynamicUser=yes", user), "/tmp/units/ec2-role@web.service")
