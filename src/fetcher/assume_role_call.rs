@@ -116,7 +116,7 @@ impl AssumeRoleCall<'_> {
                 // If STS has already refused the offset that `Date` gives, try offset 0, this machine's own clock: a proxy may
                 // have set a wrong `Date`, or the clock may have been corrected meanwhile.
                 let Some(next) = [offset, 0].into_iter().find(is_new) else { return Err(fault()) };
-                // A smaller offset, which STS tolerates, means that the user has set the clock right since the last call.
+                // STS tolerates a smaller offset. Then the user has set the clock right since the last call, so say nothing.
                 if next.abs() >= TOLERATED_SKEW_SECONDS {
                     report(FetchReport::Notice(format!(
                         "this machine's clock is off by {next} s against the clock of STS; signing with the latter; set the clock"

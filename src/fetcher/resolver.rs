@@ -24,9 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// the search domains, then IPv4 and IPv6 with them.
 #[derive(Clone, Debug, Default)]
 pub struct FallbackResolver {
-    /// The address family for a retry of the request: the one that the first address does not have, so that the retry tries
-    /// another address. ureq itself does that only if the first is refused, unreachable or silent. `None` if the last lookup
-    /// found addresses of only one family.
+    /// The address family for a retry of the request: the one that the first address does not have. ureq itself tries another
+    /// address only if it cannot connect to the first. `None` if the last lookup found addresses of only one family.
     other_family: Arc<Mutex<Option<IpFamily>>>,
 }
 

@@ -7,7 +7,8 @@ use crate::common::{BootTime, Fault, log};
 
 /// Time after which a fault that is retried is reported as a possible mistake of the user.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time after which the line about a lasting fault is repeated: requests of containers can displace older lines from the log.
+/// Time after which the line about a lasting fault is repeated. A log of limited size may have lost the earlier line, because
+/// each request of a container adds a line.
 const REMINDER: Duration = Duration::from_secs(60 * 60);
 /// End of the log line about a fault that has lasted for `PATIENCE` or longer.
 pub const MISTAKE: &str = "; it has lasted for over a minute, so it may be a mistake";

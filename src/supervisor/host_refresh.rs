@@ -41,7 +41,7 @@ impl HostRefresh {
     /// and then one every hour. The first retries come soon, because the host's metadata service may start after ec2-role.
     fn failed(&mut self, why: &str, now: BootTime, jitter: f64) -> Effects {
         let news = self.failures.news(why, now);
-        // A read of the container token's file costs little, so its pauses grow to 4 s only.
+        // To read the container token's file costs little, so the pauses between retries grow to at most 4 s.
         let most = if self.orders.task == Task::Metadata { u32::MAX } else { 3 };
         let retry = now.after(schedule::retry(self.failures.count.min(most), jitter));
         // If `fetch_now` was called during the fetch that has failed, the next one is due already.

@@ -7,7 +7,7 @@ from instance import METADATA
 from real_metadata import LIST
 from sts import ENDPOINT
 
-# A Python program that prints the caller's ARN, in one line without single quotes.
+# A Python program, in one line without single quotes, that prints the caller's ARN.
 WHO_AM_I = f'import boto3; print(boto3.client("sts", "us-east-1", endpoint_url="{ENDPOINT}").get_caller_identity()["Arn"])'
 # Exit status of curl for a refused connection; a timeout has another status.
 CURL_REFUSED = 7

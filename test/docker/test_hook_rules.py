@@ -582,8 +582,8 @@ def test_4_times_the_hooks_take_under_8_times_the_cpu_time(host):
 
 @pytest.mark.parametrize("command", ["guard status", "hook status", "network remove none"])
 def test_no_other_user_can_run_it_or_hold_the_lock(host, command):
-    """Mounts an empty /run, because the machine's own may have the lock of an earlier run. Every user may create files in this
-    one: if the script creates no lock, the user can create it, and the test fails."""
+    """Mounts an empty /run, because the machine's own may have the lock of an earlier test. Every user may create files in the
+    empty /run: if the script creates no lock there, this user can, and the test fails."""
     script = HOOK.with_name(f"ec2-role-{command.split()[0]}")
     as_other = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     refused = host.run(*as_other, "sh", "-s", *command.split()[1:], input=script.read_text(), check=False)

@@ -168,7 +168,7 @@ def test_a_user_with_no_subuids_is_served(host):
     host.hook("add", "--user", "app")
     assert seen_by(host, UID) == {"app"} and seen_by(host, SUBUIDS[0]) == {HOST_ROLE}
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"
-    # A range that is only uid 61001 must not be taken for a hook of the user with this uid.
+    # A range of one subuid, 61001, must not be taken for a hook of a user with that uid.
     host.subuid.write_text("app:61001:1\n")
     host.hook("add", "--user", "app")
     assert host.hook("status").stdout == "ok: app → 127.0.0.1:4567\n"

@@ -134,7 +134,7 @@ def test_create_warns_if_the_guards_unit_is_not_enabled(docker, tmp_path, enable
 def test_the_server_is_confined_and_named_after_the_network(docker):
     create(docker, "fluentd", "--name", "a-name-that-is-too-long-for-an-interface")
     server = json.loads(docker.docker("inspect", "ec2-role-a-name-that-is-too-long-for-an-interface").stdout)[0]
-    assert server["Config"]["StopSignal"] == "TERM"  # set by the script: our image says SIGTERM, another may not
+    assert server["Config"]["StopSignal"] == "TERM"  # from the script, for images that set none; ours sets SIGTERM
     settings = server["HostConfig"]
     assert settings["ReadonlyRootfs"] and settings["CapDrop"] == ["ALL"] and settings["Memory"] == 64 << 20
     assert settings["SecurityOpt"] == ["no-new-privileges"] and settings["PidsLimit"] == 32

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::support::http::{self, DOCUMENT_PATH};
 use crate::support::{Ec2Role, Reply, Start, Sts, until};
 
-/// Lifetime in seconds that STS grants. Any from an hour up would do: ec2-role uses only the hour that it requested.
+/// Lifetime in seconds that STS grants. It must be an hour or more; ec2-role uses only the hour that it requested.
 /// Its first refresh is due 3 to 30 minutes after the start, so STS is called only once during an attack of the usual 30 s.
 const LIFETIME: i64 = 30 * 24 * 3600;
 

@@ -754,7 +754,7 @@ fn browser_requests_are_403() {
         "Sec-Fetch-Site: none",
         "sec-fetch-mode: cors\r\nsec-fetch-dest: empty",
         "SEC-FETCH-DEST: document",
-        // The only mark of a page or frame request to an address other than loopback, such as 169.254.169.254 (Chromium 147).
+        // Chromium 147 sends only this mark when it loads a page or a frame from an address other than loopback.
         "Upgrade-Insecure-Requests: 1",
     ] {
         for path in ["/", LIST_PATH, DOCUMENT_PATH] {

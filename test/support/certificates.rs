@@ -48,7 +48,7 @@ impl Authority {
     }
 
     /// Returns a TLS configuration with a certificate of this authority for `name`, such as `IP:127.0.0.1` (openssl's syntax).
-    /// Further lines in `name` are further extensions. A basicConstraints line there replaces the default: openssl uses the last.
+    /// More lines in `name` add more extensions. A basicConstraints line replaces the default, because openssl uses the last one.
     pub fn certify(&self, name: &str, validity: Validity) -> Arc<ServerConfig> {
         let extensions = format!("basicConstraints = CA:FALSE\nsubjectAltName = {name}\n");
         self.0.write("extensions", &extensions);

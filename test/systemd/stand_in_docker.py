@@ -20,7 +20,7 @@ def run(command, check=True):
 
 def make_bridge():
     run("ip link delete docker0", check=False)
-    run("ip link delete veth0", check=False)  # the kernel deletes a namespace and its veth only some time after the command
+    run("ip link delete veth0", check=False)  # netns delete returns before the kernel deletes the namespace's veth
     run("ip netns delete container", check=False)
     run("ip link add docker0 type bridge")
     run("ip address add 172.17.0.1/16 dev docker0")

@@ -34,7 +34,7 @@ def test_a_hook_that_hangs_does_not_keep_docker_from_starting(host):
     """Sets TimeoutStartSec to as many seconds as the unit has minutes, so that the test is short."""
     drop_in = "/run/systemd/system/ec2-role-hook.service.d/hangs.conf"
     minutes = int(host.show("ec2-role-hook", "TimeoutStartUSec").removesuffix("min"))
-    # The hook must report what it waits for before systemd ends it.
+    # The hook must say what it waits for, before systemd ends it.
     of_hook, of_guard = (dict(re.findall(r"^(\w+)_SECONDS=(\d+)", (SCRIPTS / f"ec2-role-{name}").read_text(), re.M)) for name in ("hook", "guard"))
     assert int(of_hook["LOCK"]) + int(of_guard["LOCK"]) + 3 * int(of_hook["IPTABLES"]) + int(of_hook["FIREWALLD"]) < 60 * minutes
     try:

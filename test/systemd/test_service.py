@@ -443,7 +443,7 @@ def test_credential_process_inherits_no_notify_variables(host, credential_proces
     'used = 150_000_000 * b"x"',
     # The AWS CLI calls Path.home() when it starts, and caches the credentials of a chain of roles there.
     'import pathlib; (pathlib.Path.home() / ".aws/cli/cache").mkdir(parents=True, exist_ok=True)',
-    # A program that lowers its own priority, such as nice(1), goes on after the error that the system call filter gives.
+    # Some programs, such as nice(1), lower their own priority. The system call filter forbids it, and they go on after the error.
     'import contextlib, os\nwith contextlib.suppress(PermissionError): os.nice(1)',
 ], ids=["150 MB", "a home directory", "an error for what is forbidden"])
 def test_credential_process_has_what_its_programs_need(host, credential_process, need):

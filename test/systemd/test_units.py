@@ -18,12 +18,12 @@ def test_systemd_accepts_the_units_without_warnings(host):
     assert result.stdout + result.stderr == ""
 
 
-# Without DynamicUser=, the unit must set the options that it implies, so each one is checked.
+# With User=, the unit must itself set what DynamicUser= implies, so each option is checked.
 @pytest.mark.parametrize("user", ["DynamicUser=yes", "User=nobody"])
 def test_systemd_objects_only_to_what_the_service_needs(host, user):
     host.put((SCRIPTS / "ec2-role@.service").read_text().replace("DynamicUser=yes", user), "/tmp/units/ec2-role@web.service")
     report = host.run("systemd-analyze", "security", "--no-pager", "--offline=yes", "/tmp/units/ec2-role@web.service").stdout
-    # Many options change the figure by less than its rounding, so check each option too.
+    # Many options change the exposure by less than its rounding, so check each option too.
     objections = set(re.findall(r"^✗ (\S+)", report, re.M))
     assert "PrivateUsers=" in objections and objections <= OBJECTIONS | ({"User=/DynamicUser="} if user == "User=nobody" else set()), report
     exposure = float(re.search(r"Overall exposure level for \S+: (\S+)", report)[1])

@@ -63,8 +63,8 @@ pub fn respond<'a>(request: &Request, state: &'a ResponseState, now: BootTime) -
 /// Whether a path is hidden (404). If only the container form serves the credential, all paths of the role are hidden. The
 /// session token path is hidden too, except in two cases:
 /// - With `--pass-through`, clients need session tokens for the host's metadata.
-/// - The request has the container token, so it may come from ec2-role's own fetcher. By a session token, the fetcher can tell
-///   whether it is asking ec2-role itself for the source credential.
+/// - The request has the container token: it may come from ec2-role's own fetcher, which needs a session token to tell whether
+///   it is asking ec2-role itself for the source credential.
 fn is_withheld(request: &Request, segments: &[&str], state: &ServerState) -> bool {
     let shows_container_token = || {
         let sent = request.header("Authorization");
